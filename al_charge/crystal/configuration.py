@@ -1,0 +1,172 @@
+"""Configurations: one way to fill a host, always charge-neutral."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.species import charge_of, element_of, high_spin_moment, token
+from al_charge.errors import InputError
+
+MATCHING_TOLERANCE = 0.35
+"""Largest distance of an atom from its host site when sites are matched, as a fraction of the
+mean nearest-neighbour spacing (volume per atom)^(1/3)."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The colours of a host's variable sites: ion sites first, then redox sites.
+
+    Parameters
+    ----------
+    colours
+        For an ion site ``VACANCY`` or the ion's charge, for a redox site its oxidation state.
+    """
+
+    colours: tuple[int, ...]
+
+    def as_array(self) -> NDArray[np.int8]:
+        """Return the colours as an array, shape (n_variable_sites,)."""
+        return np.array(self.colours, dtype=np.int8)
+
+
+def configuration(host: Host, colours: ArrayLike) -> Configuration:
+    """Check colours against a host and return them as a configuration.
+
+    Raises
+    ------
+    InputError
+        If the number of colours is wrong, a site may not have its colour, or the charges do not
+        sum to zero.
+    """
+    values = tuple(int(colour) for colour in np.asarray(colours).ravel())
+    if len(values) != len(host.variable_sites):
+        raise InputError(
+            f"{len(values)} colours for {len(host.variable_sites)} variable sites",
+            where="configuration",
+        )
+    for site, colour, allowed in zip(
+        host.variable_sites, values, host.allowed_colours, strict=True
+    ):
+        if colour not in allowed:
+            raise InputError(
+                f"{host.elements[site]} on site {site} may not be {colour}",
+                where="configuration",
+                remedy=f"allowed: {', '.join(map(str, allowed))}",
+            )
+    result = Configuration(values)
+    if charge := total_charge(host, result):
+        raise InputError(f"the charges sum to {charge:+d} e", where="configuration")
+    return result
+
+
+def total_charge(host: Host, config: Configuration) -> int:
+    """Return the sum of all charges of a configuration, in e: zero for a valid one."""
+    return host.fixed_charge + sum(colour for colour in config.colours if colour != VACANCY)
+
+
+def ion_count(host: Host, config: Configuration) -> int:
+    """Return the number of working ions."""
+    ions = config.colours[: len(host.ion_sites)]
+    return len(ions) - ions.count(VACANCY)
+
+
+def composition(host: Host, config: Configuration) -> Fraction:
+    """Return x, the working ions per formula unit."""
+    return host.composition(ion_count(host, config))
+
+
+def species_of(host: Host, config: Configuration) -> dict[int, str]:
+    """Return the species token of every occupied host site, by site index."""
+    charges = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
+    for site, colour in zip(host.variable_sites, config.colours, strict=True):
+        if colour != VACANCY:
+            charges[int(site)] = colour
+    return {site: token(host.elements[site], charges[site]) for site in sorted(charges)}
+
+
+def to_atoms(host: Host, config: Configuration) -> Atoms:
+    """Return a configuration on the host's ideal sites as ASE Atoms.
+
+    Atoms keep their true elements. Arrays: ``species`` (tokens such as ``Fe3+``), ``host_site``
+    (index of the host's site), and the initial moments of the high-spin ferromagnetic state.
+    """
+    species = species_of(host, config)
+    sites = np.array(list(species))
+    tokens = list(species.values())
+    atoms = Atoms(
+        [element_of(t) for t in tokens],
+        scaled_positions=host.structure.frac_coords[sites],
+        cell=host.structure.lattice.matrix,
+        pbc=True,
+    )
+    atoms.set_array("host_site", sites)
+    set_species(atoms, tokens)
+    return atoms
+
+
+def set_species(atoms: Atoms, tokens: list[str]) -> None:
+    """Set the species of every atom in place, and the high-spin initial moments with them."""
+    atoms.set_array("species", np.array(tokens, dtype="U8"))
+    atoms.set_initial_magnetic_moments([high_spin_moment(t) for t in tokens])
+
+
+def from_atoms(host: Host, atoms: Atoms) -> Configuration:
+    """Read a configuration back from Atoms with a ``species`` array.
+
+    Atoms are matched to host sites by their ``host_site`` array, or else by position (fractional
+    coordinates, so a strained cell does no harm).
+
+    Raises
+    ------
+    InputError
+        If there are no species, an atom lies on no host site, or the charges are not neutral.
+    """
+    if "species" not in atoms.arrays:
+        raise InputError("the structure has no species array", where="atoms.arrays")
+    sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
+    colour_of = {int(s): charge_of(str(t)) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
+    return configuration(host, [colour_of.get(int(i), VACANCY) for i in host.variable_sites])
+
+
+def to_structure(atoms: Atoms) -> Structure:
+    """Return Atoms with a ``species`` array as a pymatgen structure with oxidation states."""
+    structure = AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
+    structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])
+    return structure
+
+
+def from_structure(host: Host, structure: Structure) -> Configuration:
+    """Read a configuration from a pymatgen structure decorated with oxidation states."""
+    atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
+    set_species(atoms, [str(site.specie) for site in structure])
+    return from_atoms(host, atoms)
+
+
+def _match(host: Host, atoms: Atoms) -> NDArray[np.int64]:
+    """Assign every atom to the host site of its element that lies nearest."""
+    from scipy.optimize import linear_sum_assignment
+
+    lattice = host.structure.lattice
+    distances = lattice.get_all_distances(atoms.get_scaled_positions(), host.structure.frac_coords)
+    mismatch = np.array(atoms.get_chemical_symbols())[:, None] != np.array(host.elements)[None, :]
+    cost = distances + 1e3 * mismatch
+    if len(atoms) > len(host.elements):
+        raise InputError("more atoms than the host has sites", where="atoms")
+    rows, columns = linear_sum_assignment(cost)
+    limit = MATCHING_TOLERANCE * (lattice.volume / len(host.elements)) ** (1 / 3)
+    worst = int(np.argmax(cost[rows, columns]))
+    if cost[rows, columns][worst] > limit:
+        raise InputError(
+            f"atom {rows[worst]} ({atoms.symbols[rows[worst]]}) lies on no site of the host",
+            where="atoms.positions",
+        )
+    sites: NDArray[np.int64] = columns
+    return sites

@@ -1,0 +1,245 @@
+"""The host: a parent crystal with its working-ion sites and its redox sites."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from pymatgen.core import Element, Structure
+
+from al_charge.errors import InputError, did_you_mean
+
+VACANCY = -1
+"""Colour of an empty working-ion site; every other colour is the charge of what sits there."""
+
+
+class HostSpec(BaseModel):
+    """What a user writes about a host, beside its structure file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
+    working_ion: str = Field(description="element that moves in and out, e.g. Na")
+    working_ion_charge: int = Field(default=1, ge=1, le=3, description="its charge, in e")
+    redox: dict[str, tuple[int, ...]] = Field(
+        description="allowed oxidation states of every redox element, e.g. {Fe: [2, 3]}"
+    )
+    fixed: dict[str, int] = Field(
+        description="oxidation state of every other element, e.g. {P: 5, O: -2}"
+    )
+    supercell: tuple[int, int, int] = Field(
+        default=(1, 1, 1), description="repeats of the structure file's cell along a, b and c"
+    )
+    redox_sites_per_formula: int = Field(
+        default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """A parent supercell whose ion sites can be emptied and whose redox sites can change charge.
+
+    Attributes
+    ----------
+    structure
+        Supercell with every working-ion site occupied, without oxidation states.
+    working_ion, working_ion_charge
+        Element and charge (e) of the working ion.
+    redox
+        Allowed oxidation states of every redox element, ascending.
+    fixed
+        Oxidation state of every other element.
+    supercell
+        Repeats of the given cell along a, b and c.
+    redox_sites_per_formula
+        Redox sites in one formula unit; compositions and energies are given per formula unit.
+    """
+
+    structure: Structure
+    working_ion: str
+    working_ion_charge: int
+    redox: dict[str, tuple[int, ...]]
+    fixed: dict[str, int]
+    supercell: tuple[int, int, int]
+    redox_sites_per_formula: int = 1
+
+    @classmethod
+    def from_spec(cls, spec: HostSpec) -> Host:
+        """Read the structure file and check every field against it.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, names an element that the structure lacks, leaves an
+            element without a charge, or allows no charge-neutral filling.
+        """
+        structure = _read_structure(spec.structure)
+        _check_elements(spec, {site.specie.symbol for site in structure})
+        if min(spec.supercell) < 1:
+            raise InputError("repeats must be 1 or more", where="host.supercell")
+        structure.remove_oxidation_states()
+        host = cls(
+            structure=structure.make_supercell(spec.supercell, in_place=False),
+            working_ion=spec.working_ion,
+            working_ion_charge=spec.working_ion_charge,
+            redox={el: tuple(sorted(set(states))) for el, states in spec.redox.items()},
+            fixed=dict(spec.fixed),
+            supercell=spec.supercell,
+            redox_sites_per_formula=spec.redox_sites_per_formula,
+        )
+        if len(host.redox_sites) % spec.redox_sites_per_formula:
+            raise InputError(
+                f"{len(host.redox_sites)} redox sites do not make whole formula units of "
+                f"{spec.redox_sites_per_formula}",
+                where="host.redox_sites_per_formula",
+            )
+        if not host.ion_counts:
+            raise InputError(
+                f"no filling of the {len(host.ion_sites)} {host.working_ion} sites is neutral "
+                f"with these oxidation states",
+                where="host.redox",
+                remedy="check the oxidation states in 'redox' and 'fixed'",
+            )
+        return host
+
+    @cached_property
+    def elements(self) -> tuple[str, ...]:
+        """Element of every site, in site order."""
+        return tuple(site.specie.symbol for site in self.structure)
+
+    @cached_property
+    def ion_sites(self) -> NDArray[np.int64]:
+        """Indices of the working-ion sites, shape (n_ion_sites,)."""
+        return np.flatnonzero(np.array(self.elements) == self.working_ion)
+
+    @cached_property
+    def redox_sites(self) -> NDArray[np.int64]:
+        """Indices of the redox sites, shape (n_redox_sites,)."""
+        return np.flatnonzero(np.isin(self.elements, list(self.redox)))
+
+    @cached_property
+    def variable_sites(self) -> NDArray[np.int64]:
+        """Ion sites, then redox sites: the sites that a configuration colours."""
+        return np.concatenate([self.ion_sites, self.redox_sites])
+
+    @cached_property
+    def allowed_colours(self) -> tuple[tuple[int, ...], ...]:
+        """Allowed colours of every variable site: vacancy or ion charge; oxidation states."""
+        ion = (VACANCY, self.working_ion_charge)
+        redox = tuple(self.redox[self.elements[i]] for i in self.redox_sites)
+        return (ion,) * len(self.ion_sites) + redox
+
+    @cached_property
+    def fixed_charge(self) -> int:
+        """Sum of the charges of all sites that never change, in e."""
+        return sum(self.fixed[el] for el in self.elements if el in self.fixed)
+
+    @property
+    def formula_units(self) -> int:
+        """Number of formula units in the supercell."""
+        return len(self.redox_sites) // self.redox_sites_per_formula
+
+    @cached_property
+    def ion_counts(self) -> tuple[int, ...]:
+        """Numbers of working ions for which a charge-neutral configuration exists, ascending."""
+        redox_charges = {0}
+        for site in self.redox_sites:
+            states = self.redox[self.elements[site]]
+            redox_charges = {total + state for total in redox_charges for state in states}
+        return tuple(
+            n
+            for n in range(len(self.ion_sites) + 1)
+            if -self.fixed_charge - n * self.working_ion_charge in redox_charges
+        )
+
+    def composition(self, n_ions: int) -> Fraction:
+        """Return x, the working ions per formula unit, of a cell with ``n_ions`` of them."""
+        return Fraction(n_ions, self.formula_units)
+
+    def n_ions(self, composition: Fraction) -> int:
+        """Return the number of working ions at composition x.
+
+        Raises
+        ------
+        InputError
+            If this supercell has no such composition.
+        """
+        count = composition * self.formula_units
+        if count.denominator != 1 or int(count) not in self.ion_counts:
+            known = ", ".join(str(self.composition(n)) for n in self.ion_counts)
+            raise InputError(
+                f"the supercell has no composition x = {composition}",
+                where="composition",
+                remedy=f"choose one of: {known}",
+            )
+        return int(count)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the host: a hash of its supercell, its sites and its allowed charges."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.working_ion, self.working_ion_charge)).encode())
+        digest.update(repr(sorted(self.redox.items())).encode())
+        digest.update(repr(sorted(self.fixed.items())).encode())
+        digest.update(repr((self.elements, self.redox_sites_per_formula)).encode())
+        digest.update(np.round(self.structure.lattice.matrix, 4).tobytes())
+        digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _read_structure(path: Path) -> Structure:
+    if not path.is_file():
+        raise InputError(f"no structure file {path}", where="host.structure")
+    try:
+        structure = Structure.from_file(path)
+    except Exception as error:  # pymatgen's parsers raise whatever their format breaks
+        raise InputError(
+            f"cannot read {path.name}: {error}",
+            where="host.structure",
+            remedy="give a CIF (.cif) or a POSCAR",
+        ) from error
+    if not structure.is_ordered:
+        raise InputError(
+            f"{path.name} has partly occupied sites",
+            where="host.structure",
+            remedy="give the parent with every working-ion site filled",
+        )
+    return structure
+
+
+def _check_elements(spec: HostSpec, present: set[str]) -> None:
+    named = {spec.working_ion: "host.working_ion"}
+    named |= {element: "host.redox" for element in spec.redox}
+    named |= {element: "host.fixed" for element in spec.fixed}
+    if len(named) < 1 + len(spec.redox) + len(spec.fixed):
+        raise InputError(
+            "an element has two roles", where="host", remedy="name each element once"
+        )
+    for element, field in named.items():
+        if not Element.is_valid_symbol(element):
+            raise InputError(
+                f"'{element}' is no element", where=field, remedy=did_you_mean(element, present)
+            )
+        if element not in present:
+            raise InputError(
+                f"the structure has no {element}",
+                where=field,
+                remedy=f"it has {', '.join(sorted(present))}",
+            )
+    for element in sorted(present - set(named)):
+        raise InputError(
+            f"{element} has no oxidation state", where="host.fixed", remedy=f"add '{element}: ...'"
+        )
+    for element, states in spec.redox.items():
+        if len(set(states)) < 2:
+            raise InputError(
+                f"{element} needs at least two oxidation states",
+                where="host.redox",
+                remedy="an element with one state belongs in 'fixed'",
+            )

@@ -1,0 +1,44 @@
+"""Species: an element together with its charge state, as a token such as ``Fe3+``.
+
+Tokens are pymatgen's strings for a ``Species``: ``Na+``, ``Fe2+``, ``Fe3+``, ``P5+``, ``O2-``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pymatgen.core import Element, Species
+
+
+@cache
+def token(element: str, charge: int) -> str:
+    """Return the species token of an element in a charge state, e.g. ``Fe3+``."""
+    return str(Species(element, charge))
+
+
+@cache
+def element_of(species: str) -> str:
+    """Return the element symbol of a species token."""
+    return str(Species.from_str(species).element.symbol)
+
+
+@cache
+def charge_of(species: str) -> int:
+    """Return the formal charge of a species token, in e."""
+    return int(Species.from_str(species).oxi_state)
+
+
+@cache
+def high_spin_moment(species: str) -> float:
+    """Return the spin-only high-spin moment of a species, in Bohr magnetons.
+
+    The d electrons of a transition-metal cation fill five orbitals by Hund's first rule; other
+    species carry no moment.
+    """
+    element = Element(element_of(species))
+    if not (element.is_transition_metal and 3 <= element.group <= 12):
+        return 0.0
+    d_electrons = element.group - charge_of(species)
+    if not 0 <= d_electrons <= 10:
+        return 0.0
+    return float(min(d_electrons, 10 - d_electrons))

@@ -1,0 +1,71 @@
+"""The space group of a host's supercell as permutations, and the canonical form under it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.host import Host
+from al_charge.errors import AlChargeError
+
+SYMPREC = 1e-2
+"""Tolerance in angstrom within which sites of the parent count as symmetry-equivalent."""
+
+
+@lru_cache(maxsize=32)
+def permutations(host: Host) -> NDArray[np.int64]:
+    """Return how every operation of the supercell's space group moves the variable sites.
+
+    Pure translations of the supercell's primitive cell are included.
+
+    Returns
+    -------
+    ndarray of int, shape (n_operations, n_variable_sites)
+        Row g, column i: the variable site that operation g carries site i to; rows are distinct.
+    """
+    structure = host.structure
+    fractional = structure.frac_coords
+    dataset = spglib.get_symmetry(
+        (structure.lattice.matrix, fractional, structure.atomic_numbers), symprec=SYMPREC
+    )
+    if dataset is None:
+        raise AlChargeError("spglib finds no symmetry", where="host.structure")
+    index = {int(site): i for i, site in enumerate(host.variable_sites)}
+    variable = fractional[host.variable_sites]
+    rows = []
+    for rotation, translation in zip(dataset["rotations"], dataset["translations"], strict=True):
+        images = variable @ rotation.T + translation
+        distances = structure.lattice.get_all_distances(images, variable)
+        nearest = distances.argmin(axis=1)
+        if distances.min(axis=1).max() > 10 * SYMPREC or len(set(nearest)) != len(index):
+            raise AlChargeError("a symmetry operation moves a site off the host")
+        rows.append(nearest)
+    return np.unique(np.array(rows), axis=0)
+
+
+def canonical(host: Host, config: Configuration) -> Configuration:
+    """Return the one representative of a configuration under the host's space group.
+
+    It is the image whose colours come first in lexicographic order.
+    """
+    # Reading colours through a permutation gives the image under its inverse; the set of all
+    # images is the same, since a group holds every inverse.
+    images = config.as_array()[permutations(host)]
+    first = images[np.lexsort(images.T[::-1])[0]]
+    return Configuration(tuple(int(colour) for colour in first))
+
+
+def canonical_hash(host: Host, config: Configuration) -> str:
+    """Return the identity of a configuration: equal for symmetry copies, different otherwise."""
+    colours = ",".join(map(str, canonical(host, config).colours))
+    return hashlib.sha256(f"{host.fingerprint}:{colours}".encode()).hexdigest()[:24]
+
+
+def multiplicity(host: Host, config: Configuration) -> int:
+    """Return the number of distinct symmetry images of a configuration."""
+    return len(np.unique(config.as_array()[permutations(host)], axis=0))

@@ -1,0 +1,71 @@
+"""Quantities that users write with their unit, such as ``1 meV``.
+
+Inside the package energies are in eV, lengths in angstrom, forces in eV/angstrom, stresses in
+eV/angstrom^3 with ASE's sign (positive under tension), times in seconds, charges in e (cations
+positive) and moments in Bohr magnetons.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from al_charge.errors import did_you_mean
+
+_FACTORS: dict[str, dict[str, float]] = {
+    "energy": {"eV": 1.0, "meV": 1e-3},
+    "force": {"eV/A": 1.0, "meV/A": 1e-3},
+    "length": {"A": 1.0, "nm": 10.0},
+    "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
+}
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S+)\s*")
+
+
+def parse_quantity(text: Any, dimension: str) -> float:
+    """Convert text such as ``1 meV`` to the package's unit of that dimension.
+
+    Parameters
+    ----------
+    text
+        A number followed by a unit. A float is taken as already converted; an integer or a bare
+        number in text is refused, since its unit can only be guessed.
+    dimension
+        One of ``energy``, ``force``, ``length``, ``time``.
+
+    Raises
+    ------
+    ValueError
+        If the unit is missing, unknown or of another dimension.
+    """
+    factors = _FACTORS[dimension]
+    if isinstance(text, Quantity):
+        return text
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(
+            f"'{text}' is no {dimension} with its unit; write it like '1 {next(iter(factors))}'"
+        )
+    number, unit = match.groups()
+    if unit not in factors:
+        raise ValueError(f"unit '{unit}' is no unit of {dimension}; {did_you_mean(unit, factors)}")
+    return Quantity(float(number) * factors[unit])
+
+
+class Quantity(float):
+    """A number that has already been converted to the package's unit."""
+
+
+def _validator(dimension: str) -> BeforeValidator:
+    return BeforeValidator(lambda text: parse_quantity(text, dimension))
+
+
+Energy = Annotated[float, _validator("energy")]
+"""eV; written as '1 meV' or '0.1 eV'."""
+Force = Annotated[float, _validator("force")]
+"""eV/angstrom; written as '0.01 eV/A'."""
+Length = Annotated[float, _validator("length")]
+"""angstrom; written as '4.5 A'."""
+Time = Annotated[float, _validator("time")]
+"""seconds; written as '20 min'."""
