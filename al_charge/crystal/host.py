@@ -71,15 +71,33 @@ class Host:
 
     @classmethod
     def from_spec(cls, spec: HostSpec) -> Host:
-        """Read the structure file and check every field against it.
+        """Read the structure file and build the host.
 
         Raises
         ------
         InputError
-            If the file cannot be read, names an element that the structure lacks, leaves an
-            element without a charge, or allows no charge-neutral filling.
+            If the file cannot be read, or for any reason of `build`.
         """
-        structure = _read_structure(spec.structure)
+        return cls.build(spec, read_structure(spec.structure))
+
+    @classmethod
+    def build(cls, spec: HostSpec, structure: Structure) -> Host:
+        """Build the host from the parent structure, checking every field against it.
+
+        Parameters
+        ----------
+        spec
+            What the user wrote; its ``structure`` path is not read.
+        structure
+            The parent before the supercell is made, every working-ion site filled.
+
+        Raises
+        ------
+        InputError
+            If the specification names an element that the structure lacks, leaves an element
+            without a charge, or allows no charge-neutral filling.
+        """
+        structure = structure.copy()
         _check_elements(spec, {site.specie.symbol for site in structure})
         if min(spec.supercell) < 1:
             raise InputError("repeats must be 1 or more", where="host.supercell")
@@ -193,7 +211,14 @@ class Host:
         return digest.hexdigest()[:16]
 
 
-def _read_structure(path: Path) -> Structure:
+def read_structure(path: Path) -> Structure:
+    """Read a parent structure from a CIF or POSCAR.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or it has partly occupied sites.
+    """
     if not path.is_file():
         raise InputError(f"no structure file {path}", where="host.structure")
     try:
