@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 from al_charge.errors import did_you_mean
 
@@ -29,8 +29,7 @@ def parse_quantity(text: Any, dimension: str) -> float:
     Parameters
     ----------
     text
-        A number followed by a unit. A float is taken as already converted; an integer or a bare
-        number in text is refused, since its unit can only be guessed.
+        A number followed by a unit. A bare number is refused, since its unit can only be guessed.
     dimension
         One of ``energy``, ``force``, ``length``, ``time``.
 
@@ -57,15 +56,20 @@ class Quantity(float):
     """A number that has already been converted to the package's unit."""
 
 
-def _validator(dimension: str) -> BeforeValidator:
+def _reader(dimension: str) -> BeforeValidator:
     return BeforeValidator(lambda text: parse_quantity(text, dimension))
 
 
-Energy = Annotated[float, _validator("energy")]
+def _writer(dimension: str) -> PlainSerializer:
+    unit = next(iter(_FACTORS[dimension]))
+    return PlainSerializer(lambda value: f"{float(value)!r} {unit}", when_used="json")
+
+
+Energy = Annotated[float, _reader("energy"), _writer("energy")]
 """eV; written as '1 meV' or '0.1 eV'."""
-Force = Annotated[float, _validator("force")]
+Force = Annotated[float, _reader("force"), _writer("force")]
 """eV/angstrom; written as '0.01 eV/A'."""
-Length = Annotated[float, _validator("length")]
+Length = Annotated[float, _reader("length"), _writer("length")]
 """angstrom; written as '4.5 A'."""
-Time = Annotated[float, _validator("time")]
+Time = Annotated[float, _reader("time"), _writer("time")]
 """seconds; written as '20 min'."""
