@@ -1,0 +1,1 @@
+"""Acquisition: which candidates are worth a label."""

@@ -1,0 +1,1 @@
+"""Crystal: hosts, configurations, their symmetry and their exact enumeration."""

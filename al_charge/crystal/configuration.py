@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
-from pymatgen.core import Structure
+from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
@@ -132,13 +132,17 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
     if "species" not in atoms.arrays:
         raise InputError("the structure has no species array", where="atoms.arrays")
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
-    colour_of = {int(s): charge_of(str(t)) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
+    colour_of = {
+        int(s): charge_of(str(t)) for s, t in zip(sites, atoms.arrays["species"], strict=True)
+    }
     return configuration(host, [colour_of.get(int(i), VACANCY) for i in host.variable_sites])
 
 
 def to_structure(atoms: Atoms) -> Structure:
     """Return Atoms with a ``species`` array as a pymatgen structure with oxidation states."""
-    structure = AseAtomsAdaptor.get_structure(Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True))
+    structure = AseAtomsAdaptor.get_structure(
+        Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    )
     structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])
     return structure
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from pymatgen.core import Element, Structure
+from pymatgen.core.periodic_table import Element
+from pymatgen.core.structure import Structure
 
 from al_charge.errors import InputError, did_you_mean
 
@@ -243,9 +244,7 @@ def _check_elements(spec: HostSpec, present: set[str]) -> None:
     named |= {element: "host.redox" for element in spec.redox}
     named |= {element: "host.fixed" for element in spec.fixed}
     if len(named) < 1 + len(spec.redox) + len(spec.fixed):
-        raise InputError(
-            "an element has two roles", where="host", remedy="name each element once"
-        )
+        raise InputError("an element has two roles", where="host", remedy="name each element once")
     for element, field in named.items():
         if not Element.is_valid_symbol(element):
             raise InputError(

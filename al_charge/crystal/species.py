@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from pymatgen.core import Element, Species
+from pymatgen.core.periodic_table import Element, Species
 
 
 @cache
@@ -25,7 +25,7 @@ def element_of(species: str) -> str:
 @cache
 def charge_of(species: str) -> int:
     """Return the formal charge of a species token, in e."""
-    return int(Species.from_str(species).oxi_state)
+    return int(Species.from_str(species).oxi_state or 0)
 
 
 @cache

@@ -31,7 +31,8 @@ def permutations(host: Host) -> NDArray[np.int64]:
     structure = host.structure
     fractional = structure.frac_coords
     dataset = spglib.get_symmetry(
-        (structure.lattice.matrix, fractional, structure.atomic_numbers), symprec=SYMPREC
+        (structure.lattice.matrix.tolist(), fractional.tolist(), structure.atomic_numbers),
+        symprec=SYMPREC,
     )
     if dataset is None:
         raise AlChargeError("spglib finds no symmetry", where="host.structure")

@@ -1,0 +1,1 @@
+"""Search: which configurations of a composition are worth proposing."""

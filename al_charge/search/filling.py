@@ -1,0 +1,93 @@
+"""Random fillings of a host that are neutral by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.errors import InputError
+
+CHANGE_WEIGHT = 1e-3
+"""Weight of a site that departs from its preferred value, against 1 for one that keeps it."""
+
+
+def draw_with_sum(
+    allowed: Sequence[Sequence[int]],
+    total: int,
+    rng: np.random.Generator,
+    preferred: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """Draw one allowed value for every site such that the values sum to a total.
+
+    Without preferences every such assignment is equally likely. With them an assignment's weight
+    falls by ``CHANGE_WEIGHT`` for each site that departs from its preferred value, so that a
+    list with a wrong sum is almost always repaired by as few changes as possible.
+
+    Raises
+    ------
+    InputError
+        If no assignment has this sum.
+    """
+    weights = [
+        {
+            value: 1.0 if preferred is None or value == preferred[site] else CHANGE_WEIGHT
+            for value in values
+        }
+        for site, values in enumerate(allowed)
+    ]
+    remaining = _weights_of_the_rest(weights)
+    if total not in remaining[0]:
+        raise InputError(f"no filling sums to {total}", where="configuration")
+    drawn: list[int] = []
+    left = total
+    for site, choices in enumerate(weights):
+        rest = remaining[site + 1]
+        values = [value for value in choices if left - value in rest]
+        chances = np.array([choices[value] * rest[left - value] for value in values])
+        value = values[int(rng.choice(len(values), p=chances / chances.sum()))]
+        drawn.append(value)
+        left -= value
+    return tuple(drawn)
+
+
+def _weights_of_the_rest(weights: Sequence[dict[int, float]]) -> list[dict[int, float]]:
+    """Return, for every site, the summed weight of all ways to fill it and those after, by sum."""
+    remaining: list[dict[int, float]] = [{0: 1.0}]
+    for choices in reversed(weights):
+        sums: dict[int, float] = {}
+        for value, weight in choices.items():
+            for rest, rest_weight in remaining[-1].items():
+                sums[value + rest] = sums.get(value + rest, 0.0) + weight * rest_weight
+        largest = max(sums.values())
+        # Only ratios within one site's table matter; without this, large cells overflow.
+        remaining.append({key: weight / largest for key, weight in sums.items()})
+    return remaining[::-1]
+
+
+def fill(
+    host: Host,
+    n_ions: int,
+    rng: np.random.Generator,
+    preferred: Configuration | None = None,
+) -> Configuration:
+    """Return a random neutral configuration with ``n_ions`` working ions.
+
+    Parameters
+    ----------
+    preferred
+        Colours to keep where composition and neutrality allow it. They need not be neutral.
+        Without them every neutral filling is equally likely.
+    """
+    n_sites = len(host.ion_sites)
+    wanted_ions = wanted_states = None
+    if preferred is not None:
+        wanted_ions = [int(colour != VACANCY) for colour in preferred.colours[:n_sites]]
+        wanted_states = preferred.colours[n_sites:]
+    occupied = draw_with_sum([(0, 1)] * n_sites, n_ions, rng, wanted_ions)
+    needed = -host.fixed_charge - n_ions * host.working_ion_charge
+    states = draw_with_sum(host.allowed_colours[n_sites:], needed, rng, wanted_states)
+    ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)
+    return Configuration(ions + states)

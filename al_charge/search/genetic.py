@@ -1,0 +1,165 @@
+"""The genetic search for low-energy configurations at one composition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from ase_ga.offspring_creator import OperationSelector
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import canonical
+from al_charge.search.filling import fill
+from al_charge.search.operators import OPERATORS, Operator
+from al_charge.search.settings import OperatorWeights, SearchSettings
+
+Evaluate = Callable[[list[Configuration]], list[float]]
+ATTEMPTS_PER_CHILD = 20
+"""How often a new child is tried for before a random configuration takes its place."""
+
+
+def evolve(
+    host: Host,
+    n_ions: int,
+    evaluate: Evaluate,
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    seeds: Sequence[Configuration],
+    known: Mapping[Configuration, float] | None = None,
+) -> list[tuple[Configuration, float]]:
+    """Search for the configurations of lowest energy with ``n_ions`` working ions.
+
+    Seeds are evaluated first, then one generation of children after another. It ends when every
+    configuration has an energy, the evaluations are used up, or the lowest energy has not fallen
+    for ``settings.patience`` generations. If the budget covers all distinct configurations, all
+    are evaluated. The result depends on nothing but the arguments.
+
+    Parameters
+    ----------
+    evaluate
+        Returns one energy for each configuration of a list, in the same order and unit as
+        ``known``; called once per generation. An energy that is not finite ranks last.
+    seeds
+        Configurations to start from, in any image.
+    known
+        Energies of configurations that need no evaluation: they may become parents.
+
+    Returns
+    -------
+    list of (Configuration, float)
+        Everything evaluated here, in canonical form, lowest energy first. ``known`` is left out.
+    """
+    inherited = {canonical(host, config): energy for config, energy in (known or {}).items()}
+    space = _Space(host, n_ions, settings, rng, inherited)
+    n_distinct = _count(host)[host.composition(n_ions)]
+    if n_distinct - len(inherited) <= settings.evaluations:
+        batch = space.unseen(enumerate_distinct(host, n_ions))
+    else:
+        batch = space.unseen(seeds)[: settings.evaluations]
+        batch += space.random(min(settings.seeds, settings.evaluations) - len(batch))
+    space.add(batch, evaluate(batch) if batch else [])
+    stale = 0
+    while stale < settings.patience and (batch := space.children(settings.children)):
+        best = space.lowest()
+        space.add(batch, evaluate(batch))
+        stale = 0 if space.lowest() < best else stale + 1
+    return space.evaluated()
+
+
+class _Space:
+    """All configurations that have an energy, and ways to find others."""
+
+    def __init__(
+        self,
+        host: Host,
+        n_ions: int,
+        settings: SearchSettings,
+        rng: np.random.Generator,
+        known: Mapping[Configuration, float],
+    ) -> None:
+        self.host = host
+        self.n_ions = n_ions
+        self.settings = settings
+        self.rng = rng
+        self.energies = dict(known)
+        self.inherited = frozenset(known)
+        self.selector = _selector(settings.operators, rng)
+
+    @property
+    def n_evaluated(self) -> int:
+        return len(self.energies) - len(self.inherited)
+
+    def add(self, batch: Sequence[Configuration], energies: Sequence[float]) -> None:
+        for config, energy in zip(batch, energies, strict=True):
+            self.energies[config] = float(energy) if math.isfinite(energy) else math.inf
+
+    def lowest(self) -> float:
+        return min(self.energies.values(), default=math.inf)
+
+    def evaluated(self) -> list[tuple[Configuration, float]]:
+        return [pair for pair in self._ranked() if pair[0] not in self.inherited]
+
+    def unseen(self, configs: Sequence[Configuration]) -> list[Configuration]:
+        """Return the canonical forms that have no energy yet, each once."""
+        forms = dict.fromkeys(canonical(self.host, config) for config in configs)
+        return [form for form in forms if form not in self.energies]
+
+    def children(self, count: int) -> list[Configuration]:
+        """Return new configurations: children where operators find any, random ones otherwise.
+
+        None are left when the budget is used up or every configuration has an energy.
+        """
+        count = min(count, self.settings.evaluations - self.n_evaluated)
+        parents = [config for config, _ in self._ranked()[: self.settings.population]]
+        batch: dict[Configuration, None] = {}
+        for _ in range(ATTEMPTS_PER_CHILD * count):
+            if len(batch) == count:
+                break
+            child = self._child(parents)
+            if child is not None and child not in self.energies:
+                batch[child] = None
+        return [*batch, *self.random(count - len(batch), exclude=batch)]
+
+    def random(
+        self, count: int, exclude: Mapping[Configuration, None] | None = None
+    ) -> list[Configuration]:
+        """Return up to ``count`` new random configurations."""
+        batch: dict[Configuration, None] = {}
+        for _ in range(ATTEMPTS_PER_CHILD * count):
+            if len(batch) == count:
+                break
+            form = canonical(self.host, fill(self.host, self.n_ions, self.rng))
+            if form not in self.energies and form not in (exclude or {}):
+                batch[form] = None
+        return list(batch)
+
+    def _child(self, parents: Sequence[Configuration]) -> Configuration | None:
+        operator: Operator | None = self.selector.get_operator()
+        if operator is None:
+            return None
+        chosen = [self._tournament(parents) for _ in range(operator.n_parents)]
+        child = operator.make(self.host, chosen, self.rng)
+        return None if child is None else canonical(self.host, child)
+
+    def _tournament(self, parents: Sequence[Configuration]) -> Configuration:
+        # Parents are ranked, so the smallest of the drawn indices is the fittest.
+        return parents[int(self.rng.integers(len(parents), size=self.settings.tournament).min())]
+
+    def _ranked(self) -> list[tuple[Configuration, float]]:
+        return sorted(self.energies.items(), key=lambda pair: (pair[1], pair[0].colours))
+
+
+def _selector(weights: OperatorWeights, rng: np.random.Generator) -> OperationSelector:
+    return OperationSelector(
+        [getattr(weights, operator.name) for operator in OPERATORS], list(OPERATORS), rng=rng
+    )
+
+
+@lru_cache(maxsize=8)
+def _count(host: Host) -> dict[Fraction, int]:
+    return count_distinct(host)

@@ -1,0 +1,189 @@
+"""Operators of the genetic search: each makes a neutral child with as many ions as its parents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.crystal.configuration import Configuration, ion_count
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.symmetry import permutations
+from al_charge.search.filling import fill
+
+Parents = Sequence[Configuration]
+DISTANCE_TIE = 0.05
+"""Sites whose distances differ by less than this, in angstrom, count as equally near."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One way to make a child.
+
+    Attributes
+    ----------
+    name
+        Name of its weight in the settings.
+    n_parents
+        How many parents it needs.
+    make
+        Called with host, parents and random generator; None where the move does not exist.
+    """
+
+    name: str
+    n_parents: int
+    make: Callable[[Host, Parents, np.random.Generator], Configuration | None]
+
+
+def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
+    """Move one working ion to a vacancy; charge states stay."""
+    hop = _random_hop(host, parents[0], rng)
+    return None if hop is None else _exchanged(parents[0], *hop)
+
+
+def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
+    """Exchange two different charge states of one element."""
+    colours = parents[0].colours
+    elements = [host.elements[site] for site in host.variable_sites]
+    redox = range(len(host.ion_sites), len(colours))
+    pairs = [
+        (a, b)
+        for a in redox
+        for b in redox
+        if a < b and elements[a] == elements[b] and colours[a] != colours[b]
+    ]
+    return _exchanged(parents[0], *pairs[rng.integers(len(pairs))]) if pairs else None
+
+
+def coupled_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
+    """Move an ion to a vacancy, and an electron from the redox site nearest to where it was.
+
+    The electron goes to the redox site nearest to the ion's new place. Sites that have no
+    electron to give, or no room for one, are passed over.
+    """
+    parent = parents[0]
+    hop = _random_hop(host, parent, rng)
+    if hop is None:
+        return None
+    distances = _ion_redox_distances(host)
+    leaving, arriving = (distances[place] for place in hop)
+    moves = _electron_moves(host, parent)
+    if not moves:
+        return None
+    lengths = np.array([leaving[giver] + arriving[taker] for giver, taker, _ in moves])
+    nearest = np.flatnonzero(lengths < lengths.min() + DISTANCE_TIE)
+    return _moved(host, _exchanged(parent, *hop), moves[int(rng.choice(nearest))])
+
+
+def electron_transfer(
+    host: Host, parents: Parents, rng: np.random.Generator
+) -> Configuration | None:
+    """Move electrons between two redox sites such that the numbers of the states change.
+
+    Two V4+ become V3+ and V5+ or the reverse; Fe2+ and Mn3+ become Fe3+ and Mn2+.
+    """
+    parent = parents[0]
+    before = _state_counts(host, parent)
+    children = [_moved(host, parent, move) for move in _electron_moves(host, parent)]
+    children = [child for child in children if _state_counts(host, child) != before]
+    return children[rng.integers(len(children))] if children else None
+
+
+def exchange_sublattices(
+    host: Host, parents: Parents, rng: np.random.Generator
+) -> Configuration | None:
+    """Take the ions of the first parent and the charge states of an image of the second."""
+    n_sites = len(host.ion_sites)
+    other = _random_image(host, parents[1], rng)
+    return Configuration(parents[0].colours[:n_sites] + other.colours[n_sites:])
+
+
+def splice(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
+    """Take one half of the cell from the first parent, the other from an image of the second.
+
+    The cut is a slab along a random axis at a random height. Composition and neutrality are
+    restored with as few changes as possible.
+    """
+    other = _random_image(host, parents[1], rng)
+    heights = host.structure.frac_coords[host.variable_sites][:, rng.integers(3)]
+    inside = (heights + rng.random()) % 1.0 < 0.5
+    mixed = np.where(inside, parents[0].as_array(), other.as_array())
+    wanted = Configuration(tuple(int(colour) for colour in mixed))
+    return fill(host, ion_count(host, parents[0]), rng, preferred=wanted)
+
+
+OPERATORS: tuple[Operator, ...] = (
+    Operator("ion_swap", 1, ion_swap),
+    Operator("charge_swap", 1, charge_swap),
+    Operator("coupled_swap", 1, coupled_swap),
+    Operator("electron_transfer", 1, electron_transfer),
+    Operator("exchange_sublattices", 2, exchange_sublattices),
+    Operator("splice", 2, splice),
+)
+
+
+def _random_hop(
+    host: Host, config: Configuration, rng: np.random.Generator
+) -> tuple[int, int] | None:
+    ions = np.array(config.colours[: len(host.ion_sites)])
+    occupied, empty = np.flatnonzero(ions != VACANCY), np.flatnonzero(ions == VACANCY)
+    if not (len(occupied) and len(empty)):
+        return None
+    return int(rng.choice(occupied)), int(rng.choice(empty))
+
+
+def _exchanged(config: Configuration, first: int, second: int) -> Configuration:
+    colours = list(config.colours)
+    colours[first], colours[second] = colours[second], colours[first]
+    return Configuration(tuple(colours))
+
+
+def _electron_moves(host: Host, config: Configuration) -> list[tuple[int, int, int]]:
+    """List all (giver, taker, electrons): redox sites, and the fewest electrons that may move."""
+    n_sites = len(host.ion_sites)
+    states = config.colours[n_sites:]
+    allowed = host.allowed_colours[n_sites:]
+    moves = []
+    for giver, its_state in enumerate(states):
+        for taker, other_state in enumerate(states):
+            steps = [
+                state - its_state
+                for state in allowed[giver]
+                if state > its_state and other_state - (state - its_state) in allowed[taker]
+            ]
+            if giver != taker and steps:
+                moves.append((giver, taker, min(steps)))
+    return moves
+
+
+def _moved(host: Host, config: Configuration, move: tuple[int, int, int]) -> Configuration:
+    giver, taker, electrons = move
+    colours = list(config.colours)
+    colours[len(host.ion_sites) + giver] += electrons
+    colours[len(host.ion_sites) + taker] -= electrons
+    return Configuration(tuple(colours))
+
+
+def _state_counts(host: Host, config: Configuration) -> list[tuple[str, int]]:
+    sites = host.redox_sites
+    states = config.colours[len(host.ion_sites) :]
+    return sorted((host.elements[i], state) for i, state in zip(sites, states, strict=True))
+
+
+def _random_image(host: Host, config: Configuration, rng: np.random.Generator) -> Configuration:
+    group = permutations(host)
+    image = config.as_array()[group[rng.integers(len(group))]]
+    return Configuration(tuple(int(colour) for colour in image))
+
+
+@lru_cache(maxsize=32)
+def _ion_redox_distances(host: Host) -> NDArray[np.float64]:
+    """Return nearest-image distances in angstrom, shape (n_ion_sites, n_redox_sites)."""
+    fractional = host.structure.frac_coords
+    distances: NDArray[np.float64] = host.structure.lattice.get_all_distances(
+        fractional[host.ion_sites], fractional[host.redox_sites]
+    )
+    return distances
