@@ -1,0 +1,1 @@
+"""The store room: documents, MongoDB, models in GridFS and the embedded server."""

@@ -1,0 +1,101 @@
+"""What documents of the database are made of.
+
+Numbers are in the package's units (eV, angstrom, seconds); arrays are nested lists, and NumPy
+arrays are taken wherever such a list is asked for. NaN and infinity are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+SCHEMA_VERSION = 1
+"""Version of every document's layout and of the database as a whole."""
+
+_URI_WITH_PASSWORD = re.compile(r"mongodb(\+srv)?://[^/?#@\s:]*:[^/?#\s]*@")
+
+
+def now() -> datetime:
+    """Return the present time in UTC, in milliseconds as MongoDB keeps it."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def uri_has_password(text: str) -> bool:
+    """Tell whether a text contains a MongoDB URI with a password in it."""
+    return _URI_WITH_PASSWORD.search(text) is not None
+
+
+def _to_list(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def all_strings(value: Any) -> Iterator[str]:
+    """Yield every string in nested dictionaries and lists, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from all_strings(key)
+            yield from all_strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from all_strings(item)
+
+
+def plain(value: Any) -> Any:
+    """Return nested data with NumPy arrays and tuples as lists and fractions as text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return _exact(_to_list(value))
+
+
+def _exact(value: Any) -> Any:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+Integers = Annotated[list[int], BeforeValidator(_to_list)]
+Floats = Annotated[list[float], BeforeValidator(_to_list)]
+Vectors = Annotated[list[list[float]], BeforeValidator(_to_list)]
+Tokens = Annotated[list[str], BeforeValidator(_to_list)]
+Number = Annotated[float, BeforeValidator(_to_list)]
+Mapping = Annotated[dict[str, Any], BeforeValidator(plain)]
+"""Free data, as JSON knows it."""
+Composition = Annotated[str, BeforeValidator(_exact)]
+"""An exact fraction, written like ``2/3``."""
+
+
+class Part(BaseModel):
+    """A part of a document."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Document(Part):
+    """A document with its schema version; ``doc_id`` becomes its ``_id``."""
+
+    collection: ClassVar[str]
+
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def doc_id(self) -> str:
+        """The identity of the document within its collection."""
+        raise NotImplementedError
+
+    def to_mongo(self) -> dict[str, Any]:
+        """Return the document as it is stored."""
+        return {"_id": self.doc_id, **self.model_dump()}
+
+    @classmethod
+    def from_mongo(cls, stored: dict[str, Any]) -> Self:
+        """Read a stored document."""
+        return cls.model_validate({name: stored[name] for name in stored if name != "_id"})

@@ -1,0 +1,159 @@
+"""Documents about labels: the label, who uses it, each attempt to make it, and its failure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from pydantic import Field
+
+from al_charge.store.fields import (
+    Composition,
+    Document,
+    Floats,
+    Integers,
+    Mapping,
+    Number,
+    Part,
+    Tokens,
+    Vectors,
+    now,
+)
+
+
+class FrameDoc(Part):
+    """One geometry of a label.
+
+    Attributes
+    ----------
+    positions, cell
+        angstrom; shapes (n_atoms, 3) and (3, 3).
+    energy
+        eV for the whole cell.
+    forces
+        eV/angstrom, shape (n_atoms, 3).
+    stress
+        eV/angstrom^3, shape (3, 3), ASE's sign; None where the engine gives none.
+    """
+
+    positions: Vectors
+    cell: Vectors
+    energy: Number
+    forces: Vectors
+    stress: Vectors | None = None
+
+
+class LabelDoc(Document):
+    """One result of a labeler; written once and never edited.
+
+    Attributes
+    ----------
+    key
+        Canonical configuration + geometry + settings, hashed by whoever asks for the label.
+    requested, resolved
+        Species token of every atom, as asked for and as found; ``resolved`` is None where the
+        moments fit no state.
+    energy
+        eV per cell, of the last frame.
+    moments
+        Bohr magnetons, one per atom; None for an engine without spin.
+    wall_time
+        s.
+    campaign, round
+        Who asked for it first.
+    """
+
+    collection: ClassVar[str] = "labels"
+
+    key: str
+    config_hash: str
+    colours: Integers
+    composition: Composition
+    n_ions: int = Field(ge=0)
+    host_fingerprint: str
+    settings_hash: str
+    settings: Mapping
+    requested: Tokens
+    resolved: Tokens | None
+    numbers: Integers
+    host_site: Integers
+    frames: list[FrameDoc]
+    energy: Number
+    moments: Floats | None = None
+    converged: bool
+    engine: str
+    wall_time: Number
+    details: Mapping = Field(default_factory=dict)
+    campaign: str
+    round: int = Field(ge=0)
+    created: datetime = Field(default_factory=now)
+    frames_file: str | None = None
+
+    @property
+    def doc_id(self) -> str:
+        """The label's key."""
+        return self.key
+
+
+class LabelUseDoc(Document):
+    """Says that a campaign uses a label, which another campaign may have made."""
+
+    collection: ClassVar[str] = "label_uses"
+
+    campaign: str
+    round: int = Field(ge=0)
+    key: str
+    created: datetime = Field(default_factory=now)
+
+    @property
+    def doc_id(self) -> str:
+        """Campaign and label."""
+        return f"{self.campaign}/{self.key}"
+
+
+class AttemptDoc(Document):
+    """One start of a labelling job.
+
+    Attributes
+    ----------
+    outcome
+        ``made`` where the engine ran to a result, else e.g. ``failed``; None while it runs, or
+        where it was killed.
+    """
+
+    collection: ClassVar[str] = "attempts"
+
+    attempt: str
+    key: str
+    campaign: str
+    round: int = Field(ge=0)
+    slot: int = Field(ge=0)
+    hostname: str
+    pid: int
+    started: datetime = Field(default_factory=now)
+    finished: datetime | None = None
+    outcome: str | None = None
+    reason: str = ""
+
+    @property
+    def doc_id(self) -> str:
+        """A random id."""
+        return self.attempt
+
+
+class FailureDoc(Document):
+    """A label that was given up, with its reason."""
+
+    collection: ClassVar[str] = "failures"
+
+    key: str
+    campaign: str
+    round: int = Field(ge=0)
+    reason: str
+    attempts: int = Field(ge=0)
+    created: datetime = Field(default_factory=now)
+
+    @property
+    def doc_id(self) -> str:
+        """The label's key."""
+        return self.key

@@ -1,0 +1,79 @@
+"""Trained models in the database: configuration in a document, safetensors in GridFS."""
+
+from __future__ import annotations
+
+import hashlib
+
+from bson.objectid import ObjectId
+
+from al_charge.errors import AlChargeError
+from al_charge.store.base import Collections, Stored, read_file
+from al_charge.store.documents import ModelDoc, ReferenceDoc
+
+
+class Models(Collections):
+    """The models of a store, and the metals that energies refer to."""
+
+    def put_model(self, doc: ModelDoc, weights: bytes) -> bool:
+        """Store a model; return False, changing nothing, if its id is there already.
+
+        Parameters
+        ----------
+        weights
+            The content of a safetensors file.
+        """
+        if self.has_model(doc.campaign, doc.round, doc.member):
+            return False
+        file_id = self._weights.put(weights, filename=doc.doc_id)
+        checksum = hashlib.sha256(weights).hexdigest()
+        full = doc.model_copy(update={"weights_file": str(file_id), "sha256": checksum})
+        if self._insert_once(full):
+            return True
+        self._weights.delete(file_id)
+        return False
+
+    def has_model(self, campaign: str, round: int, member: int) -> bool:
+        """Tell whether a member of a round's committee was trained."""
+        doc_id = ModelDoc.id_of(campaign, round, member)
+        return self._collection(ModelDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
+
+    def model(self, campaign: str, round: int, member: int) -> tuple[ModelDoc, bytes] | None:
+        """Return a model and the content of its safetensors file, or None.
+
+        Raises
+        ------
+        AlChargeError
+            If the stored bytes are not those that were put.
+        """
+        doc = self._get(ModelDoc, ModelDoc.id_of(campaign, round, member))
+        if doc is None:
+            return None
+        where = f"model '{doc.doc_id}'"
+        weights = read_file(self._weights, doc.weights_file, where)
+        if hashlib.sha256(weights).hexdigest() != doc.sha256:
+            raise AlChargeError(
+                "its weights do not match their checksum",
+                where=where,
+                remedy="restore the database from a backup",
+            )
+        return doc, weights
+
+    def models(self, campaign: str, round: int | None = None) -> list[ModelDoc]:
+        """Return the models of a campaign, or of one round, without their weights."""
+        query: Stored = {"campaign": campaign} | ({} if round is None else {"round": round})
+        return self._find(ModelDoc, query, "round", "member")
+
+    def put_reference(self, settings_hash: str, ion: str, energy: float) -> bool:
+        """Store the energy of a metal, eV/atom; return False if it is there already."""
+        return self._insert_once(ReferenceDoc(settings_hash=settings_hash, ion=ion, energy=energy))
+
+    def reference(self, settings_hash: str, ion: str) -> float | None:
+        """Return the energy of a metal under a labeler's settings in eV/atom, or None."""
+        found = self._get(ReferenceDoc, ReferenceDoc.id_of(settings_hash, ion))
+        return None if found is None else found.energy
+
+    def _unused_weights(self) -> list[ObjectId]:
+        used = {
+            doc["weights_file"] for doc in self._collection(ModelDoc).find({}, {"weights_file": 1})
+        }
+        return [f._id for f in self._weights.find() if str(f._id) not in used]

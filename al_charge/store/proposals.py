@@ -1,0 +1,89 @@
+"""Candidates in the database, and the marker that says a proposal is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from al_charge.store.base import Collections
+from al_charge.store.documents import CandidateDoc, ProposalDoc
+
+DUPLICATE_KEY = 11000
+
+
+class Proposals(Collections):
+    """The candidates of a store.
+
+    A proposal exists from the moment its marker is written, last of all. Candidates that no marker
+    names are what a killed task left: they are never returned.
+    """
+
+    def put_proposal(
+        self,
+        campaign: str,
+        round: int,
+        n_ions: int,
+        candidates: Sequence[CandidateDoc],
+        statistics: Mapping[str, Any],
+    ) -> bool:
+        """Store every candidate of one composition of one round; return False if it was done.
+
+        Nothing is deleted before the marker stands, so two tasks that do the same work at the same
+        time cannot take each other's candidates away.
+        """
+        where = {"campaign": campaign, "round": round, "n_ions": n_ions}
+        for candidate in candidates:
+            if (candidate.campaign, candidate.round, candidate.n_ions) != (campaign, round, n_ions):
+                raise ValueError(f"candidate {candidate.doc_id} belongs to another proposal")
+        if self.has_proposal(campaign, round, n_ions):
+            return False
+        self._insert_missing(candidates)
+        ids = list(dict.fromkeys(candidate.doc_id for candidate in candidates))
+        marker = ProposalDoc(
+            campaign=campaign,
+            round=round,
+            n_ions=n_ions,
+            candidates=ids,
+            statistics=dict(statistics),
+        )
+        if not self._insert_once(marker):
+            return False
+        self._collection(CandidateDoc).delete_many({**where, "_id": {"$nin": ids}})
+        return True
+
+    def has_proposal(self, campaign: str, round: int, n_ions: int) -> bool:
+        """Tell whether one composition of one round was proposed in full."""
+        doc_id = ProposalDoc.id_of(campaign, round, n_ions)
+        return self._collection(ProposalDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
+
+    def proposals(self, campaign: str, round: int) -> list[ProposalDoc]:
+        """Return the markers of a round, by number of ions."""
+        return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "n_ions")
+
+    def candidates(self, campaign: str, round: int) -> list[CandidateDoc]:
+        """Return the candidates of a round, composition by composition, as they were proposed."""
+        query = {"campaign": campaign, "round": round}
+        found = {doc.doc_id: doc for doc in self._find(CandidateDoc, query)}
+        markers = self.proposals(campaign, round)
+        return [found[doc_id] for marker in markers for doc_id in marker.candidates]
+
+    def candidate(self, doc_id: str) -> CandidateDoc | None:
+        """Return one candidate by its id, or None."""
+        return self._get(CandidateDoc, doc_id)
+
+    def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
+        upserts = [
+            UpdateOne({"_id": doc.doc_id}, {"$setOnInsert": doc.to_mongo()}, upsert=True)
+            for doc in candidates
+        ]
+        if not upserts:
+            return
+        try:
+            self._collection(CandidateDoc).bulk_write(upserts, ordered=False)
+        except BulkWriteError as error:
+            # Two upserts of one id can race; the loser's document is there already.
+            if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
+                raise

@@ -1,0 +1,88 @@
+"""Validators and indexes of the database, derived from the documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.database import Database
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from al_charge.store.documents import DOCUMENTS, Document
+
+NAMESPACE_EXISTS = 48
+
+_BSON_TYPES: dict[str, list[str]] = {
+    "integer": ["int", "long"],
+    "number": ["double", "int", "long"],
+    "string": ["string"],
+    "boolean": ["bool"],
+    "null": ["null"],
+    "object": ["object"],
+    "array": ["array"],
+}
+_KEPT = ("minimum", "minLength", "enum")
+
+_INDEXES: dict[str, list[IndexModel]] = {
+    "rounds": [IndexModel([("campaign", ASCENDING), ("number", ASCENDING)], unique=True)],
+    "candidates": [
+        IndexModel([("campaign", ASCENDING), ("round", ASCENDING), ("n_ions", ASCENDING)])
+    ],
+    "proposals": [IndexModel([("campaign", ASCENDING), ("round", ASCENDING)])],
+    "labels": [
+        IndexModel([("host_fingerprint", ASCENDING), ("settings_hash", ASCENDING)]),
+        IndexModel([("config_hash", ASCENDING)]),
+    ],
+    "label_uses": [
+        IndexModel([("campaign", ASCENDING), ("key", ASCENDING)], unique=True),
+        IndexModel([("key", ASCENDING)]),
+    ],
+    "attempts": [IndexModel([("campaign", ASCENDING)]), IndexModel([("key", ASCENDING)])],
+    "failures": [IndexModel([("campaign", ASCENDING)])],
+    "models": [IndexModel([("campaign", ASCENDING), ("round", ASCENDING)])],
+}
+
+
+def validator_of(document: type[Document]) -> dict[str, Any]:
+    """Return the $jsonSchema that a collection's documents must satisfy."""
+    described = document.model_json_schema(mode="serialization")
+    schema = _convert(described, described.get("$defs", {}))
+    schema["properties"] = {"_id": {"bsonType": "string"}, **schema["properties"]}
+    schema["required"] = ["_id", *document.model_fields]
+    return {"$jsonSchema": schema}
+
+
+def _convert(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the JSON schema of a field into the dialect of MongoDB."""
+    if "$ref" in schema:
+        return _convert(parts[schema["$ref"].rsplit("/", 1)[1]], parts)
+    if "anyOf" in schema:
+        return {"anyOf": [_convert(choice, parts) for choice in schema["anyOf"]]}
+    if schema.get("format") == "date-time":
+        return {"bsonType": "date"}
+    result: dict[str, Any] = {name: schema[name] for name in _KEPT if name in schema}
+    if "type" in schema:
+        result["bsonType"] = _BSON_TYPES[schema["type"]]
+    if "items" in schema:
+        result["items"] = _convert(schema["items"], parts)
+    if "properties" in schema:
+        fields = schema["properties"]
+        result["properties"] = {name: _convert(fields[name], parts) for name in fields}
+        result["required"] = list(fields)
+        result["additionalProperties"] = False
+    return result
+
+
+def create_collections(database: Database[dict[str, Any]]) -> None:
+    """Create every collection with its validator and indexes; safe to repeat and to race."""
+    for document in DOCUMENTS:
+        name, validator = document.collection, validator_of(document)
+        try:
+            database.create_collection(name, validator=validator, validationLevel="strict")
+        except (CollectionInvalid, OperationFailure) as error:
+            if isinstance(error, OperationFailure) and error.code != NAMESPACE_EXISTS:
+                raise
+            database.command("collMod", name, validator=validator, validationLevel="strict")
+        if name in _INDEXES:
+            database[name].create_indexes(_INDEXES[name])
