@@ -1,0 +1,1 @@
+"""What users see of a campaign: plots, tables and documents."""

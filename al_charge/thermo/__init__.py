@@ -1,0 +1,1 @@
+"""Thermodynamics: the hull, the voltage profile and their error bars."""

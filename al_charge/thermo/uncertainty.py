@@ -1,0 +1,120 @@
+"""Error bars from a committee of potentials.
+
+Every member predicts every labelled entry. From its energies alone follow its own formation
+energies and voltages, on the vertices of the labelled hull, so what the members share, such as a
+common offset, cancels as it does in the quantity itself. An error bar is the standard deviation
+over members (``ddof=1``, since the members are a small sample) times the calibration scale that
+brings spread to the size of held-out errors. It tells how sure the committee is; it knows nothing
+of the labeler's own error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from al_charge.errors import AlChargeError
+from al_charge.thermo.hull import Hull
+from al_charge.thermo.voltage import VoltageProfile, step_voltages, voltage_profile
+
+
+@dataclass(frozen=True)
+class ErrorBars:
+    """One standard deviation of everything that follows from a hull.
+
+    Attributes
+    ----------
+    formation
+        Of each entry's formation energy by entry key, eV per formula unit; zero for the end
+        members, against which the others are taken.
+    vertices
+        The same for the hull's vertices, in their order.
+    voltages
+        Of each voltage step in order, V.
+    mean_voltage
+        Of the mean voltage, V.
+    """
+
+    formation: dict[str, float]
+    vertices: tuple[float, ...]
+    voltages: tuple[float, ...]
+    mean_voltage: float
+
+
+def committee_error_bars(
+    hull: Hull, keys: Sequence[str], member_energies: ArrayLike, *, scale: float = 1.0
+) -> ErrorBars:
+    """Return the error bars of a hull and of its voltage profile.
+
+    Parameters
+    ----------
+    hull
+        The labelled hull; its vertices and its metal energy are the same for every member.
+    keys
+        Entry keys, one per column; every entry of the hull must be among them.
+    member_energies
+        eV per formula unit, shape (n_members, n_entries).
+    scale
+        Calibration: by how much the spread is to be stretched.
+
+    Raises
+    ------
+    AlChargeError
+        If there are fewer than two members, shapes do not fit, an entry is missing or an energy
+        is not finite.
+    """
+    energies = _checked(hull, keys, member_energies)
+    by_key = {key: energies[:, i] for i, key in enumerate(keys)}
+    first, last = hull.vertices[0], hull.vertices[-1]
+    formation = {}
+    for entry in hull.entries:
+        part = float((entry.x - first.x) / (last.x - first.x))
+        line = (1.0 - part) * by_key[first.key] + part * by_key[last.key]
+        formation[entry.key] = _spread(by_key[entry.key] - line, scale)
+    formation[first.key] = formation[last.key] = 0.0
+    vertices = np.array([by_key[vertex.key] for vertex in hull.vertices])
+    voltages = np.array([step_voltages(hull, column.tolist()) for column in vertices.T])
+    widths = np.diff([float(x) for x in hull.compositions])
+    return ErrorBars(
+        formation=formation,
+        vertices=tuple(formation[vertex.key] for vertex in hull.vertices),
+        voltages=tuple(_spread(column, scale) for column in voltages.T),
+        mean_voltage=_spread(voltages @ widths / widths.sum(), scale),
+    )
+
+
+def with_error_bars(hull: Hull, bars: ErrorBars) -> Hull:
+    """Return the same hull with every entry's error bar set to that of its formation energy."""
+    return replace(
+        hull,
+        entries=tuple(replace(e, error_bar=bars.formation[e.key]) for e in hull.entries),
+        vertices=tuple(replace(v, error_bar=bars.formation[v.key]) for v in hull.vertices),
+    )
+
+
+def profile_with_error_bars(hull: Hull, bars: ErrorBars) -> VoltageProfile:
+    """Return the voltage profile of a hull with the error bars of its steps and its mean."""
+    return voltage_profile(hull, error_bars=bars.voltages, mean_error_bar=bars.mean_voltage)
+
+
+def _spread(values: NDArray[np.float64], scale: float) -> float:
+    return float(scale * np.std(values, ddof=1))
+
+
+def _checked(hull: Hull, keys: Sequence[str], member_energies: ArrayLike) -> NDArray[np.float64]:
+    energies = np.asarray(member_energies, dtype=np.float64)
+    where = "error bars"
+    if energies.ndim != 2 or energies.shape[1] != len(keys):
+        raise AlChargeError(
+            f"member energies of shape {energies.shape} for {len(keys)} entries", where=where
+        )
+    if len(energies) < 2:
+        raise AlChargeError("a spread needs at least two members", where=where)
+    if not np.isfinite(energies).all():
+        raise AlChargeError("a member predicts an energy that is not finite", where=where)
+    if missing := sorted({entry.key for entry in hull.entries} - set(keys)):
+        raise AlChargeError(f"no member predicts entry {missing[0]}", where=where)
+    return energies
