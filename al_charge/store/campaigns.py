@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from al_charge.errors import AlChargeError, InputError, did_you_mean
@@ -108,9 +108,23 @@ class Campaigns(Collections):
         stored = self._collection(RoundDoc).find_one({"campaign": campaign}, sort=[("number", -1)])
         return None if stored is None else RoundDoc.from_mongo(stored)
 
-    def record_selection(self, campaign: str, number: int, ids: Sequence[str]) -> list[str]:
-        """Store which candidates a round labels, unless that is stored; return the stored ids."""
-        stored = self._record_once(campaign, number, {"selected": list(ids)})
+    def record_selection(
+        self, campaign: str, number: int, reasons: Mapping[str, str]
+    ) -> list[str]:
+        """Store which candidates a round labels, unless that is stored.
+
+        Parameters
+        ----------
+        reasons
+            Why each candidate was selected, by its id, the most wanted first.
+
+        Returns
+        -------
+        list of str
+            The stored ids, in order: the first writer's.
+        """
+        fields = {"selected": list(reasons), "reasons": list(reasons.values())}
+        stored = self._record_once(campaign, number, fields)
         return list(stored["selected"])
 
     def record_assessment(

@@ -117,6 +117,8 @@ class RoundDoc(Document):
     ----------
     selected
         Ids of the candidates to label, in order; None until they are selected.
+    reasons
+        Why each of them was selected.
     assessment
         What the assess task found; None until the round is closed.
     stage_seconds
@@ -128,6 +130,7 @@ class RoundDoc(Document):
     campaign: str
     number: int = Field(ge=0)
     selected: list[str] | None = None
+    reasons: list[str] = Field(default_factory=list)
     assessment: Mapping | None = None
     stage_seconds: dict[str, Number] = Field(default_factory=dict)
     created: datetime = Field(default_factory=now)

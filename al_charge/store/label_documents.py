@@ -50,6 +50,11 @@ class LabelDoc(Document):
     ----------
     key
         Canonical configuration + geometry + settings, hashed by whoever asks for the label.
+    config_hash, colours
+        The configuration that the label *is*: the resolved one, or the requested one where the
+        charge states could not be resolved.
+    requested_hash
+        The configuration that was asked for.
     requested, resolved
         Species token of every atom, as asked for and as found; ``resolved`` is None where the
         moments fit no state.
@@ -67,6 +72,7 @@ class LabelDoc(Document):
 
     key: str
     config_hash: str
+    requested_hash: str
     colours: Integers
     composition: Composition
     n_ions: int = Field(ge=0)

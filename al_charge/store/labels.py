@@ -53,10 +53,17 @@ class Labels(Collections):
         query = {"host_fingerprint": host_fingerprint, "settings_hash": settings_hash}
         return self._labels(query)
 
-    def labels_of_campaign(self, name: str) -> list[LabelDoc]:
-        """Return the labels that a campaign's rounds selected, oldest first."""
+    def labels_of_campaign(self, name: str, up_to: int | None = None) -> list[LabelDoc]:
+        """Return the labels that a campaign's rounds selected, oldest first.
+
+        Parameters
+        ----------
+        up_to
+            The last round whose labels count; all rounds when None.
+        """
         uses = self.label_uses(name)
-        return self._labels({"_id": {"$in": [use.key for use in uses]}})
+        keys = [use.key for use in uses if up_to is None or use.round <= up_to]
+        return self._labels({"_id": {"$in": keys}})
 
     def link_label(self, campaign: str, round: int, key: str) -> bool:
         """Record that a campaign uses a label; return False if it already does."""
@@ -125,6 +132,10 @@ class Labels(Collections):
             ]
         )
         return [group["_id"] for group in grouped]
+
+    def labels_made(self, campaign: str) -> int:
+        """Return how many labels a campaign had made, those of other campaigns not counted."""
+        return self._collection(AttemptDoc).count_documents({"campaign": campaign, "outcome": MADE})
 
     def put_failure(self, doc: FailureDoc) -> bool:
         """Quarantine a label with its reason; return False if it is already."""
