@@ -1,0 +1,1 @@
+"""Potentials: species vocabulary, architectures, training, committees and relaxation."""

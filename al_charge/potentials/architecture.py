@@ -1,0 +1,117 @@
+"""What every architecture is, and what is done once for all of them: forces and stress."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from al_charge.errors import AlChargeError, did_you_mean
+from al_charge.potentials.graph import Graph
+from al_charge.potentials.settings import PotentialKind
+from al_charge.potentials.vocabulary import Vocabulary
+
+
+class Architecture(nn.Module):
+    """A network from graphs to the energies of atoms.
+
+    Weights are a function of settings, vocabulary, mean neighbour count, torch's random state
+    and training alone, so that ``build`` followed by ``load_state_dict`` restores a network.
+    """
+
+    @classmethod
+    @abstractmethod
+    def build(cls, settings: Any, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
+        """Return a network with fresh weights from torch's random state, in float32.
+
+        Parameters
+        ----------
+        settings
+            Of this architecture's kind.
+        vocabulary
+            One row per species.
+        mean_neighbours
+            Pairs per atom within the cutoff, to normalise sums over neighbours.
+        """
+
+    @abstractmethod
+    def forward(self, graph: Graph) -> Tensor:
+        """Return the energy of every atom, shape (n_atoms,), of order one.
+
+        Edges may be longer than the cutoff; they must not count, and the energy must go to
+        that smoothly. Forces and stress come from the gradient with respect to
+        ``graph.vectors``.
+        """
+
+    @abstractmethod
+    def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
+        """Take over a parent's weights, rows of species included.
+
+        Parameters
+        ----------
+        parent
+            A network of the same settings with another vocabulary.
+        rows
+            For each of this network's species the parent's row to copy, or none to keep the
+            fresh one. Energies of structures made of copied species are the parent's.
+        """
+
+
+_ARCHITECTURES: dict[PotentialKind, str] = {
+    PotentialKind.MACE: "al_charge.potentials.mace:Mace",
+    PotentialKind.PAINN: "al_charge.potentials.painn:Painn",
+}
+
+
+def architecture_class(kind: str) -> type[Architecture]:
+    """Return the class of a kind; its module is imported here and not before."""
+    if kind not in set(PotentialKind):
+        raise AlChargeError(
+            f"unknown potential '{kind}'", where="kind", remedy=did_you_mean(kind, PotentialKind)
+        )
+    module, name = _ARCHITECTURES[PotentialKind(kind)].split(":")
+    return cast("type[Architecture]", getattr(import_module(module), name))
+
+
+def evaluate(
+    module: nn.Module, graph: Graph, *, training: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return energies, forces and stress of a network.
+
+    The derivative of the energy with respect to edge vectors gives all: a force is the sum over
+    an atom's edges, the stress the sum of the outer products with the edge vectors, which equals
+    the derivative with respect to strain over the volume.
+
+    Parameters
+    ----------
+    module
+        An architecture, or anything that is called like one.
+    graph
+        Structures.
+    training
+        Whether the results are to be differentiated again.
+
+    Returns
+    -------
+    energies, shape (n_graphs,); forces, shape (n_atoms, 3), per angstrom; stress, shape
+    (n_graphs, 3, 3), per angstrom^3, ASE's sign.
+    """
+    vectors = graph.vectors.detach().requires_grad_(True)
+    with torch.enable_grad():
+        atomic = module(graph.with_vectors(vectors))
+        energies = atomic.new_zeros(graph.n_graphs).index_add(0, graph.batch, atomic)
+        (gradient,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=training)
+        forces = gradient.new_zeros(graph.n_atoms, 3)
+        forces = forces.index_add(0, graph.centres, gradient)
+        forces = forces.index_add(0, graph.neighbours, -gradient)
+        outer = graph.vectors.unsqueeze(2) * gradient.unsqueeze(1)
+        virial = outer.new_zeros(graph.n_graphs, 3, 3)
+        virial = virial.index_add(0, graph.batch[graph.centres], outer)
+        stress = (virial + virial.transpose(1, 2)) / (2.0 * graph.volumes[:, None, None])
+    if training:
+        return energies, forces, stress
+    return energies.detach(), forces.detach(), stress.detach()

@@ -1,0 +1,172 @@
+"""Graphs: structures as atoms and the pairs of them that lie within a cutoff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from matscipy.neighbours import neighbour_list
+from numpy.typing import NDArray
+from torch import Tensor
+
+from al_charge.errors import AlChargeError
+from al_charge.potentials.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Pairs of atoms within a cutoff, periodic images included; each pair in both directions.
+
+    Attributes
+    ----------
+    centres, neighbours
+        Atoms of every pair, shape (n_edges,); centres ascend.
+    shifts
+        Cell vectors, as whole numbers, that lead to the neighbour's image; shape (n_edges, 3).
+    """
+
+    centres: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    shifts: NDArray[np.float64]
+
+    def vectors(
+        self, positions: NDArray[np.float64], cell: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the vectors from centres to neighbours in angstrom, shape (n_edges, 3)."""
+        vectors: NDArray[np.float64] = (
+            positions[self.neighbours] - positions[self.centres] + self.shifts @ cell
+        )
+        return vectors
+
+
+def find_neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
+    """Return all pairs of atoms within a cutoff in angstrom."""
+    centres, neighbours, shifts = neighbour_list("ijS", atoms, cutoff)
+    return Neighbours(
+        centres.astype(np.int64), neighbours.astype(np.int64), shifts.astype(np.float64)
+    )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One or several structures as one graph; all that an architecture sees.
+
+    Energies depend on geometry through ``vectors`` alone, so that forces and stress follow from
+    the gradient with respect to them.
+
+    Attributes
+    ----------
+    vectors
+        From centre to neighbour, angstrom, shape (n_edges, 3).
+    centres, neighbours
+        Atoms of every edge, shape (n_edges,), int64; centres ascend. Messages run from the
+        neighbour to the centre.
+    species
+        Rows of the vocabulary, shape (n_atoms,), int64.
+    numbers
+        Atomic numbers, shape (n_atoms,), int64.
+    batch
+        Structure of every atom, shape (n_atoms,), int64; ascending.
+    volumes
+        angstrom^3, shape (n_graphs,).
+    """
+
+    vectors: Tensor
+    centres: Tensor
+    neighbours: Tensor
+    species: Tensor
+    numbers: Tensor
+    batch: Tensor
+    volumes: Tensor
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in all structures."""
+        return int(self.species.shape[0])
+
+    @property
+    def n_graphs(self) -> int:
+        """Structures."""
+        return int(self.volumes.shape[0])
+
+    def with_vectors(self, vectors: Tensor) -> Graph:
+        """Return the same graph with other edge vectors."""
+        return replace(self, vectors=vectors)
+
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Graph:
+        """Return the graph with its real numbers in another precision, on a device."""
+        return Graph(
+            vectors=self.vectors.to(device=device, dtype=dtype),
+            centres=self.centres.to(device),
+            neighbours=self.neighbours.to(device),
+            species=self.species.to(device),
+            numbers=self.numbers.to(device),
+            batch=self.batch.to(device),
+            volumes=self.volumes.to(device=device, dtype=dtype),
+        )
+
+
+def build_graph(
+    atoms: Atoms,
+    vocabulary: Vocabulary,
+    cutoff: float,
+    *,
+    dtype: torch.dtype = torch.float32,
+    neighbours: Neighbours | None = None,
+) -> Graph:
+    """Return the graph of one structure.
+
+    Parameters
+    ----------
+    atoms
+        Structure with a ``species`` array.
+    vocabulary
+        Gives every species its row.
+    cutoff
+        angstrom.
+    dtype
+        Precision of vectors and volumes.
+    neighbours
+        Pairs found before; they may reach farther than the cutoff.
+
+    Raises
+    ------
+    AlChargeError
+        If there is no species array, or a species is not in the vocabulary.
+    """
+    if "species" not in atoms.arrays:
+        raise AlChargeError("the structure has no species array", where="atoms.arrays")
+    pairs = find_neighbours(atoms, cutoff) if neighbours is None else neighbours
+    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    return Graph(
+        vectors=torch.as_tensor(vectors, dtype=dtype),
+        centres=torch.as_tensor(pairs.centres),
+        neighbours=torch.as_tensor(pairs.neighbours),
+        species=torch.as_tensor(vocabulary.index(atoms.arrays["species"])),
+        numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),
+        batch=torch.zeros(len(atoms), dtype=torch.int64),
+        volumes=torch.tensor([abs(np.linalg.det(atoms.cell))], dtype=dtype),
+    )
+
+
+def collate(graphs: Sequence[Graph]) -> Graph:
+    """Return several graphs as one."""
+    if len(graphs) == 1:
+        return graphs[0]
+    atoms = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
+    structures = np.cumsum([0, *(graph.n_graphs for graph in graphs)])
+    pairs = list(zip(graphs, atoms, strict=False))
+    return Graph(
+        vectors=torch.cat([graph.vectors for graph in graphs]),
+        centres=torch.cat([graph.centres + int(first) for graph, first in pairs]),
+        neighbours=torch.cat([graph.neighbours + int(first) for graph, first in pairs]),
+        species=torch.cat([graph.species for graph in graphs]),
+        numbers=torch.cat([graph.numbers for graph in graphs]),
+        batch=torch.cat(
+            [graph.batch + int(s) for graph, s in zip(graphs, structures, strict=False)]
+        ),
+        volumes=torch.cat([graph.volumes for graph in graphs]),
+    )

@@ -1,0 +1,270 @@
+"""A potential: a network with its vocabulary, energy baseline and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from al_charge.errors import AlChargeError
+from al_charge.potentials.architecture import Architecture, architecture_class, evaluate
+from al_charge.potentials.graph import Neighbours, build_graph, collate
+from al_charge.potentials.settings import PotentialSettings
+from al_charge.potentials.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from al_charge.potentials.calculator import PotentialCalculator
+
+Array = NDArray[np.float64]
+
+STATE_VERSION = 1
+BATCH_ATOMS = 512
+"""Atoms in one batch of predictions at most; larger ones are slower on a CPU's cache."""
+_SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says of one structure.
+
+    Attributes
+    ----------
+    energy
+        eV for the cell.
+    forces
+        eV/angstrom, shape (n_atoms, 3).
+    stress
+        eV/angstrom^3, shape (3, 3), ASE's sign.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+
+
+class Potential:
+    """A network together with everything that turns its output into energies.
+
+    The energy of a cell is the sum over atoms of a reference energy of the atom's species and of
+    the network's output times ``scale``.
+
+    Parameters
+    ----------
+    settings
+        Of the architecture.
+    vocabulary
+        Species it knows.
+    module
+        The network.
+    mean_neighbours
+        What the network was built with.
+    references
+        Reference energy of every species in eV, shape (n_species,).
+    scale
+        eV per unit of the network's output.
+    """
+
+    def __init__(
+        self,
+        settings: PotentialSettings,
+        vocabulary: Vocabulary,
+        module: Architecture,
+        *,
+        mean_neighbours: float,
+        references: Array,
+        scale: float,
+    ) -> None:
+        self.settings = settings
+        self.vocabulary = vocabulary
+        self.module = module
+        self.mean_neighbours = mean_neighbours
+        self.references = np.asarray(references, dtype=np.float64)
+        self.scale = float(scale)
+
+    @classmethod
+    def fresh(
+        cls,
+        settings: PotentialSettings,
+        vocabulary: Vocabulary,
+        *,
+        mean_neighbours: float,
+        seed: int,
+        references: Array | None = None,
+        scale: float = 1.0,
+    ) -> Potential:
+        """Return an untrained potential; torch's own random state is left as it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            kind = architecture_class(settings.kind)
+            module = kind.build(settings, vocabulary, mean_neighbours)
+        return cls(
+            settings,
+            vocabulary,
+            module,
+            mean_neighbours=mean_neighbours,
+            references=np.zeros(len(vocabulary)) if references is None else references,
+            scale=scale,
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return next(self.module.parameters()).dtype
+
+    @property
+    def cutoff(self) -> float:
+        """Reach of one layer in angstrom."""
+        return float(self.settings.cutoff)
+
+    def baseline(self, atoms: Atoms) -> float:
+        """Return the sum of an structure's reference energies in eV."""
+        return float(self.references[self.vocabulary.index(atoms.arrays["species"])].sum())
+
+    def predict(
+        self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
+    ) -> list[Prediction]:
+        """Return energy, forces and stress of every structure.
+
+        Parameters
+        ----------
+        structures
+            With ``species`` arrays.
+        neighbours
+            Pairs found before, one set per structure; they may reach farther than the cutoff.
+        """
+        results: list[Prediction] = []
+        for chunk in _chunks(structures):
+            pairs = [None] * len(chunk) if neighbours is None else [neighbours[i] for i in chunk]
+            results += self._predict([structures[i] for i in chunk], pairs)
+        return results
+
+    def _predict(
+        self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours | None]
+    ) -> list[Prediction]:
+        graph = collate(
+            [
+                build_graph(atoms, self.vocabulary, self.cutoff, dtype=self.dtype, neighbours=pairs)
+                for atoms, pairs in zip(structures, neighbours, strict=True)
+            ]
+        )
+        energies, forces, stress = (
+            self.scale * values.double().numpy() for values in evaluate(self.module, graph)
+        )
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        return [
+            Prediction(float(energies[k]) + self.baseline(atoms), forces[end - len(atoms) : end], s)
+            for k, (atoms, end, s) in enumerate(zip(structures, ends, stress, strict=True))
+        ]
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Potential:
+        """Return a potential with other species, each starting from its parent's rows.
+
+        A species' parent is the same token, or the nearest charge of the same element, so that
+        energies of structures that this potential knows do not change, even if the new vocabulary
+        is charge-aware and this one is blind.
+        """
+        rows = vocabulary.parents(self.vocabulary)
+        child = Potential.fresh(
+            self.settings.model_copy(update={"charge_aware": vocabulary.charge_aware}),
+            vocabulary,
+            mean_neighbours=self.mean_neighbours,
+            seed=0,
+            references=np.array([0.0 if row is None else self.references[row] for row in rows]),
+            scale=self.scale,
+        )
+        child.module.to(self.dtype)
+        child.module.copy_rows(self.module, rows)
+        return child
+
+    def extend(self, species: Iterable[str]) -> Potential:
+        """Return a potential that knows these species as well; old energies do not change."""
+        return self.with_vocabulary(self.vocabulary.extended(species))
+
+    def to(self, dtype: torch.dtype) -> Potential:
+        """Return the same potential in another precision."""
+        config, weights = self.state()
+        other = Potential.from_state(config, weights)
+        other.module.to(dtype)
+        return other
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the configuration, JSON-serialisable, and the weights."""
+        config = {
+            "version": STATE_VERSION,
+            "settings": self.settings.model_dump(mode="json"),
+            "tokens": list(self.vocabulary.tokens),
+            "mean_neighbours": self.mean_neighbours,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+        weights = {
+            f"module.{name}": value.detach().clone().contiguous()
+            for name, value in self.module.state_dict().items()
+        }
+        weights["references"] = torch.tensor(self.references, dtype=torch.float64)
+        weights["scale"] = torch.tensor([self.scale], dtype=torch.float64)
+        return config, weights
+
+    @classmethod
+    def from_state(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Potential:
+        """Return the potential that ``state`` was called on, bit for bit.
+
+        Raises
+        ------
+        AlChargeError
+            If the state is of another version, or its weights do not fit.
+        """
+        if (version := config.get("version")) != STATE_VERSION:
+            raise AlChargeError(
+                f"a potential of version {version} cannot be read",
+                where="potential",
+                remedy=f"this release reads version {STATE_VERSION}",
+            )
+        settings = _SETTINGS.validate_python(config["settings"])
+        potential = cls.fresh(
+            settings,
+            Vocabulary(tuple(config["tokens"]), settings.charge_aware),
+            mean_neighbours=float(config["mean_neighbours"]),
+            seed=0,
+            references=weights["references"].numpy(),
+            scale=float(weights["scale"]),
+        )
+        potential.module.to(getattr(torch, config["dtype"]))
+        own = {
+            name.removeprefix("module."): value
+            for name, value in weights.items()
+            if name.startswith("module.")
+        }
+        try:
+            potential.module.load_state_dict(own)
+        except RuntimeError as error:
+            raise AlChargeError(
+                "weights do not fit the configuration", where="potential"
+            ) from error
+        return potential
+
+    def calculator(self) -> PotentialCalculator:
+        """Return an ASE calculator."""
+        from al_charge.potentials.calculator import PotentialCalculator
+
+        return PotentialCalculator(self)
+
+
+def _chunks(structures: Sequence[Atoms]) -> Iterable[list[int]]:
+    """Divide structures, in order, into batches of a bounded number of atoms."""
+    chunk: list[int] = []
+    size = 0
+    for index, atoms in enumerate(structures):
+        if chunk and size + len(atoms) > BATCH_ATOMS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(index)
+        size += len(atoms)
+    if chunk:
+        yield chunk

@@ -1,0 +1,89 @@
+"""What a user may choose about potentials and their training."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from al_charge.units import Force, Length
+
+
+class PotentialKind(StrEnum):
+    """The architectures that can be trained."""
+
+    MACE = "mace"
+    PAINN = "painn"
+
+
+class _ArchitectureSettings(BaseModel):
+    """What every architecture lets a user choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    charge_aware: bool = Field(
+        default=True,
+        description="whether each charge state is a species of its own; false knows elements only",
+    )
+    cutoff: Length = Field(
+        default=5.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '5 A'"
+    )
+    channels: int = Field(default=32, ge=1, le=1024, description="features of one atom")
+    layers: int = Field(default=2, ge=1, le=12, description="interaction layers")
+
+
+class PainnSettings(_ArchitectureSettings):
+    """Polarisable atom interaction network: scalar and vector features, cheap on a CPU."""
+
+    kind: Literal[PotentialKind.PAINN, "painn"] = PotentialKind.PAINN
+    radial: int = Field(default=12, ge=1, le=128, description="radial basis functions")
+
+
+class MaceSettings(_ArchitectureSettings):
+    """Higher-body-order equivariant message passing."""
+
+    kind: Literal[PotentialKind.MACE, "mace"] = PotentialKind.MACE
+    channels: int = Field(default=16, ge=1, le=1024, description="features of one atom")
+    max_ell: int = Field(default=2, ge=1, le=4, description="degree of the spherical harmonics")
+    max_l: int = Field(default=1, ge=0, le=3, description="degree of the messages")
+    correlation: int = Field(default=2, ge=1, le=4, description="body order of a message, less one")
+    radial: int = Field(default=8, ge=1, le=64, description="radial basis functions")
+
+
+PotentialSettings = Annotated[MaceSettings | PainnSettings, Field(discriminator="kind")]
+"""Settings of any potential, told apart by ``kind``."""
+
+
+class TrainingSettings(BaseModel):
+    """How one member of a committee is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=60, ge=1, description="passes over the frames at most")
+    batch_size: int = Field(default=4, ge=1, description="frames in one step")
+    learning_rate: float = Field(default=5e-3, gt=0.0, description="largest step of the optimiser")
+    energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
+    force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")
+    stress_weight: float = Field(default=100.0, ge=0.0, description="of (eV/A^3)^2 in the loss")
+    gradient_clip: float = Field(default=10.0, gt=0.0, description="largest norm of a gradient")
+    averaging: float = Field(
+        default=0.99, ge=0.0, lt=1.0, description="decay of the running mean of the weights"
+    )
+    patience: int = Field(
+        default=20, ge=1, description="epochs without a better validation before it stops"
+    )
+    checkpoint_every: int = Field(default=5, ge=1, description="epochs between checkpoints")
+
+
+class RelaxationSettings(BaseModel):
+    """How far candidates are relaxed by the committee, ions and cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fmax: Force = Field(
+        default=0.03,
+        gt=0.0,
+        description="largest force at which a relaxation ends, e.g. '0.03 eV/A'",
+    )
+    max_steps: int = Field(default=100, ge=1, description="steps after which it ends in any case")
