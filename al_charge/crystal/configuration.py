@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
+from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -69,7 +70,9 @@ def configuration(host: Host, colours: ArrayLike) -> Configuration:
 
 def total_charge(host: Host, config: Configuration) -> int:
     """Return the sum of all charges of a configuration, in e: zero for a valid one."""
-    return host.fixed_charge + sum(colour for colour in config.colours if colour != VACANCY)
+    n_sites = len(host.ion_sites)
+    ions = ion_count(host, config) * host.working_ion_charge
+    return host.fixed_charge + ions + sum(config.colours[n_sites:])
 
 
 def ion_count(host: Host, config: Configuration) -> int:
@@ -86,8 +89,10 @@ def composition(host: Host, config: Configuration) -> Fraction:
 def species_of(host: Host, config: Configuration) -> dict[int, str]:
     """Return the species token of every occupied host site, by site index."""
     charges = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
-    for site, colour in zip(host.variable_sites, config.colours, strict=True):
-        if colour != VACANCY:
+    n_sites = len(host.ion_sites)
+    for i, (site, colour) in enumerate(zip(host.variable_sites, config.colours, strict=True)):
+        # A redox site is never empty: on it the vacancy's number means an anion such as O-.
+        if i >= n_sites or colour != VACANCY:
             charges[int(site)] = colour
     return {site: token(host.elements[site], charges[site]) for site in sorted(charges)}
 
@@ -127,15 +132,25 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
     Raises
     ------
     InputError
-        If there are no species, an atom lies on no host site, or the charges are not neutral.
+        If there are no species, an atom lies on no host site, an atom that should be there is
+        missing or in another charge state, or the charges are not neutral.
     """
     if "species" not in atoms.arrays:
         raise InputError("the structure has no species array", where="atoms.arrays")
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
-    colour_of = {
-        int(s): charge_of(str(t)) for s, t in zip(sites, atoms.arrays["species"], strict=True)
-    }
-    return configuration(host, [colour_of.get(int(i), VACANCY) for i in host.variable_sites])
+    found = {int(s): str(t) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
+    colours = [
+        charge_of(found[i]) if i in found else VACANCY for i in map(int, host.variable_sites)
+    ]
+    config = configuration(host, colours)
+    expected = species_of(host, config)
+    for site in sorted(found.keys() | expected.keys()):
+        if found.get(site) != expected.get(site):
+            raise InputError(
+                f"{found.get(site, 'nothing')} where the host has {expected.get(site, 'no site')}",
+                where=f"site {site}",
+            )
+    return config
 
 
 def to_structure(atoms: Atoms) -> Structure:
@@ -149,8 +164,11 @@ def to_structure(atoms: Atoms) -> Structure:
 
 def from_structure(host: Host, structure: Structure) -> Configuration:
     """Read a configuration from a pymatgen structure decorated with oxidation states."""
+    if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
+        raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
-    set_species(atoms, [str(site.specie) for site in structure])
+    # Built anew because the string of a species may carry its spin as well.
+    set_species(atoms, [token(s.element.symbol, int(s.oxi_state)) for s in structure.species])
     return from_atoms(host, atoms)
 
 

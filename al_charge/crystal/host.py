@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -18,6 +19,9 @@ from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
 """Colour of an empty working-ion site; every other colour is the charge of what sits there."""
+_HARMLESS_CIF_WARNING = (
+    r"Issues encountered while parsing CIF: Skipping relative stoichiometry check[^\n]*$"
+)
 
 
 class HostSpec(BaseModel):
@@ -207,7 +211,8 @@ class Host:
         digest.update(repr(sorted(self.redox.items())).encode())
         digest.update(repr(sorted(self.fixed.items())).encode())
         digest.update(repr((self.elements, self.redox_sites_per_formula)).encode())
-        digest.update(np.round(self.structure.lattice.matrix, 4).tobytes())
+        # Adding zero turns -0.0 into 0.0: equal numbers must have equal bytes.
+        digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
         return digest.hexdigest()[:16]
 
@@ -223,7 +228,9 @@ def read_structure(path: Path) -> Structure:
     if not path.is_file():
         raise InputError(f"no structure file {path}", where="host.structure")
     try:
-        structure = Structure.from_file(path)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _HARMLESS_CIF_WARNING, UserWarning)
+            structure = Structure.from_file(path)
     except Exception as error:  # pymatgen's parsers raise whatever their format breaks
         raise InputError(
             f"cannot read {path.name}: {error}",

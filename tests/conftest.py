@@ -1,0 +1,83 @@
+"""Hosts that several rooms are tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pymatgen.core.lattice import Lattice
+from pymatgen.core.structure import Structure
+
+from al_charge.crystal.host import Host, HostSpec
+
+OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
+
+
+def olivine_spec(supercell: tuple[int, int, int] = (1, 1, 1)) -> HostSpec:
+    """Return the specification of olivine NaxFePO4."""
+    return HostSpec(
+        structure=OLIVINE,
+        working_ion="Na",
+        redox={"Fe": (2, 3)},
+        fixed={"P": 5, "O": -2},
+        supercell=supercell,
+    )
+
+
+@pytest.fixture(scope="session")
+def olivine() -> Host:
+    """Olivine NaxFePO4, 28 sites, 4 of them Fe."""
+    return Host.from_spec(olivine_spec())
+
+
+@pytest.fixture(scope="session")
+def olivine_doubled() -> Host:
+    """Olivine NaxFePO4 on the 1x2x1 supercell, 8 Fe."""
+    return Host.from_spec(olivine_spec((1, 2, 1)))
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Olivine with half of the Fe replaced by Mn, which may be Mn2+, Mn3+ or Mn4+."""
+    structure = Structure.from_file(OLIVINE)
+    iron = [i for i, site in enumerate(structure) if site.specie.symbol == "Fe"]
+    for i in iron[:2]:
+        structure.replace(i, "Mn")
+    path = tmp_path_factory.mktemp("mixed") / "POSCAR"
+    structure.sort().to(filename=str(path))
+    return Host.from_spec(
+        HostSpec(
+            structure=path,
+            working_ion="Na",
+            redox={"Fe": (2, 3), "Mn": (2, 3, 4)},
+            fixed={"P": 5, "O": -2},
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def vanadium(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """A tetragonal NaxVO2 on a 2x2x1 supercell with V3+, V4+ and V5+."""
+    structure = Structure(
+        Lattice.tetragonal(4.0, 4.4),
+        ["Na", "V", "O", "O"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5]],
+    )
+    path = tmp_path_factory.mktemp("vanadium") / "POSCAR"
+    structure.to(filename=str(path))
+    return Host.from_spec(
+        HostSpec(
+            structure=path,
+            working_ion="Na",
+            redox={"V": (3, 4, 5)},
+            fixed={"O": -2},
+            supercell=(2, 2, 1),
+        )
+    )
+
+
+@pytest.fixture(scope="session", params=["olivine", "olivine_doubled", "mixed", "vanadium"])
+def any_host(request: pytest.FixtureRequest) -> Host:
+    """Each of the hosts in turn."""
+    host: Host = request.getfixturevalue(request.param)
+    return host

@@ -1,0 +1,172 @@
+"""Hosts: what they hold, and every way in which one is refused."""
+
+from __future__ import annotations
+
+import warnings
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from pymatgen.core.structure import Structure
+
+from al_charge.crystal.host import VACANCY, Host, HostSpec
+from al_charge.errors import InputError
+
+OLIVINE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
+SPEC: dict[str, Any] = {
+    "structure": OLIVINE,
+    "working_ion": "Na",
+    "redox": {"Fe": (2, 3)},
+    "fixed": {"P": 5, "O": -2},
+}
+
+
+def refusal(**changes: Any) -> str:
+    """Return the one line with which a changed specification is refused."""
+    with pytest.raises(InputError) as caught:
+        Host.from_spec(HostSpec(**(SPEC | changes)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_olivine(olivine: Host) -> None:
+    assert len(olivine.elements) == 28
+    assert [olivine.elements[i] for i in olivine.ion_sites] == ["Na"] * 4
+    assert [olivine.elements[i] for i in olivine.redox_sites] == ["Fe"] * 4
+    assert olivine.allowed_colours == ((VACANCY, 1),) * 4 + ((2, 3),) * 4
+    assert olivine.formula_units == 4
+    assert olivine.ion_counts == (0, 1, 2, 3, 4)
+    assert olivine.fixed_charge == 4 * 5 - 16 * 2
+
+
+def test_supercell_compositions_are_exact(olivine_doubled: Host) -> None:
+    assert olivine_doubled.formula_units == 8
+    compositions = [olivine_doubled.composition(n) for n in olivine_doubled.ion_counts]
+    assert compositions == [Fraction(n, 8) for n in range(9)]
+    assert olivine_doubled.n_ions(Fraction(3, 8)) == 3
+
+
+def test_redox_limits_the_compositions(mixed: Host, vanadium: Host) -> None:
+    # Two Fe at most 3+ and two Mn at most 4+ could carry 14 e, but an empty host needs only 12.
+    assert mixed.ion_counts == (0, 1, 2, 3, 4)
+    # V4+ already balances an empty VO2.
+    assert vanadium.ion_counts == (0, 1, 2, 3, 4)
+    spec = HostSpec(**(SPEC | {"redox": {"Fe": (3, 4)}}))
+    assert Host.from_spec(spec).ion_counts == (0,)
+
+
+def test_two_redox_sites_per_formula_unit() -> None:
+    host = Host.from_spec(HostSpec(**SPEC, redox_sites_per_formula=2))
+    assert host.formula_units == 2
+    assert host.composition(3) == Fraction(3, 2)
+
+
+def test_fingerprint_tells_hosts_apart(olivine: Host, olivine_doubled: Host) -> None:
+    again = Host.from_spec(HostSpec(**SPEC))
+    assert again.fingerprint == olivine.fingerprint
+    assert olivine_doubled.fingerprint != olivine.fingerprint
+    wider = Host.from_spec(HostSpec(**(SPEC | {"redox": {"Fe": (2, 3, 4)}})))
+    assert wider.fingerprint != olivine.fingerprint
+
+
+def test_fingerprint_does_not_see_the_sign_of_zero(olivine: Host) -> None:
+    flipped = olivine.structure.copy()
+    matrix = flipped.lattice.matrix.copy()
+    matrix[abs(matrix) < 1e-8] = -1e-12
+    moved = Structure(matrix, flipped.species, flipped.frac_coords)
+    assert Host.build(HostSpec(**SPEC), moved).fingerprint == olivine.fingerprint
+
+
+def test_shipped_cif_reads_without_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        structure = Structure.from_file(OLIVINE)
+    assert structure.composition.formula == "Na4 Fe4 P4 O16"
+
+
+def test_cif_without_formula_keys_is_quiet(tmp_path: Path, recwarn: Any) -> None:
+    lines = OLIVINE.read_text().splitlines()
+    path = tmp_path / "bare.cif"
+    path.write_text("\n".join(x for x in lines if "formula" not in x))
+    assert Host.from_spec(HostSpec(**(SPEC | {"structure": path}))).formula_units == 4
+    assert not [w for w in recwarn if "CIF" in str(w.message)]
+
+
+def test_oxidation_states_of_the_file_are_ignored(tmp_path: Path, olivine: Host) -> None:
+    decorated = olivine.structure.copy()
+    decorated.add_oxidation_state_by_element({"Na": 1, "Fe": 2, "P": 5, "O": -2})
+    host = Host.build(HostSpec(**SPEC), decorated)
+    assert host.fingerprint == olivine.fingerprint
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    line = refusal(structure=tmp_path / "none.cif")
+    assert line.startswith("host.structure: no structure file") and "none.cif" in line
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.cif"
+    path.write_text("this is not a crystal")
+    line = refusal(structure=path)
+    assert "cannot read broken.cif" in line and "POSCAR" in line
+
+
+def test_partial_occupancy(tmp_path: Path) -> None:
+    path = tmp_path / "partial.cif"
+    text = OLIVINE.read_text().replace("0.00000 0.00000 0.00000 1", "0.0 0.0 0.0 0.5")
+    path.write_text("\n".join(x for x in text.splitlines() if "formula" not in x))
+    assert "partly occupied" in refusal(structure=path)
+
+
+def test_unknown_element_suggests_one() -> None:
+    line = refusal(redox={"Fee": (2, 3)})
+    assert line == "host.redox: 'Fee' is no element; did you mean 'Fe'?"
+
+
+def test_absent_element() -> None:
+    assert (
+        refusal(working_ion="Li")
+        == "host.working_ion: the structure has no Li; it has Fe, Na, O, P"
+    )
+
+
+def test_missing_oxidation_state() -> None:
+    assert refusal(fixed={"O": -2}) == "host.fixed: P has no oxidation state; add 'P: ...'"
+
+
+def test_element_with_two_roles() -> None:
+    assert "two roles" in refusal(fixed={"P": 5, "O": -2, "Fe": 2})
+
+
+def test_single_redox_state() -> None:
+    assert "belongs in 'fixed'" in refusal(redox={"Fe": (2, 2)})
+
+
+def test_never_neutral() -> None:
+    line = refusal(fixed={"P": 5, "O": -1})
+    assert line.startswith("host.redox: no filling of the 4 Na sites is neutral")
+
+
+def test_bad_supercell() -> None:
+    assert refusal(supercell=(1, 0, 1)).startswith("host.supercell: repeats must be 1 or more")
+
+
+def test_broken_formula_unit() -> None:
+    assert "do not make whole formula units of 3" in refusal(redox_sites_per_formula=3)
+
+
+@pytest.mark.parametrize("x", [Fraction(1, 3), Fraction(5, 4), Fraction(-1, 4)])
+def test_no_such_composition(olivine: Host, x: Fraction) -> None:
+    with pytest.raises(InputError, match=r"choose one of: 0, 1/4, 1/2, 3/4, 1$"):
+        olivine.n_ions(x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"workign_ion": "Na"}, {"working_ion_charge": 0}, {"supercell": (1, 1)}, {"redox": {"Fe": 2}}],
+)
+def test_specification_is_strict(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        HostSpec(**(SPEC | change))
