@@ -108,9 +108,7 @@ class Campaigns(Collections):
         stored = self._collection(RoundDoc).find_one({"campaign": campaign}, sort=[("number", -1)])
         return None if stored is None else RoundDoc.from_mongo(stored)
 
-    def record_selection(
-        self, campaign: str, number: int, reasons: Mapping[str, str]
-    ) -> list[str]:
+    def record_selection(self, campaign: str, number: int, reasons: Mapping[str, str]) -> list[str]:
         """Store which candidates a round labels, unless that is stored.
 
         Parameters

