@@ -1,14 +1,21 @@
-"""Hosts that several rooms are tested on."""
+"""Hosts that several rooms are tested on, and a real MongoDB."""
 
 from __future__ import annotations
 
+import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
+from pymongo import MongoClient
+from pymongo.database import Database
 
 from al_charge.crystal.host import Host, HostSpec
+from al_charge.store.embedded import EmbeddedServer
 
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
@@ -81,3 +88,24 @@ def any_host(request: pytest.FixtureRequest) -> Host:
     """Each of the hosts in turn."""
     host: Host = request.getfixturevalue(request.param)
     return host
+
+
+@pytest.fixture(scope="session")
+def mongodb_client(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[MongoClient[dict[str, Any]]]:
+    """A client of an embedded server that lives as long as the test session."""
+    home = tmp_path_factory.mktemp("home")
+    server = EmbeddedServer(home)
+    with MongoClient[dict[str, Any]](server.start().uri("admin"), tz_aware=True) as client:
+        yield client
+    server.stop()
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
+    """A database of its own for each test."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield mongodb_client[name]
+    mongodb_client.drop_database(name)

