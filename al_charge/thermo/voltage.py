@@ -1,4 +1,9 @@
-"""The open-circuit voltage against the working-ion metal, one plateau per pair of vertices."""
+"""The open-circuit voltage against the working-ion metal, one plateau per pair of vertices.
+
+pymatgen's voltage pairs are taken between the vertices of our own hull. Its `InsertionElectrode`
+would find the vertices once more, against elements at an artificial energy that lies too low when
+the labeler's zero of energy is not that of neutral atoms.
+"""
 
 from __future__ import annotations
 

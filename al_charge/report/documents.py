@@ -1,0 +1,95 @@
+"""The JSON documents of a hull and of a voltage profile, which outside scripts rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from al_charge.report.names import host_formula, labeler_name
+from al_charge.thermo.hull import Entry, Hull
+from al_charge.thermo.voltage import VoltageProfile, VoltageStep
+
+HULL_UNITS = {
+    "x": "working ions per formula unit, an exact fraction",
+    "energy_per_formula": "eV per formula unit",
+    "formation_energy": "eV per formula unit, against the two end members",
+    "distance_to_hull": "eV per formula unit",
+    "error_bar": "eV per formula unit, one standard deviation of the formation energy",
+}
+VOLTAGE_UNITS = {
+    "x_from": "working ions per formula unit, an exact fraction",
+    "x_to": "working ions per formula unit, an exact fraction",
+    "voltage": "V against the working-ion metal",
+    "mean_voltage": "V against the working-ion metal",
+    "error_bar": "V, one standard deviation",
+    "mean_error_bar": "V, one standard deviation",
+}
+
+
+def hull_document(hull: Hull, *, campaign: str, labeler: str) -> dict[str, Any]:
+    """Return a hull as a JSON document.
+
+    Parameters
+    ----------
+    hull
+        The labelled hull; an entry's key is its label's id.
+    campaign
+        Its name.
+    labeler
+        Kind of the labeler, e.g. ``born``.
+
+    Returns
+    -------
+    dict
+        ``vertices`` and ``entries`` (all that is labelled, vertices included) are ordered by x and
+        energy; compositions are strings such as ``5/8``; ``units`` says what the numbers are.
+    """
+    return {
+        **_head(hull, campaign, labeler),
+        "vertices": [_entry(hull, entry) for entry in hull.vertices],
+        "entries": [_entry(hull, entry) for entry in hull.entries],
+        "units": dict(HULL_UNITS),
+    }
+
+
+def voltage_document(profile: VoltageProfile, *, campaign: str, labeler: str) -> dict[str, Any]:
+    """Return a voltage profile as a JSON document; the parameters are those of `hull_document`."""
+    return {
+        **_head(profile, campaign, labeler),
+        "steps": [_step(step) for step in profile.steps],
+        "mean_voltage": profile.mean,
+        "mean_error_bar": profile.mean_error_bar,
+        "units": dict(VOLTAGE_UNITS),
+    }
+
+
+def _head(of: Hull | VoltageProfile, campaign: str, labeler: str) -> dict[str, Any]:
+    return {
+        "campaign": campaign,
+        "labeler": labeler_name(labeler),
+        "labeler_kind": labeler,
+        "working_ion": of.working_ion,
+        "framework": of.framework,
+        "formula": host_formula(of.framework, of.working_ion),
+    }
+
+
+def _entry(hull: Hull, entry: Entry) -> dict[str, Any]:
+    return {
+        "x": str(entry.x),
+        "formula": hull.formula(entry.x),
+        "energy_per_formula": entry.energy,
+        "formation_energy": hull.formation_energy(entry),
+        "distance_to_hull": hull.distance(entry),
+        "hash": entry.config_hash,
+        "label_id": entry.key,
+        "error_bar": entry.error_bar,
+    }
+
+
+def _step(step: VoltageStep) -> dict[str, Any]:
+    return {
+        "x_from": str(step.x_from),
+        "x_to": str(step.x_to),
+        "voltage": step.voltage,
+        "error_bar": step.error_bar,
+    }

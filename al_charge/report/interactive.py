@@ -1,0 +1,161 @@
+"""Plots as interactive HTML files that load nothing from elsewhere, by plotly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from al_charge.report import style
+from al_charge.report.names import host_formula, html, labeler_name
+from al_charge.thermo.hull import Entry, Hull
+from al_charge.thermo.voltage import VoltageProfile
+
+
+def hull_html(
+    path: Path,
+    hull: Hull,
+    *,
+    labeler: str,
+    campaign: str = "",
+    candidates: Sequence[Entry] = (),
+) -> None:
+    """Write the interactive hull plot; the parameters are those of `static.hull_png`."""
+    figure = go.Figure()
+    if candidates:
+        figure.add_trace(_candidates(hull, candidates))
+    above = [entry for entry in hull.entries if entry not in hull.vertices]
+    figure.add_trace(
+        go.Scatter(
+            name=f"labelled ({len(above)})",
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 8, "color": style.LABELLED},
+            **_points(hull, above),
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            name=f"hull, {len(hull.vertices)} vertices",
+            mode="lines+markers",
+            line={"color": style.HULL, "width": 2.5},
+            marker={"size": 11, "color": style.HULL},
+            error_y=_bars([vertex.error_bar for vertex in hull.vertices], 1e3),
+            **_points(hull, hull.vertices),
+        )
+    )
+    ticks = style.fraction_ticks([e.x for e in hull.entries], hull.compositions)
+    _lay_out(figure, hull, "hull", labeler, campaign, ticks)
+    figure.update_yaxes(title="Formation energy (meV per formula unit)")
+    _write(figure, path)
+
+
+def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
+    """Write the interactive voltage plot; the parameters are those of `static.voltage_png`."""
+    figure = go.Figure()
+    for step in profile.steps:
+        if step.error_bar is not None:
+            low, high = step.voltage - step.error_bar, step.voltage + step.error_bar
+            figure.add_shape(
+                type="rect",
+                x0=float(step.x_from),
+                x1=float(step.x_to),
+                y0=low,
+                y1=high,
+                fillcolor=style.HULL,
+                opacity=0.18,
+                line_width=0,
+            )
+    x, voltage = profile.points()
+    figure.add_trace(
+        go.Scatter(
+            x=x.tolist(),
+            y=voltage.tolist(),
+            mode="lines",
+            line={"color": style.HULL, "width": 3},
+            text=[_step_text(profile, i // 2) for i in range(len(x))],
+            hovertemplate="%{text}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.add_hline(
+        y=profile.mean,
+        line={"color": style.FAINT, "width": 1, "dash": "dash"},
+        annotation_text=f"mean {profile.mean:.3f} V",
+    )
+    ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
+    _lay_out(figure, profile, "voltage", labeler, campaign, style.fraction_ticks(ends, ends))
+    figure.update_yaxes(title=f"Voltage against {profile.working_ion} metal (V)")
+    _write(figure, path)
+
+
+def _candidates(hull: Hull, candidates: Sequence[Entry]) -> go.Scatter:
+    return go.Scatter(
+        name=f"predicted, not labelled ({len(candidates)})",
+        mode="markers",
+        opacity=0.5,
+        marker={"symbol": "x-thin", "size": 7, "line": {"color": style.PREDICTED, "width": 1.5}},
+        error_y=_bars([c.error_bar for c in candidates], 1e3, color=style.PREDICTED),
+        **_points(hull, candidates),
+    )
+
+
+def _points(hull: Hull, entries: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        "x": [float(entry.x) for entry in entries],
+        "y": [1e3 * hull.formation_energy(entry) for entry in entries],
+        "text": [_entry_text(hull, entry) for entry in entries],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _entry_text(hull: Hull, entry: Entry) -> str:
+    lines = [
+        f"{html(hull.formula(entry.x))}, x = {entry.x}",
+        f"formation energy {1e3 * hull.formation_energy(entry):.1f} meV/f.u.",
+        f"distance to hull {1e3 * hull.distance(entry):.1f} meV/f.u.",
+        f"configuration {entry.config_hash}",
+    ]
+    if entry.error_bar is not None:
+        lines.append(f"error bar {1e3 * entry.error_bar:.1f} meV/f.u.")
+    return "<br>".join(lines)
+
+
+def _step_text(profile: VoltageProfile, index: int) -> str:
+    step = profile.steps[index]
+    bar = "" if step.error_bar is None else f" ± {step.error_bar:.3f}"
+    return f"x = {step.x_from} to {step.x_to}<br>{step.voltage:.3f}{bar} V"
+
+
+def _bars(bars: Sequence[float | None], factor: float, **options: Any) -> dict[str, Any]:
+    known = any(bar is not None for bar in bars)
+    array = [factor * (bar or 0.0) for bar in bars]
+    return {"type": "data", "array": array, "visible": known, "thickness": 1, "width": 3, **options}
+
+
+def _lay_out(
+    figure: go.Figure,
+    of: Hull | VoltageProfile,
+    what: str,
+    labeler: str,
+    campaign: str,
+    ticks: tuple[list[float], list[str]],
+) -> None:
+    formula = html(host_formula(of.framework, of.working_ion))
+    source = f"Labeler: {labeler_name(labeler)}"
+    if campaign:
+        source = f"{source}, campaign: {campaign}"
+    figure.update_layout(
+        template="simple_white",
+        title={"text": f"{formula} {what}<br><sup>{source}</sup>"},
+        legend={"x": 0.01, "y": 0.99, "bgcolor": "rgba(255,255,255,0.7)"},
+        hovermode="closest",
+    )
+    figure.update_xaxes(title=f"<i>x</i> in {formula}", tickvals=ticks[0], ticktext=ticks[1])
+    figure.update_yaxes(showgrid=True, gridcolor="#E6E6E6")
+
+
+def _write(figure: go.Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_html(path, include_plotlyjs=True, config={"displaylogo": False})

@@ -1,0 +1,235 @@
+"""Plots as PNG files, by matplotlib without its global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from al_charge.report import style
+from al_charge.report.names import host_formula, labeler_name, mathtext
+from al_charge.thermo.hull import Entry, Hull
+from al_charge.thermo.voltage import VoltageProfile, VoltageStep
+
+SIZE = (7.2, 4.8)
+"""Width and height of a plot, inches."""
+RESOLUTION = 160
+"""Dots per inch."""
+CANDIDATE_OFFSET = 0.015
+"""How far beside its x a candidate is drawn, as a part of the whole range of x."""
+
+
+def hull_png(
+    path: Path,
+    hull: Hull,
+    *,
+    labeler: str,
+    campaign: str = "",
+    candidates: Sequence[Entry] = (),
+) -> None:
+    """Write the hull plot.
+
+    Parameters
+    ----------
+    path
+        The PNG file.
+    hull
+        Labelled entries and vertices; the vertices' error bars are drawn where they are known.
+    labeler
+        Kind of the labeler, e.g. ``born``.
+    campaign
+        Its name, shown small.
+    candidates
+        Predicted entries without a label, total energies on the labeler's scale. They are drawn
+        a little to the right of their x, lest they hide the labels; those that lie higher than
+        every label are left out and counted in the legend.
+    """
+    figure, axes = _figure(hull, "hull", labeler, campaign)
+    if candidates:
+        _draw_candidates(axes, hull, candidates)
+    above = [entry for entry in hull.entries if entry not in hull.vertices]
+    if above:
+        axes.plot(
+            [float(e.x) for e in above],
+            [_meV(hull, e) for e in above],
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            markerfacecolor="none",
+            markeredgecolor=style.LABELLED,
+            markeredgewidth=0.9,
+            alpha=0.75,
+            label=f"labelled ({len(above)})",
+            zorder=3,
+        )
+    _draw_vertices(axes, hull)
+    axes.set_ylabel("Formation energy (meV per formula unit)")
+    axes.set_ylim(*_hull_limits(hull))
+    _fraction_axis(axes, [e.x for e in hull.entries], hull.compositions, hull)
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    _save(figure, path)
+
+
+def voltage_png(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
+    """Write the voltage plot: plateaus, their error bands where known, and the mean.
+
+    Parameters
+    ----------
+    path
+        The PNG file.
+    profile
+        The voltage profile.
+    labeler
+        Kind of the labeler, e.g. ``born``.
+    campaign
+        Its name, shown small.
+    """
+    figure, axes = _figure(profile, "voltage", labeler, campaign)
+    x, voltage = profile.points()
+    axes.plot(x, voltage, color=style.HULL, linewidth=2.2, solid_joinstyle="miter", zorder=3)
+    _draw_bands(axes, profile.steps)
+    for step in profile.steps:
+        _name_plateau(axes, step)
+    axes.axhline(profile.mean, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.annotate(
+        f"mean {profile.mean:.2f} V",
+        (1.0, profile.mean),
+        xycoords=("axes fraction", "data"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=style.FAINT,
+    )
+    axes.set_ylabel(f"Voltage against {profile.working_ion} metal (V)")
+    axes.margins(y=0.14)
+    ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
+    _fraction_axis(axes, ends, ends, profile)
+    _save(figure, path)
+
+
+def _figure(
+    of: Hull | VoltageProfile, what: str, labeler: str, campaign: str
+) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    formula = mathtext(host_formula(of.framework, of.working_ion))
+    axes.set_title(f"{formula} {what}", loc="left", fontsize=13, pad=22)
+    source = f"Labeler: {labeler_name(labeler)}"
+    text = f"{source}   Campaign: {campaign}" if campaign else source
+    axes.text(0, 1.025, text, transform=axes.transAxes, fontsize=9, color=style.FAINT, va="bottom")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _draw_candidates(axes: Axes, hull: Hull, candidates: Sequence[Entry]) -> None:
+    low, high = _hull_limits(hull)
+    shown = [c for c in candidates if low <= _meV(hull, c) <= high]
+    bars = [1e3 * (c.error_bar or 0.0) for c in shown]
+    aside = CANDIDATE_OFFSET * float(hull.compositions[-1] - hull.compositions[0])
+    off = len(candidates) - len(shown)
+    axes.errorbar(
+        [float(c.x) + aside for c in shown],
+        [_meV(hull, c) for c in shown],
+        yerr=bars if any(bars) else None,
+        fmt="x",
+        markersize=4.5,
+        color=style.PREDICTED,
+        elinewidth=0.8,
+        alpha=0.45,
+        label=f"predicted, not labelled ({len(shown)}{f', {off} off scale' if off else ''})",
+        zorder=2,
+    )
+
+
+def _draw_vertices(axes: Axes, hull: Hull) -> None:
+    bars = [1e3 * (vertex.error_bar or 0.0) for vertex in hull.vertices]
+    energies = [_meV(hull, vertex) for vertex in hull.vertices]
+    axes.errorbar(
+        [float(vertex.x) for vertex in hull.vertices],
+        energies,
+        yerr=bars if any(bars) else None,
+        fmt="o-",
+        color=style.HULL,
+        markersize=8,
+        linewidth=1.8,
+        elinewidth=1.2,
+        capsize=3,
+        label=f"hull, {len(hull.vertices)} vertices",
+        zorder=4,
+    )
+    for vertex, energy, bar in zip(hull.vertices[1:-1], energies[1:-1], bars[1:-1], strict=True):
+        axes.annotate(
+            f"x = {vertex.x}\n{energy:.0f} meV".replace("-", "\N{MINUS SIGN}"),
+            (float(vertex.x), energy - bar),
+            xytext=(0, -8),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=8.5,
+            color=style.HULL,
+        )
+
+
+def _draw_bands(axes: Axes, steps: Sequence[VoltageStep]) -> None:
+    known = [step for step in steps if step.error_bar is not None]
+    for i, step in enumerate(known):
+        assert step.error_bar is not None
+        axes.fill_between(
+            [float(step.x_from), float(step.x_to)],
+            step.voltage - step.error_bar,
+            step.voltage + step.error_bar,
+            color=style.HULL,
+            alpha=0.18,
+            linewidth=0,
+            label="committee, one standard deviation" if i == 0 else None,
+        )
+    if known:
+        axes.legend(frameon=False, fontsize=9, loc="lower left")
+
+
+def _name_plateau(axes: Axes, step: VoltageStep) -> None:
+    axes.annotate(
+        f"{step.voltage:.2f} V",
+        (float(step.x_from + step.x_to) / 2, step.voltage + (step.error_bar or 0.0)),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        color=style.HULL,
+    )
+
+
+def _fraction_axis(
+    axes: Axes,
+    present: Sequence[Fraction],
+    vertices: Sequence[Fraction],
+    of: Hull | VoltageProfile,
+) -> None:
+    axes.set_xticks(*style.fraction_ticks(present, vertices))
+    axes.set_xlabel(f"$x$ in {mathtext(host_formula(of.framework, of.working_ion))}")
+
+
+def _hull_limits(hull: Hull) -> tuple[float, float]:
+    """Return y limits in meV that hold every label; a candidate may fall outside."""
+    energies = np.array([_meV(hull, entry) for entry in hull.entries])
+    room = max(np.ptp(energies), 10.0)
+    return float(energies.min() - 0.22 * room), float(energies.max() + 0.12 * room)
+
+
+def _meV(hull: Hull, entry: Entry) -> float:  # noqa: N802
+    return 1e3 * hull.formation_energy(entry)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=RESOLUTION, facecolor="white")

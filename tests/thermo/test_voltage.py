@@ -1,0 +1,205 @@
+"""Voltages by hand, against pymatgen's electrode, and their error bars by Monte Carlo."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from al_charge.errors import AlChargeError
+from al_charge.thermo.hull import Entry, Hull, build_hull
+from al_charge.thermo.uncertainty import (
+    committee_error_bars,
+    profile_with_error_bars,
+    with_error_bars,
+)
+from al_charge.thermo.voltage import computed_entries, voltage_profile
+
+
+def hull_of(
+    energies: dict[Fraction, float], *, ion: str = "Na", framework: str = "FePO4", metal: float
+) -> Hull:
+    entries = [Entry(f"k{x}", "h", x, energy) for x, energy in energies.items()]
+    return build_hull(entries, framework=framework, working_ion=ion, metal_energy=metal)
+
+
+@pytest.fixture
+def hull() -> Hull:
+    """A hull with three plateaus and one entry above it."""
+    return hull_of(
+        {
+            Fraction(0): -170.0,
+            Fraction(1, 4): -171.0,
+            Fraction(2, 3): -172.90,
+            Fraction(5, 6): -173.60,
+            Fraction(1): -174.25,
+        },
+        metal=-1.3,
+    )
+
+
+def test_two_phase_pair_by_hand() -> None:
+    # One plateau, as in olivine LixFePO4: V = -(E(LiFePO4) - E(FePO4) - E(Li)) / e
+    #   = -(-191.34 + 185.97 + 1.90) V = 3.47 V
+    hull = hull_of({Fraction(0): -185.97, Fraction(1): -191.34}, ion="Li", metal=-1.90)
+    profile = voltage_profile(hull)
+    assert [(s.x_from, s.x_to) for s in profile.steps] == [(0, 1)]
+    assert profile.steps[0].voltage == pytest.approx(3.47)
+    assert profile.mean == pytest.approx(3.47)
+
+
+def test_a_divalent_ion_moves_two_electrons() -> None:
+    hull = hull_of(
+        {Fraction(0): -80.0, Fraction(1, 2): -83.0}, ion="Mg", framework="MnO2", metal=-1.5
+    )
+    assert voltage_profile(hull).mean == pytest.approx((3.0 - 0.75) / 0.5 / 2)
+
+
+def test_steps_follow_the_formula_and_fall(hull: Hull) -> None:
+    profile = voltage_profile(hull)
+    vertices = [(float(v.x), v.energy) for v in hull.vertices]
+    expected = [-(b - a - (y - x) * -1.3) / (y - x) for (x, a), (y, b) in pairwise(vertices)]
+    voltages = [step.voltage for step in profile.steps]
+    assert [step.x_from for step in profile.steps] == [0, Fraction(2, 3), Fraction(5, 6)]
+    assert voltages == pytest.approx(expected)
+    assert all(left > right for left, right in pairwise(voltages))
+    assert profile.mean == pytest.approx(4.25 - 1.3)
+
+
+def test_the_metal_only_shifts_voltages(hull: Hull) -> None:
+    other = hull_of({e.x: e.energy for e in hull.entries}, metal=-1.0)
+    assert other.compositions == hull.compositions
+    shifts = [
+        b.voltage - a.voltage
+        for a, b in zip(voltage_profile(hull).steps, voltage_profile(other).steps, strict=True)
+    ]
+    assert shifts == pytest.approx([0.3] * 3)
+
+
+def test_agrees_with_pymatgens_insertion_electrode(hull: Hull) -> None:
+    from pymatgen.apps.battery.insertion_battery import InsertionElectrode
+    from pymatgen.core.composition import Composition
+    from pymatgen.core.entries import ComputedEntry
+
+    # The electrode finds its own hull against elements at an artificial energy, which needs total
+    # energies near those of DFT. Voltages do not change with the framework's zero of energy.
+    framework, zero = Composition("FePO4"), 130.0
+    entries = [
+        ComputedEntry(framework + Composition({"Na": float(e.x)}), e.energy + zero)
+        for e in hull.entries
+    ]
+    electrode = InsertionElectrode.from_entries(entries, ComputedEntry("Na", hull.metal_energy))
+    profile = voltage_profile(hull)
+    assert [pair.voltage for pair in electrode.voltage_pairs] == pytest.approx(
+        [step.voltage for step in profile.steps]
+    )
+    assert electrode.get_average_voltage() == pytest.approx(profile.mean)
+
+
+@pytest.mark.parametrize("framework", ["V2(PO4)3", "(FePO4)2", "Fe1.72S3O12", "Fe0.5Mn0.5PO4"])
+def test_voltage_is_per_ion_whatever_the_framework(framework: str) -> None:
+    hull = hull_of({Fraction(1): -100.0, Fraction(3): -109.0}, framework=framework, metal=-1.3)
+    assert voltage_profile(hull).mean == pytest.approx((9.0 - 2.6) / 2)
+    assert [entry.composition["Na"] for entry in computed_entries(hull, [0.0, 0.0])] == [1, 3]
+
+
+def test_points_are_the_corners_of_the_plateaus(hull: Hull) -> None:
+    x, voltage = voltage_profile(hull).points()
+    assert x == pytest.approx([0, 2 / 3, 2 / 3, 5 / 6, 5 / 6, 1])
+    assert voltage[0] == voltage[1] > voltage[2] == voltage[3] > voltage[4] == voltage[5]
+
+
+def test_refuses_error_bars_that_do_not_fit(hull: Hull) -> None:
+    with pytest.raises(AlChargeError, match="2 error bars for 3 voltage steps"):
+        voltage_profile(hull, error_bars=[0.1, 0.2])
+
+
+def test_error_bars_match_propagated_independent_noise(hull: Hull) -> None:
+    sigma, members = 0.010, 20_000
+    rng = np.random.default_rng(5)
+    energies = np.array([e.energy for e in hull.entries])
+    keys = [e.key for e in hull.entries]
+    noisy = energies + rng.normal(0.0, sigma, size=(200, len(keys)))
+    bars = committee_error_bars(hull, keys, noisy, scale=1.5)
+    # Independent errors: var of a formation energy = (1 + (1-x)^2 + x^2) sigma^2,
+    # of a step over dx = 2 (sigma / dx)^2, of the mean voltage = 2 sigma^2.
+    draws = rng.normal(0.0, sigma, size=(members, len(keys)))
+    for i, entry in enumerate(hull.entries[1:-1], start=1):
+        x = float(entry.x)
+        monte_carlo = np.std(draws[:, i] - (1 - x) * draws[:, 0] - x * draws[:, -1])
+        analytic = sigma * np.sqrt(1 + (1 - x) ** 2 + x**2)
+        assert monte_carlo == pytest.approx(analytic, rel=0.03)
+        assert bars.formation[entry.key] == pytest.approx(1.5 * analytic, rel=0.2)
+    widths = np.diff([float(x) for x in hull.compositions])
+    assert bars.voltages == pytest.approx(1.5 * sigma * np.sqrt(2) / widths, rel=0.2)
+    assert bars.mean_voltage == pytest.approx(1.5 * sigma * np.sqrt(2), rel=0.2)
+    assert bars.vertices[0] == bars.vertices[-1] == 0.0
+    assert bars.vertices[1] == bars.formation["k2/3"]
+
+
+def test_two_members_by_hand(hull: Hull) -> None:
+    energies = np.array([[e.energy for e in hull.entries]] * 2)
+    keys = [e.key for e in hull.entries]
+    energies[1, keys.index("k2/3")] += 0.020
+    bars = committee_error_bars(hull, keys, energies)
+    # ddof=1: the standard deviation of two numbers that differ by d is d / sqrt(2).
+    assert bars.formation["k2/3"] == pytest.approx(0.020 / np.sqrt(2))
+    assert bars.formation["k1/4"] == pytest.approx(0.0, abs=1e-12)
+    assert bars.voltages == pytest.approx([0.03 / np.sqrt(2), 0.12 / np.sqrt(2), 0.0], abs=1e-9)
+
+
+def test_what_members_share_cancels(hull: Hull) -> None:
+    keys = [e.key for e in hull.entries]
+    offsets = np.array([[0.0], [3.0], [-7.0]])
+    slopes = np.array([[0.0], [0.2], [0.1]]) * np.array([float(e.x) for e in hull.entries])
+    energies = np.array([e.energy for e in hull.entries])
+    bars = committee_error_bars(hull, keys, energies + offsets + slopes)
+    assert max(bars.formation.values()) < 1e-12
+    assert bars.voltages == pytest.approx([0.1] * 3)
+
+
+def test_columns_may_come_in_any_order_and_hold_more_than_the_hull(hull: Hull) -> None:
+    keys = [e.key for e in hull.entries]
+    energies = np.random.default_rng(1).normal(-170, 0.1, size=(3, len(keys)))
+    straight = committee_error_bars(hull, keys, energies)
+    order = [3, 1, 4, 0, 2]
+    extended = np.column_stack([energies[:, order], np.zeros(3)])
+    shuffled = committee_error_bars(hull, [*(keys[i] for i in order), "candidate"], extended)
+    assert shuffled == straight
+
+
+def test_error_bars_are_carried_by_hull_and_profile(hull: Hull) -> None:
+    keys = [e.key for e in hull.entries]
+    energies = np.random.default_rng(2).normal(-170, 0.1, size=(3, len(keys)))
+    bars = committee_error_bars(hull, keys, energies)
+    decorated = with_error_bars(hull, bars)
+    assert [e.error_bar for e in decorated.entries] == [bars.formation[k] for k in keys]
+    assert [v.error_bar for v in decorated.vertices] == list(bars.vertices)
+    assert decorated.compositions == hull.compositions
+    profile = profile_with_error_bars(hull, bars)
+    assert tuple(step.error_bar for step in profile.steps) == bars.voltages
+    assert profile.mean_error_bar == bars.mean_voltage
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (np.zeros((1, 5)), "at least two members"),
+        (np.zeros((3, 4)), "shape"),
+        (np.zeros(5), "shape"),
+        (np.full((3, 5), np.nan), "not finite"),
+    ],
+)
+def test_refuses_member_energies_that_do_not_fit(
+    hull: Hull, members: np.ndarray, message: str
+) -> None:
+    with pytest.raises(AlChargeError, match=message):
+        committee_error_bars(hull, [e.key for e in hull.entries], members)
+
+
+def test_refuses_a_committee_that_misses_an_entry(hull: Hull) -> None:
+    keys = ["other", *(e.key for e in hull.entries[1:])]
+    with pytest.raises(AlChargeError, match="no member predicts entry k0"):
+        committee_error_bars(hull, keys, np.zeros((3, 5)))
