@@ -36,7 +36,8 @@ def pair_correlations(host: Host, config: Configuration) -> NDArray[np.float64]:
     for site, pair in enumerate(zip(elements, config.colours, strict=True)):
         occupied[site, index[pair]] = 1.0
     counts = np.einsum("ia,sij,jb->sab", occupied, shells, occupied, optimize=True)
-    counts = counts + counts.transpose(0, 2, 1)
+    # A pair of unlike colours is met twice, once from each end; one of like colours once.
+    counts = counts + np.triu(counts.transpose(0, 2, 1), k=1)
     fractions: NDArray[np.float64] = counts[possible] / np.sqrt(len(shells))
     return fractions
 
@@ -47,7 +48,7 @@ def _shells(
 ) -> tuple[NDArray[np.float64], list[tuple[str, int]], NDArray[np.bool_]]:
     """Return pair weights per shell, the colours, and which pairs of colours a shell may have.
 
-    Shapes (n_shells, n_variable, n_variable) with each shell summing to 1/2, (n_colours,), and
+    Shapes (n_shells, n_variable, n_variable) with each shell summing to 1, (n_colours,), and
     (n_shells, n_colours, n_colours), upper triangle.
     """
     variable = host.structure.__class__.from_sites([host.structure[i] for i in host.variable_sites])
@@ -65,7 +66,7 @@ def _shells(
     unique, shell = np.unique(keys, axis=0, return_inverse=True)
     shells = np.zeros((len(unique), len(elements), len(elements)))
     np.add.at(shells, (shell.ravel(), centres, neighbours), 1.0)
-    shells /= 2.0 * shells.sum(axis=(1, 2), keepdims=True)
+    shells /= shells.sum(axis=(1, 2), keepdims=True)
     labels = sorted(
         {
             (str(element), colour)

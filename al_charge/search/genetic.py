@@ -139,9 +139,9 @@ class _Space:
         return list(batch)
 
     def _child(self, parents: Sequence[Configuration]) -> Configuration | None:
-        operator: Operator | None = self.selector.get_operator()
-        if operator is None:
+        if self.selector is None:
             return None
+        operator: Operator = self.selector.get_operator()
         chosen = [self._tournament(parents) for _ in range(operator.n_parents)]
         child = operator.make(self.host, chosen, self.rng)
         return None if child is None else canonical(self.host, child)
@@ -154,10 +154,10 @@ class _Space:
         return sorted(self.energies.items(), key=lambda pair: (pair[1], pair[0].colours))
 
 
-def _selector(weights: OperatorWeights, rng: np.random.Generator) -> OperationSelector:
-    return OperationSelector(
-        [getattr(weights, operator.name) for operator in OPERATORS], list(OPERATORS), rng=rng
-    )
+def _selector(weights: OperatorWeights, rng: np.random.Generator) -> OperationSelector | None:
+    """Return what draws operators by weight, or None if all are turned off."""
+    shares = [getattr(weights, operator.name) for operator in OPERATORS]
+    return OperationSelector(shares, list(OPERATORS), rng=rng) if sum(shares) else None
 
 
 @lru_cache(maxsize=8)

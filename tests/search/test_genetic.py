@@ -1,0 +1,144 @@
+"""The genetic search on landscapes whose answer is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from al_charge.crystal.configuration import Configuration, ion_count, total_charge
+from al_charge.crystal.correlations import pair_correlations
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import canonical
+from al_charge.search.genetic import evolve
+from al_charge.search.seeds import seeds
+from al_charge.search.settings import OperatorWeights, SearchSettings
+
+
+class Landscape:
+    """Random pair energies on a host, and a record of what was asked for."""
+
+    def __init__(self, host: Host, seed: int) -> None:
+        self.host = host
+        self.seed = seed
+        self.asked: list[Configuration] = []
+        self.batches: list[int] = []
+
+    def energy(self, config: Configuration) -> float:
+        features = pair_correlations(self.host, config)
+        weights = np.random.default_rng(self.seed).normal(size=len(features))
+        return float(weights @ features)
+
+    def __call__(self, configs: list[Configuration]) -> list[float]:
+        self.asked += configs
+        self.batches.append(len(configs))
+        return [self.energy(config) for config in configs]
+
+
+def test_small_spaces_are_exhausted(olivine: Host) -> None:
+    landscape = Landscape(olivine, 0)
+    for n_ions in olivine.ion_counts:
+        rng = np.random.default_rng(0)
+        landscape.asked.clear()
+        found = evolve(olivine, n_ions, landscape, SearchSettings(), rng, seeds=[])
+        assert {config for config, _ in found} == set(enumerate_distinct(olivine, n_ions))
+        assert len(landscape.asked) == len(found)
+
+
+def test_nothing_is_evaluated_twice_and_the_budget_holds(olivine_doubled: Host) -> None:
+    host, rng = olivine_doubled, np.random.default_rng(3)
+    landscape = Landscape(host, 1)
+    start = seeds(host, 4, 12, rng)
+    settings = SearchSettings(evaluations=40, patience=100)
+    found = evolve(host, 4, landscape, settings, rng, seeds=[*start, *start])
+    forms = [canonical(host, config) for config in landscape.asked]
+    assert len(forms) == len(set(forms)) == len(found) == 40
+    assert landscape.asked == forms
+    assert landscape.batches == [12, 6, 6, 6, 6, 4]
+    assert [energy for _, energy in found] == sorted(landscape.energy(c) for c in forms)
+    assert all(ion_count(host, c) == 4 and total_charge(host, c) == 0 for c, _ in found)
+
+
+def test_same_generator_same_result(olivine_doubled: Host) -> None:
+    def run(seed: int) -> list[tuple[Configuration, float]]:
+        rng = np.random.default_rng(seed)
+        start = seeds(olivine_doubled, 4, 12, rng)
+        return evolve(
+            olivine_doubled, 4, Landscape(olivine_doubled, 1), SearchSettings(), rng, start
+        )
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_known_configurations_are_parents_only(olivine_doubled: Host) -> None:
+    host = olivine_doubled
+    landscape = Landscape(host, 1)
+    ranked = sorted(enumerate_distinct(host, 4), key=landscape.energy)
+    known = {config: landscape.energy(config) for config in ranked[1:9]}
+    settings = SearchSettings(evaluations=30, patience=100, seeds=1)
+    rng = np.random.default_rng(0)
+    found = evolve(host, 4, landscape, settings, rng, seeds=ranked[1:9], known=known)
+    assert not set(landscape.asked) & set(known)
+    assert not {config for config, _ in found} & set(known)
+    assert len(found) == 30
+    # Children of good parents: far better than chance.
+    rank = {config: place for place, config in enumerate(ranked)}
+    assert np.median([rank[config] for config, _ in found]) < 0.35 * len(ranked)
+
+
+def test_everything_known_leaves_nothing_to_do(olivine: Host) -> None:
+    known = dict.fromkeys(enumerate_distinct(olivine, 2), 0.0)
+    landscape = Landscape(olivine, 0)
+    rng = np.random.default_rng(0)
+    assert evolve(olivine, 2, landscape, SearchSettings(), rng, seeds=[], known=known) == []
+    assert landscape.asked == []
+
+
+def test_patience_ends_a_search_without_progress(olivine_doubled: Host) -> None:
+    batches = []
+
+    def flat(configs: list[Configuration]) -> list[float]:
+        batches.append(len(configs))
+        return [0.0] * len(configs)
+
+    settings = SearchSettings(evaluations=60, seeds=8, children=5, patience=2)
+    evolve(olivine_doubled, 4, flat, settings, np.random.default_rng(0), seeds=[])
+    assert batches == [8, 5, 5]
+
+
+def test_failed_evaluations_rank_last(olivine: Host) -> None:
+    def sometimes(configs: list[Configuration]) -> list[float]:
+        return [math.nan if i == 0 else float(i) for i in range(len(configs))]
+
+    found = evolve(olivine, 2, sometimes, SearchSettings(), np.random.default_rng(0), seeds=[])
+    assert found[0][1] == 1.0 and found[-1][1] == math.inf
+
+
+def test_without_operators_the_search_is_random(olivine_doubled: Host) -> None:
+    none = OperatorWeights(**dict.fromkeys(OperatorWeights.model_fields, 0.0))
+    settings = SearchSettings(evaluations=20, patience=100, operators=none)
+    landscape = Landscape(olivine_doubled, 0)
+    found = evolve(olivine_doubled, 4, landscape, settings, np.random.default_rng(0), seeds=[])
+    assert len(found) == 20
+
+
+def mean_rank(host: Host, settings: SearchSettings, runs: range) -> float:
+    """Return the mean place of the lowest energy found, 0 for the ground state."""
+    places = []
+    for seed in runs:
+        landscape = Landscape(host, seed)
+        energies = np.sort([landscape.energy(config) for config in enumerate_distinct(host, 4)])
+        rng = np.random.default_rng(seed)
+        found = evolve(host, 4, landscape, settings, rng, seeds=[])
+        places.append(int(np.searchsorted(energies, found[0][1] - 1e-9)))
+    return float(np.mean(places))
+
+
+def test_search_beats_chance(olivine_doubled: Host) -> None:
+    none = OperatorWeights(**dict.fromkeys(OperatorWeights.model_fields, 0.0))
+    guided = SearchSettings(evaluations=60, patience=100)
+    chance = guided.model_copy(update={"operators": none})
+    runs = range(12)
+    assert mean_rank(olivine_doubled, guided, runs) < 0.6 * mean_rank(olivine_doubled, chance, runs)
