@@ -71,7 +71,7 @@ def hull_png(
     axes.set_ylabel("Formation energy (meV per formula unit)")
     axes.set_ylim(*_hull_limits(hull))
     _fraction_axis(axes, [e.x for e in hull.entries], hull.compositions, hull)
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    _legend(figure, axes)
     _save(figure, path)
 
 
@@ -93,6 +93,7 @@ def voltage_png(path: Path, profile: VoltageProfile, *, labeler: str, campaign: 
     x, voltage = profile.points()
     axes.plot(x, voltage, color=style.HULL, linewidth=2.2, solid_joinstyle="miter", zorder=3)
     _draw_bands(axes, profile.steps)
+    _legend(figure, axes)
     for step in profile.steps:
         _name_plateau(axes, step)
     axes.axhline(profile.mean, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -192,8 +193,6 @@ def _draw_bands(axes: Axes, steps: Sequence[VoltageStep]) -> None:
             linewidth=0,
             label="committee, one standard deviation" if i == 0 else None,
         )
-    if known:
-        axes.legend(frameon=False, fontsize=9, loc="lower left")
 
 
 def _name_plateau(axes: Axes, step: VoltageStep) -> None:
@@ -217,6 +216,15 @@ def _fraction_axis(
 ) -> None:
     axes.set_xticks(*style.fraction_ticks(present, vertices))
     axes.set_xlabel(f"$x$ in {mathtext(host_formula(of.framework, of.working_ion))}")
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put what there is to explain below the axes, where it hides nothing."""
+    handles, texts = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, texts, frameon=False, fontsize=9, ncols=3, loc="outside lower center"
+        )
 
 
 def _hull_limits(hull: Hull) -> tuple[float, float]:
