@@ -151,7 +151,7 @@ class _Odds:
         self.above = np.array([c.energy for c in candidates]) - self.height
         self.spread = np.maximum([c.spread for c in candidates], settings.smallest_spread)
         room = settings.tolerance - self.above
-        z = np.divide(room, self.spread, out=np.sign(room) * np.inf, where=self.spread > 0)
+        z = room / self.spread
         self.chance: Array = norm.cdf(z)
         density = self.spread * norm.pdf(z)
         self.improvement: Array = np.maximum(room * self.chance + density, 0.0)

@@ -28,7 +28,7 @@ class AcquisitionSettings(BaseModel):
     )
     smallest_spread: Energy = Field(
         default=0.002,
-        ge=0,
+        gt=0,
         description="floor on the spread, eV per formula unit: committees agree too well",
     )
     tolerance: Energy = Field(

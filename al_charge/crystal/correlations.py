@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
@@ -48,33 +49,33 @@ def _shells(
 ) -> tuple[NDArray[np.float64], list[tuple[str, int]], NDArray[np.bool_]]:
     """Return pair weights per shell, the colours, and which pairs of colours a shell may have.
 
-    Shapes (n_shells, n_variable, n_variable) with each shell summing to 1, (n_colours,), and
-    (n_shells, n_colours, n_colours), upper triangle.
+    A shell holds the pairs of two given elements at one distance. Shapes (n_shells, n_variable,
+    n_variable) with each shell summing to 1; (n_colours,); (n_shells, n_colours, n_colours),
+    upper triangle.
     """
-    variable = host.structure.__class__.from_sites([host.structure[i] for i in host.variable_sites])
+    variable = Structure.from_sites([host.structure[i] for i in host.variable_sites])
     centres, neighbours, _, distances = variable.get_neighbor_list(CUTOFF)
-    order = np.sort(distances)
-    edges = order[1:][np.diff(order) > SHELL_GAP] - SHELL_GAP / 2
-    shell_of = np.searchsorted(edges, distances)
-    elements = np.array([host.elements[i] for i in host.variable_sites])
-    # One shell of distance holds up to three kinds of pair: ion-ion, ion-redox, redox-redox.
-    kinds = sorted({element for element in elements})
-    code = np.searchsorted(kinds, elements)
-    low = np.minimum(code[centres], code[neighbours])
-    high = np.maximum(code[centres], code[neighbours])
-    keys = np.stack([shell_of, low, high], axis=1)
-    unique, shell = np.unique(keys, axis=0, return_inverse=True)
-    shells = np.zeros((len(unique), len(elements), len(elements)))
-    np.add.at(shells, (shell.ravel(), centres, neighbours), 1.0)
-    shells /= shells.sum(axis=(1, 2), keepdims=True)
-    labels = sorted(
-        {
-            (str(element), colour)
-            for element, colours in zip(elements, host.allowed_colours, strict=True)
-            for colour in colours
-        }
+    kinds, kind_of_site = np.unique(
+        [host.elements[i] for i in host.variable_sites], return_inverse=True
     )
-    kind = np.array([kinds.index(element) for element, _ in labels])
-    pair_kind = np.sort(np.stack(np.broadcast_arrays(kind[:, None], kind[None, :])), axis=0)
-    fits = (pair_kind[0] == unique[:, 1, None, None]) & (pair_kind[1] == unique[:, 2, None, None])
-    return shells, labels, np.triu(fits)
+    ends = np.sort([kind_of_site[centres], kind_of_site[neighbours]], axis=0)
+    keys = np.stack([_shell_numbers(distances), *ends], axis=1)
+    shells_found, shell = np.unique(keys, axis=0, return_inverse=True)
+    pairs = np.zeros((len(shells_found), len(variable), len(variable)))
+    np.add.at(pairs, (shell.ravel(), centres, neighbours), 1.0)
+    pairs /= pairs.sum(axis=(1, 2), keepdims=True)
+
+    colours = zip(kind_of_site, host.allowed_colours, strict=True)
+    labels = sorted({(int(kind), colour) for kind, allowed in colours for colour in allowed})
+    kind = np.array([label[0] for label in labels])
+    low, high = np.minimum.outer(kind, kind), np.maximum.outer(kind, kind)
+    fits = (low == shells_found[:, 1, None, None]) & (high == shells_found[:, 2, None, None])
+    return pairs, [(str(kinds[k]), colour) for k, colour in labels], np.triu(fits)
+
+
+def _shell_numbers(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return for each distance how many gaps lie below it."""
+    ascending = np.sort(distances)
+    gaps = ascending[1:][np.diff(ascending) > SHELL_GAP] - SHELL_GAP / 2
+    numbers: NDArray[np.int64] = np.searchsorted(gaps, distances)
+    return numbers
