@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class AlChargeError(Exception):
@@ -27,7 +28,12 @@ class AlChargeError(Exception):
         self.remedy = remedy
         super().__init__(what)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep place and remedy when an error comes back from another process."""
+        return _rebuild, (type(self), self.what, self.where, self.remedy)
+
     def __str__(self) -> str:
+        """Return the one line that the user sees."""
         line = f"{self.where}: {self.what}" if self.where else self.what
         if self.remedy:
             line = f"{line}; {self.remedy}"
@@ -41,7 +47,7 @@ class InputError(AlChargeError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a remedy that names the nearest known word, or all of them.
+    """Return a remedy that names the nearest known word whatever its case, or all of them.
 
     Parameters
     ----------
@@ -51,5 +57,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         The words that would have been.
     """
     words = sorted(known)
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"choose one of: {', '.join(words)}"
+    by_lower = {word.lower(): word for word in reversed(words)}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{by_lower[close[0]]}'?"
+    return f"choose one of: {', '.join(words)}" if words else ""
+
+
+def _rebuild(kind: type[AlChargeError], what: str, where: str, remedy: str) -> AlChargeError:
+    return kind(what, where=where, remedy=remedy)

@@ -7,6 +7,7 @@ positive) and moments in Bohr magnetons.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ _FACTORS: dict[str, dict[str, float]] = {
     "length": {"A": 1.0, "nm": 10.0},
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
 }
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S+)\s*")
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S+)\s*", re.ASCII)
 
 
 def parse_quantity(text: Any, dimension: str) -> float:
@@ -36,7 +37,7 @@ def parse_quantity(text: Any, dimension: str) -> float:
     Raises
     ------
     ValueError
-        If the unit is missing, unknown or of another dimension.
+        If the unit is missing, unknown or of another dimension, or the number is not finite.
     """
     factors = _FACTORS[dimension]
     if isinstance(text, Quantity):
@@ -49,7 +50,10 @@ def parse_quantity(text: Any, dimension: str) -> float:
     number, unit = match.groups()
     if unit not in factors:
         raise ValueError(f"unit '{unit}' is no unit of {dimension}; {did_you_mean(unit, factors)}")
-    return Quantity(float(number) * factors[unit])
+    value = float(number) * factors[unit]
+    if not math.isfinite(value):
+        raise ValueError(f"'{text}' is too large")
+    return Quantity(value)
 
 
 class Quantity(float):
