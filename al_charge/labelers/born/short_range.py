@@ -1,0 +1,78 @@
+"""Short-range pair terms: Morse, a steep wall, and Born-Mayer, all cut off smoothly."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.labelers.born.parameters import (
+    PAIRS,
+    SHORT_RANGE_CUTOFF,
+    SWITCH_WIDTH,
+    PairParameters,
+)
+
+Array = NDArray[np.float64]
+
+
+def switch(distances: Array) -> tuple[Array, Array]:
+    """Return the cut-off factor and its derivative, shape (n_pairs,).
+
+    1 up to the start of the switch, 0 from the cut-off, in between the quintic
+    1 - 10 t^3 + 15 t^4 - 6 t^5, so that energies have two continuous derivatives.
+    """
+    t = np.clip((distances - (SHORT_RANGE_CUTOFF - SWITCH_WIDTH)) / SWITCH_WIDTH, 0.0, 1.0)
+    value = 1.0 + t**3 * (-10.0 + t * (15.0 - 6.0 * t))
+    return value, -30.0 * t**2 * (1.0 - t) ** 2 / SWITCH_WIDTH
+
+
+def pair_term(values: PairParameters, distances: Array) -> tuple[Array, Array]:
+    """Return energy (eV) and derivative (eV/angstrom) of one kind of pair, shape (n_pairs,)."""
+    energy, slope = np.zeros_like(distances), np.zeros_like(distances)
+    if values.depth:
+        decay = np.exp(-values.width * (distances - values.length))
+        energy += values.depth * decay * (decay - 2.0)
+        slope += 2.0 * values.depth * values.width * decay * (1.0 - decay)
+    if values.wall:
+        wall = values.wall / distances**12
+        energy += wall
+        slope -= 12.0 * wall / distances
+    if values.repulsion:
+        tail = values.repulsion * np.exp(-(distances - values.contact) / values.softness)
+        energy += tail
+        slope -= tail / values.softness
+    factor, factor_slope = switch(distances)
+    return energy * factor, slope * factor + energy * factor_slope
+
+
+class PairTable:
+    """The pair terms of a fixed list of ions.
+
+    Parameters
+    ----------
+    species
+        Species token of every ion.
+    """
+
+    def __init__(self, species: list[str]) -> None:
+        kinds = sorted(set(species))
+        self._terms: list[PairParameters] = []
+        lookup = np.full((len(kinds), len(kinds)), -1)
+        for (first, second), values in PAIRS.items():
+            if first in kinds and second in kinds:
+                a, b = kinds.index(first), kinds.index(second)
+                lookup[a, b] = lookup[b, a] = len(self._terms)
+                self._terms.append(values)
+        index = np.array([kinds.index(token) for token in species])
+        self._term_of = lookup[index[:, None], index[None, :]]
+
+    def evaluate(
+        self, i: NDArray[np.int64], j: NDArray[np.int64], distances: Array
+    ) -> tuple[Array, Array]:
+        """Return energy (eV) and derivative (eV/angstrom) of every pair, shape (n_pairs,)."""
+        energy, slope = np.zeros_like(distances), np.zeros_like(distances)
+        term_of = np.where(distances < SHORT_RANGE_CUTOFF, self._term_of[i, j], -1)
+        for number, values in enumerate(self._terms):
+            chosen = np.flatnonzero(term_of == number)
+            energy[chosen], slope[chosen] = pair_term(values, distances[chosen])
+        return energy, slope
