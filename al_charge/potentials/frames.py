@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,30 +46,26 @@ class TrainingFrame:
             raise AlChargeError("forces do not fit the atoms", where=self.group)
 
 
-def split_groups(
-    groups: Sequence[str], *, seed: int, fold: int, n_folds: int
-) -> tuple[list[str], list[str]]:
-    """Divide distinct groups into those to train on and those held out.
+def fold_of(group: str, n_folds: int) -> int:
+    """Return the fold that a group belongs to, whatever other groups there are.
 
-    Parameters
-    ----------
-    groups
-        Group of every frame; their order does not matter.
-    seed
-        Of the shuffle; the same for all folds of one partition.
-    fold, n_folds
-        Which of the parts is held out. With one fold, or fewer groups than two, none is.
-
-    Returns
-    -------
-    trained, held_out
-        Distinct groups, sorted.
+    A group never changes its fold, so what a potential holds out in one round was held out in all
+    rounds before, and a warm start has not seen it.
     """
-    distinct = sorted(set(groups))
+    return int(hashlib.sha256(group.encode()).hexdigest(), 16) % n_folds
+
+
+def split_frames(
+    frames: Sequence[TrainingFrame], *, fold: int, n_folds: int
+) -> tuple[list[TrainingFrame], list[TrainingFrame]]:
+    """Divide frames by group into those to train on and those held out, in their order.
+
+    With one fold nothing is held out; nor is it if nothing else were left to train on.
+    """
     if not 0 <= fold < n_folds:
         raise AlChargeError(f"fold {fold} of {n_folds} does not exist", where="fold")
-    if n_folds == 1 or len(distinct) < 2:
-        return distinct, []
-    order = np.random.default_rng(seed).permutation(len(distinct))
-    held = {distinct[i] for i in order[fold % min(n_folds, len(distinct)) :: n_folds]}
-    return [g for g in distinct if g not in held], sorted(held)
+    if n_folds == 1:
+        return list(frames), []
+    held = [frame for frame in frames if fold_of(frame.group, n_folds) == fold]
+    used = [frame for frame in frames if fold_of(frame.group, n_folds) != fold]
+    return (used, held) if used else (held, [])

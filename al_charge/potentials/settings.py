@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,6 +50,19 @@ class MaceSettings(_ArchitectureSettings):
     max_l: int = Field(default=1, ge=0, le=3, description="degree of the messages")
     correlation: int = Field(default=2, ge=1, le=4, description="body order of a message, less one")
     radial: int = Field(default=8, ge=1, le=64, description="radial basis functions")
+    interaction: Literal["residual", "density"] = Field(
+        default="residual", description="how messages are normalised: by a constant, or by density"
+    )
+    distance_transform: Literal["none", "agnesi"] = Field(
+        default="none", description="whether distances are stretched by atomic radii"
+    )
+    pair_repulsion: bool = Field(
+        default=False, description="whether nuclei repel each other at short range (ZBL)"
+    )
+    foundation: Path | None = Field(
+        default=None,
+        description="file of a converted foundation model to start from; see docs/decisions",
+    )
 
 
 PotentialSettings = Annotated[MaceSettings | PainnSettings, Field(discriminator="kind")]
@@ -66,6 +80,7 @@ class TrainingSettings(BaseModel):
     energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
     force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")
     stress_weight: float = Field(default=100.0, ge=0.0, description="of (eV/A^3)^2 in the loss")
+    weight_decay: float = Field(default=0.0, ge=0.0, description="of the optimiser AdamW")
     gradient_clip: float = Field(default=10.0, gt=0.0, description="largest norm of a gradient")
     averaging: float = Field(
         default=0.99, ge=0.0, lt=1.0, description="decay of the running mean of the weights"

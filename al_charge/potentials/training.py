@@ -1,0 +1,187 @@
+"""Training one potential: resumable, deterministic, the best by validation kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.errors import AlChargeError
+from al_charge.potentials.baseline import count_species, fit_references
+from al_charge.potentials.frames import TrainingFrame, split_frames
+from al_charge.potentials.graph import find_neighbours
+from al_charge.potentials.loss import prepare
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
+from al_charge.potentials.trainer import Trainer
+from al_charge.potentials.vocabulary import Vocabulary
+
+Array = NDArray[np.float64]
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called with the epoch just ended, the number of epochs, and that epoch's figures."""
+
+SMALLEST_SCALE = 0.1
+"""eV per unit of the network's output at least, where frames have hardly any force."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gives.
+
+    Attributes
+    ----------
+    potential
+        The best by validation; the last where nothing was held out.
+    history
+        One entry per epoch: learning rate, training loss, and root mean squared errors on held-out
+        frames of energy (eV/atom), forces (eV/A) and stress (eV/A^3).
+    held_out
+        Predicted minus true energy in eV/atom of the last frame of every held-out group.
+    """
+
+    potential: Potential
+    history: list[dict[str, float]]
+    held_out: dict[str, float]
+
+
+def train(
+    settings: PotentialSettings,
+    training: TrainingSettings,
+    frames: Sequence[TrainingFrame],
+    *,
+    seed: int,
+    fold: int,
+    n_folds: int,
+    checkpoint: Path,
+    warm_start: Potential | None = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train one potential.
+
+    The result depends on the inputs alone. A training that was killed goes on from its last
+    checkpoint when it is called again with the same inputs, and ends with the same result, bit for
+    bit. A checkpoint of other inputs is not used.
+
+    Parameters
+    ----------
+    settings, training
+        What to train, and how.
+    frames
+        Labelled geometries; frames of one group stand together, in the order of its relaxation.
+    seed
+        Of fresh weights and of the order of frames.
+    fold, n_folds
+        Which part of the groups is held out.
+    checkpoint
+        File to keep checkpoints in; its folder exists.
+    warm_start
+        Potential to start from instead of fresh weights; extended with species that it lacks.
+    progress
+        Called after each epoch.
+    """
+    if not frames:
+        raise AlChargeError("there is no frame to train on", where="training")
+    used, held = split_frames(frames, fold=fold, n_folds=n_folds)
+    potential = _start(settings, frames, used, seed, warm_start)
+    trainer = Trainer(potential, training, prepare(potential, used), prepare(potential, held), seed)
+    identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
+    trainer.resume(checkpoint, identity)
+    while not trainer.finished:
+        trainer.epoch()
+        if trainer.finished or trainer.done % training.checkpoint_every == 0:
+            trainer.save(checkpoint, identity)
+        if progress is not None:
+            progress(trainer.done, training.epochs, trainer.history[-1])
+    best = trainer.best_potential()
+    return TrainingResult(best, trainer.history, _residuals(best, held))
+
+
+def _start(
+    settings: PotentialSettings,
+    frames: Sequence[TrainingFrame],
+    used: Sequence[TrainingFrame],
+    seed: int,
+    warm_start: Potential | None,
+) -> Potential:
+    """Return the potential before its first epoch, with the energy baseline of its frames."""
+    species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+    if warm_start is not None:
+        potential = warm_start.extend(species)
+        predicted = [p.energy for p in potential.predict([frame.atoms for frame in used])]
+        potential.references += _fit(potential.vocabulary, used, predicted)
+        return potential
+    vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
+    return Potential.fresh(
+        settings,
+        vocabulary,
+        mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
+        seed=seed,
+        references=_fit(vocabulary, used, [0.0] * len(used)),
+        scale=max(float(np.sqrt(np.mean([np.mean(f.forces**2) for f in used]))), SMALLEST_SCALE),
+    )
+
+
+def _fit(
+    vocabulary: Vocabulary, frames: Sequence[TrainingFrame], predicted: Sequence[float]
+) -> Array:
+    """Return reference energies (eV) that account for what is left of the energies."""
+    counts = [
+        count_species(vocabulary.index(frame.atoms.arrays["species"]), len(vocabulary))
+        for frame in frames
+    ]
+    left = np.array([f.energy for f in frames]) - np.array(predicted)
+    return fit_references(np.array(counts), left)
+
+
+def _mean_neighbours(frames: Sequence[TrainingFrame], cutoff: float) -> float:
+    """Return pairs per atom within the cutoff, over the last frame of every group."""
+    last = {frame.group: frame.atoms for frame in frames}.values()
+    pairs = sum(len(find_neighbours(atoms, cutoff).centres) for atoms in last)
+    return pairs / sum(len(atoms) for atoms in last)
+
+
+def _residuals(potential: Potential, held: Sequence[TrainingFrame]) -> dict[str, float]:
+    """Return predicted minus true energy (eV/atom) of the last frame of every group."""
+    last = {frame.group: frame for frame in held}
+    predictions = potential.predict([frame.atoms for frame in last.values()])
+    return {
+        group: (prediction.energy - frame.energy) / len(frame.atoms)
+        for (group, frame), prediction in zip(last.items(), predictions, strict=True)
+    }
+
+
+def _identity(
+    settings: PotentialSettings,
+    training: TrainingSettings,
+    frames: Sequence[TrainingFrame],
+    numbers: list[int],
+    warm_start: Potential | None,
+) -> str:
+    """Return a hash of everything that the result depends on."""
+    digest = hashlib.sha256()
+    # How often checkpoints are written changes no result.
+    facts = [
+        settings.model_dump(mode="json"),
+        training.model_dump(mode="json", exclude={"checkpoint_every"}),
+        numbers,
+        [frame.group for frame in frames],
+    ]
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for frame in frames:
+        atoms = frame.atoms
+        stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
+        digest.update(" ".join(atoms.arrays["species"]).encode())
+        for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress):
+            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    if warm_start is not None:
+        config, weights = warm_start.state()
+        digest.update(json.dumps(config, sort_keys=True).encode())
+        for name in sorted(weights):
+            digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()
