@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from al_charge.crystal.host import Host, HostSpec
-from al_charge.store.embedded import EmbeddedServer
+from al_charge.store.embedded import HOME_ENV, EmbeddedServer
 
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
@@ -64,7 +65,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Host:
 
 @pytest.fixture(scope="session")
 def vanadium(tmp_path_factory: pytest.TempPathFactory) -> Host:
-    """A tetragonal NaxVO2 on a 2x2x1 supercell with V3+, V4+ and V5+."""
+    """Tetragonal NaxVO2 on a 2x2x1 supercell with V3+, V4+ and V5+."""
     structure = Structure(
         Lattice.tetragonal(4.0, 4.4),
         ["Na", "V", "O", "O"],
@@ -90,22 +91,30 @@ def any_host(request: pytest.FixtureRequest) -> Host:
     return host
 
 
-@pytest.fixture(scope="session")
-def mongodb_client(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[MongoClient[dict[str, Any]]]:
-    """A client of an embedded server that lives as long as the test session."""
+@pytest.fixture(scope="session", autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the user's own files, servers and credentials out of every test."""
     home = tmp_path_factory.mktemp("home")
-    server = EmbeddedServer(home)
-    with MongoClient[dict[str, Any]](server.start().uri("admin"), tz_aware=True) as client:
-        yield client
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("AL_CHARGE_")]:
+            patch.delenv(variable)
+        patch.setenv(HOME_ENV, str(home))
+        yield home
+    EmbeddedServer(home).stop()
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def mongodb_client(private_home: Path) -> Iterator[MongoClient[dict[str, Any]]]:
+    """Connect to an embedded server that lives as long as the test session."""
+    uri = EmbeddedServer(private_home).start().uri("admin")
+    with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+        yield client
 
 
 @pytest.fixture
 def database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
-    """A database of its own for each test."""
+    """Give each test a database of its own."""
     name = f"test_{uuid.uuid4().hex}"
     yield mongodb_client[name]
     mongodb_client.drop_database(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from al_charge.errors import InputError
 from al_charge.store.addresses import Credentials, UriParts, complete_uri, split_uri
 
 if TYPE_CHECKING:
+    from pymongo import MongoClient
     from pymongo.database import Database
 
 DEFAULT_NAME = "al_charge"
@@ -111,27 +113,25 @@ def connect(settings: DatabaseSettings | None) -> Database[dict[str, Any]]:
     InputError
         If it cannot be reached, or refuses us.
     """
-    from pymongo import MongoClient
-    from pymongo.errors import ConfigurationError, ConnectionFailure, InvalidURI, OperationFailure
+    from pymongo.errors import ConnectionFailure, OperationFailure
 
     uri, name = launchpad_uri(settings)
     where = f"database {settings.uri}" if settings is not None else "embedded database"
+    client = _client(uri, where)
     try:
-        client: MongoClient[dict[str, Any]] = MongoClient(uri, tz_aware=True, appname="al-charge")
-        database = client[name]
         # Unlike a ping, this needs a login where the server has users.
-        database["schema"].find_one({}, {"_id": True})
+        client[name]["schema"].find_one({}, {"_id": True})
     except ConnectionFailure as error:
+        client.close()
         remedy = "check that it runs and that its host and port are right"
         if settings is None:
             remedy = "try again, or look at 'al-charge db status'"
         raise InputError("no MongoDB answers there", where=where, remedy=remedy) from error
     except OperationFailure as error:
+        client.close()
         message = str((error.details or {}).get("errmsg", error))
         raise _refused(error.code, message, where) from error
-    except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
-        raise InputError(f"its URI is wrong: {error}", where=where) from error
-    return database
+    return client[name]
 
 
 def launchpad_uri(settings: DatabaseSettings | None) -> tuple[str, str]:
@@ -213,6 +213,19 @@ def read_credentials(path: Path) -> Credentials:
 def _logs_in_otherwise(parts: UriParts) -> bool:
     """Tell whether the URI chooses a way to log in that may need no password, such as X.509."""
     return any(option.lower().startswith("authmechanism=") for option in parts.options)
+
+
+def _client(uri: str, where: str) -> MongoClient[dict[str, Any]]:
+    from pymongo import MongoClient
+    from pymongo.errors import ConfigurationError
+
+    try:
+        with warnings.catch_warnings():
+            # pymongo only warns of an option with a wrong value, and then leaves it out.
+            warnings.simplefilter("error", UserWarning)
+            return MongoClient(uri, tz_aware=True, appname="al-charge")
+    except (ConfigurationError, ValueError, TypeError, UserWarning) as error:
+        raise InputError(f"its URI is wrong: {error}", where=where) from error
 
 
 def _from_environment(named: str | None, default: str) -> str | None:

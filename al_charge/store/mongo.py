@@ -31,6 +31,10 @@ class Store(Campaigns, Proposals, Labels, Models):
         """
         migrate(self.database)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self.database.client.close()
+
     def remove_leftovers(self) -> int:
         """Delete files in GridFS that no document names; return how many.
 

@@ -25,7 +25,7 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise InputError("this is no folder of yours", where=str(folder), remedy="remove it")
+        raise InputError("this is no folder of yours", where=str(folder), remedy="move it away")
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
 

@@ -1,0 +1,98 @@
+"""Labels: written once, shared, with every attempt counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from al_charge.errors import AlChargeError
+from al_charge.store.documents import FailureDoc, LabelDoc
+from al_charge.store.mongo import Store
+
+Maker = Callable[..., LabelDoc]
+
+
+def test_a_label_is_written_once(store: Store, make_label: Maker) -> None:
+    doc = make_label("k", details={"steps": 3})
+    assert store.put_label(doc) is True
+    assert store.put_label(make_label("k", energy=-99.0)) is False
+    assert store.label("k") == doc
+    assert store.label("other") is None
+    assert store.has_label("k") is True
+    assert store.has_label("other") is False
+
+
+def test_large_frames_go_to_gridfs_unseen(store: Store, make_label: Maker) -> None:
+    doc = make_label("k", n_atoms=2000, n_frames=30)
+    assert store.put_label(doc) is True
+    stored = store.database["labels"].find_one({"_id": "k"})
+    assert stored is not None
+    assert stored["frames"] == []
+    found = store.label("k")
+    assert found is not None
+    assert found.frames == doc.frames
+    assert store.put_label(make_label("k", n_atoms=2000, n_frames=30)) is False
+    assert store.database["frames.files"].count_documents({}) == 1
+    store.database["frames.chunks"].delete_many({"n": 0})
+    with pytest.raises(AlChargeError, match=r"label 'k'.*incomplete"):
+        store.label("k")
+
+
+def test_labels_are_shared_by_host_and_settings(store: Store, make_label: Maker) -> None:
+    docs = [make_label("a"), make_label("b"), make_label("c", settings_hash="gpaw")]
+    for doc in docs:
+        store.put_label(doc)
+    assert {doc.key for doc in store.labels("host", "born")} == {"a", "b"}
+    assert [doc.key for doc in store.labels("host", "gpaw")] == ["c"]
+    assert store.labels("elsewhere", "born") == []
+
+
+def test_a_campaign_has_the_labels_that_it_uses(store: Store, make_label: Maker) -> None:
+    for key in "abc":
+        store.put_label(make_label(key))
+    assert store.link_label("one", 0, "a") is True
+    assert store.link_label("one", 1, "a") is False
+    assert store.link_label("one", 1, "c") is True
+    assert store.link_label("two", 0, "a") is True
+    assert {doc.key for doc in store.labels_of_campaign("one")} == {"a", "c"}
+    assert [doc.key for doc in store.labels_of_campaign("two")] == ["a"]
+    assert [(use.key, use.round) for use in store.label_uses("one")] == [("a", 0), ("c", 1)]
+
+
+def test_labels_made_twice_are_found(store: Store) -> None:
+    def attempt(key: str, outcome: str, campaign: str = "one") -> None:
+        started = store.start_attempt(key, campaign=campaign, round=0, slot=1)
+        store.finish_attempt(started, outcome)
+
+    attempt("once", "failed")
+    attempt("once", "made")
+    attempt("twice", "made")
+    attempt("elsewhere", "made", campaign="two")
+    store.start_attempt("once", campaign="one", round=0, slot=1)
+    assert store.labels_made_twice("one") == []
+    attempt("twice", "made", campaign="two")
+    assert store.labels_made_twice("one") == ["twice"]
+    assert len(store.attempts("one")) == 4
+    assert [a.outcome for a in store.attempts("one", "once")] == ["failed", "made", None]
+
+
+def test_an_attempt_ends_once(store: Store) -> None:
+    attempt = store.start_attempt("k", campaign="one", round=2, slot=3, hostname="h", pid=7)
+    store.finish_attempt(attempt, "failed", "no convergence")
+    store.finish_attempt(attempt, "made")
+    (found,) = store.attempts("one")
+    assert (found.hostname, found.pid, found.slot, found.round) == ("h", 7, 3, 2)
+    assert (found.outcome, found.reason) == ("failed", "no convergence")
+    assert found.finished is not None
+    assert found.finished >= found.started
+
+
+def test_a_failure_is_kept_with_its_reason(store: Store) -> None:
+    doc = FailureDoc(key="k", campaign="one", round=0, reason="SCF", attempts=3)
+    assert store.put_failure(doc) is True
+    assert store.put_failure(doc.model_copy(update={"reason": "other"})) is False
+    assert store.failure("k") == doc
+    assert store.failure("other") is None
+    assert store.failures("one") == [doc]
+    assert store.failures("two") == []

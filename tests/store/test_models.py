@@ -1,0 +1,72 @@
+"""Models: the same bytes back, or a refusal; and the metals' energies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from al_charge.errors import AlChargeError
+from al_charge.store.documents import LabelDoc, ModelDoc
+from al_charge.store.mongo import Store
+
+Maker = Callable[..., ModelDoc]
+
+
+def test_weights_come_back_bit_for_bit(store: Store, make_model: Maker) -> None:
+    weights = random.Random(1).randbytes(3_000_000)
+    doc = make_model(history=[{"loss": 0.5}], held_out={"g": -0.01}, metrics={"rmse": 0.1})
+    assert store.put_model(doc, weights) is True
+    assert store.put_model(doc, b"other") is False
+    found = store.model("olivine", 0, 0)
+    assert found is not None
+    assert found[1] == weights
+    assert found[0].model_copy(update={"weights_file": "", "sha256": ""}) == doc
+    assert store.database["weights.files"].count_documents({}) == 1
+
+
+def test_models_are_listed_by_round_and_member(store: Store, make_model: Maker) -> None:
+    for number, member in ((1, 0), (0, 1), (0, 0)):
+        store.put_model(make_model(member, round=number), b"w")
+    keys = [(doc.round, doc.member) for doc in store.models("olivine")]
+    assert keys == [(0, 0), (0, 1), (1, 0)]
+    assert len(store.models("olivine", 1)) == 1
+    assert store.model("olivine", 2, 0) is None
+    assert store.has_model("olivine", 1, 0) is True
+    assert store.has_model("olivine", 1, 1) is False
+
+
+def test_damaged_weights_are_refused(store: Store, make_model: Maker) -> None:
+    store.put_model(make_model(), b"weights")
+    store.database["weights.chunks"].update_one({}, {"$set": {"data": b"weightz"}})
+    with pytest.raises(AlChargeError, match=r"model 'olivine/0/0'.*checksum"):
+        store.model("olivine", 0, 0)
+
+
+def test_missing_weights_are_told(store: Store, make_model: Maker) -> None:
+    store.put_model(make_model(), b"weights")
+    store.database["weights.files"].delete_many({})
+    with pytest.raises(AlChargeError, match="missing"):
+        store.model("olivine", 0, 0)
+
+
+def test_leftovers_are_removed_and_nothing_else(
+    store: Store, make_model: Maker, make_label: Callable[..., LabelDoc]
+) -> None:
+    store.put_model(make_model(), b"weights")
+    store.put_label(make_label("k", n_atoms=2000, n_frames=30))
+    store.put_model(make_model(1), b"orphan")
+    store.database["models"].delete_one({"member": 1})
+    assert store.remove_leftovers() == 1
+    assert store.remove_leftovers() == 0
+    assert store.model("olivine", 0, 0) is not None
+    assert store.label("k") is not None
+
+
+def test_a_metal_is_shared_by_settings(store: Store) -> None:
+    assert store.reference("born", "Na") is None
+    assert store.put_reference("born", "Na", -1.5) is True
+    assert store.put_reference("born", "Na", -9.0) is False
+    assert store.reference("born", "Na") == -1.5
+    assert store.reference("gpaw", "Na") is None
