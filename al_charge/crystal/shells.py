@@ -1,0 +1,130 @@
+"""Coordination shells: bond lengths that show the charge order, and distortions that steer it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
+
+from al_charge.crystal.species import charge_of, element_of
+
+SHELL_RATIO = 1.35
+"""An anion belongs to a cation's shell up to this multiple of its shortest distance to one."""
+
+LONGEST_BOND = 3.5
+"""Distance in angstrom beyond which no anion counts as a neighbour."""
+
+Shell = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Indices of the anions, shape (n,), and the vectors to them in angstrom, shape (n, 3)."""
+
+
+def mixed_sites(atoms: Atoms) -> dict[str, dict[int, int]]:
+    """Return the charge of every site of each element that has more than one charge state.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array.
+
+    Returns
+    -------
+    dict
+        By element, then by index of the atom: the charge in e. Elements in one state only, whose
+        shells have nothing to tell apart, are left out.
+    """
+    charges: dict[str, dict[int, int]] = {}
+    for index, species in enumerate(map(str, atoms.arrays["species"])):
+        charges.setdefault(element_of(species), {})[index] = charge_of(species)
+    return {el: sites for el, sites in charges.items() if len(set(sites.values())) > 1}
+
+
+def shells(atoms: Atoms, sites: list[int]) -> dict[int, Shell]:
+    """Return the coordination shell of the given cations: their nearest anions.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array; every species of negative charge is an anion.
+    sites
+        Indices of the cations.
+    """
+    anion = np.array([charge_of(str(species)) < 0 for species in atoms.arrays["species"]])
+    first, second, distances, vectors = neighbor_list("ijdD", atoms, LONGEST_BOND)
+    found: dict[int, Shell] = {}
+    for site in sites:
+        near = np.flatnonzero((first == site) & anion[second])
+        if len(near):
+            near = near[distances[near] <= SHELL_RATIO * distances[near].min()]
+        found[site] = (second[near], vectors[near])
+    return found
+
+
+def shell_lengths(atoms: Atoms, sites: list[int]) -> NDArray[np.float64]:
+    """Return the mean bond length of the given cations in angstrom, shape (n_sites,).
+
+    A cation without any anion near it has no mean: NaN.
+    """
+    found = shells(atoms, sites)
+    return np.array(
+        [
+            np.linalg.norm(found[site][1], axis=1).mean() if len(found[site][0]) else np.nan
+            for site in sites
+        ]
+    )
+
+
+def charge_order_contrast(atoms: Atoms) -> float:
+    """Return by how much the bond lengths of a geometry tell its charge states apart.
+
+    For any two neighbouring states of an element: the shortest mean bond length among sites of the
+    lower one minus the longest among sites of the higher one; the least of these over all pairs.
+    Positive where every bond length goes with its state. Infinite where no element has two states.
+
+    Returns
+    -------
+    float
+        angstrom.
+    """
+    contrast = np.inf
+    for sites in mixed_sites(atoms).values():
+        lengths = shell_lengths(atoms, list(sites))
+        charges = np.array(list(sites.values()))
+        states = np.unique(charges)
+        for lower, higher in pairwise(states):
+            gap = lengths[charges == lower].min() - lengths[charges == higher].max()
+            contrast = min(contrast, float(gap)) if np.isfinite(gap) else -np.inf
+    return contrast
+
+
+def distort_shells(atoms: Atoms, amplitude: float) -> Atoms:
+    """Move the anions around mixed-valence sites so that the geometry favours its charge order.
+
+    Anions move along their bond, towards a site in a higher state than the mean of its element in
+    the cell and away from one in a lower state. Displacements of an anion that is shared by several
+    sites add up. A structure without two states of an element is returned as it is.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array; not modified.
+    amplitude
+        angstrom; an anion moves by twice this for each unit of charge that its cation differs from
+        the mean, so that the bonds of neighbouring states come to differ by twice the amplitude.
+
+    Returns
+    -------
+    Atoms
+        A copy with moved anions.
+    """
+    distorted: Atoms = atoms.copy()
+    displacement = np.zeros_like(distorted.positions)
+    for sites in mixed_sites(atoms).values():
+        mean = np.mean(list(sites.values()))
+        for site, (anions, vectors) in shells(atoms, list(sites)).items():
+            outwards = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+            np.add.at(displacement, anions, 2 * amplitude * (mean - sites[site]) * outwards)
+    distorted.positions += displacement
+    return distorted

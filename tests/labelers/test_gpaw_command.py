@@ -1,0 +1,46 @@
+"""The command that runs GPAW, and what is said where GPAW or MPI is missing."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from al_charge.errors import InputError
+from al_charge.labelers.gpaw import datasets, labeler
+
+
+def missing(package: str) -> str:
+    """Stand in for a package that is not installed."""
+    raise PackageNotFoundError(package)
+
+
+def test_one_process_runs_without_mpi() -> None:
+    assert labeler.command(1) == [sys.executable, "-m", "al_charge.labelers.gpaw.run"]
+
+
+def test_several_processes_run_under_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/opt/mpi/{name}")
+    start = labeler.command(4)
+    assert start[:3] == ["/opt/mpi/mpiexec", "-n", "4"]
+    assert start[-1] == "al_charge.labelers.gpaw.run"
+
+
+def test_mpi_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InputError, match="no mpiexec on PATH for 4 processes"):
+        labeler.command(4)
+
+
+def test_gpaw_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labeler, "version", missing)
+    with pytest.raises(InputError, match="GPAW is not installed"):
+        labeler.gpaw_version()
+
+
+def test_datasets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "version", missing)
+    monkeypatch.delenv("GPAW_SETUP_PATH", raising=False)
+    with pytest.raises(InputError, match="GPAW has no PAW datasets"):
+        datasets.datasets_identity()
