@@ -18,7 +18,15 @@ from pymongo.database import Database
 from al_charge.crystal.host import Host, HostSpec
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer
 
+STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests whose fixtures start a MongoDB."""
+    for item in items:
+        if STARTS_MONGOD & set(getattr(item, "fixturenames", [])):
+            item.add_marker("mongod")
 
 
 def olivine_spec(supercell: tuple[int, int, int] = (1, 1, 1)) -> HostSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from al_charge.cli.db import db
 from al_charge.store.embedded import HOME_ENV
 
 
+@pytest.mark.mongod
 def test_the_server_is_started_shown_and_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -27,3 +29,4 @@ def test_the_server_is_started_shown_and_stopped(
     assert f"process {status['pid']}" in run(db, ["status"]).output
     assert run(db, ["stop"]).output == "stopped\n"
     assert run(db, ["stop"]).output == "it was not running\n"
+    shutil.rmtree(tmp_path)

@@ -274,6 +274,7 @@ def test_a_lost_login_is_told(new_server: EmbeddedServer) -> None:
         new_server.start()
 
 
+@pytest.mark.mongod
 def test_a_deep_home_gets_its_socket_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / ("deep" * 25)
     with tempfile.TemporaryDirectory() as runtime, pytest.MonkeyPatch.context() as patch:
