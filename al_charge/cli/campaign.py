@@ -1,0 +1,141 @@
+"""`al-charge campaign`: submit, status, watch, pause, resume, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from al_charge.cli.output import json_option, print_json, show
+from al_charge.cli.target import Target, campaign_argument, open_store
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Also run it here with this many worker processes, and watch it until it ends.",
+)
+
+
+@click.group("campaign")
+def command() -> None:
+    """Submit, follow, pause and resume campaigns."""
+
+
+@command.command("submit")
+@click.argument("file", type=click.Path(path_type=Path))
+@workers_option
+def submit(file: Path, workers: int | None) -> None:
+    """Store the campaign in FILE and add its first round."""
+    from al_charge.fw.rounds import ensure_round
+    from al_charge.loop.campaign import open_campaign
+    from al_charge.loop.rounds import check_spec, current_round
+    from al_charge.loop.rounds import submit as store_campaign
+    from al_charge.loop.spec import load_spec
+    from al_charge.store.connection import settings_from_environment
+
+    spec = load_spec(file)
+    check_spec(spec)
+    target = Target(spec.name, spec.database or settings_from_environment())
+    store = target.store()
+    new = store_campaign(store, spec)
+    campaign = open_campaign(store, spec.name)
+    ensure_round(target.launchpad(), campaign, current_round(campaign))
+    click.echo(f"campaign '{spec.name}' {'submitted' if new else 'is already there'}")
+    _go_on(target, workers)
+
+
+@command.command("resume")
+@campaign_argument
+@workers_option
+def resume(target: Target, workers: int | None) -> None:
+    """Continue a campaign after any interruption, or after a pause.
+
+    Finds runs whose worker is gone, repairs half-written workflows, deletes orphans, and adds the
+    round that is due. Labels that exist are never made again.
+    """
+    from dataclasses import asdict
+
+    from al_charge.fw.repair import repair
+
+    campaign = target.campaign()
+    done = repair(target.launchpad(), campaign)
+    found = ", ".join(f"{count} {what}" for what, count in asdict(done).items() if count)
+    state = campaign.store.campaign(target.name).state.value
+    click.echo(f"campaign '{target.name}' is {state}; {found or 'nothing to repair'}")
+    _go_on(target, workers)
+
+
+def _go_on(target: Target, workers: int | None) -> None:
+    if workers is None:
+        click.echo(f"run its tasks with 'al-charge worker {target.name}'")
+        return
+    from al_charge.cli.running import run_here
+
+    run_here(target, workers)
+
+
+@command.command("pause")
+@campaign_argument
+def pause(target: Target) -> None:
+    """Let running tasks end and start no new ones."""
+    from al_charge.store.documents import CampaignState
+
+    store = target.store()
+    state = store.campaign(target.name).state
+    if state is CampaignState.RUNNING:
+        store.set_campaign_state(target.name, CampaignState.PAUSED, "paused by the user")
+        click.echo(f"campaign '{target.name}' is paused; 'al-charge campaign resume' continues it")
+    else:
+        click.echo(f"campaign '{target.name}' is {state.value} already")
+
+
+@command.command("list")
+@json_option
+def list_campaigns(as_json: bool) -> None:
+    """List the campaigns of the database."""
+    from al_charge.store.connection import settings_from_environment
+
+    store = open_store(settings_from_environment())
+    document = [
+        {"name": c.name, "state": c.state.value, "reason": c.reason, "created": str(c.created)}
+        for c in store.campaigns()
+    ]
+    show(document, as_json, lambda: _list_table(document))
+
+
+@command.command("status")
+@campaign_argument
+@json_option
+def status(target: Target, as_json: bool) -> None:
+    """Show how a campaign stands: tasks, labels, and which criteria of convergence hold."""
+    from al_charge.fw.status import status_document
+
+    document = status_document(target.launchpad(), target.campaign())
+    if as_json:
+        print_json(document)
+        return
+    from rich.console import Console
+
+    from al_charge.report.progress import status_panel
+
+    Console().print(status_panel(document))
+
+
+@command.command("watch")
+@campaign_argument
+@click.option("--interval", default=2.0, show_default=True, help="Seconds between looks.")
+def watch(target: Target, interval: float) -> None:
+    """Follow a campaign until it ends or pauses."""
+    from al_charge.cli.running import follow
+
+    follow(target, interval)
+
+
+def _list_table(document: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table("campaign", "state", "why", "since")
+    for row in document:
+        table.add_row(row["name"], row["state"], row["reason"], row["created"][:16])
+    return table

@@ -1,0 +1,128 @@
+"""`al-charge demo`: a small real campaign, from nothing to a converged hull."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.cli.output import json_option, print_json
+from al_charge.cli.target import Target
+
+if TYPE_CHECKING:
+    from al_charge.loop.spec import CampaignSpec
+
+TEMPLATE = "nafepo4_born"
+
+
+@click.command("demo")
+@click.option("--seed", default=1, show_default=True, help="Of every random choice.")
+@click.option("--blind", is_flag=True, help="Potentials that do not see charge states.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("al-charge-demo"),
+    show_default=True,
+    help="Folder for the plots.",
+)
+@json_option
+def command(seed: int, blind: bool, workers: int, output: Path, as_json: bool) -> None:
+    """Run olivine NaxFePO4 (8 Fe, nine compositions) to its converged hull on this machine.
+
+    Everything is real but the energies: MongoDB (the embedded server), FireWorks, a committee of
+    three potentials, the genetic search; labels come from Born, an analytic ionic model, so that it
+    takes minutes. Run again after an interruption, it carries on.
+    """
+    from al_charge.cli.running import run_here
+
+    started = time.monotonic()
+    spec = demo_spec(seed, blind=blind)
+    target = Target(spec.name, None)
+    submit_or_resume(target, spec)
+    run_here(target, workers)
+    document = result(target) | {"wall_seconds": round(time.monotonic() - started, 1)}
+    plots = write_plots(target, output)
+    if as_json:
+        print_json(document)
+    else:
+        _tell(target, document, plots)
+
+
+def demo_spec(seed: int, *, blind: bool = False) -> CampaignSpec:
+    """Return the demo's campaign: the shipped campaign file under another name and seed."""
+    from al_charge.cli.templates import template
+    from al_charge.loop.spec import load_spec
+
+    spec = load_spec(template(TEMPLATE))
+    name = f"demo-{seed}-blind" if blind else f"demo-{seed}"
+    potential = spec.potential.model_copy(update={"charge_aware": not blind})
+    return spec.model_copy(update={"name": name, "seed": seed, "potential": potential})
+
+
+def submit_or_resume(target: Target, spec: CampaignSpec) -> None:
+    """Store the campaign, or mend what an interrupted run of it left."""
+    from al_charge.fw.repair import repair
+    from al_charge.loop.campaign import open_campaign
+    from al_charge.loop.rounds import submit
+
+    store = target.store()
+    submit(store, spec)
+    repair(target.launchpad(), open_campaign(store, spec.name))
+
+
+def result(target: Target) -> dict[str, Any]:
+    """Return the document of `al-charge hull`, with labels used and seconds by stage."""
+    from collections import Counter
+
+    from al_charge.report.results import hull_result, voltage_result
+
+    campaign = target.campaign()
+    seconds: Counter[str] = Counter()
+    for record in campaign.store.rounds(campaign.name):
+        seconds.update(record.stage_seconds)
+    return hull_result(campaign) | {
+        "state": campaign.store.campaign(campaign.name).state.value,
+        "voltage": voltage_result(campaign),
+        "labels_used": len(campaign.store.labels_of_campaign(campaign.name)),
+        "rounds": len(campaign.store.rounds(campaign.name)),
+        "stage_seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+    }
+
+
+def write_plots(target: Target, folder: Path) -> list[Path]:
+    """Write hull and voltage, each as PNG and as interactive HTML."""
+    from al_charge.report.results import plot_hull, plot_voltage
+
+    folder.mkdir(parents=True, exist_ok=True)
+    campaign = target.campaign()
+    written = []
+    for name, plot in (("hull", plot_hull), ("voltage", plot_voltage)):
+        for ending in (".png", ".html"):
+            plot(campaign, folder / f"{name}{ending}")
+            written.append(folder / f"{name}{ending}")
+    return written
+
+
+def _tell(target: Target, document: dict[str, Any], plots: list[Path]) -> None:
+    from rich.console import Console
+
+    from al_charge.report.tables import hull_table, voltage_table
+
+    console = Console()
+    console.print(hull_table(document), voltage_table(document["voltage"]))
+    console.print(
+        f"{document['state']} after {document['rounds']} rounds and {document['labels_used']} "
+        f"labels in {document['wall_seconds'] / 60:.1f} min; plots: {plots[0].parent}/"
+    )
+    console.print(
+        "\nWhat to try next:\n"
+        f"  al-charge campaign status {target.name}    what held, round by round\n"
+        f"  al-charge hull {target.name} --json         every labelled configuration\n"
+        "  al-charge demo --blind               the same with potentials blind to charge\n"
+        "  al-charge init my-campaign           a campaign file of your own",
+        markup=False,
+        highlight=False,
+    )

@@ -1,0 +1,30 @@
+"""`al-charge hull`: the convex hull of a campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from al_charge.cli.output import json_option, show
+from al_charge.cli.target import Target, campaign_argument
+
+
+@click.command("hull")
+@campaign_argument
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Also write the plot to this file: .png, or .html for an interactive one.",
+)
+@json_option
+def command(target: Target, plot: Path | None, as_json: bool) -> None:
+    """Show the hull of CAMPAIGN: vertices, and every labelled configuration's distance to it."""
+    from al_charge.report.results import hull_result, plot_hull
+    from al_charge.report.tables import hull_table
+
+    campaign = target.campaign()
+    document = hull_result(campaign)
+    if plot is not None:
+        plot_hull(campaign, plot)
+    show(document, as_json, lambda: hull_table(document))

@@ -1,0 +1,118 @@
+"""The command `al-charge`: its groups, and how errors reach the user."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from al_charge.errors import AlChargeError, InputError, did_you_mean
+
+COMMANDS = {
+    "campaign": "Submit, follow, pause and resume campaigns.",
+    "check": "Check a campaign file without running anything.",
+    "db": "Start, stop and look at the embedded MongoDB.",
+    "demo": "Run a small real campaign to a converged hull.",
+    "enumerate": "Count or list the distinct configurations of a host.",
+    "hull": "Show a campaign's convex hull.",
+    "init": "Write a campaign file to start from.",
+    "voltage": "Show a campaign's voltage profile.",
+    "worker": "Run a campaign's tasks on this machine.",
+}
+"""Every command with its line in the overview; each lives in the module of its name."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"al_charge.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was typed, or refuse it with the nearest known name."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise InputError(f"no command '{name}'", remedy=did_you_mean(name, COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="al-charge")
+def cli(debug: bool) -> None:
+    """Active learning of charge-aware potentials for mixed-valence cathodes.
+
+    Start with 'al-charge demo', or write a campaign file with 'al-charge init'.
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; exit 0 when done, 1 when the work failed, 2 for refused input."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        sys.exit(_run(arguments))
+    except KeyboardInterrupt:
+        _say("stopped; 'al-charge campaign resume' carries on")
+        sys.exit(1)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result: Any = cli.main(arguments, prog_name="al-charge", standalone_mode=False)
+    except (AlChargeError, click.ClickException, click.Abort, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        return _report(error)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        if (code := _database_error(error)) is not None:
+            return code
+        summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        _say(f"{summary}; this is a fault of al-charge: run again with --debug and report it")
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    """Say an error in one line and return its exit code."""
+    if isinstance(error, AlChargeError):
+        _say(str(error))
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        _say(" ".join(error.format_message().split()))
+        return 2
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        _say(f"{name}{error.strerror or error}")
+        return 2
+    raise KeyboardInterrupt
+
+
+def _database_error(error: Exception) -> int | None:
+    if not type(error).__module__.startswith("pymongo"):
+        return None
+    _say(f"database: {' '.join(str(error).split())[:200]}; check it with 'al-charge db status'")
+    return 1
+
+
+def _say(line: str) -> None:
+    click.echo(f"al-charge: {line}", err=True)

@@ -1,0 +1,79 @@
+"""Which campaign, in which database: what most commands are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.errors import InputError
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+    from al_charge.loop.campaign import Campaign
+    from al_charge.store.connection import DatabaseSettings
+    from al_charge.store.mongo import Store
+
+
+@dataclass(frozen=True)
+class Target:
+    """A campaign's name and its database (None: the embedded server)."""
+
+    name: str
+    database: DatabaseSettings | None
+
+    def store(self) -> Store:
+        """Connect to the store."""
+        return open_store(self.database)
+
+    def campaign(self) -> Campaign:
+        """Load the campaign."""
+        from al_charge.loop.campaign import open_campaign
+
+        return open_campaign(self.store(), self.name)
+
+    def launchpad(self) -> LaunchPad:
+        """Connect to FireWorks' collections of the same database."""
+        from al_charge.fw.launchpad import connect_launchpad
+
+        return connect_launchpad(self.database)
+
+
+def open_store(database: DatabaseSettings | None) -> Store:
+    """Connect to a database, its collections made ready."""
+    from al_charge.store.connection import connect
+    from al_charge.store.mongo import Store
+
+    store = Store(connect(database))
+    store.ensure_schema()
+    return store
+
+
+def campaign_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument CAMPAIGN, passed on as a `Target` named ``target``."""
+    return click.argument("target", metavar="CAMPAIGN", callback=_resolve)(function)
+
+
+def runs_folder() -> Path:
+    """Return the default folder for the files of jobs."""
+    from al_charge.store.embedded import default_home
+
+    return default_home() / "runs"
+
+
+def _resolve(ctx: click.Context, parameter: click.Parameter, value: str) -> Target:
+    """Take a campaign's name, or its file, which also names its database."""
+    from al_charge.store.connection import settings_from_environment
+
+    if not value.endswith((".yaml", ".yml")):
+        return Target(value, settings_from_environment())
+    from al_charge.loop.spec import load_spec
+
+    if not Path(value).is_file():
+        raise InputError("no such file", where=value, remedy="give a campaign's name or its file")
+    spec = load_spec(Path(value))
+    return Target(spec.name, spec.database or settings_from_environment())

@@ -1,0 +1,65 @@
+"""One FireWorks workflow for each round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fireworks import Firework, LaunchPad, Workflow
+from fireworks.core.firework import FiretaskBase
+
+from al_charge.fw.tasks import AssessTask, LabelTask, ProposeTask, SelectTask, TrainTask
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.rounds import label_slots, open_round
+
+CATEGORIES = ("cpu", "dft", "gpu")
+"""What a Firework needs from its worker: propose, select and assess; label; train."""
+
+
+def round_workflow(campaign: Campaign, number: int) -> Workflow:
+    """Return the workflow of one round: propose, select, label, train, assess."""
+    ids = {"campaign": campaign.name, "round": number}
+
+    def firework(
+        task: FiretaskBase, name: str, category: str, parents: Sequence[Firework] = ()
+    ) -> Firework:
+        spec = ids | {"_category": category, "_add_launchpad_and_fw_id": True}
+        return Firework(
+            [task], spec=spec, name=f"{campaign.name}/{number} {name}", parents=list(parents)
+        )
+
+    counts = campaign.host.ion_counts
+    proposals = [
+        firework(ProposeTask(n_ions=n, **ids), f"propose x={campaign.host.composition(n)}", "cpu")
+        for n in counts
+    ]
+    select = firework(SelectTask(**ids), "select", "cpu", proposals)
+    labels = [
+        firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", [select])
+        for slot in range(label_slots(campaign, number))
+    ]
+    trainers = [
+        firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels)
+        for member in range(campaign.spec.committee.size)
+    ]
+    assess = firework(AssessTask(**ids), "assess", "cpu", trainers)
+    return Workflow(
+        [*proposals, select, *labels, *trainers, assess],
+        name=f"{campaign.name} round {number}",
+        metadata=ids,
+    )
+
+
+def ensure_round(launchpad: LaunchPad, campaign: Campaign, number: int) -> bool:
+    """Add a round's workflow to the LaunchPad, unless it is there.
+
+    Returns
+    -------
+    bool
+        Whether it was added.
+    """
+    open_round(campaign, number)
+    where = {"metadata.campaign": campaign.name, "metadata.round": number}
+    if launchpad.workflows.count_documents(where, limit=1):
+        return False
+    launchpad.add_wf(round_workflow(campaign, number))
+    return True

@@ -1,0 +1,85 @@
+"""How a campaign stands: its tasks, labels, criteria, and how long it may still take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fireworks import LaunchPad
+
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.convergence import from_documents, rounds_held
+from al_charge.store.documents import RoundDoc
+
+
+def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
+    """Return the status of a campaign as one JSON-serialisable document."""
+    store = campaign.store
+    document = store.campaign(campaign.name)
+    rounds = store.rounds(campaign.name)
+    assessed = [record for record in rounds if record.assessment is not None]
+    last = assessed[-1].assessment if assessed else None
+    return {
+        "campaign": campaign.name,
+        "state": document.state.value,
+        "reason": document.reason,
+        "round": rounds[-1].number if rounds else None,
+        "tasks": tasks_by_state(launchpad, campaign.name),
+        "labels_used": len(store.labels_of_campaign(campaign.name)),
+        "labels_made": store.labels_made(campaign.name),
+        "labels_requested_twice": len(store.labels_made_twice(campaign.name)),
+        "max_labels": campaign.spec.convergence.max_labels,
+        "failures": [
+            {"label": failure.key, "round": failure.round, "reason": failure.reason}
+            for failure in store.failures(campaign.name)
+        ],
+        "criteria": last["criteria"] if last else [],
+        "rounds_held": held(assessed),
+        "rounds_needed": campaign.spec.convergence.rounds,
+        "rounds": [_round_line(record) for record in rounds],
+        "seconds_left": seconds_left(campaign, rounds),
+    }
+
+
+def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
+    """Count a campaign's Fireworks by their state."""
+    counts = Counter(
+        firework["state"]
+        for firework in launchpad.fireworks.find({"spec.campaign": name}, {"state": 1})
+    )
+    return dict(sorted(counts.items()))
+
+
+def held(assessed: list[RoundDoc]) -> int:
+    """Return for how many rounds in a row every criterion has held."""
+    return rounds_held(
+        [from_documents(r.assessment["criteria"]) for r in assessed if r.assessment is not None]
+    )
+
+
+def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
+    """Estimate the time to convergence in seconds, were every criterion met from now on.
+
+    The rounds still needed times the mean length of a finished one; None before there is one.
+    """
+    closed = [record for record in rounds if record.closed is not None]
+    if not closed:
+        return None
+    mean = sum((r.closed - r.created).total_seconds() for r in closed if r.closed) / len(closed)
+    needed = campaign.spec.convergence.rounds - held([r for r in rounds if r.assessment])
+    return max(0, needed) * mean
+
+
+def _round_line(record: RoundDoc) -> dict[str, Any]:
+    assessment = record.assessment or {}
+    return {
+        "round": record.number,
+        "selected": len(record.selected or []),
+        "labels": assessment.get("labels"),
+        "hull_shift": assessment.get("hull_shift"),
+        "vertices": [x for x, _ in assessment.get("vertices", [])],
+        "criteria_met": sum(c["met"] for c in assessment.get("criteria", [])),
+        "spread_scale": assessment.get("spread_scale"),
+        "prospective": assessment.get("prospective"),
+        "stage_seconds": record.stage_seconds,
+    }

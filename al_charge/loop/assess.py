@@ -1,0 +1,232 @@
+"""Assess: the hull after a round, how sure it is, and what comes next."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.loop.committee import load_committee
+from al_charge.loop.convergence import (
+    Criterion,
+    HullState,
+    as_documents,
+    criteria,
+    from_documents,
+    rounds_held,
+)
+from al_charge.loop.energies import LabelledHull, candidate_entry, known_hashes, labelled_hull
+from al_charge.loop.select import label_room
+from al_charge.loop.train import label_atoms
+from al_charge.store.documents import CampaignState, CandidateDoc
+from al_charge.thermo.hull import Hull, max_hull_shift
+
+if TYPE_CHECKING:
+    from al_charge.potentials.committee import Committee
+
+PER_COMPOSITION = 5
+"""Lowest candidates of each composition that the new committee looks at again."""
+
+
+def assess(campaign: Campaign, round_number: int) -> CampaignState:
+    """Store a round's assessment, once, and the campaign's state with it.
+
+    Returns
+    -------
+    CampaignState
+        ``running`` when another round is due.
+    """
+    record = campaign.store.round(campaign.name, round_number)
+    assessment = record.assessment if record is not None else None
+    if assessment is None:
+        started = time.monotonic()
+        assessment = campaign.store.record_assessment(
+            campaign.name, round_number, _assessment(campaign, round_number)
+        )
+        campaign.store.add_stage_seconds(
+            campaign.name, round_number, "assess", time.monotonic() - started
+        )
+    state, reason = _next_state(campaign, round_number)
+    if state is not CampaignState.RUNNING:
+        campaign.store.set_campaign_state(campaign.name, state, reason)
+    return state
+
+
+def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
+    found = labelled_hull(campaign, up_to=round_number)
+    committee = load_committee(campaign, round_number)
+    keys, members = _member_energies(campaign, committee, found)
+    scale = _calibration(campaign, round_number, found, keys, members)
+    before = labelled_hull(campaign, up_to=round_number - 1).hull if round_number else None
+    predicted = None
+    if round_number > 0:
+        candidates = _lowest_candidates(campaign, round_number)
+        predicted = _predict_again(campaign, committee.with_scale(scale), candidates)
+    state = HullState(
+        vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
+        shift=max_hull_shift(before, found.hull) if before is not None else None,
+        unlabelled_vertices=(
+            None if predicted is None else _unlabelled_vertices(campaign, found.hull, predicted)
+        ),
+        deepest=None if predicted is None else _deepest(campaign, found.hull, predicted),
+    )
+    return {
+        "spread_scale": scale,
+        "hull_shift": state.shift,
+        "vertices": [list(vertex) for vertex in state.vertices],
+        "deepest": state.deepest,
+        "unlabelled_vertices": state.unlabelled_vertices,
+        "criteria": as_documents(
+            criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
+        ),
+        "labels": len(found.labels),
+        "label_keys": keys,
+        "member_energies": members.tolist(),
+        "prospective": _prospective(campaign, round_number, found),
+    }
+
+
+def _member_energies(
+    campaign: Campaign, committee: Committee, found: LabelledHull
+) -> tuple[list[str], np.ndarray]:
+    """Return label keys and every member's energy of them, eV/f.u., (n_members, n_labels)."""
+    keys = sorted(found.labels)
+    atoms = [label_atoms(found.labels[key], found.labels[key].frames[-1]) for key in keys]
+    energies = [
+        [prediction.energy for prediction in member.predict(atoms)] for member in committee.members
+    ]
+    return keys, np.array(energies) / campaign.host.formula_units
+
+
+def _calibration(
+    campaign: Campaign,
+    round_number: int,
+    found: LabelledHull,
+    keys: list[str],
+    members: np.ndarray,
+) -> float:
+    """Return the factor that brings the members' spread to the size of their held-out errors."""
+    from al_charge.potentials.committee import calibrate
+
+    column = {found.labels[key].config_hash: i for i, key in enumerate(keys)}
+    residuals, spreads = [], []
+    spread = members.std(axis=0, ddof=1)
+    for member in range(campaign.spec.committee.size):
+        stored = campaign.store.model(campaign.name, round_number, member)
+        assert stored is not None
+        for group in stored[0].held_out:
+            if group in column:
+                i = column[group]
+                energy = found.labels[keys[i]].energy / campaign.host.formula_units
+                residuals.append(members[member, i] - energy)
+                spreads.append(spread[i])
+    return calibrate(residuals, spreads)
+
+
+def _lowest_candidates(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
+    """Return the candidates of each composition that were predicted lowest."""
+    by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
+    for candidate in campaign.store.candidates(campaign.name, round_number):
+        if candidate.energy is not None:
+            by_composition[candidate.n_ions].append(candidate)
+    return [
+        candidate
+        for group in by_composition.values()
+        for candidate in sorted(group, key=lambda c: (c.energy, c.config_hash))[:PER_COMPOSITION]
+    ]
+
+
+def _predict_again(
+    campaign: Campaign, committee: Committee, candidates: list[CandidateDoc]
+) -> list[CandidateDoc]:
+    """Return candidates with the new committee's energies at their geometries."""
+    predictions = committee.predict([atoms_of(candidate.geometry) for candidate in candidates])
+    return [
+        candidate.model_copy(update={"energy": p.energy, "spread": p.spread})
+        for candidate, p in zip(candidates, predictions, strict=True)
+    ]
+
+
+def _unlabelled_vertices(
+    campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]
+) -> tuple[str, ...]:
+    """Return the vertex compositions where an unlabelled candidate is predicted lower.
+
+    Candidates have no label when they are proposed, or got theirs in this round and are compared
+    with themselves. Within the tolerance of the hull two configurations count as one.
+    """
+    tolerance = campaign.spec.convergence.hull_tolerance
+    known = known_hashes(campaign)
+    missing = set()
+    for vertex in hull.vertices:
+        for candidate in predicted:
+            entry = candidate_entry(campaign, candidate)
+            lower = entry.energy < vertex.energy - tolerance
+            if entry.x == vertex.x and lower and entry.config_hash not in known:
+                missing.add(str(vertex.x))
+    return tuple(sorted(missing))
+
+
+def _deepest(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> float:
+    """Return how far below the hull a candidate lies beyond its error bar, eV/f.u."""
+    worst = 0.0
+    known = known_hashes(campaign)
+    for candidate in predicted:
+        if candidate.config_hash in known:
+            continue
+        entry = candidate_entry(campaign, candidate)
+        depth = hull.lower(entry.x) - hull.formation_energy(entry) - (entry.error_bar or 0.0)
+        worst = max(worst, depth)
+    return worst
+
+
+def _prospective(
+    campaign: Campaign, round_number: int, found: LabelledHull
+) -> dict[str, float | int]:
+    """Compare what was predicted of this round's labels with what they turned out to be."""
+    by_hash = {label.config_hash: label for label in found.labels.values()}
+    record = campaign.store.round(campaign.name, round_number)
+    errors, ratios = [], []
+    for key in (record.selected if record is not None else None) or []:
+        candidate = campaign.store.candidate(key)
+        label = by_hash.get(key.rsplit("/", 1)[-1])
+        if candidate is not None and candidate.energy is not None and label is not None:
+            error = (candidate.energy - label.energy) / campaign.host.formula_units
+            errors.append(error)
+            if candidate.spread:
+                ratios.append(error * campaign.host.formula_units / candidate.spread)
+    if not errors:
+        return {"labels": 0}
+    return {
+        "labels": len(errors),
+        "rmse": float(np.sqrt(np.mean(np.square(errors)))),
+        "error_over_spread": float(np.sqrt(np.mean(np.square(ratios)))) if ratios else 0.0,
+    }
+
+
+def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
+    record = campaign.store.round(campaign.name, round_number - 1) if round_number else None
+    if record is None or record.assessment is None:
+        return None
+    vertices = tuple((x, key) for x, key in record.assessment["vertices"])
+    return HullState(vertices, None, None, None)
+
+
+def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
+    settings = campaign.spec.convergence
+    history: list[list[Criterion]] = [
+        from_documents(record.assessment["criteria"])
+        for record in campaign.store.rounds(campaign.name)
+        if record.assessment is not None and record.number <= round_number
+    ]
+    held = rounds_held(history)
+    if held >= settings.rounds:
+        return CampaignState.CONVERGED, f"every criterion held for {held} rounds"
+    if round_number + 1 >= settings.max_rounds:
+        return CampaignState.EXHAUSTED, f"{settings.max_rounds} rounds without convergence"
+    if label_room(campaign) == 0:
+        return CampaignState.EXHAUSTED, f"{settings.max_labels} labels without convergence"
+    return CampaignState.RUNNING, ""

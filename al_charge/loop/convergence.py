@@ -1,0 +1,106 @@
+"""Convergence: what must hold, what holds now, and for how many rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from al_charge.loop.spec import ConvergenceSettings
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One of the conditions of convergence, as it stands after a round.
+
+    Attributes
+    ----------
+    name
+        What must hold, in words.
+    met
+        Whether it does.
+    value
+        The present value, in words, with its unit and its limit.
+    """
+
+    name: str
+    met: bool
+    value: str
+
+
+@dataclass(frozen=True)
+class HullState:
+    """What a round's assessment knows about the hull.
+
+    Attributes
+    ----------
+    vertices
+        Composition and configuration hash of every vertex, by composition.
+    shift
+        Largest movement of the hull since the round before, eV per formula unit; None in the
+        first round.
+    unlabelled_vertices
+        Vertex compositions whose predicted ground state has no label.
+    deepest
+        How far the worst candidate lies below the hull by more than its error bar, eV per formula
+        unit (0 if none does); None before there are predictions.
+    """
+
+    vertices: tuple[tuple[str, str], ...]
+    shift: float | None
+    unlabelled_vertices: tuple[str, ...] | None
+    deepest: float | None
+
+
+def criteria(
+    now: HullState, before: HullState | None, settings: ConvergenceSettings
+) -> list[Criterion]:
+    """Return the four criteria after one round."""
+    compositions = [x for x, _ in now.vertices]
+    same = before is not None and compositions == [x for x, _ in before.vertices]
+    shift = "first round" if now.shift is None else f"{1000 * now.shift:.2f} meV/f.u."
+    missing = now.unlabelled_vertices
+    return [
+        Criterion(
+            "the vertices are the same as the round before", same, f"x = {', '.join(compositions)}"
+        ),
+        Criterion(
+            "the hull moved less than its tolerance",
+            now.shift is not None and now.shift < settings.hull_tolerance,
+            f"{shift}, limit {1000 * settings.hull_tolerance:g}",
+        ),
+        Criterion(
+            "the ground state predicted at every vertex is labelled",
+            missing == (),
+            "no predictions yet"
+            if missing is None
+            else (f"not at x = {', '.join(missing)}" if missing else "all labelled"),
+        ),
+        Criterion(
+            "no candidate is predicted below the hull by more than its error bar",
+            now.deepest == 0.0,
+            "no predictions yet"
+            if now.deepest is None
+            else f"{1000 * now.deepest:.2f} meV/f.u. beyond the error bar",
+        ),
+    ]
+
+
+def rounds_held(history: Sequence[Sequence[Criterion]]) -> int:
+    """Return for how many rounds, up to the last, every criterion has held in a row."""
+    held = 0
+    for round_criteria in reversed(history):
+        if not all(criterion.met for criterion in round_criteria):
+            break
+        held += 1
+    return held
+
+
+def as_documents(found: Sequence[Criterion]) -> list[dict[str, Any]]:
+    """Return criteria as they are stored."""
+    return [asdict(criterion) for criterion in found]
+
+
+def from_documents(documents: Sequence[dict[str, Any]]) -> list[Criterion]:
+    """Return criteria from what was stored."""
+    return [Criterion(**document) for document in documents]

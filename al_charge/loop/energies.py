@@ -1,0 +1,121 @@
+"""Labels and candidates on one energy scale: the campaign's hull and formation energies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from al_charge.errors import AlChargeError
+from al_charge.loop.campaign import Campaign
+from al_charge.store.documents import CandidateDoc, LabelDoc
+from al_charge.thermo.hull import Entry, Hull, build_hull
+from al_charge.thermo.uncertainty import ErrorBars, committee_error_bars, with_error_bars
+
+
+@dataclass(frozen=True)
+class LabelledHull:
+    """The hull of a campaign's usable labels.
+
+    Attributes
+    ----------
+    hull
+        Built from labels only.
+    labels
+        The label of every entry, by key.
+    """
+
+    hull: Hull
+    labels: dict[str, LabelDoc]
+
+
+def usable(label: LabelDoc) -> bool:
+    """Return whether a label may stand on a hull: converged, its charge states certain."""
+    return label.converged and label.resolved is not None
+
+
+def labelled_hull(campaign: Campaign, *, up_to: int | None = None) -> LabelledHull:
+    """Build the hull of the labels that a campaign has selected.
+
+    Parameters
+    ----------
+    up_to
+        Last round whose labels count; all of them when None.
+
+    Raises
+    ------
+    AlChargeError
+        If the end members are not labelled yet.
+    """
+    host = campaign.host
+    labels = {
+        label.key: label
+        for label in campaign.store.labels_of_campaign(campaign.name, up_to=up_to)
+        if usable(label)
+    }
+    entries = [
+        Entry(
+            key=label.key,
+            config_hash=label.config_hash,
+            x=Fraction(label.composition),
+            energy=label.energy / host.formula_units,
+        )
+        for label in labels.values()
+    ]
+    hull = build_hull(
+        entries,
+        framework=campaign.framework,
+        working_ion=campaign.spec.host.working_ion,
+        metal_energy=campaign.metal_energy,
+        ends=(host.composition(host.ion_counts[0]), host.composition(host.ion_counts[-1])),
+    )
+    return LabelledHull(hull, labels)
+
+
+def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
+    """Return the hull of the last assessed round, with the committee's error bars.
+
+    Raises
+    ------
+    AlChargeError
+        If no round has been assessed yet.
+    """
+    assessed = [record for record in campaign.store.rounds(campaign.name) if record.assessment]
+    if not assessed:
+        raise AlChargeError(
+            "no round has been assessed yet",
+            where=campaign.name,
+            remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
+        )
+    record = assessed[-1]
+    found = labelled_hull(campaign, up_to=record.number)
+    assessment = record.assessment or {}
+    bars = committee_error_bars(
+        found.hull,
+        assessment["label_keys"],
+        assessment["member_energies"],
+        scale=assessment["spread_scale"],
+    )
+    return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars
+
+
+def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
+    """Return a candidate's predicted energy as an entry, eV per formula unit."""
+    assert candidate.energy is not None
+    units = campaign.host.formula_units
+    return Entry(
+        key=candidate.doc_id,
+        config_hash=candidate.config_hash,
+        x=Fraction(candidate.composition),
+        energy=candidate.energy / units,
+        error_bar=(candidate.spread or 0.0) / units,
+    )
+
+
+def known_hashes(campaign: Campaign) -> set[str]:
+    """Return every configuration that is labelled, or was selected and could not be."""
+    store = campaign.store
+    labels = store.labels_of_campaign(campaign.name)
+    hashes = {label.config_hash for label in labels}
+    for record in store.rounds(campaign.name):
+        hashes |= {key.rsplit("/", 1)[-1] for key in record.selected or []}
+    return hashes

@@ -1,0 +1,154 @@
+"""Propose: candidates of one composition, by the genetic algorithm on the last committee."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from al_charge.crystal.configuration import Configuration, to_atoms
+from al_charge.crystal.symmetry import canonical, canonical_hash
+from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
+from al_charge.loop.committee import load_committee
+from al_charge.loop.energies import usable
+from al_charge.search.genetic import evolve
+from al_charge.search.seeds import seeds
+from al_charge.store.documents import CandidateDoc, Geometry
+
+if TYPE_CHECKING:
+    from al_charge.potentials.relaxation import Relaxed
+
+
+def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
+    """Store the candidates of one composition, unless an earlier run has done so.
+
+    Round 0 has no potential yet: its candidates are seeds on the host's ideal sites. Later rounds
+    evolve configurations, each relaxed by the committee of the round before.
+    """
+    if campaign.store.has_proposal(campaign.name, round_number, n_ions):
+        return
+    started = time.monotonic()
+    statistics: dict[str, Any] = {}
+    if round_number == 0:
+        candidates = _seed_candidates(campaign, n_ions)
+    else:
+        candidates, statistics = _evolved_candidates(campaign, round_number, n_ions)
+    campaign.store.put_proposal(campaign.name, round_number, n_ions, candidates, statistics)
+    campaign.store.add_stage_seconds(
+        campaign.name, round_number, "propose", time.monotonic() - started
+    )
+
+
+def _seed_candidates(campaign: Campaign, n_ions: int) -> list[CandidateDoc]:
+    rng = campaign.rng("seeds", n_ions)
+    found = seeds(campaign.host, n_ions, campaign.spec.search.seeds, rng)
+    return [
+        _document(campaign, 0, n_ions, config, geometry_of(to_atoms(campaign.host, config)))
+        for config in found
+    ]
+
+
+def _evolved_candidates(
+    campaign: Campaign, round_number: int, n_ions: int
+) -> tuple[list[CandidateDoc], dict[str, Any]]:
+    from al_charge.potentials.relaxation import relax
+
+    committee = load_committee(campaign, round_number - 1)
+    starts = _known_geometries(campaign, round_number, n_ions)
+    relaxed: dict[str, Relaxed] = {}
+    settings, relaxation = campaign.spec.search, campaign.spec.relaxation
+
+    def evaluate(configs: list[Configuration]) -> list[float]:
+        hashes = [canonical_hash(campaign.host, config) for config in configs]
+        atoms = [
+            atoms_of(starts[key]) if key in starts else to_atoms(campaign.host, config)
+            for key, config in zip(hashes, configs, strict=True)
+        ]
+        results = relax(committee, atoms, fmax=relaxation.fmax, max_steps=relaxation.max_steps)
+        relaxed.update(zip(hashes, results, strict=True))
+        return [result.energy for result in results]
+
+    labelled = [
+        label
+        for label in campaign.store.labels_of_campaign(campaign.name, up_to=round_number - 1)
+        if label.n_ions == n_ions and usable(label)
+    ]
+    ranking = evolve(
+        campaign.host,
+        n_ions,
+        evaluate,
+        settings,
+        campaign.rng("evolve", round_number, n_ions),
+        seeds=_first_generation(campaign, round_number, n_ions),
+        known={configuration_of(label.colours): label.energy for label in labelled},
+    )
+    candidates = []
+    for config, _ in ranking:
+        key = canonical_hash(campaign.host, config)
+        if key in relaxed:
+            candidates.append(
+                _document(
+                    campaign,
+                    round_number,
+                    n_ions,
+                    config,
+                    geometry_of(relaxed[key].atoms),
+                    energy=relaxed[key].energy,
+                    spread=relaxed[key].spread,
+                )
+            )
+    statistics = {
+        "evaluated": len(relaxed),
+        "steps": sum(result.steps for result in relaxed.values()),
+        "unconverged": sum(not result.converged for result in relaxed.values()),
+    }
+    return candidates, statistics
+
+
+def _first_generation(campaign: Campaign, round_number: int, n_ions: int) -> list[Configuration]:
+    """Return the best candidates of the round before, then fresh seeds."""
+    earlier = sorted(
+        (
+            candidate
+            for candidate in campaign.store.candidates(campaign.name, round_number - 1)
+            if candidate.n_ions == n_ions and candidate.energy is not None
+        ),
+        key=lambda candidate: (candidate.energy, candidate.config_hash),
+    )
+    settings = campaign.spec.search
+    best = [configuration_of(c.colours) for c in earlier[: settings.population]]
+    rng = campaign.rng("seeds", round_number, n_ions)
+    return best + seeds(campaign.host, n_ions, settings.seeds, rng)
+
+
+def _known_geometries(campaign: Campaign, round_number: int, n_ions: int) -> dict[str, Geometry]:
+    """Return where to start relaxing configurations that an earlier committee has relaxed."""
+    return {
+        candidate.config_hash: candidate.geometry
+        for candidate in campaign.store.candidates(campaign.name, round_number - 1)
+        if candidate.n_ions == n_ions and candidate.energy is not None
+    }
+
+
+def _document(
+    campaign: Campaign,
+    round_number: int,
+    n_ions: int,
+    config: Configuration,
+    geometry: Geometry,
+    *,
+    energy: float | None = None,
+    spread: float | None = None,
+) -> CandidateDoc:
+    config = canonical(campaign.host, config)
+    return CandidateDoc(
+        campaign=campaign.name,
+        round=round_number,
+        n_ions=n_ions,
+        composition=str(campaign.host.composition(n_ions)),
+        config_hash=canonical_hash(campaign.host, config),
+        colours=list(config.colours),
+        geometry=geometry,
+        energy=energy,
+        spread=spread,
+        origin="seed" if energy is None else "search",
+    )

@@ -1,0 +1,64 @@
+"""Rounds: how a campaign starts, and which tasks one round consists of."""
+
+from __future__ import annotations
+
+from al_charge.errors import InputError
+from al_charge.loop.campaign import Campaign, new_document
+from al_charge.loop.spec import CampaignSpec
+from al_charge.store.documents import CampaignState, RoundDoc
+from al_charge.store.mongo import Store
+
+
+def submit(store: Store, spec: CampaignSpec) -> bool:
+    """Store a new campaign.
+
+    Returns
+    -------
+    bool
+        False if the same campaign is already there.
+
+    Raises
+    ------
+    InputError
+        If the name belongs to another campaign, or the specification cannot work.
+    """
+    return store.add_campaign(new_document(spec))
+
+
+def check_spec(spec: CampaignSpec) -> None:
+    """Check what the fields alone do not tell; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If the host has no compositions to compare, the labeler lacks parameters for a species, or
+        the label budget cannot hold a first round.
+    """
+    new_document(spec)
+    campaign = spec.convergence
+    if spec.acquisition.first_round > campaign.max_labels:
+        raise InputError(
+            f"{spec.acquisition.first_round} first labels are more than max_labels",
+            where="acquisition.first_round",
+            remedy=f"give at most {campaign.max_labels}",
+        )
+
+
+def open_round(campaign: Campaign, number: int) -> None:
+    """Create a round's document, unless it exists."""
+    campaign.store.add_round(RoundDoc(campaign=campaign.name, number=number))
+
+
+def current_round(campaign: Campaign) -> int:
+    """Return the number of the round that is under way or due, 0 for a new campaign."""
+    last = campaign.store.last_round(campaign.name)
+    if last is None:
+        return 0
+    running = campaign.store.campaign(campaign.name).state is CampaignState.RUNNING
+    return last.number + 1 if last.assessment is not None and running else last.number
+
+
+def label_slots(campaign: Campaign, number: int) -> int:
+    """Return how many label tasks a round has."""
+    acquisition = campaign.spec.acquisition
+    return acquisition.first_round if number == 0 else acquisition.labels_per_round

@@ -1,0 +1,96 @@
+"""Select: which of a round's candidates are worth a label."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.acquisition.selection import Candidate, select, select_diverse
+from al_charge.crystal.correlations import pair_correlations
+from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.energies import LabelledHull, candidate_entry, known_hashes, labelled_hull
+from al_charge.store.documents import CandidateDoc
+
+
+def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
+    """Store, once, which candidates of a round are to be labelled, best first.
+
+    Configurations that already have a label or a quarantined failure are left out, and the
+    campaign's label budget is never exceeded.
+
+    Returns
+    -------
+    list of str
+        Ids of the selected candidates: those of the first run, if this is a second one.
+    """
+    store = campaign.store
+    record = store.round(campaign.name, round_number)
+    if record is not None and record.selected is not None:
+        return list(record.selected)
+    started = time.monotonic()
+    candidates = _unselected(campaign, round_number)
+    room = label_room(campaign)
+    settings = campaign.spec.acquisition
+    if round_number == 0:
+        pool = [_described(campaign, candidate, 0.0, 0.0) for candidate in candidates]
+        picked = select_diverse(pool, min(settings.first_round, room))
+    else:
+        found = labelled_hull(campaign)
+        pool = []
+        for candidate in candidates:
+            entry = candidate_entry(campaign, candidate)
+            energy = found.hull.formation_energy(entry)
+            pool.append(_described(campaign, candidate, energy, entry.error_bar or 0.0))
+        vertices = [(v.x, found.hull.formation_energy(v)) for v in found.hull.vertices]
+        count = min(settings.labels_per_round, room)
+        picked = select(pool, vertices, settings, count, _labelled(campaign, found))
+    by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
+    reasons = {by_hash[selection.key]: selection.reason for selection in picked}
+    chosen = store.record_selection(campaign.name, round_number, reasons)
+    store.add_stage_seconds(campaign.name, round_number, "select", time.monotonic() - started)
+    return chosen
+
+
+def label_room(campaign: Campaign) -> int:
+    """Return how many labels the campaign may still select."""
+    used = sum(len(record.selected or []) for record in campaign.store.rounds(campaign.name))
+    return max(0, campaign.spec.convergence.max_labels - used)
+
+
+def _unselected(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
+    """Return the candidates whose configuration has no label, nor was selected for one."""
+    known = known_hashes(campaign)
+    found = campaign.store.candidates(campaign.name, round_number)
+    return [candidate for candidate in found if candidate.config_hash not in known]
+
+
+def _labelled(campaign: Campaign, found: LabelledHull) -> list[Candidate]:
+    return [
+        Candidate(
+            key=entry.config_hash,
+            x=entry.x,
+            energy=found.hull.formation_energy(entry),
+            spread=0.0,
+            features=_features(campaign, found.labels[entry.key].colours),
+        )
+        for entry in found.hull.entries
+    ]
+
+
+def _described(
+    campaign: Campaign, candidate: CandidateDoc, energy: float, spread: float
+) -> Candidate:
+    return Candidate(
+        key=candidate.config_hash,
+        x=Fraction(candidate.composition),
+        energy=energy,
+        spread=spread,
+        features=_features(campaign, candidate.colours),
+    )
+
+
+def _features(campaign: Campaign, colours: list[int]) -> NDArray[np.float64]:
+    return pair_correlations(campaign.host, configuration_of(colours))

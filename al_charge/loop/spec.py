@@ -1,0 +1,155 @@
+"""The campaign file: what a user writes, checked to the last field before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from al_charge.acquisition.settings import AcquisitionSettings
+from al_charge.crystal.host import HostSpec
+from al_charge.errors import InputError, did_you_mean
+from al_charge.labelers.settings import LabelerSettings
+from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
+from al_charge.search.settings import SearchSettings
+from al_charge.store.connection import DatabaseSettings
+from al_charge.units import Energy
+
+
+class CommitteeSettings(BaseModel):
+    """How many potentials are trained side by side."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(default=3, ge=2, le=16, description="number of potentials")
+
+
+class ConvergenceSettings(BaseModel):
+    """When a campaign is finished."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(
+        default=2, ge=1, description="rounds in a row for which every criterion must hold"
+    )
+    hull_tolerance: Energy = Field(
+        default=0.001, gt=0, description="largest movement of the hull, per formula unit"
+    )
+    max_rounds: int = Field(default=12, ge=1, description="rounds after which the campaign stops")
+    max_labels: int = Field(
+        default=100, ge=2, description="labels after which the campaign stops; never exceeded"
+    )
+
+
+class CampaignSpec(BaseModel):
+    """One campaign: a host, a labeler, a potential, and how far to go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="letters, digits, '.', '_' and '-'; the campaign's key in the database",
+    )
+    host: HostSpec
+    labeler: LabelerSettings
+    potential: PotentialSettings
+    training: TrainingSettings = TrainingSettings()
+    committee: CommitteeSettings = CommitteeSettings()
+    relaxation: RelaxationSettings = RelaxationSettings()
+    search: SearchSettings = SearchSettings()
+    acquisition: AcquisitionSettings = AcquisitionSettings()
+    convergence: ConvergenceSettings = ConvergenceSettings()
+    database: DatabaseSettings | None = Field(
+        default=None, description="MongoDB to use; the embedded server when absent"
+    )
+    seed: int = Field(default=1, ge=0, lt=2**31, description="of every random choice")
+
+
+def load_spec(path: Path) -> CampaignSpec:
+    """Read and check a campaign file; paths in it are relative to the file.
+
+    Raises
+    ------
+    InputError
+        With the file and the field that is wrong, and what to write instead.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read it: {error.strerror}", where=str(path), remedy="check the path"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"it is no YAML: {_one_line(error)}", where=str(path), remedy="check its indentation"
+        ) from error
+    if not isinstance(document, dict):
+        raise InputError(
+            "it holds no campaign", where=str(path), remedy="start from 'al-charge init'"
+        )
+    return parse_spec(document, source=path)
+
+
+def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
+    """Check a campaign that was read from ``source``."""
+    resolved = dict(document)
+    host = document.get("host")
+    if isinstance(host, dict) and isinstance(host.get("structure"), str):
+        resolved["host"] = host | {"structure": str(source.parent / host["structure"])}
+    try:
+        return CampaignSpec.model_validate(resolved)
+    except ValidationError as error:
+        raise _refusal(error, source) from error
+
+
+def _refusal(error: ValidationError, source: Path) -> InputError:
+    """Turn the first problem that pydantic found into one line."""
+    problem = error.errors(include_url=False)[0]
+    # The discriminator of a union appears as a step of the location; the user never wrote it.
+    steps = [str(step) for step in problem["loc"]]
+    field = ".".join(step for i, step in enumerate(steps) if not (i == 1 and _is_tag(steps)))
+    what = problem["msg"].removeprefix("Value error, ")
+    remedy = f"{len(error.errors()) - 1} more to mend" if len(error.errors()) > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        what = f"there is no field '{steps[-1]}'"
+        remedy = did_you_mean(steps[-1], _fields_beside(steps))
+    elif problem["type"] == "missing":
+        what = "this field is required"
+    elif problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        what = f"unknown kind '{context['tag']}'"
+        remedy = did_you_mean(str(context["tag"]), known)
+    elif problem["type"] == "union_tag_not_found":
+        what = "the field 'kind' is missing"
+    return InputError(what, where=f"{source}: {field}", remedy=remedy)
+
+
+def _is_tag(steps: list[str]) -> bool:
+    return steps[0] in {"labeler", "potential"} and len(steps) > 1
+
+
+def _fields_beside(steps: list[str]) -> list[str]:
+    """Return the names that would have been right where an unknown one stands."""
+    model: Any = CampaignSpec
+    for step in steps[:-1]:
+        fields = getattr(model, "model_fields", {})
+        model = _model(fields[step].annotation if step in fields else model, step)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model(annotation: Any, tag: str) -> Any:
+    """Return the model of a union whose kind is ``tag``, or its only model."""
+    models = [arg for arg in get_args(annotation) if hasattr(arg, "model_fields")]
+    for model in models:
+        kind = model.model_fields.get("kind")
+        if kind is not None and tag in get_args(kind.annotation):
+            return model
+    return models[0] if len(models) == 1 else annotation
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,64 @@
+"""The picture of a campaign under way, drawn from its status document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {"converged": "green", "running": "cyan", "paused": "yellow"}
+
+
+def status_panel(status: dict[str, Any]) -> Panel:
+    """Return the panel of a campaign: tasks, rounds, criteria and the time left."""
+    colour = _COLOURS.get(status["state"], "red")
+    return Panel(
+        Group(_summary(status), _rounds_table(status["rounds"]), _criteria_table(status)),
+        title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
+        subtitle=status["reason"] or None,
+    )
+
+
+def _summary(status: dict[str, Any]) -> Text:
+    tasks = ", ".join(f"{n} {state.lower()}" for state, n in status["tasks"].items())
+    text = Text(f"labels {status['labels_used']} of at most {status['max_labels']}")
+    text.append(f"   tasks: {tasks or 'none'}")
+    if status["state"] == "running" and status["seconds_left"] is not None:
+        text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
+    for failure in status["failures"][-3:]:
+        text.append(f"\nno label {failure['label'][:8]}: {failure['reason']}", style="red")
+    return text
+
+
+def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
+    table = Table("round", "labels", "hull moved", "vertices at x", "criteria", "time", box=None)
+    for row in rounds:
+        shift = row["hull_shift"]
+        table.add_row(
+            str(row["round"]),
+            str(row["labels"] if row["labels"] is not None else f"+{row['selected']}"),
+            f"{1000 * shift:.2f} meV/f.u." if shift is not None else "",
+            " ".join(row["vertices"]),
+            f"{row['criteria_met']} of 4" if row["vertices"] else "",
+            " ".join(f"{name} {_duration(s)}" for name, s in row["stage_seconds"].items()),
+        )
+    return table
+
+
+def _criteria_table(status: dict[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for criterion in status["criteria"]:
+        mark = Text("yes", style="green") if criterion["met"] else Text("no", style="yellow")
+        table.add_row(mark, criterion["name"], Text(criterion["value"], style="dim"))
+    if status["criteria"]:
+        table.add_row("", f"held for {status['rounds_held']} of {status['rounds_needed']} rounds")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,72 @@
+"""A campaign's results as documents and plots: from the store to what a person or script reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import InputError
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.energies import assessed_hull, candidate_entry, known_hashes
+from al_charge.report import documents, interactive, plots
+from al_charge.thermo.hull import Entry
+from al_charge.thermo.uncertainty import profile_with_error_bars
+from al_charge.thermo.voltage import VoltageProfile
+
+
+def hull_result(campaign: Campaign) -> dict[str, Any]:
+    """Return the document of a campaign's hull after its last assessed round."""
+    found, _ = assessed_hull(campaign)
+    return documents.hull_document(
+        found.hull, campaign=campaign.name, labeler=campaign.spec.labeler.kind
+    )
+
+
+def voltage_result(campaign: Campaign) -> dict[str, Any]:
+    """Return the document of a campaign's voltage profile."""
+    return documents.voltage_document(
+        _profile(campaign), campaign=campaign.name, labeler=campaign.spec.labeler.kind
+    )
+
+
+def plot_hull(campaign: Campaign, path: Path) -> None:
+    """Write the hull with labels and candidates as PNG or HTML, by the ending of ``path``."""
+    found, _ = assessed_hull(campaign)
+    plot = _by_ending(path, plots.hull_png, interactive.hull_html)
+    plot(
+        path,
+        found.hull,
+        labeler=campaign.spec.labeler.kind,
+        campaign=campaign.name,
+        candidates=_candidates(campaign),
+    )
+
+
+def plot_voltage(campaign: Campaign, path: Path) -> None:
+    """Write the voltage profile as PNG or HTML, by the ending of ``path``."""
+    plot = _by_ending(path, plots.voltage_png, interactive.voltage_html)
+    plot(path, _profile(campaign), labeler=campaign.spec.labeler.kind, campaign=campaign.name)
+
+
+def _profile(campaign: Campaign) -> VoltageProfile:
+    found, bars = assessed_hull(campaign)
+    return profile_with_error_bars(found.hull, bars)
+
+
+def _candidates(campaign: Campaign) -> list[Entry]:
+    """Return the predictions for the last round's candidates that have no label."""
+    last = campaign.store.last_round(campaign.name)
+    known = known_hashes(campaign)
+    return [
+        candidate_entry(campaign, candidate)
+        for candidate in campaign.store.candidates(campaign.name, last.number if last else 0)
+        if candidate.energy is not None and candidate.config_hash not in known
+    ]
+
+
+def _by_ending(path: Path, png: Any, html: Any) -> Any:
+    if path.suffix not in (".png", ".html"):
+        raise InputError(
+            f"unknown ending '{path.suffix}'", where=str(path), remedy="use .png or .html"
+        )
+    return png if path.suffix == ".png" else html

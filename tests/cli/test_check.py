@@ -1,0 +1,191 @@
+"""Bad input is refused with one line and exit code 2, before anything is written."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from al_charge.cli.main import main
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+GOOD: dict[str, Any] = yaml.safe_load((WORKFLOWS / "nafepo4_born.yaml").read_text())
+GOOD["host"]["structure"] = str(WORKFLOWS / "hosts" / "NaFePO4.cif")
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+def check(document: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    file = folder / "campaign.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return run(["check", str(file)], capsys)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return the good campaign with one field changed, or added."""
+    document = copy.deepcopy(GOOD)
+    *steps, last = path.split(".")
+    part = document
+    for step in steps:
+        part = part.setdefault(step, {})
+    part[last] = value
+    return document
+
+
+def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(WORKFLOWS.glob("*.yaml"))
+    assert len(files) >= 2
+    for file in files:
+        code, out, err = run(["check", str(file)], capsys)
+        assert (code, err) == (0, ""), file
+        assert "is right" in out
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("labler", {"kind": "born"}, ["labler", "did you mean 'labeler'?"]),
+        ("convergence.hull_tolerence", "1 meV", ["did you mean 'hull_tolerance'?"]),
+        (
+            "convergence.hull_tolerance",
+            "1 mEV",
+            ["convergence.hull_tolerance", "did you mean 'meV'"],
+        ),
+        ("convergence.hull_tolerance", 0.001, ["convergence.hull_tolerance", "unit"]),
+        ("potential.kind", "pain", ["potential", "did you mean 'painn'?"]),
+        ("potential.chanels", 3, ["potential.chanels", "did you mean 'channels'?"]),
+        ("labeler.kind", "vsap", ["labeler", "unknown kind 'vsap'"]),
+        ("host.working_ion", "Li", ["host.working_ion", "no Li"]),
+        ("host.working_ion", "Nax", ["host.working_ion", "'Nax' is no element"]),
+        ("host.redox", {"Fe": [4, 5]}, ["host.redox", "neutral"]),
+        ("host.redox", {"Fe": [2]}, ["host.redox", "at least two"]),
+        ("host.fixed", {"O": -2}, ["host.fixed", "P has no oxidation state"]),
+        ("host.structure", "nowhere.cif", ["host.structure", "no structure file"]),
+        ("host.supercell", [0, 1, 1], ["host.supercell"]),
+        ("convergence.max_labels", 3, ["first_round"]),
+        ("name", "a/b", ["name"]),
+        ("seed", -1, ["seed"]),
+        ("database", {"uri": "mongodb://user:secret@host"}, ["database", "password"]),
+    ],
+)
+def test_each_mistake_is_named_in_one_line(
+    path: str,
+    value: Any,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = check(changed(path, value), tmp_path, capsys)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert "secret" not in err
+
+
+def test_missing_file_and_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(["check", str(tmp_path / "none.yaml")], capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [unclosed", encoding="utf-8")
+    code, _, err = run(["check", str(broken)], capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "broken.yaml" in err
+
+
+def test_unknown_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(["hul"], capsys)
+    assert code == 2
+    assert "did you mean 'hull'?" in err
+    code, _, err = run(["check", "--jsn", "x"], capsys)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_enumerate_counts_without_listing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(WORKFLOWS / "nafepo4_born.yaml")
+    code, out, _ = run(["enumerate", file, "--count", "--json"], capsys)
+    counts = yaml.safe_load(out)
+    assert code == 0
+    assert counts["distinct"] == 874
+    assert counts["by_composition"]["0"] == 1
+    assert counts["by_composition"]["1/2"] == 344
+    code, _, err = run(["enumerate", file, "--x", "1/3"], capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "1/8" in err
+
+
+def _paths(document: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [prefix] if prefix else []
+    if isinstance(document, dict):
+        for key, value in document.items():
+            found += _paths(value, (*prefix, key))
+    return found
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.lists(st.integers(-5, 5), max_size=4),
+    st.dictionaries(st.text(max_size=6), st.integers(-9, 9), max_size=3),
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(path=st.sampled_from(_paths(GOOD)), value=values, drop=st.booleans())
+def test_any_malformed_file_is_accepted_or_refused_in_one_line(
+    path: tuple[str, ...],
+    value: Any,
+    drop: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = copy.deepcopy(GOOD)
+    part = document
+    for step in path[:-1]:
+        part = part[step]
+    if drop:
+        del part[path[-1]]
+    else:
+        part[path[-1]] = value
+    code, out, err = check(document, tmp_path, capsys)
+    assert code in (0, 2)
+    assert "Traceback" not in err
+    assert "fault of al-charge" not in err
+    if code == 2:
+        assert (out, err.count("\n")) == ("", 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["campaign.yaml"]
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_refused_in_one_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "campaign.yaml"
+    file.write_bytes(content)
+    code, out, err = run(["check", str(file)], capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)

@@ -1,0 +1,177 @@
+"""Every crash window that is known of FireWorks is mended by `repair`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fireworks import FWorker, LaunchPad
+
+from al_charge.fw.launchpad import store_of
+from al_charge.fw.repair import repair
+from al_charge.fw.rounds import ensure_round, round_workflow
+from al_charge.fw.worker import is_alive, worker_name
+from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.rounds import submit
+from al_charge.loop.spec import load_spec
+from al_charge.store.documents import CampaignState
+
+pytestmark = pytest.mark.mongod
+SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
+DEAD = FWorker(name=f"{2**22}@{worker_name().split('@')[1]}@1.00", category=["cpu"])
+
+
+@pytest.fixture
+def campaign(launchpad: LaunchPad) -> Campaign:
+    """A submitted campaign whose first round is on the LaunchPad."""
+    store = store_of(launchpad)
+    store.ensure_schema()
+    spec = load_spec(SPEC)
+    submit(store, spec)
+    campaign = open_campaign(store, spec.name)
+    ensure_round(launchpad, campaign, 0)
+    return campaign
+
+
+def states(launchpad: LaunchPad) -> dict[int, str]:
+    return {f["fw_id"]: f["state"] for f in launchpad.fireworks.find()}
+
+
+def consistent(launchpad: LaunchPad) -> bool:
+    """Return whether workflows are unlocked and agree with their Fireworks about states."""
+    found = states(launchpad)
+    return all(
+        "locked" not in workflow
+        and {int(k): v for k, v in workflow["fw_states"].items()}
+        == {node: found[node] for node in workflow["nodes"]}
+        for workflow in launchpad.workflows.find()
+    )
+
+
+def killed_while_running(launchpad: LaunchPad) -> None:
+    launchpad.checkout_fw(DEAD, "/nowhere")
+
+
+def killed_while_reserving(launchpad: LaunchPad) -> None:
+    first = min(states(launchpad))
+    launchpad.fireworks.update_one({"fw_id": first}, {"$set": {"state": "RESERVED"}})
+
+
+def killed_with_the_lock(launchpad: LaunchPad) -> None:
+    killed_while_running(launchpad)
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+
+
+def killed_before_the_refresh(launchpad: LaunchPad) -> None:
+    _, launch = launchpad.checkout_fw(DEAD, "/nowhere")
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": {"state": "COMPLETED"}})
+
+
+def killed_between_fireworks_and_workflow(launchpad: LaunchPad) -> None:
+    killed_while_running(launchpad)
+    launchpad.workflows.update_one({}, {"$set": {"fw_states.1": "WAITING"}})
+
+
+def failed(launchpad: LaunchPad) -> None:
+    _, launch = launchpad.checkout_fw(DEAD, "/nowhere")
+    launchpad.complete_launch(launch, state="FIZZLED")
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (killed_while_running, {"lost": 1}),
+        (killed_while_reserving, {"lost": 1}),
+        (killed_with_the_lock, {"lost": 1, "unlocked": 1}),
+        (killed_before_the_refresh, {}),
+        (killed_between_fireworks_and_workflow, {"lost": 1}),
+        (failed, {"fizzled": 1}),
+    ],
+)
+def test_each_crash_window_is_mended(
+    damage: Callable[[LaunchPad], None],
+    found: dict[str, int],
+    launchpad: LaunchPad,
+    campaign: Campaign,
+) -> None:
+    before = states(launchpad)
+    damage(launchpad)
+    done = repair(launchpad, campaign)
+    assert {k: v for k, v in vars(done).items() if v and k != "refreshed"} == found
+    assert consistent(launchpad)
+    finished = damage is killed_before_the_refresh
+    after = states(launchpad)
+    assert set(after) == set(before)
+    assert list(after.values()).count("COMPLETED") == finished
+    ready = list(before.values()).count("READY")
+    assert list(after.values()).count("READY") == ready - finished
+
+
+def test_orphans_of_a_killed_submit_are_deleted(launchpad: LaunchPad, campaign: Campaign) -> None:
+    before = states(launchpad)
+    launchpad._upsert_fws(round_workflow(campaign, 1).fws, reassign_all=True)
+    assert len(states(launchpad)) > len(before)
+    done = repair(launchpad, campaign)
+    assert done.orphans == len(round_workflow(campaign, 1).fws)
+    assert states(launchpad) == before
+
+
+def test_missing_round_is_added_once(launchpad: LaunchPad, campaign: Campaign) -> None:
+    launchpad.workflows.delete_many({})
+    launchpad.fireworks.delete_many({})
+    assert repair(launchpad, campaign).rounds == 1
+    assert repair(launchpad, campaign).rounds == 0
+    assert launchpad.workflows.count_documents({}) == 1
+
+
+def test_a_run_that_is_alive_is_left_alone(launchpad: LaunchPad, campaign: Campaign) -> None:
+    alive = FWorker(name=worker_name(), category=["cpu"])
+    firework, _ = launchpad.checkout_fw(alive, "/nowhere")
+    launchpad.workflows.update_one({}, {"$set": {"locked": True}})
+    done = repair_locked(launchpad, campaign)
+    assert done["lost"] == 0
+    assert done["unlocked"] == 0
+    assert states(launchpad)[firework.fw_id] == "RUNNING"
+
+
+def repair_locked(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
+    """Repair while a live worker holds the lock; it lets go as soon as it is waited for."""
+    import threading
+
+    def let_go() -> None:
+        launchpad.workflows.update_one({}, {"$unset": {"locked": True}})
+
+    timer = threading.Timer(0.5, let_go)
+    timer.start()
+    done = vars(repair(launchpad, campaign))
+    timer.join()
+    return done
+
+
+def test_pause_and_resume(launchpad: LaunchPad, campaign: Campaign) -> None:
+    campaign.store.set_campaign_state(campaign.name, CampaignState.PAUSED)
+    repair(launchpad, campaign)
+    assert campaign.store.campaign(campaign.name).state is CampaignState.RUNNING
+
+
+def test_liveness_of_a_worker() -> None:
+    assert is_alive(worker_name()) is True
+    assert is_alive(DEAD.name) is False
+    assert is_alive(f"{psutil.Process().pid}@elsewhere@1.00") is None
+    other = worker_name().split("@")
+    assert is_alive(f"{other[0]}@{other[1]}@1.00") is False
+
+
+def test_fireworks_hold_ids_only(launchpad: LaunchPad, campaign: Campaign) -> None:
+    for firework in launchpad.fireworks.find():
+        task = firework["spec"].pop("_tasks")[0]
+        task.pop("_fw_name")
+        allowed = {"campaign", "round", "n_ions", "slot", "member"}
+        assert set(task) <= allowed
+        assert set(firework["spec"]) == {
+            "campaign", "round", "_category", "_add_launchpad_and_fw_id"
+        }  # fmt: skip
+        assert set(map(type, task.values())) <= {str, int}

@@ -1,0 +1,63 @@
+"""Convergence: each criterion decides alone, and only rounds in a row count."""
+
+from __future__ import annotations
+
+import pytest
+
+from al_charge.loop.convergence import (
+    HullState,
+    as_documents,
+    criteria,
+    from_documents,
+    rounds_held,
+)
+from al_charge.loop.spec import ConvergenceSettings
+
+SETTINGS = ConvergenceSettings(hull_tolerance="1 meV")
+VERTICES = (("0", "a"), ("1/2", "b"), ("1", "c"))
+SETTLED = HullState(VERTICES, shift=0.0004, unlabelled_vertices=(), deepest=0.0)
+
+
+def met(now: HullState, before: HullState | None) -> list[bool]:
+    return [criterion.met for criterion in criteria(now, before, SETTINGS)]
+
+
+def test_all_criteria_hold_for_a_settled_hull() -> None:
+    assert met(SETTLED, SETTLED) == [True] * 4
+
+
+def test_nothing_holds_in_the_first_round() -> None:
+    first = HullState(VERTICES, shift=None, unlabelled_vertices=None, deepest=None)
+    assert met(first, None) == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "failing"),
+    [
+        ({"vertices": (("0", "a"), ("1", "c"))}, 0),
+        ({"shift": 0.001}, 1),
+        ({"unlabelled_vertices": ("1/2",)}, 2),
+        ({"deepest": 1e-6}, 3),
+    ],
+)
+def test_one_criterion_alone_prevents_convergence(change: dict[str, object], failing: int) -> None:
+    now = HullState(**{**SETTLED.__dict__, **change})  # type: ignore[arg-type]
+    assert met(now, SETTLED) == [i != failing for i in range(4)]
+
+
+def test_a_twin_of_the_same_composition_is_the_same_vertex() -> None:
+    twin = (("0", "a"), ("1/2", "twin"), ("1", "c"))
+    assert met(HullState(twin, 0.0, (), 0.0), SETTLED)[0]
+
+
+def test_only_rounds_in_a_row_count() -> None:
+    good = criteria(SETTLED, SETTLED, SETTINGS)
+    bad = criteria(SETTLED, None, SETTINGS)
+    assert rounds_held([]) == 0
+    assert rounds_held([good, bad, good, good]) == 2
+    assert rounds_held([good, good, bad]) == 0
+
+
+def test_criteria_survive_the_store() -> None:
+    found = criteria(SETTLED, SETTLED, SETTINGS)
+    assert from_documents(as_documents(found)) == found
