@@ -168,7 +168,7 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
     # Built anew because the string of a species may carry its spin as well.
-    set_species(atoms, [token(s.element.symbol, int(s.oxi_state)) for s in structure.species])
+    set_species(atoms, [token(s.element.symbol, int(s.oxi_state or 0)) for s in structure.species])
     return from_atoms(host, atoms)
 
 

@@ -16,6 +16,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.filling import fill
 from al_charge.search.operators import OPERATORS, Operator
+from al_charge.search.screening import guess_energies
 from al_charge.search.settings import OperatorWeights, SearchSettings
 
 Evaluate = Callable[[list[Configuration]], list[float]]
@@ -110,11 +111,22 @@ class _Space:
         return [form for form in forms if form not in self.energies]
 
     def children(self, count: int) -> list[Configuration]:
-        """Return new configurations: children where operators find any, random ones otherwise.
+        """Return new configurations, none if the budget is used up or nothing new exists.
 
-        None are left when the budget is used up or every configuration has an energy.
+        More are bred than wanted; all but one are those with the lowest guessed energies. The
+        last is any of the others, in case the guesses mislead.
         """
         count = min(count, self.settings.evaluations - self.n_evaluated)
+        pool = self._bred(self.settings.screening * count)
+        if len(pool) <= count:
+            return pool
+        guesses = guess_energies(self.host, self.energies, pool)
+        ranked = [pool[i] for i in np.argsort(guesses, kind="stable")]
+        other = int(self.rng.integers(count - 1, len(ranked)))
+        return [*ranked[: count - 1], ranked[other]]
+
+    def _bred(self, count: int) -> list[Configuration]:
+        """Return new children, and as many newcomers as it takes to reach ``count``."""
         parents = [config for config, _ in self._ranked()[: self.settings.population]]
         batch: dict[Configuration, None] = {}
         for _ in range(ATTEMPTS_PER_CHILD * count):

@@ -46,6 +46,11 @@ class SearchSettings(BaseModel):
     )
     population: int = Field(default=10, ge=2, description="configurations that may become parents")
     children: int = Field(default=6, ge=1, description="new configurations per generation")
+    screening: int = Field(
+        default=6,
+        ge=1,
+        description="children bred for each one evaluated; a fit to pair correlations picks them",
+    )
     tournament: int = Field(
         default=2, ge=1, description="a parent is the best of so many drawn at random"
     )

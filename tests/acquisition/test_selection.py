@@ -138,7 +138,7 @@ def test_nothing_to_pick() -> None:
 def test_first_round_covers_every_composition() -> None:
     rng = np.random.default_rng(0)
     pool = [
-        candidate(f"{n}-{i}", x=Fraction(n, 4), features=rng.normal(size=3))
+        candidate(f"{n}-{i}", x=Fraction(n, 4), features=rng.normal(size=3).tolist())
         for n in range(5)
         for i in range(1 if n in (0, 4) else 10)
     ]

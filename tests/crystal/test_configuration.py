@@ -163,7 +163,7 @@ def test_redox_anion_whose_charge_is_the_number_of_a_vacancy(tmp_path: Path) -> 
     structure = Structure(
         np.eye(3) * 4.0,
         ["Na", "Mn", "O", "O"],
-        [[0, 0, 0], [0.5, 0.5, 0.5], [0, 0, 0.5], [0, 0.5, 0]],
+        [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, 0.0, 0.5], [0.0, 0.5, 0.0]],
     )
     structure.to(filename=str(path))
     spec = HostSpec(structure=path, working_ion="Na", redox={"O": (-2, -1)}, fixed={"Mn": 3})

@@ -50,7 +50,7 @@ def test_a_chain_by_hand(tmp_path: Path) -> None:
     structure = Structure(
         Lattice.orthorhombic(3.0, 12.0, 12.0),
         ["Na", "Fe", "O"],
-        [[0] * 3, [0, 0.7, 0.7], [0, 0, 0.5]],
+        [[0.0, 0.0, 0.0], [0.0, 0.7, 0.7], [0.0, 0.0, 0.5]],
     )
     path = tmp_path / "POSCAR"
     structure.to(filename=str(path))
