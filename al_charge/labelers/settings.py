@@ -40,7 +40,7 @@ class GpawSettings(BaseModel):
         default=(1, 1, 1), description="k-point grid of the cell, centred on Gamma"
     )
     metal_kpoints: int = Field(
-        default=8, ge=2, le=40, description="k-points along each axis of the working-ion metal"
+        default=12, ge=2, le=40, description="k-points along each axis of the working-ion metal"
     )
     energy_tolerance: Energy = Field(
         default=1e-5,
@@ -51,7 +51,7 @@ class GpawSettings(BaseModel):
         default=1e-4, gt=0, description="largest change of the density, electrons per electron"
     )
     max_iterations: int = Field(
-        default=150, ge=10, le=2000, description="SCF steps after which a run has failed"
+        default=100, ge=10, le=2000, description="SCF steps after which a run has failed"
     )
     mixer: Literal["msr1", "pulay"] = Field(
         default="msr1",
