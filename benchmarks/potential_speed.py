@@ -56,7 +56,7 @@ def structure(supercell: tuple[int, int, int]) -> Atoms:
     )
     ions, metals = len(host.ion_sites), len(host.redox_sites)
     atoms = to_atoms(host, configuration(host, [1] * ions + [2] * metals))
-    atoms.rattle(0.05, seed=0)  # type: ignore[no-untyped-call]
+    atoms.rattle(0.05, seed=0)
     # Both charge states, so that the vocabulary is that of a campaign; the network ignores charge.
     species = atoms.arrays["species"]
     species[np.flatnonzero(species == "Fe2+")[::2]] = "Fe3+"
@@ -68,7 +68,7 @@ def training_step(module: torch.nn.Module, graph: Graph) -> None:
     energies, forces, stress = evaluate(module, graph, training=True)
     loss = energies.pow(2).mean() + forces.pow(2).mean() + stress.pow(2).mean()
     module.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def interleaved(tasks: Sequence[Callable[[], object]], repeats: int) -> list[float]:
