@@ -141,10 +141,11 @@ def build_graph(
         raise AlChargeError("the structure has no species array", where="atoms.arrays")
     pairs = find_neighbours(atoms, cutoff) if neighbours is None else neighbours
     vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    near = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) < cutoff**2)
     return Graph(
-        vectors=torch.as_tensor(vectors, dtype=dtype),
-        centres=torch.as_tensor(pairs.centres),
-        neighbours=torch.as_tensor(pairs.neighbours),
+        vectors=torch.as_tensor(vectors[near], dtype=dtype),
+        centres=torch.as_tensor(pairs.centres[near]),
+        neighbours=torch.as_tensor(pairs.neighbours[near]),
         species=torch.as_tensor(vocabulary.index(atoms.arrays["species"])),
         numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),
         batch=torch.zeros(len(atoms), dtype=torch.int64),

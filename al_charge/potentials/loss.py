@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from al_charge.potentials.architecture import evaluate
+from al_charge.potentials.baseline import frame_weight
 from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.graph import Graph, build_graph, collate
+from al_charge.potentials.graph import Graph, build_graph, collate, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 
@@ -28,13 +29,15 @@ class Batch:
     atoms
         Atoms of every structure, shape (n_graphs,).
     energies
-        eV per cell above the baseline, shape (n_graphs,).
+        eV per cell, without the baseline, shape (n_graphs,).
     forces
-        eV/angstrom, shape (n_atoms, 3).
+        eV/angstrom, without the baseline, shape (n_atoms, 3).
     stress
-        eV/angstrom^3, shape (n_graphs, 3, 3); zero where unknown.
+        eV/angstrom^3, without the baseline, shape (n_graphs, 3, 3); zero where unknown.
     stress_known
         One where the stress is known and zero elsewhere, shape (n_graphs,).
+    weights
+        Of squared errors, shape (n_graphs,).
     """
 
     graph: Graph
@@ -43,6 +46,7 @@ class Batch:
     forces: Tensor
     stress: Tensor
     stress_known: Tensor
+    weights: Tensor
 
 
 def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch]:
@@ -52,16 +56,22 @@ def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch
 
 def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
     dtype = potential.dtype
-    graph = build_graph(frame.atoms, potential.vocabulary, potential.cutoff, dtype=dtype)
+    pairs = find_neighbours(frame.atoms, potential.reach)
+    graph = build_graph(
+        frame.atoms, potential.vocabulary, potential.cutoff, dtype=dtype, neighbours=pairs
+    )
+    base = potential.predict_baseline(frame.atoms, pairs)
     known = frame.stress is not None
-    stress = frame.stress if frame.stress is not None else np.zeros((3, 3))
+    stress = frame.stress - base.stress if frame.stress is not None else np.zeros((3, 3))
+    weight = frame_weight(frame.forces) ** 2
     return Batch(
         graph=graph,
         atoms=torch.tensor([len(frame.atoms)], dtype=dtype),
-        energies=torch.tensor([frame.energy - potential.baseline(frame.atoms)], dtype=dtype),
-        forces=torch.as_tensor(frame.forces, dtype=dtype),
+        energies=torch.tensor([frame.energy - base.energy], dtype=dtype),
+        forces=torch.as_tensor(frame.forces - base.forces, dtype=dtype),
         stress=torch.as_tensor(stress, dtype=dtype)[None],
         stress_known=torch.tensor([float(known)], dtype=dtype),
+        weights=torch.tensor([weight], dtype=dtype),
     )
 
 
@@ -76,6 +86,7 @@ def join(batches: Sequence[Batch]) -> Batch:
         forces=torch.cat([batch.forces for batch in batches]),
         stress=torch.cat([batch.stress for batch in batches]),
         stress_known=torch.cat([batch.stress_known for batch in batches]),
+        weights=torch.cat([batch.weights for batch in batches]),
     )
 
 
@@ -87,7 +98,7 @@ def joined(batches: Sequence[Batch], size: int) -> list[Batch]:
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean squared errors of one batch: energy (eV/atom), forces (eV/A) and stress (eV/A^3)."""
+    """Weighted mean squared errors: energy (eV/atom), forces (eV/A) and stress (eV/A^3)."""
 
     energy: Tensor
     force: Tensor
@@ -106,11 +117,13 @@ def errors(module: nn.Module, scale: float, batch: Batch, *, training: bool = Fa
     """Return the mean squared errors of a network, whose output counts ``scale`` eV."""
     energies, forces, stress = evaluate(module, batch.graph, training=training)
     per_atom = (scale * energies - batch.energies) / batch.atoms
-    off = (scale * stress - batch.stress).square().mean(dim=(1, 2))
+    per_force = (scale * forces - batch.forces).square().sum(dim=1)
+    per_frame = torch.zeros_like(batch.atoms).index_add(0, batch.graph.batch, per_force)
+    off = (scale * stress - batch.stress).square().mean(dim=(1, 2)) * batch.stress_known
     return Errors(
-        energy=per_atom.square().mean(),
-        force=(scale * forces - batch.forces).square().mean(),
-        stress=(off * batch.stress_known).sum() / batch.stress_known.sum().clamp(min=1.0),
+        energy=(batch.weights * per_atom.square()).mean(),
+        force=(batch.weights * per_frame / (3.0 * batch.atoms)).mean(),
+        stress=(batch.weights * off).mean(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,10 @@ from torch import Tensor
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.architecture import Architecture, architecture_class, evaluate
-from al_charge.potentials.graph import Neighbours, build_graph, collate
+from al_charge.potentials.baseline import Baseline
+from al_charge.potentials.graph import Neighbours, build_graph, collate, find_neighbours
+from al_charge.potentials.pairs import PairTerms
+from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -30,30 +32,11 @@ BATCH_ATOMS = 512
 _SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a potential says of one structure.
-
-    Attributes
-    ----------
-    energy
-        eV for the cell.
-    forces
-        eV/angstrom, shape (n_atoms, 3).
-    stress
-        eV/angstrom^3, shape (3, 3), ASE's sign.
-    """
-
-    energy: float
-    forces: Array
-    stress: Array
-
-
 class Potential:
     """A network together with everything that turns its output into energies.
 
-    The energy of a cell is the sum over atoms of a reference energy of the atom's species and of
-    the network's output times ``scale``.
+    The energy of a cell is the baseline's (reference energies of the atoms' species, pair terms)
+    plus the sum of the network's outputs times ``scale``.
 
     Parameters
     ----------
@@ -65,8 +48,8 @@ class Potential:
         The network.
     mean_neighbours
         What the network was built with.
-    references
-        Reference energy of every species in eV, shape (n_species,).
+    baseline
+        Reference energies and pair terms.
     scale
         eV per unit of the network's output.
     """
@@ -78,14 +61,14 @@ class Potential:
         module: Architecture,
         *,
         mean_neighbours: float,
-        references: Array,
+        baseline: Baseline,
         scale: float,
     ) -> None:
         self.settings = settings
         self.vocabulary = vocabulary
         self.module = module
         self.mean_neighbours = mean_neighbours
-        self.references = np.asarray(references, dtype=np.float64)
+        self.baseline = baseline
         self.scale = float(scale)
 
     @classmethod
@@ -96,7 +79,7 @@ class Potential:
         *,
         mean_neighbours: float,
         seed: int,
-        references: Array | None = None,
+        baseline: Baseline | None = None,
         scale: float = 1.0,
     ) -> Potential:
         """Return an untrained potential; torch's own random state is left as it is."""
@@ -109,7 +92,7 @@ class Potential:
             vocabulary,
             module,
             mean_neighbours=mean_neighbours,
-            references=np.zeros(len(vocabulary)) if references is None else references,
+            baseline=baseline or Baseline(np.zeros(len(vocabulary))),
             scale=scale,
         )
 
@@ -123,9 +106,10 @@ class Potential:
         """Reach of one layer in angstrom."""
         return float(self.settings.cutoff)
 
-    def baseline(self, atoms: Atoms) -> float:
-        """Return the sum of an structure's reference energies in eV."""
-        return float(self.references[self.vocabulary.index(atoms.arrays["species"])].sum())
+    @property
+    def reach(self) -> float:
+        """Distance in angstrom that neighbour lists have to cover."""
+        return max(self.cutoff, self.baseline.cutoff)
 
     def predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
@@ -148,20 +132,42 @@ class Potential:
     def _predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours | None]
     ) -> list[Prediction]:
+        known = [
+            find_neighbours(atoms, self.reach) if pairs is None else pairs
+            for atoms, pairs in zip(structures, neighbours, strict=True)
+        ]
         graph = collate(
             [
                 build_graph(atoms, self.vocabulary, self.cutoff, dtype=self.dtype, neighbours=pairs)
-                for atoms, pairs in zip(structures, neighbours, strict=True)
+                for atoms, pairs in zip(structures, known, strict=True)
             ]
         )
         energies, forces, stress = (
             self.scale * values.double().numpy() for values in evaluate(self.module, graph)
         )
         ends = np.cumsum([len(atoms) for atoms in structures])
-        return [
-            Prediction(float(energies[k]) + self.baseline(atoms), forces[end - len(atoms) : end], s)
-            for k, (atoms, end, s) in enumerate(zip(structures, ends, stress, strict=True))
-        ]
+        results = []
+        for k, (atoms, pairs) in enumerate(zip(structures, known, strict=True)):
+            base = self.predict_baseline(atoms, pairs)
+            own = forces[ends[k] - len(atoms) : ends[k]]
+            results.append(
+                Prediction(
+                    base.energy + float(energies[k]), base.forces + own, base.stress + stress[k]
+                )
+            )
+        return results
+
+    def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:
+        """Return the baseline's part of a prediction, from pairs within its reach."""
+        species = self.vocabulary.index(atoms.arrays["species"])
+        energy = float(self.baseline.references[species].sum())
+        if self.baseline.pairs is None:
+            return Prediction(energy, np.zeros((len(atoms), 3)), np.zeros((3, 3)))
+        cell = np.asarray(atoms.cell)
+        vectors = neighbours.vectors(atoms.positions, cell)
+        volume = float(abs(np.linalg.det(cell)))
+        of_pairs = self.baseline.pairs.evaluate(vectors, neighbours, species, volume)
+        return Prediction(energy + of_pairs[0], of_pairs[1], of_pairs[2])
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Potential:
         """Return a potential with other species, each starting from its parent's rows.
@@ -176,7 +182,7 @@ class Potential:
             vocabulary,
             mean_neighbours=self.mean_neighbours,
             seed=0,
-            references=np.array([0.0 if row is None else self.references[row] for row in rows]),
+            baseline=self.baseline.with_rows(rows),
             scale=self.scale,
         )
         child.module.to(self.dtype)
@@ -207,7 +213,10 @@ class Potential:
             f"module.{name}": value.detach().clone().contiguous()
             for name, value in self.module.state_dict().items()
         }
-        weights["references"] = torch.tensor(self.references, dtype=torch.float64)
+        weights["references"] = torch.tensor(self.baseline.references)
+        if self.baseline.pairs is not None:
+            config["pair_cutoff"] = self.baseline.pairs.cutoff
+            weights["pairs"] = torch.tensor(self.baseline.pairs.coefficients)
         weights["scale"] = torch.tensor([self.scale], dtype=torch.float64)
         return config, weights
 
@@ -232,7 +241,7 @@ class Potential:
             Vocabulary(tuple(config["tokens"]), settings.charge_aware),
             mean_neighbours=float(config["mean_neighbours"]),
             seed=0,
-            references=weights["references"].numpy(),
+            baseline=_read_baseline(config, weights),
             scale=float(weights["scale"]),
         )
         potential.module.to(getattr(torch, config["dtype"]))
@@ -254,6 +263,13 @@ class Potential:
         from al_charge.potentials.calculator import PotentialCalculator
 
         return PotentialCalculator(self)
+
+
+def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:
+    pairs = None
+    if "pairs" in weights:
+        pairs = PairTerms(float(config["pair_cutoff"]), weights["pairs"].numpy())
+    return Baseline(weights["references"].numpy(), pairs)
 
 
 def _chunks(structures: Sequence[Atoms]) -> Iterable[list[int]]:

@@ -32,6 +32,15 @@ class _ArchitectureSettings(BaseModel):
     )
     channels: int = Field(default=32, ge=1, le=1024, description="features of one atom")
     layers: int = Field(default=2, ge=1, le=12, description="interaction layers")
+    pair_cutoff: Length = Field(
+        default=8.0,
+        ge=0.0,
+        le=20.0,
+        description="reach of the pair terms that are fitted before the network, '0 A' for none",
+    )
+    pair_intervals: int = Field(
+        default=24, ge=4, le=200, description="intervals of a pair term's spline"
+    )
 
 
 class PainnSettings(_ArchitectureSettings):

@@ -94,14 +94,14 @@ class Trainer:
         found = errors(self.module, self.potential.scale, batch, training=True)
         loss = found.loss(self.settings)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         with torch.no_grad():
             for name, value in self.module.state_dict().items():
                 if value.is_floating_point():
                     self.average[name].lerp_(value, 1.0 - self.settings.averaging)
-        return float(loss)
+        return float(loss.detach())
 
     def _validate(self, training_loss: float) -> None:
         entry = {"epoch": float(self.done), "loss": training_loss}

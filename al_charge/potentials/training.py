@@ -6,18 +6,19 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
-from al_charge.potentials.baseline import count_species, fit_references
+from al_charge.potentials.baseline import fit_baseline, frame_weight
 from al_charge.potentials.frames import TrainingFrame, split_frames
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.loss import prepare
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PotentialSettings, TrainingSettings
+from al_charge.potentials.settings import MaceSettings, PotentialSettings, TrainingSettings
 from al_charge.potentials.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch just ended, the number of epochs, and that epoch's figures."""
 
-SMALLEST_SCALE = 0.1
+SMALLEST_SCALE = 0.01
 """eV per unit of the network's output at least, where frames have hardly any force."""
 
 
@@ -88,6 +89,7 @@ def train(
     if not frames:
         raise AlChargeError("there is no frame to train on", where="training")
     used, held = split_frames(frames, fold=fold, n_folds=n_folds)
+    warm_start = warm_start or _foundation(settings, frames)
     potential = _start(settings, frames, used, seed, warm_start)
     trainer = Trainer(potential, training, prepare(potential, used), prepare(potential, held), seed)
     identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
@@ -102,6 +104,16 @@ def train(
     return TrainingResult(best, trainer.history, _residuals(best, held))
 
 
+def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
+    """Return the foundation model that the settings name, if they name one."""
+    if not isinstance(settings, MaceSettings) or settings.foundation is None:
+        return None
+    from al_charge.potentials.foundation import read_foundation
+
+    species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+    return read_foundation(settings.foundation, settings, species)
+
+
 def _start(
     settings: PotentialSettings,
     frames: Sequence[TrainingFrame],
@@ -111,32 +123,38 @@ def _start(
 ) -> Potential:
     """Return the potential before its first epoch, with the energy baseline of its frames."""
     species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+    fit = partial(
+        fit_baseline,
+        frames=used,
+        pair_cutoff=float(settings.pair_cutoff),
+        pair_intervals=settings.pair_intervals,
+    )
     if warm_start is not None:
         potential = warm_start.extend(species)
-        predicted = [p.energy for p in potential.predict([frame.atoms for frame in used])]
-        potential.references += _fit(potential.vocabulary, used, predicted)
+        known = potential.predict([frame.atoms for frame in used])
+        potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
     vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
-    return Potential.fresh(
+    potential = Potential.fresh(
         settings,
         vocabulary,
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
-        references=_fit(vocabulary, used, [0.0] * len(used)),
-        scale=max(float(np.sqrt(np.mean([np.mean(f.forces**2) for f in used]))), SMALLEST_SCALE),
+        baseline=fit(vocabulary),
     )
+    potential.scale = _scale(potential, used)
+    return potential
 
 
-def _fit(
-    vocabulary: Vocabulary, frames: Sequence[TrainingFrame], predicted: Sequence[float]
-) -> Array:
-    """Return reference energies (eV) that account for what is left of the energies."""
-    counts = [
-        count_species(vocabulary.index(frame.atoms.arrays["species"]), len(vocabulary))
-        for frame in frames
-    ]
-    left = np.array([f.energy for f in frames]) - np.array(predicted)
-    return fit_references(np.array(counts), left)
+def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
+    """Return the weighted root mean square of the forces that the baseline leaves, in eV/A."""
+    squares, weights = [], []
+    for frame in frames:
+        pairs = find_neighbours(frame.atoms, potential.reach)
+        left = frame.forces - potential.predict_baseline(frame.atoms, pairs).forces
+        squares.append(np.mean(left**2))
+        weights.append(frame_weight(frame.forces) ** 2)
+    return max(float(np.sqrt(np.average(squares, weights=weights))), SMALLEST_SCALE)
 
 
 def _mean_neighbours(frames: Sequence[TrainingFrame], cutoff: float) -> float:

@@ -1,0 +1,114 @@
+"""A committee: several potentials whose spread is the uncertainty of their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from al_charge.errors import AlChargeError
+from al_charge.potentials.calculator import PotentialCalculator
+from al_charge.potentials.graph import Neighbours, find_neighbours
+from al_charge.potentials.potential import Potential
+
+Array = NDArray[np.float64]
+
+LEAST_HELD_OUT = 5
+"""Held-out groups below which a scale would be chance, and none is applied."""
+
+
+@dataclass(frozen=True)
+class CommitteePrediction:
+    """What a committee says of one structure.
+
+    Attributes
+    ----------
+    energy
+        Mean of the members, eV for the cell.
+    forces
+        Mean, eV/angstrom, shape (n_atoms, 3).
+    stress
+        Mean, eV/angstrom^3, shape (3, 3), ASE's sign.
+    spread
+        Calibrated standard deviation of the energy, eV for the cell.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    spread: float
+
+
+class Committee:
+    """Several potentials trained on different parts of the labels.
+
+    Parameters
+    ----------
+    members
+        At least one.
+    spread_scale
+        What the members' standard deviation is multiplied with, from ``calibrate``.
+    """
+
+    def __init__(self, members: Sequence[Potential], spread_scale: float = 1.0) -> None:
+        if not members:
+            raise AlChargeError("a committee needs a member", where="committee")
+        self.members = list(members)
+        self.spread_scale = float(spread_scale)
+
+    @property
+    def reach(self) -> float:
+        """Distance in angstrom that neighbour lists have to cover."""
+        return max(member.reach for member in self.members)
+
+    def predict(
+        self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
+    ) -> list[CommitteePrediction]:
+        """Return mean and spread for every structure; see ``Potential.predict``."""
+        pairs = neighbours or [find_neighbours(atoms, self.reach) for atoms in structures]
+        by_member = [member.predict(structures, pairs) for member in self.members]
+        results = []
+        for predictions in zip(*by_member, strict=True):
+            energies = np.array([p.energy for p in predictions])
+            results.append(
+                CommitteePrediction(
+                    energy=float(energies.mean()),
+                    forces=np.mean([p.forces for p in predictions], axis=0),
+                    stress=np.mean([p.stress for p in predictions], axis=0),
+                    spread=self.spread_scale * standard_deviation(energies),
+                )
+            )
+        return results
+
+    def calculator(self) -> PotentialCalculator:
+        """Return an ASE calculator of the mean."""
+        return PotentialCalculator(self)
+
+
+def standard_deviation(energies: Array) -> float:
+    """Return the sample's standard deviation, zero for a single member."""
+    return float(np.std(energies, ddof=1)) if len(energies) > 1 else 0.0
+
+
+def calibrate(residuals: Sequence[float], spreads: Sequence[float]) -> float:
+    """Return the factor that makes spreads as large as the errors they stand for.
+
+    The ratio of root mean squares is used, since single spreads of few members can be close to
+    zero by chance.
+
+    Parameters
+    ----------
+    residuals
+        Predicted minus true energies of held-out structures.
+    spreads
+        Unscaled spreads of the same structures, in the same unit.
+    """
+    if len(residuals) != len(spreads):
+        raise AlChargeError("residuals and spreads differ in number", where="calibration")
+    mean_square = float(np.mean(np.square(spreads))) if len(spreads) else 0.0
+    if len(residuals) < LEAST_HELD_OUT or mean_square == 0.0:
+        return 1.0
+    return float(np.sqrt(np.mean(np.square(residuals)) / mean_square))

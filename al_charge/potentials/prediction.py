@@ -1,0 +1,29 @@
+"""What a potential says of one structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Energy and its derivatives.
+
+    Attributes
+    ----------
+    energy
+        eV for the cell.
+    forces
+        eV/angstrom, shape (n_atoms, 3).
+    stress
+        eV/angstrom^3, shape (3, 3), ASE's sign.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
