@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from al_charge.crystal.valence import GPAW_WINDOWS, Windows
 from al_charge.errors import InputError
-from al_charge.units import Energy, Length, Time
+from al_charge.units import Energy, Force, Length, Time
+
+
+class BornSettings(BaseModel):
+    """An analytic ionic model for demos, tests and benchmarks; it is not a material's energy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["born"] = "born"
+    relax: bool = Field(default=True, description="relax ions and cell; false for single points")
+    fmax: Force = Field(
+        default=0.005,
+        ge=1e-4,
+        le=0.1,
+        description="largest force component after a relaxation, e.g. '0.005 eV/A'",
+    )
+    max_steps: int = Field(
+        default=500, ge=10, le=10000, description="evaluations after which a relaxation has failed"
+    )
 
 
 class GpawSettings(BaseModel):
@@ -100,3 +118,7 @@ class GpawSettings(BaseModel):
         except InputError as error:
             raise ValueError(error.what) from error
         return windows
+
+
+LabelerSettings = Annotated[BornSettings | GpawSettings, Field(discriminator="kind")]
+"""The settings of any labeler; ``kind`` says which."""

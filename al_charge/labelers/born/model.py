@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
@@ -18,7 +18,13 @@ from al_charge.labelers.born.ewald import (
     reciprocal_space,
     self_energy,
 )
-from al_charge.labelers.born.parameters import CHARGE_SCALE, KNOWN_SPECIES, SHORT_RANGE_CUTOFF
+from al_charge.labelers.born.parameters import (
+    CHARGE_SCALE,
+    KNOWN_SPECIES,
+    PAIRS,
+    SHORT_RANGE_CUTOFF,
+    PairParameters,
+)
 from al_charge.labelers.born.short_range import PairTable
 
 COLLAPSE_DISTANCE = 0.8
@@ -53,6 +59,8 @@ class BornModel:
         Species token of every ion.
     splitting
         Split of the Ewald sum; the default is converged far below 1e-6 eV.
+    pairs
+        Short-range parameters; none at all leaves the electrostatic energy.
     skin
         Extra reach of the pair list in angstrom, so that it can be kept while ions move.
 
@@ -63,7 +71,12 @@ class BornModel:
     """
 
     def __init__(
-        self, species: list[str], splitting: Splitting | None = None, skin: float = 0.5
+        self,
+        species: list[str],
+        splitting: Splitting | None = None,
+        *,
+        pairs: Mapping[tuple[str, str], PairParameters] = PAIRS,
+        skin: float = 0.5,
     ) -> None:
         unknown = sorted(set(species) - set(KNOWN_SPECIES))
         if unknown:
@@ -78,7 +91,7 @@ class BornModel:
         self.charges: Array = CHARGE_SCALE * formal
         self.splitting = splitting or Splitting()
         self._self_energy = self_energy(self.charges, self.splitting.alpha)
-        self._table = PairTable(species)
+        self._table = PairTable(species, pairs)
         self._pairs = _PairList(max(self.splitting.real_cutoff, SHORT_RANGE_CUTOFF), skin)
 
     def evaluate(self, positions: Array, cell: Array) -> Evaluation:
@@ -145,12 +158,6 @@ class BornModel:
         energy[real] += screened
         slope[real] += screened_slope
         return energy, slope
-
-
-def evaluate(atoms: Atoms) -> Evaluation:
-    """Return energy, forces and stress of Atoms with a ``species`` array."""
-    model = BornModel([str(token) for token in atoms.arrays["species"]])
-    return model.evaluate(atoms.positions, np.asarray(atoms.cell))
 
 
 class _PairList:

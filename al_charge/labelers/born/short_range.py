@@ -1,12 +1,13 @@
-"""Short-range pair terms: Morse, a steep wall, and Born-Mayer, all cut off smoothly."""
+"""Short-range pair terms: Morse, a steep wall and an exponential, all cut off smoothly."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.labelers.born.parameters import (
-    PAIRS,
     SHORT_RANGE_CUTOFF,
     SWITCH_WIDTH,
     PairParameters,
@@ -37,10 +38,10 @@ def pair_term(values: PairParameters, distances: Array) -> tuple[Array, Array]:
         wall = values.wall / distances**12
         energy += wall
         slope -= 12.0 * wall / distances
-    if values.repulsion:
-        tail = values.repulsion * np.exp(-(distances - values.contact) / values.softness)
+    if values.tail:
+        tail = values.tail * np.exp(-(distances - values.contact) / values.decay)
         energy += tail
-        slope -= tail / values.softness
+        slope -= tail / values.decay
     factor, factor_slope = switch(distances)
     return energy * factor, slope * factor + energy * factor_slope
 
@@ -52,13 +53,15 @@ class PairTable:
     ----------
     species
         Species token of every ion.
+    pairs
+        Parameters by pair of species.
     """
 
-    def __init__(self, species: list[str]) -> None:
+    def __init__(self, species: list[str], pairs: Mapping[tuple[str, str], PairParameters]) -> None:
         kinds = sorted(set(species))
         self._terms: list[PairParameters] = []
         lookup = np.full((len(kinds), len(kinds)), -1)
-        for (first, second), values in PAIRS.items():
+        for (first, second), values in pairs.items():
             if first in kinds and second in kinds:
                 a, b = kinds.index(first), kinds.index(second)
                 lookup[a, b] = lookup[b, a] = len(self._terms)
