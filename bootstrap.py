@@ -1,0 +1,149 @@
+"""Set up al-charge in a virtual environment inside this clone, and run it.
+
+    python3 bootstrap.py demo [ARGS]   install, then run `al-charge demo ARGS`
+    python3 bootstrap.py test [ARGS]   install with GPAW and the test tools, then run pytest ARGS
+    python3 bootstrap.py check         check style, types and import direction
+    python3 bootstrap.py gpaw          build GPAW (again), with the libraries that are there
+
+The standard library is all it needs. What is installed already is not installed again.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036 - an older Python should get a sentence, not a traceback
+    sys.exit("bootstrap: Python 3.11 or newer is needed; this is " + sys.version.split()[0])
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", "constraints.txt")
+CHECKS = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("lint-imports",))
+WITHOUT_LIBRARIES = """\
+noblas = True
+nolibxc = True
+mpi = False
+fftw = False
+scalapack = False
+compiler = 'g++'
+"""
+
+
+def main(command: str = "", *arguments: str) -> int:
+    """Run one command and return its exit code."""
+    if command == "demo":
+        install("embedded")
+        os.execv(VENV / "bin" / "al-charge", ["al-charge", "demo", *arguments])
+    if command == "test":
+        install("embedded", "dev", *(["gpaw"] if can_build() else []))
+        return test(*arguments)
+    if command == "check":
+        install("embedded", "dev")
+        return max([run(VENV / "bin" / tool, *options) for tool, *options in CHECKS])
+    if command == "gpaw":
+        if not can_build():
+            return 1
+        build_gpaw()
+        install("embedded", "gpaw")
+        return 0
+    print(__doc__)
+    return 0 if command in ("-h", "--help") else 2
+
+
+def test(*arguments: str) -> int:
+    """Run the tests with coverage: up to two processes, one thread each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    processes = str(min(2, os.cpu_count() or 1))
+    options = ["-n", processes, "--dist", "loadgroup", "--cov=al_charge"]
+    return run(PYTHON, "-m", "pytest", *options, *arguments)
+
+
+def install(*extras: str) -> None:
+    """Install the clone, editable, unless these extras are there and nothing has changed."""
+    stamp = VENV / "installed.txt"
+    files = (ROOT / "pyproject.toml", ROOT / "constraints.txt")
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    known = stamp.read_text().split() if stamp.exists() and PYTHON.exists() else [""]
+    if known[0] == digest and set(known).issuperset(extras):
+        return
+    create_environment()
+    stamp.unlink(missing_ok=True)
+    wanted = sorted({*known[1:], *extras})
+    if "gpaw" in wanted and not any(VENV.glob("lib/python*/site-packages/gpaw/__init__.py")):
+        build_gpaw()
+    say(f"installing al-charge [{', '.join(wanted)}] into {VENV}; at first this takes minutes")
+    if run(*PIP, "--editable", f".[{','.join(wanted)}]"):
+        sys.exit("bootstrap: pip failed, see above; the same command carries on from there")
+    stamp.write_text("\n".join([digest, *wanted]))
+
+
+def create_environment() -> None:
+    """Create the virtual environment, unless it is there and whole."""
+    if PYTHON.exists() and run(PYTHON, "-m", "pip", "--version", quiet=True) == 0:
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    if run(sys.executable, "-m", "venv", VENV):
+        shutil.rmtree(VENV, ignore_errors=True)
+        sys.exit("bootstrap: there is no way to make .venv, see above (Debian: python3-venv)")
+
+
+def can_build() -> bool:
+    """Tell whether GPAW can be compiled here; if not, say why."""
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which("g++") is None:
+        say("GPAW is left out: there is no g++ (Debian: apt install g++)")
+    elif not header.exists():
+        say(f"GPAW is left out: there is no {header} (Debian: apt install python3-dev)")
+    else:
+        return True
+    return False
+
+
+def build_gpaw() -> None:
+    """Compile GPAW with libxc, BLAS and MPI where all three are there, else with g++ alone."""
+    create_environment()
+    environment = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        if "GPAW_CONFIG" not in environment and not has_libraries(Path(folder)):
+            configuration = Path(folder, "siteconfig.py")
+            configuration.write_text(WITHOUT_LIBRARIES)
+            environment["GPAW_CONFIG"] = str(configuration)
+            say("libxc, BLAS and MPI are not all here, so GPAW is built to run without them")
+        say("building GPAW; this takes a minute or more")
+        # Not from pip's cache, where a build may be one without the libraries.
+        options = ("--no-deps", "--force-reinstall", "--no-cache-dir", "--no-binary", "gpaw")
+        if run(*PIP, *options, "gpaw", environment=environment):
+            sys.exit("bootstrap: GPAW does not build, see above; the demo needs no GPAW")
+
+
+def has_libraries(folder: Path) -> bool:
+    """Tell whether a program with libxc, BLAS and MPI compiles and links."""
+    source = folder / "probe.c"
+    source.write_text("#include <xc.h>\n#include <mpi.h>\nint main(void) { return 0; }\n")
+    if shutil.which("mpicc") is None:
+        return False
+    return run("mpicc", source, "-o", folder / "probe", "-lxc", "-lblas", quiet=True) == 0
+
+
+def run(
+    *command: str | Path, quiet: bool = False, environment: dict[str, str] | None = None
+) -> int:
+    """Run a program in the clone and return its exit code."""
+    output = subprocess.DEVNULL if quiet else None
+    words = [str(part) for part in command]
+    return subprocess.run(words, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode
+
+
+def say(line: str) -> None:
+    """Print a line about what goes on, apart from what the programs print."""
+    print(f"bootstrap: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

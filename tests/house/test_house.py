@@ -1,0 +1,92 @@
+"""The house itself: what is declared, pinned and installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE
+    )
+}
+
+
+def declared(*extras: str) -> list[Requirement]:
+    listed = list(PROJECT["dependencies"])
+    for extra in extras:
+        listed += PROJECT["optional-dependencies"][extra]
+    return [Requirement(text) for text in listed]
+
+
+def test_every_dependency_is_bounded_on_both_sides() -> None:
+    for requirement in declared(*PROJECT["optional-dependencies"]):
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert operators in ({">=", "<"}, {"=="}), str(requirement)
+
+
+def test_pins_lie_within_the_bounds() -> None:
+    for requirement in declared("embedded", "gpaw", "dev"):
+        assert PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_constraints_hold_pins_only() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_what_is_imported_is_declared() -> None:
+    names = {canonicalize_name(requirement.name) for requirement in declared("gpaw")}
+    owners = importlib.metadata.packages_distributions()
+    imported = set()
+    for path in (ROOT / "al_charge").rglob("*.py"):
+        imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE))
+    # e3nn comes with mace-torch, which fixes its version.
+    modules = imported - set(sys.stdlib_module_names) - {"al_charge", "e3nn"}
+    for module in modules & set(owners):
+        assert names & {canonicalize_name(owner) for owner in owners[module]}, module
+
+
+def test_no_fault_of_users_ends_in_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "bootstrap.py", "tset"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "bootstrap.py test" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bootstrap_says_what_gpaw_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap = runpy.run_path(str(ROOT / "bootstrap.py"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bootstrap["main"]("gpaw") == 1
+    assert "no g++" in capsys.readouterr().err
+
+
+def test_bootstrap_is_small_and_of_the_standard_library() -> None:
+    text = (ROOT / "bootstrap.py").read_text()
+    assert len(text.splitlines()) < 150
+    modules = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
+    assert modules <= set(sys.stdlib_module_names)
+
+
+def test_automatic_check_runs_the_test_command() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "python3 bootstrap.py test"
