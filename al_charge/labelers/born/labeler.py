@@ -20,8 +20,8 @@ FRAMES_BETWEEN = 3
 """Geometries kept between the one that was asked for and the relaxed one."""
 
 LARGEST_MOVE = 1.5
-"""An ion that relaxes further than this, in angstrom, has left its site: half the distance
-between neighbouring sodium sites in olivine."""
+"""An ion that relaxes further than this, in angstrom, has left its site or was on none: half the
+distance between neighbouring sodium sites in olivine."""
 
 
 class BornLabeler:
@@ -67,8 +67,9 @@ class BornLabeler:
         move = _largest_move(points)
         if move > LARGEST_MOVE:
             raise AlChargeError(
-                f"an ion relaxed {move:.1f} A away from its site, to another configuration",
+                f"an ion moved {move:.1f} A in the relaxation: this is another configuration",
                 where="Born labeler",
+                remedy="start with every ion near its site",
             )
         return LabelResult(
             species=species,
@@ -124,7 +125,7 @@ def _largest_move(points: list[Point]) -> float:
     """Return how far an ion has moved at most, in angstrom, without strain and common drift."""
     first, last = points[0], points[-1]
     moves = last.positions @ np.linalg.inv(last.cell) - first.positions @ np.linalg.inv(first.cell)
-    moves -= np.median(moves, axis=0)
+    moves -= moves.mean(axis=0)
     return float(np.linalg.norm(moves @ last.cell, axis=1).max())
 
 
