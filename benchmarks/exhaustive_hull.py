@@ -2,8 +2,8 @@
 
 The labeler is the campaign's own, so the result is the answer that the campaign has to find with a
 fraction of the labels. Besides the hull it is counted how many configurations lie within 1 meV per
-formula unit of the lowest of their composition, and checked that every relaxed geometry still
-is the configuration it started as.
+formula unit of the lowest of their composition, and checked whether every relaxed geometry,
+by the positions of its ions, still is the configuration it started as.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def main() -> None:
     console.print(table(rows))
     console.print(
         f"{len(records)} labels in {seconds:.0f} s, {len(failed)} failed, "
-        f"{len(moved)} relaxed to another configuration"
+        f"{len(moved)} with an ion far from its site after relaxation"
     )
     labeler = make_labeler(spec.labeler)
     document = {
