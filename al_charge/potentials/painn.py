@@ -161,6 +161,9 @@ class Painn(Architecture):
         self.readout = nn.Sequential(
             nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1)
         )
+        # A fresh network adds nothing to the baseline.
+        nn.init.zeros_(self.readout[-1].weight)
+        nn.init.zeros_(self.readout[-1].bias)
 
     @classmethod
     def build(cls, settings: PainnSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:

@@ -55,6 +55,9 @@ class Trainer:
         self.used = list(used)
         self.held = joined(list(held), VALIDATION_BATCH) if held else []
         self.seed = seed
+        # Makes losses of order one: the optimiser's own threshold is absolute.
+        mean_weight = float(torch.cat([batch.weights for batch in self.used]).mean())
+        self.unit = 1.0 / (mean_weight * potential.scale**2)
         self.module = potential.module
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
@@ -92,7 +95,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         found = errors(self.module, self.potential.scale, batch, training=True)
-        loss = found.loss(self.settings)
+        loss = found.loss(self.settings) * self.unit
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_clip)
