@@ -56,6 +56,8 @@ def assess(campaign: Campaign, round_number: int) -> CampaignState:
 
 
 def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
+    from al_charge.potentials.committee import Committee
+
     found = labelled_hull(campaign, up_to=round_number)
     committee = load_committee(campaign, round_number)
     keys, members = _member_energies(campaign, committee, found)
@@ -64,7 +66,7 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
     predicted = None
     if round_number > 0:
         candidates = _lowest_candidates(campaign, round_number)
-        predicted = _predict_again(campaign, committee.with_scale(scale), candidates)
+        predicted = _predict_again(campaign, Committee(committee.members, scale), candidates)
     state = HullState(
         vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
         shift=max_hull_shift(before, found.hull) if before is not None else None,

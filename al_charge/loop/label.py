@@ -6,7 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
-from al_charge.crystal.configuration import Configuration, from_atoms, set_species
+from ase import Atoms
+
+from al_charge.crystal.configuration import Configuration, from_atoms, set_species, to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import LabelResult
@@ -53,25 +55,43 @@ def _make(
 ) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    attempt = campaign.store.start_attempt(
-        key, campaign=campaign.name, round=round_number, slot=slot
-    )
+    store = campaign.store
     started = time.monotonic()
-    try:
-        result = campaign.labeler.label(atoms_of(candidate.geometry), directory)
-    except AlChargeError as error:
-        campaign.store.finish_attempt(attempt, "failed", str(error))
-        campaign.store.put_failure(
-            FailureDoc(
-                key=key, campaign=campaign.name, round=round_number, reason=str(error), attempts=1
-            )
+    reason = ""
+    starts = _starts(campaign, candidate)
+    for atoms in starts:
+        attempt = store.start_attempt(key, campaign=campaign.name, round=round_number, slot=slot)
+        try:
+            result = campaign.labeler.label(atoms, directory)
+        except AlChargeError as error:
+            reason = str(error)
+            store.finish_attempt(attempt, "failed", reason)
+            continue
+        made = store.put_label(_document(campaign, round_number, candidate, key, result))
+        store.finish_attempt(attempt, "made" if made else "discarded")
+        break
+    else:
+        failure = FailureDoc(
+            key=key,
+            campaign=campaign.name,
+            round=round_number,
+            reason=reason,
+            attempts=len(starts),
         )
-        return
-    made = campaign.store.put_label(_document(campaign, round_number, candidate, key, result))
-    campaign.store.finish_attempt(attempt, "made" if made else "discarded")
-    campaign.store.add_stage_seconds(
-        campaign.name, round_number, "label", time.monotonic() - started
-    )
+        store.put_failure(failure)
+    store.add_stage_seconds(campaign.name, round_number, "label", time.monotonic() - started)
+
+
+def _starts(campaign: Campaign, candidate: CandidateDoc) -> list[Atoms]:
+    """Return the geometries to try in turn.
+
+    A label that is relaxed answers for its configuration wherever it started from, so that the
+    host's ideal sites may follow a geometry that a young committee has spoilt.
+    """
+    starts = [atoms_of(candidate.geometry)]
+    if campaign.labeler.settings().get("relax", False):
+        starts.append(to_atoms(campaign.host, configuration_of(candidate.colours)))
+    return starts
 
 
 def _document(

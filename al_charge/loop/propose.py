@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from al_charge.crystal.configuration import Configuration, to_atoms
+from al_charge.crystal.shells import distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
@@ -15,7 +16,12 @@ from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from al_charge.potentials.relaxation import Relaxed
+
+SHELL_DISTORTION = 0.06
+"""Displacement in angstrom per unit of charge of the anions around a redox site, for seeds."""
 
 
 def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
@@ -42,9 +48,21 @@ def _seed_candidates(campaign: Campaign, n_ions: int) -> list[CandidateDoc]:
     rng = campaign.rng("seeds", n_ions)
     found = seeds(campaign.host, n_ions, campaign.spec.search.seeds, rng)
     return [
-        _document(campaign, 0, n_ions, config, geometry_of(to_atoms(campaign.host, config)))
+        _document(campaign, 0, n_ions, config, geometry_of(_start(campaign, config)))
         for config in found
     ]
+
+
+def _start(campaign: Campaign, config: Configuration) -> Atoms:
+    """Return a configuration on the host's sites.
+
+    For a labeler that keeps the geometry it is given, the shells of redox sites are made to fit
+    their charge states: on ideal sites a charge order may be no solution at all.
+    """
+    atoms = to_atoms(campaign.host, config)
+    if campaign.labeler.settings().get("relax", False):
+        return atoms
+    return distort_shells(atoms, SHELL_DISTORTION)
 
 
 def _evolved_candidates(
@@ -60,7 +78,7 @@ def _evolved_candidates(
     def evaluate(configs: list[Configuration]) -> list[float]:
         hashes = [canonical_hash(campaign.host, config) for config in configs]
         atoms = [
-            atoms_of(starts[key]) if key in starts else to_atoms(campaign.host, config)
+            atoms_of(starts[key]) if key in starts else _start(campaign, config)
             for key, config in zip(hashes, configs, strict=True)
         ]
         results = relax(committee, atoms, fmax=relaxation.fmax, max_steps=relaxation.max_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -120,7 +121,7 @@ def _refusal(error: ValidationError, source: Path) -> InputError:
         what = "this field is required"
     elif problem["type"] == "union_tag_invalid":
         context = problem["ctx"]
-        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        known = re.findall("'([^']+)'", str(context["expected_tags"]))
         what = f"unknown kind '{context['tag']}'"
         remedy = did_you_mean(str(context["tag"]), known)
     elif problem["type"] == "union_tag_not_found":

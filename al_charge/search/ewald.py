@@ -41,6 +41,7 @@ def _pair_energies(host: Host) -> NDArray[np.float64]:
     """Return energies of unit charges, eV/e^2, shape (n_sites, n_sites), self terms included."""
     charged = host.structure.copy()
     charged.add_oxidation_state_by_site([1] * len(charged))
+    charged.set_charge(len(charged))
     # The background that makes a charged cell finite drops out of every neutral configuration.
     pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
     return pairs

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from fireworks import FWorker, LaunchPad
+from fireworks import FWAction, FWorker, LaunchPad
 
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.repair import repair
@@ -67,7 +67,8 @@ def killed_with_the_lock(launchpad: LaunchPad) -> None:
 
 def killed_before_the_refresh(launchpad: LaunchPad) -> None:
     _, launch = launchpad.checkout_fw(DEAD, "/nowhere")
-    launchpad.launches.update_one({"launch_id": launch}, {"$set": {"state": "COMPLETED"}})
+    ended = {"state": "COMPLETED", "action": FWAction().to_dict()}
+    launchpad.launches.update_one({"launch_id": launch}, {"$set": ended})
 
 
 def killed_between_fireworks_and_workflow(launchpad: LaunchPad) -> None:
