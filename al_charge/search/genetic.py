@@ -20,7 +20,7 @@ from al_charge.search.screening import guess_energies
 from al_charge.search.settings import OperatorWeights, SearchSettings
 
 Evaluate = Callable[[list[Configuration]], list[float]]
-ATTEMPTS_PER_CHILD = 20
+ATTEMPTS_PER_CHILD = 6
 """How often a new child is tried for before a random configuration takes its place."""
 
 
