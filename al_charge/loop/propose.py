@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from al_charge.crystal.configuration import Configuration, to_atoms
 from al_charge.crystal.shells import distort_shells
@@ -13,7 +17,7 @@ from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import usable
 from al_charge.search.genetic import evolve
 from al_charge.search.seeds import seeds
-from al_charge.store.documents import CandidateDoc, Geometry
+from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,13 +57,16 @@ def _seed_candidates(campaign: Campaign, n_ions: int) -> list[CandidateDoc]:
     ]
 
 
-def _start(campaign: Campaign, config: Configuration) -> Atoms:
-    """Return a configuration on the host's sites.
+def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDoc] = ()) -> Atoms:
+    """Return a configuration on the host's sites, in the mean cell of labels of its composition.
 
     For a labeler that keeps the geometry it is given, the shells of redox sites are made to fit
     their charge states: on ideal sites a charge order may be no solution at all.
     """
     atoms = to_atoms(campaign.host, config)
+    if labelled:
+        cell = np.mean([label.frames[-1].cell for label in labelled], axis=0)
+        atoms.set_cell(cell, scale_atoms=True)
     if campaign.labeler.settings().get("relax", False):
         return atoms
     return distort_shells(atoms, SHELL_DISTORTION)
@@ -72,24 +79,25 @@ def _evolved_candidates(
 
     committee = load_committee(campaign, round_number - 1)
     starts = _known_geometries(campaign, round_number, n_ions)
+    labelled = [
+        label
+        for label in campaign.store.labels_of_campaign(campaign.name, up_to=round_number - 1)
+        if label.n_ions == n_ions and usable(label)
+    ]
     relaxed: dict[str, Relaxed] = {}
     settings, relaxation = campaign.spec.search, campaign.spec.relaxation
 
     def evaluate(configs: list[Configuration]) -> list[float]:
         hashes = [canonical_hash(campaign.host, config) for config in configs]
         atoms = [
-            atoms_of(starts[key]) if key in starts else _start(campaign, config)
+            atoms_of(starts[key]) if key in starts else _start(campaign, config, labelled)
             for key, config in zip(hashes, configs, strict=True)
         ]
         results = relax(committee, atoms, fmax=relaxation.fmax, max_steps=relaxation.max_steps)
         relaxed.update(zip(hashes, results, strict=True))
-        return [result.energy for result in results]
+        # Where a young potential leads out of anything like a crystal, its energy means nothing.
+        return [result.energy if result.converged else math.inf for result in results]
 
-    labelled = [
-        label
-        for label in campaign.store.labels_of_campaign(campaign.name, up_to=round_number - 1)
-        if label.n_ions == n_ions and usable(label)
-    ]
     ranking = evolve(
         campaign.host,
         n_ions,
@@ -102,7 +110,7 @@ def _evolved_candidates(
     candidates = []
     for config, _ in ranking:
         key = canonical_hash(campaign.host, config)
-        if key in relaxed:
+        if relaxed[key].converged:
             candidates.append(
                 _document(
                     campaign,

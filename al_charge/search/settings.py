@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from al_charge.units import Force
-
 
 class OperatorWeights(BaseModel):
     """How often each operator makes a child, relative to the others; 0 turns one off."""
@@ -57,10 +55,6 @@ class SearchSettings(BaseModel):
     patience: int = Field(
         default=3, ge=1, description="generations without a lower energy before the search stops"
     )
-    fmax: Force = Field(
-        default=0.02, gt=0, description="largest force left after a relaxation by the committee"
-    )
-    max_steps: int = Field(default=150, ge=1, description="steps of such a relaxation at most")
     operators: OperatorWeights = Field(
         default=OperatorWeights(), description="relative weights of the operators"
     )
