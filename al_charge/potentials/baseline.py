@@ -137,15 +137,18 @@ def fit_baseline(
     matrix = SMALLEST_PENALTY * np.eye(size)
     matrix[: features.size, : features.size] += SMOOTHNESS * features.penalty()
     vector = np.zeros(size)
+    nearest = np.full(features.n_pairs, pair_intervals)
     for frame, prediction, energy, count in zip(
         frames, done, left - counts @ references, counts, strict=True
     ):
         rows, values = _equations(features, vocabulary, frame, prediction, energy, count)
         matrix += rows.T @ rows
         vector += rows.T @ values
+        nearest = np.minimum(nearest, _nearest(features, vocabulary, frame.atoms))
     solution = np.linalg.solve(matrix, vector).astype(np.float64)
     return Baseline(
-        references + solution[features.size :], features.terms(solution[: features.size])
+        references + solution[features.size :],
+        features.terms(solution[: features.size], nearest),
     )
 
 
@@ -170,6 +173,11 @@ def _equations(
     # Tenfold, so that the penalties stand where they were found to work best.
     weight = frame_weight(frame.forces) / REST
     return weight * np.concatenate(rows), weight * np.concatenate(values)
+
+
+def _nearest(features: PairFeatures, vocabulary: Vocabulary, atoms: Atoms) -> NDArray[np.int64]:
+    species = vocabulary.index(atoms.arrays["species"])
+    return features.nearest(atoms, find_neighbours(atoms, features.cutoff), species)
 
 
 def _padded(rows: Array, columns: int) -> Array:

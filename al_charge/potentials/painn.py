@@ -158,12 +158,11 @@ class Painn(Architecture):
         self.updates = nn.ModuleList(
             Update(channels, last=layer == layers - 1) for layer in range(layers)
         )
-        self.readout = nn.Sequential(
-            nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1)
-        )
+        last = nn.Linear(channels, 1)
         # A fresh network adds nothing to the baseline.
-        nn.init.zeros_(self.readout[-1].weight)
-        nn.init.zeros_(self.readout[-1].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.readout = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), last)
 
     @classmethod
     def build(cls, settings: PainnSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:

@@ -31,6 +31,9 @@ _PIECES = (
 _FREE_END = 3
 """Last coefficients that are zero, so that value, slope and curvature vanish at the cutoff."""
 
+WALL = 100.0
+"""Curvature in eV/A^2 of pair terms at distances shorter than any in the data."""
+
 
 @dataclass(frozen=True)
 class PairTerms:
@@ -222,8 +225,32 @@ class PairFeatures:
         second = np.diff(padded, 2, axis=0)
         return np.kron(np.eye(self.n_pairs), second.T @ second).astype(np.float64)
 
-    def terms(self, free: Array) -> PairTerms:
-        """Return the pair terms that have these free coefficients, shape (size,)."""
+    def nearest(self, atoms: Atoms, pairs: Neighbours, species: Integers) -> Integers:
+        """Return the least interval in which a structure has each pair, shape (n_pairs,)."""
+        vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+        interval = np.linalg.norm(vectors, axis=1) * (self.n_intervals / self.cutoff)
+        least = np.full(self.n_pairs, self.n_intervals)
+        pair = self._unordered[species[pairs.centres], species[pairs.neighbours]]
+        np.minimum.at(least, pair, interval.astype(np.int64))
+        return least
+
+    def terms(self, free: Array, nearest: Integers) -> PairTerms:
+        """Return the pair terms that have these free coefficients, shape (size,).
+
+        Below the nearest interval with data, shape (n_pairs,), they turn into a wall: what a fit
+        would say there is chance, and a relaxation could fall into it.
+        """
         table = np.zeros((self.n_pairs, self.n_free + _FREE_END))
         table[:, : self.n_free] = free.reshape(self.n_pairs, self.n_free)
+        for row, first in zip(table, nearest, strict=True):
+            if first < self.n_free:
+                _raise_wall(row, int(first), WALL * (self.cutoff / self.n_intervals) ** 2)
         return PairTerms(self.cutoff, table[self._unordered])
+
+
+def _raise_wall(coefficients: Array, first: int, bend: float) -> None:
+    """Make coefficients below the first that data touch convex and repulsive, in place."""
+    rise = max(float(coefficients[first] - coefficients[first + 1]), 0.0)
+    for k in range(first - 1, -1, -1):
+        rise += bend
+        coefficients[k] = coefficients[k + 1] + rise

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 SKIN = 0.6
 """Distance in angstrom by which neighbour lists reach farther than the potentials."""
-LONGEST_STEP = 0.25
+LONGEST_STEP = 0.1
 """angstrom that one atom, or one component of the scaled strain, moves in a step at most."""
 LARGEST_RISE = 1e-4
 """eV that the energy may rise in a step before the step is taken back and halved."""
@@ -30,8 +30,10 @@ SMALLEST_STEP = 1e-3
 """Part of a step below which halving it is given up."""
 VOLUME_RANGE = (0.5, 2.0)
 SHORTEST_DISTANCE = 0.6
-"""Volumes relative to the start, and distances in angstrom, that no crystal has: a potential that
-leads there is not trusted, and the relaxation ends before."""
+FARTHEST = 1.2
+"""Volumes relative to the start, distances between atoms and displacements (both in angstrom) where
+a structure is no longer the configuration that it began as: a potential that leads there is not
+trusted, and the relaxation ends before."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ class _Surface:
             float(np.sqrt((prediction.forces**2).sum(axis=1).max())),
             float(np.abs(gradient[-6:]).max()),
         )
-        return _Place(point, atoms, prediction, gradient, largest, self._sound(atoms, gradient))
+        return _Place(
+            point, atoms, prediction, gradient, largest, self._sound(point, atoms, gradient)
+        )
 
     def _refresh(self, atoms: Atoms) -> None:
         """Find neighbours again once atoms may have come within reach unnoticed."""
@@ -161,13 +165,18 @@ class _Surface:
         if 2.0 * moved + shrunk > SKIN:
             self.pairs, self.pairs_at = self._find(atoms), atoms
 
-    def _sound(self, atoms: Atoms, gradient: Array) -> bool:
+    def _sound(self, point: Array, atoms: Atoms, gradient: Array) -> bool:
         if not np.isfinite(gradient).all():
             return False
         ratio = abs(float(np.linalg.det(np.asarray(atoms.cell)))) / self.volume
         vectors = self.pairs.vectors(atoms.positions, np.asarray(atoms.cell))
         shortest = float(np.linalg.norm(vectors, axis=1).min())
-        return VOLUME_RANGE[0] < ratio < VOLUME_RANGE[1] and shortest > SHORTEST_DISTANCE
+        farthest = float(np.linalg.norm(point[:-6].reshape(-1, 3), axis=1).max())
+        return (
+            VOLUME_RANGE[0] < ratio < VOLUME_RANGE[1]
+            and shortest > SHORTEST_DISTANCE
+            and farthest < FARTHEST
+        )
 
     def inverse_stiffness(self) -> Array:
         """Return the first guess of the inverse second derivative, shape (size, size)."""
