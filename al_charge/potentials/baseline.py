@@ -28,7 +28,7 @@ linearly and plain least squares leaves some combinations of reference energies 
 penalty sets those to zero, and keeps combinations that the data barely determine small."""
 ENERGY_ROWS, STRESS_ROWS = 300.0, 100.0
 """Weights of (eV/atom) and (eV/A^3) relative to (eV/A) in the fit of pair terms."""
-SMOOTHNESS = 1e-3
+SMOOTHNESS = 1.0
 """Penalty on second differences of a spline's coefficients."""
 SMALLEST_PENALTY = 1e-6
 """Penalty on all coefficients, which settles what the frames leave undetermined."""
