@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -95,8 +94,7 @@ def _evolved_candidates(
         ]
         results = relax(committee, atoms, fmax=relaxation.fmax, max_steps=relaxation.max_steps)
         relaxed.update(zip(hashes, results, strict=True))
-        # Where a young potential leads out of anything like a crystal, its energy means nothing.
-        return [result.energy if result.converged else math.inf for result in results]
+        return [result.energy for result in results]
 
     ranking = evolve(
         campaign.host,
@@ -109,19 +107,18 @@ def _evolved_candidates(
     )
     candidates = []
     for config, _ in ranking:
-        key = canonical_hash(campaign.host, config)
-        if relaxed[key].converged:
-            candidates.append(
-                _document(
-                    campaign,
-                    round_number,
-                    n_ions,
-                    config,
-                    geometry_of(relaxed[key].atoms),
-                    energy=relaxed[key].energy,
-                    spread=relaxed[key].spread,
-                )
+        result = relaxed[canonical_hash(campaign.host, config)]
+        candidates.append(
+            _document(
+                campaign,
+                round_number,
+                n_ions,
+                config,
+                geometry_of(result.atoms),
+                energy=result.energy,
+                spread=result.spread,
             )
+        )
     statistics = {
         "evaluated": len(relaxed),
         "steps": sum(result.steps for result in relaxed.values()),

@@ -20,6 +20,9 @@ from al_charge.store.documents import FrameDoc, LabelDoc, ModelDoc
 if TYPE_CHECKING:
     from al_charge.potentials.frames import TrainingFrame
 
+FOLDS_PER_MEMBER = 2
+"""Labels are divided into this many parts per member; each member holds out one part of its own."""
+
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -57,7 +60,7 @@ def train_member(
         frames,
         seed=int(campaign.rng("train", member).integers(2**31)),
         fold=member,
-        n_folds=campaign.spec.committee.size,
+        n_folds=FOLDS_PER_MEMBER * campaign.spec.committee.size,
         checkpoint=directory / "checkpoint",
         warm_start=load_member(campaign, round_number - 1, member) if round_number else None,
         progress=progress,
