@@ -2,8 +2,9 @@
 
 The exact answer comes from ``exhaustive_hull.py --json``. Every demo has a home folder, and so a
 database, of its own: no label of one helps another. Per demo are printed: vertices, the largest
-error of a vertex's energy, labels, rounds, and how well the last round's candidates were predicted:
-Kendall's rank correlation within a composition (mean over compositions) and the error of the energy.
+error of a vertex's energy, labels, rounds, and how well candidates were predicted before any of
+them was labelled: Kendall's rank correlation within a composition (mean over compositions) and the
+root mean square error of the energy.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def run_demo(home: Path, seed: int, *, blind: bool) -> dict[str, Any]:
 
 
 def predictions(home: Path, name: str) -> list[tuple[str, str, float]]:
-    """Return composition, hash and predicted eV/f.u. of every candidate of the last full round."""
+    """Return composition, hash and predicted eV/f.u. of every candidate that was relaxed."""
     from al_charge.loop.campaign import open_campaign
     from al_charge.store.connection import connect
     from al_charge.store.mongo import Store
@@ -76,7 +77,9 @@ def judge(document: dict[str, Any], exact: dict[str, Any]) -> dict[str, Any]:
     for x, key, energy in document["predicted"]:
         groups[x].append((energy, truth[key]))
     pairs = [pair for group in groups.values() for pair in group]
-    order = [kendalltau(*zip(*group, strict=True))[0] for group in groups.values() if len(group) > 2]
+    order = [
+        kendalltau(*zip(*group, strict=True))[0] for group in groups.values() if len(group) > 2
+    ]
     return {
         "campaign": document["campaign"],
         "state": document["state"],
@@ -87,7 +90,7 @@ def judge(document: dict[str, Any], exact: dict[str, Any]) -> dict[str, Any]:
         "labels": document["labels_used"],
         "rounds": document["rounds"],
         "minutes": document["wall_seconds"] / 60,
-        "kendall": float(np.mean(order)) if order else None,
+        "kendall": float(np.nanmean(order)) if order else None,
         "rmse": float(np.sqrt(np.mean([(a - b) ** 2 for a, b in pairs]))) if pairs else None,
     }
 
