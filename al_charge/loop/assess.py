@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from al_charge.crystal.enumeration import count_distinct
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.committee import load_committee
 from al_charge.loop.convergence import (
@@ -18,7 +19,13 @@ from al_charge.loop.convergence import (
     from_documents,
     rounds_held,
 )
-from al_charge.loop.energies import LabelledHull, candidate_entry, known_hashes, labelled_hull
+from al_charge.loop.energies import (
+    LabelledHull,
+    candidate_entry,
+    known_hashes,
+    labelled_hull,
+    usable,
+)
 from al_charge.loop.select import label_room
 from al_charge.loop.train import label_atoms
 from al_charge.store.documents import CampaignState, CandidateDoc
@@ -227,8 +234,17 @@ def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, s
     held = rounds_held(history)
     if held >= settings.rounds:
         return CampaignState.CONVERGED, f"every criterion held for {held} rounds"
+    if _all_labelled(campaign):
+        return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
         return CampaignState.EXHAUSTED, f"{settings.max_rounds} rounds without convergence"
     if label_room(campaign) == 0:
         return CampaignState.EXHAUSTED, f"{settings.max_labels} labels without convergence"
     return CampaignState.RUNNING, ""
+
+
+def _all_labelled(campaign: Campaign) -> bool:
+    """Return whether no configuration is left that could change the hull."""
+    labels = campaign.store.labels_of_campaign(campaign.name)
+    labelled = {label.config_hash for label in labels if usable(label)}
+    return len(labelled) == sum(count_distinct(campaign.host).values())

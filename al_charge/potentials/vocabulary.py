@@ -34,6 +34,7 @@ class Vocabulary:
         return cls((), charge_aware).extended(species)
 
     def __len__(self) -> int:
+        """Return the number of species."""
         return len(self.tokens)
 
     def name(self, species: str) -> str:

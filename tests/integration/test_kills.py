@@ -27,8 +27,8 @@ host:
   redox: {{Fe: [2, 3]}}
   fixed: {{P: 5, O: -2}}
 labeler: {{kind: born}}
-potential: {{kind: painn, channels: 16}}
-training: {{epochs: 30, checkpoint_every: 2}}
+potential: {{kind: painn, cutoff: 4 A, channels: 8}}
+training: {{epochs: 10, checkpoint_every: 2}}
 search: {{evaluations: 6, seeds: 4}}
 acquisition: {{first_round: 7, labels_per_round: 3}}
 convergence: {{rounds: 2, max_labels: 16}}
