@@ -37,6 +37,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
         "rounds": [_round_line(record) for record in rounds],
+        "progress": rounds[-1].progress if rounds and rounds[-1].closed is None else {},
         "seconds_left": seconds_left(campaign, rounds),
     }
 

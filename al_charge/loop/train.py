@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,16 +22,8 @@ if TYPE_CHECKING:
 FOLDS_PER_MEMBER = 2
 """Labels are divided into this many parts per member; each member holds out one part of its own."""
 
-Progress = Callable[[int, int, dict[str, float]], None]
 
-
-def train_member(
-    campaign: Campaign,
-    round_number: int,
-    member: int,
-    directory: Path,
-    progress: Progress | None = None,
-) -> None:
+def train_member(campaign: Campaign, round_number: int, member: int, directory: Path) -> None:
     """Train and store one member, unless an earlier run has done so.
 
     It starts from the same member of the round before, and, after a kill, from its own last
@@ -54,6 +45,10 @@ def train_member(
             remedy="see 'al-charge campaign status' for why labels failed",
         )
     directory.mkdir(parents=True, exist_ok=True)
+
+    def report(epoch: int, epochs: int, _: dict[str, float]) -> None:
+        store.set_progress(campaign.name, round_number, f"train {member}", epoch, epochs)
+
     result = train(
         campaign.spec.potential,
         campaign.spec.training,
@@ -63,7 +58,7 @@ def train_member(
         n_folds=FOLDS_PER_MEMBER * campaign.spec.committee.size,
         checkpoint=directory / "checkpoint",
         warm_start=load_member(campaign, round_number - 1, member) if round_number else None,
-        progress=progress,
+        progress=report,
     )
     config, weights = result.potential.state()
     store.put_model(

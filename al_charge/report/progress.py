@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +17,12 @@ def status_panel(status: dict[str, Any]) -> Panel:
     """Return the panel of a campaign: tasks, rounds, criteria and the time left."""
     colour = _COLOURS.get(status["state"], "red")
     return Panel(
-        Group(_summary(status), _rounds_table(status["rounds"]), _criteria_table(status)),
+        Group(
+            _summary(status),
+            _progress_bars(status["progress"]),
+            _rounds_table(status["rounds"]),
+            _criteria_table(status),
+        ),
         title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
         subtitle=status["reason"] or None,
     )
@@ -31,6 +37,14 @@ def _summary(status: dict[str, Any]) -> Text:
     for failure in status["failures"][-3:]:
         text.append(f"\nno label {failure['label'][:8]}: {failure['reason']}", style="red")
     return text
+
+
+def _progress_bars(progress: dict[str, list[int]]) -> Table:
+    bars = Table.grid(padding=(0, 1))
+    for task, (done, total) in sorted(progress.items()):
+        if done < total:
+            bars.add_row(task, ProgressBar(total, done, width=30), f"{done} of {total}")
+    return bars
 
 
 def _rounds_table(rounds: list[dict[str, Any]]) -> Table:

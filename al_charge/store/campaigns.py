@@ -149,6 +149,13 @@ class Campaigns(Collections):
         if not changed.matched_count:
             raise self._no_round(campaign, number)
 
+    def set_progress(self, campaign: str, number: int, task: str, done: int, total: int) -> None:
+        """Say how far a task of a round has come; ``task`` may hold no dot or dollar sign."""
+        self._collection(RoundDoc).update_one(
+            {"_id": RoundDoc.id_of(campaign, number)},
+            {"$set": {f"progress.{task}": [int(done), int(total)]}},
+        )
+
     def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:
         """Set fields of a round if the first of them is None; return the round as stored."""
         doc_id, first = RoundDoc.id_of(campaign, number), next(iter(fields))

@@ -123,6 +123,8 @@ class RoundDoc(Document):
         What the assess task found; None until the round is closed.
     stage_seconds
         Wall time of each stage, s.
+    progress
+        How far a running task has come, done and total by the task's name; for people to look at.
     """
 
     collection: ClassVar[str] = "rounds"
@@ -133,6 +135,7 @@ class RoundDoc(Document):
     reasons: list[str] = Field(default_factory=list)
     assessment: Mapping | None = None
     stage_seconds: dict[str, Number] = Field(default_factory=dict)
+    progress: dict[str, list[int]] = Field(default_factory=dict)
     created: datetime = Field(default_factory=now)
     closed: datetime | None = None
 

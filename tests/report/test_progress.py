@@ -1,0 +1,71 @@
+"""The panel of a campaign under way shows what a user wants to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from al_charge.report.progress import status_panel
+
+STATUS: dict[str, Any] = {
+    "campaign": "olivine",
+    "state": "running",
+    "reason": "",
+    "tasks": {"COMPLETED": 12, "RUNNING": 2},
+    "labels_used": 20,
+    "max_labels": 100,
+    "failures": [{"label": "abcdef1234", "round": 1, "reason": "the SCF did not converge"}],
+    "criteria": [
+        {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
+    ],
+    "rounds_held": 0,
+    "rounds_needed": 2,
+    "seconds_left": 400.0,
+    "progress": {"train 0": [3, 5], "train 1": [5, 5]},
+    "rounds": [
+        {
+            "round": 1,
+            "selected": 16,
+            "labels": 36,
+            "hull_shift": 0.0031,
+            "vertices": ["0", "1/2", "1"],
+            "criteria_met": 1,
+            "stage_seconds": {"train": 75.0},
+        }
+    ],
+}
+
+
+def rendered(status: dict[str, Any]) -> str:
+    console = Console(width=140, record=True, file=None, quiet=False)
+    with console.capture() as capture:
+        console.print(status_panel(status))
+    return capture.get()
+
+
+def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
+    text = rendered(STATUS)
+    for words in (
+        "campaign olivine: running",
+        "labels 20 of at most 100",
+        "12 completed, 2 running",
+        "about 7 min left",
+        "3.10 meV/f.u.",
+        "0 1/2 1",
+        "held for 0 of 2 rounds",
+        "no label abcdef12: the SCF did not converge",
+    ):
+        assert words in text
+
+
+def test_only_tasks_under_way_have_a_bar() -> None:
+    text = rendered(STATUS)
+    assert "3 of 5" in text
+    assert "train 1" not in text
+
+
+def test_ended_campaign_says_why_and_promises_no_time() -> None:
+    text = rendered(STATUS | {"state": "converged", "reason": "every criterion held"})
+    assert "every criterion held" in text
+    assert "left" not in text
