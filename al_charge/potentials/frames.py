@@ -40,6 +40,7 @@ class TrainingFrame:
     group: str
 
     def __post_init__(self) -> None:
+        """Refuse atoms without species, and forces of another number of atoms."""
         if "species" not in self.atoms.arrays:
             raise AlChargeError("a training frame has no species array", where=self.group)
         if np.shape(self.forces) != (len(self.atoms), 3):
