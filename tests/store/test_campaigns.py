@@ -118,3 +118,16 @@ def test_stage_seconds_add_up(store: Store) -> None:
     assert found.stage_seconds == {"train": 3.5, "label": 1.0}
     with pytest.raises(ValueError, match="no name of a stage"):
         store.add_stage_seconds("olivine", 0, "a.b", 1.0)
+
+
+def test_progress_of_tasks_is_kept_beside_each_other(
+    store: Store, make_campaign: Callable[..., CampaignDoc]
+) -> None:
+    store.add_campaign(make_campaign())
+    store.add_round(RoundDoc(campaign="olivine", number=0))
+    store.set_progress("olivine", 0, "train 0", 1, 5)
+    store.set_progress("olivine", 0, "train 1", 2, 5)
+    store.set_progress("olivine", 0, "train 0", 3, 5)
+    record = store.round("olivine", 0)
+    assert record is not None
+    assert record.progress == {"train 0": [3, 5], "train 1": [2, 5]}
