@@ -27,6 +27,7 @@ from al_charge.potentials.relaxation import (
     SHORTEST_DISTANCE,
     VOLUME_RANGE,
     Relaxed,
+    _Surface,
     relax,
 )
 from al_charge.potentials.settings import PainnSettings
@@ -169,6 +170,29 @@ def test_steps_are_the_evaluations_made(committee: Committee, starts: list[Atoms
     (again,) = relax(committee, [full.atoms], fmax=0.051, max_steps=100)
     assert (again.converged, again.steps) == (True, 1)
     np.testing.assert_allclose(again.atoms.positions, full.atoms.positions, atol=1e-12)
+
+
+def test_the_gradient_is_the_energys_derivative(committee: Committee, starts: list[Atoms]) -> None:
+    """Away from the start as well, where displacements and strain depend on each other."""
+    surface, h = _Surface(committee, starts[0]), 1e-4
+    point = 0.3 * np.random.default_rng(0).uniform(-1.0, 1.0, size=surface.size)
+    gradient = surface.at(point).gradient
+    for k in (0, 31, *range(surface.size - 6, surface.size)):
+        move = h * np.eye(surface.size)[k]
+        ahead, behind = (surface.at(point + s * move).prediction.energy for s in (1.0, -1.0))
+        assert gradient[k] == pytest.approx((ahead - behind) / (2 * h), abs=1e-3, rel=1e-4)
+
+
+def test_neighbours_are_found_again_as_atoms_move(
+    committee: Committee, starts: list[Atoms]
+) -> None:
+    surface = _Surface(committee, starts[0])
+    point = np.zeros(surface.size)
+    point[:-6] = 1.0 * np.random.default_rng(0).uniform(-1.0, 1.0, size=surface.size - 6)
+    place = surface.at(point)
+    (fresh,) = committee.predict([place.atoms])
+    assert place.prediction.energy == pytest.approx(fresh.energy, abs=1e-9)
+    np.testing.assert_allclose(place.prediction.forces, fresh.forces, atol=1e-9)
 
 
 @pytest.mark.parametrize("strength", [-30.0, 30.0, 1e4, np.nan])
