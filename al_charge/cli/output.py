@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
+plot_option = click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Also write the plot to this file: .png, or .html for an interactive one.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 

@@ -6,17 +6,13 @@ from pathlib import Path
 
 import click
 
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import json_option, plot_option, show
 from al_charge.cli.target import Target, campaign_argument
 
 
 @click.command("voltage")
 @campaign_argument
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    help="Also write the plot to this file: .png, or .html for an interactive one.",
-)
+@plot_option
 @json_option
 def command(target: Target, plot: Path | None, as_json: bool) -> None:
     """Show the voltage profile of CAMPAIGN against the working-ion metal."""

@@ -18,6 +18,7 @@ import pytest
 
 KILLS = 20
 VICTIMS = ("worker", "child", "mongod")
+ENDED = ("converged", "exhausted")
 TIME_LIMIT = 900.0
 CAMPAIGN = """
 name: kills
@@ -111,7 +112,7 @@ def _line(process: psutil.Process) -> str:
 def disturb(site: Site, rng: random.Random) -> Counter[str]:
     """Kill something at random moments until there were enough kills; return how many of which."""
     killed: Counter[str] = Counter()
-    while killed.total() < KILLS and site.status()["state"] == "running":
+    while killed.total() < KILLS and site.status()["state"] not in ENDED:
         if site.worker is None:
             site.start_worker()
         time.sleep(rng.uniform(1.0, 8.0))
@@ -129,7 +130,7 @@ def disturb(site: Site, rng: random.Random) -> Counter[str]:
 def finish(site: Site) -> dict[str, Any]:
     """Let the campaign end in peace and return its hull."""
     deadline = time.monotonic() + TIME_LIMIT
-    while site.status()["state"] == "running":
+    while site.status()["state"] not in ENDED:
         assert time.monotonic() < deadline, "the campaign did not end"
         site.end_worker()
         site.run("campaign", "resume", "kills")
