@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from al_charge.cli.output import json_option, print_json, show
-from al_charge.cli.target import Target, campaign_argument, open_store
+from al_charge.cli.target import PROCESSES, Target, campaign_argument, open_store
 
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(1),
+    type=PROCESSES,
     help="Also run it here with this many worker processes, and watch it until it ends.",
 )
 
@@ -124,7 +124,13 @@ def status(target: Target, as_json: bool) -> None:
 
 @command.command("watch")
 @campaign_argument
-@click.option("--interval", default=2.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600.0),
+    default=2.0,
+    show_default=True,
+    help="Seconds between looks.",
+)
 def watch(target: Target, interval: float) -> None:
     """Follow a campaign until it ends or pauses."""
     from al_charge.cli.running import follow

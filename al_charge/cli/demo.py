@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from al_charge.cli.output import json_option, print_json
-from al_charge.cli.target import Target
+from al_charge.cli.target import PROCESSES, Target
 
 if TYPE_CHECKING:
     from al_charge.loop.spec import CampaignSpec
@@ -18,9 +18,15 @@ TEMPLATE = "nafepo4_born"
 
 
 @click.command("demo")
-@click.option("--seed", default=1, show_default=True, help="Of every random choice.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Of every random choice.",
+)
 @click.option("--blind", is_flag=True, help="Potentials that do not see charge states.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--workers", default=2, show_default=True, type=PROCESSES)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -39,6 +45,7 @@ def command(seed: int, blind: bool, workers: int, output: Path, as_json: bool) -
     from al_charge.cli.running import run_here
 
     started = time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
     spec = demo_spec(seed, blind=blind)
     target = Target(spec.name, None)
     submit_or_resume(target, spec)
@@ -96,7 +103,6 @@ def write_plots(target: Target, folder: Path) -> list[Path]:
     """Write hull and voltage, each as PNG and as interactive HTML."""
     from al_charge.report.results import plot_hull, plot_voltage
 
-    folder.mkdir(parents=True, exist_ok=True)
     campaign = target.campaign()
     written = []
     for name, plot in (("hull", plot_hull), ("voltage", plot_voltage)):

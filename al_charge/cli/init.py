@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
@@ -29,9 +28,15 @@ def command(folder: Path, name: str, listing: bool) -> None:
     for target in targets.values():
         if target.exists():
             raise InputError("the file is already there", where=str(target), remedy="remove it")
-    for file, target in targets.items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+    try:
+        for file, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    except OSError as error:
+        for target in targets.values():
+            if target.is_file():
+                target.unlink()
+        raise InputError(f"cannot write there: {error.strerror}", where=str(folder)) from error
     click.echo(f"wrote {targets[source]}; edit it, then 'al-charge check {targets[source]}'")
 
 

@@ -97,6 +97,9 @@ def _report(error: BaseException) -> int:
     if isinstance(error, AlChargeError):
         _say(str(error))
         return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
     if isinstance(error, click.ClickException):
         _say(" ".join(error.format_message().split()))
         return 2

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from al_charge.cli.target import Target, runs_folder
 from al_charge.errors import AlChargeError
+
+if TYPE_CHECKING:
+    from al_charge.store.documents import CampaignDoc
 
 
 def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
@@ -16,7 +20,7 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
     Raises
     ------
     AlChargeError
-        If every worker ended while the campaign was still running.
+        If every worker ended while the campaign was still running, or a task failed for good.
     """
     from al_charge.fw.rounds import CATEGORIES
     from al_charge.fw.worker import WorkerPool
@@ -33,12 +37,29 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         follow(target, 1.0, lambda: pool.alive > 0)
     finally:
         pool.stop()
-    state = target.store().campaign(target.name).state.value
-    if state == "running":
+    document = target.store().campaign(target.name)
+    refuse_failed(document)
+    if document.state.value == "running":
         raise AlChargeError(
             "every worker ended before the campaign did",
             where=target.name,
             remedy=f"run 'al-charge campaign resume {target.name}'",
+        )
+
+
+def refuse_failed(document: CampaignDoc) -> None:
+    """Raise what stopped a campaign, if something did.
+
+    Raises
+    ------
+    AlChargeError
+        If its state is ``failed``.
+    """
+    if document.state.value == "failed":
+        raise AlChargeError(
+            document.reason,
+            where=f"campaign '{document.name}'",
+            remedy=f"mend the cause, then 'al-charge campaign resume {document.name}'",
         )
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from al_charge.store.connection import DatabaseSettings
     from al_charge.store.mongo import Store
 
+PROCESSES = click.IntRange(1, 256)
+"""How many worker processes one command may start."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -40,7 +43,9 @@ class Target:
         """Connect to FireWorks' collections of the same database."""
         from al_charge.fw.launchpad import connect_launchpad
 
-        return connect_launchpad(self.database)
+        launchpad = connect_launchpad(self.database)
+        _when_done(launchpad.connection.close)
+        return launchpad
 
 
 def open_store(database: DatabaseSettings | None) -> Store:
@@ -49,8 +54,16 @@ def open_store(database: DatabaseSettings | None) -> Store:
     from al_charge.store.mongo import Store
 
     store = Store(connect(database))
+    _when_done(store.close)
     store.ensure_schema()
     return store
+
+
+def _when_done(close: Callable[[], None]) -> None:
+    """Close a connection when the command that opened it ends."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(close)
 
 
 def campaign_argument(function: Callable[..., Any]) -> Callable[..., Any]:

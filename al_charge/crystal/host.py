@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,15 @@ from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
 """Colour of an empty working-ion site; every other colour is the charge of what sits there."""
+LARGEST_SUPERCELL = 1000
+"""Sites of a supercell; symmetry and search would take hours on a larger one."""
 _HARMLESS_CIF_WARNING = (
     r"Issues encountered while parsing CIF: Skipping relative stoichiometry check[^\n]*$"
 )
+
+
+Charge = Annotated[int, Field(ge=-9, le=9)]
+"""An oxidation state, in e."""
 
 
 class HostSpec(BaseModel):
@@ -32,10 +40,10 @@ class HostSpec(BaseModel):
     structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
     working_ion: str = Field(description="element that moves in and out, e.g. Na")
     working_ion_charge: int = Field(default=1, ge=1, le=3, description="its charge, in e")
-    redox: dict[str, tuple[int, ...]] = Field(
+    redox: dict[str, tuple[Charge, ...]] = Field(
         description="allowed oxidation states of every redox element, e.g. {Fe: [2, 3]}"
     )
-    fixed: dict[str, int] = Field(
+    fixed: dict[str, Charge] = Field(
         description="oxidation state of every other element, e.g. {P: 5, O: -2}"
     )
     supercell: tuple[int, int, int] = Field(
@@ -106,6 +114,13 @@ class Host:
         _check_elements(spec, {site.specie.symbol for site in structure})
         if min(spec.supercell) < 1:
             raise InputError("repeats must be 1 or more", where="host.supercell")
+        sites = len(structure) * math.prod(spec.supercell)
+        if sites > LARGEST_SUPERCELL:
+            raise InputError(
+                f"the supercell would have {sites} sites",
+                where="host.supercell",
+                remedy=f"choose one of at most {LARGEST_SUPERCELL}",
+            )
         structure.remove_oxidation_states()
         host = cls(
             structure=structure.make_supercell(spec.supercell, in_place=False),

@@ -9,8 +9,9 @@ from typing import Any
 from fireworks import LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
+from al_charge.fw.claims import alone
+from al_charge.fw.processes import is_alive
 from al_charge.fw.rounds import ensure_round
-from al_charge.fw.worker import is_alive
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.rounds import current_round
 from al_charge.store.documents import CampaignState
@@ -68,6 +69,12 @@ _RESUMABLE = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.FAILED)
 
 def _delete_orphans(launchpad: LaunchPad, campaign: Campaign) -> int:
     """Delete Fireworks that a killed `add_wf` left without a workflow."""
+    # One that is still under way looks the same.
+    with alone(launchpad, campaign.name):
+        return _delete_without_workflow(launchpad, campaign)
+
+
+def _delete_without_workflow(launchpad: LaunchPad, campaign: Campaign) -> int:
     nodes = {
         node
         for workflow in launchpad.workflows.find({"metadata.campaign": campaign.name}, {"nodes": 1})

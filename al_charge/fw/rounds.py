@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fireworks import Firework, LaunchPad, Workflow
 from fireworks.core.firework import FiretaskBase
 
+from al_charge.fw.claims import alone
 from al_charge.fw.tasks import AssessTask, LabelTask, ProposeTask, SelectTask, TrainTask
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.rounds import label_slots, open_round
@@ -59,7 +60,9 @@ def ensure_round(launchpad: LaunchPad, campaign: Campaign, number: int) -> bool:
     """
     open_round(campaign, number)
     where = {"metadata.campaign": campaign.name, "metadata.round": number}
-    if launchpad.workflows.count_documents(where, limit=1):
-        return False
-    launchpad.add_wf(round_workflow(campaign, number))
+    # Two processes that both find no workflow would both add one.
+    with alone(launchpad, campaign.name):
+        if launchpad.workflows.count_documents(where, limit=1):
+            return False
+        launchpad.add_wf(round_workflow(campaign, number))
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -49,6 +50,24 @@ def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
         for firework in launchpad.fireworks.find({"spec.campaign": name}, {"state": 1})
     )
     return dict(sorted(counts.items()))
+
+
+def stuck(launchpad: LaunchPad, name: str) -> str | None:
+    """Return why a campaign cannot go on: a task failed, and nothing runs or is ready.
+
+    Every later step of a round waits for all tasks of the step before, so that there is no more
+    to come. None where work goes on.
+    """
+    tasks = tasks_by_state(launchpad, name)
+    if "FIZZLED" not in tasks or tasks.keys() & {"READY", "RUNNING", "RESERVED"}:
+        return None
+    failed = launchpad.fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
+    launch = launchpad.launches.find_one({"launch_id": {"$in": (failed or {}).get("launches", [])}})
+    action = (launch or {}).get("action") or {}
+    trace = action.get("stored_data", {}).get("_exception", {}).get("_stacktrace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    reason = re.sub(r"^[\w.]*Error: ", "", lines[-1]) if lines else "its process ended"
+    return f"{failed['name'] if failed else name}: {reason}"
 
 
 def held(assessed: list[RoundDoc]) -> int:

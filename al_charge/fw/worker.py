@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import psutil
-from fireworks import FWorker
+from fireworks import FWorker, LaunchPad
 from fireworks.core.rocket_launcher import launch_rocket
 from pymongo.errors import PyMongoError
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
+from al_charge.fw.processes import worker_name
+from al_charge.fw.status import stuck
 from al_charge.store.connection import DatabaseSettings
 from al_charge.store.documents import CampaignState
 
 POLL_SECONDS = 0.3
 """Pause of a worker that found nothing to do."""
 _PR_SET_PDEATHSIG = 1
-
-
-def worker_name() -> str:
-    """Return a name by which `is_alive` can tell whether this process still runs."""
-    process = psutil.Process()
-    return f"{process.pid}@{socket.gethostname()}@{process.create_time():.2f}"
-
-
-def is_alive(name: str) -> bool | None:
-    """Return whether the worker of that name runs; None if it is on another machine."""
-    pid, host, created = [*name.split("@"), "", ""][:3]
-    if host != socket.gethostname():
-        return None
-    try:
-        age_difference = abs(psutil.Process(int(pid)).create_time() - float(created))
-    except (psutil.Error, ValueError):
-        return False
-    return bool(age_difference < 1.0)
 
 
 def work(
@@ -66,10 +49,16 @@ def work(
     until_idle
         Also stop as soon as nothing is ready.
     """
-    launchpad = connect_launchpad(settings)
-    store = store_of(launchpad)
     runs.mkdir(parents=True, exist_ok=True)
-    os.chdir(runs)
+    launchpad = connect_launchpad(settings)
+    with contextlib.chdir(runs), contextlib.closing(launchpad.connection):
+        _work(launchpad, campaign, runs, categories, until_idle)
+
+
+def _work(
+    launchpad: LaunchPad, campaign: str, runs: Path, categories: Sequence[str], until_idle: bool
+) -> None:
+    store = store_of(launchpad)
     fworker = FWorker(
         name=worker_name(),
         category=list(categories),
@@ -78,6 +67,8 @@ def work(
     )
     while store.campaign(campaign).state is CampaignState.RUNNING:
         if not launch_rocket(launchpad, fworker, strm_lvl="CRITICAL"):
+            if (reason := stuck(launchpad, campaign)) is not None:
+                store.set_campaign_state(campaign, CampaignState.FAILED, reason)
             if until_idle:
                 return
             time.sleep(POLL_SECONDS)

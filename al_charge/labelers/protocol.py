@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,6 +79,22 @@ class Labeler(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """Return every physical setting, JSON-serialisable: what makes energies comparable."""
+
+    def check(self, species: Sequence[str], ion: str) -> None:
+        """Refuse what it could not label, before anything is computed.
+
+        Parameters
+        ----------
+        species
+            Every species token that a geometry may contain.
+        ion
+            Element of the working ion.
+
+        Raises
+        ------
+        InputError
+            If it lacks parameters for one of them.
+        """
 
     def label(self, atoms: Atoms, directory: Path) -> LabelResult:
         """Label one geometry.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from al_charge.crystal.valence import GPAW_WINDOWS, Windows
 from al_charge.errors import InputError
@@ -54,7 +54,7 @@ class GpawSettings(BaseModel):
     smearing: Energy = Field(
         default=0.05, gt=0, le=0.5, description="width of the Fermi-Dirac occupations"
     )
-    kpoints: tuple[int, int, int] = Field(
+    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         default=(1, 1, 1), description="k-point grid of the cell, centred on Gamma"
     )
     metal_kpoints: int = Field(

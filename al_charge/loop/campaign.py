@@ -15,6 +15,7 @@ from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host, read_structure
+from al_charge.crystal.species import token
 from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, settings_hash
@@ -109,15 +110,27 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="host",
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
+    campaign = spec.model_dump(mode="json", exclude={"database"}, round_trip=True)
+    # The structure is stored itself; where its file lay does not make another campaign.
+    campaign["host"]["structure"] = spec.host.structure.name
+    labeler = make_labeler(spec.labeler)
+    labeler.check(_possible_species(host), spec.host.working_ion)
     return CampaignDoc(
         name=spec.name,
         spec={
-            "campaign": spec.model_dump(mode="json", exclude={"database"}, round_trip=True),
+            "campaign": campaign,
             "structure": structure.as_dict(),
         },
         host_fingerprint=host.fingerprint,
-        settings_hash=settings_hash(make_labeler(spec.labeler)),
+        settings_hash=settings_hash(labeler),
     )
+
+
+def _possible_species(host: Host) -> list[str]:
+    """Return every species that a configuration of the host can contain."""
+    charges = {host.working_ion: (host.working_ion_charge,), **host.redox}
+    charges |= {element: (charge,) for element, charge in host.fixed.items()}
+    return sorted(token(el, charge) for el, states in charges.items() for charge in states)
 
 
 def open_campaign(store: Store, name: str) -> Campaign:

@@ -35,6 +35,9 @@ def check_spec(spec: CampaignSpec) -> None:
         the label budget cannot hold a first round.
     """
     new_document(spec)
+    foundation = getattr(spec.potential, "foundation", None)
+    if foundation is not None and not foundation.is_file():
+        raise InputError(f"no file {foundation}", where="potential.foundation")
     campaign = spec.convergence
     if spec.acquisition.first_round > campaign.max_labels:
         raise InputError(

@@ -7,17 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from al_charge.acquisition.settings import AcquisitionSettings
 from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.settings import LabelerSettings
+from al_charge.loop.strict_yaml import read_mapping
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
 from al_charge.search.settings import SearchSettings
 from al_charge.store.connection import DatabaseSettings
 from al_charge.units import Energy
+
+_PATHS = (("host", "structure"), ("potential", "foundation"), ("database", "credentials_file"))
+_KINDS = {"tuple_type": "a list", "bool_type": "true or false"} | dict.fromkeys(
+    ("dict_type", "model_type", "model_attributes_type"), "fields of its own, such as 'kind: ...'"
+)
 
 
 class CommitteeSettings(BaseModel):
@@ -68,6 +73,13 @@ class CampaignSpec(BaseModel):
     )
     seed: int = Field(default=1, ge=0, lt=2**31, description="of every random choice")
 
+    @field_validator("name")
+    @classmethod
+    def _is_no_file_name(cls, name: str) -> str:
+        if name.endswith((".yaml", ".yml")):
+            raise ValueError("a name that ends like a campaign file would be taken for one")
+        return name
+
 
 def load_spec(path: Path) -> CampaignSpec:
     """Read and check a campaign file; paths in it are relative to the file.
@@ -77,29 +89,16 @@ def load_spec(path: Path) -> CampaignSpec:
     InputError
         With the file and the field that is wrong, and what to write instead.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read it: {error.strerror}", where=str(path), remedy="check the path"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"it is no YAML: {_one_line(error)}", where=str(path), remedy="check its indentation"
-        ) from error
-    if not isinstance(document, dict):
-        raise InputError(
-            "it holds no campaign", where=str(path), remedy="start from 'al-charge init'"
-        )
-    return parse_spec(document, source=path)
+    return parse_spec(read_mapping(path), source=path)
 
 
 def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
     """Check a campaign that was read from ``source``."""
     resolved = dict(document)
-    host = document.get("host")
-    if isinstance(host, dict) and isinstance(host.get("structure"), str):
-        resolved["host"] = host | {"structure": str(source.parent / host["structure"])}
+    for section, field in _PATHS:
+        part = document.get(section)
+        if isinstance(part, dict) and isinstance(part.get(field), str):
+            resolved[section] = part | {field: str(source.parent.absolute() / part[field])}
     try:
         return CampaignSpec.model_validate(resolved)
     except ValidationError as error:
@@ -117,6 +116,14 @@ def _refusal(error: ValidationError, source: Path) -> InputError:
     if problem["type"] == "extra_forbidden":
         what = f"there is no field '{steps[-1]}'"
         remedy = did_you_mean(steps[-1], _fields_beside(steps))
+    elif problem["type"] in _KINDS:
+        what, remedy = "its value is of the wrong kind", f"give it {_KINDS[problem['type']]}"
+    elif problem["type"] == "string_type":
+        # YAML takes Y, N, No, on and off, elements among them, for true and false.
+        field = field.removesuffix(".[key]").rpartition(".")[0] if steps[-1] == "[key]" else field
+        found = "this" if steps[0] == "database" else f"'{problem['input']}'"
+        what = f"YAML takes {found} for something else than text"
+        remedy = "write it in quotes, such as 'No'"
     elif problem["type"] == "missing":
         what = "this field is required"
     elif problem["type"] == "union_tag_invalid":
@@ -150,7 +157,3 @@ def _model(annotation: Any, tag: str) -> Any:
         if kind is not None and tag in get_args(kind.annotation):
             return model
     return models[0] if len(models) == 1 else annotation
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

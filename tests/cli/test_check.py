@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from al_charge.cli.main import main
+from al_charge.loop.spec import parse_spec
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 GOOD: dict[str, Any] = yaml.safe_load((WORKFLOWS / "nafepo4_born.yaml").read_text())
@@ -74,6 +75,20 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
         ("host.supercell", [0, 1, 1], ["host.supercell"]),
         ("convergence.max_labels", 3, ["first_round"]),
         ("name", "a/b", ["name"]),
+        ("name", "a.yaml", ["name", "campaign file"]),
+        ("name", 5, ["name", "in quotes"]),
+        ("host.working_ion", False, ["host.working_ion", "in quotes", "'No'"]),
+        ("host.fixed", {False: 3, "O": -2}, ["host.fixed", "in quotes"]),
+        ("host.redox", {"Fe": [2, 300]}, ["host.redox.Fe.1", "less than or equal to 9"]),
+        ("host.redox", {"Fe": 2}, ["host.redox.Fe", "a list"]),
+        ("host.redox", {"Fe": [2, 4]}, ["labeler", "no parameters for Fe4+"]),
+        ("host.supercell", [1000, 1000, 1000], ["host.supercell", "at most 1000"]),
+        ("labeler", "born", ["labeler", "kind: ..."]),
+        ("labeler", {"kind": "gpaw", "kpoints": [0, 1, 1]}, ["labeler.kpoints.0"]),
+        ("potential", {"kind": "mace", "foundation": "none.pt"}, ["foundation", "none.pt"]),
+        ("training.epochs", 10**25, ["line", "no number of ordinary size"]),
+        ("training.learning_rate", float("inf"), ["line", "'.inf'"]),
+        ("acquisition.diversity", float("nan"), ["line", "'.nan'"]),
         ("seed", -1, ["seed"]),
         ("database", {"uri": "mongodb://user:secret@host"}, ["database", "password"]),
     ],
@@ -102,6 +117,32 @@ def test_missing_file_and_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, _, err = run(["check", str(broken)], capsys)
     assert (code, err.count("\n")) == (2, 1)
     assert "broken.yaml" in err
+
+
+@pytest.mark.parametrize("added", ["seed: 5", "training: {epochs: 1}", "x: {deep: 1, deep: 2}"])
+def test_a_field_given_twice_is_refused(
+    added: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "campaign.yaml"
+    text = yaml.safe_dump(GOOD) + added
+    file.write_text(text, encoding="utf-8")
+    code, out, err = run(["check", str(file)], capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is given twice" in err
+    assert f"line {len(text.splitlines())}:" in err
+
+
+def test_paths_are_relative_to_the_campaign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"kind": "mace", "foundation": "models/small.pt"}
+    database = {"uri": "mongodb://localhost", "credentials_file": "login.json"}
+    document = GOOD | {"potential": part, "database": database}
+    monkeypatch.chdir(tmp_path)
+    spec = parse_spec(document, source=Path("campaign.yaml"))
+    assert getattr(spec.potential, "foundation") == tmp_path / "models" / "small.pt"  # noqa: B009
+    assert spec.database is not None
+    assert spec.database.credentials_file == tmp_path / "login.json"
 
 
 def test_unknown_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,10 @@ import pytest
 from fireworks import FWAction, FWorker, LaunchPad
 
 from al_charge.fw.launchpad import store_of
+from al_charge.fw.processes import is_alive, worker_name
 from al_charge.fw.repair import repair
 from al_charge.fw.rounds import ensure_round, round_workflow
-from al_charge.fw.worker import is_alive, worker_name
+from al_charge.fw.status import stuck
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
@@ -150,6 +151,38 @@ def repair_locked(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     done = vars(repair(launchpad, campaign))
     timer.join()
     return done
+
+
+def test_processes_that_add_a_round_at_once_add_one(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        added = list(pool.map(lambda _: ensure_round(launchpad, campaign, 1), range(4)))
+    assert sorted(added) == [False, False, False, True]
+    assert launchpad.workflows.count_documents({}) == 2
+    assert launchpad.db["claims"].count_documents({}) == 0
+
+
+def test_a_lock_whose_holder_was_killed_is_taken_over(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    launchpad.db["claims"].insert_one({"_id": campaign.name, "owner": DEAD.name})
+    assert ensure_round(launchpad, campaign, 1)
+    assert launchpad.db["claims"].count_documents({}) == 0
+
+
+def test_a_campaign_is_stuck_when_nothing_but_a_failure_is_left(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    assert stuck(launchpad, campaign.name) is None
+    failed(launchpad)
+    assert stuck(launchpad, campaign.name) is None
+    launchpad.fireworks.update_many({"state": "READY"}, {"$set": {"state": "COMPLETED"}})
+    reason = stuck(launchpad, campaign.name)
+    assert reason is not None
+    assert reason.startswith(f"{campaign.name}/0 propose x=")
 
 
 def test_pause_and_resume(launchpad: LaunchPad, campaign: Campaign) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.born.model import BornModel
+from al_charge.labelers.born.model import BornModel, refuse_unknown
 from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, parameter_hash
 from al_charge.labelers.born.relaxation import Point, relax
 from al_charge.labelers.protocol import Frame, LabelResult
@@ -45,6 +46,11 @@ class BornLabeler:
             "relax": self._settings.relax,
             "fmax": float(self._settings.fmax) if self._settings.relax else None,
         }
+
+    def check(self, species: Sequence[str], ion: str) -> None:
+        """Refuse species without parameters, and a working ion without a metal reference."""
+        refuse_unknown(species)
+        self.metal_energy(ion)
 
     def label(self, atoms: Atoms, directory: Path) -> LabelResult:
         """Label one geometry; see `al_charge.labelers.protocol.Labeler`. It writes no files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +78,7 @@ class BornModel:
         pairs: Mapping[tuple[str, str], PairParameters] = PAIRS,
         skin: float = 0.5,
     ) -> None:
-        unknown = sorted(set(species) - set(KNOWN_SPECIES))
-        if unknown:
-            raise InputError(
-                f"the Born labeler has no parameters for {', '.join(unknown)}",
-                where="labeler",
-                remedy=f"it knows {', '.join(KNOWN_SPECIES)}",
-            )
+        refuse_unknown(species)
         formal = np.array([charge_of(token) for token in species])
         if formal.sum():
             raise InputError(f"the charges sum to {formal.sum():+d} e", where="species")
@@ -158,6 +152,23 @@ class BornModel:
         energy[real] += screened
         slope[real] += screened_slope
         return energy, slope
+
+
+def refuse_unknown(species: Sequence[str]) -> None:
+    """Refuse species that the model has no parameters for.
+
+    Raises
+    ------
+    InputError
+        If there are any.
+    """
+    unknown = sorted(set(species) - set(KNOWN_SPECIES))
+    if unknown:
+        raise InputError(
+            f"the Born labeler has no parameters for {', '.join(unknown)}",
+            where="labeler",
+            remedy=f"it knows {', '.join(KNOWN_SPECIES)}",
+        )
 
 
 class _PairList:

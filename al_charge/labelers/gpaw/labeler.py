@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class GpawLabeler:
             "energy_tolerance": float(s.energy_tolerance),
             "density_tolerance": s.density_tolerance,
         }
+
+    def check(self, species: Sequence[str], ion: str) -> None:
+        """Refuse species whose charge state cannot be read back from moments."""
+        self._windows.check(species)
 
     def label(self, atoms: Atoms, directory: Path) -> LabelResult:
         """Label one geometry; see `al_charge.labelers.protocol.Labeler`."""

@@ -1,0 +1,291 @@
+"""The commands: what machines read from them, their exit codes, and how they refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pymongo import MongoClient
+
+from al_charge.cli.main import COMMANDS, main
+
+HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
+SPEC: dict[str, Any] = {
+    "name": "one-round",
+    "host": {
+        "structure": str(HOST),
+        "working_ion": "Na",
+        "redox": {"Fe": [2, 3]},
+        "fixed": {"P": 5, "O": -2},
+    },
+    "labeler": {"kind": "born", "fmax": "0.05 eV/A"},
+    "potential": {"kind": "painn", "cutoff": "4 A", "channels": 8},
+    "training": {"epochs": 1},
+    "committee": {"size": 2},
+    "search": {"seeds": 4},
+    "acquisition": {"first_round": 7},
+    "convergence": {"max_rounds": 1, "max_labels": 7},
+}
+STATUS_KEYS = {
+    "campaign", "state", "reason", "round", "tasks", "labels_made", "labels_requested_twice",
+    "labels_used", "criteria", "failures", "rounds_held", "rounds_needed", "rounds",
+}  # fmt: skip
+ENTRY_KEYS = {"x", "energy_per_formula", "distance_to_hull", "hash", "label_id", "error_bar"}
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Run the command line in this process; return exit code, standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as exit_,
+    ):
+        main(list(arguments))
+    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
+
+
+def refused(*arguments: str) -> str:
+    """Return the one line with which a command refuses its input."""
+    code, out, err = run(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    return err
+
+
+def write(folder: Path, **changes: Any) -> str:
+    file = folder / "campaign.yaml"
+    file.write_text(yaml.safe_dump(SPEC | changes), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def server(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[None]:
+    """The embedded server that commands find by themselves, without campaigns afterwards."""
+    yield
+    mongodb_client.drop_database("al_charge")
+
+
+@pytest.fixture(scope="module")
+def finished(server: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a campaign that a worker has run to its end."""
+    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.worker import work
+
+    folder = tmp_path_factory.mktemp("campaign")
+    code, out, _ = run("campaign", "submit", write(folder))
+    assert (code, "submitted" in out) == (0, True)
+    work(None, "one-round", folder / "runs", categories=CATEGORIES, until_idle=True)
+    return "one-round"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from al_charge.cli.main import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'pymatgen', 'fireworks', 'mace', 'pymongo', 'ase', 'numpy', 'rich'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_its_use(name: str) -> None:
+    code, out, err = run(name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: al-charge {name}")
+
+
+def test_a_command_without_a_word_shows_its_help() -> None:
+    for arguments in ([], ["campaign"]):
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert err.startswith("Usage: al-charge")
+        assert "\nCommands:" in err
+
+
+def test_init_writes_a_campaign_that_is_right(tmp_path: Path) -> None:
+    code, out, err = run("init", "--list")
+    assert (code, err) == (0, "")
+    assert {line.split()[0] for line in out.splitlines()} >= {"nafepo4_born", "nafepo4_born_small"}
+    folder = tmp_path / "mine"
+    assert run("init", str(folder), "--template", "nafepo4_born_small")[0] == 0
+    code, out, _ = run("check", str(folder / "nafepo4_born_small.yaml"), "--json")
+    assert code == 0
+    assert sum(json.loads(out)["compositions"].values()) == 16
+    assert "already there" in refused("init", str(folder), "--template", "nafepo4_born_small")
+    assert "did you mean 'nafepo4_born'?" in refused("init", "--template", "nafepo4_bron")
+
+
+def test_init_leaves_nothing_where_it_cannot_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    line = refused("init", str(tmp_path / "mine"))
+    assert "mine" in line
+    assert "No space left" in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_numbers_outside_their_range_are_refused(tmp_path: Path) -> None:
+    output = str(tmp_path / "plots")
+    assert "--seed" in refused("demo", "--seed", "-1", "--output", output)
+    assert "--seed" in refused("demo", "--seed", str(2**31), "--output", output)
+    assert "--workers" in refused("demo", "--workers", "0", "--output", output)
+    assert "--processes" in refused("worker", "x", "--processes", "1000000")
+    assert "--interval" in refused("campaign", "watch", "x", "--interval", "-1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_plots_that_cannot_be_written_end_the_demo_before_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "file" in refused("demo", "--output", str(tmp_path / "file"))
+
+
+def test_a_database_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path)
+    monkeypatch.setenv("AL_CHARGE_DATABASE", "http://here")
+    assert "AL_CHARGE_DATABASE" in refused("campaign", "list")
+    monkeypatch.setenv("AL_CHARGE_DATABASE", "mongodb://me:secret@localhost")
+    line = refused("campaign", "submit", file)
+    assert "password" in line
+    assert "secret" not in line
+    away = "mongodb://localhost:1/?serverSelectionTimeoutMS=100"
+    monkeypatch.setenv("AL_CHARGE_DATABASE", away)
+    for arguments in (
+        ["campaign", "list"], ["campaign", "submit", file], ["hull", "x"], ["worker", "x"]
+    ):  # fmt: skip
+        assert "no MongoDB answers there" in refused(*arguments)
+
+
+def test_an_unknown_campaign_is_refused_by_name(finished: str) -> None:
+    for arguments in (
+        ["hull"], ["voltage"], ["worker"],
+        *(["campaign", word] for word in ("status", "pause", "resume", "watch")),
+    ):  # fmt: skip
+        assert "did you mean 'one-round'?" in refused(*arguments, "one-ruond")
+    assert "no such file" in refused("hull", "nowhere.yaml")
+
+
+def test_hull_document(finished: str, tmp_path: Path) -> None:
+    code, out, err = run("hull", finished, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert {"campaign", "vertices", "entries", "units"} <= set(document)
+    assert len(document["entries"]) == 7
+    assert all(set(entry) >= ENTRY_KEYS for entry in document["entries"] + document["vertices"])
+    assert [vertex["x"] for vertex in document["vertices"]][:: len(document["vertices"]) - 1] == [
+        "0", "1"
+    ]  # fmt: skip
+    assert all(vertex["distance_to_hull"] == 0.0 for vertex in document["vertices"])
+    vertices = {vertex["label_id"] for vertex in document["vertices"]}
+    assert vertices <= {entry["label_id"] for entry in document["entries"]}
+    for ending in (".png", ".html"):
+        plot = tmp_path / f"hull{ending}"
+        assert run("hull", finished, "--plot", str(plot))[0] == 0
+        assert plot.stat().st_size > 1000
+
+
+def test_voltage_document(finished: str) -> None:
+    code, out, _ = run("voltage", finished, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["steps"]
+    assert set(document["steps"][0]) == {"x_from", "x_to", "voltage", "error_bar"}
+
+
+def test_plots_of_unknown_kind_are_refused(finished: str, tmp_path: Path) -> None:
+    for command in ("hull", "voltage"):
+        line = refused(command, finished, "--plot", str(tmp_path / "plot.pdf"))
+        assert "unknown ending '.pdf'" in line
+        assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    refused("hull", finished, "--plot", str(tmp_path / "file" / "plot.png"))
+
+
+def test_status_document(finished: str) -> None:
+    code, out, err = run("campaign", "status", finished, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert set(document) >= STATUS_KEYS
+    assert document["state"] == "exhausted"
+    assert document["round"] == 0
+    assert set(document["tasks"]) == {"COMPLETED"}
+    assert document["labels_made"] == document["labels_used"] == 7
+    assert document["labels_requested_twice"] == 0
+    assert [set(criterion) for criterion in document["criteria"]] == [{"name", "met", "value"}] * 4
+    assert "exhausted" in run("campaign", "status", finished)[1]
+
+
+def test_list_document(finished: str) -> None:
+    code, out, _ = run("campaign", "list", "--json")
+    assert code == 0
+    (listed,) = [c for c in json.loads(out) if c["name"] == finished]
+    assert listed["state"] == "exhausted"
+    assert set(listed) == {"name", "state", "reason", "created"}
+
+
+def test_a_campaign_is_the_same_wherever_its_file_lies(finished: str, tmp_path: Path) -> None:
+    (tmp_path / "moved.cif").write_bytes(HOST.read_bytes())
+    assert "already there" in run("campaign", "submit", write(tmp_path))[1]
+    other = write(tmp_path, convergence={"max_rounds": 2, "max_labels": 7})
+    assert "taken by a campaign with other contents" in refused("campaign", "submit", other)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / HOST.name).write_bytes(HOST.read_bytes())
+    host = SPEC["host"] | {"structure": f"sub/{HOST.name}"}
+    assert "already there" in run("campaign", "submit", write(tmp_path, host=host))[1]
+
+
+def test_a_campaign_that_has_ended_stays_so(finished: str) -> None:
+    assert "is exhausted" in run("campaign", "pause", finished)[1]
+    code, out, _ = run("campaign", "resume", finished)
+    assert (code, "is exhausted; nothing to repair" in out) == (0, True)
+    code, _, err = run("worker", finished)
+    assert (code, "is exhausted" in err) == (0, True)
+
+
+def test_pause_and_resume(server: None, tmp_path: Path) -> None:
+    assert run("campaign", "submit", write(tmp_path, name="paused"))[0] == 0
+    code, _, err = run("hull", "paused")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no round has been assessed yet" in err
+    assert "is paused" in run("campaign", "pause", "paused")[1]
+    assert "paused already" in run("campaign", "pause", "paused")[1]
+    assert json.loads(run("campaign", "status", "paused", "--json")[1])["state"] == "paused"
+    assert "is running" in run("campaign", "resume", "paused")[1]
+
+
+def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_path: Path) -> None:
+    """Ten evaluations relax nothing, so that there is no label to train on."""
+    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.worker import work
+
+    labeler = {"kind": "born", "fmax": "0.0001 eV/A", "max_steps": 10}
+    assert run("campaign", "submit", write(tmp_path, name="bad", labeler=labeler))[0] == 0
+    work(None, "bad", tmp_path / "runs", categories=CATEGORIES, until_idle=False)
+    document = json.loads(run("campaign", "status", "bad", "--json")[1])
+    assert document["state"] == "failed"
+    assert "no usable label" in document["reason"]
+    assert len(document["failures"]) == 7
+    code, _, err = run("worker", "bad")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no usable label" in err
+    assert "is running; 2 fizzled" in run("campaign", "resume", "bad")[1]

@@ -1,0 +1,362 @@
+"""The five steps of a round on a real database: each product is made once, whatever happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from al_charge.crystal.configuration import from_atoms, set_species
+from al_charge.crystal.symmetry import canonical_hash
+from al_charge.errors import AlChargeError
+from al_charge.labelers import make_labeler
+from al_charge.labelers.protocol import Labeler, LabelResult
+from al_charge.loop.assess import assess
+from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.energies import known_hashes, labelled_hull
+from al_charge.loop.label import label
+from al_charge.loop.propose import propose
+from al_charge.loop.rounds import current_round, label_slots, open_round, submit
+from al_charge.loop.select import label_room, select_candidates
+from al_charge.loop.spec import CampaignSpec, parse_spec
+from al_charge.loop.train import train_member, training_frames
+from al_charge.store.documents import CampaignState, LabelDoc
+from al_charge.store.mongo import Store
+
+HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
+MAX_LABELS = 10
+Snapshot = dict[str, list[dict[str, Any]]]
+
+
+def specification(name: str) -> CampaignSpec:
+    document = {
+        "name": name,
+        "host": {
+            "structure": str(HOST),
+            "working_ion": "Na",
+            "redox": {"Fe": [2, 3]},
+            "fixed": {"P": 5, "O": -2},
+        },
+        "labeler": {"kind": "born", "fmax": "0.05 eV/A"},
+        "potential": {"kind": "painn", "cutoff": "4 A", "channels": 8},
+        "training": {"epochs": 1},
+        "committee": {"size": 2},
+        "relaxation": {"max_steps": 5},
+        "search": {"evaluations": 4, "seeds": 4},
+        "acquisition": {"first_round": 7, "labels_per_round": 4},
+        "convergence": {"max_rounds": 2, "max_labels": MAX_LABELS},
+    }
+    return parse_spec(document, source=HOST)
+
+
+class Engine:
+    """The Born labeler, with a wrong answer for some configurations."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.host = campaign.host
+        self.born: Labeler = make_labeler(campaign.spec.labeler)
+        self.fails: set[str] = set()
+        self.resolves: dict[str, list[str] | None] = {}
+        self.asked: Counter[str] = Counter()
+
+    def settings(self) -> dict[str, Any]:
+        return self.born.settings()
+
+    def check(self, species: Sequence[str], ion: str) -> None:
+        self.born.check(species, ion)
+
+    def metal_energy(self, ion: str) -> float:
+        return self.born.metal_energy(ion)
+
+    def label(self, atoms: Atoms, directory: Path) -> LabelResult:
+        key = canonical_hash(self.host, from_atoms(self.host, atoms))
+        self.asked[key] += 1
+        if key in self.fails:
+            raise AlChargeError("the electrons slosh", where="engine", remedy="mix less")
+        result = self.born.label(atoms, directory)
+        if key in self.resolves:
+            other = self.resolves[key]
+            resolved = tuple(other) if other is not None else None
+            return dataclasses.replace(result, resolved=resolved)
+        return result
+
+
+class Run:
+    """Two rounds of a campaign, each step run twice, and what the second run of it changed."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        submit(store, specification("steps"))
+        self.campaign = open_campaign(store, "steps")
+        self.engine = Engine(self.campaign)
+        self.campaign.__dict__["labeler"] = self.engine
+        self.changed: list[str] = []
+        self.room: list[int] = []
+        self.known: list[set[str]] = []
+        self.states: list[CampaignState] = []
+        self.fail, self.twist, self.blur = "", "", ""
+
+    def play(self) -> None:
+        for number in (0, 1):
+            self.round(number)
+
+    def round(self, number: int) -> None:
+        campaign = self.campaign
+        assert current_round(campaign) == number
+        open_round(campaign, number)
+        for n_ions in campaign.host.ion_counts:
+            self.twice(f"propose {number}", lambda n=n_ions: propose(campaign, number, n))
+        self.room.append(label_room(campaign))
+        self.known.append(known_hashes(campaign))
+        self.twice(f"select {number}", lambda: select_candidates(campaign, number))
+        if number == 0:
+            self.spoil(select_candidates(campaign, 0))
+        for slot in range(label_slots(campaign, number)):
+            self.twice(f"label {number}", lambda s=slot: self.label(number, s))
+        for member in range(campaign.spec.committee.size):
+            self.twice(f"train {number}", lambda m=member: self.train(number, m))
+        self.twice(f"assess {number}", lambda: self.states.append(assess(campaign, number)))
+
+    def spoil(self, selected: list[str]) -> None:
+        """Choose three of the selected configurations between the ends to go wrong."""
+        found = [self.store.candidate(key) for key in selected]
+        between = [c for c in found if c is not None and c.composition not in ("0", "1")]
+        for candidate in between:
+            other = self.other_order(candidate.config_hash, candidate.geometry)
+            if other is not None and not self.twist:
+                self.twist = candidate.config_hash
+                self.engine.resolves[self.twist] = other
+            elif not self.fail:
+                self.fail = candidate.config_hash
+                self.engine.fails.add(self.fail)
+            elif not self.blur:
+                self.blur = candidate.config_hash
+                self.engine.resolves[self.blur] = None
+        assert self.twist and self.fail and self.blur
+
+    def other_order(self, key: str, geometry: Any) -> list[str] | None:
+        """Return the species of another charge order on the same ions, if there is one."""
+        from al_charge.loop.campaign import atoms_of
+
+        iron = [i for i, s in enumerate(geometry.species) if s.startswith("Fe")]
+        for i, j in combinations(iron, 2):
+            species = list(geometry.species)
+            species[i], species[j] = species[j], species[i]
+            atoms = atoms_of(geometry)
+            set_species(atoms, species)
+            if canonical_hash(self.engine.host, from_atoms(self.engine.host, atoms)) != key:
+                return species
+        return None
+
+    def label(self, number: int, slot: int) -> None:
+        label(self.campaign, number, slot, self.folder / f"label-{slot}")
+
+    def train(self, number: int, member: int) -> None:
+        train_member(self.campaign, number, member, self.folder / f"train-{number}-{member}")
+
+    def twice(self, name: str, step: Callable[[], object]) -> None:
+        step()
+        before = snapshot(self.store)
+        step()
+        if snapshot(self.store) != before:
+            self.changed.append(name)
+
+    def asked_for(self, key: str) -> LabelDoc:
+        """Return the label that was asked for under a configuration's hash."""
+        labels = self.store.labels_of_campaign("steps")
+        return next(found for found in labels if found.requested_hash == key)
+
+
+def snapshot(store: Store) -> Snapshot:
+    names = sorted(store.database.list_collection_names())
+    return {name: list(store.database[name].find(sort=[("_id", 1)])) for name in names}
+
+
+@pytest.fixture(scope="module")
+def own_database(
+    mongodb_client: MongoClient[dict[str, Any]],
+) -> Iterator[Database[dict[str, Any]]]:
+    """A database that this module's tests share."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield mongodb_client[name]
+    mongodb_client.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def run(own_database: Database[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The campaign after two rounds."""
+    store = Store(own_database)
+    store.ensure_schema()
+    played = Run(store, tmp_path_factory.mktemp("runs"))
+    played.play()
+    return played
+
+
+def test_a_step_run_again_changes_nothing(run: Run) -> None:
+    assert run.changed == []
+    assert run.states[:2] == [CampaignState.RUNNING] * 2
+
+
+def test_every_label_is_made_once(run: Run) -> None:
+    attempts = run.store.attempts("steps")
+    made = Counter(attempt.key for attempt in attempts if attempt.outcome == "made")
+    labels = run.store.labels_of_campaign("steps")
+    assert set(made) == {found.key for found in labels}
+    assert set(made.values()) == {1}
+    assert run.store.labels_made("steps") == len(labels)
+    assert run.store.labels_made_twice("steps") == []
+    assert {key: n for key, n in run.engine.asked.items() if n > 1} == {run.fail: 2}
+
+
+def test_the_label_budget_is_never_exceeded(run: Run) -> None:
+    rounds = run.store.rounds("steps")
+    assert [len(record.selected or []) for record in rounds] == [7, 3]
+    assert run.room == [MAX_LABELS, MAX_LABELS - 7]
+    assert label_room(run.campaign) == 0
+    assert len(run.store.labels_of_campaign("steps")) <= MAX_LABELS
+
+
+def test_selection_leaves_out_what_was_labelled_or_failed(run: Run) -> None:
+    first, second = (
+        {key.rsplit("/", 1)[-1] for key in record.selected or []}
+        for record in run.store.rounds("steps")
+    )
+    proposed = {candidate.config_hash for candidate in run.store.candidates("steps", 1)}
+    assert proposed & first
+    assert {run.fail, run.twist, run.blur} <= run.known[1]
+    assert first <= run.known[1]
+    assert not second & run.known[1]
+
+
+def test_candidates_are_distinct_and_not_yet_answered(run: Run) -> None:
+    seeds, searched = (run.store.candidates("steps", number) for number in (0, 1))
+    assert {c.n_ions for c in seeds} == set(run.campaign.host.ion_counts)
+    assert all(c.energy is None for c in seeds)
+    assert all(c.energy is not None and c.spread is not None for c in searched)
+    for found in (seeds, searched):
+        assert len({c.config_hash for c in found}) == len(found)
+    # The search does not evaluate what a usable label has answered.
+    first = run.store.labels_of_campaign("steps", up_to=0)
+    answered = {found.config_hash for found in first if found.resolved is not None}
+    assert not answered & {c.config_hash for c in searched}
+
+
+def test_a_failing_label_is_quarantined_and_the_round_goes_on(run: Run) -> None:
+    (failure,) = run.store.failures("steps")
+    candidate = next(c for c in run.store.candidates("steps", 0) if c.config_hash == run.fail)
+    assert failure.key == label_key(run.campaign, candidate)
+    assert failure.reason == "engine: the electrons slosh; mix less"
+    assert failure.attempts == 2
+    outcomes = [a.outcome for a in run.store.attempts("steps", failure.key)]
+    assert outcomes == ["failed", "failed"]
+    assert run.store.label(failure.key) is None
+    assert run.store.round("steps", 0).assessment["labels"] == 5  # type: ignore[union-attr, index]
+
+
+def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
+    found = run.asked_for(run.twist)
+    assert found.config_hash != found.requested_hash
+    assert found.resolved == run.engine.resolves[run.twist] != found.requested
+    frames = [f for f in training_frames(run.campaign, 1) if f.group == found.config_hash]
+    assert frames
+    entries = labelled_hull(run.campaign).hull.entries
+    assert found.config_hash in {entry.config_hash for entry in entries}
+    assert [e.config_hash for e in entries if e.key == found.key] == [found.config_hash]
+
+
+def test_an_uncertain_charge_order_is_kept_but_never_used(run: Run) -> None:
+    found = run.asked_for(run.blur)
+    assert found.resolved is None
+    assert found.config_hash == run.blur
+    assert run.blur not in {frame.group for frame in training_frames(run.campaign, 1)}
+    assert found.key not in {entry.key for entry in labelled_hull(run.campaign).hull.entries}
+
+
+def lower_hull(points: dict[Fraction, float]) -> set[Fraction]:
+    """Return the x that no line between two other points lies on or below, by trying them all."""
+    return {
+        x
+        for x, energy in points.items()
+        if not any(
+            a < x < b
+            and points[a] + float((x - a) / (b - a)) * (points[b] - points[a]) <= energy + 1e-9
+            for a in points
+            for b in points
+        )
+    }
+
+
+def test_the_hull_is_that_of_the_labels(run: Run) -> None:
+    lowest: dict[Fraction, float] = {}
+    for found in run.store.labels_of_campaign("steps"):
+        if found.resolved is not None:
+            x = Fraction(found.composition)
+            lowest[x] = min(found.energy / 4, lowest.get(x, float("inf")))
+    hull = labelled_hull(run.campaign).hull
+    assert {v.x for v in hull.vertices} == lower_hull(lowest)
+    assert {v.x: v.energy for v in hull.vertices} == {v.x: lowest[v.x] for v in hull.vertices}
+    last = run.store.round("steps", 1)
+    assert last is not None and last.assessment is not None
+    assert last.assessment["vertices"] == [[str(v.x), v.config_hash] for v in hull.vertices]
+
+
+def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
+    first, second = (record.assessment for record in run.store.rounds("steps"))
+    assert first is not None and second is not None
+    assert [c["met"] for c in first["criteria"]] == [False] * 4
+    assert len(second["criteria"]) == 4
+    assert second["hull_shift"] >= 0.0
+    assert second["deepest"] >= 0.0
+    assert second["prospective"]["labels"] == second["labels"] - first["labels"]
+    assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
+    document = run.store.campaign("steps")
+    assert document.state is CampaignState.EXHAUSTED
+    assert document.reason == "2 rounds without convergence"
+    assert current_round(run.campaign) == 1
+
+
+def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
+    """A member whose document was lost is trained to the same weights again."""
+    stored = run.store.model("steps", 0, 1)
+    assert stored is not None
+    run.store.database["models"].delete_one({"_id": stored[0].doc_id})
+    train_member(run.campaign, 0, 1, tmp_path)
+    again = run.store.model("steps", 0, 1)
+    assert again is not None
+    assert again[1] == stored[1]
+    assert again[0].held_out == stored[0].held_out
+
+
+def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) -> None:
+    submit(run.store, specification("again"))
+    again = open_campaign(run.store, "again")
+    engine = Engine(again)
+    again.__dict__["labeler"] = engine
+    open_round(again, 0)
+    for n_ions in again.host.ion_counts:
+        propose(again, 0, n_ions)
+    selected = select_candidates(again, 0)
+    for slot in range(len(selected)):
+        label(again, 0, slot, tmp_path)
+    assert not engine.asked
+    assert run.store.attempts("again") == []
+    used = {found.key for found in run.store.labels_of_campaign("again")}
+    assert used == {found.key for found in run.store.labels_of_campaign("steps", up_to=0)}
+
+
+def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
+    before = snapshot(run.store)
+    label(run.campaign, 1, 3, tmp_path / "none")
+    assert snapshot(run.store) == before
+    assert not (tmp_path / "none").exists()
