@@ -10,7 +10,7 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species, to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import LabelResult
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
 from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc
@@ -63,6 +63,7 @@ def _make(
         attempt = store.start_attempt(key, campaign=campaign.name, round=round_number, slot=slot)
         try:
             result = campaign.labeler.label(atoms, directory)
+            _check_sites(campaign, candidate, result)
         except AlChargeError as error:
             reason = str(error)
             store.finish_attempt(attempt, "failed", reason)
@@ -92,6 +93,27 @@ def _starts(campaign: Campaign, candidate: CandidateDoc) -> list[Atoms]:
     if campaign.labeler.settings().get("relax", False):
         starts.append(to_atoms(campaign.host, configuration_of(candidate.colours)))
     return starts
+
+
+def _check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:
+    """Refuse a result whose ions have relaxed to other sites: it is another configuration.
+
+    Raises
+    ------
+    AlChargeError
+        If the final positions, matched to the host's sites, give other colours.
+    """
+    last = result.frames[-1]
+    atoms = atoms_of(candidate.geometry)
+    del atoms.arrays["host_site"]
+    atoms.set_cell(last.cell)
+    atoms.set_positions(last.positions)
+    try:
+        kept = from_atoms(campaign.host, atoms).colours == tuple(candidate.colours)
+    except InputError:
+        kept = False
+    if not kept:
+        raise AlChargeError("the ions relaxed to other sites, to another configuration")
 
 
 def _document(

@@ -23,8 +23,10 @@ time.sleep(600)
 """A stand-in for an engine that hangs, with a child of its own."""
 
 WORKER = """
-import pathlib, sys
+import pathlib, signal, sys
 from al_charge.labelers.gpaw import process
+# Whoever runs the tests in the background has SIGINT ignored, and so have their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sleeper = "import os, pathlib, time; pathlib.Path('pids').write_text(str(os.getpid())); " \
     "time.sleep(600)"
 process.run([sys.executable, "-c", sleeper], pathlib.Path(sys.argv[1]), 600)
