@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,8 +125,9 @@ def _tell(target: Target, document: dict[str, Any], plots: list[Path]) -> None:
         f"{document['state']} after {document['rounds']} rounds and {document['labels_used']} "
         f"labels in {document['wall_seconds'] / 60:.1f} min; plots: {plots[0].parent}/"
     )
+    activate = "" if shutil.which("al-charge") else f"  source {sys.prefix}/bin/activate\n"
     console.print(
-        "\nWhat to try next:\n"
+        f"\nWhat to try next:\n{activate}"
         f"  al-charge campaign status {target.name}    what held, round by round\n"
         f"  al-charge hull {target.name} --json         every labelled configuration\n"
         "  al-charge demo --blind               the same with potentials blind to charge\n"
