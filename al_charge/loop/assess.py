@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
 
 PER_COMPOSITION = 5
-"""Lowest candidates of each composition that the new committee looks at again."""
+"""Lowest unlabelled candidates of each composition that the new committee looks at again."""
 
 
 def assess(campaign: Campaign, round_number: int) -> CampaignState:
@@ -136,10 +136,11 @@ def _calibration(
 
 
 def _lowest_candidates(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
-    """Return the candidates of each composition that were predicted lowest."""
+    """Return the unlabelled candidates of each composition that were predicted lowest."""
+    known = known_hashes(campaign)
     by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
     for candidate in campaign.store.candidates(campaign.name, round_number):
-        if candidate.energy is not None:
+        if candidate.energy is not None and candidate.config_hash not in known:
             by_composition[candidate.n_ions].append(candidate)
     return [
         candidate
@@ -164,17 +165,14 @@ def _unlabelled_vertices(
 ) -> tuple[str, ...]:
     """Return the vertex compositions where an unlabelled candidate is predicted lower.
 
-    Candidates have no label when they are proposed, or got theirs in this round and are compared
-    with themselves. Within the tolerance of the hull two configurations count as one.
+    Within the tolerance of the hull two configurations count as one.
     """
     tolerance = campaign.spec.convergence.hull_tolerance
-    known = known_hashes(campaign)
     missing = set()
     for vertex in hull.vertices:
         for candidate in predicted:
             entry = candidate_entry(campaign, candidate)
-            lower = entry.energy < vertex.energy - tolerance
-            if entry.x == vertex.x and lower and entry.config_hash not in known:
+            if entry.x == vertex.x and entry.energy < vertex.energy - tolerance:
                 missing.add(str(vertex.x))
     return tuple(sorted(missing))
 
@@ -182,10 +180,7 @@ def _unlabelled_vertices(
 def _deepest(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> float:
     """Return how far below the hull a candidate lies beyond its error bar, eV/f.u."""
     worst = 0.0
-    known = known_hashes(campaign)
     for candidate in predicted:
-        if candidate.config_hash in known:
-            continue
         entry = candidate_entry(campaign, candidate)
         depth = hull.lower(entry.x) - hull.formation_energy(entry) - (entry.error_bar or 0.0)
         worst = max(worst, depth)

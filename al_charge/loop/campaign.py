@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +19,7 @@ from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, settings_hash
 from al_charge.loop.spec import CampaignSpec
-from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry, LabelDoc
+from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
 from al_charge.store.mongo import Store
 
 
@@ -63,6 +62,11 @@ class Campaign:
         return settings_hash(self.labeler)
 
     @cached_property
+    def relaxes(self) -> bool:
+        """Whether the labeler relaxes what it is given, so that a label is of a configuration."""
+        return bool(self.labeler.settings().get("relax", False))
+
+    @cached_property
     def framework(self) -> str:
         """Formula of one formula unit without the working ion, e.g. ``FePO4``."""
         composition = Composition(self.host.structure.composition)
@@ -71,16 +75,12 @@ class Campaign:
             for element, amount in composition.items()
             if element.symbol != self.spec.host.working_ion
         }
-        return Composition(rest).formula.replace(" ", "").replace("1", "", 0)
+        return Composition(rest).formula.replace(" ", "")
 
     def rng(self, *words: int | str) -> np.random.Generator:
         """Return the random generator of one task: the same whenever the task is run."""
         text = ":".join(map(str, (self.spec.seed, *words)))
         return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))
-
-    def composition_of(self, n_ions: int) -> Fraction:
-        """Return x for a number of working ions."""
-        return self.host.composition(n_ions)
 
     @cached_property
     def metal_energy(self) -> float:
@@ -181,15 +181,10 @@ def label_key(campaign: Campaign, candidate: CandidateDoc) -> str:
     A labeler that relaxes answers for the configuration, wherever it started from.
     """
     parts: list[Any] = [candidate.config_hash, campaign.settings_hash]
-    if not campaign.labeler.settings().get("relax", False):
+    if not campaign.relaxes:
         parts.append(np.round(candidate.geometry.positions, 5).tolist())
         parts.append(np.round(candidate.geometry.cell, 5).tolist())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-
-def energy_per_formula(campaign: Campaign, label: LabelDoc) -> float:
-    """Return a label's energy in eV per formula unit of the host."""
-    return label.energy / campaign.host.formula_units
 
 
 def configuration_of(colours: list[int]) -> Configuration:

@@ -90,7 +90,7 @@ def _starts(campaign: Campaign, candidate: CandidateDoc) -> list[Atoms]:
     host's ideal sites may follow a geometry that a young committee has spoilt.
     """
     starts = [atoms_of(candidate.geometry)]
-    if campaign.labeler.settings().get("relax", False):
+    if campaign.relaxes:
         starts.append(to_atoms(campaign.host, configuration_of(candidate.colours)))
     return starts
 

@@ -66,7 +66,7 @@ def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDo
     if labelled:
         cell = np.mean([label.frames[-1].cell for label in labelled], axis=0)
         atoms.set_cell(cell, scale_atoms=True)
-    if campaign.labeler.settings().get("relax", False):
+    if campaign.relaxes:
         return atoms
     return distort_shells(atoms, SHELL_DISTORTION)
 

@@ -81,16 +81,6 @@ class Campaigns(Collections):
                 f"a campaign that is {present} cannot become {state}", where=f"campaign '{name}'"
             )
 
-    def set_metal_energy(self, name: str, energy: float) -> float:
-        """Set the energy of the metal, eV/atom, unless it is set; return the stored one."""
-        self._collection(CampaignDoc).update_one(
-            {"_id": name, "metal_energy": None}, {"$set": {"metal_energy": float(energy)}}
-        )
-        stored = self.campaign(name).metal_energy
-        if stored is None:
-            raise AlChargeError("the metal's energy was not stored", where=f"campaign '{name}'")
-        return stored
-
     def add_round(self, doc: RoundDoc) -> bool:
         """Store a round; return False if it is already there."""
         return self._insert_once(doc)

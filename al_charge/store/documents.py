@@ -82,8 +82,6 @@ class CampaignDoc(Document):
     ----------
     spec
         The validated campaign file; never with credentials.
-    metal_energy
-        eV/atom of the working-ion metal; None until it is known.
     """
 
     collection: ClassVar[str] = "campaigns"
@@ -95,7 +93,6 @@ class CampaignDoc(Document):
     state: CampaignState = CampaignState.RUNNING
     reason: str = ""
     created: datetime = Field(default_factory=now)
-    metal_energy: Number | None = None
 
     @field_validator("spec")
     @classmethod

@@ -59,16 +59,6 @@ def test_states_follow_their_transitions(
         store.set_campaign_state("other", CampaignState.RUNNING)
 
 
-def test_the_metal_energy_is_set_once(
-    store: Store, make_campaign: Callable[..., CampaignDoc]
-) -> None:
-    store.add_campaign(make_campaign())
-    assert store.set_metal_energy("olivine", -1.25) == -1.25
-    assert store.set_metal_energy("olivine", -3.0) == -1.25
-    with pytest.raises(InputError, match="no such campaign"):
-        store.set_metal_energy("other", -1.0)
-
-
 def test_rounds_are_stored_once_and_listed_in_order(store: Store) -> None:
     for number in (0, 2, 1, 10):
         assert store.add_round(RoundDoc(campaign="olivine", number=number)) is True

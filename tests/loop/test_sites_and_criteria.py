@@ -1,0 +1,128 @@
+"""Labels keep their sites, and criteria look at what has no label yet."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from al_charge.crystal.configuration import to_atoms
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.symmetry import canonical_hash
+from al_charge.errors import AlChargeError
+from al_charge.labelers.protocol import Frame, LabelResult
+from al_charge.loop import assess
+from al_charge.loop.campaign import geometry_of
+from al_charge.loop.label import _check_sites
+from al_charge.store.documents import CandidateDoc
+from al_charge.thermo.hull import Entry, Hull, build_hull
+
+
+def candidate(host: Host, index: int, energy: float | None = None) -> CandidateDoc:
+    """Return a candidate with two of four Na; energies in eV per formula unit."""
+    config = enumerate_distinct(host, 2)[index]
+    return CandidateDoc(
+        campaign="c",
+        round=1,
+        n_ions=2,
+        composition="1/2",
+        config_hash=canonical_hash(host, config),
+        colours=list(config.colours),
+        geometry=geometry_of(to_atoms(host, config)),
+        energy=None if energy is None else energy * host.formula_units,
+        spread=0.010 * host.formula_units,
+        origin="search",
+    )
+
+
+def result(atoms: Atoms) -> LabelResult:
+    species = tuple(str(token) for token in atoms.arrays["species"])
+    frame = Frame(atoms.positions, atoms.cell.array, -1.0, np.zeros((len(atoms), 3)), None)
+    return LabelResult(species, species, (frame,), None, True, "engine", 0.0)
+
+
+def relaxed(host: Host, asked: CandidateDoc) -> Atoms:
+    """Return an honest result: strained by some per cent, every ion moved a little."""
+    from al_charge.loop.campaign import atoms_of
+
+    atoms = atoms_of(asked.geometry)
+    atoms.set_cell(atoms.cell.array * [0.95, 1.03, 0.98], scale_atoms=True)
+    atoms.rattle(0.1, seed=3)
+    return atoms
+
+
+def test_a_relaxed_geometry_on_its_sites_is_kept(olivine: Host) -> None:
+    asked = candidate(olivine, 4)
+    _check_sites(SimpleNamespace(host=olivine), asked, result(relaxed(olivine, asked)))  # type: ignore[arg-type]
+
+
+def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Host) -> None:
+    asked = candidate(olivine, 4)
+    atoms = relaxed(olivine, asked)
+    empty = next(
+        int(site)
+        for site, colour in zip(olivine.ion_sites, asked.colours, strict=False)
+        if colour == VACANCY
+    )
+    sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
+    atoms.positions[sodium] = olivine.structure.frac_coords[empty] @ atoms.cell.array
+    with pytest.raises(AlChargeError, match="another configuration"):
+        _check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+
+
+def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
+    asked = candidate(olivine, 4)
+    atoms = relaxed(olivine, asked)
+    sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
+    atoms.positions[sodium] += atoms.cell.array[1] / 4  # half way along the channel
+    with pytest.raises(AlChargeError, match="another configuration"):
+        _check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def hull() -> Hull:
+    """Vertices 0, 1/2, 1 with formation energies 0, -0.1, 0 eV/f.u. on tilted total energies."""
+    totals = {Fraction(0): -10.0, Fraction(1, 2): -9.1, Fraction(1): -8.0}
+    entries = [Entry(str(x), str(x), x, energy) for x, energy in totals.items()]
+    return build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
+
+
+def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any:
+    selected = [f"c/0/{key}" for key in known]
+    store = SimpleNamespace(
+        candidates=lambda name, number: candidates,
+        labels_of_campaign=lambda name: [],
+        rounds=lambda name: [SimpleNamespace(selected=selected)],
+    )
+    spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
+    return SimpleNamespace(name="c", host=host, store=store, spec=spec)
+
+
+@pytest.mark.parametrize(
+    ("energy", "missing", "depth"),
+    [
+        (-9.05, (), 0.0),  # above the hull
+        (-9.1005, (), 0.0),  # a twin within the tolerance
+        (-9.105, ("1/2",), 0.0),  # lower, within its error bar of 10 meV
+        (-9.130, ("1/2",), 0.020),  # 30 meV below, 20 beyond the error bar
+    ],
+)
+def test_depth_below_the_hull_has_the_right_sign_and_size(
+    olivine: Host, hull: Hull, energy: float, missing: tuple[str, ...], depth: float
+) -> None:
+    found = [candidate(olivine, 0, energy)]
+    here = campaign(olivine, found, set())
+    assert assess._unlabelled_vertices(here, hull, found) == missing
+    assert assess._deepest(here, hull, found) == pytest.approx(depth, abs=1e-9)
+
+
+def test_labelled_candidates_do_not_crowd_out_those_without_a_label(olivine: Host) -> None:
+    found = [candidate(olivine, i, -9.0 - 0.01 * i) for i in range(8)]
+    labelled = {c.config_hash for c in found[3:]}  # the five lowest
+    lowest = assess._lowest_candidates(campaign(olivine, found, labelled), 1)
+    assert [c.config_hash for c in lowest] == [c.config_hash for c in reversed(found[:3])]
