@@ -19,7 +19,10 @@ def is_alive(name: str) -> bool | None:
     if host != socket.gethostname():
         return None
     try:
-        age_difference = abs(psutil.Process(int(pid)).create_time() - float(created))
+        process = psutil.Process(int(pid))
+        # A killed process keeps its number until its parent has asked how it ended.
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        age_difference = abs(process.create_time() - float(created))
     except (psutil.Error, ValueError):
         return False
-    return bool(age_difference < 1.0)
+    return not dead and bool(age_difference < 1.0)

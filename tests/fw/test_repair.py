@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,3 +212,16 @@ def test_fireworks_hold_ids_only(launchpad: LaunchPad, campaign: Campaign) -> No
             "campaign", "round", "_category", "_add_launchpad_and_fw_id"
         }  # fmt: skip
         assert set(map(type, task.values())) <= {str, int}
+
+
+def test_a_killed_process_that_nobody_has_waited_for_is_dead() -> None:
+    """In a container whose first process reaps late, a killed worker lingers as a zombie."""
+    with psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        name = f"{child.pid}@{worker_name().split('@')[1]}@{child.create_time():.2f}"
+        assert is_alive(name) is True
+        child.kill()
+        deadline = time.monotonic() + 30.0
+        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert is_alive(name) is False
