@@ -89,8 +89,8 @@ over several sites."""
 
 
 @dataclass(frozen=True)
-class Resolution:
-    """What the moments of a cell say about its charge states.
+class Audit:
+    """What a calculation says about the charge states of its cell.
 
     Attributes
     ----------
@@ -98,18 +98,21 @@ class Resolution:
         Species token of every atom; None where the moment fits no window.
     ambiguous
         Indices of those atoms.
+    contradicted
+        Indices of atoms whose Bader charge belongs to another state than their moment.
     charge
         Sum of the charges of all sites in e, None if some are ambiguous.
     """
 
     sites: tuple[str | None, ...]
-    ambiguous: tuple[int, ...]
-    charge: int | None
+    ambiguous: tuple[int, ...] = ()
+    contradicted: tuple[int, ...] = ()
+    charge: int | None = 0
 
     @property
     def species(self) -> tuple[str, ...] | None:
-        """Species token of every atom; None if any is ambiguous or the sum is not neutral."""
-        if self.ambiguous or self.charge != 0:
+        """Species token of every atom; None if any is uncertain or the sum is not neutral."""
+        if self.ambiguous or self.contradicted or self.charge != 0:
             return None
         return tuple(token for token in self.sites if token is not None)
 
@@ -117,13 +120,21 @@ class Resolution:
         """Return one line that says how the cell was resolved."""
         if self.ambiguous:
             return f"moments of atoms {', '.join(map(str, self.ambiguous))} fit no charge state"
+        if self.contradicted:
+            atoms = ", ".join(map(str, self.contradicted))
+            return f"Bader charges of atoms {atoms} contradict their moments"
         if self.charge:
             return f"the resolved charges sum to {self.charge:+d} e"
         return "every moment fits a charge state"
 
 
-def resolve(moments: ArrayLike, requested: Sequence[str], windows: Windows) -> Resolution:
-    """Read the charge states of a cell from its moments.
+def audit(
+    moments: ArrayLike,
+    requested: Sequence[str],
+    windows: Windows,
+    bader: ArrayLike | None = None,
+) -> Audit:
+    """Read the charge states of a cell from its moments, and check them by its Bader charges.
 
     Parameters
     ----------
@@ -133,6 +144,8 @@ def resolve(moments: ArrayLike, requested: Sequence[str], windows: Windows) -> R
         Species token of every atom as it was asked for. Elements without a window keep it.
     windows
         Calibrated with the same engine and settings.
+    bader
+        Net charges in e, cations positive, shape (n_atoms,); None where there are none.
     """
     values = np.asarray(moments, dtype=float)
     if values.shape != (len(requested),):
@@ -143,7 +156,7 @@ def resolve(moments: ArrayLike, requested: Sequence[str], windows: Windows) -> R
     )
     ambiguous = tuple(index for index, token in enumerate(sites) if token is None)
     charge = None if ambiguous else sum(charge_of(token) for token in sites if token is not None)
-    return Resolution(sites, ambiguous, charge)
+    return Audit(sites, ambiguous, (), charge)
 
 
 def calibrate(moments: Mapping[str, Sequence[float]], half_width: float = HALF_WIDTH) -> Windows:

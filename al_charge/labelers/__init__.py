@@ -12,6 +12,6 @@ def make_labeler(settings: LabelerSettings) -> Labeler:
         from al_charge.labelers.born.labeler import BornLabeler
 
         return BornLabeler(settings)
-    from al_charge.labelers.gpaw import GpawLabeler
+    from al_charge.labelers.gpaw.labeler import GpawLabeler
 
     return GpawLabeler(settings)

@@ -1,11 +1,16 @@
-"""What every labeler is: an engine that turns a geometry with charge states into a label."""
+"""What every labeler is: an engine that turns a geometry with charge states into a label.
+
+A label is made in four steps, each of which leaves its product in the job's folder: prepare (spin
+and charge order), run, read, audit. `al_charge.labelers.labelling.make_label` puts them together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +18,18 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from al_charge.crystal.valence import Audit, Windows
+
 Array = NDArray[np.float64]
+
+
+class Relax(StrEnum):
+    """What an engine may move before it gives its result."""
+
+    NONE = "none"
+    IONS = "ions"
+    CELL = "cell"
+    """Ions and cell."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,85 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class BaderCharges:
+    """Charges of the atoms' Bader basins.
+
+    Attributes
+    ----------
+    net
+        Net charge in e, cations positive, shape (n_atoms,).
+    electrons
+        Electrons of the neutral atom that the charge was taken from, shape (n_atoms,): those of
+        the valence for an engine with frozen cores, else all of them.
+    """
+
+    net: Array
+    electrons: Array
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the engine.
+
+    Attributes
+    ----------
+    changed
+        What was different from the start before; of the first one, how it began.
+    outcome
+        How it ended, e.g. ``converged``.
+    """
+
+    changed: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the files of one run say.
+
+    Attributes
+    ----------
+    frames
+        First the geometry that was asked for, last the result; for a static run the one frame.
+    moments
+        Bohr magnetons, shape (n_atoms,); None for an engine without spin.
+    bader
+        None for an engine without a density, or where the charges were refused.
+    bader_refused
+        Why there are none; empty otherwise.
+    converged
+        Whether the engine's own criteria (SCF, forces) were met.
+    unusable
+        Why its energy must not be compared with the others of a hull; empty if it may be.
+    engine
+        Name and version of the code.
+    datasets
+        Identity of the pseudopotential or PAW dataset of each element.
+    attempts
+        Every start of the engine, in order.
+    wall_time
+        seconds, of all attempts.
+    cores
+        How many it ran on.
+    details
+        Anything else worth keeping.
+    """
+
+    frames: tuple[Frame, ...]
+    moments: Array | None
+    bader: BaderCharges | None
+    converged: bool
+    engine: str
+    wall_time: float
+    bader_refused: str = ""
+    unusable: str = ""
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+    cores: int = 1
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LabelResult:
     """What one labelling job found.
 
@@ -47,38 +142,53 @@ class LabelResult:
     ----------
     species
         Requested species token of every atom, e.g. ``Fe3+``.
-    resolved
-        Species token of every atom as the engine's own result shows it; the label is trained on
-        and stored under these. None where moments fit no state: the label is ambiguous.
-    frames
-        First the geometry that was asked for, last the result; for a static job the one frame.
-    moments
-        Bohr magnetons, shape (n_atoms,); None for an engine without spin.
-    converged
-        Whether the engine's own criteria (SCF, forces) were met.
-    engine
-        Name and version of the code.
-    wall_time
-        seconds.
-    details
-        Anything else worth keeping: attempts, steps, the folder of the files.
+    reading
+        What the engine's files say: of the try that found the requested charge order, else of the
+        one that is kept.
+    audit
+        The charge states as the engine's own result shows them.
+    attempts
+        Every start of the engine in every try, in order.
+    directory
+        The folder of the files.
     """
 
     species: tuple[str, ...]
-    resolved: tuple[str, ...] | None
-    frames: tuple[Frame, ...]
-    moments: Array | None
-    converged: bool
-    engine: str
-    wall_time: float
-    details: dict[str, Any] = field(default_factory=dict)
+    reading: Reading
+    audit: Audit
+    attempts: tuple[Attempt, ...]
+    directory: Path
+
+    @property
+    def resolved(self) -> tuple[str, ...] | None:
+        """Species token of every atom as found: the label is trained on and stored under these.
+
+        None where the label is ambiguous.
+        """
+        return self.audit.species
 
 
 class Labeler(Protocol):
     """An engine that makes labels."""
 
+    @property
+    def relax(self) -> Relax:
+        """What it moves unless a job says otherwise."""
+
+    @property
+    def gives_stress(self) -> bool:
+        """Whether its frames have a stress, without which no cell can be learned."""
+
+    @property
+    def tries(self) -> int:
+        """How many steerings towards a charge order it has, each stronger than the one before."""
+
     def settings(self) -> dict[str, Any]:
-        """Return every physical setting, JSON-serialisable: what makes energies comparable."""
+        """Return every setting that energies depend on, JSON-serialisable.
+
+        How a minimum is found or whether one is looked for is not among them: a relaxed label and
+        a static one with these settings stand on the same hull.
+        """
 
     def check(self, species: Sequence[str], ion: str) -> None:
         """Refuse what it could not label, before anything is computed.
@@ -93,27 +203,60 @@ class Labeler(Protocol):
         Raises
         ------
         InputError
-            If it lacks parameters for one of them.
+            If it lacks parameters for one of them, or a program or dataset is not installed.
         """
 
-    def label(self, atoms: Atoms, directory: Path) -> LabelResult:
-        """Label one geometry.
+    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
+        """Write what the engine reads, spin and charge order included.
 
         Parameters
         ----------
         atoms
             Atoms with a ``species`` array and initial moments. Not modified.
         directory
-            An existing empty folder for the engine's files.
+            Folder of this job's files; made if it is not there. Files of an earlier run of the
+            same job stay, so that `run` may continue it; those of another job are removed.
+        attempt
+            Which steering, from 0 to ``tries`` - 1.
+        """
+
+    def run(self, directory: Path) -> None:
+        """Run the prepared job to its end; a job that has ended is not run again.
 
         Raises
         ------
         AlChargeError
-            If the job failed, with its reason in one line.
+            If it failed, with its reason in one line.
         """
 
-    def metal_energy(self, ion: str) -> float:
-        """Return the energy of the working-ion metal in eV/atom, on this labeler's scale."""
+    def read(self, directory: Path) -> Reading:
+        """Read what a run has left.
+
+        Raises
+        ------
+        AlChargeError
+            If a file is missing, truncated or contradicts the request.
+        """
+
+    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
+        """Tell the charge state of every atom.
+
+        Parameters
+        ----------
+        species
+            Those that were asked for.
+        windows
+            Calibrated on end members with the same settings; None for the labeler's own.
+        """
+
+    def metal_energy(self, ion: str, directory: Path) -> float:
+        """Return the energy of the working-ion metal in eV/atom, with the same settings.
+
+        Parameters
+        ----------
+        directory
+            Folder for the files of that job.
+        """
 
 
 def settings_hash(labeler: Labeler) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from al_charge.crystal.valence import GPAW_WINDOWS, Windows, calibrate, resolve
+from al_charge.crystal.valence import GPAW_WINDOWS, Windows, calibrate, audit
 from al_charge.errors import AlChargeError, InputError
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "vasp_Na1Fe24P24O96" / "OUTCAR.gz"
@@ -23,19 +23,19 @@ def neutral() -> tuple[str, ...]:
 
 
 def test_moments_that_fit_give_the_species() -> None:
-    found = resolve([0.0, 3.66, 4.22, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
+    found = audit([0.0, 3.66, 4.22, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
     assert found.species == neutral()
     assert found.ambiguous == ()
     assert found.describe() == "every moment fits a charge state"
 
 
 def test_an_exchanged_order_is_resolved_as_it_is() -> None:
-    found = resolve([0.0, 4.22, 3.66, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
+    found = audit([0.0, 4.22, 3.66, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
     assert found.species == ("Na+", "Fe3+", "Fe2+", "O2-", "O2-", "O2-")
 
 
 def test_a_shared_hole_is_ambiguous() -> None:
-    found = resolve([0.0, 3.96, 3.96, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
+    found = audit([0.0, 3.96, 3.96, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
     assert found.species is None
     assert found.ambiguous == (1, 2)
     assert found.sites == ("Na+", None, None, "O2-", "O2-", "O2-")
@@ -43,20 +43,20 @@ def test_a_shared_hole_is_ambiguous() -> None:
 
 
 def test_charges_that_do_not_sum_to_zero_are_refused() -> None:
-    found = resolve([0.0, 3.66, 3.66, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
+    found = audit([0.0, 3.66, 3.66, 0.1, 0.1, 0.1], neutral(), GPAW_WINDOWS)
     assert found.species is None
     assert (found.ambiguous, found.charge) == ((), -1)
     assert found.describe() == "the resolved charges sum to -1 e"
 
 
 def test_antiferromagnetic_order_counts_the_same() -> None:
-    found = resolve([0.0, -3.66, 4.22, 0.1, -0.1, 0.1], neutral(), GPAW_WINDOWS)
+    found = audit([0.0, -3.66, 4.22, 0.1, -0.1, 0.1], neutral(), GPAW_WINDOWS)
     assert found.species == neutral()
 
 
 def test_wrong_number_of_moments() -> None:
     with pytest.raises(AlChargeError, match="2 moments for 6 atoms"):
-        resolve([3.66, 4.22], neutral(), GPAW_WINDOWS)
+        audit([3.66, 4.22], neutral(), GPAW_WINDOWS)
 
 
 def test_windows_that_overlap_are_refused() -> None:
@@ -116,7 +116,7 @@ def test_published_vasp_moments() -> None:
     moments = published_moments()
     windows = calibrate({"Fe3+": [4.33, 4.35], "Fe2+": [3.785]}, half_width=0.06)
     order = published_species()
-    found = resolve(moments, order, windows)
+    found = audit(moments, order, windows)
     assert found.ambiguous == ()
     assert found.charge == 0
     iron = [token for token in found.sites if token is not None and token.startswith("Fe")]

@@ -13,7 +13,7 @@ from ase.build import bulk
 
 from al_charge.crystal.configuration import set_species
 from al_charge.errors import AlChargeError
-from al_charge.labelers.gpaw import GpawLabeler
+from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.protocol import LabelResult
 from al_charge.labelers.settings import GpawSettings
 

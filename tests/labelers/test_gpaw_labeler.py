@@ -17,7 +17,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import distort_shells
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.gpaw import GpawLabeler, datasets, labeler, request
+from al_charge.labelers.gpaw.labeler import GpawLabeler, datasets, labeler, request
 from al_charge.labelers.protocol import settings_hash
 from al_charge.labelers.settings import GpawSettings
 

@@ -1,0 +1,27 @@
+"""Settings of the Born labeler."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from al_charge.units import Force
+
+
+class BornSettings(BaseModel):
+    """An analytic ionic model for demos, tests and benchmarks; it is not a material's energy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["born"] = "born"
+    relax: bool = Field(default=True, description="relax ions and cell; false for single points")
+    fmax: Force = Field(
+        default=0.005,
+        ge=1e-4,
+        le=0.1,
+        description="largest force component after a relaxation, e.g. '0.005 eV/A'",
+    )
+    max_steps: int = Field(
+        default=500, ge=10, le=10000, description="evaluations after which a relaxation has failed"
+    )

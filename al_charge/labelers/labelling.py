@@ -1,0 +1,76 @@
+"""Make a label: prepare, run, read, audit, with stronger steering while the charge order is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ase import Atoms
+
+from al_charge.crystal.valence import Audit, Windows
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.protocol import Attempt, Labeler, LabelResult, Reading, Relax
+
+
+def make_label(
+    labeler: Labeler,
+    atoms: Atoms,
+    directory: Path,
+    *,
+    relax: Relax | None = None,
+    windows: Windows | None = None,
+) -> LabelResult:
+    """Label one geometry.
+
+    Each try steers harder than the one before; the first that finds the charge order that was
+    asked for is the label. If none does, the label is the lowest in energy of those whose charge
+    states are certain, else of all: it is what it is.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array and initial moments. Not modified.
+    directory
+        Folder for the engine's files, one subfolder for each try. Called again with the same job
+        after an interruption, it continues where that one stopped.
+    relax
+        What may move; None for the labeler's own default.
+    windows
+        See `Labeler.audit`.
+
+    Raises
+    ------
+    AlChargeError
+        If no try gave a result; the reason is the last one's.
+    """
+    if "species" not in atoms.arrays:
+        raise InputError("the structure has no species array", where="atoms.arrays")
+    species = tuple(str(token) for token in atoms.arrays["species"])
+    found: list[tuple[Reading, Audit, Path]] = []
+    attempts: list[Attempt] = []
+    failure: AlChargeError | None = None
+    for number in range(labeler.tries):
+        folder = directory / f"try-{number}"
+        labeler.prepare(atoms, folder, relax=relax or labeler.relax, attempt=number)
+        try:
+            labeler.run(folder)
+            reading = labeler.read(folder)
+        except InputError:
+            raise  # a missing program or dataset is missing in every try
+        except AlChargeError as error:
+            failure = error
+            attempts.append(Attempt(f"try {number + 1}", str(error)))
+            continue
+        audit = labeler.audit(reading, species, windows)
+        found.append((reading, audit, folder))
+        attempts += reading.attempts
+        if audit.species == species:
+            break
+    if not found:
+        assert failure is not None
+        raise failure
+    reading, audit, folder = min(found, key=lambda one: _rank(one[0], one[1], species))
+    return LabelResult(species, reading, audit, tuple(attempts), folder)
+
+
+def _rank(reading: Reading, audit: Audit, species: tuple[str, ...]) -> tuple[bool, bool, float]:
+    return audit.species != species, audit.species is None, reading.frames[-1].energy
