@@ -1,91 +1,43 @@
-"""Charge states read from what a calculation found: magnetic moments, and neutrality."""
+"""Charge states read from what a calculation found: moments, Bader charges, and neutrality."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from al_charge.crystal.species import charge_of, element_of, high_spin_moment
-from al_charge.errors import AlChargeError, InputError
+from al_charge.crystal.species import charge_of, element_of
+from al_charge.crystal.windows import (
+    GPAW_LCAO_WINDOWS,
+    GPAW_PW_WINDOWS,
+    GPAW_WINDOWS,
+    VASP_WINDOWS,
+    Windows,
+    calibrate,
+)
+from al_charge.errors import AlChargeError
 
-HALF_WIDTH = 0.08
-"""How far, in Bohr magnetons, a calibrated window reaches beyond the moments that it came from."""
+__all__ = [
+    "BADER_MARGIN",
+    "GPAW_LCAO_WINDOWS",
+    "GPAW_PW_WINDOWS",
+    "GPAW_WINDOWS",
+    "VASP_WINDOWS",
+    "Audit",
+    "Windows",
+    "audit",
+    "calibrate",
+]
 
-
-@dataclass(frozen=True)
-class Windows:
-    """The range of moments that each charge state shows with one engine and its settings.
-
-    Attributes
-    ----------
-    ranges
-        By species token: least and greatest absolute moment, in Bohr magnetons. Windows of one
-        element never overlap; a moment in none of them is ambiguous.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-
-    def __post_init__(self) -> None:
-        """Refuse windows that are empty or overlap."""
-        for species, (low, high) in self.ranges.items():
-            if not 0 <= low < high:
-                raise InputError(
-                    f"the window of {species} from {low:g} to {high:g} is none",
-                    where="moment_windows",
-                    remedy="give least and greatest absolute moment",
-                )
-        for element in self.elements:
-            bounds = sorted(
-                (window, species)
-                for species, window in self.ranges.items()
-                if element_of(species) == element
-            )
-            for (lower, first), (upper, second) in pairwise(bounds):
-                if upper[0] <= lower[1]:
-                    raise InputError(
-                        f"the windows of {first} ({lower[0]:.2f} to {lower[1]:.2f}) and {second} "
-                        f"({upper[0]:.2f} to {upper[1]:.2f}) overlap",
-                        where="moment_windows",
-                        remedy="narrow them, or tell the states apart by other means",
-                    )
-
-    @property
-    def elements(self) -> frozenset[str]:
-        """Elements that have a window."""
-        return frozenset(element_of(species) for species in self.ranges)
-
-    def state(self, element: str, moment: float) -> str | None:
-        """Return the species that a site's moment (Bohr magnetons) shows, None if ambiguous."""
-        for species, (low, high) in self.ranges.items():
-            if element_of(species) == element and low <= abs(moment) <= high:
-                return species
-        return None
-
-    def check(self, species: Sequence[str]) -> None:
-        """Refuse species whose moments no window can read.
-
-        Raises
-        ------
-        InputError
-            If a magnetic species is of an element without any window.
-        """
-        for token in sorted(set(species)):
-            if high_spin_moment(token) and element_of(token) not in self.elements:
-                raise InputError(
-                    f"no moment window for {token}, so its charge state cannot be read back",
-                    where="moment_windows",
-                    remedy=f"add one for every state of {element_of(token)}",
-                )
-
-
-GPAW_WINDOWS = Windows({"Fe2+": (3.50, 3.80), "Fe3+": (4.08, 4.40)})
-"""Moments of iron on oxygen in GPAW (LCAO dzp, PBE, U = 5.3 eV on the d states): high-spin
-olivine NaxFePO4 gives 3.65-3.69 for Fe2+ and 4.20-4.23 for Fe3+, and 3.96 where the hole spreads
-over several sites."""
+BADER_MARGIN = 0.05
+"""By how much, in e, the net Bader charge of a higher charge state must exceed that of a lower one
+of the same element. Published and own PBE+U results have 0.29 (Co2+ and Co3+, VASP) and 0.32 (Fe2+
+and Fe3+, GPAW) between states and below 0.01 between equal sites; covalent states such as Mn3+ and
+Mn4+ lie closer, so the margin is small."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +67,13 @@ class Audit:
         if self.ambiguous or self.contradicted or self.charge != 0:
             return None
         return tuple(token for token in self.sites if token is not None)
+
+    def count(self, elements: frozenset[str]) -> dict[str, int]:
+        """Return how many sites of the given elements are in each state, higher states first."""
+        tokens = (token for token in self.sites if token is not None)
+        counts = Counter(token for token in tokens if element_of(token) in elements)
+        order = sorted(counts, key=lambda token: (element_of(token), -charge_of(token)))
+        return {token: counts[token] for token in order}
 
     def describe(self) -> str:
         """Return one line that says how the cell was resolved."""
@@ -156,30 +115,71 @@ def audit(
     )
     ambiguous = tuple(index for index, token in enumerate(sites) if token is None)
     charge = None if ambiguous else sum(charge_of(token) for token in sites if token is not None)
-    return Audit(sites, ambiguous, (), charge)
+    contradicted: tuple[int, ...] = ()
+    if bader is not None:
+        net = _checked_charges(np.asarray(bader, dtype=float), requested)
+        contradicted = tuple(
+            sorted({i for el in windows.elements for i in _contradicted(el, sites, net, windows)})
+        )
+    return Audit(sites, ambiguous, contradicted, charge)
 
 
-def calibrate(moments: Mapping[str, Sequence[float]], half_width: float = HALF_WIDTH) -> Windows:
-    """Return windows from moments of known charge states, such as those of the end members.
+def _checked_charges(net: NDArray[np.float64], species: Sequence[str]) -> NDArray[np.float64]:
+    """Refuse charges that are not one finite number for each atom, or of the other sign."""
+    if net.shape != (len(species),) or not np.isfinite(net).all():
+        raise AlChargeError(
+            f"{net.size} Bader charges for {len(species)} atoms, or not all finite", where="bader"
+        )
+    if net @ np.array([charge_of(token) for token in species], dtype=float) < 0:
+        raise AlChargeError(
+            "the Bader charges have cations negative",
+            where="bader",
+            remedy="net charges are the valence electrons minus those of the basin",
+        )
+    return net
 
-    Parameters
-    ----------
-    moments
-        By species token: the moments (Bohr magnetons) of sites known to be in that state.
-    half_width
-        How far a window reaches beyond the least and the greatest of them.
 
-    Raises
-    ------
-    InputError
-        If windows of one element overlap: these moments cannot tell the states apart.
+def _contradicted(
+    element: str, sites: Sequence[str | None], net: NDArray[np.float64], windows: Windows
+) -> set[int]:
+    """Return the atoms of an element whose charge is not on their state's side.
+
+    Between two neighbouring states the border lies midway between their charges, known from
+    calibration or else the medians of their sites.
     """
-    if empty := [species for species, values in moments.items() if len(values) == 0]:
-        raise InputError(f"no moments to calibrate {empty[0]} with", where="moments")
-    sizes = {species: np.abs(np.asarray(values)) for species, values in moments.items()}
-    return Windows(
-        {
-            species: (max(0.0, float(s.min()) - half_width), float(s.max()) + half_width)
-            for species, s in sizes.items()
-        }
-    )
+    atoms: dict[str, list[int]] = {
+        token: [] for token in windows.charges if element_of(token) == element
+    }
+    for index, token in enumerate(sites):
+        if token is not None and element_of(token) == element:
+            atoms.setdefault(token, []).append(index)
+    found: set[int] = set()
+    for lower, upper in pairwise(sorted(atoms, key=charge_of)):
+        found |= _wrong_side(lower, upper, atoms, net, windows)
+    return found
+
+
+def _wrong_side(
+    lower: str,
+    upper: str,
+    atoms: dict[str, list[int]],
+    net: NDArray[np.float64],
+    windows: Windows,
+) -> set[int]:
+    below, above = atoms[lower], atoms[upper]
+    known = lower in windows.charges and upper in windows.charges
+    if known:
+        centres = windows.charges[lower], windows.charges[upper]
+    elif below and above:
+        centres = float(np.median(net[below])), float(np.median(net[above]))
+    else:
+        return set()
+    if centres[1] - centres[0] < BADER_MARGIN:
+        if known:  # end members show that these charges do not tell the states apart
+            return set()
+        fewer = min(len(below), len(above))
+        return {i for group in (below, above) if len(group) == fewer for i in group}
+    border = sum(centres) / 2
+    return {i for i in below if net[i] > border - BADER_MARGIN / 2} | {
+        i for i in above if net[i] < border + BADER_MARGIN / 2
+    }

@@ -1,0 +1,253 @@
+"""Windows of magnetic moments: which range of moments each charge state shows with one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.crystal.species import charge_of, element_of, high_spin_moment
+from al_charge.errors import InputError
+
+HALF_WIDTH = 0.08
+"""How far, in Bohr magnetons, a calibrated window reaches beyond the moments that it came from,
+where the end members show one state of the element only."""
+
+REACH = 0.12
+"""How far a calibrated window reaches towards its neighbour, as a fraction of the gap between their
+moments for one unit of charge. A moment moves with the charge of its site, so this is also the
+part of an electron that a site may have too much or too little. With VASP and U = 5.3 eV on
+iron (3.77 and 4.33 Bohr magnetons) sites that share a hole begin at 3.85, 0.14 of the gap."""
+
+LARGEST_SPREAD = 0.15
+"""Difference in Bohr magnetons from which the sites of one state in the end members cannot all be
+in that state. Equal states differ by up to 0.05 there, neighbouring states by 0.3 or more."""
+
+SMALLEST_GAP = 0.2
+"""Bohr magnetons; moments that are closer tell no states apart, for those of one state differ by
+up to 0.05 between compositions."""
+
+LOW_SPIN = 0.7
+"""A moment below this part of the spin-only high-spin value is no high-spin state. High-spin
+cations on oxygen have 0.78 (Co3+) to 1.05 (Mn4+) of it in PBE+U."""
+
+EXCESS = 0.5
+"""Bohr magnetons by which a moment may exceed the spin-only high-spin value."""
+
+CLEARANCE = 0.02
+"""Bohr magnetons between a calibrated window and a default one that would overlap it."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The range of moments that each charge state shows with one engine and its settings.
+
+    Attributes
+    ----------
+    ranges
+        By species token: least and greatest absolute moment, in Bohr magnetons. Windows of one
+        element never overlap; a moment in none of them is ambiguous.
+    charges
+        By species token: the mean net Bader charge in e, cations positive, of sites known to be in
+        that state; empty where none are known.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    charges: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse windows that are empty or overlap."""
+        for species, (low, high) in self.ranges.items():
+            if not 0 <= low < high:
+                raise InputError(
+                    f"the window of {species} from {low:g} to {high:g} is none",
+                    where="moment_windows",
+                    remedy="give least and greatest absolute moment",
+                )
+        for element in self.elements:
+            bounds = sorted((window, species) for species, window in self._of(element).items())
+            for (lower, first), (upper, second) in pairwise(bounds):
+                if upper[0] <= lower[1]:
+                    raise InputError(
+                        f"the windows of {first} ({lower[0]:.2f} to {lower[1]:.2f}) and {second} "
+                        f"({upper[0]:.2f} to {upper[1]:.2f}) overlap",
+                        where="moment_windows",
+                        remedy="narrow them, or tell the states apart by other means",
+                    )
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """Elements that have a window."""
+        return frozenset(element_of(species) for species in self.ranges)
+
+    def state(self, element: str, moment: float) -> str | None:
+        """Return the species that a site's moment (Bohr magnetons) shows, None if ambiguous."""
+        for species, (low, high) in self._of(element).items():
+            if low <= abs(moment) <= high:
+                return species
+        return None
+
+    def check(self, species: Sequence[str]) -> None:
+        """Refuse species whose moments no window can read.
+
+        Raises
+        ------
+        InputError
+            If a magnetic species is of an element without any window.
+        """
+        for token in sorted(set(species)):
+            if high_spin_moment(token) and element_of(token) not in self.elements:
+                raise InputError(
+                    f"no moment window for {token}, so its charge state cannot be read back",
+                    where="moment_windows",
+                    remedy=f"add one for every state of {element_of(token)}",
+                )
+
+    def _of(self, element: str) -> dict[str, tuple[float, float]]:
+        return {token: w for token, w in self.ranges.items() if element_of(token) == element}
+
+
+GPAW_LCAO_WINDOWS = Windows({"Fe2+": (3.54, 3.76), "Fe3+": (4.10, 4.34)})
+"""Iron on oxygen in GPAW's atomic-orbital mode (dzp, PBE, U = 5.3 eV on the d states). Seen in
+olivine NaxFePO4: Fe2+ 3.63-3.67, Fe3+ 4.19-4.23, and 3.96 where a hole is shared by all sites."""
+
+GPAW_PW_WINDOWS = Windows({"Fe2+": (3.57, 3.78), "Fe3+": (4.18, 4.42)})
+"""The same with plane waves (450 to 800 eV): Fe2+ 3.66-3.68, Fe3+ 4.30-4.31."""
+
+GPAW_WINDOWS = Windows({"Fe2+": (3.54, 3.78), "Fe3+": (4.10, 4.42)})
+"""For GPAW in either mode: what `GPAW_LCAO_WINDOWS` and `GPAW_PW_WINDOWS` have together."""
+
+VASP_WINDOWS = Windows(
+    {
+        "Fe2+": (3.65, 3.84),
+        "Fe3+": (4.15, 4.45),
+        "Mn2+": (4.45, 4.75),
+        "Mn3+": (3.60, 4.10),
+        "Mn4+": (2.70, 3.40),
+        "Co2+": (2.65, 2.86),
+        "Co3+": (3.02, 3.25),
+        "Ni2+": (1.60, 1.90),
+        "V3+": (1.70, 2.05),
+        "V4+": (0.85, 1.20),
+        "V5+": (0.00, 0.30),
+        "Cr3+": (2.70, 3.10),
+    }
+)
+"""VASP with PBE and the Materials Project's U (Fe 5.3, Mn 3.9, Co 3.32, Ni 6.2, V 3.25, Cr 3.7 eV).
+
+- Iron: a published run of one sodium in olivine FePO4 (Fe3+ 4.32-4.35, Fe2+ 3.785, and 3.85-3.97
+  where a hole is shared) and published mixed olivines (Fe2+ 3.76-3.77).
+- Mn2+ 4.65, Co2+ 2.78, high-spin Co3+ 3.11, Ni2+ 1.83: those mixed olivines.
+- Mn3+ and Mn4+: inside the ranges that the authors of CHGNet read the Materials Project's moments
+  with (3.5 to 4.2 and 2.5 to 3.5).
+- Vanadium and Cr3+: around the spin-only values; no published run was compared with them.
+
+Low-spin Co3+ and the higher states of nickel and chromium have no window here.
+"""
+
+
+def calibrate(
+    moments: Mapping[str, Sequence[float]],
+    defaults: Windows | None = None,
+    *,
+    charges: Mapping[str, Sequence[float]] | None = None,
+) -> Windows:
+    """Return windows from moments of known charge states, such as those of the end members.
+
+    Parameters
+    ----------
+    moments
+        By species token: the moments (Bohr magnetons) of sites known to be in that state, all with
+        the same engine and settings.
+    defaults
+        Windows of states that are not among them, such as Mn3+ where the end members have Mn2+ and
+        Mn4+. They are narrowed where they would overlap a calibrated one, and left out where that
+        leaves nothing.
+    charges
+        By species token: net Bader charges of such sites in e, cations positive.
+
+    Raises
+    ------
+    InputError
+        If the sites of one state differ too much to be in one state, are far from its high-spin
+        moment, or the moments of two states are too close to tell them apart.
+    """
+    seen = {species: _span(species, values) for species, values in moments.items()}
+    ranges: dict[str, tuple[float, float]] = {}
+    for element in sorted({element_of(species) for species in seen}):
+        of_element = {s: span for s, span in seen.items() if element_of(s) == element}
+        ranges |= _windows_of_element(of_element)
+    calibrated = Windows(ranges)
+    for species, window in (defaults.ranges if defaults is not None else {}).items():
+        taken = calibrated._of(element_of(species)).values()
+        if species not in ranges and (rest := _outside(window, list(taken))) is not None:
+            ranges[species] = rest
+    means = {s: float(np.mean(values)) for s, values in (charges or {}).items() if len(values)}
+    return Windows(ranges, means)
+
+
+def _span(species: str, values: Sequence[float]) -> tuple[float, float]:
+    """Return the least and greatest absolute moment of sites that must all be in one state."""
+    sizes: NDArray[np.float64] = np.abs(np.asarray(values, dtype=float))
+    if not len(sizes) or not np.isfinite(sizes).all():
+        raise InputError(f"no moments to calibrate {species} with", where="moments")
+    low, high = float(sizes.min()), float(sizes.max())
+    full = high_spin_moment(species)
+    if high > full + EXCESS:
+        raise _not_calibrated(species, f"{high:.2f} is more than its {full:g} unpaired electrons")
+    if low < LOW_SPIN * full and high - low <= LARGEST_SPREAD:
+        raise _not_calibrated(species, f"{low:.2f} is far below its high-spin moment of {full:g}")
+    if high - low > LARGEST_SPREAD:
+        raise _not_calibrated(
+            species, f"they reach from {low:.2f} to {high:.2f}, so not all of them are {species}"
+        )
+    return low, high
+
+
+def _not_calibrated(species: str, reason: str) -> InputError:
+    return InputError(
+        f"the moments of {species} in the end members cannot calibrate its window: {reason}",
+        where="moment_windows",
+        remedy="look at those labels, or give the windows of its element yourself",
+    )
+
+
+def _windows_of_element(spans: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Widen the spans of one element's states towards each other, and as far outwards."""
+    order = sorted(spans, key=lambda species: spans[species])
+    reaches = []
+    for lower, upper in pairwise(order):
+        gap = spans[upper][0] - spans[lower][1]
+        if gap < SMALLEST_GAP:
+            raise InputError(
+                f"the moments of {lower} and {upper} in the end members are too close to tell them "
+                f"apart ({spans[lower][1]:.2f} and {spans[upper][0]:.2f})",
+                where="moment_windows",
+                remedy="give the windows yourself, or leave one of the states out",
+            )
+        reaches.append(REACH * gap / abs(charge_of(upper) - charge_of(lower)))
+    inner = reaches or [HALF_WIDTH]
+    below, above = [inner[0], *reaches], [*reaches, inner[-1]]
+    return {
+        species: (max(0.0, spans[species][0] - below[i]), spans[species][1] + above[i])
+        for i, species in enumerate(order)
+    }
+
+
+def _outside(
+    window: tuple[float, float], taken: Sequence[tuple[float, float]]
+) -> tuple[float, float] | None:
+    """Return the part of a window that is clear of others, None if its middle is not."""
+    low, high = window
+    middle = (low + high) / 2
+    for other_low, other_high in taken:
+        if middle < other_low:
+            high = min(high, other_low - CLEARANCE)
+        elif middle > other_high:
+            low = max(low, other_high + CLEARANCE)
+        else:
+            return None
+    return (low, high) if low < high else None
