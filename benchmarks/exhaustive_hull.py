@@ -36,6 +36,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash, multiplicity
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
+from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Frame, settings_hash
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.thermo.hull import Entry, Hull, build_hull
@@ -65,13 +66,13 @@ class Job:
         began = time.process_time()
         try:
             with tempfile.TemporaryDirectory() as folder:
-                result = make_labeler(self.spec.labeler).label(atoms, Path(folder))
+                result = make_label(make_labeler(self.spec.labeler), atoms, Path(folder))
         except AlChargeError as error:
             return record | {"error": str(error)}
-        last = result.frames[-1]
+        first, last = result.reading.frames[0], result.reading.frames[-1]
         return record | {
             "energy_per_formula": last.energy / self.host.formula_units,
-            "unrelaxed_energy_per_formula": result.frames[0].energy / self.host.formula_units,
+            "unrelaxed_energy_per_formula": first.energy / self.host.formula_units,
             "same_configuration": self._is_still(config, last, result.resolved),
             "cpu_seconds": time.process_time() - began,
         }
@@ -122,9 +123,16 @@ def true_hull(job: Job, records: list[dict[str, Any]]) -> Hull:
         ],
         framework=Composition(rest).formula.replace(" ", ""),
         working_ion=spec.host.working_ion,
-        metal_energy=make_labeler(spec.labeler).metal_energy(spec.host.working_ion),
+        metal_energy=metal_energy(job),
         ends=(host.composition(host.ion_counts[0]), host.composition(host.ion_counts[-1])),
     )
+
+
+def metal_energy(job: Job) -> float:
+    """Return the energy of the working-ion metal by the campaign's labeler, eV/atom."""
+    with tempfile.TemporaryDirectory() as folder:
+        labeler = make_labeler(job.spec.labeler)
+        return labeler.metal_energy(job.spec.host.working_ion, Path(folder))
 
 
 def summary(hull: Hull) -> list[dict[str, Any]]:

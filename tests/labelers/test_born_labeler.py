@@ -19,7 +19,9 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.born.model import BornModel
 from al_charge.labelers.born.parameters import FITTED_VOLTAGE
-from al_charge.labelers.protocol import LabelResult, settings_hash
+from al_charge.labelers.born.relaxation import STRESS_PER_FORCE
+from al_charge.labelers.labelling import make_label
+from al_charge.labelers.protocol import Labeler, LabelResult, Relax, settings_hash
 from al_charge.labelers.settings import BornSettings, LabelerSettings
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
@@ -29,8 +31,12 @@ EXPERIMENT = {0: (9.76, 5.75, 4.76), 4: (10.41, 6.22, 4.95)}
 LABELER = BornLabeler(BornSettings())
 
 
+def label(atoms: Atoms, folder: Path, labeler: Labeler = LABELER) -> LabelResult:
+    return make_label(labeler, atoms, folder)
+
+
 def relaxed(atoms: Atoms, result: LabelResult) -> Atoms:
-    last = result.frames[-1]
+    last = result.reading.frames[-1]
     moved = atoms.copy()
     moved.set_cell(last.cell, scale_atoms=False)
     moved.positions = last.positions
@@ -54,9 +60,7 @@ def small_labels(
     """All 16 distinct configurations of one cell, relaxed."""
     folder = tmp_path_factory.mktemp("born")
     chosen = [c for n in olivine.ion_counts for c in enumerate_distinct(olivine, n)]
-    return [
-        (atoms, LABELER.label(atoms, folder)) for atoms in (to_atoms(olivine, c) for c in chosen)
-    ]
+    return [(atoms, label(atoms, folder)) for atoms in (to_atoms(olivine, c) for c in chosen)]
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +68,14 @@ def small_hull(olivine: Host, small_labels: list[tuple[Atoms, LabelResult]]) -> 
     entries = []
     for number, (atoms, result) in enumerate(small_labels):
         sodium = result.species.count("Na+")
-        energy = result.frames[-1].energy / olivine.formula_units
+        energy = result.reading.frames[-1].energy / olivine.formula_units
         entries.append(Entry(str(number), str(number), Fraction(sodium, 4), energy))
         assert len(atoms) == len(result.species)
     return build_hull(
         entries,
         framework="FePO4",
         working_ion="Na",
-        metal_energy=LABELER.metal_energy("Na"),
+        metal_energy=LABELER.metal_energy("Na", Path()),
     )
 
 
@@ -79,21 +83,21 @@ def test_frames_go_from_the_geometry_asked_for_to_the_relaxed_one(
     small_labels: list[tuple[Atoms, LabelResult]],
 ) -> None:
     for atoms, result in small_labels:
-        energies = [frame.energy for frame in result.frames]
+        energies = [frame.energy for frame in result.reading.frames]
         assert 4 <= len(energies) <= 5
         assert energies == sorted(energies, reverse=True)
-        np.testing.assert_array_equal(result.frames[0].positions, atoms.positions)
-        np.testing.assert_array_equal(result.frames[0].cell, atoms.cell.array)
+        np.testing.assert_array_equal(result.reading.frames[0].positions, atoms.positions)
+        np.testing.assert_array_equal(result.reading.frames[0].cell, atoms.cell.array)
         model = BornModel(list(result.species))
-        for frame in result.frames:
+        for frame in result.reading.frames:
             again = model.evaluate(frame.positions, frame.cell)
             assert frame.stress is not None
             assert again.energy == pytest.approx(frame.energy, abs=1e-9)
             np.testing.assert_allclose(frame.forces, again.forces, atol=1e-9)
             np.testing.assert_allclose(frame.stress, again.stress, atol=1e-11)
-        assert np.abs(result.frames[-1].forces).max() <= BornSettings().fmax
-        assert result.converged
-        assert result.moments is None
+        assert np.abs(result.reading.frames[-1].forces).max() <= BornSettings().fmax
+        assert result.reading.converged
+        assert result.reading.moments is None
         assert result.resolved == result.species == tuple(atoms.arrays["species"])
 
 
@@ -102,8 +106,8 @@ def test_relaxed_energies_are_converged_to_a_tenth_of_a_mev_per_formula_unit(
 ) -> None:
     tight = BornLabeler(BornSettings.model_validate({"fmax": "0.0002 eV/A"}))
     for atoms, result in small_labels[::5]:
-        energy = tight.label(atoms, tmp_path).frames[-1].energy
-        difference = (result.frames[-1].energy - energy) / olivine.formula_units
+        energy = label(atoms, tmp_path, tight).reading.frames[-1].energy
+        difference = (result.reading.frames[-1].energy - energy) / olivine.formula_units
         assert 0.0 <= difference < 1e-5
 
 
@@ -115,15 +119,15 @@ def test_a_configuration_relaxes_to_one_energy_from_other_starts(
         start = atoms.copy()
         start.positions += rng.normal(scale=0.08, size=start.positions.shape)
         start.set_cell(start.cell.array @ np.diag([0.98, 1.02, 0.97]), scale_atoms=True)
-        energy = LABELER.label(start, tmp_path).frames[-1].energy
-        assert energy == pytest.approx(result.frames[-1].energy, abs=1e-4)
+        energy = label(start, tmp_path).reading.frames[-1].energy
+        assert energy == pytest.approx(result.reading.frames[-1].energy, abs=1e-4)
 
 
 def test_every_ion_stays_on_its_site(
     olivine: Host, small_labels: list[tuple[Atoms, LabelResult]]
 ) -> None:
     for atoms, result in small_labels:
-        assert result.details["largest_move"] < 1.0
+        assert result.reading.details["largest_move"] < 1.0
         final = relaxed(atoms, result)
         del final.arrays["host_site"]
         assert from_atoms(olivine, final) == from_atoms(olivine, atoms)
@@ -186,14 +190,14 @@ def test_one_cell_and_two_have_the_same_energy_per_formula_unit(
 ) -> None:
     single, result = small_labels[8]
     double = single.repeat((1, 2, 1))
-    energy = LABELER.label(double, tmp_path).frames[-1].energy / olivine_doubled.formula_units
-    expected = result.frames[-1].energy / olivine.formula_units
+    energy = label(double, tmp_path).reading.frames[-1].energy / olivine_doubled.formula_units
+    expected = result.reading.frames[-1].energy / olivine.formula_units
     assert energy == pytest.approx(expected, abs=2e-5)
 
 
 def test_labels_are_deterministic(olivine: Host, tmp_path: Path) -> None:
     atoms = to_atoms(olivine, configuration(olivine, [1, -1, -1, 1, 2, 3, 2, 3]))
-    first, second = (LABELER.label(atoms, tmp_path).frames[-1] for _ in range(2))
+    first, second = (label(atoms, tmp_path).reading.frames[-1] for _ in range(2))
     assert first.energy == second.energy
     np.testing.assert_array_equal(first.positions, second.positions)
 
@@ -201,17 +205,29 @@ def test_labels_are_deterministic(olivine: Host, tmp_path: Path) -> None:
 def test_the_given_atoms_are_left_alone(olivine: Host, tmp_path: Path) -> None:
     atoms = to_atoms(olivine, configuration(olivine, [1, 1, 1, 1, 2, 2, 2, 2]))
     before = atoms.copy()
-    LABELER.label(atoms, tmp_path)
+    label(atoms, tmp_path)
     assert atoms == before
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_static_label_has_one_frame(olivine: Host, tmp_path: Path) -> None:
     atoms = to_atoms(olivine, configuration(olivine, [1, 1, 1, 1, 2, 2, 2, 2]))
-    static = make_labeler(BornSettings(relax=False))
-    (frame,) = static.label(atoms, tmp_path).frames
-    assert frame.energy == pytest.approx(LABELER.label(atoms, tmp_path).frames[0].energy, abs=1e-12)
-    assert settings_hash(static) != settings_hash(LABELER)
+    static = make_labeler(BornSettings(relax=Relax.NONE))
+    (frame,) = label(atoms, tmp_path, static).reading.frames
+    assert frame.energy == pytest.approx(label(atoms, tmp_path).reading.frames[0].energy, abs=1e-12)
+    assert settings_hash(static) == settings_hash(LABELER)
+
+
+def test_ions_relax_in_a_cell_that_stays(olivine: Host, tmp_path: Path) -> None:
+    atoms = to_atoms(olivine, configuration(olivine, [1, -1, -1, 1, 2, 3, 2, 3]))
+    fixed = label(atoms, tmp_path, BornLabeler(BornSettings(relax=Relax.IONS))).reading
+    for frame in fixed.frames:
+        np.testing.assert_array_equal(frame.cell, atoms.cell.array)
+    first, last = fixed.frames[0], fixed.frames[-1]
+    assert np.abs(last.forces).max() <= BornSettings().fmax
+    assert last.stress is not None
+    assert np.abs(last.stress).max() > 100 * STRESS_PER_FORCE * BornSettings().fmax
+    energy = label(atoms, tmp_path).reading.frames[-1].energy
+    assert energy + 0.1 < last.energy < first.energy - 0.1
 
 
 def test_lithium_works_as_well(olivine: Host, tmp_path: Path) -> None:
@@ -219,21 +235,21 @@ def test_lithium_works_as_well(olivine: Host, tmp_path: Path) -> None:
     tokens = np.char.replace(atoms.arrays["species"], "Na", "Li")
     atoms.symbols[atoms.symbols == "Na"] = "Li"
     set_species(atoms, [str(token) for token in tokens])
-    lengths = np.linalg.norm(LABELER.label(atoms, tmp_path).frames[-1].cell, axis=1)
+    lengths = np.linalg.norm(label(atoms, tmp_path).reading.frames[-1].cell, axis=1)
     np.testing.assert_allclose(lengths, (10.33, 6.01, 4.69), rtol=0.04)
 
 
 def test_a_relaxation_that_does_not_end_is_an_error(olivine: Host, tmp_path: Path) -> None:
     atoms = to_atoms(olivine, configuration(olivine, [1, -1, -1, 1, 2, 3, 2, 3]))
     with pytest.raises(AlChargeError, match="not converged after 10 steps"):
-        BornLabeler(BornSettings(max_steps=10)).label(atoms, tmp_path)
+        label(atoms, tmp_path, BornLabeler(BornSettings(max_steps=10)))
 
 
 def test_a_structure_that_collapses_is_an_error(olivine: Host, tmp_path: Path) -> None:
     atoms = to_atoms(olivine, configuration(olivine, [1, 1, 1, 1, 2, 2, 2, 2]))
     atoms.set_cell(0.4 * atoms.cell.array, scale_atoms=True)
     with pytest.raises(AlChargeError, match="collapsed"):
-        LABELER.label(atoms, tmp_path)
+        label(atoms, tmp_path)
 
 
 def test_an_ion_that_leaves_its_site_is_an_error(olivine: Host, tmp_path: Path) -> None:
@@ -241,17 +257,17 @@ def test_an_ion_that_leaves_its_site_is_an_error(olivine: Host, tmp_path: Path) 
     sodium = int(np.flatnonzero(atoms.symbols == "Na")[0])
     atoms.positions[sodium] += [0.0, 0.0, 2.0]
     with pytest.raises(AlChargeError, match="another configuration"):
-        LABELER.label(atoms, tmp_path)
+        label(atoms, tmp_path)
 
 
-def test_a_metal_without_a_reference_is_refused() -> None:
+def test_a_metal_without_a_reference_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no metal reference for Li; it has one for Na"):
-        LABELER.metal_energy("Li")
+        LABELER.metal_energy("Li", tmp_path)
 
 
 def test_atoms_without_species_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="species"):
-        LABELER.label(Atoms("Na", cell=[4, 4, 4], pbc=True), tmp_path)
+        label(Atoms("Na", cell=[4, 4, 4], pbc=True), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +277,8 @@ def test_atoms_without_species_are_refused(tmp_path: Path) -> None:
         {"kind": "born", "fmax": 0.01},
         {"kind": "born", "fmax": "5 eV/A"},
         {"kind": "born", "relaxed": True},
+        {"kind": "born", "relax": True},
+        {"kind": "born", "relax": "all"},
         {"kind": "lammps"},
     ],
 )
@@ -272,5 +290,5 @@ def test_settings_that_make_no_sense_are_refused(document: dict[str, object]) ->
 def test_settings_name_the_model_and_its_parameters() -> None:
     settings = LABELER.settings()
     assert settings["engine"] == "born"
-    assert set(settings) == {"engine", "version", "parameters", "relax", "fmax"}
+    assert set(settings) == {"engine", "version", "parameters"}
     assert len(settings["parameters"]) == 16

@@ -16,6 +16,7 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.labelers.born.labeler import BornLabeler
+from al_charge.labelers.labelling import make_label
 from al_charge.labelers.settings import BornSettings
 from al_charge.potentials.baseline import Baseline, fit_baseline
 from al_charge.potentials.committee import Committee, CommitteePrediction
@@ -68,7 +69,7 @@ def pair_potential(frames: Sequence[TrainingFrame], reach: float) -> Potential:
 def labelled(atoms: Atoms, folder: Path, group: str) -> list[TrainingFrame]:
     """Return the frames of a structure's relaxation by the ionic model."""
     found = []
-    for frame in BornLabeler(BornSettings()).label(atoms, folder).frames:
+    for frame in make_label(BornLabeler(BornSettings()), atoms, folder).reading.frames:
         geometry = atoms.copy()
         geometry.set_cell(frame.cell)
         geometry.positions = frame.positions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.born.model import BornModel, refuse_unknown
 from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, parameter_hash
 from al_charge.labelers.born.relaxation import Point, relax
-from al_charge.labelers.protocol import Frame, LabelResult
-from al_charge.labelers.settings import BornSettings
+from al_charge.labelers.born.settings import BornSettings
+from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.protocol import Attempt, Frame, Reading, Relax
 
 FRAMES_BETWEEN = 3
 """Geometries kept between the one that was asked for and the relaxed one."""
@@ -23,6 +27,9 @@ FRAMES_BETWEEN = 3
 LARGEST_MOVE = 1.5
 """An ion that relaxes further than this, in angstrom, has left its site or was on none: half the
 distance between neighbouring sodium sites in olivine."""
+
+INPUT, RESULT = "input.json", "result.json"
+"""The files of a job."""
 
 
 class BornLabeler:
@@ -34,42 +41,72 @@ class BornLabeler:
         Whether and how far to relax.
     """
 
+    gives_stress = True
+    tries = 1
+    """Charge states are part of the model: there is nothing to steer."""
+
     def __init__(self, settings: BornSettings) -> None:
         self._settings = settings
 
+    @property
+    def relax(self) -> Relax:
+        """What moves unless a job says otherwise."""
+        return self._settings.relax
+
     def settings(self) -> dict[str, Any]:
-        """Return what makes energies comparable: model, parameters and relaxation."""
-        return {
-            "engine": "born",
-            "version": VERSION,
-            "parameters": parameter_hash(),
-            "relax": self._settings.relax,
-            "fmax": float(self._settings.fmax) if self._settings.relax else None,
-        }
+        """Return what energies depend on: model and parameters."""
+        return {"engine": "born", "version": VERSION, "parameters": parameter_hash()}
 
     def check(self, species: Sequence[str], ion: str) -> None:
         """Refuse species without parameters, and a working ion without a metal reference."""
         refuse_unknown(species)
-        self.metal_energy(ion)
+        _metal(ion)
 
-    def label(self, atoms: Atoms, directory: Path) -> LabelResult:
-        """Label one geometry; see `al_charge.labelers.protocol.Labeler`. It writes no files."""
+    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
+        """Write ``input.json``; see `al_charge.labelers.protocol.Labeler`.
+
+        Raises
+        ------
+        InputError
+            If the atoms have no species, or one without parameters.
+        """
         if "species" not in atoms.arrays:
             raise InputError("the structure has no species array", where="atoms.arrays")
+        species = [str(token) for token in atoms.arrays["species"]]
+        refuse_unknown(species)
+        document = {
+            "model": self.settings(),
+            "relax": relax.value,
+            "fmax": float(self._settings.fmax),
+            "max_steps": self._settings.max_steps,
+            "species": species,
+            "positions": atoms.positions.tolist(),
+            "cell": atoms.cell.array.tolist(),
+        }
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            # The result of another job must be gone before this one's input is there.
+            if _input(directory) != document:
+                (directory / RESULT).unlink(missing_ok=True)
+        except OSError as error:
+            raise AlChargeError(
+                f"cannot write: {error.strerror or error}", where=str(directory)
+            ) from error
+        write_json(directory / INPUT, document)
+
+    def run(self, directory: Path) -> None:
+        """Compute the prepared job and write ``result.json``.
+
+        Raises
+        ------
+        AlChargeError
+            If a relaxation fails, or an ion moves to another site in it.
+        """
+        job = read_json(directory / INPUT)
+        if self._has_ended(directory):
+            return
         began = time.monotonic()
-        species = tuple(str(token) for token in atoms.arrays["species"])
-        model = BornModel(list(species))
-        positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
-        if self._settings.relax:
-            points = relax(
-                model,
-                positions,
-                cell,
-                fmax=float(self._settings.fmax),
-                max_steps=self._settings.max_steps,
-            )
-        else:
-            points = [Point(positions, cell, model.evaluate(positions, cell))]
+        points = _points(job)
         move = _largest_move(points)
         if move > LARGEST_MOVE:
             raise AlChargeError(
@@ -77,23 +114,58 @@ class BornLabeler:
                 where="Born labeler",
                 remedy="start with every ion near its site",
             )
-        return LabelResult(
-            species=species,
-            resolved=species,
-            frames=tuple(_frame(points[i]) for i in _kept(points)),
-            moments=None,
-            converged=True,
-            engine=f"born {VERSION}",
-            wall_time=time.monotonic() - began,
-            details={
+        result = {
+            "job": _identity(job),
+            "frames": [_record(points[i]) for i in _kept(points)],
+            "details": {
                 "steps": len(points) - 1,
                 "largest_move": move,
                 "largest_force": float(np.abs(points[-1].result.forces).max()),
             },
-        )
+            "wall_time": time.monotonic() - began,
+        }
+        write_json(directory / RESULT, result)
 
-    def metal_energy(self, ion: str) -> float:
-        """Return the energy that stands for the working-ion metal, eV/atom.
+    def read(self, directory: Path) -> Reading:
+        """Read ``result.json``.
+
+        Raises
+        ------
+        AlChargeError
+            If it is missing, damaged or of another job than ``input.json``.
+        """
+        job, result = read_json(directory / INPUT), read_json(directory / RESULT)
+        try:
+            if result["job"] != _identity(job):
+                raise AlChargeError("the result is another job's", where=str(directory / RESULT))
+            return Reading(
+                frames=tuple(_frame(record) for record in result["frames"]),
+                moments=None,
+                bader=None,
+                converged=True,
+                engine=f"born {VERSION}",
+                wall_time=result["wall_time"],
+                attempts=(Attempt("charges and pair terms by species", "converged"),),
+                details=result["details"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise AlChargeError(
+                "the file is truncated or damaged", where=str(directory / RESULT)
+            ) from error
+
+    def _has_ended(self, directory: Path) -> bool:
+        try:
+            self.read(directory)
+        except AlChargeError:
+            return False
+        return True
+
+    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
+        """Return the charge states that were asked for: ions of the model keep theirs."""
+        return Audit(tuple(species))
+
+    def metal_energy(self, ion: str, directory: Path) -> float:
+        """Return the energy that stands for the working-ion metal, eV/atom; nothing is written.
 
         An ionic model has no metal. The number is fitted so that one material's mean voltage is
         that of experiment: only the steps of a voltage curve are the model's own.
@@ -103,13 +175,45 @@ class BornLabeler:
         InputError
             If there is no such fit for the ion.
         """
-        if ion not in METAL_ENERGIES:
-            raise InputError(
-                f"the Born labeler has no metal reference for {ion}",
-                where="host.working_ion",
-                remedy=f"it has one for {', '.join(METAL_ENERGIES)}",
-            )
-        return METAL_ENERGIES[ion]
+        return _metal(ion)
+
+
+def _metal(ion: str) -> float:
+    if ion not in METAL_ENERGIES:
+        raise InputError(
+            f"the Born labeler has no metal reference for {ion}",
+            where="host.working_ion",
+            remedy=f"it has one for {', '.join(METAL_ENERGIES)}",
+        )
+    return METAL_ENERGIES[ion]
+
+
+def _input(directory: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(directory / INPUT)
+    except AlChargeError:
+        return None
+
+
+def _identity(job: dict[str, Any]) -> str:
+    """Return what tells one job from another."""
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _points(job: dict[str, Any]) -> list[Point]:
+    """Return the geometries of a job, from the one asked for to the relaxed one."""
+    model = BornModel(job["species"])
+    positions, cell = np.array(job["positions"]), np.array(job["cell"])
+    if job["relax"] == Relax.NONE:
+        return [Point(positions, cell, model.evaluate(positions, cell))]
+    return relax(
+        model,
+        positions,
+        cell,
+        fmax=job["fmax"],
+        max_steps=job["max_steps"],
+        fixed_cell=job["relax"] == Relax.IONS,
+    )
 
 
 def _kept(points: list[Point]) -> list[int]:
@@ -135,6 +239,21 @@ def _largest_move(points: list[Point]) -> float:
     return float(np.linalg.norm(moves @ last.cell, axis=1).max())
 
 
-def _frame(point: Point) -> Frame:
-    result = point.result
-    return Frame(point.positions, point.cell, result.energy, result.forces, result.stress)
+def _record(point: Point) -> dict[str, Any]:
+    return {
+        "positions": point.positions.tolist(),
+        "cell": point.cell.tolist(),
+        "energy": point.result.energy,
+        "forces": point.result.forces.tolist(),
+        "stress": point.result.stress.tolist(),
+    }
+
+
+def _frame(record: dict[str, Any]) -> Frame:
+    return Frame(
+        positions=np.array(record["positions"], dtype=float),
+        cell=np.array(record["cell"], dtype=float),
+        energy=float(record["energy"]),
+        forces=np.array(record["forces"], dtype=float),
+        stress=np.array(record["stress"], dtype=float),
+    )

@@ -1,4 +1,4 @@
-"""Relaxation of ions and cell in the ionic model.
+"""Relaxation of ions, and of the cell with them, in the ionic model.
 
 BFGS on positions and symmetric strain together, started from the stiffness of the nearest pairs
 instead of a unit matrix: three to four times fewer steps than without it.
@@ -50,7 +50,13 @@ class Point:
 
 
 def relax(
-    model: BornModel, positions: Array, cell: Array, *, fmax: float, max_steps: int = 500
+    model: BornModel,
+    positions: Array,
+    cell: Array,
+    *,
+    fmax: float,
+    max_steps: int = 500,
+    fixed_cell: bool = False,
 ) -> list[Point]:
     """Relax ions and cell, and return every accepted geometry from the first to the relaxed one.
 
@@ -65,22 +71,24 @@ def relax(
         ``STRESS_PER_FORCE`` times this number.
     max_steps
         Evaluations before giving up.
+    fixed_cell
+        Whether only ions move, whatever the stress.
 
     Raises
     ------
     AlChargeError
         If it has not converged after ``max_steps`` or the structure collapsed.
     """
-    path = _Path(model, positions, cell)
-    inverse = _flexibility(model, positions, cell)
+    path = _Path(model, positions, cell, fixed_cell)
+    inverse = _flexibility(model, positions, cell, fixed_cell)
     variables = np.zeros(len(inverse))
     point, gradient = path.at(variables)
     points = [point]
-    while not _converged(points[-1], fmax):
+    while not _converged(points[-1], fmax, fixed_cell):
         step = _limited(-inverse @ gradient)
         slope = float(gradient @ step)
         if slope >= 0.0:  # rounding has spoilt the curvature
-            inverse = _flexibility(model, positions, cell)
+            inverse = _flexibility(model, positions, cell, fixed_cell)
             step = _limited(-inverse @ gradient)
             slope = float(gradient @ step)
         while True:
@@ -105,7 +113,10 @@ def relax(
 class _Path:
     """Energy and gradient as functions of displacements and strain of the starting geometry."""
 
-    def __init__(self, model: BornModel, positions: Array, cell: Array) -> None:
+    def __init__(
+        self, model: BornModel, positions: Array, cell: Array, fixed_cell: bool = False
+    ) -> None:
+        self._fixed_cell = fixed_cell
         self._model = model
         self._positions = positions
         self._cell = cell
@@ -127,14 +138,17 @@ class _Path:
         by_strain = [
             by_deformation[a, b] + (by_deformation[b, a] if a != b else 0.0) for a, b in _VOIGT
         ]
+        if self._fixed_cell:
+            by_strain = [0.0] * len(_VOIGT)
         gradient = np.concatenate([(-result.forces @ deformation.T).ravel(), by_strain])
         return Point(unstrained @ deformation, cell, result), gradient
 
 
-def _flexibility(model: BornModel, positions: Array, cell: Array) -> Array:
+def _flexibility(model: BornModel, positions: Array, cell: Array, fixed_cell: bool) -> Array:
     """Return a positive estimate of the inverse second derivatives, (3 n_atoms + 6) squared.
 
-    Every near pair is a spring of its own radial stiffness; pairs that push are left out.
+    Every near pair is a spring of its own radial stiffness; pairs that push are left out. In a
+    fixed cell strain is not coupled to the ions, so that without a gradient it stays zero.
     """
     i, j, vectors, stiffness = model.pair_stiffness(positions, cell, _STIFFNESS_REACH)
     units = vectors / np.linalg.norm(vectors, axis=1)[:, None]
@@ -147,6 +161,8 @@ def _flexibility(model: BornModel, positions: Array, cell: Array) -> Array:
         both = 1.0 if a == b else 2.0
         elongation[:, 3 * len(positions) + column] = both * units[:, a] * vectors[:, b]
     springs = (elongation * np.maximum(stiffness, 0.0)[:, None]).T @ elongation
+    if fixed_cell:
+        springs[-6:] = springs[:, -6:] = 0.0
     floor = np.full(len(springs), _SOFTEST_ION)
     floor[-6:] = _SOFTEST_STRAIN
     return np.asarray(np.linalg.inv(springs + np.diag(floor)), dtype=np.float64)
@@ -172,9 +188,10 @@ def _updated(inverse: Array, step: Array, change: Array) -> Array:
     return np.asarray(inverse + scale * np.outer(step, step) - (outer + outer.T) / curvature)
 
 
-def _converged(point: Point, fmax: float) -> bool:
-    forces = np.abs(point.result.forces).max() <= fmax
-    return bool(forces and np.abs(point.result.stress).max() <= STRESS_PER_FORCE * fmax)
+def _converged(point: Point, fmax: float, fixed_cell: bool) -> bool:
+    if np.abs(point.result.forces).max() > fmax:
+        return False
+    return bool(fixed_cell or np.abs(point.result.stress).max() <= STRESS_PER_FORCE * fmax)
 
 
 def _check_volume(points: list[Point]) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from al_charge.labelers.protocol import Relax
 from al_charge.units import Force
 
 
@@ -15,7 +16,10 @@ class BornSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["born"] = "born"
-    relax: bool = Field(default=True, description="relax ions and cell; false for single points")
+    relax: Relax = Field(
+        default=Relax.CELL,
+        description="what moves: 'none' for single points, 'ions', or 'cell' for ions and cell",
+    )
     fmax: Force = Field(
         default=0.005,
         ge=1e-4,

@@ -1,0 +1,44 @@
+"""Files of a labelling job, of which a reader finds all or nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import AlChargeError
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a document in one step, so that a killed writer leaves the old file or none.
+
+    Raises
+    ------
+    AlChargeError
+        If it cannot be written, for instance on a full disk.
+    """
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        unfinished.write_text(json.dumps(document), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise AlChargeError(f"cannot write: {error.strerror or error}", where=str(path)) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a document that `write_json` wrote.
+
+    Raises
+    ------
+    AlChargeError
+        If there is none or it is not whole.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AlChargeError(f"cannot read: {error.strerror or error}", where=str(path)) from error
+    except ValueError as error:
+        raise AlChargeError("the file is truncated or damaged", where=str(path)) from error
+    if not isinstance(document, dict):
+        raise AlChargeError("the file is truncated or damaged", where=str(path))
+    return document
