@@ -11,6 +11,8 @@ from al_charge.store.documents import (
     TRANSITIONS,
     CampaignDoc,
     CampaignState,
+    LabelDoc,
+    ReferenceDoc,
     RoundDoc,
 )
 from al_charge.store.fields import now, plain
@@ -62,6 +64,46 @@ class Campaigns(Collections):
     def campaigns(self) -> list[CampaignDoc]:
         """Return every campaign, oldest first."""
         return self._find(CampaignDoc, {}, "created", "name")
+
+    def check_settings(
+        self, name: str, settings_hash: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse a labeler whose settings are not those that a campaign was submitted with.
+
+        Energies from different settings stand on no common hull.
+
+        Parameters
+        ----------
+        settings_hash
+            Of the labeler as it is now.
+        settings
+            Its physical settings, for naming those that differ.
+
+        Raises
+        ------
+        InputError
+            If the hash differs, or there is no such campaign.
+        """
+        stored = self.campaign(name).settings_hash
+        if stored == settings_hash:
+            return
+        before = self._settings_behind(stored) if settings is not None else {}
+        changes = difference(before, settings or {}) if before else []
+        raise InputError(
+            "the labeler's settings are no longer those of its labels"
+            + (f": {'; '.join(changes)}" if changes else ""),
+            where=f"campaign '{name}'",
+            remedy="go back to them, or submit the campaign under another name",
+        )
+
+    def _settings_behind(self, settings_hash: str) -> dict[str, Any]:
+        """Return the settings with a hash, as a label or reference holds them; empty if none."""
+        for document in (LabelDoc, ReferenceDoc):
+            query = {"settings_hash": settings_hash}
+            found = self._collection(document).find_one(query, {"settings": 1})
+            if found is not None and found["settings"]:
+                return dict(found["settings"])
+        return {}
 
     def set_campaign_state(self, name: str, state: CampaignState, reason: str = "") -> None:
         """Move a campaign to another state.
@@ -159,3 +201,15 @@ class Campaigns(Collections):
     @staticmethod
     def _no_round(campaign: str, number: int) -> AlChargeError:
         return AlChargeError(f"there is no round {number}", where=f"campaign '{campaign}'")
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return one line for each setting that differs, nested ones by their dotted name."""
+    changes = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = plain(before.get(name)), plain(after.get(name))
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += difference(old, new, f"{where}{name}.")
+        elif old != new:
+            changes.append(f"{where}{name} was {old}, is {new}")
+    return changes

@@ -32,6 +32,7 @@ from al_charge.store.label_documents import (
     FrameDoc,
     LabelDoc,
     LabelUseDoc,
+    StartDoc,
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "ProposalDoc",
     "ReferenceDoc",
     "RoundDoc",
+    "StartDoc",
 ]
 
 
@@ -260,13 +262,33 @@ class ModelDoc(Document):
 
 
 class ReferenceDoc(Document):
-    """Energy of the working-ion metal under one labeler's settings, in eV/atom."""
+    """Energy of the working-ion metal under one labeler's settings.
+
+    What earlier versions did not record is None, or empty.
+
+    Attributes
+    ----------
+    energy
+        eV/atom.
+    settings
+        The labeler's physical settings, whose hash is ``settings_hash``.
+    engine
+        Name and version of the code.
+    wall_time
+        s.
+    directory
+        Folder of the engine's files, on the machine that made it.
+    """
 
     collection: ClassVar[str] = "references"
 
     settings_hash: str
     ion: str
     energy: Number
+    settings: Mapping
+    engine: str
+    wall_time: Number | None
+    directory: str
     created: datetime = Field(default_factory=now)
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,8 +43,25 @@ class FrameDoc(Part):
     stress: Vectors | None = None
 
 
+class StartDoc(Part):
+    """One start of the engine within a labelling job.
+
+    Attributes
+    ----------
+    changed
+        What was different from the start before; of the first one, how it began.
+    outcome
+        How it ended, e.g. ``converged``.
+    """
+
+    changed: str
+    outcome: str
+
+
 class LabelDoc(Document):
     """One result of a labeler; written once and never edited.
+
+    What earlier versions did not record is None, or empty.
 
     Attributes
     ----------
@@ -57,13 +74,42 @@ class LabelDoc(Document):
         The configuration that was asked for.
     requested, resolved
         Species token of every atom, as asked for and as found; ``resolved`` is None where the
-        moments fit no state.
+        charge states are ambiguous.
+    sites
+        Species token of every atom as found, None for each that fits no charge state.
+    audit
+        How the charge states were told, in one line; for an ambiguous label, why it is.
+    windows
+        Least and greatest absolute moment, in Bohr magnetons, of every charge state that the
+        label was audited with.
+    relax
+        What the engine moved: nothing, the ions, or ions and cell.
+    frames
+        First the geometry that was asked for, last the result; for a static label the same one.
     energy
         eV per cell, of the last frame.
     moments
         Bohr magnetons, one per atom; None for an engine without spin.
+    bader
+        Net charges in e, cations positive, one per atom; None where there are none.
+    bader_electrons
+        Electrons of each neutral atom that its charge was taken from.
+    bader_refused
+        Why there are no charges although there is a density; empty otherwise.
+    unusable
+        Why the energy may not be compared with that of other labels; empty if it may.
+    engine
+        Name and version of the code.
+    datasets
+        Identity of the pseudopotential or PAW dataset of each element.
+    attempts
+        Every start of the engine, in order.
     wall_time
-        s.
+        s, of all attempts.
+    cores
+        How many it ran on.
+    directory
+        Folder of the engine's files, on the machine that made it.
     campaign, round
         Who asked for it first.
     """
@@ -81,14 +127,26 @@ class LabelDoc(Document):
     settings: Mapping
     requested: Tokens
     resolved: Tokens | None
+    sites: list[str | None] = Field(default_factory=list)
+    audit: str = ""
+    windows: dict[str, Floats]
+    relax: Literal["none", "ions", "cell"]
     numbers: Integers
     host_site: Integers
     frames: list[FrameDoc]
     energy: Number
     moments: Floats | None = None
+    bader: Floats | None = None
+    bader_electrons: Floats | None = None
+    bader_refused: str = ""
     converged: bool
+    unusable: str = ""
     engine: str
+    datasets: dict[str, str]
+    attempts: list[StartDoc]
     wall_time: Number
+    cores: int | None = Field(ge=1)
+    directory: str
     details: Mapping = Field(default_factory=dict)
     campaign: str
     round: int = Field(ge=0)

@@ -10,7 +10,8 @@ from typing import Any
 import bson
 from bson.objectid import ObjectId
 
-from al_charge.store.base import Collections, Stored, read_file
+from al_charge.store.base import Stored, read_file
+from al_charge.store.campaigns import Campaigns
 from al_charge.store.documents import AttemptDoc, FailureDoc, LabelDoc, LabelUseDoc
 from al_charge.store.fields import now
 
@@ -21,7 +22,7 @@ MADE = "made"
 """Outcome of an attempt in which the engine ran to a result."""
 
 
-class Labels(Collections):
+class Labels(Campaigns):
     """The labels of a store."""
 
     def put_label(self, doc: LabelDoc) -> bool:
@@ -66,7 +67,16 @@ class Labels(Collections):
         return self._labels({"_id": {"$in": keys}})
 
     def link_label(self, campaign: str, round: int, key: str) -> bool:
-        """Record that a campaign uses a label; return False if it already does."""
+        """Record that a campaign uses a label; return False if it already does.
+
+        Raises
+        ------
+        InputError
+            If the label was made with other settings than the campaign's.
+        """
+        label = self._collection(LabelDoc).find_one({"_id": key}, {"settings_hash": 1})
+        if label is not None:
+            self.check_settings(campaign, label["settings_hash"])
         return self._insert_once(LabelUseDoc(campaign=campaign, round=round, key=key))
 
     def label_uses(self, campaign: str) -> list[LabelUseDoc]:

@@ -9,6 +9,7 @@ from typing import Any
 from pymongo.database import Database
 
 from al_charge.errors import InputError
+from al_charge.store.from_version_1 import to_version_2
 from al_charge.store.schema import create_collections
 
 _VERSION_ID = "version"
@@ -28,7 +29,10 @@ class Migration:
     apply: Callable[[Database[dict[str, Any]]], None]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(version=1, apply=create_collections),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(version=1, apply=create_collections),
+    Migration(version=2, apply=to_version_2),
+)
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 
 

@@ -7,11 +7,12 @@ import hashlib
 from bson.objectid import ObjectId
 
 from al_charge.errors import AlChargeError
-from al_charge.store.base import Collections, Stored, read_file
+from al_charge.store.base import Stored, read_file
+from al_charge.store.campaigns import Campaigns
 from al_charge.store.documents import ModelDoc, ReferenceDoc
 
 
-class Models(Collections):
+class Models(Campaigns):
     """The models of a store, and the metals that energies refer to."""
 
     def put_model(self, doc: ModelDoc, weights: bytes) -> bool:
@@ -63,14 +64,27 @@ class Models(Collections):
         query: Stored = {"campaign": campaign} | ({} if round is None else {"round": round})
         return self._find(ModelDoc, query, "round", "member")
 
-    def put_reference(self, settings_hash: str, ion: str, energy: float) -> bool:
-        """Store the energy of a metal, eV/atom; return False if it is there already."""
-        return self._insert_once(ReferenceDoc(settings_hash=settings_hash, ion=ion, energy=energy))
+    def put_reference(self, doc: ReferenceDoc) -> bool:
+        """Store the energy of a metal; return False, changing nothing, if it is there already."""
+        return self._insert_once(doc)
 
-    def reference(self, settings_hash: str, ion: str) -> float | None:
-        """Return the energy of a metal under a labeler's settings in eV/atom, or None."""
-        found = self._get(ReferenceDoc, ReferenceDoc.id_of(settings_hash, ion))
-        return None if found is None else found.energy
+    def reference(self, campaign: str, settings_hash: str, ion: str) -> ReferenceDoc | None:
+        """Return the metal that a campaign's energies refer to, or None if there is none yet.
+
+        It is shared by every campaign with the same settings.
+
+        Parameters
+        ----------
+        settings_hash
+            Of the labeler as it is now.
+
+        Raises
+        ------
+        InputError
+            If the campaign was submitted with other settings.
+        """
+        self.check_settings(campaign, settings_hash)
+        return self._get(ReferenceDoc, ReferenceDoc.id_of(settings_hash, ion))
 
     def _unused_weights(self) -> list[ObjectId]:
         used = {

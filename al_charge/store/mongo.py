@@ -9,7 +9,7 @@ from al_charge.store.models import Models
 from al_charge.store.proposals import Proposals
 
 
-class Store(Campaigns, Proposals, Labels, Models):
+class Store(Proposals, Labels, Models, Campaigns):
     """Everything that campaigns keep.
 
     Whatever is stored under a key is written once: a second writer changes nothing and is told so.

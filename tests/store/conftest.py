@@ -18,6 +18,7 @@ from al_charge.store.documents import (
     Geometry,
     LabelDoc,
     ModelDoc,
+    ReferenceDoc,
 )
 from al_charge.store.mongo import Store
 
@@ -113,7 +114,13 @@ def make_label() -> Callable[..., LabelDoc]:
             "moments": np.array([0.0, 4.0]),
             "converged": True,
             "engine": "born 1",
+            "relax": "cell",
+            "windows": {"Fe2+": (3.5, 3.8)},
+            "datasets": {"Na": "a1", "Fe": "b2"},
+            "attempts": [{"changed": "moments", "outcome": "converged"}],
             "wall_time": 1.5,
+            "cores": 1,
+            "directory": "runs/k",
             "campaign": "olivine",
             "round": 0,
         }
@@ -129,5 +136,23 @@ def make_model() -> Callable[..., ModelDoc]:
     def make(member: int = 0, **fields: Any) -> ModelDoc:
         known: dict[str, Any] = {"campaign": "olivine", "round": 0, "config": {"channels": 16}}
         return ModelDoc(member=member, **(known | fields))
+
+    return make
+
+
+@pytest.fixture
+def make_reference() -> Callable[..., ReferenceDoc]:
+    """Return a maker of metals."""
+
+    def make(energy: float = -1.5, **fields: Any) -> ReferenceDoc:
+        known: dict[str, Any] = {
+            "settings_hash": "born",
+            "ion": "Na",
+            "settings": {"kind": "born"},
+            "engine": "born 1",
+            "wall_time": 0.1,
+            "directory": "runs/metal",
+        }
+        return ReferenceDoc(energy=energy, **(known | fields))
 
     return make

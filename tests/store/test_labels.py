@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from al_charge.errors import AlChargeError
-from al_charge.store.documents import FailureDoc, LabelDoc
+from al_charge.errors import AlChargeError, InputError
+from al_charge.store.documents import CampaignDoc, FailureDoc, LabelDoc
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., LabelDoc]
@@ -48,7 +50,11 @@ def test_labels_are_shared_by_host_and_settings(store: Store, make_label: Maker)
     assert store.labels("elsewhere", "born") == []
 
 
-def test_a_campaign_has_the_labels_that_it_uses(store: Store, make_label: Maker) -> None:
+def test_a_campaign_has_the_labels_that_it_uses(
+    store: Store, make_label: Maker, make_campaign: Callable[..., CampaignDoc]
+) -> None:
+    for name in ("one", "two"):
+        store.add_campaign(make_campaign(name))
     for key in "abc":
         store.put_label(make_label(key))
     assert store.link_label("one", 0, "a") is True
@@ -58,6 +64,45 @@ def test_a_campaign_has_the_labels_that_it_uses(store: Store, make_label: Maker)
     assert {doc.key for doc in store.labels_of_campaign("one")} == {"a", "c"}
     assert [doc.key for doc in store.labels_of_campaign("two")] == ["a"]
     assert [(use.key, use.round) for use in store.label_uses("one")] == [("a", 0), ("c", 1)]
+
+
+def test_labels_of_other_settings_never_join_a_campaign(
+    store: Store, make_label: Maker, make_campaign: Callable[..., CampaignDoc]
+) -> None:
+    store.add_campaign(make_campaign("one", settings_hash="born"))
+    store.put_label(make_label("a", settings_hash="gpaw"))
+    with pytest.raises(InputError, match=r"campaign 'one'.*settings"):
+        store.link_label("one", 0, "a")
+    assert store.label_uses("one") == []
+
+
+def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
+    doc = make_label(
+        "k",
+        resolved=None,
+        sites=["Na+", None],
+        audit="moments of atoms 1 fit no charge state",
+        relax="ions",
+        bader=np.array([0.86, 1.5]),
+        bader_electrons=np.array([7, 14]),
+        unusable="ENCUT was changed",
+        attempts=[
+            {"changed": "moments", "outcome": "SCF did not converge"},
+            {"changed": "slower mixing", "outcome": "converged"},
+        ],
+        cores=4,
+    )
+    store.put_label(doc)
+    found = store.label("k")
+    assert found == doc
+    assert [start.outcome for start in found.attempts] == ["SCF did not converge", "converged"]
+    assert found.windows == {"Fe2+": [3.5, 3.8]}
+    assert (found.sites, found.bader_electrons) == (["Na+", None], [7.0, 14.0])
+
+
+def test_a_label_relaxes_nothing_unknown(make_label: Maker) -> None:
+    with pytest.raises(ValidationError, match="'none', 'ions' or 'cell'"):
+        make_label("k", relax="everything")
 
 
 def test_labels_made_twice_are_found(store: Store) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from al_charge.errors import AlChargeError
-from al_charge.store.documents import LabelDoc, ModelDoc
+from al_charge.errors import AlChargeError, InputError
+from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., ModelDoc]
@@ -64,9 +64,47 @@ def test_leftovers_are_removed_and_nothing_else(
     assert store.label("k") is not None
 
 
-def test_a_metal_is_shared_by_settings(store: Store) -> None:
-    assert store.reference("born", "Na") is None
-    assert store.put_reference("born", "Na", -1.5) is True
-    assert store.put_reference("born", "Na", -9.0) is False
-    assert store.reference("born", "Na") == -1.5
-    assert store.reference("gpaw", "Na") is None
+def test_a_metal_is_shared_by_settings(
+    store: Store,
+    make_campaign: Callable[..., CampaignDoc],
+    make_reference: Callable[..., ReferenceDoc],
+) -> None:
+    for name, settings_hash in (("one", "born"), ("two", "born"), ("other", "gpaw")):
+        store.add_campaign(make_campaign(name, settings_hash=settings_hash))
+    assert store.reference("one", "born", "Na") is None
+    doc = make_reference()
+    assert store.put_reference(doc) is True
+    assert store.put_reference(make_reference(-9.0)) is False
+    assert store.reference("one", "born", "Na") == store.reference("two", "born", "Na") == doc
+    assert store.reference("one", "born", "Li") is None
+    assert store.reference("other", "gpaw", "Na") is None
+
+
+def test_a_metal_under_other_settings_is_refused(
+    store: Store,
+    make_campaign: Callable[..., CampaignDoc],
+    make_reference: Callable[..., ReferenceDoc],
+) -> None:
+    store.add_campaign(make_campaign("one", settings_hash="born"))
+    store.put_reference(make_reference(settings_hash="gpaw"))
+    with pytest.raises(InputError, match=r"campaign 'one'.*no longer those of its labels"):
+        store.reference("one", "gpaw", "Na")
+    with pytest.raises(InputError, match="no such campaign"):
+        store.reference("nobody", "gpaw", "Na")
+
+
+def test_settings_that_have_changed_are_named(
+    store: Store,
+    make_campaign: Callable[..., CampaignDoc],
+    make_reference: Callable[..., ReferenceDoc],
+) -> None:
+    before = {"engine": "gpaw", "version": "26.7.0", "u": {"Fe": 5.3, "Mn": 3.9}, "k": [1, 1, 1]}
+    after = {"engine": "gpaw", "version": "26.8.0", "u": {"Fe": 4.0, "Mn": 3.9}, "k": (1, 1, 1)}
+    store.add_campaign(make_campaign("one", settings_hash="old"))
+    store.check_settings("one", "old", after)
+    with pytest.raises(InputError, match=r"its labels; go back"):
+        store.check_settings("one", "new", after)
+    store.put_reference(make_reference(settings_hash="old", settings=before))
+    changed = r"its labels: u.Fe was 5.3, is 4.0; version was 26.7.0, is 26.8.0; go back"
+    with pytest.raises(InputError, match=changed):
+        store.check_settings("one", "new", after)

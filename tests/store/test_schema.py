@@ -89,7 +89,7 @@ def test_a_newer_database_is_refused(database: Database[dict[str, Any]]) -> None
     store = Store(database)
     store.ensure_schema()
     store.database["schema"].update_one({}, {"$set": {"version": SCHEMA_VERSION + 1}})
-    with pytest.raises(InputError, match=r"schema version 2.*up to 1; update al-charge"):
+    with pytest.raises(InputError, match=r"schema version 3.*up to 2; update al-charge"):
         store.ensure_schema()
 
 
@@ -99,11 +99,11 @@ def test_an_older_database_is_migrated_step_by_step(database: Database[dict[str,
     def step(version: int) -> Migration:
         return Migration(version, lambda _: applied.append(version))
 
-    later = [step(2), step(3)]
+    later = [step(SCHEMA_VERSION + 1), step(SCHEMA_VERSION + 2)]
     migrate(database, (*MIGRATIONS, *later))
     migrate(database, (*MIGRATIONS, *later))
-    assert applied == [2, 3]
-    assert stored_version(database) == 3
+    assert applied == [SCHEMA_VERSION + 1, SCHEMA_VERSION + 2]
+    assert stored_version(database) == SCHEMA_VERSION + 2
 
 
 def test_migrations_lead_to_the_present_version_in_order() -> None:

@@ -1,0 +1,58 @@
+"""From schema version 1 to 2: labels and references say more about how they were made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo.database import Database
+
+from al_charge.store.documents import DOCUMENTS
+from al_charge.store.schema import create_collections
+
+Stored = dict[str, Any]
+
+_OLD = {"schema_version": 1}
+
+
+def to_version_2(database: Database[Stored]) -> None:
+    """Add the new fields, with what the old ones tell and nothing guessed; safe to repeat."""
+    create_collections(database)  # the validators of version 1 refuse the new fields
+    labels, references = database["labels"], database["references"]
+    for label in list(labels.find(_OLD, {"frames": 0})):
+        labels.update_one({"_id": label["_id"]} | _OLD, {"$set": _of_label(label)})
+    for reference in list(references.find(_OLD)):
+        twin = labels.find_one({"settings_hash": reference["settings_hash"]}, {"frames": 0}) or {}
+        references.update_one({"_id": reference["_id"]} | _OLD, {"$set": _of_reference(twin)})
+    for document in DOCUMENTS:
+        database[document.collection].update_many(_OLD, {"$set": {"schema_version": 2}})
+
+
+def _of_label(label: Stored) -> Stored:
+    details = label["details"]
+    return {
+        "schema_version": 2,
+        "sites": label["resolved"] or [],
+        "audit": details.get("resolution", ""),
+        "windows": {},
+        # A labeler that relaxed moved ions and cell, and had that among its settings.
+        "relax": "cell" if label["settings"].get("relax") else "none",
+        "bader": None,
+        "bader_electrons": None,
+        "bader_refused": "",
+        "unusable": "",
+        "datasets": details.get("datasets", {}),
+        "attempts": [],
+        "cores": None,
+        "directory": details.get("directory", ""),
+    }
+
+
+def _of_reference(label: Stored) -> Stored:
+    """Return what a label with the same settings says about a reference."""
+    return {
+        "schema_version": 2,
+        "settings": label.get("settings", {}),
+        "engine": label.get("engine", ""),
+        "wall_time": None,
+        "directory": "",
+    }

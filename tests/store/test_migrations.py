@@ -1,0 +1,128 @@
+"""A database that version 1 of the schema wrote is read by the present code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import json_util
+from pymongo.database import Database
+from pymongo.errors import WriteError
+
+from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION
+from al_charge.store.from_version_1 import to_version_2
+from al_charge.store.migrations import stored_version
+from al_charge.store.mongo import Store
+
+VERSION_1 = Path(__file__).parent / "data" / "schema_1.json"
+"""Validators and documents as version 1 wrote them: labels by Born and GPAW, one ambiguous."""
+
+
+@pytest.fixture
+def old(database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
+    """A database as version 1 left it."""
+    stored = version_1()
+    for name, validator in stored["validators"].items():
+        database.create_collection(name, validator=validator, validationLevel="strict")
+    for name, documents in stored["documents"].items():
+        database[name].insert_many(documents)
+    database["schema"].insert_one({"_id": "version", "version": 1})
+    return database
+
+
+def test_every_document_is_brought_to_the_present_version(old: Database[dict[str, Any]]) -> None:
+    Store(old).ensure_schema()
+    assert stored_version(old) == SCHEMA_VERSION
+    read = 0
+    for document in DOCUMENTS:
+        for stored in old[document.collection].find():
+            assert document.from_mongo(stored).schema_version == SCHEMA_VERSION
+            read += 1
+    assert read == sum(len(docs) for docs in documents_of_version_1().values())
+
+
+def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, Any]]) -> None:
+    store = Store(old)
+    before = {label["_id"]: label for label in documents_of_version_1()["labels"]}
+    store.ensure_schema()
+    born, gpaw, ambiguous = (
+        store.label(key) for key in ("born-label", "gpaw-label", "gpaw-ambiguous")
+    )
+    assert born is not None
+    assert gpaw is not None
+    assert ambiguous is not None
+    for label in (born, gpaw, ambiguous):
+        kept = label.to_mongo()
+        assert {
+            name: value
+            for name, value in before[label.key].items()
+            if kept[name] != value and name != "schema_version"
+        } == {}
+        assert (label.bader, label.bader_electrons, label.cores) == (None, None, None)
+        assert (label.attempts, label.windows) == ([], {})
+        assert label.unusable == label.bader_refused == ""
+    assert (born.relax, gpaw.relax) == ("cell", "none")
+    assert born.sites == gpaw.sites == ["Na+", "Fe2+", "O2-"]
+    assert ambiguous.sites == []
+    assert ambiguous.audit == "moments of atoms 1 fit no charge state"
+    assert gpaw.datasets == {"Fe": "f00", "Na": "ba5", "O": "0c1"}
+    assert (born.directory, gpaw.directory) == ("", "runs/olivine/0/3")
+
+
+def test_a_reference_learns_its_settings_from_labels(old: Database[dict[str, Any]]) -> None:
+    store = Store(old)
+    store.ensure_schema()
+    known = store.reference("olivine", "gpaw-settings", "Na")
+    assert known is not None
+    assert (known.energy, known.engine, known.wall_time) == (-1.31, "gpaw 26.7.0", None)
+    assert known.settings["xc"] == "PBE"
+    unused = old["references"].find_one({"settings_hash": "unused-settings"})
+    assert unused is not None
+    assert (unused["settings"], unused["engine"]) == ({}, "")
+
+
+def test_a_migration_killed_half_way_is_completed(
+    old: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from al_charge.store import from_version_1
+
+    asked: list[str] = []
+    real = from_version_1._of_label
+
+    def dies_at_the_second(label: dict[str, Any]) -> dict[str, Any]:
+        asked.append(label["_id"])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(label)
+
+    monkeypatch.setattr(from_version_1, "_of_label", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        Store(old).ensure_schema()
+    assert stored_version(old) == 1
+    assert old["labels"].count_documents({"schema_version": 2}) == 1
+    Store(old).ensure_schema()
+    assert asked[2:] == asked[1:2] + [key for key in LABELS if key not in asked[:2]]
+    assert old["labels"].count_documents({"schema_version": 2}) == len(LABELS)
+    assert stored_version(old) == SCHEMA_VERSION
+
+
+def test_code_of_version_1_can_no_longer_write(old: Database[dict[str, Any]]) -> None:
+    label = documents_of_version_1()["labels"][0] | {"_id": "late", "key": "late"}
+    to_version_2(old)
+    with pytest.raises(WriteError, match="failed validation"):
+        old["labels"].insert_one(label)
+
+
+def version_1() -> dict[str, Any]:
+    options = json_util.JSONOptions(tz_aware=True)
+    stored: dict[str, Any] = json_util.loads(VERSION_1.read_text(), json_options=options)
+    return stored
+
+
+def documents_of_version_1() -> dict[str, list[dict[str, Any]]]:
+    documents: dict[str, list[dict[str, Any]]] = version_1()["documents"]
+    return documents
+
+
+LABELS = [label["_id"] for label in documents_of_version_1()["labels"]]
