@@ -34,6 +34,7 @@ def _of_label(label: Stored) -> Stored:
         "sites": label["resolved"] or [],
         "audit": details.get("resolution", ""),
         "windows": {},
+        "bader_centres": {},
         # A labeler that relaxed moved ions and cell, and had that among its settings.
         "relax": "cell" if label["settings"].get("relax") else "none",
         "bader": None,

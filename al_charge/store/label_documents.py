@@ -82,6 +82,8 @@ class LabelDoc(Document):
     windows
         Least and greatest absolute moment, in Bohr magnetons, of every charge state that the
         label was audited with.
+    bader_centres
+        Net Bader charge, in e, of every charge state that the cross-check took for known.
     relax
         What the engine moved: nothing, the ions, or ions and cell.
     frames
@@ -130,6 +132,7 @@ class LabelDoc(Document):
     sites: list[str | None] = Field(default_factory=list)
     audit: str = ""
     windows: dict[str, Floats]
+    bader_centres: dict[str, Number] = Field(default_factory=dict)
     relax: Literal["none", "ions", "cell"]
     numbers: Integers
     host_site: Integers
@@ -157,6 +160,20 @@ class LabelDoc(Document):
     def doc_id(self) -> str:
         """The label's key."""
         return self.key
+
+    @property
+    def as_requested(self) -> bool:
+        """Whether the charge order is the one that was asked for."""
+        return self.resolved == self.requested
+
+    @property
+    def refused(self) -> str:
+        """Why it stands on no hull and is not trained on; empty if it may be."""
+        if self.unusable:
+            return self.unusable
+        if not self.converged:
+            return "the engine did not converge"
+        return (self.audit or "its charge states are uncertain") if self.resolved is None else ""
 
 
 class LabelUseDoc(Document):

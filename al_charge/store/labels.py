@@ -62,9 +62,19 @@ class Labels(Campaigns):
         up_to
             The last round whose labels count; all rounds when None.
         """
-        uses = self.label_uses(name)
+        return self._labels(self._used(name, up_to))
+
+    def label_heads_of_campaign(self, name: str) -> list[LabelDoc]:
+        """Return the labels of a campaign without their frames, for whoever looks often."""
+        found = self._collection(LabelDoc).find(
+            self._used(name), {"frames": 0}, sort=[("created", 1), ("_id", 1)]
+        )
+        return [LabelDoc.from_mongo(stored | {"frames": []}) for stored in found]
+
+    def _used(self, campaign: str, up_to: int | None = None) -> Stored:
+        uses = self.label_uses(campaign)
         keys = [use.key for use in uses if up_to is None or use.round <= up_to]
-        return self._labels({"_id": {"$in": keys}})
+        return {"_id": {"$in": keys}}
 
     def link_label(self, campaign: str, round: int, key: str) -> bool:
         """Record that a campaign uses a label; return False if it already does.

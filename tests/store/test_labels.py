@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,9 @@ def test_a_campaign_has_the_labels_that_it_uses(
     assert {doc.key for doc in store.labels_of_campaign("one")} == {"a", "c"}
     assert [doc.key for doc in store.labels_of_campaign("two")] == ["a"]
     assert [(use.key, use.round) for use in store.label_uses("one")] == [("a", 0), ("c", 1)]
+    heads = store.label_heads_of_campaign("one")
+    full = store.labels_of_campaign("one")
+    assert heads == [label.model_copy(update={"frames": []}) for label in full]
 
 
 def test_labels_of_other_settings_never_join_a_campaign(
@@ -98,6 +102,25 @@ def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
     assert [start.outcome for start in found.attempts] == ["SCF did not converge", "converged"]
     assert found.windows == {"Fe2+": [3.5, 3.8]}
     assert (found.sites, found.bader_electrons) == (["Na+", None], [7.0, 14.0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, ""),
+        ({"resolved": ["Na+", "Fe3+"]}, ""),
+        ({"resolved": None}, "its charge states are uncertain"),
+        ({"resolved": None, "audit": "the charges sum to +1 e"}, "the charges sum to +1 e"),
+        ({"converged": False}, "the engine did not converge"),
+        ({"unusable": "ENCUT was changed", "resolved": None}, "ENCUT was changed"),
+    ],
+)
+def test_a_label_says_why_it_stands_on_no_hull(
+    make_label: Maker, fields: dict[str, Any], why: str
+) -> None:
+    label = make_label("k", **fields)
+    assert label.refused == why
+    assert label.as_requested is ("resolved" not in fields)
 
 
 def test_a_label_relaxes_nothing_unknown(make_label: Maker) -> None:

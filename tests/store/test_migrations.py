@@ -60,7 +60,7 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
             if kept[name] != value and name != "schema_version"
         } == {}
         assert (label.bader, label.bader_electrons, label.cores) == (None, None, None)
-        assert (label.attempts, label.windows) == ([], {})
+        assert (label.attempts, label.windows, label.bader_centres) == ([], {}, {})
         assert label.unusable == label.bader_refused == ""
     assert (born.relax, gpaw.relax) == ("cell", "none")
     assert born.sites == gpaw.sites == ["Na+", "Fe2+", "O2-"]
