@@ -167,8 +167,8 @@ def test_calibration_refuses_end_members_that_are_not_what_they_should_be() -> N
 
 
 @given(
-    st.lists(st.floats(3.4, 3.55), min_size=1, max_size=8),
-    st.lists(st.floats(4.3, 4.45), min_size=1, max_size=8),
+    st.lists(st.floats(3.4, 3.5), min_size=1, max_size=8),
+    st.lists(st.floats(4.3, 4.4), min_size=1, max_size=8),
     st.tuples(st.floats(2.0, 5.0), st.floats(0.05, 2.0)),
 )
 def test_end_members_resolve_by_their_own_calibration(

@@ -1,0 +1,121 @@
+"""What the output of any VASP or GPAW run says about the charge states of its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from al_charge.crystal.charges import fixed_charges
+from al_charge.crystal.species import element_of, token
+from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.outputs.output import Output
+
+__all__ = ["Output", "audit_output", "read_output", "requested_species"]
+
+_VASP_DENSITIES = ("AECCAR", "CHGCAR")
+
+
+def read_output(path: Path, *, bader: bool = True) -> Output:
+    """Read the output of a run.
+
+    Parameters
+    ----------
+    path
+        An OUTCAR or vasprun.xml (compressed or not), a .gpw file or text log of GPAW, or the folder
+        of a run, a labelling job's folder included. In a folder OUTCAR comes before vasprun.xml,
+        which has no moments, and a .gpw file before a log.
+    bader
+        Whether to analyse the densities beside it.
+
+    Raises
+    ------
+    InputError
+        If nothing there is such an output, or it is empty, truncated or of a run that has not
+        ended.
+    """
+    file = _find(path)
+    if file.stat().st_size == 0:
+        raise InputError("it has zero bytes", where=str(file), remedy="run the calculation again")
+    name = file.name.removesuffix(".gz")
+    try:
+        if name.startswith(("OUTCAR", "vasprun")):
+            from al_charge.labelers.outputs.vasp import read_vasp_output
+
+            return read_vasp_output(file, bader=bader)
+        from al_charge.labelers.outputs.gpaw import read_gpaw_output
+
+        return read_gpaw_output(file, bader=bader)
+    except AlChargeError:
+        raise
+    except Exception as error:  # parsers raise whatever their format breaks
+        summary = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise InputError(
+            f"it is truncated, damaged or no output of VASP or GPAW ({summary})", where=str(file)
+        ) from error
+
+
+def requested_species(
+    output: Output, windows: Windows, charges: Mapping[str, int] | None = None
+) -> tuple[tuple[str, ...], Windows]:
+    """Return a species token for every atom, and the windows of those that moments tell.
+
+    Parameters
+    ----------
+    windows
+        By which moments are read; elements that are not in the cell do no harm.
+    charges
+        Charges in e of elements that have one only, instead of the common ones.
+
+    Returns
+    -------
+    species
+        Of an element with windows any of its states; the audit finds which.
+    windows
+        Without the elements whose charge was given or that are not in the cell.
+    """
+    symbols = output.atoms.get_chemical_symbols()
+    fixed = fixed_charges(symbols, windows.elements, charges)
+    kept = {
+        species: window
+        for species, window in windows.ranges.items()
+        if element_of(species) in symbols and element_of(species) not in fixed
+    }
+    any_state = {element_of(species): species for species in kept}
+    species = tuple(any_state.get(s) or token(s, fixed[s]) for s in symbols)
+    return species, Windows(kept, windows.charges)
+
+
+def audit_output(output: Output, species: Sequence[str], windows: Windows) -> Audit:
+    """Tell the charge state of every atom of an output; see `al_charge.crystal.valence.audit`.
+
+    Without moments every site that has windows is ambiguous.
+    """
+    moments = np.full(len(species), np.nan) if output.moments is None else output.moments
+    return audit(moments, species, windows, None if output.bader is None else output.bader.net)
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        if path.name.startswith(_VASP_DENSITIES):
+            raise InputError(
+                "a density alone has no moments", where=str(path), remedy="give its folder"
+            )
+        return path
+    if not path.is_dir():
+        raise InputError("no such file or folder", where=str(path))
+    tries = sorted(path.glob("try-*"), key=lambda folder: folder.name)
+    for folder in (path, *reversed(tries)):
+        for pattern in ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz", "*.gpw"):
+            if found := sorted(folder.glob(pattern)):
+                return found[-1]
+        for text in sorted([*folder.glob("*.txt"), *folder.glob("*.log")]):
+            with text.open(encoding="utf-8", errors="replace") as lines:
+                if "|__||  | ||/" in lines.read(400):
+                    return text
+    raise InputError(
+        "it holds no output of VASP (OUTCAR, vasprun.xml) or GPAW (.gpw, text log)",
+        where=str(path),
+    )

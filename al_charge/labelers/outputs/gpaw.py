@@ -1,0 +1,180 @@
+"""Reading the output of any GPAW run: its .gpw file or its text log."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, ulm
+
+from al_charge.crystal.valence import (
+    GPAW_LCAO_WINDOWS,
+    GPAW_PW_WINDOWS,
+    GPAW_WINDOWS,
+    Windows,
+)
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.outputs.output import Output
+from al_charge.labelers.protocol import Array
+
+_WINDOWS = {"lcao": GPAW_LCAO_WINDOWS, "pw": GPAW_PW_WINDOWS}
+_NO_SPIN = "the run has no spin: give the atoms initial magnetic moments"
+_BANNER = "|__||  | ||/"
+_NUMBER = r"\s*(-?\d+\.\d+)\s*"
+_DENSITIES = {"density", "valence", "valence_electrons"}
+
+
+def read_gpaw_output(path: Path, *, bader: bool) -> Output:
+    """Read a .gpw file, without GPAW, or a text log.
+
+    Parameters
+    ----------
+    path
+        One of both.
+    bader
+        Whether to analyse the density: that which a labelling job left in the folder, else that of
+        the .gpw file where GPAW is installed.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or GPAW has not ended.
+    """
+    is_gpw = path.suffix == ".gpw"
+    output = _from_gpw(path) if is_gpw else _from_log(path)
+    return _with_bader(output, path) if bader else output
+
+
+def _from_gpw(path: Path) -> Output:
+    with ulm.open(path) as file:
+        version, mode = file.asdict().get("gpaw_version", ""), file.parameters.asdict()["mode"]
+    atoms = read(path, format="gpw")
+    assert isinstance(atoms, Atoms)
+    results = atoms.calc.results
+    return _output(
+        path,
+        version=version,
+        mode=mode["name"] if isinstance(mode, dict) else str(mode),
+        atoms=atoms,
+        energy=results.get("energy"),
+        moments=results.get("magmoms"),
+    )
+
+
+def _from_log(path: Path) -> Output:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if _BANNER not in text:
+        raise InputError(
+            "it is no output that al-charge reads",
+            where=str(path),
+            remedy="give an OUTCAR, a vasprun.xml, a .gpw file, a text log of GPAW, or a folder",
+        )
+    version = re.search(r"\|__\|\|.*?([\d.]+)\S*$", text, re.MULTILINE)
+    mode = re.search(r"^\s*mode(?:=|: |: \{.*name: )['\"]?(\w+)", text, re.MULTILINE)
+    _, found, last = text.rpartition("\nAtoms  # ")
+    if not found:  # the format of older releases
+        old = read(path, format="gpaw-out")
+        assert isinstance(old, Atoms)
+        atoms = old
+        results: dict[str, Any] = atoms.calc.results
+        energy, moments = results.get("energy"), results.get("magmoms")
+    else:
+        energies = re.findall(rf"^\s*Extrapolated:{_NUMBER}$", last, re.MULTILINE)
+        if not energies:
+            raise InputError(
+                "it is truncated, or GPAW has not ended",
+                where=str(path),
+                remedy="run GPAW to its end",
+            )
+        atoms, energy, moments = _table_of_atoms(last), float(energies[-1]), _moments(last)
+    return _output(
+        path,
+        version=version.group(1) if version else "",
+        mode=mode.group(1).lower() if mode else "",
+        atoms=atoms,
+        energy=energy,
+        moments=moments,
+    )
+
+
+def _output(
+    path: Path, *, version: str, mode: str, atoms: Atoms, energy: float | None, moments: Any
+) -> Output:
+    engine = f"GPAW {version}".strip()
+    values = None if moments is None else np.asarray(moments, dtype=float)
+    windows: Windows = _WINDOWS.get(mode, GPAW_WINDOWS)
+    return Output(
+        source=path,
+        engine=f"{engine}, {mode} mode" if mode else engine,
+        atoms=Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
+        windows=windows,
+        energy=None if energy is None else float(energy),
+        moments=values,
+        no_moments="" if values is not None else _NO_SPIN,
+    )
+
+
+def _table_of_atoms(text: str) -> Atoms:
+    row = rf"^\|\s*\d+ \|\s*(\w+) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|"
+    head, _, rest = text.partition("Unit cell  # ")
+    rows = re.findall(row, head, re.MULTILINE)
+    axes = re.findall(rf"^\|\s*(yes|no) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|", rest, re.MULTILINE)
+    return Atoms(
+        [symbol for symbol, *_ in rows],
+        positions=[[float(value) for value in values] for _, *values in rows],
+        cell=[[float(value) for value in values] for _, *values in axes[:3]],
+        pbc=[periodic == "yes" for periodic, *_ in axes[:3]],
+    )
+
+
+def _moments(text: str) -> Array | None:
+    _, found, table = text.rpartition("\nLocal magnetic moments\n")
+    # Later tables have rows of the same form: only the first block counts.
+    block = table.split("\n\n", 1)[0]
+    rows = re.findall(rf"^\|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|  # ", block, re.MULTILINE)
+    return np.array([float(row[2]) for row in rows]) if found else None
+
+
+def _with_bader(output: Output, path: Path) -> Output:
+    from al_charge.labelers.bader import from_gpaw
+
+    try:
+        if (file := _density_file(path.parent)) is not None:
+            return replace(output, bader=from_gpaw(file, output.atoms))
+        if path.suffix != ".gpw" or find_spec("gpaw") is None:
+            return output
+        with tempfile.TemporaryDirectory(prefix="bader-") as folder:
+            file = Path(folder) / "density.npz"
+            _write_densities(path, file)
+            return replace(output, bader=from_gpaw(file, output.atoms))
+    except AlChargeError as error:
+        return replace(output, bader_refused=str(error))
+
+
+def _density_file(folder: Path) -> Path | None:
+    """Return the densities that a labelling job has left in its folder."""
+    for path in sorted(folder.glob("*.npz")):
+        with zipfile.ZipFile(path) as archive:
+            if {f"{name}.npy" for name in _DENSITIES} <= set(archive.namelist()):
+                return path
+    return None
+
+
+def _write_densities(gpw: Path, file: Path) -> None:
+    """Write what `al_charge.labelers.bader.from_gpaw` reads, by GPAW itself."""
+    from gpaw import GPAW
+
+    calculator = GPAW(gpw, txt=None)
+    np.savez(
+        file,
+        density=calculator.get_all_electron_density(gridrefinement=2),
+        valence=calculator.get_all_electron_density(gridrefinement=2, skip_core=True),
+        valence_electrons=[setup.Nv for setup in calculator.setups],
+    )

@@ -1,0 +1,131 @@
+"""Reading the output of any VASP run."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from al_charge.crystal.valence import VASP_WINDOWS
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.outputs.output import Output
+from al_charge.labelers.protocol import Array
+
+_NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
+_NOT_IN_XML = "vasprun.xml has no moments: put the OUTCAR of a run with LORBIT = 11 beside it"
+
+
+def read_vasp_output(path: Path, *, bader: bool) -> Output:
+    """Read an OUTCAR or vasprun.xml, and the densities in its folder.
+
+    Parameters
+    ----------
+    path
+        Compressed by gzip if its name ends in ``.gz``.
+    bader
+        Whether to analyse AECCAR0, AECCAR2 and CHGCAR where they are there.
+
+    Raises
+    ------
+    InputError
+        If the file is truncated: VASP has not ended.
+    """
+    is_xml = path.name.startswith("vasprun")
+    output, zval = _from_vasprun(path) if is_xml else _from_outcar(path)
+    if not bader or not _has_densities(path.parent):
+        return output
+    from al_charge.labelers.bader import from_aeccar
+
+    try:
+        charges = from_aeccar(path.parent, output.atoms, zval)
+    except AlChargeError as error:
+        return replace(output, bader_refused=str(error))
+    return replace(output, bader=charges)
+
+
+def _from_outcar(path: Path) -> tuple[Output, Array]:
+    text = _text(path)
+    if "General timing and accounting" not in text:
+        raise InputError(
+            "it is truncated, or VASP has not ended", where=str(path), remedy="run VASP to its end"
+        )
+    atoms = read(path, format="vasp-out")
+    assert isinstance(atoms, Atoms)
+    results = atoms.calc.results
+    moments = np.asarray(results["magmoms"], dtype=float) if "magmoms" in results else None
+    version = re.search(r"^\s*vasp\.([\d.]*\d)", text, re.MULTILINE)
+    output = Output(
+        source=path,
+        engine=f"VASP {version.group(1)}" if version else "VASP",
+        atoms=_bare(atoms),
+        windows=VASP_WINDOWS,
+        energy=float(results["energy"]),
+        moments=moments,
+        no_moments="" if moments is not None else _NO_SPIN,
+        converged="aborting loop because EDIFF is reached" in text.rsplit("Iteration", 1)[-1],
+    )
+    return output, _zval_of_outcar(text)
+
+
+def _from_vasprun(path: Path) -> tuple[Output, Array]:
+    try:
+        root = ElementTree.fromstring(_text(path))
+    except ElementTree.ParseError as error:
+        raise InputError(
+            f"it is truncated or damaged ({error})", where=str(path), remedy="run VASP to its end"
+        ) from error
+    atoms = read(path, format="vasp-xml")
+    assert isinstance(atoms, Atoms)
+    version = root.findtext("generator/i[@name='version']", "").split()
+    steps = root.findall("calculation")
+    electronic_steps = len(steps[-1].findall("scstep")) if steps else 0
+    most = int(root.findtext("parameters//i[@name='NELM']", "0"))
+    output = Output(
+        source=path,
+        engine=f"VASP {re.split(r'[^0-9.]', version[0])[0].strip('.')}" if version else "VASP",
+        atoms=_bare(atoms),
+        windows=VASP_WINDOWS,
+        energy=float(atoms.get_potential_energy()),
+        moments=None,
+        no_moments=_NOT_IN_XML,
+        converged=0 < electronic_steps < most,
+    )
+    rows = root.findall("atominfo/array[@name='atomtypes']/set/rc")
+    # count, element, mass, valence electrons, dataset
+    per_type = [[(cell.text or "").strip() for cell in row.findall("c")] for row in rows]
+    counts = [int(row[0]) for row in per_type]
+    return output, np.repeat([float(row[3]) for row in per_type], counts)
+
+
+def _zval_of_outcar(text: str) -> Array:
+    """Return the valence electrons of every atom's dataset, shape (n_atoms,)."""
+    zval = [float(value) for value in re.findall(r"ZVAL\s*=\s*([\d.]+)\s+mass", text)]
+    counts = re.search(r"ions per type =((?:\s+\d+)+)", text)
+    if counts is None:
+        raise InputError("it does not say how many atoms of each type there are", where="OUTCAR")
+    per_type = [int(count) for count in counts.group(1).split()]
+    return np.repeat(zval[: len(per_type)], per_type)
+
+
+def _has_densities(folder: Path) -> bool:
+    return any(
+        (folder / f"{name}{ending}").is_file()
+        for name in ("AECCAR0", "AECCAR2", "CHGCAR")
+        for ending in ("", ".gz")
+    )
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def _text(path: Path) -> str:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+        return str(file.read())
