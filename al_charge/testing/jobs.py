@@ -1,0 +1,80 @@
+"""Steps and checks of single labelling jobs, for the contract of labelers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from al_charge.errors import AlChargeError
+from al_charge.labelers.protocol import Array, Labeler, Reading, Relax
+
+
+def tokens(atoms: Atoms) -> list[str]:
+    """Return the species token of every atom."""
+    return [str(token) for token in atoms.arrays["species"]]
+
+
+def finish(labeler: Labeler, atoms: Atoms, folder: Path, relax: Relax = Relax.NONE) -> Reading:
+    """Prepare, run and read a job in its first try."""
+    labeler.prepare(atoms, folder, relax=relax, attempt=0)
+    labeler.run(folder)
+    return labeler.read(folder)
+
+
+def prepared(labeler: Labeler, atoms: Atoms, folder: Path) -> dict[str, bytes]:
+    """Return the content of every file of a job that is prepared."""
+    labeler.prepare(atoms, folder, relax=Relax.NONE, attempt=0)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def stamps(folder: Path, names: Sequence[str]) -> list[int]:
+    """Return when files of a job were written, nanoseconds."""
+    return [(folder / name).stat().st_mtime_ns for name in names]
+
+
+def refuses(act: Callable[[], object]) -> None:
+    """Check that something fails with a reason for users, in one line."""
+    with pytest.raises(AlChargeError) as caught:
+        act()
+    assert 0 < len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+
+
+def exchanged(atoms: Atoms) -> list[str]:
+    """Return the species tokens with the states of two atoms of one element exchanged."""
+    species = tokens(atoms)
+    for i, j in np.ndindex(len(atoms), len(atoms)):
+        if atoms.numbers[i] == atoms.numbers[j] and species[i] != species[j]:
+            species[i], species[j] = species[j], species[i]
+            break
+    return species
+
+
+def check_numbers(labeler: Labeler, reading: Reading, n_atoms: int) -> None:
+    """Check shapes and types of all arrays, and that every number is one."""
+    for frame in reading.frames:
+        arrays: list[tuple[Array, tuple[int, int]]] = [
+            (frame.positions, (n_atoms, 3)),
+            (frame.cell, (3, 3)),
+            (frame.forces, (n_atoms, 3)),
+        ]
+        assert (frame.stress is not None) == labeler.gives_stress
+        if frame.stress is not None:
+            arrays.append((frame.stress, (3, 3)))
+            np.testing.assert_allclose(frame.stress, frame.stress.T, atol=1e-10)
+        for array, shape in arrays:
+            assert array.shape == shape
+            assert array.dtype == np.float64
+            assert np.isfinite(array).all()
+        assert isinstance(frame.energy, float) and np.isfinite(frame.energy)
+    if reading.moments is not None:
+        assert reading.moments.shape == (n_atoms,)
+        assert np.isfinite(reading.moments).all()
+    if reading.bader is not None:
+        assert reading.bader.net.shape == reading.bader.electrons.shape == (n_atoms,)
+        assert abs(reading.bader.net.sum()) <= 0.01 * n_atoms
