@@ -11,13 +11,16 @@ import click
 from al_charge.errors import AlChargeError, InputError, did_you_mean
 
 COMMANDS = {
+    "audit": "Tell the charge states that a run's output shows.",
     "campaign": "Submit, follow, pause and resume campaigns.",
     "check": "Check a campaign file without running anything.",
     "db": "Start, stop and look at the embedded MongoDB.",
     "demo": "Run a small real campaign to a converged hull.",
     "enumerate": "Count or list the distinct configurations of a host.",
+    "export": "Write a campaign's labels as extended XYZ.",
     "hull": "Show a campaign's convex hull.",
     "init": "Write a campaign file to start from.",
+    "label": "Label one structure with one engine.",
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",
 }

@@ -1,0 +1,233 @@
+"""A campaign's labels as extended XYZ, for other programs, with a small JSON file beside it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from al_charge.crystal.species import element_of
+from al_charge.errors import AlChargeError, InputError
+from al_charge.loop.campaign import Campaign
+from al_charge.report.names import host_formula, labeler_name
+from al_charge.store.documents import LabelDoc, ReferenceDoc
+from al_charge.thermo.hull import pretty_formula
+
+UNITS = {
+    "energy": "eV per cell",
+    "forces": "eV/angstrom",
+    "stress": "eV/angstrom^3, ASE's sign",
+    "magmoms": "Bohr magnetons",
+    "bader_charges": "e, net, cations positive",
+    "bader_electrons": "electrons of the neutral atom that the charge was taken from",
+    "x": "working ions per formula unit",
+    "metal.energy": "eV/atom",
+}
+"""What the numbers of both files are."""
+
+
+def export(
+    campaign: Campaign, path: Path, *, last: bool, usable_only: bool, force: bool
+) -> dict[str, Any]:
+    """Write every label of a campaign to an extended XYZ file and describe it in a JSON file.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.extxyz``; the JSON file has the same name with ``.json``.
+    last
+        Only the last frame of each label, which is its result.
+    usable_only
+        Leave out labels that stand on no hull: ambiguous, unusable, not converged.
+    force
+        Replace files that are there.
+
+    Returns
+    -------
+    dict
+        The content of the JSON file.
+
+    Raises
+    ------
+    InputError
+        If a file is there already, or cannot be written.
+    """
+    beside = _check_path(path, force)
+    labels = campaign.store.labels_of_campaign(campaign.name)
+    if usable_only:
+        labels = [label for label in labels if not label.refused]
+    if not labels:
+        raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
+    labels.sort(key=lambda label: (label.n_ions, label.energy, label.key))
+    units = campaign.host.formula_units
+    images = [atoms for label in labels for atoms in frames_of(label, units, last=last)]
+    document = _document(campaign, labels, len(images))
+    _write(path, beside, images, document)
+    return document
+
+
+def frames_of(label: LabelDoc, formula_units: int, *, last: bool = False) -> list[Atoms]:
+    """Return the frames of a label as Atoms with energy, forces and stress.
+
+    Moments and Bader charges belong to the result, so that only the last frame has them. A site
+    whose charge state is uncertain has a question mark for it, as in ``Fe?``.
+
+    Parameters
+    ----------
+    last
+        Only the last frame.
+    """
+    frames = list(enumerate(label.frames))
+    return [_atoms(label, index, formula_units) for index, _ in (frames[-1:] if last else frames)]
+
+
+def _atoms(label: LabelDoc, index: int, formula_units: int) -> Atoms:
+    frame = label.frames[index]
+    atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
+    atoms.set_array("host_site", np.array(label.host_site))
+    # The format itself calls the column of elements "species".
+    atoms.set_array("resolved_species", np.array(_found(label), dtype="U8"))
+    atoms.set_array("requested_species", np.array(label.requested, dtype="U8"))
+    results: dict[str, Any] = {"energy": frame.energy, "forces": np.array(frame.forces)}
+    if frame.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(np.array(frame.stress))
+    if index == len(label.frames) - 1:
+        if label.moments is not None:
+            results["magmoms"] = np.array(label.moments)
+        if label.bader is not None:
+            atoms.set_array("bader_charges", np.array(label.bader))
+        if label.bader_electrons is not None:
+            atoms.set_array("bader_electrons", np.array(label.bader_electrons))
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    atoms.info = _info(label, index, formula_units)
+    return atoms
+
+
+def _found(label: LabelDoc) -> list[str]:
+    sites = label.sites or label.resolved or [None] * len(label.requested)
+    return [
+        site if site is not None else f"{element_of(token)}?"
+        for site, token in zip(sites, label.requested, strict=True)
+    ]
+
+
+def _info(label: LabelDoc, index: int, formula_units: int) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "label": label.key,
+        "config_hash": label.config_hash,
+        "requested_hash": label.requested_hash,
+        "x": label.n_ions / formula_units,
+        "n_ions": label.n_ions,
+        "settings_hash": label.settings_hash,
+        "engine": label.engine,
+        "relax": label.relax,
+        "frame": index,
+        "frames": len(label.frames),
+        "converged": label.converged,
+        "ambiguous": label.resolved is None,
+        "unusable": bool(label.unusable),
+        "as_requested": label.as_requested,
+    }
+    if label.refused:
+        info["refused"] = label.refused
+    if label.bader_refused:
+        info["bader_refused"] = label.bader_refused
+    return info
+
+
+def _check_path(path: Path, force: bool) -> Path:
+    """Return the JSON file's path, or refuse to write."""
+    if path.suffix != ".extxyz":
+        raise InputError(f"unknown ending '{path.suffix}'", where=str(path), remedy="use .extxyz")
+    if not path.parent.is_dir():
+        raise InputError("no such folder", where=str(path.parent), remedy="make it first")
+    beside = path.with_suffix(".json")
+    for file in (path, beside):
+        if file.exists() and not (force and file.is_file()):
+            raise InputError(
+                "it is already there",
+                where=str(file),
+                remedy="use --force to replace it" if file.is_file() else "choose another name",
+            )
+    return beside
+
+
+def _write(path: Path, beside: Path, images: list[Atoms], document: dict[str, Any]) -> None:
+    """Write both files so that each is complete whenever it is there."""
+    drafts = [file.with_name(f"{file.name}.part") for file in (path, beside)]
+    try:
+        with drafts[0].open("w", encoding="utf-8") as file:
+            for atoms in images:
+                write_extxyz(file, _written(atoms))
+        drafts[1].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        for draft, target in zip(drafts, (path, beside), strict=True):
+            draft.replace(target)
+    except OSError as error:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+        what = f"cannot write it: {error.strerror or error}"
+        raise InputError(what, where=str(path)) from error
+
+
+def _written(atoms: Atoms) -> Atoms:
+    written: Atoms = atoms.copy()
+    written.calc = atoms.calc
+    written.info = {name: _kept(value) for name, value in atoms.info.items()}
+    return written
+
+
+def _kept(value: Any) -> Any:
+    """Return a text so that it is read back as it is, even one of digits or ``T``."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(value.replace("\\", "/").split())
+    same = key_val_str_to_dict(key_val_dict_to_str({"k": text})) == {"k": text}
+    return text if same else f"_JSON {json.dumps(text)}"
+
+
+def _document(campaign: Campaign, labels: list[LabelDoc], n_frames: int) -> dict[str, Any]:
+    store, ion = campaign.store, campaign.spec.host.working_ion
+    stored = store.campaign(campaign.name)
+    metal = store.reference(campaign.name, stored.settings_hash, ion)
+    return {
+        "campaign": campaign.name,
+        "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
+        "formula_units": campaign.host.formula_units,
+        "working_ion": ion,
+        "labeler": labeler_name(campaign.spec.labeler.kind),
+        "settings_hash": stored.settings_hash,
+        "settings": labels[0].settings,
+        "engines": sorted({label.engine for label in labels}),
+        "datasets": {name: one for label in labels for name, one in label.datasets.items()},
+        "moment_windows": max(labels, key=lambda label: label.created).windows,
+        "metal": _metal(metal),
+        "counts": _counts(labels, n_frames, len(store.failures(campaign.name))),
+        "units": dict(UNITS),
+    }
+
+
+def _metal(reference: ReferenceDoc | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    return {"element": reference.ion, "energy": reference.energy, "engine": reference.engine}
+
+
+def _counts(labels: list[LabelDoc], n_frames: int, quarantined: int) -> dict[str, Any]:
+    return {
+        "labels": len(labels),
+        "frames": n_frames,
+        "usable": sum(not label.refused for label in labels),
+        "ambiguous": sum(label.resolved is None for label in labels),
+        "unusable": sum(bool(label.unusable) for label in labels),
+        "not_converged": sum(not label.converged for label in labels),
+        "as_requested": sum(label.as_requested for label in labels),
+        "quarantined": quarantined,
+        "by_x": dict(Counter(label.composition for label in labels)),
+    }
