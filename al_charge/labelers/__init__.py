@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from al_charge.labelers.protocol import Labeler
-from al_charge.labelers.settings import BornSettings, LabelerSettings
+from al_charge.labelers.settings import BornSettings, LabelerSettings, VaspSettings
 
 
 def make_labeler(settings: LabelerSettings) -> Labeler:
@@ -12,6 +12,10 @@ def make_labeler(settings: LabelerSettings) -> Labeler:
         from al_charge.labelers.born.labeler import BornLabeler
 
         return BornLabeler(settings)
+    if isinstance(settings, VaspSettings):
+        from al_charge.labelers.vasp.labeler import VaspLabeler
+
+        return VaspLabeler(settings)
     from al_charge.labelers.gpaw.labeler import GpawLabeler
 
     return GpawLabeler(settings)

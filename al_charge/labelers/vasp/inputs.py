@@ -1,0 +1,160 @@
+"""Write the input files of one VASP run through atomate2's input sets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from al_charge.crystal.species import high_spin_moment
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.vasp.potcars import dataset_name
+from al_charge.labelers.vasp.settings import VaspSettings
+
+FILES = ("INCAR", "KPOINTS", "POSCAR", "POTCAR")
+
+
+def poscar_order(atoms: Atoms) -> NDArray[np.int64]:
+    """Return the indices of atoms in the order of the POSCAR, shape (n_atoms,).
+
+    One block for each element, electropositive ones first, whatever its charge states: Fe2+ and
+    Fe3+ share a dataset. Within a block the atoms keep their order.
+    """
+    from pymatgen.core.periodic_table import Element
+
+    blocks = sorted(set(atoms.get_chemical_symbols()), key=lambda el: (Element(el).X, el))
+    rank = [blocks.index(symbol) for symbol in atoms.get_chemical_symbols()]
+    return np.argsort(rank, kind="stable")
+
+
+def elements_in_order(atoms: Atoms) -> list[str]:
+    """Return the elements of atoms that are in the order of a POSCAR, each once."""
+    return [chemical_symbols[number] for number in dict.fromkeys(atoms.numbers.tolist())]
+
+
+def initial_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
+    """Return the moments to start from, in Bohr magnetons, shape (n_atoms,).
+
+    High-spin moments on the redox sites and none on the others, so that they sum to the total
+    moment that is asked for. That sum is never negative: to VASP a negative one means none at all.
+    """
+    species = map(str, atoms.arrays["species"])
+    moments = np.array([high_spin_moment(token) for token in species], dtype=float)
+    if magnetic_order == "antiferromagnetic":
+        from al_charge.crystal.magnetic_order import signs
+
+        moments *= np.asarray(signs(atoms), dtype=float)
+    return -moments if moments.sum() < 0 else moments
+
+
+def kpoint_grid(atoms: Atoms, density: float) -> tuple[int, int, int]:
+    """Return the k-point grid of a cell.
+
+    Parameters
+    ----------
+    density
+        k-points times cubic angstrom of the reciprocal cell.
+    """
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    make: Any = Kpoints.automatic_density_by_vol
+    automatic = make(_structure(atoms, None), density, force_gamma=True)
+    first, second, third = automatic.kpts[0]
+    return int(first), int(second), int(third)
+
+
+def write(
+    folder: Path,
+    atoms: Atoms,
+    incar: Mapping[str, Any],
+    kpoints: Sequence[int],
+    settings: VaspSettings,
+    moments: NDArray[np.float64] | None,
+) -> None:
+    """Write INCAR, KPOINTS, POSCAR and POTCAR of one run.
+
+    Parameters
+    ----------
+    atoms
+        In the order of the POSCAR.
+    moments
+        To start from, in Bohr magnetons, shape (n_atoms,); None without spin.
+
+    Raises
+    ------
+    AlChargeError
+        If the files cannot be written.
+    """
+    from atomate2.vasp.sets.core import StaticSetGenerator
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    elements = elements_in_order(atoms)
+    datasets = {
+        element: dataset_name(element, settings.potcars, settings.potcar_functional)
+        for element in elements
+    }
+    grid: Any = Kpoints.gamma_automatic((kpoints[0], kpoints[1], kpoints[2]))
+    generator = StaticSetGenerator(
+        user_incar_settings=_only(incar),
+        user_kpoints_settings=grid,
+        user_potcar_settings=datasets,
+        user_potcar_functional=settings.potcar_functional,
+        sort_structure=False,
+        inherit_incar=False,
+        auto_ismear=False,
+    )
+    try:
+        with warnings.catch_warnings():
+            # About the choice of datasets and of smearing, both made on purpose.
+            warnings.simplefilter("ignore")
+            files = generator.get_input_set(_structure(atoms, moments), potcar_spec=False)
+            files.write_input(str(folder), make_dir_if_not_present=True)
+    except OSError as error:
+        raise AlChargeError(
+            f"cannot write the input files: {error.strerror or error}", where=str(folder)
+        ) from error
+
+
+def check_values(incar: Mapping[str, Any]) -> None:
+    """Refuse INCAR values that VASP does not know.
+
+    Raises
+    ------
+    InputError
+        Naming the tag and its value.
+    """
+    from pymatgen.io.vasp.inputs import BadIncarWarning, Incar
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Incar(dict(incar)).check_params()
+    for warning in caught:
+        if issubclass(warning.category, BadIncarWarning):
+            raise InputError(str(warning.message), where="labeler.incar")
+
+
+def _only(incar: Mapping[str, Any]) -> dict[str, Any]:
+    """Return user settings that leave nothing of the set's own INCAR but its initial moments."""
+    from atomate2.vasp.sets.core import StaticSetGenerator
+
+    generator = StaticSetGenerator()
+    theirs = {*generator.config_dict["INCAR"], *generator.incar_updates} - {"MAGMOM"}
+    return dict.fromkeys(theirs) | dict(incar)
+
+
+def _structure(atoms: Atoms, moments: NDArray[np.float64] | None) -> Any:
+    from pymatgen.core.structure import Structure
+
+    properties = {} if moments is None else {"magmom": [float(m) for m in moments]}
+    return Structure(
+        atoms.cell.array,
+        atoms.get_chemical_symbols(),
+        atoms.get_scaled_positions(wrap=False),
+        site_properties=properties,
+    )

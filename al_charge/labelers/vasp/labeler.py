@@ -1,0 +1,203 @@
+"""Labels from VASP: PBE+U with custodian, in stages that hold the charge order."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+
+from al_charge.crystal.species import element_of
+from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.gpaw import process
+from al_charge.labelers.protocol import Reading, Relax
+from al_charge.labelers.vasp import incar, inputs, potcars, reading, stages, tags
+from al_charge.labelers.vasp.request import Request, plan_label, plan_metal
+from al_charge.labelers.vasp.settings import VaspSettings
+
+
+class VaspLabeler:
+    """Labels made by VASP in a process of its own.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    """
+
+    gives_stress = True
+
+    def __init__(self, settings: VaspSettings) -> None:
+        self._settings = settings
+        self._windows = Windows(settings.moment_windows)
+
+    @property
+    def relax(self) -> Relax:
+        """What it moves unless a job says otherwise."""
+        return self._settings.relax
+
+    @property
+    def tries(self) -> int:
+        """How many steerings it has."""
+        return self._settings.tries
+
+    def settings(self) -> dict[str, Any]:
+        """Return what makes energies comparable: functional, U, accuracy, k-points and datasets.
+
+        The version of VASP is not among them, since it is known on the workers only; each label
+        records its own.
+        """
+        s = self._settings
+        u = {element: float(value) for element, value in sorted(s.hubbard_u.items()) if value}
+        return {
+            "engine": "vasp",
+            "incar": tags.physical(incar.common(s, [])),
+            "hubbard_u": u,
+            "fixed_moment": s.fixed_moment,
+            "magnetic_order": s.magnetic_order,
+            "kpoints": list(s.kpoints) if s.kpoints else {"density": s.kpoint_density},
+            "potcar_functional": s.potcar_functional,
+            "potcars": {"usual": potcars.usual_identity(), **dict(sorted(s.potcars.items()))},
+            "verify_potcars": s.verify_potcars,
+            "metal": {
+                "incar": tags.physical(incar.of_metal(incar.common(s, []))),
+                "kpoints": {"density": s.metal_kpoint_density},
+            },
+        }
+
+    def check(self, species: Sequence[str], ion: str) -> None:
+        """Refuse species without windows, unknown INCAR values, and POTCARs that are not there.
+
+        The program itself is looked for when a label is run: campaigns are submitted from login
+        nodes, which need not have it.
+        """
+        self._windows.check(species)
+        inputs.check_values(self._settings.incar)
+        self._datasets([*map(element_of, species), ion])
+
+    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
+        """Write the inputs of every stage; see `al_charge.labelers.protocol.Labeler`."""
+        request = plan_label(self._settings, atoms, relax, attempt)
+        self._write(request, directory)
+
+    def run(self, directory: Path) -> None:
+        """Run the stages that have not ended yet.
+
+        Raises
+        ------
+        InputError
+            If there is no VASP on this machine.
+        AlChargeError
+            If it failed, with its reason in one line.
+        """
+        request = Request.read(directory)
+        if all(stages.is_done(directory / stage.name) for stage in request.stages):
+            return
+        directory = directory.absolute()
+        try:
+            (directory / stages.FAILURE).unlink(missing_ok=True)
+            process.write_json(directory / stages.LAUNCH, self._launch())
+            module = [sys.executable, "-m", "al_charge.labelers.vasp.run"]
+            process.run(module, directory, self._settings.timeout)
+        except OSError as error:
+            raise AlChargeError(
+                f"cannot run VASP: {error.strerror or error}", where=str(directory)
+            ) from error
+        except AlChargeError as error:
+            if not (directory / stages.FAILURE).is_file():
+                raise
+            why = process.read_json(directory / stages.FAILURE)
+            raise AlChargeError(why["what"], where=why["where"], remedy=why["remedy"]) from error
+
+    def read(self, directory: Path) -> Reading:
+        """Read what the stages have left; see `al_charge.labelers.protocol.Labeler`."""
+        return reading.read(Request.read(directory), directory)
+
+    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
+        """Tell the charge state of every atom by moments, checked by Bader charges."""
+        if reading.moments is None:
+            raise AlChargeError("the run has no moments", where=reading.engine)
+        bader = reading.bader.net if reading.bader is not None else None
+        return audit(reading.moments, species, windows or self._windows, bader)
+
+    def metal_energy(self, ion: str, directory: Path) -> float:
+        """Return the energy of the working-ion metal in eV/atom, relaxed with the same functional.
+
+        Raises
+        ------
+        InputError
+            If the element's structure is not tabulated.
+        """
+        try:
+            atoms = bulk(ion)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise InputError(
+                f"the crystal structure of metallic {ion} is not known: {error}",
+                where="host.working_ion",
+            ) from error
+        self._write(plan_metal(self._settings, atoms), directory)
+        self.run(directory)
+        result = self.read(directory)
+        if result.unusable:
+            raise AlChargeError(f"not comparable: {result.unusable}", where=str(directory))
+        return result.frames[-1].energy / len(atoms)
+
+    def _datasets(self, elements: Sequence[str]) -> dict[str, potcars.Dataset]:
+        s = self._settings
+        return potcars.find_all(elements, s.potcars, s.potcar_functional, verify=s.verify_potcars)
+
+    def _write(self, request: Request, directory: Path) -> None:
+        """Write a job's files, unless the same job was prepared here before."""
+        request = request.with_datasets(self._datasets(request.elements))
+        if Request.is_in(directory) and Request.read(directory) == request:
+            return
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            for stage in request.stages:
+                inputs.write(
+                    directory / stage.name,
+                    request.atoms(stage),
+                    stage.incar,
+                    request.kpoints,
+                    self._settings,
+                    np.array(request.moments) if request.moments is not None else None,
+                )
+            request.write(directory)
+        except OSError as error:
+            raise AlChargeError(
+                f"cannot write the input files: {error.strerror or error}", where=str(directory)
+            ) from error
+
+    def _launch(self) -> dict[str, Any]:
+        """Return how VASP is started on this machine.
+
+        Raises
+        ------
+        InputError
+            If its command is not there.
+        """
+        from atomate2 import SETTINGS
+
+        s = self._settings
+        command = s.command or SETTINGS.VASP_CMD
+        program = shlex.split(command)[0]
+        if shutil.which(program) is None:
+            raise InputError(
+                f"there is no {program} on PATH to run VASP with",
+                where="labeler.command",
+                remedy="set 'command', or VASP_CMD in atomate2's settings; docs/vasp.md tells more",
+            )
+        return {
+            "command": command,
+            "gamma_command": s.gamma_command or SETTINGS.VASP_GAMMA_CMD,
+            "timeout": float(s.timeout),
+            "keep_wavecar": s.keep_wavecar,
+        }

@@ -1,0 +1,125 @@
+"""Run the stages of a label with custodian: ``python -m al_charge.labelers.vasp.run``.
+
+It runs in the folder of the job, in a process of its own, because custodian works in the current
+folder and leaves its settings in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw import guard
+from al_charge.labelers.gpaw.process import read_json, write_json
+from al_charge.labelers.vasp import custodian_log, stages
+
+LONGEST_WAIT = 300
+"""Seconds between two looks at a running VASP, and what it is left at the end of its time."""
+
+
+def main() -> None:
+    """Run the job in the current folder; a failure is left in a file with its reason."""
+    # Whatever the batch job has set: the time of a label begins with its process.
+    os.environ.pop("CUSTODIAN_WALLTIME_START", None)
+    try:
+        run_stages(Path.cwd())
+    except AlChargeError as error:
+        reason = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        write_json(Path(stages.FAILURE).absolute(), reason)
+        sys.exit(str(error))
+
+
+def run_stages(directory: Path) -> None:
+    """Run every stage that has not ended yet, each from what the one before has left.
+
+    Parameters
+    ----------
+    directory
+        Absolute path of a folder that `VaspLabeler.prepare` has filled.
+
+    Raises
+    ------
+    AlChargeError
+        If a stage failed.
+    """
+    names = list(read_json(directory / stages.REQUEST)["stages"])
+    launch = read_json(directory / stages.LAUNCH)
+    end = time.monotonic() + launch["timeout"]
+    for position, name in enumerate(names):
+        folder = directory / name
+        if stages.is_done(folder):
+            continue
+        if stages.was_interrupted(folder):
+            stages.resume(folder)
+        elif position:
+            stages.hand_over(directory / names[position - 1], folder)
+        _run_stage(folder, launch, end - time.monotonic())
+    if not launch["keep_wavecar"]:
+        for name in names:
+            (directory / name / "WAVECAR").unlink(missing_ok=True)
+
+
+def _run_stage(folder: Path, launch: dict[str, Any], seconds_left: float) -> None:
+    began = time.monotonic()
+    back = Path.cwd()
+    os.chdir(folder)
+    try:
+        _run_custodian(launch, seconds_left)
+    except OSError as error:
+        raise AlChargeError(
+            f"cannot run VASP: {error.strerror or error}", where=str(folder)
+        ) from error
+    finally:
+        os.chdir(back)
+    custodian_log.check_ended(folder)
+    seconds = round(time.monotonic() - began, 3)
+    write_json(folder / stages.DONE, {"seconds": [seconds]})
+
+
+def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
+    """Run VASP in the current folder with custodian's handlers.
+
+    Raises
+    ------
+    AlChargeError
+        If custodian could not mend what went wrong.
+    """
+    from atomate2.vasp import run
+    from custodian.custodian import CustodianError
+    from custodian.vasp.handlers import WalltimeHandler
+
+    wait = max(1, min(LONGEST_WAIT, int(seconds_left / 20)))
+    # A single point is stopped within its only ionic step, whose wave functions are then written.
+    walltime = WalltimeHandler(
+        wall_time=int(seconds_left), buffer_time=2 * wait, electronic_step_stop=_is_single_point()
+    )
+    try:
+        run.run_vasp(
+            vasp_cmd=_tied(launch["command"]),
+            vasp_gamma_cmd=_tied(launch["gamma_command"]),
+            handlers=[*run.DEFAULT_HANDLERS, walltime],
+            custodian_kwargs={"polling_time_step": 1, "monitor_freq": wait},
+        )
+    except CustodianError as error:
+        raise custodian_log.failure(Path.cwd(), error) from error
+
+
+def _tied(command: str) -> str:
+    """Return a command that dies with this process: custodian gives it a session of its own."""
+    arguments = [sys.executable, "-m", guard.__name__, str(os.getpid())]
+    return f"{shlex.join(arguments)} {command}"
+
+
+def _is_single_point() -> bool:
+    from pymatgen.io.vasp.inputs import Incar
+
+    return int(Incar.from_file("INCAR").get("NSW", 0)) == 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Settings of the VASP labeler."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+
+from al_charge.crystal.valence import VASP_WINDOWS, Windows
+from al_charge.errors import InputError
+from al_charge.labelers.protocol import Relax
+from al_charge.labelers.vasp.tags import check_overrides
+from al_charge.units import Energy, Force, Length, Time
+
+MP_U = {
+    "Co": 3.32,
+    "Cr": 3.7,
+    "Fe": 5.3,
+    "Mn": 3.9,
+    "Mo": 4.38,
+    "Ni": 6.2,
+    "V": 3.25,
+    "W": 6.2,
+}
+"""U on the d states in eV, as the Materials Project uses it with PBE for oxides and fluorides."""
+
+Incar = dict[str, bool | int | float | str | list[float]]
+"""INCAR tags and their values."""
+
+
+class VaspSettings(BaseModel):
+    """PBE+U with VASP, a licensed program that must be installed already.
+
+    The defaults are those of the Materials Project's PBE+U with a tighter electronic convergence.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    kind: Literal["vasp"] = "vasp"
+    relax: Relax = Field(
+        default=Relax.NONE,
+        description="what VASP moves before it gives a label: 'none', 'ions' or 'cell' (both)",
+    )
+    cutoff: Energy = Field(
+        default=520.0, ge=200, le=2000, description="of the plane waves (ENCUT), e.g. '520 eV'"
+    )
+    hubbard_u: dict[str, Energy] = Field(
+        default=MP_U,
+        description="U on the d states by element (on the f states where that is the open shell)",
+    )
+    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None, description="grid of the campaign's cell, centred on Gamma"
+    )
+    kpoint_density: float = Field(
+        default=64.0,
+        gt=0,
+        le=2000,
+        description="k-points times cubic angstrom of the reciprocal cell, where no grid is given",
+    )
+    metal_kpoint_density: float = Field(
+        default=1000.0, gt=0, le=10000, description="the same for the working-ion metal"
+    )
+    fixed_moment: bool = Field(
+        default=True,
+        description="whether the total moment is held at that of the charge states (NUPDOWN)",
+    )
+    magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
+        default="ferromagnetic", description="signs of the redox sites' moments"
+    )
+    potcar_functional: Literal["PBE", "PBE_52", "PBE_54", "PBE_64"] = Field(
+        default="PBE", description="release of the PAW datasets, by pymatgen's name"
+    )
+    potcars: dict[str, str] = Field(
+        default={}, description="dataset by element where it is not the usual one, e.g. {Fe: Fe}"
+    )
+    verify_potcars: bool = Field(
+        default=True,
+        description="whether a POTCAR must be that of the named release, as pymatgen knows it",
+    )
+    incar: Incar = Field(
+        default={}, description="any other INCAR tag, or another value for one, e.g. {NCORE: 4}"
+    )
+    fmax: Force = Field(default=0.02, gt=0, description="largest force at which a relaxation ends")
+    max_steps: int = Field(
+        default=99, ge=1, le=2000, description="ionic steps of one start of a relaxation"
+    )
+    shell_distortion: Length = Field(
+        default=0.06,
+        ge=0,
+        le=0.2,
+        description="displacement of anions by which a start density with the charge order is made",
+    )
+    shell_contrast: Length = Field(
+        default=0.08,
+        ge=0,
+        description="difference in mean bond length from which a geometry holds its charge order",
+    )
+    tries: int = Field(
+        default=3, ge=1, le=6, description="steerings towards a charge order, each stronger"
+    )
+    moment_windows: dict[str, tuple[float, float]] = Field(
+        default=dict(VASP_WINDOWS.ranges),
+        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.2, 4.5]}",
+    )
+    bader: bool = Field(default=True, description="whether Bader charges are computed")
+    command: str | None = Field(
+        default=None,
+        min_length=1,
+        description="how VASP is started, e.g. 'srun vasp_std'; atomate2's VASP_CMD when absent",
+    )
+    gamma_command: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the same for a single k-point; atomate2's VASP_GAMMA_CMD when absent",
+    )
+    timeout: Time = Field(
+        default=24 * 3600.0, gt=0, description="wall time of one run, after which it may be resumed"
+    )
+    keep_wavecar: bool = Field(
+        default=False, description="whether the wave functions of an ended run stay on disk"
+    )
+
+    @field_validator("hubbard_u")
+    @classmethod
+    def _check_u(cls, hubbard_u: dict[str, float]) -> dict[str, float]:
+        for element, u in hubbard_u.items():
+            _check_element(element)
+            if u < 0:
+                raise ValueError(f"U of {element} is negative")
+        return hubbard_u
+
+    @field_validator("potcars")
+    @classmethod
+    def _check_potcars(cls, potcars: dict[str, str]) -> dict[str, str]:
+        for element, name in potcars.items():
+            _check_element(element)
+            if name.partition("_")[0].partition(".")[0] != element:
+                raise ValueError(f"the dataset {name} is not one of {element}")
+        return potcars
+
+    @field_validator("incar", mode="before")
+    @classmethod
+    def _check_incar(cls, incar: Any) -> Any:
+        if not isinstance(incar, dict):
+            return incar
+        try:
+            return check_overrides(incar)
+        except InputError as error:
+            raise ValueError("; ".join(filter(None, (error.what, error.remedy)))) from error
+
+    @field_validator("moment_windows")
+    @classmethod
+    def _check_windows(
+        cls, windows: dict[str, tuple[float, float]]
+    ) -> dict[str, tuple[float, float]]:
+        try:
+            Windows(windows)
+        except InputError as error:
+            raise ValueError(error.what) from error
+        return windows
+
+
+def _check_element(element: str) -> None:
+    if element not in chemical_symbols[1:]:
+        raise ValueError(f"'{element}' is no element; write it like 'Fe'")

@@ -1,0 +1,119 @@
+"""INCAR tags: which a user may set, and which of them energies depend on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import InputError, did_you_mean
+
+_OWNED = {
+    "LDAU": "hubbard_u",
+    "LDAUL": "hubbard_u",
+    "LDAUU": "hubbard_u",
+    "LDAUJ": "hubbard_u; J is zero, as in the Materials Project",
+    "MAGMOM": "magnetic_order; moments follow the charge states",
+    "NUPDOWN": "fixed_moment; the total moment follows the charge states",
+    "ENCUT": "cutoff",
+    "NSW": "relax and max_steps",
+    "IBRION": "relax",
+    "ISIF": "relax",
+    "EDIFFG": "fmax",
+    "KSPACING": "kpoints or kpoint_density",
+    "KGAMMA": "kpoints or kpoint_density",
+    "ISTART": "nothing: how a run starts belongs to the steering of the charge order",
+    "ICHARG": "nothing: how a run starts belongs to the steering of the charge order",
+    "LAECHG": "bader",
+    "NELECT": "nothing: every cell is neutral",
+    "LCHARG": "nothing: the steering of the charge order needs it",
+    "LWAVE": "keep_wavecar",
+    "LORBIT": "nothing: the charge states are read from its moments",
+    "ISPIN": "nothing: the charge states are read from the moments",
+}
+"""Tags that have a field of their own or follow from the configuration."""
+
+_HOW = frozenset(
+    {
+        *("ALGO", "IALGO", "NELM", "NELMIN", "NELMDL", "TIME", "LDIAG", "LSUBROT", "INIWAV"),
+        *("AMIX", "BMIX", "AMIX_MAG", "BMIX_MAG", "AMIN", "MAXMIX", "IMIX", "WC", "INIMIX"),
+        *("MIXPRE", "NCORE", "NPAR", "KPAR", "NSIM", "LPLANE", "LSCALU", "LSCALAPACK", "LSCAAWARE"),
+        *("NBANDS", "LDAUPRINT", "LORBIT", "LWAVE", "LCHARG", "LAECHG", "LVTOT", "LVHAR", "LELF"),
+        *("NWRITE", "SYSTEM", "NEDOS", "EMIN", "EMAX", "IBRION", "NSW", "ISIF", "EDIFFG", "POTIM"),
+        *("NFREE", "SMASS", "ISTART", "ICHARG", "MAGMOM", "NUPDOWN", "SYMPREC", "ISYM", "EFERMI"),
+        *("LMAXMIX", "LH5", "NBLOCK", "KBLOCK", "IWAVPR", "NPACO", "APACO", "RWIGS", "LPETIM"),
+    }
+)
+"""Tags that say how a result is found or what is written, on which no converged energy depends."""
+
+_VASP_DEFAULTS: dict[str, Any] = {
+    "ADDGRID": False,
+    "GGA": "PE",  # a PBE dataset's own functional
+    "GGA_COMPAT": True,
+    "IVDW": 0,
+    "LASPH": False,
+    "LDAU": False,
+    "LHFCALC": False,
+    "LREAL": False,
+    "LUSE_VDW": False,
+    "METAGGA": "NONE",
+}
+"""What VASP takes where a tag is not given, for those that matter here."""
+
+
+def check_overrides(incar: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return INCAR tags of a campaign file, in capitals, if a user may set them.
+
+    Raises
+    ------
+    InputError
+        If VASP has no such tag, or it has a field of its own in the settings.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in incar.items():
+        tag = str(name).upper()
+        if tag in _OWNED:
+            raise InputError(f"{tag} is not set here", remedy=f"use {_OWNED[tag]}")
+        if tag not in known_tags():
+            raise InputError(f"VASP has no tag {tag}", remedy=did_you_mean(tag, known_tags()))
+        checked[tag] = value
+    return checked
+
+
+@cache
+def known_tags() -> frozenset[str]:
+    """Return every INCAR tag that pymatgen knows, without importing its VASP module."""
+    spec = importlib.util.find_spec("pymatgen.io.vasp")
+    if spec is None or spec.origin is None:
+        raise InputError("pymatgen has no VASP module", remedy="install pymatgen again")
+    file = Path(spec.origin).with_name("incar_parameters.json")
+    return frozenset(json.loads(file.read_text(encoding="utf-8")))
+
+
+def physical(incar: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tags that energies depend on, by name, each in its one spelling."""
+    return {tag: spelled(tag, value) for tag, value in sorted(incar.items()) if tag not in _HOW}
+
+
+def default(tag: str) -> Any:
+    """Return what VASP takes for a tag that is not given; None where that does not matter."""
+    return _VASP_DEFAULTS.get(tag)
+
+
+def spelled(tag: str, value: Any) -> Any:
+    """Return a tag's value as VASP understands it, so that equal ones compare equal."""
+    if isinstance(value, str):
+        word = value.strip().strip(".").upper()
+        if tag == "PREC":
+            return word[:1]  # VASP reads no more of it
+        if tag == "GGA" and word in ("", "--"):
+            return default(tag)
+        return {"T": True, "TRUE": True, "F": False, "FALSE": False}.get(word, word)
+    if isinstance(value, (list, tuple)):
+        return [spelled(tag, item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    return float(value)
