@@ -38,6 +38,11 @@ class HostSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
+    empty_structure: Path | None = Field(
+        default=None,
+        description="CIF or POSCAR of the same cell without working ions; the first geometries lie "
+        "between the two",
+    )
     working_ion: str = Field(description="element that moves in and out, e.g. Na")
     working_ion_charge: int = Field(default=1, ge=1, le=3, description="its charge, in e")
     redox: dict[str, tuple[Charge, ...]] = Field(
@@ -232,8 +237,13 @@ class Host:
         return digest.hexdigest()[:16]
 
 
-def read_structure(path: Path) -> Structure:
+def read_structure(path: Path, where: str = "host.structure") -> Structure:
     """Read a parent structure from a CIF or POSCAR.
+
+    Parameters
+    ----------
+    where
+        Field that named the file, for errors.
 
     Raises
     ------
@@ -241,7 +251,7 @@ def read_structure(path: Path) -> Structure:
         If there is no such file, it cannot be read, or it has partly occupied sites.
     """
     if not path.is_file():
-        raise InputError(f"no structure file {path}", where="host.structure")
+        raise InputError(f"no structure file {path}", where=where)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", _HARMLESS_CIF_WARNING, UserWarning)
@@ -249,14 +259,14 @@ def read_structure(path: Path) -> Structure:
     except Exception as error:  # pymatgen's parsers raise whatever their format breaks
         raise InputError(
             f"cannot read {path.name}: {error}",
-            where="host.structure",
+            where=where,
             remedy="give a CIF (.cif) or a POSCAR",
         ) from error
     if not structure.is_ordered:
         raise InputError(
             f"{path.name} has partly occupied sites",
-            where="host.structure",
-            remedy="give the parent with every working-ion site filled",
+            where=where,
+            remedy="give a structure whose every site is occupied",
         )
     return structure
 

@@ -8,16 +8,29 @@ from fireworks import Firework, LaunchPad, Workflow
 from fireworks.core.firework import FiretaskBase
 
 from al_charge.fw.claims import alone
-from al_charge.fw.tasks import AssessTask, LabelTask, ProposeTask, SelectTask, TrainTask
+from al_charge.fw.tasks import (
+    AssessTask,
+    LabelTask,
+    MetalTask,
+    ProposeTask,
+    SelectTask,
+    TrainTask,
+)
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.rounds import label_slots, open_round
 
 CATEGORIES = ("cpu", "dft", "gpu")
 """What a Firework needs from its worker: propose, select and assess; label; train."""
+END_MEMBERS = 2
+"""Slots of the first round whose labels the others wait for."""
 
 
 def round_workflow(campaign: Campaign, number: int) -> Workflow:
-    """Return the workflow of one round: propose, select, label, train, assess."""
+    """Return the workflow of one round: propose, select, label, train, assess.
+
+    The first round labels the end members, which are selected first, before all others: their
+    moments tell how to read those of the rest. It labels the working-ion metal beside them.
+    """
     ids = {"campaign": campaign.name, "round": number}
 
     def firework(
@@ -34,17 +47,19 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
         for n in counts
     ]
     select = firework(SelectTask(**ids), "select", "cpu", proposals)
-    labels = [
-        firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", [select])
-        for slot in range(label_slots(campaign, number))
-    ]
+    labels: list[Firework] = []
+    for slot in range(label_slots(campaign, number)):
+        first = number == 0 and slot >= END_MEMBERS
+        parents = labels[:END_MEMBERS] if first else [select]
+        labels.append(firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", parents))
+    metal = [firework(MetalTask(**ids), "label metal", "dft", [select])] if number == 0 else []
     trainers = [
         firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels)
         for member in range(campaign.spec.committee.size)
     ]
-    assess = firework(AssessTask(**ids), "assess", "cpu", trainers)
+    assess = firework(AssessTask(**ids), "assess", "cpu", [*trainers, *metal])
     return Workflow(
-        [*proposals, select, *labels, *trainers, assess],
+        [*proposals, select, *labels, *metal, *trainers, assess],
         name=f"{campaign.name} round {number}",
         metadata=ids,
     )

@@ -70,6 +70,19 @@ class LabelTask(_RoundTask):
 
 
 @explicit_serialize
+class MetalTask(_RoundTask):
+    """Label the working-ion metal."""
+
+    required_params = ("campaign", "round")
+
+    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
+        """Run the step."""
+        from al_charge.loop.reference import label_metal
+
+        label_metal(self.campaign(), self.directory(fw_spec, "metal"))
+
+
+@explicit_serialize
 class TrainTask(_RoundTask):
     """Train one member of the committee."""
 
@@ -96,7 +109,7 @@ class AssessTask(_RoundTask):
         from al_charge.store.documents import CampaignState
 
         campaign = self.campaign()
-        state = assess(campaign, self["round"])
+        state = assess(campaign, self["round"], self.directory(fw_spec, "metal"))
         if state is CampaignState.RUNNING:
             ensure_round(self.launchpad, campaign, self["round"] + 1)
         return FWAction(stored_data={"state": state.value})

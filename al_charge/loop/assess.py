@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.loop.answers import answers_of
+from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee
 from al_charge.loop.convergence import (
     Criterion,
@@ -22,10 +24,10 @@ from al_charge.loop.convergence import (
 from al_charge.loop.energies import (
     LabelledHull,
     candidate_entry,
-    known_hashes,
     labelled_hull,
     usable,
 )
+from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.train import label_atoms
 from al_charge.store.documents import CampaignState, CandidateDoc
@@ -35,11 +37,16 @@ if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
 
 PER_COMPOSITION = 5
-"""Lowest unlabelled candidates of each composition that the new committee looks at again."""
+"""Lowest open candidates of each composition that the new committee looks at again."""
 
 
-def assess(campaign: Campaign, round_number: int) -> CampaignState:
+def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignState:
     """Store a round's assessment, once, and the campaign's state with it.
+
+    Parameters
+    ----------
+    directory
+        Folder for the engine's files, should the working-ion metal have no energy yet.
 
     Returns
     -------
@@ -49,6 +56,7 @@ def assess(campaign: Campaign, round_number: int) -> CampaignState:
     record = campaign.store.round(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
     if assessment is None:
+        label_metal(campaign, directory)
         started = time.monotonic()
         assessment = campaign.store.record_assessment(
             campaign.name, round_number, _assessment(campaign, round_number)
@@ -73,7 +81,8 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
     predicted = None
     if round_number > 0:
         candidates = _lowest_candidates(campaign, round_number)
-        predicted = _predict_again(campaign, Committee(committee.members, scale), candidates)
+        again = _predict_again(campaign, Committee(committee.members, scale), candidates)
+        predicted = answers_of(campaign).unanswered(again)
     state = HullState(
         vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
         shift=max_hull_shift(before, found.hull) if before is not None else None,
@@ -120,15 +129,16 @@ def _calibration(
     """Return the factor that brings the members' spread to the size of their held-out errors."""
     from al_charge.potentials.committee import calibrate
 
-    column = {found.labels[key].config_hash: i for i, key in enumerate(keys)}
+    columns: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        columns[found.labels[key].config_hash].append(i)
     residuals, spreads = [], []
     spread = members.std(axis=0, ddof=1)
     for member in range(campaign.spec.committee.size):
         stored = campaign.store.model(campaign.name, round_number, member)
         assert stored is not None
         for group in stored[0].held_out:
-            if group in column:
-                i = column[group]
+            for i in columns[group]:
                 energy = found.labels[keys[i]].energy / campaign.host.formula_units
                 residuals.append(members[member, i] - energy)
                 spreads.append(spread[i])
@@ -136,11 +146,14 @@ def _calibration(
 
 
 def _lowest_candidates(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
-    """Return the unlabelled candidates of each composition that were predicted lowest."""
-    known = known_hashes(campaign)
+    """Return the candidates of each composition that were predicted lowest.
+
+    Only those count that need a label, or would if the new committee predicts them low enough.
+    """
+    answers = answers_of(campaign)
     by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
     for candidate in campaign.store.candidates(campaign.name, round_number):
-        if candidate.energy is not None and candidate.config_hash not in known:
+        if candidate.energy is not None and not answers.closed(candidate):
             by_composition[candidate.n_ions].append(candidate)
     return [
         candidate
@@ -163,7 +176,7 @@ def _predict_again(
 def _unlabelled_vertices(
     campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]
 ) -> tuple[str, ...]:
-    """Return the vertex compositions where an unlabelled candidate is predicted lower.
+    """Return the vertex compositions where an open candidate is predicted lower.
 
     Within the tolerance of the hull two configurations count as one.
     """
@@ -191,13 +204,14 @@ def _prospective(
     campaign: Campaign, round_number: int, found: LabelledHull
 ) -> dict[str, float | int]:
     """Compare what was predicted of this round's labels with what they turned out to be."""
-    by_hash = {label.config_hash: label for label in found.labels.values()}
     record = campaign.store.round(campaign.name, round_number)
     errors, ratios = [], []
     for key in (record.selected if record is not None else None) or []:
         candidate = campaign.store.candidate(key)
-        label = by_hash.get(key.rsplit("/", 1)[-1])
-        if candidate is not None and candidate.energy is not None and label is not None:
+        if candidate is None or candidate.energy is None:
+            continue
+        label = found.labels.get(label_key(campaign, candidate))
+        if label is not None and label.config_hash == candidate.config_hash:
             error = (candidate.energy - label.energy) / campaign.host.formula_units
             errors.append(error)
             if candidate.spread:
@@ -239,7 +253,12 @@ def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, s
 
 
 def _all_labelled(campaign: Campaign) -> bool:
-    """Return whether no configuration is left that could change the hull."""
+    """Return whether no configuration is left that could change the hull.
+
+    With static labels the criteria alone decide: every geometry may have a lower one beside it.
+    """
+    if not campaign.relaxes:
+        return False
     labels = campaign.store.labels_of_campaign(campaign.name)
     labelled = {label.config_hash for label in labels if usable(label)}
     return len(labelled) == sum(count_distinct(campaign.host).values())

@@ -14,13 +14,17 @@ from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host, read_structure
+from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.species import token
-from al_charge.errors import InputError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers import make_labeler
-from al_charge.labelers.protocol import Labeler, settings_hash
+from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
 from al_charge.store.mongo import Store
+
+STATIC_REACH = 0.2
+"""angstrom that ions move in a relaxation from one static label to the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +39,15 @@ class Campaign:
         The parent structure that the host was built from.
     store
         Where every product is kept.
+    empty
+        The same crystal without working ions, from which and from ``structure`` the first
+        geometries are interpolated; None where they all start from ``structure``.
     """
 
     spec: CampaignSpec
     structure: Structure
     store: Store
+    empty: Structure | None = None
 
     @property
     def name(self) -> str:
@@ -64,7 +72,36 @@ class Campaign:
     @cached_property
     def relaxes(self) -> bool:
         """Whether the labeler relaxes what it is given, so that a label is of a configuration."""
-        return bool(self.labeler.settings().get("relax", False))
+        return self.labeler.relax is not Relax.NONE
+
+    @cached_property
+    def relaxes_cells(self) -> bool:
+        """Whether committees relax the cell with the ions."""
+        wanted = self.spec.relaxation.cell
+        return self.labeler.gives_stress if wanted is None else wanted
+
+    @cached_property
+    def relaxation_reach(self) -> float:
+        """How far, in angstrom, a committee may move ions from a known geometry.
+
+        Few labels, each of one geometry, say little about what lies farther away.
+        """
+        wanted = self.spec.relaxation.reach
+        if wanted is not None:
+            return wanted
+        return float("inf") if self.relaxes else STATIC_REACH
+
+    def start_host(self, n_ions: int) -> Host:
+        """Return the host with the cell and the sites that a composition starts from."""
+        if self._matched_empty is None:
+            return self.host
+        return interpolated_host(self.host, self.structure, self._matched_empty, n_ions)
+
+    @cached_property
+    def _matched_empty(self) -> Structure | None:
+        if self.empty is None:
+            return None
+        return match_empty(self.structure, self.empty, self.spec.host.working_ion)
 
     @cached_property
     def framework(self) -> str:
@@ -84,14 +121,22 @@ class Campaign:
 
     @cached_property
     def metal_energy(self) -> float:
-        """Energy of the working-ion metal in eV/atom, computed once per labeler settings."""
+        """Energy of the working-ion metal in eV/atom with the labeler's settings.
+
+        Raises
+        ------
+        AlChargeError
+            If it was not computed yet.
+        """
         ion = self.spec.host.working_ion
-        known = self.store.reference(self.settings_hash, ion)
+        known = self.store.reference(self.name, self.settings_hash, ion)
         if known is None:
-            self.store.put_reference(self.settings_hash, ion, self.labeler.metal_energy(ion))
-            known = self.store.reference(self.settings_hash, ion)
-        assert known is not None
-        return known
+            raise AlChargeError(
+                f"the energy of {ion} metal is not known yet with these settings",
+                where=self.name,
+                remedy=f"run 'al-charge campaign resume {self.name}'",
+            )
+        return known.energy
 
 
 def new_document(spec: CampaignSpec) -> CampaignDoc:
@@ -113,14 +158,23 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
     campaign = spec.model_dump(mode="json", exclude={"database"}, round_trip=True)
     # The structure is stored itself; where its file lay does not make another campaign.
     campaign["host"]["structure"] = spec.host.structure.name
+    contents = {"campaign": campaign, "structure": structure.as_dict()}
+    if spec.host.empty_structure is not None:
+        campaign["host"]["empty_structure"] = spec.host.empty_structure.name
+        empty = read_structure(spec.host.empty_structure, "host.empty_structure")
+        match_empty(structure, empty, spec.host.working_ion)
+        contents["empty_structure"] = empty.as_dict()
     labeler = make_labeler(spec.labeler)
     labeler.check(_possible_species(host), spec.host.working_ion)
+    if spec.relaxation.cell and not labeler.gives_stress:
+        raise InputError(
+            f"no cell can be relaxed: '{spec.labeler.kind}' with these settings gives no stress",
+            where="relaxation.cell",
+            remedy="leave it out, or choose a mode of the labeler that gives one",
+        )
     return CampaignDoc(
         name=spec.name,
-        spec={
-            "campaign": campaign,
-            "structure": structure.as_dict(),
-        },
+        spec=contents,
         host_fingerprint=host.fingerprint,
         settings_hash=settings_hash(labeler),
     )
@@ -142,10 +196,12 @@ def open_campaign(store: Store, name: str) -> Campaign:
         If there is no campaign of that name.
     """
     document = store.campaign(name)
+    empty = document.spec.get("empty_structure")
     return Campaign(
         spec=spec_of(document),
         structure=Structure.from_dict(document.spec["structure"]),
         store=store,
+        empty=Structure.from_dict(empty) if empty is not None else None,
     )
 
 
@@ -175,15 +231,24 @@ def atoms_of(geometry: Geometry) -> Atoms:
     return atoms
 
 
-def label_key(campaign: Campaign, candidate: CandidateDoc) -> str:
-    """Return the identity of a label: configuration, settings and, for a static one, geometry.
+def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None = None) -> str:
+    """Return the identity of a label: configuration, settings, and what was moved.
 
-    A labeler that relaxes answers for the configuration, wherever it started from.
+    A static label answers for one geometry, which is part of its identity; a relaxed one answers
+    for the configuration, wherever it started from.
+
+    Parameters
+    ----------
+    relax
+        What the labeler may move; None for the campaign's own choice.
     """
+    relax = relax or campaign.labeler.relax
     parts: list[Any] = [candidate.config_hash, campaign.settings_hash]
-    if not campaign.relaxes:
+    if relax is Relax.NONE:
         parts.append(np.round(candidate.geometry.positions, 5).tolist())
         parts.append(np.round(candidate.geometry.cell, 5).tolist())
+    else:
+        parts.append(relax.value)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 

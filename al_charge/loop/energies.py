@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,9 +20,9 @@ class LabelledHull:
     Attributes
     ----------
     hull
-        Built from labels only.
+        Built from the lowest usable label of each configuration.
     labels
-        The label of every entry, by key.
+        Every usable label, by key.
     """
 
     hull: Hull
@@ -29,12 +30,12 @@ class LabelledHull:
 
 
 def usable(label: LabelDoc) -> bool:
-    """Return whether a label may stand on a hull: converged, its charge states certain."""
-    return label.converged and label.resolved is not None
+    """Return whether a label may stand on a hull: converged, certain, comparable."""
+    return label.converged and label.resolved is not None and not label.unusable
 
 
 def labelled_hull(campaign: Campaign, *, up_to: int | None = None) -> LabelledHull:
-    """Build the hull of the labels that a campaign has selected.
+    """Build the hull of a campaign's labels: of each configuration, the lowest.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def labelled_hull(campaign: Campaign, *, up_to: int | None = None) -> LabelledHu
             x=Fraction(label.composition),
             energy=label.energy / host.formula_units,
         )
-        for label in labels.values()
+        for label in lowest_labels(labels.values())
     ]
     hull = build_hull(
         entries,
@@ -111,11 +112,7 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
     )
 
 
-def known_hashes(campaign: Campaign) -> set[str]:
-    """Return every configuration that is labelled, or was selected and could not be."""
-    store = campaign.store
-    labels = store.labels_of_campaign(campaign.name)
-    hashes = {label.config_hash for label in labels}
-    for record in store.rounds(campaign.name):
-        hashes |= {key.rsplit("/", 1)[-1] for key in record.selected or []}
-    return hashes
+def lowest_labels(labels: Iterable[LabelDoc]) -> list[LabelDoc]:
+    """Return the label of lowest energy of each configuration."""
+    ordered = sorted(labels, key=lambda label: (label.energy, label.key), reverse=True)
+    return list({label.config_hash: label for label in ordered}.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from ase import Atoms
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species, to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.protocol import LabelResult
+from al_charge.labelers.labelling import make_label
+from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
-from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc
+from al_charge.loop.windows import windows_for
+from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc, StartDoc
 
 
 def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> None:
@@ -27,7 +28,7 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
     slot
         Position in the selection; a slot beyond its end has nothing to do.
     directory
-        Folder for the engine's files; emptied first.
+        Folder for the engine's files. What an interrupted run has left there is continued.
     """
     record = campaign.store.round(campaign.name, round_number)
     selected = record.selected if record is not None else None
@@ -38,61 +39,164 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
     candidate = campaign.store.candidate(selected[slot])
     if candidate is None:
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
-    key = label_key(campaign, candidate)
-    if campaign.store.label(key) is None and campaign.store.failure(key) is None:
-        _make(campaign, round_number, slot, candidate, key, directory)
-    if campaign.store.label(key) is not None:
-        campaign.store.link_label(campaign.name, round_number, key)
+    label_candidate(campaign, round_number, slot, candidate, campaign.labeler.relax, directory)
 
 
-def _make(
+def label_candidate(
     campaign: Campaign,
     round_number: int,
     slot: int,
     candidate: CandidateDoc,
-    key: str,
+    relax: Relax,
     directory: Path,
 ) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    store = campaign.store
-    started = time.monotonic()
-    reason = ""
-    starts = _starts(campaign, candidate)
-    for atoms in starts:
-        attempt = store.start_attempt(key, campaign=campaign.name, round=round_number, slot=slot)
-        try:
-            result = campaign.labeler.label(atoms, directory)
-            _check_sites(campaign, candidate, result)
-        except AlChargeError as error:
-            reason = str(error)
-            store.finish_attempt(attempt, "failed", reason)
-            continue
-        made = store.put_label(_document(campaign, round_number, candidate, key, result))
-        store.finish_attempt(attempt, "made" if made else "discarded")
-        break
-    else:
-        failure = FailureDoc(
-            key=key,
-            campaign=campaign.name,
-            round=round_number,
-            reason=reason,
-            attempts=len(starts),
-        )
-        store.put_failure(failure)
-    store.add_stage_seconds(campaign.name, round_number, "label", time.monotonic() - started)
+    """Make and use the label of a candidate, unless it exists or was given up.
 
-
-def _starts(campaign: Campaign, candidate: CandidateDoc) -> list[Atoms]:
-    """Return the geometries to try in turn.
-
-    A label that is relaxed answers for its configuration wherever it started from, so that the
-    host's ideal sites may follow a geometry that a young committee has spoilt.
+    Parameters
+    ----------
+    relax
+        What the engine may move.
     """
-    starts = [atoms_of(candidate.geometry)]
-    if campaign.relaxes:
-        starts.append(to_atoms(campaign.host, configuration_of(candidate.colours)))
-    return starts
+    store, key = campaign.store, label_key(campaign, candidate, relax)
+    if store.label(key) is None and store.failure(key) is None:
+        job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
+        job.run()
+    if store.label(key) is not None:
+        store.link_label(campaign.name, round_number, key)
+
+
+class _Job:
+    """One labelling job: its starts in turn, until one gives a label."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        round_number: int,
+        slot: int,
+        candidate: CandidateDoc,
+        relax: Relax,
+        key: str,
+        directory: Path,
+    ) -> None:
+        self.campaign = campaign
+        self.round_number = round_number
+        self.slot = slot
+        self.candidate = candidate
+        self.relax = relax
+        self.key = key
+        self.directory = directory
+        self.windows = windows_for(campaign, round_number, candidate.n_ions)
+
+    def run(self) -> None:
+        """Store the label, or the failure of the last start."""
+        store, name, key = self.campaign.store, self.campaign.name, self.key
+        started = time.monotonic()
+        reason = ""
+        starts = self.starts()
+        for folder, atoms in starts.items():
+            attempt = store.start_attempt(
+                key, campaign=name, round=self.round_number, slot=self.slot
+            )
+            try:
+                document = self.made_from(atoms, folder)
+            except AlChargeError as error:
+                reason = str(error)
+            except OSError as error:  # a full disk costs this label, not the round
+                reason = f"{error.strerror or error}: {error.filename or folder}"
+            else:
+                made = store.put_label(document)
+                store.finish_attempt(attempt, "made" if made else "discarded")
+                break
+            store.finish_attempt(attempt, "failed", reason)
+        else:
+            failure = FailureDoc(
+                key=key,
+                campaign=name,
+                round=self.round_number,
+                reason=reason,
+                attempts=len(starts),
+            )
+            store.put_failure(failure)
+        store.add_stage_seconds(name, self.round_number, "label", time.monotonic() - started)
+
+    def starts(self) -> dict[Path, Atoms]:
+        """Return the geometries to try in turn, by the folder of their files.
+
+        A label that is relaxed answers for its configuration wherever it started from, so that
+        the host's ideal sites may follow a geometry that a young committee has spoilt.
+        """
+        starts = {self.directory: atoms_of(self.candidate.geometry)}
+        if self.relax is not Relax.NONE:
+            host = self.campaign.start_host(self.candidate.n_ions)
+            ideal = to_atoms(host, configuration_of(self.candidate.colours))
+            starts[self.directory / "ideal"] = ideal
+        return starts
+
+    def made_from(self, atoms: Atoms, folder: Path) -> LabelDoc:
+        """Run the labeler from one start and return the label's document.
+
+        Raises
+        ------
+        AlChargeError
+            If there is no result, or it is of ions or charges that do not fit the host.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        result = make_label(
+            self.campaign.labeler, atoms, folder, relax=self.relax, windows=self.windows
+        )
+        _check_sites(self.campaign, self.candidate, result)
+        return self.document(result)
+
+    def document(self, result: LabelResult) -> LabelDoc:
+        """Return the document of a result."""
+        campaign, candidate, reading = self.campaign, self.candidate, result.reading
+        found = _configuration_found(campaign, candidate, result)
+        bader = reading.bader
+        return LabelDoc(
+            key=self.key,
+            config_hash=canonical_hash(campaign.host, found),
+            requested_hash=candidate.config_hash,
+            colours=list(canonical(campaign.host, found).colours),
+            composition=candidate.composition,
+            n_ions=candidate.n_ions,
+            host_fingerprint=campaign.host.fingerprint,
+            settings_hash=campaign.settings_hash,
+            settings=campaign.labeler.settings(),
+            requested=list(result.species),
+            resolved=list(result.resolved) if result.resolved is not None else None,
+            sites=list(result.audit.sites),
+            audit=result.audit.describe(),
+            windows={s: list(w) for s, w in (self.windows.ranges if self.windows else {}).items()},
+            relax=self.relax.value,
+            numbers=candidate.geometry.numbers,
+            host_site=candidate.geometry.host_site,
+            frames=[
+                FrameDoc(
+                    positions=frame.positions.tolist(),
+                    cell=frame.cell.tolist(),
+                    energy=frame.energy,
+                    forces=frame.forces.tolist(),
+                    stress=frame.stress.tolist() if frame.stress is not None else None,
+                )
+                for frame in reading.frames
+            ],
+            energy=reading.frames[-1].energy,
+            moments=reading.moments.tolist() if reading.moments is not None else None,
+            bader=bader.net.tolist() if bader is not None else None,
+            bader_electrons=bader.electrons.tolist() if bader is not None else None,
+            bader_refused=reading.bader_refused,
+            converged=reading.converged,
+            unusable=reading.unusable,
+            engine=reading.engine,
+            datasets=dict(reading.datasets),
+            attempts=[StartDoc(changed=a.changed, outcome=a.outcome) for a in result.attempts],
+            wall_time=reading.wall_time,
+            cores=reading.cores,
+            directory=str(result.directory),
+            details=dict(reading.details),
+            campaign=campaign.name,
+            round=self.round_number,
+        )
 
 
 def _check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:
@@ -103,56 +207,18 @@ def _check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResul
     AlChargeError
         If the final positions, matched to the host's sites, give other colours.
     """
-    last = result.frames[-1]
+    last = result.reading.frames[-1]
     atoms = atoms_of(candidate.geometry)
+    asked = from_atoms(campaign.host, atoms)
     del atoms.arrays["host_site"]
     atoms.set_cell(last.cell)
     atoms.set_positions(last.positions)
     try:
-        kept = from_atoms(campaign.host, atoms).colours == tuple(candidate.colours)
+        kept = from_atoms(campaign.host, atoms) == asked
     except InputError:
         kept = False
     if not kept:
         raise AlChargeError("the ions relaxed to other sites, to another configuration")
-
-
-def _document(
-    campaign: Campaign, round_number: int, candidate: CandidateDoc, key: str, result: LabelResult
-) -> LabelDoc:
-    found = _configuration_found(campaign, candidate, result)
-    return LabelDoc(
-        key=key,
-        config_hash=canonical_hash(campaign.host, found),
-        requested_hash=candidate.config_hash,
-        colours=list(canonical(campaign.host, found).colours),
-        composition=candidate.composition,
-        n_ions=candidate.n_ions,
-        host_fingerprint=campaign.host.fingerprint,
-        settings_hash=campaign.settings_hash,
-        settings=campaign.labeler.settings(),
-        requested=list(result.species),
-        resolved=list(result.resolved) if result.resolved is not None else None,
-        numbers=candidate.geometry.numbers,
-        host_site=candidate.geometry.host_site,
-        frames=[
-            FrameDoc(
-                positions=frame.positions.tolist(),
-                cell=frame.cell.tolist(),
-                energy=frame.energy,
-                forces=frame.forces.tolist(),
-                stress=frame.stress.tolist() if frame.stress is not None else None,
-            )
-            for frame in result.frames
-        ],
-        energy=result.frames[-1].energy,
-        moments=result.moments.tolist() if result.moments is not None else None,
-        converged=result.converged,
-        engine=result.engine,
-        wall_time=result.wall_time,
-        details=result.details,
-        campaign=campaign.name,
-        round=round_number,
-    )
 
 
 def _configuration_found(

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase import Atoms
 
-from al_charge.crystal.configuration import Configuration, to_atoms
+from al_charge.crystal.configuration import Configuration, ion_count, to_atoms
 from al_charge.crystal.shells import distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
-from al_charge.loop.energies import usable
+from al_charge.loop.energies import lowest_labels, usable
+from al_charge.loop.train import label_atoms
 from al_charge.search.genetic import evolve
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
     from al_charge.potentials.relaxation import Relaxed
 
 SHELL_DISTORTION = 0.06
@@ -57,12 +57,12 @@ def _seed_candidates(campaign: Campaign, n_ions: int) -> list[CandidateDoc]:
 
 
 def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDoc] = ()) -> Atoms:
-    """Return a configuration on the host's sites, in the mean cell of labels of its composition.
+    """Return a configuration on its composition's sites, in the mean cell of labels of it.
 
     For a labeler that keeps the geometry it is given, the shells of redox sites are made to fit
     their charge states: on ideal sites a charge order may be no solution at all.
     """
-    atoms = to_atoms(campaign.host, config)
+    atoms = to_atoms(campaign.start_host(ion_count(campaign.host, config)), config)
     if labelled:
         cell = np.mean([label.frames[-1].cell for label in labelled], axis=0)
         atoms.set_cell(cell, scale_atoms=True)
@@ -77,33 +77,46 @@ def _evolved_candidates(
     from al_charge.potentials.relaxation import relax
 
     committee = load_committee(campaign, round_number - 1)
-    starts = _known_geometries(campaign, round_number, n_ions)
     labelled = [
         label
         for label in campaign.store.labels_of_campaign(campaign.name, up_to=round_number - 1)
         if label.n_ions == n_ions and usable(label)
     ]
+    starts = _known_geometries(campaign, round_number, n_ions, labelled)
     relaxed: dict[str, Relaxed] = {}
     settings, relaxation = campaign.spec.search, campaign.spec.relaxation
 
     def evaluate(configs: list[Configuration]) -> list[float]:
         hashes = [canonical_hash(campaign.host, config) for config in configs]
         atoms = [
-            atoms_of(starts[key]) if key in starts else _start(campaign, config, labelled)
+            starts[key] if key in starts else _start(campaign, config, labelled)
             for key, config in zip(hashes, configs, strict=True)
         ]
-        results = relax(committee, atoms, fmax=relaxation.fmax, max_steps=relaxation.max_steps)
+        results = relax(
+            committee,
+            atoms,
+            fmax=relaxation.fmax,
+            max_steps=relaxation.max_steps,
+            cell=campaign.relaxes_cells,
+            reach=campaign.relaxation_reach,
+        )
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
 
+    # A static label leaves open whether its configuration has a lower geometry.
+    known = (
+        {configuration_of(label.colours): label.energy for label in labelled}
+        if campaign.relaxes
+        else {}
+    )
     ranking = evolve(
         campaign.host,
         n_ions,
         evaluate,
         settings,
         campaign.rng("evolve", round_number, n_ions),
-        seeds=_first_generation(campaign, round_number, n_ions),
-        known={configuration_of(label.colours): label.energy for label in labelled},
+        seeds=_first_generation(campaign, round_number, n_ions, labelled),
+        known=known,
     )
     candidates = []
     for config, _ in ranking:
@@ -127,8 +140,10 @@ def _evolved_candidates(
     return candidates, statistics
 
 
-def _first_generation(campaign: Campaign, round_number: int, n_ions: int) -> list[Configuration]:
-    """Return the best candidates of the round before, then fresh seeds."""
+def _first_generation(
+    campaign: Campaign, round_number: int, n_ions: int, labelled: Sequence[LabelDoc]
+) -> list[Configuration]:
+    """Return the best candidates of the round before, the lowest labels, then fresh seeds."""
     earlier = sorted(
         (
             candidate
@@ -139,17 +154,29 @@ def _first_generation(campaign: Campaign, round_number: int, n_ions: int) -> lis
     )
     settings = campaign.spec.search
     best = [configuration_of(c.colours) for c in earlier[: settings.population]]
+    lowest = sorted(lowest_labels(labelled), key=lambda label: (label.energy, label.key))
+    best += [configuration_of(label.colours) for label in lowest[: settings.population]]
     rng = campaign.rng("seeds", round_number, n_ions)
     return best + seeds(campaign.host, n_ions, settings.seeds, rng)
 
 
-def _known_geometries(campaign: Campaign, round_number: int, n_ions: int) -> dict[str, Geometry]:
-    """Return where to start relaxing configurations that an earlier committee has relaxed."""
-    return {
-        candidate.config_hash: candidate.geometry
+def _known_geometries(
+    campaign: Campaign, round_number: int, n_ions: int, labelled: Sequence[LabelDoc]
+) -> dict[str, Atoms]:
+    """Return where to start relaxing configurations, by hash.
+
+    From the lowest label, where labels are of one geometry; else from where the committee of the
+    round before has left them.
+    """
+    found = {
+        candidate.config_hash: atoms_of(candidate.geometry)
         for candidate in campaign.store.candidates(campaign.name, round_number - 1)
         if candidate.n_ions == n_ions and candidate.energy is not None
     }
+    if not campaign.relaxes:
+        for label in lowest_labels(labelled):
+            found[label.config_hash] = label_atoms(label, label.frames[-1])
+    return found
 
 
 def _document(

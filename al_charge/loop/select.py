@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from al_charge.acquisition.selection import Candidate, select, select_diverse
 from al_charge.crystal.correlations import pair_correlations
+from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, configuration_of
-from al_charge.loop.energies import LabelledHull, candidate_entry, known_hashes, labelled_hull
+from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
 from al_charge.store.documents import CandidateDoc
 
 
 def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     """Store, once, which candidates of a round are to be labelled, best first.
 
-    Configurations that already have a label or a quarantined failure are left out, and the
-    campaign's label budget is never exceeded.
+    Configurations that are answered are left out, and the campaign's label budget is never
+    exceeded. In the first round the end members come first.
 
     Returns
     -------
@@ -31,7 +32,7 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
-    candidates = _unselected(campaign, round_number)
+    candidates = answers_of(campaign).unanswered(store.candidates(campaign.name, round_number))
     room = label_room(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
@@ -60,17 +61,10 @@ def label_room(campaign: Campaign) -> int:
     return max(0, campaign.spec.convergence.max_labels - used)
 
 
-def _unselected(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
-    """Return the candidates whose configuration has no label, nor was selected for one."""
-    known = known_hashes(campaign)
-    found = campaign.store.candidates(campaign.name, round_number)
-    return [candidate for candidate in found if candidate.config_hash not in known]
-
-
 def _labelled(campaign: Campaign, found: LabelledHull) -> list[Candidate]:
     return [
         Candidate(
-            key=entry.config_hash,
+            key=entry.key,  # a static label leaves its configuration open to another
             x=entry.x,
             energy=found.hull.formation_energy(entry),
             spread=0.0,

@@ -19,7 +19,12 @@ from al_charge.search.settings import SearchSettings
 from al_charge.store.connection import DatabaseSettings
 from al_charge.units import Energy
 
-_PATHS = (("host", "structure"), ("potential", "foundation"), ("database", "credentials_file"))
+_PATHS = (
+    ("host", "structure"),
+    ("host", "empty_structure"),
+    ("potential", "foundation"),
+    ("database", "credentials_file"),
+)
 _KINDS = {"tuple_type": "a list", "bool_type": "true or false"} | dict.fromkeys(
     ("dict_type", "model_type", "model_attributes_type"), "fields of its own, such as 'kind: ...'"
 )
@@ -96,7 +101,7 @@ def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
     """Check a campaign that was read from ``source``."""
     resolved = dict(document)
     for section, field in _PATHS:
-        part = document.get(section)
+        part = resolved.get(section)
         if isinstance(part, dict) and isinstance(part.get(field), str):
             resolved[section] = part | {field: str(source.parent.absolute() / part[field])}
     try:

@@ -28,6 +28,8 @@ LARGEST_RISE = 1e-4
 """eV that the energy may rise in a step before the step is taken back and halved."""
 SMALLEST_STEP = 1e-3
 """Part of a step below which halving it is given up."""
+SMALLEST_MOVE = 1e-5
+"""angstrom below which a step is none."""
 VOLUME_RANGE = (0.5, 2.0)
 SHORTEST_DISTANCE = 0.6
 FARTHEST = 1.2
@@ -63,7 +65,13 @@ class Relaxed:
 
 
 def relax(
-    committee: Committee, structures: Sequence[Atoms], *, fmax: float, max_steps: int
+    committee: Committee,
+    structures: Sequence[Atoms],
+    *,
+    fmax: float,
+    max_steps: int,
+    cell: bool = True,
+    reach: float = np.inf,
 ) -> list[Relaxed]:
     """Relax ions and cell of every structure.
 
@@ -78,17 +86,27 @@ def relax(
         cube root of the volume.
     max_steps
         Evaluations at most.
+    cell
+        False keeps every cell as it is and moves ions only.
+    reach
+        How far an atom may move from where it starts, angstrom, and a component of the strain
+        times the cube root of the volume.
     """
-    return [_relax(committee, atoms, fmax, max_steps) for atoms in structures]
+    return [_relax(committee, atoms, fmax, max_steps, cell, reach) for atoms in structures]
 
 
-def _relax(committee: Committee, start: Atoms, fmax: float, max_steps: int) -> Relaxed:
-    surface = _Surface(committee, start)
+def _relax(
+    committee: Committee, start: Atoms, fmax: float, max_steps: int, cell: bool, reach: float
+) -> Relaxed:
+    surface = _Surface(committee, start, cell)
     here = surface.at(np.zeros(surface.size))
     inverse = surface.inverse_stiffness()
     shrink, steps, sound = 1.0, 1, True
     while steps < max_steps and sound and here.largest > fmax and shrink > SMALLEST_STEP:
         step = _limited(-inverse @ here.gradient) * shrink
+        step = _within(here.point + step, reach) - here.point
+        if np.abs(step).max() < SMALLEST_MOVE:
+            break  # at the end of its reach, or of its digits
         there = surface.at(here.point + step)
         steps += 1
         sound = there.sound
@@ -123,9 +141,10 @@ class _Place:
 class _Surface:
     """Energy as a function of displacements and strain, one vector of 3 n_atoms + 6 lengths."""
 
-    def __init__(self, committee: Committee, start: Atoms) -> None:
+    def __init__(self, committee: Committee, start: Atoms, strains: bool) -> None:
         self.committee = committee
         self.start = start
+        self.strains = strains
         self.cell = np.array(start.cell, dtype=np.float64)
         self.volume = abs(float(np.linalg.det(self.cell)))
         self.length = self.volume ** (1.0 / 3.0)
@@ -148,6 +167,8 @@ class _Surface:
         pull = np.linalg.inv(deformation) @ strain
         forces = -prediction.forces @ deformation
         gradient = np.concatenate([forces.ravel(), voigt((pull + pull.T) / 2.0)])
+        if not self.strains:
+            gradient[-6:] = 0.0
         largest = max(
             float(np.sqrt((prediction.forces**2).sum(axis=1).max())),
             float(np.abs(gradient[-6:]).max()),
@@ -180,7 +201,10 @@ class _Surface:
 
     def inverse_stiffness(self) -> Array:
         """Return the first guess of the inverse second derivative, shape (size, size)."""
-        return pair_stiffness(self.committee, self.start, self.pairs, self.length)
+        inverse = pair_stiffness(self.committee, self.start, self.pairs, self.length)
+        if not self.strains:
+            inverse[-6:] = inverse[:, -6:] = 0.0
+        return inverse
 
 
 def _limited(step: Array) -> Array:
@@ -189,6 +213,14 @@ def _limited(step: Array) -> Array:
     longest = max(float(atoms), float(np.abs(step[-6:]).max()), 1e-12)
     limited: Array = step * min(1.0, LONGEST_STEP / longest)
     return limited
+
+
+def _within(point: Array, reach: float) -> Array:
+    """Return a point with every displacement and strain brought back within the reach."""
+    moved = point[:-6].reshape(-1, 3)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    kept = moved * np.minimum(1.0, reach / np.maximum(lengths, 1e-12))
+    return np.concatenate([kept.ravel(), np.clip(point[-6:], -reach, reach)])
 
 
 def _updated(inverse: Array, step: Array, change: Array) -> Array:

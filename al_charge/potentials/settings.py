@@ -41,6 +41,10 @@ class _ArchitectureSettings(BaseModel):
     pair_intervals: int = Field(
         default=24, ge=4, le=200, description="intervals of a pair term's spline"
     )
+    prior: Literal["none", "chgnet"] = Field(
+        default="none",
+        description="pretrained universal potential whose difference from the labels is learned",
+    )
 
 
 class PainnSettings(_ArchitectureSettings):
@@ -101,7 +105,7 @@ class TrainingSettings(BaseModel):
 
 
 class RelaxationSettings(BaseModel):
-    """How far candidates are relaxed by the committee, ions and cell."""
+    """How far candidates are relaxed by the committee."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -111,3 +115,15 @@ class RelaxationSettings(BaseModel):
         description="largest force at which a relaxation ends, e.g. '0.03 eV/A'",
     )
     max_steps: int = Field(default=100, ge=1, description="steps after which it ends in any case")
+    cell: bool | None = Field(
+        default=None,
+        description="whether the cell is relaxed with the ions; when left out, if labels have a "
+        "stress to learn it from",
+    )
+    reach: Length | None = Field(
+        default=None,
+        gt=0.0,
+        le=2.0,
+        description="how far ions move from where a relaxation starts; when left out, 0.2 A for "
+        "static labels, which then follow, and as far as it takes for relaxed ones",
+    )

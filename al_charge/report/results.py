@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.errors import InputError
+from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.energies import assessed_hull, candidate_entry, known_hashes
+from al_charge.loop.energies import assessed_hull, candidate_entry
 from al_charge.report import documents, interactive, plots
 from al_charge.thermo.hull import Entry
 from al_charge.thermo.uncertainty import profile_with_error_bars
@@ -54,13 +55,13 @@ def _profile(campaign: Campaign) -> VoltageProfile:
 
 
 def _candidates(campaign: Campaign) -> list[Entry]:
-    """Return the predictions for the last round's candidates that have no label."""
+    """Return the predictions for the last round's candidates that no label answers."""
     last = campaign.store.last_round(campaign.name)
-    known = known_hashes(campaign)
+    found = campaign.store.candidates(campaign.name, last.number if last else 0)
     return [
         candidate_entry(campaign, candidate)
-        for candidate in campaign.store.candidates(campaign.name, last.number if last else 0)
-        if candidate.energy is not None and candidate.config_hash not in known
+        for candidate in answers_of(campaign).unanswered(found)
+        if candidate.energy is not None
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,9 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.symmetry import canonical_hash
+from al_charge.crystal.valence import Audit
 from al_charge.errors import AlChargeError
-from al_charge.labelers.protocol import Frame, LabelResult
+from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
 from al_charge.loop.campaign import geometry_of
 from al_charge.loop.label import _check_sites
@@ -43,7 +45,8 @@ def candidate(host: Host, index: int, energy: float | None = None) -> CandidateD
 def result(atoms: Atoms) -> LabelResult:
     species = tuple(str(token) for token in atoms.arrays["species"])
     frame = Frame(atoms.positions, atoms.cell.array, -1.0, np.zeros((len(atoms), 3)), None)
-    return LabelResult(species, species, (frame,), None, True, "engine", 0.0)
+    reading = Reading((frame,), None, None, True, "engine", 0.0)
+    return LabelResult(species, reading, Audit(species), (), Path())
 
 
 def relaxed(host: Host, asked: CandidateDoc) -> Atoms:
@@ -100,7 +103,7 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
         rounds=lambda name: [SimpleNamespace(selected=selected)],
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
-    return SimpleNamespace(name="c", host=host, store=store, spec=spec)
+    return SimpleNamespace(name="c", host=host, store=store, spec=spec, relaxes=True)
 
 
 @pytest.mark.parametrize(
