@@ -21,6 +21,7 @@ COMMANDS = {
     "hull": "Show a campaign's convex hull.",
     "init": "Write a campaign file to start from.",
     "label": "Label one structure with one engine.",
+    "labels": "List a campaign's labels one by one.",
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from fireworks import LaunchPad
 
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import from_documents, rounds_held
-from al_charge.store.documents import RoundDoc
+from al_charge.store.documents import LabelDoc, RoundDoc
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
@@ -20,16 +21,19 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     rounds = store.rounds(campaign.name)
     assessed = [record for record in rounds if record.assessment is not None]
     last = assessed[-1].assessment if assessed else None
+    labels = store.label_heads_of_campaign(campaign.name)
     return {
         "campaign": campaign.name,
         "state": document.state.value,
         "reason": document.reason,
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
-        "labels_used": len(store.labels_of_campaign(campaign.name)),
+        "labels_used": len(labels),
         "labels_made": store.labels_made(campaign.name),
         "labels_requested_twice": len(store.labels_made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
+        "ambiguous": _refused(label for label in labels if label.comparable),
+        "unusable": _refused(label for label in labels if not label.comparable),
         "failures": [
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
             for failure in store.failures(campaign.name)
@@ -88,6 +92,15 @@ def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
     mean = sum((r.closed - r.created).total_seconds() for r in closed if r.closed) / len(closed)
     needed = campaign.spec.convergence.rounds - held([r for r in rounds if r.assessment])
     return max(0, needed) * mean
+
+
+def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
+    """Say why labels stand on no hull, of those that do not."""
+    return [
+        {"label": label.key, "x": label.composition, "reason": label.refused}
+        for label in labels
+        if label.refused
+    ]
 
 
 def _round_line(record: RoundDoc) -> dict[str, Any]:

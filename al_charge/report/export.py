@@ -13,7 +13,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from al_charge.crystal.species import element_of
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name
@@ -93,7 +92,7 @@ def _atoms(label: LabelDoc, index: int, formula_units: int) -> Atoms:
     atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
     atoms.set_array("host_site", np.array(label.host_site))
     # The format itself calls the column of elements "species".
-    atoms.set_array("resolved_species", np.array(_found(label), dtype="U8"))
+    atoms.set_array("resolved_species", np.array(label.states_found, dtype="U8"))
     atoms.set_array("requested_species", np.array(label.requested, dtype="U8"))
     results: dict[str, Any] = {"energy": frame.energy, "forces": np.array(frame.forces)}
     if frame.stress is not None:
@@ -108,14 +107,6 @@ def _atoms(label: LabelDoc, index: int, formula_units: int) -> Atoms:
     atoms.calc = SinglePointCalculator(atoms, **results)
     atoms.info = _info(label, index, formula_units)
     return atoms
-
-
-def _found(label: LabelDoc) -> list[str]:
-    sites = label.sites or label.resolved or [None] * len(label.requested)
-    return [
-        site if site is not None else f"{element_of(token)}?"
-        for site, token in zip(sites, label.requested, strict=True)
-    ]
 
 
 def _info(label: LabelDoc, index: int, formula_units: int) -> dict[str, Any]:

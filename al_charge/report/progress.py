@@ -34,9 +34,21 @@ def _summary(status: dict[str, Any]) -> Text:
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
-    for failure in status["failures"][-3:]:
-        text.append(f"\nno label {failure['label'][:8]}: {failure['reason']}", style="red")
+    for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
+        if status[kind]:
+            text.append(f"\n{_troubled(kind, status)}", style=style)
     return text
+
+
+def _troubled(kind: str, status: dict[str, Any]) -> str:
+    """Return one line about the labels that were given up, or stand on no hull."""
+    labels = status[kind]
+    what = "given up" if kind == "failures" else kind
+    line = f"{len(labels)} {'label' if len(labels) == 1 else 'labels'} {what}"
+    last = labels[-1]
+    where = f" at x = {last['x']}" if "x" in last else ""
+    see = f"'al-charge labels {status['campaign']}' lists them"
+    return f"{line}, the last {last['label'][:8]}{where}: {last['reason']}; {see}"
 
 
 def _progress_bars(progress: dict[str, list[int]]) -> Table:

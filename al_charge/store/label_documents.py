@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar, Literal
 
+from ase.data import chemical_symbols
 from pydantic import Field
 
 from al_charge.store.fields import (
@@ -165,6 +166,21 @@ class LabelDoc(Document):
     def as_requested(self) -> bool:
         """Whether the charge order is the one that was asked for."""
         return self.resolved == self.requested
+
+    @property
+    def states_found(self) -> list[str]:
+        """Species token of every atom as found, with a question mark where uncertain: ``Fe?``."""
+        unknown: list[str | None] = [None] * len(self.requested)
+        sites = self.sites or self.resolved or unknown
+        return [
+            site if site is not None else f"{chemical_symbols[number]}?"
+            for site, number in zip(sites, self.numbers, strict=True)
+        ]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its energy may be compared with that of other labels."""
+        return self.converged and not self.unusable
 
     @property
     def refused(self) -> str:

@@ -15,6 +15,11 @@ STATUS: dict[str, Any] = {
     "tasks": {"COMPLETED": 12, "RUNNING": 2},
     "labels_used": 20,
     "max_labels": 100,
+    "ambiguous": [
+        {"label": "fedcba4321", "x": "3/4", "reason": "moments of atoms 5 fit no charge state"},
+        {"label": "0123456789", "x": "1/2", "reason": "moments of atoms 4 fit no charge state"},
+    ],
+    "unusable": [],
     "failures": [{"label": "abcdef1234", "round": 1, "reason": "the SCF did not converge"}],
     "criteria": [
         {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
@@ -54,9 +59,12 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "3.10 meV/f.u.",
         "0 1/2 1",
         "held for 0 of 2 rounds",
-        "no label abcdef12: the SCF did not converge",
+        "2 labels ambiguous, the last 01234567 at x = 1/2: moments of atoms 4 fit no charge state",
+        "1 label given up, the last abcdef12: the SCF did not converge",
+        "'al-charge labels olivine' lists them",
     ):
-        assert words in text
+        assert words in " ".join(text.replace("│", " ").split())
+    assert "unusable" not in text
 
 
 def test_only_tasks_under_way_have_a_bar() -> None:

@@ -1,0 +1,210 @@
+"""The labels of a campaign one by one: what was asked for, what was found, at what cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from al_charge.crystal.species import element_of
+from al_charge.loop.campaign import Campaign
+from al_charge.report.names import host_formula, labeler_name
+from al_charge.store.documents import LabelDoc
+from al_charge.thermo.hull import pretty_formula
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+LABEL_UNITS = {
+    "x": "working ions per formula unit, an exact fraction",
+    "energy_per_formula": "eV per formula unit",
+    "moments": "Bohr magnetons: least and greatest absolute moment of the sites found in a state",
+    "bader": "e, net, cations positive: least and greatest charge of the sites found in a state",
+    "wall_time": "s",
+}
+
+
+def labels_document(campaign: Campaign) -> dict[str, Any]:
+    """Return every label of a campaign as a JSON document.
+
+    Returns
+    -------
+    dict
+        ``labels`` by x and energy; ``compositions`` counts for each x how many have the charge
+        order that was asked for, ``mixed`` does so for all labels that ask for more than one
+        charge state of an element; ``quarantined`` are the labels that were given up.
+    """
+    ion = campaign.spec.host.working_ion
+    redox = frozenset(campaign.spec.host.redox)
+    heads = campaign.store.label_heads_of_campaign(campaign.name)
+    heads.sort(key=lambda label: (label.n_ions, label.energy, label.key))
+    groups: dict[str, list[LabelDoc]] = defaultdict(list)
+    for label in heads:
+        groups[label.composition].append(label)
+    return {
+        "campaign": campaign.name,
+        "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
+        "labeler": labeler_name(campaign.spec.labeler.kind),
+        "engines": sorted({label.engine for label in heads}),
+        "labels": [_label(label, redox, campaign.host.formula_units) for label in heads],
+        "compositions": [{"x": x, **_counts(group)} for x, group in groups.items()],
+        "mixed": _counts(label for label in heads if _is_mixed(label)),
+        "quarantined": [
+            {
+                "label": failure.key,
+                "round": failure.round,
+                "attempts": failure.attempts,
+                "reason": failure.reason,
+            }
+            for failure in campaign.store.failures(campaign.name)
+        ],
+        "units": dict(LABEL_UNITS),
+    }
+
+
+def labels_table(document: dict[str, Any]) -> Group:
+    """Return the tables of the labels and of their compositions.
+
+    Parameters
+    ----------
+    document
+        What `labels_document` returns.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [
+        Text(f"given up {one['label'][:8]}: {one['reason']}", style="red")
+        for one in document["quarantined"]
+    ]
+    return Group(_each(document), _by_composition(document), *lines)
+
+
+def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[str, Any]:
+    return {
+        "label": label.key,
+        "hash": label.config_hash,
+        "x": label.composition,
+        "round": label.round,
+        "as_requested": label.as_requested,
+        "ambiguous": label.resolved is None,
+        "unusable": bool(label.unusable),
+        "converged": label.converged,
+        "refused": label.refused,
+        "energy_per_formula": label.energy / formula_units,
+        "moments": _ranges(label, label.moments, redox, absolute=True),
+        "bader": _ranges(label, label.bader, redox),
+        "bader_refused": label.bader_refused,
+        "relax": label.relax,
+        "engine": label.engine,
+        "attempts": [attempt.model_dump() for attempt in label.attempts],
+        "wall_time": label.wall_time,
+        "cores": label.cores,
+        "directory": label.directory,
+    }
+
+
+def _ranges(
+    label: LabelDoc, values: list[float] | None, redox: frozenset[str], *, absolute: bool = False
+) -> dict[str, list[float]]:
+    """Return the least and greatest value of the redox sites in each state that was found."""
+    found: dict[str, list[float]] = defaultdict(list)
+    if values is not None:
+        sites = zip(label.requested, label.states_found, values, strict=True)
+        for asked, state, value in sites:
+            if element_of(asked) in redox:
+                found[state].append(abs(value) if absolute else value)
+    return {state: [min(of), max(of)] for state, of in sorted(found.items())}
+
+
+def _is_mixed(label: LabelDoc) -> bool:
+    states = set(label.requested)
+    return len({element_of(state) for state in states}) < len(states)
+
+
+def _counts(labels: Iterable[LabelDoc]) -> dict[str, Any]:
+    group = list(labels)
+    as_requested = sum(label.as_requested for label in group)
+    return {
+        "labels": len(group),
+        "as_requested": as_requested,
+        "fraction": as_requested / len(group) if group else None,
+        "ambiguous": sum(label.resolved is None for label in group),
+        "unusable": sum(bool(label.unusable) for label in group),
+    }
+
+
+def _each(document: dict[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    engines = ", ".join(document["engines"]) or "no engine yet"
+    table = Table(
+        title=Text(f"{document['formula']} labels, labeler: {document['labeler']}"),
+        caption=Text(
+            f"{engines}. Energies in eV per formula unit, moments in Bohr magnetons, "
+            "Bader charges in e; --json lists everything."
+        ),
+    )
+    for heading in ("x", "label", "order"):
+        table.add_column(heading)
+    table.add_column("energy", justify="right")
+    for heading in ("moments", "Bader"):
+        table.add_column(heading)
+    for heading in ("starts", "time"):
+        table.add_column(heading, justify="right")
+    table.add_column("kept from the hull because")
+    for label in document["labels"]:
+        table.add_row(*_row(label))
+    return table
+
+
+def _row(label: dict[str, Any]) -> list[Text]:
+    from rich.text import Text
+
+    order = "uncertain" if label["ambiguous"] else "as asked"
+    if not label["ambiguous"] and not label["as_requested"]:
+        order = "another"
+    cells = [
+        label["x"],
+        label["label"][:8],
+        order,
+        f"{label['energy_per_formula']:.4f}",
+        _written(label["moments"]),
+        _written(label["bader"]),
+        str(len(label["attempts"]) or ""),
+        f"{label['wall_time']:.0f} s",
+        label["refused"],
+    ]
+    style = "yellow" if label["refused"] else ""
+    return [Text(cell, style=style) for cell in cells]
+
+
+def _by_composition(document: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    total = document["mixed"]
+    table = Table(show_footer=bool(total["labels"]))
+    table.add_column("x", footer="mixed")
+    for heading in ("labels", "as asked", "ambiguous", "unusable"):
+        name = heading.replace("as asked", "as_requested")
+        table.add_column(heading, justify="right", footer=str(total[name]))
+    table.add_column("share as asked", justify="right", footer=_percent(total["fraction"]))
+    for row in document["compositions"]:
+        counts = (row[name] for name in ("labels", "as_requested", "ambiguous", "unusable"))
+        table.add_row(row["x"], *map(str, counts), _percent(row["fraction"]))
+    return table
+
+
+def _written(ranges: dict[str, list[float]]) -> str:
+    parts = []
+    for state, (low, high) in ranges.items():
+        span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+        parts.append(f"{state} {span}")
+    return ", ".join(parts)
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.0f} %"
