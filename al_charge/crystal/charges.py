@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pymatgen.core.periodic_table import Element
 
+from al_charge.crystal.windows import VASP_WINDOWS
 from al_charge.errors import InputError
 
 _ANIONS = {"O": -2, "F": -1}
@@ -48,6 +49,18 @@ def fixed_charges(
     }
 
 
+def redox_elements(elements: Iterable[str]) -> list[str]:
+    """Return the elements whose sites may be in one of several states, in alphabetical order."""
+    return [
+        symbol
+        for symbol in sorted(set(elements))
+        if symbol in VASP_WINDOWS.elements
+        or (
+            Element(symbol).is_transition_metal and len(Element(symbol).common_oxidation_states) > 1
+        )
+    ]
+
+
 def _common(symbol: str, is_anion: bool, oxide: bool) -> int:
     if symbol in _ANIONS:
         return _ANIONS[symbol]
@@ -59,7 +72,7 @@ def _common(symbol: str, is_anion: bool, oxide: bool) -> int:
             f"the charge of {symbol} cannot be told: it has no moment windows, and its common "
             f"oxidation states are {known}",
             where=f"charge of {symbol}",
-            remedy=f"give its windows (--window) or its charge (--charge {symbol}=...)",
+            remedy="give its charge, or the moment windows of its states",
         )
     negative = element.is_halogen or (is_anion and not oxide)
     return int(min(states) if negative else max(states))

@@ -11,7 +11,7 @@ from al_charge.crystal.charges import fixed_charges
 from al_charge.crystal.species import element_of, token
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.outputs.output import Output
+from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 
 __all__ = ["Output", "audit_output", "read_output", "requested_species"]
 
@@ -106,16 +106,25 @@ def _find(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InputError("no such file or folder", where=str(path))
-    tries = sorted(path.glob("try-*"), key=lambda folder: folder.name)
-    for folder in (path, *reversed(tries)):
+    for folder in _folders(path):
         for pattern in ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz", "*.gpw"):
             if found := sorted(folder.glob(pattern)):
                 return found[-1]
         for text in sorted([*folder.glob("*.txt"), *folder.glob("*.log")]):
             with text.open(encoding="utf-8", errors="replace") as lines:
-                if "|__||  | ||/" in lines.read(400):
+                if GPAW_BANNER in lines.read(400):
                     return text
     raise InputError(
         "it holds no output of VASP (OUTCAR, vasprun.xml) or GPAW (.gpw, text log)",
         where=str(path),
     )
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the folder, the later tries of a labelling job in it, and their newest stages."""
+    tries = sorted(path.glob("try-*"), reverse=True)
+    stages: list[Path] = []
+    for folder in tries or [path]:
+        inner = [child for child in folder.iterdir() if child.is_dir()]
+        stages += [folder, *sorted(inner, key=lambda child: child.stat().st_mtime, reverse=True)]
+    return [path, *stages]

@@ -21,14 +21,13 @@ from al_charge.crystal.valence import (
     Windows,
 )
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.outputs.output import Output
+from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 from al_charge.labelers.protocol import Array
 
 _WINDOWS = {"lcao": GPAW_LCAO_WINDOWS, "pw": GPAW_PW_WINDOWS}
 _NO_SPIN = "the run has no spin: give the atoms initial magnetic moments"
-_BANNER = "|__||  | ||/"
 _NUMBER = r"\s*(-?\d+\.\d+)\s*"
-_DENSITIES = {"density", "valence", "valence_electrons"}
+_DENSITIES = {"density", "coarse"}
 
 
 def read_gpaw_output(path: Path, *, bader: bool) -> Output:
@@ -70,7 +69,7 @@ def _from_gpw(path: Path) -> Output:
 
 def _from_log(path: Path) -> Output:
     text = path.read_text(encoding="utf-8", errors="replace")
-    if _BANNER not in text:
+    if GPAW_BANNER not in text:
         raise InputError(
             "it is no output that al-charge reads",
             where=str(path),
@@ -175,6 +174,5 @@ def _write_densities(gpw: Path, file: Path) -> None:
     np.savez(
         file,
         density=calculator.get_all_electron_density(gridrefinement=2),
-        valence=calculator.get_all_electron_density(gridrefinement=2, skip_core=True),
-        valence_electrons=[setup.Nv for setup in calculator.setups],
+        coarse=calculator.get_all_electron_density(gridrefinement=1),
     )

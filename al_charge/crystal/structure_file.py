@@ -1,0 +1,207 @@
+"""One structure from a file, with the charge state of every atom told or refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from pymatgen.core.periodic_table import Element
+from pymatgen.core.structure import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
+
+from al_charge.crystal.charges import fixed_charges, redox_elements
+from al_charge.crystal.configuration import set_species
+from al_charge.crystal.species import charge_of, element_of, high_spin_moment, token
+from al_charge.crystal.valence import GPAW_WINDOWS, VASP_WINDOWS, Windows, audit
+from al_charge.errors import InputError
+
+ARRAYS = ("species", "resolved_species", "requested_species")
+"""Per-atom arrays of a file that may hold species tokens, in the order in which they are tried."""
+
+NOMINAL_WINDOWS = Windows(
+    {
+        species: (max(0.0, high_spin_moment(species) - 0.01), high_spin_moment(species) + 0.01)
+        for species in VASP_WINDOWS.ranges
+    }
+)
+"""Initial moments: those of the high-spin states."""
+
+
+def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
+    """Read a structure and tell the charge state of every atom.
+
+    They are taken from ``states``; else from the file's own oxidation states, species or magnetic
+    moments; else from neutrality, where all atoms of the only redox element can be in one state.
+    Elements with one common state have it.
+
+    Parameters
+    ----------
+    path
+        Any file that ASE or pymatgen reads; of several structures the last.
+    states
+        Species tokens: for each element that is named one for all of its atoms, or one for each in
+        the order of the file.
+
+    Returns
+    -------
+    atoms
+        With a ``species`` array and the initial moments of the high-spin ferromagnetic state.
+    how
+        In a few words, where the charge states come from.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a charge state cannot be told, or the charges do not sum to
+        zero.
+    """
+    atoms, in_file = _read(path)
+    tokens, how = _tell(atoms, in_file, states, path)
+    if charge := sum(map(charge_of, tokens)):
+        counts = ", ".join(f"{number} {species}" for species, number in Counter(tokens).items())
+        raise InputError(
+            f"the charges ({how}) sum to {charge:+d} e: {counts}",
+            where=str(path),
+            remedy="give the states that make the cell neutral",
+        )
+    result = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    set_species(result, list(tokens))
+    return result, how
+
+
+def _tell(
+    atoms: Atoms, in_file: Sequence[str] | None, states: Sequence[str], path: Path
+) -> tuple[Sequence[str], str]:
+    symbols = atoms.get_chemical_symbols()
+    if states:
+        given = _by_element(states, symbols)
+        return _complete(symbols, given, path), "as given"
+    if in_file is not None:
+        return in_file, "from the file's charge states"
+    if not redox_elements(symbols):
+        return _complete(symbols, {}, path), "common oxidation states"
+    if (tokens := _from_moments(atoms)) is not None:
+        return tokens, "from the file's magnetic moments"
+    return _complete(symbols, _from_neutrality(symbols), path), "all alike, by neutrality"
+
+
+def _read(path: Path) -> tuple[Atoms, list[str] | None]:
+    """Return the atoms of a file, and its species tokens where it has them for every atom."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix.lower() == ".cif":
+                return _read_cif(path)
+            atoms = read(path)
+    except InputError:
+        raise
+    except Exception as error:  # readers raise whatever their format breaks
+        summary = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise InputError(
+            f"cannot read a structure ({summary})",
+            where=str(path),
+            remedy="give a CIF, a POSCAR or an extended XYZ file",
+        ) from error
+    assert isinstance(atoms, Atoms)
+    if atoms.cell.rank < 3:
+        raise InputError("the structure has no cell in three dimensions", where=str(path))
+    for name in ARRAYS:
+        if name in atoms.arrays:
+            return atoms, [_token(str(word)) for word in atoms.arrays[name]]
+    return atoms, None
+
+
+def _read_cif(path: Path) -> tuple[Atoms, list[str] | None]:
+    structure = Structure.from_file(path)
+    if not structure.is_ordered:
+        raise InputError("it has partly occupied sites", where=str(path))
+    charges: list[Any] = [getattr(species, "oxi_state", None) for species in structure.species]
+    symbols = [site.specie.symbol for site in structure]
+    structure.remove_oxidation_states()
+    atoms = AseAtomsAdaptor.get_atoms(structure)
+    if any(charge is None or charge != int(charge) for charge in charges):
+        return atoms, None
+    return atoms, [token(s, int(c)) for s, c in zip(symbols, charges, strict=True)]
+
+
+def _token(word: str) -> str:
+    try:
+        return token(element_of(word), charge_of(word))
+    except ValueError as error:
+        raise InputError(
+            f"'{word}' is no charge state", where="charge states", remedy="write it like Fe3+"
+        ) from error
+
+
+def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list[str]]:
+    """Return the states of every atom of each element that is named."""
+    given: dict[str, list[str]] = {}
+    for word in states:
+        species = _token(word)
+        given.setdefault(element_of(species), []).append(species)
+    counts = Counter(symbols)
+    for element, named in given.items():
+        if len(named) == 1:
+            named *= counts[element]
+        if not counts[element] or len(named) != counts[element]:
+            raise InputError(
+                f"{len(named)} charge states for {counts[element]} atoms of {element}",
+                where="charge states",
+                remedy="give one for all of them, or one for each in the order of the file",
+            )
+    return given
+
+
+def _complete(symbols: Sequence[str], given: dict[str, list[str]], path: Path) -> list[str]:
+    """Return a token for every atom; other elements than those given have their common state."""
+    if missing := [element for element in redox_elements(symbols) if element not in given]:
+        element, number = missing[0], symbols.count(missing[0])
+        raise InputError(
+            f"it does not tell the charge states of its {number} {element}",
+            where=str(path),
+            remedy=f"give them with --oxidation, one for all {element} ({element}3+) or one for "
+            f"each in the order of the file ({element}2+,{element}3+,...)",
+        )
+    fixed = fixed_charges(symbols, given)
+    left = {element: iter(species) for element, species in given.items()}
+    return [next(left[s]) if s in left else token(s, fixed[s]) for s in symbols]
+
+
+def _from_moments(atoms: Atoms) -> Sequence[str] | None:
+    """Return the species that the file's moments show, if they do so for every atom."""
+    results = atoms.calc.results if atoms.calc is not None else {}
+    symbols = atoms.get_chemical_symbols()
+    for moments in (results.get("magmoms"), atoms.get_initial_magnetic_moments()):
+        if moments is None or np.ndim(moments) != 1 or not np.any(moments):
+            continue
+        for windows in (VASP_WINDOWS, GPAW_WINDOWS, NOMINAL_WINDOWS):
+            if not windows.elements >= set(redox_elements(symbols)):
+                continue
+            any_state = {element_of(species): species for species in windows.ranges}
+            fixed = fixed_charges(symbols, any_state)
+            asked = [any_state.get(s) or token(s, fixed[s]) for s in symbols]
+            if (found := audit(moments, asked, windows).species) is not None:
+                return found
+    return None
+
+
+def _from_neutrality(symbols: Sequence[str]) -> dict[str, list[str]]:
+    """Return the state that every atom of the only redox element has if all are alike."""
+    elements = redox_elements(symbols)
+    if len(elements) != 1:
+        return {}
+    (element,) = elements
+    fixed = fixed_charges(symbols, elements)
+    rest = sum(fixed[s] for s in symbols if s != element)
+    charge, remainder = divmod(-rest, symbols.count(element))
+    if remainder or charge not in Element(element).oxidation_states:
+        return {}
+    return {element: [token(element, charge)] * symbols.count(element)}
