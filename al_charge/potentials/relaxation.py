@@ -141,7 +141,7 @@ class _Place:
 class _Surface:
     """Energy as a function of displacements and strain, one vector of 3 n_atoms + 6 lengths."""
 
-    def __init__(self, committee: Committee, start: Atoms, strains: bool) -> None:
+    def __init__(self, committee: Committee, start: Atoms, strains: bool = True) -> None:
         self.committee = committee
         self.start = start
         self.strains = strains
