@@ -37,6 +37,13 @@ def stamps(folder: Path, names: Sequence[str]) -> list[int]:
     return [(folder / name).stat().st_mtime_ns for name in names]
 
 
+def random_direction(slope: Array) -> Array:
+    """Return a direction, of the slope's shape and unit length, that is random by half."""
+    noise: Array = np.random.default_rng(5).normal(size=slope.shape)
+    direction: Array = slope / np.linalg.norm(slope) + noise / np.linalg.norm(noise)
+    return direction / np.linalg.norm(direction)
+
+
 def refuses(act: Callable[[], object]) -> None:
     """Check that something fails with a reason for users, in one line."""
     with pytest.raises(AlChargeError) as caught:
