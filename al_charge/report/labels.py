@@ -203,7 +203,7 @@ def _written(ranges: dict[str, list[float]]) -> str:
     for state, (low, high) in ranges.items():
         span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
         parts.append(f"{state} {span}")
-    return ", ".join(parts)
+    return "\n".join(parts)
 
 
 def _percent(fraction: float | None) -> str:
