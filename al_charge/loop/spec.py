@@ -51,7 +51,22 @@ class ConvergenceSettings(BaseModel):
     )
     max_rounds: int = Field(default=12, ge=1, description="rounds after which the campaign stops")
     max_labels: int = Field(
-        default=100, ge=2, description="labels after which the campaign stops; never exceeded"
+        default=100,
+        ge=2,
+        description="labels after which the campaign stops; a verification comes on top",
+    )
+    verify: bool = Field(
+        default=False,
+        description="whether a converged hull of static labels is verified: the labeler relaxes "
+        "its vertices and their nearest competitors",
+    )
+    verify_window: Energy = Field(
+        default=0.020,
+        ge=0,
+        description="how far above the hull a competitor may lie, per formula unit",
+    )
+    verify_competitors: int = Field(
+        default=1, ge=0, description="configurations relaxed at each composition beside a vertex"
     )
 
 
