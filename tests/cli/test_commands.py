@@ -178,7 +178,7 @@ def test_a_database_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_an_unknown_campaign_is_refused_by_name(finished: str) -> None:
     for arguments in (
-        ["hull"], ["voltage"], ["worker"],
+        ["hull"], ["labels"], ["voltage"], ["worker"],
         *(["campaign", word] for word in ("status", "pause", "resume", "watch")),
     ):  # fmt: skip
         assert "did you mean 'one-round'?" in refused(*arguments, "one-ruond")
@@ -219,6 +219,27 @@ def test_plots_of_unknown_kind_are_refused(finished: str, tmp_path: Path) -> Non
         assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     refused("hull", finished, "--plot", str(tmp_path / "file" / "plot.png"))
+
+
+def test_labels_of_a_real_campaign(finished: str, tmp_path: Path) -> None:
+    from ase.io import read
+
+    code, out, err = run("labels", finished, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert len(document["labels"]) == 7
+    assert document["mixed"]["fraction"] == 1.0
+    assert all(label["attempts"] and not label["refused"] for label in document["labels"])
+    file = tmp_path / "labels.extxyz"
+    assert run("export", finished, str(file), "--last")[0] == 0
+    images = read(file, index=":")
+    energies = {atoms.info["label"]: atoms.get_potential_energy() / 4 for atoms in images}
+    assert energies == {
+        label["label"]: pytest.approx(label["energy_per_formula"]) for label in document["labels"]
+    }
+    beside = json.loads((tmp_path / "labels.json").read_text())
+    assert beside["settings"]["engine"] == "born"
+    assert beside["metal"]["element"] == "Na"
 
 
 def test_status_document(finished: str) -> None:
