@@ -18,6 +18,7 @@ from al_charge.potentials.baseline import Baseline
 from al_charge.potentials.graph import Neighbours, build_graph, collate, find_neighbours
 from al_charge.potentials.pairs import PairTerms
 from al_charge.potentials.prediction import Prediction
+from al_charge.potentials.prior import load_prior
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -35,8 +36,9 @@ _SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
 class Potential:
     """A network together with everything that turns its output into energies.
 
-    The energy of a cell is the baseline's (reference energies of the atoms' species, pair terms)
-    plus the sum of the network's outputs times ``scale``.
+    The energy of a cell is that of the prior, if there is one, plus the baseline's (reference
+    energies of the atoms' species, pair terms), plus the sum of the network's outputs times
+    ``scale``.
 
     Parameters
     ----------
@@ -158,16 +160,25 @@ class Potential:
         return results
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:
-        """Return the baseline's part of a prediction, from pairs within its reach."""
+        """Return the part of prior and baseline in a prediction, from pairs within its reach."""
+        prior = self.predict_prior(atoms)
         species = self.vocabulary.index(atoms.arrays["species"])
-        energy = float(self.baseline.references[species].sum())
+        energy = prior.energy + float(self.baseline.references[species].sum())
         if self.baseline.pairs is None:
-            return Prediction(energy, np.zeros((len(atoms), 3)), np.zeros((3, 3)))
+            return Prediction(energy, prior.forces, prior.stress)
         cell = np.asarray(atoms.cell)
         vectors = neighbours.vectors(atoms.positions, cell)
         volume = float(abs(np.linalg.det(cell)))
         of_pairs = self.baseline.pairs.evaluate(vectors, neighbours, species, volume)
-        return Prediction(energy + of_pairs[0], of_pairs[1], of_pairs[2])
+        return Prediction(
+            energy + of_pairs[0], prior.forces + of_pairs[1], prior.stress + of_pairs[2]
+        )
+
+    def predict_prior(self, atoms: Atoms) -> Prediction:
+        """Return the prior's part of a prediction; zeros without one."""
+        if self.settings.prior == "none":
+            return Prediction(0.0, np.zeros((len(atoms), 3)), np.zeros((3, 3)))
+        return load_prior(self.settings.prior).predict(atoms)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Potential:
         """Return a potential with other species, each starting from its parent's rows.

@@ -140,8 +140,9 @@ def _start(
         vocabulary,
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
-        baseline=fit(vocabulary),
     )
+    known = [potential.predict_prior(frame.atoms) for frame in used]
+    potential.baseline = fit(vocabulary, known=known)
     potential.scale = _scale(potential, used)
     return potential
 

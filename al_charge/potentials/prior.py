@@ -1,0 +1,76 @@
+"""Priors: pretrained universal potentials that a potential of ours is trained on top of.
+
+A universal potential knows how stiff bonds are, which the first few labels of a campaign do not
+say; what it does not know, charge order and the labeler's own energies, is learned as a difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections import OrderedDict
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from al_charge.potentials.prediction import Prediction
+
+REMEMBERED = 256
+"""Predictions kept: the members of a committee ask for the same structures in turn."""
+
+
+class Prior(Protocol):
+    """A potential that is taken as it is."""
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Return energy, forces and stress of a structure; charge states are not looked at."""
+
+
+@cache
+def load_prior(name: str) -> Prior:
+    """Return the prior of that name: ``chgnet``."""
+    assert name == "chgnet", name
+    return ChgnetPrior()
+
+
+class ChgnetPrior:
+    """CHGNet 0.3.0 with the weights in its package: VASP PBE(+U) of the Materials Project.
+
+    Deng et al., Nature Machine Intelligence 5, 1031 (2023).
+    """
+
+    def __init__(self) -> None:
+        from chgnet.model import CHGNet
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
+            self._model = CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False)
+        self._known: OrderedDict[bytes, Prediction] = OrderedDict()
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Return energy, forces and stress of a structure, in single precision."""
+        facts = (atoms.numbers, atoms.positions, np.asarray(atoms.cell))
+        key = b"".join(np.ascontiguousarray(fact).tobytes() for fact in facts)
+        if key not in self._known:
+            self._known[key] = self._predict(atoms)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return self._known[key]
+
+    def _predict(self, atoms: Atoms) -> Prediction:
+        from ase.units import GPa
+        from pymatgen.io.ase import AseAtomsAdaptor
+
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+        structure = AseAtomsAdaptor.get_structure(bare)
+        with warnings.catch_warnings():
+            # torch's, about the way CHGNet computes volumes
+            warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True")
+            found: Any = self._model.predict_structure(structure, task="efs")
+        return Prediction(
+            energy=float(found["e"]) * len(atoms),
+            forces=np.asarray(found["f"], dtype=np.float64),
+            stress=np.asarray(found["s"], dtype=np.float64) * GPa,
+        )
