@@ -1,4 +1,7 @@
-"""From schema version 1 to 2: labels and references say more about how they were made."""
+"""From schema version 1 to 2: labels and references say more about how they were made.
+
+A labeler's ``relax`` in a campaign is a word instead of yes or no.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from al_charge.store.schema import create_collections
 Stored = dict[str, Any]
 
 _OLD = {"schema_version": 1}
+_RELAX = "spec.campaign.labeler.relax"
 
 
 def to_version_2(database: Database[Stored]) -> None:
@@ -23,6 +27,8 @@ def to_version_2(database: Database[Stored]) -> None:
     for reference in list(references.find(_OLD)):
         twin = labels.find_one({"settings_hash": reference["settings_hash"]}, {"frames": 0}) or {}
         references.update_one({"_id": reference["_id"]} | _OLD, {"$set": _of_reference(twin)})
+    for relaxed, now in ((True, "cell"), (False, "none")):
+        database["campaigns"].update_many({_RELAX: relaxed}, {"$set": {_RELAX: now}})
     for document in DOCUMENTS:
         database[document.collection].update_many(_OLD, {"$set": {"schema_version": 2}})
 

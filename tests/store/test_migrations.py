@@ -10,6 +10,7 @@ from bson import json_util
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
+from al_charge.loop.campaign import open_campaign
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION
 from al_charge.store.from_version_1 import to_version_2
 from al_charge.store.migrations import stored_version
@@ -68,6 +69,24 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
     assert ambiguous.audit == "moments of atoms 1 fit no charge state"
     assert gpaw.datasets == {"Fe": "f00", "Na": "ba5", "O": "0c1"}
     assert (born.directory, gpaw.directory) == ("", "runs/olivine/0/3")
+
+
+@pytest.mark.parametrize(
+    ("name", "relax"),
+    [("olivine-born", "cell"), ("olivine-static", "none"), ("olivine-gpaw", None)],
+)
+def test_a_campaign_can_still_be_opened(
+    old: Database[dict[str, Any]], name: str, relax: str | None
+) -> None:
+    store = Store(old)
+    store.ensure_schema()
+    before = {doc["_id"]: doc for doc in documents_of_version_1()["campaigns"]}[name]
+    assert store.campaign(name).settings_hash == before["settings_hash"]
+    campaign = open_campaign(store, name)
+    assert campaign.host.fingerprint == before["host_fingerprint"]
+    stored = store.campaign(name).spec["campaign"]["labeler"]
+    assert stored.get("relax") == relax
+    assert campaign.spec.labeler.kind == stored["kind"]
 
 
 def test_a_reference_learns_its_settings_from_labels(old: Database[dict[str, Any]]) -> None:
