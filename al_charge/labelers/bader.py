@@ -45,6 +45,9 @@ OWN_MAXIMUM = 0.4
 NEGLIGIBLE = 0.01
 """Electrons that a maximum far from every nucleus may hold."""
 
+TIME_LIMIT = 3600.0
+"""Seconds after which a Bader analysis is ended; the first one compiles for minutes."""
+
 FINER_VASP = "give NGXF, NGYF and NGZF a finer grid"
 FINER_GPAW = "give a higher grid refinement or a smaller grid spacing"
 
@@ -129,7 +132,7 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
         `from_density`.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             density, coarse = (
                 np.asarray(arrays[key], dtype=float) for key in ("density", "coarse")
             )
@@ -355,10 +358,11 @@ def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple
         )
     with tempfile.TemporaryDirectory(prefix="bader-") as folder:
         given, result = Path(folder) / "densities.npz", Path(folder) / "basins.npz"
+        # one layout for all, or numba compiles once more for the order of VASP's files
         np.savez(
             given,
-            density=density,
-            reference=reference,
+            density=np.ascontiguousarray(density),
+            reference=np.ascontiguousarray(reference),
             cell=atoms.cell.array,
             numbers=atoms.numbers,
             positions=atoms.positions,
@@ -368,14 +372,20 @@ def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple
             "OMP_NUM_THREADS": "1",
             "PYTHONWARNINGS": "ignore",
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "al_charge.labelers.bader", str(given), str(result)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "al_charge.labelers.bader", str(given), str(result)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=TIME_LIMIT,
+            )
+        except subprocess.TimeoutExpired:
+            raise AlChargeError(
+                f"the Bader analysis did not end within {TIME_LIMIT:g} s", where=where
+            ) from None
         if done.returncode or not result.exists():
             lines = done.stderr.strip().splitlines()
             reason = lines[-1] if lines else f"exit status {done.returncode}"
