@@ -120,13 +120,13 @@ def _with_windows(known: Windows, options: tuple[str, ...]) -> Windows:
 
 
 def _window(text: str) -> tuple[str, tuple[float, float]]:
-    from al_charge.crystal.species import charge_of, element_of, token
+    from al_charge.crystal.species import parse
     from al_charge.errors import InputError
 
     state, _, bounds = text.partition("=")
     low, _, high = bounds.partition(":")
     try:
-        return token(element_of(state), charge_of(state)), (float(low), float(high))
+        return parse(state), (float(low), float(high))
     except ValueError as error:
         raise InputError(
             f"'{text}' is no window", where="--window", remedy="write it like Fe3+=4.1:4.4"

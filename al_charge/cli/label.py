@@ -137,10 +137,15 @@ def _settings(engine: str | None, file: Path | None) -> LabelerSettings:
 
 def _windows(settings: LabelerSettings) -> Windows | None:
     """Return the windows that an engine reads moments by; None for an engine without spin."""
-    from al_charge.crystal.valence import Windows
+    from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
+    from al_charge.labelers.settings import BornSettings, GpawSettings
 
-    ranges = getattr(settings, "moment_windows", None)
-    return None if ranges is None else Windows(ranges)
+    if isinstance(settings, BornSettings):
+        return None
+    if settings.moment_windows is not None:
+        return Windows(settings.moment_windows)
+    is_lcao = isinstance(settings, GpawSettings) and settings.mode == "lcao"
+    return GPAW_LCAO_WINDOWS if is_lcao else GPAW_PW_WINDOWS
 
 
 @contextmanager

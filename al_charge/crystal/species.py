@@ -5,15 +5,34 @@ Tokens are pymatgen's strings for a ``Species``: ``Na+``, ``Fe2+``, ``Fe3+``, ``
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from pymatgen.core.periodic_table import Element, Species
+
+from al_charge.errors import InputError
 
 
 @cache
 def token(element: str, charge: int) -> str:
     """Return the species token of an element in a charge state, e.g. ``Fe3+``."""
     return str(Species(element, charge))
+
+
+def parse(text: str) -> str:
+    """Return the species token that somebody has written, e.g. ``Na+`` for ``Na1+``.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    match = re.fullmatch(r"([A-Z][a-z]?)(\d*)([+-])", text)
+    if match is None or not Element.is_valid_symbol(match[1]):
+        raise InputError(
+            f"'{text}' is no charge state", where="charge states", remedy="write it like Fe3+"
+        )
+    return token(match[1], int(match[3] + (match[2] or "1")))
 
 
 @cache

@@ -17,7 +17,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.species import charge_of, element_of, high_spin_moment, token
+from al_charge.crystal.species import charge_of, element_of, high_spin_moment, parse, token
 from al_charge.crystal.valence import GPAW_WINDOWS, VASP_WINDOWS, Windows, audit
 from al_charge.errors import InputError
 
@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[Atoms, list[str] | None]:
         raise InputError("the structure has no cell in three dimensions", where=str(path))
     for name in ARRAYS:
         if name in atoms.arrays:
-            return atoms, [_token(str(word)) for word in atoms.arrays[name]]
+            return atoms, [parse(str(word)) for word in atoms.arrays[name]]
     return atoms, None
 
 
@@ -132,20 +132,11 @@ def _read_cif(path: Path) -> tuple[Atoms, list[str] | None]:
     return atoms, [token(s, int(c)) for s, c in zip(symbols, charges, strict=True)]
 
 
-def _token(word: str) -> str:
-    try:
-        return token(element_of(word), charge_of(word))
-    except ValueError as error:
-        raise InputError(
-            f"'{word}' is no charge state", where="charge states", remedy="write it like Fe3+"
-        ) from error
-
-
 def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list[str]]:
     """Return the states of every atom of each element that is named."""
     given: dict[str, list[str]] = {}
     for word in states:
-        species = _token(word)
+        species = parse(word)
         given.setdefault(element_of(species), []).append(species)
     counts = Counter(symbols)
     for element, named in given.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_charge.crystal.valence import (
@@ -166,6 +166,7 @@ def test_calibration_refuses_end_members_that_are_not_what_they_should_be() -> N
     assert calibrate({"V5+": [0.02], "V4+": [1.05]}).state("V", 0.1) == "V5+"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(3.4, 3.5), min_size=1, max_size=8),
     st.lists(st.floats(4.3, 4.4), min_size=1, max_size=8),

@@ -11,6 +11,7 @@ from al_charge.crystal.charges import fixed_charges
 from al_charge.crystal.species import element_of, token
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.gpaw.journal import STATE
 from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 
 __all__ = ["Output", "audit_output", "read_output", "requested_species"]
@@ -108,7 +109,8 @@ def _find(path: Path) -> Path:
         raise InputError("no such file or folder", where=str(path))
     for folder in _folders(path):
         for pattern in ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz", "*.gpw"):
-            if found := sorted(folder.glob(pattern)):
+            # The state that a labelling job was stopped in is no result.
+            if found := sorted(set(folder.glob(pattern)) - {folder / STATE}):
                 return found[-1]
         for text in sorted([*folder.glob("*.txt"), *folder.glob("*.log")]):
             with text.open(encoding="utf-8", errors="replace") as lines:

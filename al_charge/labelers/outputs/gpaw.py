@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import zipfile
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read, ulm
+from ase.io.trajectory import read_atoms
 
 from al_charge.crystal.valence import (
     GPAW_LCAO_WINDOWS,
@@ -21,13 +21,13 @@ from al_charge.crystal.valence import (
     Windows,
 )
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.gpaw.files import DENSITY
 from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 from al_charge.labelers.protocol import Array
 
 _WINDOWS = {"lcao": GPAW_LCAO_WINDOWS, "pw": GPAW_PW_WINDOWS}
 _NO_SPIN = "the run has no spin: give the atoms initial magnetic moments"
 _NUMBER = r"\s*(-?\d+\.\d+)\s*"
-_DENSITIES = {"density", "coarse"}
 
 
 def read_gpaw_output(path: Path, *, bader: bool) -> Output:
@@ -53,16 +53,18 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
 
 def _from_gpw(path: Path) -> Output:
     with ulm.open(path) as file:
-        version, mode = file.asdict().get("gpaw_version", ""), file.parameters.asdict()["mode"]
-    atoms = read(path, format="gpw")
-    assert isinstance(atoms, Atoms)
-    results = atoms.calc.results
+        atoms = read_atoms(file.atoms)
+        document = file.asdict()
+    mode, results = document["parameters"]["mode"], document["results"]
+    if "energy" not in results:
+        raise InputError("it holds no result", where=str(path), remedy="run GPAW to its end")
+    version = document.get("gpaw_version", "")
     return _output(
         path,
         version=version,
         mode=mode["name"] if isinstance(mode, dict) else str(mode),
         atoms=atoms,
-        energy=results.get("energy"),
+        energy=results["energy"],
         moments=results.get("magmoms"),
     )
 
@@ -145,25 +147,16 @@ def _with_bader(output: Output, path: Path) -> Output:
     from al_charge.labelers.bader import from_gpaw
 
     try:
-        if (file := _density_file(path.parent)) is not None:
+        if (file := path.with_name(DENSITY)).is_file():
             return replace(output, bader=from_gpaw(file, output.atoms))
         if path.suffix != ".gpw" or find_spec("gpaw") is None:
             return output
         with tempfile.TemporaryDirectory(prefix="bader-") as folder:
-            file = Path(folder) / "density.npz"
+            file = Path(folder) / DENSITY
             _write_densities(path, file)
             return replace(output, bader=from_gpaw(file, output.atoms))
     except AlChargeError as error:
         return replace(output, bader_refused=str(error))
-
-
-def _density_file(folder: Path) -> Path | None:
-    """Return the densities that a labelling job has left in its folder."""
-    for path in sorted(folder.glob("*.npz")):
-        with zipfile.ZipFile(path) as archive:
-            if {f"{name}.npy" for name in _DENSITIES} <= set(archive.namelist()):
-                return path
-    return None
 
 
 def _write_densities(gpw: Path, file: Path) -> None:

@@ -1,0 +1,192 @@
+"""Charge states of a structure file: told by something, or refused with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from pymatgen.core.lattice import Lattice
+from pymatgen.core.structure import Structure
+
+from al_charge.crystal.charges import fixed_charges, redox_elements
+from al_charge.crystal.configuration import to_atoms, to_structure
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.species import parse
+from al_charge.crystal.structure_file import load_structure
+from al_charge.errors import InputError
+
+HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
+
+
+@pytest.fixture(scope="module")
+def mixed_order(olivine: Host) -> Atoms:
+    """Olivine Na2Fe4(PO4)4 with two Fe2+ and two Fe3+."""
+    return to_atoms(olivine, enumerate_distinct(olivine, 2)[3])
+
+
+def species(atoms: Atoms) -> list[str]:
+    return atoms.arrays["species"].tolist()
+
+
+def plain(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def test_oxidation_states_of_a_cif(mixed_order: Atoms, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.cif"
+    to_structure(mixed_order).to(filename=str(path))
+    atoms, how = load_structure(path)
+    assert how == "from the file's charge states"
+    assert sorted(species(atoms)) == sorted(species(mixed_order))
+    moments = atoms.get_initial_magnetic_moments()
+    assert {(token, m) for token, m in zip(species(atoms), moments, strict=True)} == {
+        ("Na+", 0), ("Fe2+", 4), ("Fe3+", 5), ("P5+", 0), ("O2-", 0)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("array", ["resolved_species", "requested_species"])
+def test_species_of_an_extended_xyz_file(array: str, mixed_order: Atoms, tmp_path: Path) -> None:
+    atoms = plain(mixed_order)
+    atoms.set_array(array, mixed_order.arrays["species"])
+    write(tmp_path / "mixed.extxyz", [plain(mixed_order), atoms])
+    found, how = load_structure(tmp_path / "mixed.extxyz")
+    assert species(found) == species(mixed_order)
+    assert how == "from the file's charge states"
+    assert found.positions == pytest.approx(mixed_order.positions)
+
+
+def test_an_uncertain_state_of_an_exported_label_is_refused(
+    mixed_order: Atoms, tmp_path: Path
+) -> None:
+    atoms = plain(mixed_order)
+    states = mixed_order.arrays["species"].copy()
+    states[np.flatnonzero(atoms.symbols == "Fe")[0]] = "Fe?"
+    atoms.set_array("resolved_species", states)
+    write(tmp_path / "blurred.extxyz", atoms)
+    with pytest.raises(InputError, match=r"'Fe\?' is no charge state"):
+        load_structure(tmp_path / "blurred.extxyz")
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [{"Fe2+": 4.0, "Fe3+": 5.0}, {"Fe2+": 3.77, "Fe3+": -4.34}, {"Fe2+": 3.6, "Fe3+": 4.3}],
+)
+def test_moments_of_a_file(moments: dict[str, float], mixed_order: Atoms, tmp_path: Path) -> None:
+    atoms = plain(mixed_order)
+    values = [moments.get(token, 0.01) for token in species(mixed_order)]
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=np.array(values))
+    write(tmp_path / "mixed.extxyz", atoms)
+    found, how = load_structure(tmp_path / "mixed.extxyz")
+    assert species(found) == species(mixed_order)
+    assert how == "from the file's magnetic moments"
+
+
+def test_moments_that_tell_nothing_are_not_believed(mixed_order: Atoms, tmp_path: Path) -> None:
+    atoms = plain(mixed_order)
+    values = np.where(atoms.symbols == "Fe", 3.96, 0.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=values)
+    write(tmp_path / "shared.extxyz", atoms)
+    with pytest.raises(InputError, match=r"does not tell the charge states of its 4 Fe.*--oxid"):
+        load_structure(tmp_path / "shared.extxyz")
+
+
+def test_states_that_are_given(mixed_order: Atoms, tmp_path: Path) -> None:
+    path = tmp_path / "POSCAR"
+    write(path, plain(mixed_order), format="vasp")
+    states = [token for token in species(mixed_order) if token.startswith("Fe")]
+    found, how = load_structure(path, [*states, "Na+"])
+    assert (species(found), how) == (species(mixed_order), "as given")
+    with pytest.raises(InputError, match=r"\(as given\) sum to -2 e: 2 Na\+, 4 Fe2\+, 4 P5\+"):
+        load_structure(path, ["Fe2+"])
+    with pytest.raises(InputError, match="3 charge states for 4 atoms of Fe"):
+        load_structure(path, states[:3])
+    with pytest.raises(InputError, match="charge states for 0 atoms of Mn"):
+        load_structure(path, ["Mn2+"])
+    with pytest.raises(InputError, match="'iron' is no charge state"):
+        load_structure(path, ["iron"])
+
+
+@pytest.mark.parametrize(("name", "state"), [("NaFePO4", "Fe2+"), ("FePO4", "Fe3+")])
+def test_end_members_need_no_states(name: str, state: str) -> None:
+    atoms, how = load_structure(HOSTS / f"{name}.cif")
+    assert {token for token in species(atoms) if token.startswith("Fe")} == {state}
+    assert how == "all alike, by neutrality"
+
+
+def test_no_redox_element(tmp_path: Path) -> None:
+    salt = Atoms("NaCl", [(0, 0, 0), (2.8, 0, 0)], cell=[5.6, 4, 4], pbc=True)
+    write(tmp_path / "salt.extxyz", salt)
+    assert species(load_structure(tmp_path / "salt.extxyz")[0]) == ["Na+", "Cl-"]
+
+
+def test_two_redox_elements_are_not_guessed(mixed: Host, tmp_path: Path) -> None:
+    atoms = plain(to_atoms(mixed, enumerate_distinct(mixed, 4)[0]))
+    write(tmp_path / "mixed.extxyz", atoms)
+    with pytest.raises(InputError, match="does not tell the charge states of its 2 Fe"):
+        load_structure(tmp_path / "mixed.extxyz")
+    with pytest.raises(InputError, match="does not tell the charge states of its 2 Mn"):
+        load_structure(tmp_path / "mixed.extxyz", ["Fe2+"])
+    found, _ = load_structure(tmp_path / "mixed.extxyz", ["Fe2+", "Mn2+"])
+    assert set(species(found)) == {"Na+", "Fe2+", "Mn2+", "P5+", "O2-"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("missing.cif", None, "no such file"),
+        ("empty.cif", "", "cannot read a structure"),
+        ("broken.extxyz", "3\n\nFe 0 0\n", "cannot read a structure"),
+        ("what.abc", "hello", "cannot read a structure"),
+        ("molecule.xyz", "1\n\nFe 0 0 0\n", "no cell in three dimensions"),
+    ],
+)
+def test_files_that_are_refused(name: str, content: str | None, what: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=what):
+        load_structure(tmp_path / name)
+
+
+def test_partly_occupied_sites_are_refused(tmp_path: Path) -> None:
+    structure = Structure(Lattice.cubic(4.2), [{"Na": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    structure.to(filename=str(tmp_path / "half.cif"))
+    with pytest.raises(InputError, match="partly occupied sites"):
+        load_structure(tmp_path / "half.cif")
+
+
+@pytest.mark.parametrize(
+    ("elements", "charges"),
+    [
+        ("Na P O", {"Na": 1, "P": 5, "O": -2}),
+        ("Na Fe S O", {"Na": 1, "S": 6, "O": -2}),
+        ("Na Fe Si O", {"Na": 1, "Si": 4, "O": -2}),
+        ("Na V P O F", {"Na": 1, "P": 5, "O": -2, "F": -1}),
+        ("Na Fe S", {"Na": 1, "S": -2}),
+        ("H O", {"H": 1, "O": -2}),
+        ("Na Fe C O", {"Na": 1, "C": 4, "O": -2}),
+        ("Na Ti Cl O", {"Na": 1, "Ti": 4, "Cl": -1, "O": -2}),
+    ],
+)
+def test_charges_that_are_taken_for_granted(elements: str, charges: dict[str, int]) -> None:
+    assert fixed_charges(elements.split(), {"Fe", "V"}) == charges
+
+
+def test_tokens_that_somebody_writes() -> None:
+    assert [parse(text) for text in ("Fe3+", "Na1+", "Na+", "O2-")] == ["Fe3+", "Na+", "Na+", "O2-"]
+    for text in ("Fe", "3+", "Xx2+", "Fe?", "", "Fe3+2", "fe3+"):
+        with pytest.raises(InputError, match="is no charge state; write it like Fe3"):
+            parse(text)
+
+
+def test_charges_that_are_not() -> None:
+    assert redox_elements(["Na", "Fe", "Mo", "Zr", "O"]) == ["Fe", "Mo"]
+    with pytest.raises(InputError, match=r"charge of Mo cannot be told: .* are \+4, \+6"):
+        fixed_charges(["Mo", "O"], set())
+    assert fixed_charges(["Mo", "O"], set(), {"Mo": 6}) == {"Mo": 6, "O": -2}
+    with pytest.raises(InputError, match="there is no Mo in the cell"):
+        fixed_charges(["Fe", "O"], {"Fe"}, {"Mo": 6})

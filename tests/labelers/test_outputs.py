@@ -1,0 +1,287 @@
+"""Outputs of any VASP or GPAW run: what is read from them, and how broken ones are refused."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import ulm
+
+from al_charge.crystal.valence import (
+    GPAW_LCAO_WINDOWS,
+    GPAW_PW_WINDOWS,
+    GPAW_WINDOWS,
+    VASP_WINDOWS,
+    Windows,
+)
+from al_charge.errors import InputError
+from al_charge.labelers.outputs import audit_output, read_output, requested_species
+from al_charge.labelers.protocol import BaderCharges
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+published = pytest.mark.skipif(not DATA.exists(), reason="published VASP results are not here")
+
+SYMBOLS = ("Na", "Fe", "Fe", "O", "O", "O")
+POSITIONS = np.arange(18.0).reshape(6, 3) / 4
+MOMENTS = (0.001, 3.664, 4.224, 0.1, 0.05, 0.05)
+
+
+def gpaw_log(
+    moments: tuple[float, ...] | None = MOMENTS, mode: str = "LCAO()", energy: str = "-166.207762"
+) -> str:
+    """Return a text log in the format of GPAW 26: the start geometry, then the final one."""
+    ended = ""
+    if moments is not None:
+        rows = "\n".join(
+            f"| 0.000000 | 0.000000 | {moment:.6f} |  # {symbol:2} {i:3}"
+            for i, (symbol, moment) in enumerate(zip(SYMBOLS, moments, strict=True))
+        )
+        ended = f"\nLocal magnetic moments\n|  x |  y |  z |\n|----|----|----|\n{rows}\n"
+    forces = "\n".join("| 9.00000 | 9.00000 | 9.00000 |  # O 0" for _ in SYMBOLS)
+    return (
+        "  __  _  _\n | _ |_)|_||  |\n |__||  | ||/\\| - 26.7.0\n\nInput parameters:\n"
+        f"  mode={mode},\n  h=0.22,\n"
+        + geometry(POSITIONS + 0.1)
+        + "|iter:   1| 12:00:00 | -160.0\n"
+        + geometry(POSITIONS)
+        + f"\nConverged in 20 steps\n  Free energy:    -1.0\n  Extrapolated:   {energy}\n"
+        + ended
+        + f"\nForces  # eV/Ang\n|  x |  y |  z |\n{forces}\n"
+    )
+
+
+def geometry(positions: np.ndarray) -> str:
+    rows = "\n".join(
+        f"| {i:2} | {symbol:>6} | {x:.6f} | {y:.6f} | {z:.6f} | ( 0.0000,  0.0000,  4.0000) |"
+        for i, (symbol, (x, y, z)) in enumerate(zip(SYMBOLS, positions, strict=True))
+    )
+    cell = "\n".join(
+        f"| {periodic:>8} | {' | '.join(f'{v:.6f}' for v in row)} | 5.000000 | 90.000000 |"
+        for periodic, row in zip(("yes", "yes", "no"), 5 * np.eye(3), strict=True)
+    )
+    return (
+        "\nAtoms  # Å, Bohr magnetons\n|    | symbol | x | y | z | initial |\n"
+        f"{rows}\n\n\nUnit cell  # Å\n| periodic | x | y | z | lengths | angles |\n{cell}\n\n"
+    )
+
+
+def write(folder: Path, text: str, name: str = "gpaw.txt") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_text_log_of_gpaw(tmp_path: Path) -> None:
+    path = write(tmp_path, gpaw_log())
+    for given in (path, tmp_path):
+        output = read_output(given)
+        assert (output.source, output.engine) == (path, "GPAW 26.7.0, lcao mode")
+        assert output.energy == -166.207762
+        assert output.moments == pytest.approx(MOMENTS)
+        assert output.atoms.get_chemical_symbols() == list(SYMBOLS)
+        assert output.atoms.positions == pytest.approx(POSITIONS)
+        assert output.atoms.cell.array == pytest.approx(5 * np.eye(3))
+        assert output.atoms.pbc.tolist() == [True, True, False]
+        assert output.bader is None
+        assert output.bader_refused == ""
+        species, windows = requested_species(output, output.windows)
+        found = audit_output(output, species, windows)
+        assert found.species == ("Na+", "Fe2+", "Fe3+", "O2-", "O2-", "O2-")
+
+
+@pytest.mark.parametrize(
+    ("mode", "windows"),
+    [
+        ("LCAO()", GPAW_LCAO_WINDOWS),
+        ("PW(ecut=700.0)", GPAW_PW_WINDOWS),
+        ("FD()", GPAW_WINDOWS),
+        ("{'name': 'pw'}", GPAW_WINDOWS),
+    ],
+)
+def test_each_mode_of_gpaw_has_its_windows(mode: str, windows: Windows, tmp_path: Path) -> None:
+    assert read_output(write(tmp_path, gpaw_log(mode=mode))).windows == windows
+
+
+def test_gpaw_without_spin_is_ambiguous_with_its_reason(tmp_path: Path) -> None:
+    output = read_output(write(tmp_path, gpaw_log(None)))
+    assert output.moments is None
+    assert "no spin" in output.no_moments
+    species, windows = requested_species(output, output.windows)
+    assert audit_output(output, species, windows).ambiguous == (1, 2)
+
+
+def test_a_gpaw_run_that_has_not_ended(tmp_path: Path) -> None:
+    text = gpaw_log()
+    for cut in ("\nConverged", "\n  Extrapolated"):
+        path = write(tmp_path, text[: text.index(cut)])
+        with pytest.raises(InputError, match=r"gpaw\.txt: it is truncated, or GPAW has not ended"):
+            read_output(path)
+
+
+def test_gpw_file_is_read_without_gpaw(tmp_path: Path) -> None:
+    path = tmp_path / "static.gpw"
+    with ulm.open(path, "w", tag="gpaw") as file:
+        file.write(version=7, gpaw_version="26.7.0", ha=27.2, bohr=0.529)
+        atoms = file.child("atoms")
+        atoms.write(cell=5 * np.eye(3), pbc=[1, 1, 1], numbers=np.array([26]))
+        atoms.write(positions=np.zeros((1, 3)), initial_magmoms=np.array([4.0]))
+        file.child("results").write(energy=-7.5, magmoms=np.array([4.301]))
+        file.child("parameters").write(mode={"name": "pw", "ecut": 500})
+    output = read_output(path, bader=False)
+    assert (output.engine, output.energy) == ("GPAW 26.7.0, pw mode", -7.5)
+    assert output.windows is GPAW_PW_WINDOWS
+    assert output.moments == pytest.approx([4.301])
+    with ulm.open(tmp_path / "unfinished.gpw", "w", tag="gpaw") as file:
+        atoms = file.child("atoms")
+        atoms.write(
+            cell=np.eye(3), pbc=[1, 1, 1], numbers=np.array([1]), positions=np.zeros((1, 3))
+        )
+        file.child("results").write(steps=1)
+        file.child("parameters").write(mode="lcao")
+    with pytest.raises(InputError, match="it holds no result"):
+        read_output(tmp_path / "unfinished.gpw")
+    (tmp_path / "unfinished.gpw").unlink()
+    # The state in which a labelling job was stopped is no result.
+    path.rename(tmp_path / "state.gpw")
+    with pytest.raises(InputError, match="no output of VASP"):
+        read_output(tmp_path)
+
+
+def test_densities_that_a_labelling_job_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import al_charge.labelers.bader as bader
+
+    charges = BaderCharges(np.linspace(-1, 1, 6), np.full(6, 8.0))
+    asked = []
+
+    def from_gpaw(path: Path, atoms: object) -> BaderCharges:
+        asked.append(path)
+        return charges
+
+    monkeypatch.setattr(bader, "from_gpaw", from_gpaw)
+    path = write(tmp_path, gpaw_log())
+    assert read_output(path).bader is None
+    (tmp_path / "density.npz").touch()
+    assert read_output(path).bader is charges
+    assert asked == [tmp_path / "density.npz"]
+    assert read_output(path, bader=False).bader is None
+    monkeypatch.undo()
+    assert "density.npz" in read_output(path).bader_refused
+
+
+def test_the_last_try_of_a_labelling_job(tmp_path: Path) -> None:
+    for number, energy in enumerate(("-1.0", "-2.0")):
+        stage = tmp_path / f"try-{number}" / "static"
+        stage.mkdir(parents=True)
+        write(stage, gpaw_log(energy=energy))
+    assert read_output(tmp_path).energy == -2.0
+    assert read_output(tmp_path / "try-0").energy == -1.0
+
+
+def test_what_is_no_output(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it holds no output"):
+        read_output(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder"):
+        read_output(tmp_path / "nothing")
+    with pytest.raises(InputError, match="it is no output that al-charge reads"):
+        read_output(write(tmp_path, "hello", "notes.txt"))
+    for name in ("OUTCAR", "vasprun.xml", "x.gpw"):
+        with pytest.raises(InputError, match="it has zero bytes"):
+            read_output(write(tmp_path, "", name))
+        with pytest.raises(InputError, match="truncated"):
+            read_output(write(tmp_path, "<modeling>", name))
+    (tmp_path / "OUTCAR.gz").write_bytes(gzip.compress(b"x" * 5000)[:-20])
+    with pytest.raises(InputError, match="truncated"):
+        read_output(tmp_path / "OUTCAR.gz")
+    with pytest.raises(InputError, match="a density alone has no moments; give its folder"):
+        read_output(write(tmp_path, "", "CHGCAR"))
+
+
+def test_charges_and_windows_that_a_user_gives(tmp_path: Path) -> None:
+    output = read_output(write(tmp_path, gpaw_log()))
+    species, windows = requested_species(output, VASP_WINDOWS, {"Fe": 3})
+    assert windows.elements == frozenset()
+    assert species[1:3] == ("Fe3+", "Fe3+")
+    with pytest.raises(InputError, match="the charge of Fe cannot be told"):
+        requested_species(output, Windows({"Mn2+": (4.4, 4.8)}))
+    with pytest.raises(InputError, match="there is no S in the cell"):
+        requested_species(output, VASP_WINDOWS, {"S": 6})
+
+
+@published
+def test_published_vasp_run() -> None:
+    output = read_output(DATA / "vasp_Na1Fe24P24O96")
+    assert (output.engine, output.energy, output.converged) == ("VASP 6.4.0", -1017.25848718, True)
+    assert output.atoms.get_chemical_formula("reduce")[:4] == "Fe24"
+    assert output.atoms.cell.lengths() == pytest.approx([10.4063, 18.6561, 9.8938], abs=1e-3)
+    species, windows = requested_species(output, output.windows)
+    found = audit_output(output, species, windows)
+    assert found.species is not None
+    assert found.count(windows.elements) == {"Fe3+": 23, "Fe2+": 1}
+    assert (species.count("P5+"), species.count("O2-"), species.count("Na+")) == (24, 96, 1)
+
+
+@published
+def test_recorded_nickel_oxide(tmp_path: Path) -> None:
+    for name in ("OUTCAR.gz", "vasprun.xml.gz"):
+        output = read_output(DATA / "vasp_NiO" / name)
+        assert (output.engine, output.energy) == ("VASP 6.4.1", -4.52549041)
+        assert output.converged
+    assert output.moments is None
+    assert "put the OUTCAR" in output.no_moments
+    assert read_output(DATA / "vasp_NiO").moments == pytest.approx([1.122, 0.903])
+    # One more electronic step than is allowed, or a file without its end.
+    text = gzip.decompress((DATA / "vasp_NiO" / "OUTCAR.gz").read_bytes()).decode()
+    unconverged = text.replace(
+        "aborting loop because EDIFF is reached", "aborting loop EDIFF was not reached"
+    )
+    assert not read_output(write(tmp_path, unconverged, "OUTCAR")).converged
+    with pytest.raises(InputError, match="VASP has not ended"):
+        read_output(write(tmp_path, text[: len(text) // 2], "OUTCAR"))
+    xml = gzip.decompress((DATA / "vasp_NiO" / "vasprun.xml.gz").read_bytes()).decode()
+    with pytest.raises(InputError, match=r"vasprun\.xml: it is truncated or damaged"):
+        read_output(write(tmp_path, xml[: len(xml) // 2], "vasprun.xml"))
+
+
+@published
+def test_published_water_densities_are_refused(tmp_path: Path) -> None:
+    output = read_output(DATA / "vasp_H2O_bader")
+    assert output.bader is None
+    assert "AECCAR2.gz" in output.bader_refused
+    assert "electrons instead of 8.000" in output.bader_refused
+    assert "instead of 10" in output.bader_refused
+    assert read_output(DATA / "vasp_H2O_bader", bader=False).bader_refused == ""
+    for name in ("vasprun.xml.gz", "AECCAR0.gz"):
+        shutil.copy(DATA / "vasp_H2O_bader" / name, tmp_path)
+    assert "AECCAR2" in read_output(tmp_path).bader_refused
+    (tmp_path / "AECCAR2").touch()
+    assert "zero bytes" in read_output(tmp_path).bader_refused
+
+
+@published
+def test_valence_electrons_of_every_atom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import al_charge.labelers.bader as bader
+
+    seen: list[list[float]] = []
+
+    def from_aeccar(folder: Path, atoms: object, zval: np.ndarray) -> BaderCharges:
+        seen.append(zval.tolist())
+        return BaderCharges(zval - zval, zval)
+
+    monkeypatch.setattr(bader, "from_aeccar", from_aeccar)
+    (tmp_path / "CHGCAR").touch()
+    for source in (
+        "vasp_NiO/OUTCAR.gz",
+        "vasp_NiO/vasprun.xml.gz",
+        "vasp_H2O_bader/vasprun.xml.gz",
+    ):
+        shutil.copy(DATA / source, tmp_path)
+        read_output(tmp_path / Path(source).name)
+    shutil.copy(DATA / "vasp_Na1Fe24P24O96" / "OUTCAR.gz", tmp_path)
+    read_output(tmp_path)
+    assert seen[:3] == [[16.0, 6.0], [16.0, 6.0], [1.0, 1.0, 6.0]]
+    assert seen[3] == [14.0] * 24 + [5.0] * 24 + [6.0] * 96 + [7.0]
