@@ -1,0 +1,156 @@
+"""`al-charge label`: one structure through one engine, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from al_charge.crystal.configuration import to_atoms, to_structure
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+
+Run = Callable[..., tuple[int, str, str]]
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
+END = str(WORKFLOWS / "hosts" / "NaFePO4.cif")
+
+
+@pytest.fixture
+def mixed_cif(olivine: Host, tmp_path: Path) -> str:
+    """Olivine Na2Fe4(PO4)4 with its oxidation states."""
+    path = tmp_path / "half.cif"
+    to_structure(to_atoms(olivine, enumerate_distinct(olivine, 2)[0])).to(filename=str(path))
+    return str(path)
+
+
+def test_table_and_files(
+    mixed_cif: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("label", mixed_cif, "--engine", "born", "--relax", "none")
+    assert code == 0
+    folder = tmp_path / "half-born"
+    assert str(folder) in out.replace("\n", "")
+    assert "asked for" in out
+    assert "charge states from the file's charge states; found as asked for" in out
+    assert out.splitlines()[-1] == "2 Fe3+, 2 Fe2+; neutral"
+    document = json.loads((folder / "label.json").read_text())
+    assert (folder / "try-0" / "result.json").is_file()
+    assert document["relax"] == "none"
+    assert len(document["forces"]) == len(document["sites"]) == 26
+    # Given again, it finds the result; another folder makes it again, all the same.
+    again = json.loads(run("label", mixed_cif, "--engine", "born", "--relax", "none", "--json")[1])
+    other = run(
+        "label", mixed_cif, "--engine", "born", "--relax", "none", "--folder", "other", "--json"
+    )
+    assert again == document
+    assert json.loads(other[1])["energy"] == document["energy"]
+    assert (tmp_path / "other" / "label.json").is_file()
+
+
+def test_an_engine_of_a_campaign_file(
+    mixed_cif: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    campaign = str(WORKFLOWS / "nafepo4_born_small.yaml")
+    code, out, _ = run("label", mixed_cif, "--settings", campaign, "--json")
+    document = json.loads(out)
+    assert (code, document["relax"]) == (0, "cell")
+    assert document["largest_force"] < 0.01
+    assert document["as_requested"] is True
+    assert document["sites"][2]["asked_for"].startswith("Fe")
+    section = tmp_path / "labeler.yaml"
+    section.write_text(yaml.safe_dump({"kind": "born", "relax": "none"}))
+    static = json.loads(run("label", mixed_cif, "--settings", str(section), "--json")[1])
+    assert static["relax"] == "none"
+    assert static["energy"] > document["energy"]
+
+
+def test_charge_states_that_are_given_or_follow(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    static = ("--engine", "born", "--relax", "none", "--json")
+    document = json.loads(run("label", END, *static)[1])
+    assert document["states_from"] == "all alike, by neutrality"
+    assert document["states"] == {"Fe2+": 4}
+    given = json.loads(run("label", END, "--oxidation", "Fe2+, Na+", *static)[1])
+    assert given["energy"] == document["energy"]
+    assert given["states_from"] == "as given"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ((END,), "no engine is given; choose one of born, gpaw, vasp"),
+        ((END, "--engine", "castep"), "'castep' is not one of"),
+        (("missing.cif", "--engine", "born"), "missing.cif: no such file"),
+        ((END, "--engine", "born", "--oxidation", "Fe3+"), "sum to +4 e"),
+        ((END, "--engine", "born", "--oxidation", "Fe2+,Fe2+"), "2 charge states for 4 atoms"),
+        ((END, "--engine", "born", "--oxidation", "Fe"), "'Fe' is no charge state"),
+        ((END, "--settings", "missing.yaml"), "missing.yaml"),
+        (
+            (END, "--engine", "gpaw", "--settings", str(WORKFLOWS / "nafepo4_born.yaml")),
+            "its labeler is 'born', not 'gpaw'; leave --engine out",
+        ),
+    ],
+)
+def test_what_is_refused(
+    arguments: tuple[str, ...],
+    what: str,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("label", *arguments)
+    assert (code, out) == (2, "")
+    assert what in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_are_wrong(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "labeler.yaml"
+    for section, what in (
+        ({"kind": "born", "fmax": "1 eV"}, "labeler.yaml: labeler.fmax"),
+        ({"kind": "born", "colour": "red"}, "labeler.yaml: labeler.colour"),
+        ({"labeler": {"kind": "castep"}}, "castep"),
+        ({"labeler": "born"}, "labeler.yaml: labeler"),
+    ):
+        file.write_text(yaml.safe_dump(section))
+        code, out, err = run("label", END, "--settings", str(file))
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert what in err
+
+
+def test_states_that_a_file_does_not_tell(
+    mixed_cif: str, olivine: Host, tmp_path: Path, run: Run
+) -> None:
+    bare = to_structure(to_atoms(olivine, enumerate_distinct(olivine, 2)[0]))
+    bare.remove_oxidation_states()
+    bare.to(filename=str(tmp_path / "bare.cif"))
+    code, _, err = run("label", str(tmp_path / "bare.cif"), "--engine", "born")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "does not tell the charge states of its 4 Fe; give them with --oxidation" in err
+
+
+def test_an_element_without_moment_windows_is_refused(tmp_path: Path, run: Run) -> None:
+    poscar = tmp_path / "POSCAR"
+    poscar.write_text("MnO\n1\n3 0 0\n0 3 0\n0 0 3\nMn O\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n")
+    code, _, err = run("label", str(poscar), "--engine", "gpaw")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no moment window for Mn2+" in err
+
+
+def test_a_job_that_fails_says_so_in_one_line(tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / "file"
+    folder.mkdir()
+    (folder / "try-0").touch()
+    code, out, err = run("label", END, "--engine", "born", "--folder", str(folder))
+    assert (code, out) == (1, "")
+    assert err.strip().count("\n") == 0
+    assert "cannot write" in err
