@@ -34,6 +34,7 @@ from al_charge.store.label_documents import (
     LabelUseDoc,
     StartDoc,
 )
+from al_charge.store.model_documents import ModelDoc, ReferenceDoc
 
 __all__ = [
     "DOCUMENTS",
@@ -220,86 +221,6 @@ class ProposalDoc(Document):
     def doc_id(self) -> str:
         """Campaign, round and number of ions."""
         return self.id_of(self.campaign, self.round, self.n_ions)
-
-
-class ModelDoc(Document):
-    """One trained member of a committee.
-
-    Attributes
-    ----------
-    config
-        What builds the model that the weights fit into.
-    weights_file, sha256
-        The safetensors bytes in GridFS and their checksum; filled in by the store.
-    history
-        One entry per epoch.
-    held_out
-        eV/atom, the residual of the last frame of each group that the member did not see.
-    """
-
-    collection: ClassVar[str] = "models"
-
-    campaign: str
-    round: int = Field(ge=0)
-    member: int = Field(ge=0)
-    config: Mapping
-    metrics: dict[str, Number] = Field(default_factory=dict)
-    history: list[dict[str, Number]] = Field(default_factory=list)
-    held_out: dict[str, Number] = Field(default_factory=dict)
-    created: datetime = Field(default_factory=now)
-    weights_file: str = ""
-    sha256: str = ""
-
-    @staticmethod
-    def id_of(campaign: str, round: int, member: int) -> str:
-        """Return the identity of a model."""
-        return f"{campaign}/{round}/{member}"
-
-    @property
-    def doc_id(self) -> str:
-        """Campaign, round and member."""
-        return self.id_of(self.campaign, self.round, self.member)
-
-
-class ReferenceDoc(Document):
-    """Energy of the working-ion metal under one labeler's settings.
-
-    What earlier versions did not record is None, or empty.
-
-    Attributes
-    ----------
-    energy
-        eV/atom.
-    settings
-        The labeler's physical settings, whose hash is ``settings_hash``.
-    engine
-        Name and version of the code.
-    wall_time
-        s.
-    directory
-        Folder of the engine's files, on the machine that made it.
-    """
-
-    collection: ClassVar[str] = "references"
-
-    settings_hash: str
-    ion: str
-    energy: Number
-    settings: Mapping
-    engine: str
-    wall_time: Number | None
-    directory: str
-    created: datetime = Field(default_factory=now)
-
-    @staticmethod
-    def id_of(settings_hash: str, ion: str) -> str:
-        """Return the identity of a reference."""
-        return f"{settings_hash}/{ion}"
-
-    @property
-    def doc_id(self) -> str:
-        """Settings and ion."""
-        return self.id_of(self.settings_hash, self.ion)
 
 
 DOCUMENTS: tuple[type[Document], ...] = (
