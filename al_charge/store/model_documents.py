@@ -1,4 +1,4 @@
-"""Documents about what labels are used with: trained models, and the working-ion metal."""
+"""Documents of trained models, and of the metal that energies refer to."""
 
 from __future__ import annotations
 
