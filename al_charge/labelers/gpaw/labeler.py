@@ -1,11 +1,9 @@
-"""Labels from GPAW: single points with energy, forces and moments."""
+"""Labels from GPAW, in plane waves or atomic orbitals, static or relaxed."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,14 +14,24 @@ from ase import Atoms
 from ase.build import bulk
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
-from al_charge.crystal.valence import Resolution, Windows, resolve
+from al_charge.crystal.valence import (
+    GPAW_LCAO_WINDOWS,
+    GPAW_PW_WINDOWS,
+    Audit,
+    Windows,
+    audit,
+)
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.gpaw import process, request
+from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.gpaw import ladder, process, request
 from al_charge.labelers.gpaw.datasets import datasets_identity
-from al_charge.labelers.protocol import Frame, LabelResult
-from al_charge.labelers.settings import GpawSettings
+from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, RESULT, identity
+from al_charge.labelers.gpaw.results import read_bader, reading
+from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.protocol import Reading, Relax
 
-_RESULT_FIELDS = {"engine", "energy", "free_energy", "forces", "moments", "steps", "setups"}
+STEERINGS = (1.0, 1.5, 2.5)
+"""Of the tries: the distortion of the start geometry, in units of ``shell_distortion``."""
 
 
 class GpawLabeler:
@@ -37,7 +45,25 @@ class GpawLabeler:
 
     def __init__(self, settings: GpawSettings) -> None:
         self._settings = settings
-        self._windows = Windows(settings.moment_windows)
+        of_mode = GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS
+        given = settings.moment_windows
+        self._given = Windows(given) if given is not None else None
+        self._windows = self._given or of_mode
+
+    @property
+    def relax(self) -> Relax:
+        """What moves unless a job says otherwise."""
+        return self._settings.relax
+
+    @property
+    def gives_stress(self) -> bool:
+        """Whether it gives a stress: plane waves do."""
+        return self._settings.mode == "pw"
+
+    @property
+    def tries(self) -> int:
+        """How many steerings there are; one where the shells are not to be distorted."""
+        return self._settings.tries if self._settings.shell_distortion > 0 else 1
 
     def settings(self) -> dict[str, Any]:
         """Return what makes energies comparable: functional, accuracy, version and datasets.
@@ -51,105 +77,153 @@ class GpawLabeler:
             If GPAW or its PAW datasets are not installed.
         """
         s = self._settings
-        return {
+        shared = {
             "engine": "gpaw",
             "version": gpaw_version(),
             "datasets": datasets_identity(),
             "mode": s.mode,
-            "basis": s.basis,
-            "grid_spacing": float(s.grid_spacing),
             "xc": s.xc,
             "hubbard_u": {element: float(u) for element, u in sorted(s.hubbard_u.items())},
             "smearing": float(s.smearing),
             "kpoints": list(s.kpoints),
             "metal_kpoints": s.metal_kpoints,
+            "magnetic_order": s.magnetic_order,
+            "fixed_moment": s.fixed_moment,
             "energy_tolerance": float(s.energy_tolerance),
             "density_tolerance": s.density_tolerance,
         }
+        if s.mode == "lcao":
+            return shared | {"basis": s.basis, "grid_spacing": float(s.grid_spacing)}
+        return shared | {
+            "cutoff": float(s.cutoff),
+            "eigenstates_tolerance": s.eigenstates_tolerance,
+        }
 
     def check(self, species: Sequence[str], ion: str) -> None:
-        """Refuse species whose charge state cannot be read back from moments."""
+        """Refuse what cannot run here, and species whose state cannot be read from moments."""
         self._windows.check(species)
+        gpaw_version()
+        datasets_identity()
+        command(self._settings.processes)
+        _metal(ion)
 
-    def label(self, atoms: Atoms, directory: Path) -> LabelResult:
-        """Label one geometry; see `al_charge.labelers.protocol.Labeler`."""
-        species = tuple(str(token) for token in atoms.arrays["species"])
-        self._windows.check(species)
+    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
+        """Write ``input.json``; see `al_charge.labelers.protocol.Labeler`.
+
+        Raises
+        ------
+        InputError
+            If the atoms have no species, or the cell should relax without a stress.
+        """
+        if "species" not in atoms.arrays:
+            raise InputError("the structure has no species array", where="atoms.arrays")
+        if relax == Relax.CELL and not self.gives_stress:
+            raise InputError(
+                "GPAW's mode lcao gives no stress, so it cannot relax a cell",
+                where="labeler.mode",
+                remedy="use mode: pw, or relax: ions",
+            )
+        s = self._settings
         contrast = charge_order_contrast(atoms)
-        start = self._start(atoms, contrast)
-        began = time.monotonic()
-        result = self._run(request.single_point(self._settings, atoms, start), directory)
-        moments = np.array(result["moments"])
-        resolution = self.resolve(moments, species)
-        return LabelResult(
-            species=species,
-            resolved=resolution.species,
-            frames=(_frame(atoms, result),),
-            moments=moments,
-            converged=True,
-            engine=result["engine"],
-            wall_time=time.monotonic() - began,
-            details={
-                "start": "distorted shells" if start is not None else "the geometry itself",
-                "shell_contrast": contrast if np.isfinite(contrast) else None,
-                "resolution": resolution.describe(),
-                "ambiguous_sites": list(resolution.ambiguous),
-                "free_energy": result["free_energy"],
-                "scf_steps": result["steps"],
-                "datasets": result["setups"],
-                "directory": str(directory),
-            },
-        )
+        start = None
+        if s.shell_distortion > 0 and (attempt > 0 or contrast < s.shell_contrast):
+            start = distort_shells(atoms, STEERINGS[attempt] * s.shell_distortion)
+        steered = start is not None and not np.array_equal(start.positions, atoms.positions)
+        rungs = ladder.rungs(s, steered=steered, hold_moment=attempt == len(STEERINGS) - 1)
+        document = request.label(s, atoms, start if steered else None, relax, rungs)
+        document["about"] = {
+            "start": f"shells distorted by {STEERINGS[attempt] * s.shell_distortion:g} A"
+            if steered
+            else "the geometry itself",
+            "shell_contrast": contrast if np.isfinite(contrast) else None,
+            "steering": attempt,
+        }
+        _write_input(directory, document)
 
-    def resolve(self, moments: np.ndarray, species: tuple[str, ...]) -> Resolution:
-        """Read the charge states of a label from its moments, by this labeler's windows."""
-        return resolve(moments, species, self._windows)
+    def run(self, directory: Path) -> None:
+        """Run the prepared job, or what is left of it, and find its Bader charges.
 
-    def metal_energy(self, ion: str) -> float:
+        Raises
+        ------
+        AlChargeError
+            If no attempt converged, or GPAW failed otherwise; or if the time was up or the process
+            told to end, after which the same job goes on from its last saved state.
+        """
+        job = read_json(directory / INPUT)
+        try:
+            if not _has_ended(job, directory):
+                process.run(command(self._settings.processes), directory, self._settings.timeout)
+                result = read_json(directory / RESULT)
+                if result.get("job") != identity(job):
+                    raise AlChargeError("GPAW did another job", where=str(directory / RESULT))
+            if job["density_refinement"] and not (directory / BADER).exists():
+                found = read_bader(job, directory)
+                write_json(directory / BADER, found)
+                if "net" in found:  # a refused density stays, to be looked at
+                    (directory / DENSITY).unlink(missing_ok=True)
+        except OSError as error:
+            raise AlChargeError(
+                f"cannot run GPAW: {error.strerror or error}", where=str(directory)
+            ) from error
+
+    def read(self, directory: Path) -> Reading:
+        """Read ``result.json`` and ``bader.json``.
+
+        Raises
+        ------
+        AlChargeError
+            If one is missing, damaged or of another job than ``input.json``.
+        """
+        return reading(directory)
+
+    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
+        """Tell the charge states from the moments, and check them by the Bader charges.
+
+        Windows of the settings come first, then those that were calibrated, then the known ones.
+        """
+        if reading.moments is None:
+            raise AlChargeError("the label has no moments", where="labeler")
+        known = self._given or windows or self._windows
+        net = reading.bader.net if reading.bader is not None else None
+        return audit(reading.moments, species, known, net)
+
+    def metal_energy(self, ion: str, directory: Path) -> float:
         """Return the energy of the working-ion metal in eV/atom, with the same settings.
 
-        The metal has the lattice constant of experiment, as ASE tabulates it; at the minimum of
-        the functional the energy of an alkali metal differs by about 1 meV.
+        It is the lowest point of a parabola through the energies of five volumes around that of
+        experiment.
 
         Raises
         ------
         InputError
             If the element's structure is not tabulated.
         """
-        try:
-            atoms = bulk(ion)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"the crystal structure of metallic {ion} is not known: {error}",
-                where="host.working_ion",
-            ) from error
-        directory = Path(tempfile.mkdtemp(prefix=f"gpaw-{ion}-"))
-        result = self._run(request.metal(self._settings, atoms), directory)
-        shutil.rmtree(directory)  # kept only when the run failed: the error names its log
-        return float(result["energy"]) / len(atoms)
+        atoms = _metal(ion)
+        rungs = ladder.rungs(self._settings, steered=False)
+        _write_input(directory, request.metal(self._settings, atoms, rungs))
+        self.run(directory)
+        return minimum(reading(directory)) / len(atoms)
 
-    def _start(self, atoms: Atoms, contrast: float) -> Atoms | None:
-        """Return the geometry that steers the start density, None if the true one does."""
-        s = self._settings
-        if s.shell_distortion == 0 or contrast >= s.shell_contrast:
-            return None
-        return distort_shells(atoms, s.shell_distortion)
 
-    def _run(self, document: dict[str, Any], directory: Path) -> dict[str, Any]:
-        gpaw_version()
-        result_file = directory / "result.json"
-        try:
-            result_file.unlink(missing_ok=True)
-            process.write_json(directory / "input.json", document)
-            process.run(command(self._settings.processes), directory, self._settings.timeout)
-        except OSError as error:
-            raise AlChargeError(
-                f"cannot run GPAW: {error.strerror or error}", where=str(directory)
-            ) from error
-        result = process.read_json(result_file)
-        if missing := sorted(_RESULT_FIELDS - result.keys()):
-            raise AlChargeError(f"the result lacks {', '.join(missing)}", where=str(result_file))
-        return result
+def minimum(result: Reading) -> float:
+    """Return the lowest energy, in eV, of the parabola through energies at several volumes.
+
+    Raises
+    ------
+    AlChargeError
+        If it is not between the volumes.
+    """
+    volumes = np.array([abs(np.linalg.det(frame.cell)) for frame in result.frames])
+    energies = np.array([frame.energy for frame in result.frames])
+    curvature, slope, constant = np.polyfit(volumes, energies, 2)
+    lowest = -slope / (2 * curvature)
+    if curvature <= 0 or not volumes.min() <= lowest <= volumes.max():
+        raise AlChargeError(
+            "the energy of the metal has no minimum near its volume in experiment",
+            where="labeler",
+            remedy="give a higher cutoff, more metal_kpoints or a larger basis",
+        )
+    return float(constant - slope**2 / (4 * curvature))
 
 
 def command(processes: int) -> list[str]:
@@ -190,14 +264,38 @@ def gpaw_version() -> str:
         ) from None
 
 
-def _frame(atoms: Atoms, result: dict[str, Any]) -> Frame:
-    forces = np.array(result["forces"], dtype=float)
-    if forces.shape != (len(atoms), 3) or not np.isfinite([result["energy"], forces.sum()]).all():
-        raise AlChargeError("the result holds no finite energy and forces", where="result.json")
-    return Frame(
-        positions=atoms.positions.copy(),
-        cell=atoms.cell.array.copy(),
-        energy=float(result["energy"]),
-        forces=forces,
-        stress=None,
-    )
+def _metal(ion: str) -> Atoms:
+    try:
+        atoms: Atoms = bulk(ion)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"the crystal structure of metallic {ion} is not known: {error}",
+            where="host.working_ion",
+        ) from error
+    return atoms
+
+
+def _has_ended(job: dict[str, Any], directory: Path) -> bool:
+    try:
+        return bool(read_json(directory / RESULT).get("job") == identity(job))
+    except AlChargeError:
+        return False
+
+
+def _write_input(directory: Path, document: dict[str, Any]) -> None:
+    """Write what is asked for; of another job nothing is left before."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            same = read_json(directory / INPUT) == document
+        except AlChargeError:
+            same = False
+        if not same:
+            for path in directory.iterdir():
+                if path.is_file():
+                    path.unlink()
+    except OSError as error:
+        raise AlChargeError(
+            f"cannot write: {error.strerror or error}", where=str(directory)
+        ) from error
+    write_json(directory / INPUT, document)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any
 
 from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw.files import STOP, STOPPED
 
 LOG = "output.log"
 """Name of the file that holds whatever the process printed."""
+
+GRACE = 120.0
+"""Seconds that a process has to stop in: an SCF step and the writing of its state."""
+
+MARGIN = 60.0
+"""Seconds of a batch job that are left for what comes after the engine."""
 
 _ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
@@ -26,8 +32,9 @@ _ONE_THREAD = {
 def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     """Run a command to its end in a session of its own, one thread to a process.
 
-    Its whole process group is killed when the time is up or when this call is left in any other
-    way, and the kernel kills it when the calling process dies.
+    When the time is up, or that of the batch job nearly is, the file `STOP` asks it to stop where
+    it can be continued. Its whole process group is killed when it does not, or when this call is
+    left in any other way, and the kernel kills it when the calling process dies.
 
     Parameters
     ----------
@@ -43,7 +50,11 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     AlChargeError
         If it ran out of time, or ended with any other exit status than zero.
     """
-    log = directory / LOG
+    log, stop = directory / LOG, directory / STOP
+    timeout = min(timeout, time_left())
+    if timeout <= 0:
+        raise AlChargeError("the batch job has no time left for a run", where=str(directory))
+    stop.unlink(missing_ok=True)
     guard = [sys.executable, "-m", "al_charge.labelers.gpaw.guard", str(os.getpid())]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -56,43 +67,37 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
             start_new_session=True,
         )
         try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AlChargeError(
-                f"not finished after {timeout:g} s and killed",
-                where=str(log),
-                remedy="allow a longer timeout or more processes",
-            ) from None
+            status = _wait(process, timeout, stop)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status is None or status == STOPPED:
+        how = "killed" if status is None else "stopped at a saved state"
+        why = f"not finished after {timeout:g} s" if stop.exists() else "asked to end"
+        raise AlChargeError(
+            f"{why} and {how}",
+            where=str(log),
+            remedy="the same job goes on from its last saved state when it is run again",
+        )
     if status != 0:
         raise AlChargeError(f"the run failed ({_reason(status, log)})", where=str(log))
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a document so that a reader finds all of it or none."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(document), encoding="utf-8")
-    unfinished.replace(path)
+def time_left() -> float:
+    """Return the seconds that the batch job leaves to an engine, infinite where none is known."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    return int(end) - time.time() - GRACE - MARGIN if end.isdigit() else float("inf")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a document that `write_json` wrote.
-
-    Raises
-    ------
-    AlChargeError
-        If there is none or it cannot be read.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AlChargeError("the run left no readable result", where=str(path)) from error
-    if not isinstance(document, dict):
-        raise AlChargeError("the run left no readable result", where=str(path))
-    return document
+def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int | None:
+    """Return the exit status, None if the process did not heed the request to stop."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(timeout)
+    stop.touch()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(GRACE)
+    return None
 
 
 def _reason(status: int, log: Path) -> str:
@@ -100,9 +105,7 @@ def _reason(status: int, log: Path) -> str:
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     message = _last_message(log.read_text(errors="replace").splitlines())
-    if "KohnShamConvergenceError" in message:
-        return "SCF did not converge in the allowed number of steps"
-    return message[:300] or f"exit status {status}"
+    return message[:600] or f"exit status {status}"
 
 
 def _last_message(lines: list[str]) -> str:

@@ -8,44 +8,86 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from al_charge.labelers.settings import GpawSettings
+from al_charge.crystal.species import charge_of, high_spin_moment
+from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.protocol import Relax
 
-_MIXERS: dict[str, dict[str, Any]] = {
-    "msr1": {"name": "msr1"},
-    "pulay": {"name": "pulay", "beta": 0.1, "nmaxold": 5, "weight": 50.0},
-}
+METAL_SCALES = (0.97, 0.985, 1.0, 1.015, 1.03)
+"""Lattice constants of the metal, relative to that of experiment."""
+
+Document = dict[str, Any]
 
 
-def single_point(settings: GpawSettings, atoms: Atoms, start: Atoms | None) -> dict[str, Any]:
-    """Return the request for energy, forces and moments of a cell.
+def label(
+    settings: GpawSettings,
+    atoms: Atoms,
+    start: Atoms | None,
+    relax: Relax,
+    rungs: list[Document],
+) -> Document:
+    """Return the request for a label.
 
     Parameters
     ----------
     atoms
-        The geometry that is labelled, with initial moments.
+        The geometry that is labelled, with species and initial moments.
     start
         The same cell with moved atoms, where the density is made that the run starts from; None to
         start at the geometry itself.
+    rungs
+        See `al_charge.labelers.gpaw.ladder.rungs`.
     """
     # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
     parameters = _parameters(settings, atoms, settings.kpoints) | {"symmetry": "off"}
     return _geometry(atoms) | {
-        "moments": initial_moments(atoms, settings.moment_limit).tolist(),
+        "species": [str(token) for token in atoms.arrays["species"]],
+        "moments": moments(settings, atoms).tolist(),
         "start_positions": start.positions.tolist() if start is not None else None,
-        "forces": True,
         "parameters": parameters,
+        "rungs": rungs,
+        "forces": True,
+        "stress": settings.mode == "pw",
+        "relax": _relax(settings, relax),
+        "density_refinement": settings.bader_refinement if settings.bader else None,
+        "save_interval": float(settings.save_interval),
     }
 
 
-def metal(settings: GpawSettings, atoms: Atoms) -> dict[str, Any]:
+def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Document:
     """Return the request for the energy of a metal with one atom or few in its cell."""
-    kpoints = (settings.metal_kpoints,) * 3
     return _geometry(atoms) | {
         "moments": None,
         "start_positions": None,
+        "parameters": _parameters(settings, atoms, (settings.metal_kpoints,) * 3),
+        "rungs": rungs,
         "forces": False,
-        "parameters": _parameters(settings, atoms, kpoints),
+        "stress": False,
+        "relax": None,
+        "scales": METAL_SCALES,
+        "density_refinement": None,
+        "save_interval": float(settings.save_interval),
     }
+
+
+def moments(settings: GpawSettings, atoms: Atoms) -> NDArray[np.float64]:
+    """Return the moments to start from, in Bohr magnetons, shape (n_atoms,).
+
+    Those of the redox sites are within the limit, with the signs of the magnetic order. Where the
+    total moment is fixed, the anions get what the limit has taken away, so that the sum is that of
+    the charge states; with the limit's help or not, some of it ends up there anyway.
+    """
+    first = initial_moments(atoms, settings.moment_limit)
+    species = [str(token) for token in atoms.arrays["species"]]
+    full = np.array([high_spin_moment(token) for token in species])
+    if settings.magnetic_order == "antiferromagnetic":
+        from al_charge.crystal.magnetic_order import signs
+
+        first, full = np.abs(first) * signs(atoms), full * signs(atoms)
+    if settings.fixed_moment:
+        anions = np.array([charge_of(token) < 0 for token in species])
+        holders = anions if anions.any() else np.ones(len(atoms), dtype=bool)
+        first[holders] += (full.sum() - first.sum()) / holders.sum()
+    return first
 
 
 def initial_moments(atoms: Atoms, limit: float) -> NDArray[np.float64]:
@@ -54,16 +96,16 @@ def initial_moments(atoms: Atoms, limit: float) -> NDArray[np.float64]:
     Where an element exceeds the limit all its moments shrink by one factor, so that different
     charge states still start from different moments.
     """
-    moments: NDArray[np.float64] = atoms.get_initial_magnetic_moments().astype(float)
+    initial: NDArray[np.float64] = atoms.get_initial_magnetic_moments().astype(float)
     for number in np.unique(atoms.numbers):
         same = atoms.numbers == number
-        largest = np.abs(moments[same]).max()
+        largest = np.abs(initial[same]).max()
         if largest > limit:
-            moments[same] *= limit / largest
-    return moments
+            initial[same] *= limit / largest
+    return initial
 
 
-def _geometry(atoms: Atoms) -> dict[str, Any]:
+def _geometry(atoms: Atoms) -> Document:
     return {
         "numbers": atoms.numbers.tolist(),
         "positions": atoms.positions.tolist(),
@@ -71,24 +113,50 @@ def _geometry(atoms: Atoms) -> dict[str, Any]:
     }
 
 
+def _relax(settings: GpawSettings, relax: Relax) -> Document | None:
+    if relax == Relax.NONE:
+        return None
+    return {
+        "cell": relax == Relax.CELL,
+        "fmax": float(settings.fmax),
+        "max_steps": settings.max_steps,
+    }
+
+
 def _parameters(
     settings: GpawSettings, atoms: Atoms, kpoints: tuple[int, int, int]
 ) -> dict[str, Any]:
     present = set(atoms.get_chemical_symbols())
-    return {
-        "mode": settings.mode,
-        "basis": settings.basis,
-        "h": settings.grid_spacing,
+    occupations: Document = {"name": "fermi-dirac", "width": float(settings.smearing)}
+    if settings.fixed_moment and kpoints == settings.kpoints:
+        occupations["fixmagmom"] = True
+    return _expansion(settings) | {
         "xc": settings.xc,
         "setups": {
-            element: f":d,{u:g}" for element, u in settings.hubbard_u.items() if element in present
+            element: f":d,{float(u):g}"
+            for element, u in settings.hubbard_u.items()
+            if element in present
         },
-        "occupations": {"name": "fermi-dirac", "width": settings.smearing},
+        "occupations": occupations,
         "kpts": {"size": list(kpoints), "gamma": True},
-        "convergence": {
-            "energy": settings.energy_tolerance,
-            "density": settings.density_tolerance,
-        },
-        "mixer": _MIXERS[settings.mixer],
         "maxiter": settings.max_iterations,
+    }
+
+
+def _expansion(settings: GpawSettings) -> Document:
+    """Return what the two modes have for themselves."""
+    convergence = {
+        "energy": float(settings.energy_tolerance),
+        "density": settings.density_tolerance,
+    }
+    if settings.mode == "lcao":
+        return {
+            "mode": {"name": "lcao"},
+            "basis": settings.basis,
+            "h": float(settings.grid_spacing),
+            "convergence": convergence,
+        }
+    return {
+        "mode": {"name": "pw", "ecut": float(settings.cutoff)},
+        "convergence": convergence | {"eigenstates": settings.eigenstates_tolerance},
     }

@@ -1,90 +1,98 @@
 """The GPAW side of a label: ``python -m al_charge.labelers.gpaw.run``, in the job's folder.
 
-It reads ``input.json`` and writes ``result.json``; nothing else is exchanged. An exception ends the
-process, and its last line in the log is the reason that the labeler reports.
+It reads ``input.json`` and writes ``result.json`` and, for the Bader charges, ``density.npz``; on
+the way it keeps what `al_charge.labelers.gpaw.journal` names. An exception ends the process, and
+its last line in the log is the reason that the labeler reports.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
+from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.gpaw.files import DENSITY, INPUT, RESULT, STOPPED, identity
 from al_charge.labelers.gpaw.guard import die_with_parent
-from al_charge.labelers.gpaw.process import read_json, write_json
-
-START_DENSITY_TOLERANCE = 1e-3
-"""How well the density of a start geometry is converged, in electrons per valence electron: it only
-has to have settled on its charge order."""
+from al_charge.labelers.gpaw.journal import FRAMES, STATE, Journal, read_frames
 
 
-def compute(request: dict[str, Any], text_log: str) -> dict[str, Any]:
-    """Run one single point.
+def compute(request: dict[str, Any]) -> dict[str, Any]:
+    """Do the job of the working folder, from wherever it has got to.
 
     Parameters
     ----------
     request
         See `al_charge.labelers.gpaw.request`.
-    text_log
-        Where GPAW writes its own log.
 
     Returns
     -------
     dict
-        Energies in eV, forces in eV/angstrom, moments in Bohr magnetons or None, the number of SCF
-        steps at each geometry, and the fingerprints of the PAW datasets.
+        Frames with energies in eV, forces in eV/angstrom, stress in eV/angstrom^3 (six components,
+        Voigt) and moments in Bohr magnetons; the attempts, and the fingerprints of the PAW
+        datasets.
     """
-    from gpaw import GPAW, __version__
+    from gpaw import __version__
+    from gpaw.mpi import world
 
+    from al_charge.labelers.gpaw.engine import Engine
+    from al_charge.labelers.gpaw.relaxation import relax
+
+    journal = Journal.of_folder(writes=world.rank == 0)
+    frames = read_frames()
+    world.barrier()
+    engine = Engine(request, journal)
     atoms = Atoms(
-        request["numbers"],
-        positions=request["positions"],
-        cell=request["cell"],
-        pbc=True,
-        magmoms=request["moments"],
+        request["numbers"], positions=request["positions"], cell=request["cell"], pbc=True
     )
-    calculator = GPAW(txt=text_log, **request["parameters"])
-    steps = {}
-    if request["start_positions"] is not None:
-        start = atoms.copy()
-        start.positions = np.array(request["start_positions"])
-        steps["start"] = _settle(calculator, start)
-    # The calculator keeps its wave functions when atoms move, so this continues from the start.
-    steps["final"] = sum(1 for _ in calculator.iconverge(atoms))
+    if request.get("scales"):
+        frames = [engine.evaluate(_scaled(atoms, scale)) for scale in request["scales"]]
+    elif request["relax"] is None:
+        frames = [engine.evaluate(atoms)]
+    else:
+        frames = relax(engine, atoms, request["relax"], frames, journal)
+    if request["density_refinement"]:
+        engine.write_density(Path(DENSITY))
+    journal.end(f"converged after {journal.steps} steps")
     return {
+        "job": identity(request),
         "engine": f"GPAW {__version__}",
-        "energy": float(calculator.get_potential_energy(atoms)),
-        "free_energy": float(calculator.get_potential_energy(atoms, force_consistent=True)),
-        "forces": calculator.get_forces(atoms).tolist() if request["forces"] else None,
-        "moments": calculator.get_magnetic_moments(atoms).tolist(),
-        "steps": steps,
-        "setups": {setup.symbol: setup.fingerprint for setup in calculator.setups},
+        "frames": frames,
+        "setups": engine.setups,
+        "attempts": journal.attempts,
+        "scf_steps": journal.all_steps,
+        "wall_time": journal.wall_time,
+        "cores": world.size,
     }
 
 
-def _settle(calculator: Any, atoms: Atoms) -> int:
-    """Iterate until the density of a start geometry has settled; return the number of steps."""
-    from gpaw.convergence_criteria import Density
-
-    settled = Density(START_DENSITY_TOLERANCE)
-    steps = 0
-    for context in calculator.iconverge(atoms):
-        steps += 1
-        if settled(context)[0]:
-            break
-    return steps
+def _scaled(atoms: Atoms, factor: float) -> Atoms:
+    scaled: Atoms = atoms.copy()
+    scaled.set_cell(atoms.cell * factor, scale_atoms=True)
+    return scaled
 
 
 def main() -> None:
     """Do the job of the working folder."""
     die_with_parent()
-    result = compute(read_json(Path("input.json")), "gpaw.txt")
     from gpaw.mpi import world
 
+    from al_charge.labelers.gpaw.engine import NotConvergedError, StoppedError
+
+    try:
+        result = compute(read_json(Path(INPUT)))
+    except StoppedError:
+        sys.exit(STOPPED)
+    except NotConvergedError:
+        attempts = Journal.of_folder(writes=False).attempts
+        told = "; ".join(f"{one['changed']}: {one['outcome']}" for one in attempts)
+        sys.exit(f"SCF did not converge after {len(attempts)} attempts ({told})")
     if world.rank == 0:
-        write_json(Path("result.json"), result)
+        write_json(Path(RESULT), result)
+        for name in (STATE, FRAMES):
+            Path(name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from al_charge.crystal.valence import GPAW_WINDOWS, Windows
+from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
-from al_charge.units import Energy, Length, Time
+from al_charge.labelers.protocol import Relax
+from al_charge.units import Energy, Force, Length, Time
 
 
 class GpawSettings(BaseModel):
-    """Density-functional theory with GPAW in its atomic-orbital mode: single points.
+    """Density-functional theory with GPAW, in plane waves or in its atomic-orbital mode.
 
-    It gives no stress. The defaults are settings that were tried on olivine NaxFePO4.
+    The defaults are settings that were tried on olivine NaxFePO4.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["gpaw"] = "gpaw"
-    mode: Literal["lcao"] = Field(default="lcao", description="how GPAW expands wave functions")
+    mode: Literal["lcao", "pw"] = Field(
+        default="lcao",
+        description="how wave functions are expanded: atomic orbitals, or plane waves, which give "
+        "stress as well",
+    )
+    cutoff: Energy = Field(
+        default=700.0, ge=100, le=3000, description="of the plane waves (mode pw), e.g. '700 eV'"
+    )
     basis: Literal["dzp", "szp(dzp)", "sz(dzp)"] = Field(
-        default="dzp", description="atomic-orbital basis set; the smaller ones are for trials"
+        default="dzp",
+        description="atomic-orbital basis set (mode lcao); the smaller ones are for trials",
     )
     grid_spacing: Length = Field(
-        default=0.22, gt=0.05, le=0.4, description="of the real-space grid, e.g. '0.22 A'"
+        default=0.22,
+        gt=0.05,
+        le=0.4,
+        description="of the real-space grid (mode lcao), e.g. '0.22 A'; plane waves set their own",
     )
     xc: Literal["PBE", "LDA"] = Field(default="PBE", description="exchange-correlation functional")
     hubbard_u: dict[str, Energy] = Field(
@@ -42,20 +54,53 @@ class GpawSettings(BaseModel):
     metal_kpoints: int = Field(
         default=12, ge=2, le=40, description="k-points along each axis of the working-ion metal"
     )
+    magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
+        default="ferromagnetic", description="signs of the redox sites' moments"
+    )
+    fixed_moment: bool = Field(
+        default=False,
+        description="whether the total moment is held at the sum of the charge states' high-spin "
+        "moments",
+    )
     energy_tolerance: Energy = Field(
-        default=1e-5,
+        default=1e-6,
         gt=0,
         description="largest change of the energy per valence electron over three SCF steps",
     )
     density_tolerance: float = Field(
         default=1e-4, gt=0, description="largest change of the density, electrons per electron"
     )
-    max_iterations: int = Field(
-        default=100, ge=10, le=2000, description="SCF steps after which a run has failed"
+    eigenstates_tolerance: float = Field(
+        default=1e-6,
+        gt=0,
+        description="largest squared residual of the states (mode pw), eV^2 per valence electron",
     )
-    mixer: Literal["msr1", "pulay"] = Field(
-        default="msr1",
-        description="how densities are mixed: 'msr1' is GPAW's own default, 'pulay' slower (0.1)",
+    max_iterations: int = Field(
+        default=100, ge=10, le=2000, description="SCF steps after which an attempt has failed"
+    )
+    mixer: Literal["msr1", "pulay"] | None = Field(
+        default=None,
+        description="how densities are mixed at first: 'msr1' or 'pulay'; by default msr1 in mode "
+        "lcao and pulay in mode pw",
+    )
+    scf_ladder: bool = Field(
+        default=True,
+        description="whether an SCF that does not converge is tried again in other ways",
+    )
+    relax: Relax = Field(
+        default=Relax.NONE,
+        description="what GPAW moves before it gives a label: 'none', 'ions', or 'cell' (both; "
+        "mode pw)",
+    )
+    fmax: Force = Field(
+        default=0.05,
+        ge=1e-3,
+        le=0.5,
+        description="largest force at which a relaxation ends, e.g. '0.05 eV/A'; for the cell, "
+        "stress times the volume per atom divided by 1 A",
+    )
+    max_steps: int = Field(
+        default=100, ge=1, le=2000, description="ionic steps after which a relaxation has failed"
     )
     shell_distortion: Length = Field(
         default=0.06,
@@ -68,17 +113,34 @@ class GpawSettings(BaseModel):
         ge=0,
         description="difference in mean bond length from which a geometry holds its charge order",
     )
+    tries: int = Field(
+        default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
+    )
     moment_limit: float = Field(
         default=4.0,
         gt=0,
         description="greatest initial moment in Bohr magnetons; those of an element scale to it",
     )
-    moment_windows: dict[str, tuple[float, float]] = Field(
-        default=dict(GPAW_WINDOWS.ranges),
-        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}",
+    moment_windows: dict[str, tuple[float, float]] | None = Field(
+        default=None,
+        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
+        "default those of the campaign's end members, else known ones of iron",
+    )
+    bader: bool = Field(default=True, description="whether Bader charges are computed")
+    bader_refinement: Literal[2, 4] = Field(
+        default=2,
+        description="points of the density's grid for each point of the calculation's, per axis; "
+        "the charges must be those of half as many",
     )
     processes: int = Field(default=1, ge=1, le=1024, description="MPI ranks of one label")
-    timeout: Time = Field(default=4 * 3600.0, gt=0, description="wall time of one label")
+    timeout: Time = Field(
+        default=4 * 3600.0,
+        gt=0,
+        description="wall time of one run, after which it stops where it can be continued",
+    )
+    save_interval: Time = Field(
+        default=120.0, ge=0, description="wall time between two saved states within an SCF"
+    )
 
     @field_validator("hubbard_u")
     @classmethod
@@ -93,10 +155,16 @@ class GpawSettings(BaseModel):
     @field_validator("moment_windows")
     @classmethod
     def _check_windows(
-        cls, windows: dict[str, tuple[float, float]]
-    ) -> dict[str, tuple[float, float]]:
+        cls, windows: dict[str, tuple[float, float]] | None
+    ) -> dict[str, tuple[float, float]] | None:
         try:
-            Windows(windows)
+            Windows(windows or {})
         except InputError as error:
             raise ValueError(error.what) from error
         return windows
+
+    @model_validator(mode="after")
+    def _check_relax(self) -> Self:
+        if self.relax == Relax.CELL and self.mode == "lcao":
+            raise ValueError("relax: cell needs the stress, which only mode: pw gives")
+        return self

@@ -1,0 +1,26 @@
+"""The files of a GPAW job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+INPUT = "input.json"
+"""What is asked for."""
+RESULT = "result.json"
+"""What GPAW found."""
+DENSITY = "density.npz"
+"""The all-electron density; there until the charges have been found."""
+BADER = "bader.json"
+"""The Bader charges, or why there are none."""
+STOP = "stop"
+"""Asks a run to stop where it can be continued."""
+
+STOPPED = 75
+"""Exit status of a run that has stopped where it can be continued."""
+
+
+def identity(job: dict[str, Any]) -> str:
+    """Return what tells one job from another."""
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,107 @@
+"""What a GPAW run has done so far, on disk, so that a killed one goes on where it was.
+
+The state of the calculation (density, potential and wave functions) is in `STATE`, the geometries
+that are done are lines of `FRAMES`, and everything else is in `PROGRESS`. Each is replaced in one
+step; a line that was cut short is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from al_charge.labelers.files import read_json, write_json
+
+PROGRESS, STATE, FRAMES = "progress.json", "state.gpw", "frames.jsonl"
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Journal:
+    """The progress of one job.
+
+    Attributes
+    ----------
+    attempts
+        Each with what it changed and how it ended; of the one that is under way, an empty outcome.
+    rung, stage
+        Place in the SCF ladder.
+    steps
+        SCF steps of the attempt that is under way.
+    all_steps
+        SCF steps of all attempts.
+    wall_time
+        seconds, up to the last record.
+    writes
+        Whether this process is the one that writes.
+    """
+
+    attempts: list[Record] = field(default_factory=list)
+    rung: int = 0
+    stage: int = 0
+    steps: int = 0
+    all_steps: int = 0
+    wall_time: float = 0.0
+    writes: bool = field(default=True, repr=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._clock = time.monotonic()
+
+    @classmethod
+    def of_folder(cls, *, writes: bool) -> Journal:
+        """Return the journal of the working folder, a new one if there is none."""
+        path = Path(PROGRESS)
+        known = read_json(path) if path.exists() else {}
+        return cls(**known, writes=writes)
+
+    def begin(self, changed: str) -> None:
+        """Begin an attempt."""
+        self.attempts.append({"changed": changed, "outcome": ""})
+        self.steps = 0
+        self.save()
+
+    def end(self, outcome: str) -> None:
+        """End the attempt that is under way."""
+        self.attempts[-1]["outcome"] = outcome
+        self.save()
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an attempt has begun and not ended."""
+        return bool(self.attempts) and not self.attempts[-1]["outcome"]
+
+    def count(self) -> None:
+        """Count an SCF step."""
+        self.steps += 1
+        self.all_steps += 1
+
+    def save(self) -> None:
+        """Write it down."""
+        now = time.monotonic()
+        self.wall_time += now - self._clock
+        self._clock = now
+        if self.writes:
+            document = asdict(self)
+            del document["writes"]
+            write_json(Path(PROGRESS), document)
+
+    def add_frame(self, frame: Record) -> None:
+        """Append a geometry with its results to those that are done."""
+        if self.writes:
+            with Path(FRAMES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(frame) + "\n")
+
+
+def read_frames() -> list[Record]:
+    """Return the geometries that are done, without one that was cut short."""
+    path = Path(FRAMES)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        path.write_text("".join(whole), encoding="utf-8")
+    return [json.loads(line) for line in whole]

@@ -1,0 +1,113 @@
+"""Relax a cell with GPAW's forces and stress, step by step on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.filters import FrechetCellFilter
+from ase.optimize import BFGS
+from gpaw.mpi import world
+
+from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw.engine import Engine
+from al_charge.labelers.gpaw.journal import Journal, Record
+
+HESSIAN = "hessian.json"
+"""What the optimiser has learned; begun anew where it cannot be read."""
+
+
+class _Points(Calculator):
+    """The engine as ASE's optimisers want it; it writes down every geometry."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 - as ASE has it
+
+    def __init__(self, engine: Engine, frames: list[Record], journal: Journal) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._engine, self._frames, self._journal = engine, frames, journal
+
+    def calculate(
+        self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes
+    ) -> None:
+        """Find energy, forces and stress of a geometry; see ASE's calculators."""
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        point = self._known(atoms)
+        if point is None:
+            point = self._engine.evaluate(atoms)
+            self._journal.add_frame(point)
+            self._frames.append(point)
+            self._engine.save()
+        self.results = {"energy": point["energy"], "forces": np.array(point["forces"])}
+        if point["stress"] is not None:
+            self.results["stress"] = np.array(point["stress"])
+
+    def _known(self, atoms: Atoms) -> Record | None:
+        """Return the last frame if it is this geometry: where a continued run begins."""
+        if not self._frames:
+            return None
+        last = self._frames[-1]
+        same = np.array_equal(last["positions"], atoms.positions)
+        return last if same and np.array_equal(last["cell"], atoms.cell.array) else None
+
+
+def relax(
+    engine: Engine,
+    atoms: Atoms,
+    request: dict[str, Any],
+    frames: list[Record],
+    journal: Journal,
+) -> list[Record]:
+    """Return the frames of a relaxation: the first, some between, and the last.
+
+    Parameters
+    ----------
+    atoms
+        The geometry that was asked for.
+    request
+        ``cell``, whether the cell moves as well; ``fmax`` in eV/angstrom; ``max_steps``.
+    frames
+        Those that are done; added to.
+    """
+    moving = atoms.copy()
+    moving.calc = _Points(engine, frames, journal)
+    # The cell's coordinates count from the first cell, in a continued run as well.
+    target = FrechetCellFilter(moving) if request["cell"] else moving
+    if frames:
+        moving.set_cell(frames[-1]["cell"])
+        moving.set_positions(frames[-1]["positions"])
+    try:
+        optimiser = _optimiser(target)
+    except (ValueError, TypeError, KeyError, EOFError):
+        Path(HESSIAN).unlink(missing_ok=True)
+        optimiser = _optimiser(target)
+    left = request["max_steps"] + 1 - len(frames)
+    if not optimiser.run(fmax=request["fmax"], steps=max(left, 0)):
+        raise AlChargeError(
+            f"the relaxation has not converged after {request['max_steps']} steps",
+            where="labeler.max_steps",
+            remedy="allow more steps or a larger fmax",
+        )
+    engine.evaluate(moving)
+    return [frames[index] for index in kept(frames)]
+
+
+def _optimiser(target: Any) -> BFGS:
+    return BFGS(target, logfile="relaxation.txt", restart=HESSIAN, maxstep=0.1, comm=world)
+
+
+def kept(frames: list[Record], between: int = 3) -> list[int]:
+    """Choose the first and last geometry of a relaxation and some between, by index.
+
+    Those between are evenly spaced in the square root of the energy still to be gained, which near
+    a minimum is the distance from it.
+    """
+    energies = np.array([frame["energy"] for frame in frames])
+    ends = {0, len(frames) - 1}
+    if len(ends) == 1 or energies[0] <= energies[-1]:
+        return sorted(ends)
+    left = np.sqrt(np.maximum(energies - energies[-1], 0.0) / (energies[0] - energies[-1]))
+    wanted = np.linspace(1.0, 0.0, between + 2)[1:-1]
+    return sorted(ends | {int(np.abs(left - fraction).argmin()) for fraction in wanted})

@@ -1,0 +1,96 @@
+"""Read what a GPAW job has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from al_charge.errors import AlChargeError
+from al_charge.labelers.bader import from_gpaw
+from al_charge.labelers.files import read_json
+from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, RESULT, identity
+from al_charge.labelers.protocol import Attempt, BaderCharges, Frame, Reading
+
+
+def reading(directory: Path) -> Reading:
+    """Read the result of a job.
+
+    Raises
+    ------
+    AlChargeError
+        If a file is missing, damaged or of another job than ``input.json``.
+    """
+    job, result = read_json(directory / INPUT), read_json(directory / RESULT)
+    where = str(directory / RESULT)
+    if result.get("job") != identity(job):
+        raise AlChargeError("the result is another job's", where=where)
+    bader, refused = _bader(job, directory)
+    try:
+        frames = tuple(_frame(record, len(job["numbers"])) for record in result["frames"])
+        last = result["frames"][-1]
+        moments = np.array(last["moments"], dtype=float)
+        return Reading(
+            frames=frames,
+            moments=moments,
+            bader=bader,
+            bader_refused=refused,
+            converged=True,
+            engine=result["engine"],
+            datasets=result["setups"],
+            attempts=tuple(Attempt(**attempt) for attempt in result["attempts"]),
+            wall_time=float(result["wall_time"]),
+            cores=int(result["cores"]),
+            details=job.get("about", {})
+            | {
+                "free_energy": last["free_energy"],
+                "scf_steps": result["scf_steps"],
+                "total_moment": last["total_moment"],
+            },
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise AlChargeError("the file is truncated or damaged", where=where) from error
+
+
+def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return the Bader charges of the density that a job has left, or why there are none."""
+    last = read_json(directory / RESULT)["frames"][-1]
+    atoms = Atoms(job["numbers"], positions=last["positions"], cell=last["cell"], pbc=True)
+    try:
+        charges = from_gpaw(directory / DENSITY, atoms)
+    except AlChargeError as error:
+        return {"job": identity(job), "refused": str(error)}
+    return {
+        "job": identity(job),
+        "net": charges.net.tolist(),
+        "electrons": charges.electrons.tolist(),
+    }
+
+
+def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, str]:
+    if not job["density_refinement"]:
+        return None, ""
+    found = read_json(directory / BADER)
+    if found.get("job") != identity(job):
+        raise AlChargeError("the charges are another job's", where=str(directory / BADER))
+    if "refused" in found:
+        return None, str(found["refused"])
+    return BaderCharges(np.array(found["net"]), np.array(found["electrons"])), ""
+
+
+def _frame(record: dict[str, Any], n_atoms: int) -> Frame:
+    forces = record["forces"]
+    given = np.array(forces if forces is not None else np.zeros((n_atoms, 3)), dtype=float)
+    if given.shape != (n_atoms, 3) or not np.isfinite([record["energy"], given.sum()]).all():
+        raise AlChargeError("the result holds no finite energy and forces", where=RESULT)
+    stress = record["stress"]
+    return Frame(
+        positions=np.array(record["positions"], dtype=float),
+        cell=np.array(record["cell"], dtype=float),
+        energy=float(record["energy"]),
+        forces=given,
+        stress=voigt_6_to_full_3x3_stress(np.array(stress)) if stress is not None else None,
+    )
