@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     metavar="ELEMENT=CHARGE",
     help="Charge of an element that has one only, e.g. S=6; may be repeated.",
 )
+@click.option(
+    "--end-member",
+    "end_members",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Output with all sites in one state, same engine and settings, to calibrate windows on; "
+    "may be repeated.",
+)
 @click.option("--no-bader", is_flag=True, help="Do not analyse the densities beside the output.")
 @click.option("--all", "every_site", is_flag=True, help="List the sites of every element.")
 @json_option
@@ -37,6 +45,7 @@ def command(
     source: str,
     windows: tuple[str, ...],
     charges: tuple[str, ...],
+    end_members: tuple[Path, ...],
     no_bader: bool,
     every_site: bool,
     as_json: bool,
@@ -50,13 +59,22 @@ def command(
     ambiguous, the cell is not neutral, or Bader charges were refused; 2 where the output cannot be
     read or an option is wrong.
     """
-    from al_charge.labelers.outputs import audit_output, requested_species
+    from al_charge.labelers.outputs import (
+        audit_output,
+        read_output,
+        requested_species,
+        windows_from_end_members,
+    )
     from al_charge.report.audits import audit_document, audit_table
 
     output = _read(source, bader=not no_bader)
     given = dict(map(_charge, charges))
-    if output.species is None or given or windows:
-        known = _with_windows(output.windows, windows)
+    if output.species is None or given or windows or end_members:
+        known = output.windows
+        if end_members:
+            ends = [read_output(path, bader=not no_bader) for path in end_members]
+            known = windows_from_end_members(ends, known, given)
+        known = _with_windows(known, windows)
         species, used = requested_species(output, known, given)
     else:
         species, used = output.species, output.windows

@@ -18,12 +18,12 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 published = pytest.mark.skipif(not DATA.exists(), reason="published VASP results are not here")
 
 
-def gpaw_log(folder: Path, iron: tuple[float, float]) -> str:
+def gpaw_log(folder: Path, iron: tuple[float, float], ion: str = "Na") -> str:
     """Write a text log of GPAW for NaFe2O3 with these moments of iron; return its path."""
-    symbols = ["Na", "Fe", "Fe", "O", "O", "O"]
+    symbols = [*([ion] if ion else []), "Fe", "Fe", "O", "O", "O"]
     rows = [f"| {i} | {s} | {float(i)} | 0.0 | 0.0 | start |" for i, s in enumerate(symbols)]
     axes = [f"| yes | {x} | {y} | {z} | 9.0 | 90.0 |" for x, y, z in 9 * np.eye(3)]
-    moments = [0.0, *iron, 0.1, 0.1, 0.1]
+    moments = [*([0.0] if ion else []), *iron, 0.1, 0.1, 0.1]
     lines = [
         " | _ |_)|_||  |\n |__||  | ||/\\| - 26.7.0\n\n  mode=PW(ecut=500.0),",
         "\nAtoms  # Å, Bohr magnetons", *rows, "\n\nUnit cell  # Å", *axes,
@@ -82,6 +82,32 @@ def test_windows_and_charges_that_are_given(tmp_path: Path, run: Run) -> None:
     assert "no site whose moment tells a charge state; charge +1 e" in out
     assert "the charges sum to +1 e" in out
     assert run("audit", path, "--charge", "Fe=3", "--charge", "Na=0")[0] == 0
+
+
+def test_windows_of_end_members(tmp_path: Path, run: Run) -> None:
+    """Moments that no default window holds, as with another U."""
+    folders = [tmp_path / name for name in ("low", "high", "mixed")]
+    for folder in folders:
+        folder.mkdir()
+    low = gpaw_log(folders[0], (3.50, 3.51), ion="Ca")
+    high = gpaw_log(folders[1], (4.08, 4.09), ion="")
+    mixed = gpaw_log(folders[2], (3.50, 4.10))
+    assert run("audit", mixed)[0] == 1
+    code, out, _ = run(
+        "audit", mixed, "--end-member", low, "--end-member", high, "--charge", "Na=1", "--json"
+    )
+    document = json.loads(out)
+    assert (code, document["summary"]) == (0, "1 Fe3+, 1 Fe2+; neutral")
+    assert document["windows"]["Fe2+"] == pytest.approx([3.4316, 3.5784])
+    # One end member alone shows one state; a mixed cell is none.
+    assert run("audit", mixed, "--end-member", low)[0] == 1
+    code, _, err = run("audit", mixed, "--end-member", mixed)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "it is no end member: neutrality gives its 2 Fe +5 e" in err
+    shared = gpaw_log(folders[1], (4.08, 3.80), ion="")
+    code, _, err = run("audit", mixed, "--end-member", shared)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "they reach from 3.80 to 4.08, so not all of them are Fe3+" in err
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from al_charge.crystal.charges import fixed_charges
+from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.species import element_of, token
-from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.crystal.valence import Audit, Windows, audit, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.gpaw.journal import STATE
 from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 
-__all__ = ["Output", "audit_output", "read_output", "requested_species"]
+__all__ = [
+    "Output",
+    "audit_output",
+    "read_output",
+    "requested_species",
+    "windows_from_end_members",
+]
 
 _VASP_DENSITIES = ("AECCAR", "CHGCAR")
 
@@ -87,6 +93,66 @@ def requested_species(
     any_state = {element_of(species): species for species in kept}
     species = tuple(any_state.get(s) or token(s, fixed[s]) for s in symbols)
     return species, Windows(kept, windows.charges)
+
+
+def windows_from_end_members(
+    outputs: Sequence[Output], defaults: Windows, charges: Mapping[str, int] | None = None
+) -> Windows:
+    """Calibrate windows on outputs in which all sites of the redox element are in one state.
+
+    Which state follows from neutrality.
+
+    Parameters
+    ----------
+    outputs
+        With the same engine and settings as what is audited.
+    defaults
+        Windows of states that they do not show.
+    charges
+        As for `requested_species`.
+
+    Raises
+    ------
+    InputError
+        If one of them has no moments, or more than one redox element, or its sites cannot all be in
+        one state.
+    """
+    moments: dict[str, list[float]] = {}
+    net: dict[str, list[float]] = {}
+    for output in outputs:
+        species, sites = _only_state(output, defaults, charges or {})
+        if output.moments is None:
+            raise InputError(output.no_moments, where=str(output.source))
+        moments.setdefault(species, []).extend(output.moments[sites].tolist())
+        if output.bader is not None:
+            net.setdefault(species, []).extend(output.bader.net[sites].tolist())
+    return calibrate(moments, defaults, charges=net)
+
+
+def _only_state(
+    output: Output, windows: Windows, charges: Mapping[str, int]
+) -> tuple[str, list[int]]:
+    """Return the state that every site of the redox element is in, and these sites."""
+    symbols = output.atoms.get_chemical_symbols()
+    charges = {symbol: charge for symbol, charge in charges.items() if symbol in symbols}
+    elements = {s for s in symbols if s in windows.elements} | set(redox_elements(symbols))
+    elements -= charges.keys()
+    if len(elements) != 1:
+        raise InputError(
+            f"an end member has one redox element, this has {len(elements)}",
+            where=str(output.source),
+            remedy="give the charges of the others (--charge), or windows (--window)",
+        )
+    (element,) = elements
+    fixed = fixed_charges(symbols, elements, charges)
+    sites = [i for i, symbol in enumerate(symbols) if symbol == element]
+    total = -sum(fixed[symbol] for symbol in symbols if symbol != element)
+    if total % len(sites):
+        raise InputError(
+            f"it is no end member: neutrality gives its {len(sites)} {element} {total:+d} e",
+            where=str(output.source),
+        )
+    return token(element, total // len(sites)), sites
 
 
 def audit_output(output: Output, species: Sequence[str], windows: Windows) -> Audit:
