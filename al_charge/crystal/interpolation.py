@@ -125,6 +125,9 @@ def _mapped(frame: Structure, empty: Structure) -> Structure | None:
 
 
 def _aligned(lattice: Lattice, target: Lattice) -> Lattice:
-    """Return a lattice turned so that its vectors lie as near to the target's as they can."""
+    """Return a lattice turned, or mirrored, so that its vectors lie near to the target's.
+
+    Lengths and angles stay, and they are all that fractional coordinates refer to.
+    """
     left, _, right = np.linalg.svd(lattice.matrix.T @ target.matrix)
-    return Lattice(lattice.matrix @ left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right)
+    return Lattice(lattice.matrix @ left @ right)

@@ -18,6 +18,7 @@ from al_charge.fw.tasks import (
 )
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.rounds import label_slots, open_round
+from al_charge.loop.verify import is_verification
 
 CATEGORIES = ("cpu", "dft", "gpu")
 """What a Firework needs from its worker: propose, select and assess; label; train."""
@@ -41,25 +42,27 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
             [task], spec=spec, name=f"{campaign.name}/{number} {name}", parents=list(parents)
         )
 
-    counts = campaign.host.ion_counts
-    proposals = [
-        firework(ProposeTask(n_ions=n, **ids), f"propose x={campaign.host.composition(n)}", "cpu")
-        for n in counts
-    ]
-    select = firework(SelectTask(**ids), "select", "cpu", proposals)
+    proposals, selects = [], []
+    if not is_verification(campaign, number):
+        x = campaign.host.composition
+        proposals = [
+            firework(ProposeTask(n_ions=n, **ids), f"propose x={x(n)}", "cpu")
+            for n in campaign.host.ion_counts
+        ]
+        selects = [firework(SelectTask(**ids), "select", "cpu", proposals)]
     labels: list[Firework] = []
     for slot in range(label_slots(campaign, number)):
         first = number == 0 and slot >= END_MEMBERS
-        parents = labels[:END_MEMBERS] if first else [select]
+        parents = labels[:END_MEMBERS] if first else selects
         labels.append(firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", parents))
-    metal = [firework(MetalTask(**ids), "label metal", "dft", [select])] if number == 0 else []
+    metal = [firework(MetalTask(**ids), "label metal", "dft", selects)] if number == 0 else []
     trainers = [
         firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels)
         for member in range(campaign.spec.committee.size)
     ]
     assess = firework(AssessTask(**ids), "assess", "cpu", [*trainers, *metal])
     return Workflow(
-        [*proposals, select, *labels, *metal, *trainers, assess],
+        [*proposals, *selects, *labels, *metal, *trainers, assess],
         name=f"{campaign.name} round {number}",
         metadata=ids,
     )

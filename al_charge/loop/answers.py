@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
+from al_charge.loop.verify import is_verification
 from al_charge.store.documents import CandidateDoc, LabelDoc
 
 MISSES = 2
@@ -29,6 +31,8 @@ class Answers:
         Energy of the lowest usable label of each configuration, eV per cell.
     missed
         How often a configuration was asked for at a relaxed geometry in vain.
+    relaxed
+        Hashes of the configurations that the labeler has relaxed.
     tolerance
         eV per cell by which a geometry must be predicted lower to be worth another label.
     """
@@ -38,6 +42,7 @@ class Answers:
     keys: frozenset[str]
     lowest: dict[str, float]
     missed: Counter[str]
+    relaxed: frozenset[str]
     tolerance: float
 
     def answers(self, candidate: CandidateDoc) -> bool:
@@ -49,7 +54,9 @@ class Answers:
         key = candidate.config_hash
         if self.campaign.relaxes:
             return key in self.asked
-        if label_key(self.campaign, candidate) in self.keys or self.missed[key] >= MISSES:
+        if key in self.relaxed or self.missed[key] >= MISSES:
+            return True
+        if label_key(self.campaign, candidate) in self.keys:
             return True
         if candidate.energy is None:
             return key in self.asked
@@ -72,12 +79,18 @@ def answers_of(campaign: Campaign) -> Answers:
     lowest: dict[str, float] = {}
     for label in filter(usable, labels):
         lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
-    ids = [key for record in store.rounds(campaign.name) for key in record.selected or []]
+    ids = [
+        key
+        for record in store.rounds(campaign.name)
+        if not is_verification(campaign, record.number)
+        for key in record.selected or []
+    ]
+    relaxed = {one.config_hash for one in filter(usable, labels) if one.relax != Relax.NONE.value}
     asked = {label.config_hash for label in labels} | {key.rsplit("/", 1)[-1] for key in ids}
     keys, missed = _requests(campaign, ids, labels)
     units = campaign.host.formula_units
     tolerance = float(campaign.spec.convergence.hull_tolerance) * units
-    return Answers(campaign, frozenset(asked), keys, lowest, missed, tolerance)
+    return Answers(campaign, frozenset(asked), keys, lowest, missed, frozenset(relaxed), tolerance)
 
 
 def _requests(

@@ -30,6 +30,7 @@ from al_charge.loop.energies import (
 from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.train import label_atoms
+from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import CampaignState, CandidateDoc
 from al_charge.thermo.hull import Hull, max_hull_shift
 
@@ -79,7 +80,8 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
     scale = _calibration(campaign, round_number, found, keys, members)
     before = labelled_hull(campaign, up_to=round_number - 1).hull if round_number else None
     predicted = None
-    if round_number > 0:
+    verifies = is_verification(campaign, round_number)
+    if round_number > 0 and not verifies:
         candidates = _lowest_candidates(campaign, round_number)
         again = _predict_again(campaign, Committee(committee.members, scale), candidates)
         predicted = answers_of(campaign).unanswered(again)
@@ -91,19 +93,20 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
         ),
         deepest=None if predicted is None else _deepest(campaign, found.hull, predicted),
     )
+    met = criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
     return {
         "spread_scale": scale,
         "hull_shift": state.shift,
         "vertices": [list(vertex) for vertex in state.vertices],
         "deepest": state.deepest,
         "unlabelled_vertices": state.unlabelled_vertices,
-        "criteria": as_documents(
-            criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
-        ),
+        "criteria": as_documents(met),
         "labels": len(found.labels),
         "label_keys": keys,
         "member_energies": members.tolist(),
-        "prospective": _prospective(campaign, round_number, found),
+        "prospective": {"labels": 0} if verifies else _prospective(campaign, round_number, found),
+        "verify_next": _is_to_be_verified(campaign, round_number, met),
+        "verification": verification_of(campaign, round_number, found) if verifies else None,
     }
 
 
@@ -233,16 +236,35 @@ def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
     return HullState(vertices, None, None, None)
 
 
-def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
-    settings = campaign.spec.convergence
-    history: list[list[Criterion]] = [
+def _history(campaign: Campaign, round_number: int) -> list[list[Criterion]]:
+    """Return the criteria of every assessed round up to one."""
+    return [
         from_documents(record.assessment["criteria"])
         for record in campaign.store.rounds(campaign.name)
         if record.assessment is not None and record.number <= round_number
     ]
-    held = rounds_held(history)
-    if held >= settings.rounds:
-        return CampaignState.CONVERGED, f"every criterion held for {held} rounds"
+
+
+def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterion]) -> bool:
+    """Return whether the next round relaxes what the hull rests on: all criteria hold now."""
+    settings = campaign.spec.convergence
+    held = rounds_held([*_history(campaign, round_number - 1), met])
+    return settings.verify and not campaign.relaxes and held >= settings.rounds
+
+
+def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
+    settings = campaign.spec.convergence
+    record = campaign.store.round(campaign.name, round_number)
+    assessment = (record.assessment if record is not None else None) or {}
+    if assessment.get("verify_next"):
+        return CampaignState.RUNNING, ""
+    verified = assessment.get("verification")
+    held = rounds_held(_history(campaign, round_number - (verified is not None)))
+    reason = f"every criterion held for {held} rounds"
+    if verified is not None and verified["same_vertices"]:
+        return CampaignState.CONVERGED, f"{reason}; {outcome_of(verified)}"
+    if verified is None and held >= settings.rounds:
+        return CampaignState.CONVERGED, reason
     if _all_labelled(campaign):
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:

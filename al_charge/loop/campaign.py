@@ -172,6 +172,12 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="relaxation.cell",
             remedy="leave it out, or choose a mode of the labeler that gives one",
         )
+    if spec.convergence.verify and labeler.relax is not Relax.NONE:
+        raise InputError(
+            "the labeler relaxes every label, so there is nothing to verify",
+            where="convergence.verify",
+            remedy="leave it out, or ask for static labels with 'relax: none'",
+        )
     return CampaignDoc(
         name=spec.name,
         spec=contents,

@@ -13,6 +13,7 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
+from al_charge.loop.verify import relax_in
 from al_charge.loop.windows import windows_for
 from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc, StartDoc
 
@@ -39,24 +40,7 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
     candidate = campaign.store.candidate(selected[slot])
     if candidate is None:
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
-    label_candidate(campaign, round_number, slot, candidate, campaign.labeler.relax, directory)
-
-
-def label_candidate(
-    campaign: Campaign,
-    round_number: int,
-    slot: int,
-    candidate: CandidateDoc,
-    relax: Relax,
-    directory: Path,
-) -> None:
-    """Make and use the label of a candidate, unless it exists or was given up.
-
-    Parameters
-    ----------
-    relax
-        What the engine may move.
-    """
+    relax = relax_in(campaign, round_number)
     store, key = campaign.store, label_key(campaign, candidate, relax)
     if store.label(key) is None and store.failure(key) is None:
         job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
@@ -123,10 +107,11 @@ class _Job:
         """Return the geometries to try in turn, by the folder of their files.
 
         A label that is relaxed answers for its configuration wherever it started from, so that
-        the host's ideal sites may follow a geometry that a young committee has spoilt.
+        the host's ideal sites may follow a geometry that a young committee has spoilt. What a
+        verification relaxes is the geometry of a label, which no committee has spoilt.
         """
         starts = {self.directory: atoms_of(self.candidate.geometry)}
-        if self.relax is not Relax.NONE:
+        if self.campaign.relaxes:
             host = self.campaign.start_host(self.candidate.n_ions)
             ideal = to_atoms(host, configuration_of(self.candidate.colours))
             starts[self.directory / "ideal"] = ideal

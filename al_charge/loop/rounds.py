@@ -5,6 +5,7 @@ from __future__ import annotations
 from al_charge.errors import InputError
 from al_charge.loop.campaign import Campaign, new_document
 from al_charge.loop.spec import CampaignSpec
+from al_charge.loop.verify import is_verification, open_verification
 from al_charge.store.documents import CampaignState, RoundDoc
 from al_charge.store.mongo import Store
 
@@ -48,8 +49,10 @@ def check_spec(spec: CampaignSpec) -> None:
 
 
 def open_round(campaign: Campaign, number: int) -> None:
-    """Create a round's document, unless it exists."""
+    """Create a round's document, unless it exists, with what it relaxes if it is a verification."""
     campaign.store.add_round(RoundDoc(campaign=campaign.name, number=number))
+    if is_verification(campaign, number):
+        open_verification(campaign, number)
 
 
 def current_round(campaign: Campaign) -> int:
@@ -62,6 +65,9 @@ def current_round(campaign: Campaign) -> int:
 
 
 def label_slots(campaign: Campaign, number: int) -> int:
-    """Return how many label tasks a round has."""
+    """Return how many label tasks a round has; one that is open, if it is a verification."""
+    if is_verification(campaign, number):
+        record = campaign.store.round(campaign.name, number)
+        return len((record.selected if record is not None else None) or [])
     acquisition = campaign.spec.acquisition
     return acquisition.first_round if number == 0 else acquisition.labels_per_round

@@ -13,6 +13,7 @@ from al_charge.crystal.correlations import pair_correlations
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
+from al_charge.loop.verify import is_verification
 from al_charge.store.documents import CandidateDoc
 
 
@@ -56,8 +57,12 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
 
 
 def label_room(campaign: Campaign) -> int:
-    """Return how many labels the campaign may still select."""
-    used = sum(len(record.selected or []) for record in campaign.store.rounds(campaign.name))
+    """Return how many labels the campaign may still select; those of verifications come on top."""
+    used = sum(
+        len(record.selected or [])
+        for record in campaign.store.rounds(campaign.name)
+        if not is_verification(campaign, record.number)
+    )
     return max(0, campaign.spec.convergence.max_labels - used)
 
 

@@ -100,7 +100,7 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
     store = SimpleNamespace(
         candidates=lambda name, number: candidates,
         labels_of_campaign=lambda name: [],
-        rounds=lambda name: [SimpleNamespace(selected=selected)],
+        rounds=lambda name: [SimpleNamespace(number=0, selected=selected)],
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
     return SimpleNamespace(name="c", host=host, store=store, spec=spec, relaxes=True)

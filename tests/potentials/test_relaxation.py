@@ -214,3 +214,31 @@ def test_a_potential_without_a_minimum_ends_unconverged_and_sound(
     distances = found.atoms.get_all_distances(mic=True)
     assert distances[np.triu_indices(len(start), 1)].min() > SHORTEST_DISTANCE
     np.testing.assert_array_equal(found.atoms.arrays["species"], start.arrays["species"])
+
+
+def test_ions_alone_relax_in_the_cell_they_have(committee: Committee, starts: list[Atoms]) -> None:
+    start = starts[0]
+    (free,) = relax(committee, [start], fmax=FMAX, max_steps=200)
+    (fixed,) = relax(committee, [start], fmax=FMAX, max_steps=200, cell=False)
+    assert np.array_equal(fixed.atoms.cell.array, start.cell.array)
+    assert fixed.converged
+    (there,) = committee.predict([fixed.atoms])
+    assert np.linalg.norm(there.forces, axis=1).max() <= FMAX
+    (before,) = committee.predict([start])
+    assert free.energy < fixed.energy < before.energy
+
+
+def test_nothing_moves_farther_than_its_reach(committee: Committee, starts: list[Atoms]) -> None:
+    start, reach = starts[0], 0.05
+    (far,) = relax(committee, [start], fmax=FMAX, max_steps=200)
+    (near,) = relax(committee, [start], fmax=FMAX, max_steps=200, reach=reach)
+    deformation = np.linalg.solve(start.cell.array, near.atoms.cell.array)
+    strain = (deformation - np.eye(3)) * start.get_volume() ** (1 / 3)
+    moved = near.atoms.positions @ np.linalg.inv(deformation) - start.positions
+    assert np.linalg.norm(moved, axis=1).max() == pytest.approx(reach, rel=1e-6)
+    assert np.abs(strain).max() <= reach * (1 + 1e-6)
+    assert not near.converged
+    (before,) = committee.predict([start])
+    assert far.energy < near.energy < before.energy
+    (wide,) = relax(committee, [start], fmax=FMAX, max_steps=200, reach=5.0)
+    assert wide.energy == far.energy

@@ -1,0 +1,175 @@
+"""Verification: the labeler relaxes the vertices of a converged hull and what lies near them.
+
+It is a round of its own that proposes nothing: its candidates are the geometries of labels. If the
+same configurations are the vertices of the hull with the relaxed labels in it, the hull is
+verified; else the campaign goes on with what it has learned.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from al_charge.labelers.protocol import Relax
+from al_charge.loop.campaign import Campaign, label_key
+from al_charge.loop.energies import LabelledHull, labelled_hull
+from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
+from al_charge.thermo.hull import Entry, Hull
+
+
+def is_verification(campaign: Campaign, number: int) -> bool:
+    """Return whether a round verifies the hull of the round before."""
+    before = campaign.store.round(campaign.name, number - 1) if number else None
+    assessment = before.assessment if before is not None else None
+    return bool(assessment and assessment.get("verify_next"))
+
+
+def relax_in(campaign: Campaign, number: int) -> Relax:
+    """Return what the labeler moves in a round: in a verification as much as it can."""
+    if not is_verification(campaign, number):
+        return campaign.labeler.relax
+    return Relax.CELL if campaign.labeler.gives_stress else Relax.IONS
+
+
+def open_verification(campaign: Campaign, number: int) -> None:
+    """Store what a verification relaxes, unless that is done."""
+    record = campaign.store.round(campaign.name, number)
+    if record is not None and record.selected is not None:
+        return
+    found = labelled_hull(campaign, up_to=number - 1)
+    reasons: dict[str, str] = {}
+    by_ions: dict[int, list[CandidateDoc]] = defaultdict(list)
+    for entry, reason in _to_relax(campaign, found.hull):
+        candidate = _candidate(campaign, number, found.labels[entry.key])
+        by_ions[candidate.n_ions].append(candidate)
+        reasons[candidate.doc_id] = reason
+    for n_ions, candidates in by_ions.items():
+        campaign.store.put_proposal(campaign.name, number, n_ions, candidates, {})
+    campaign.store.record_selection(campaign.name, number, reasons)
+
+
+def _to_relax(campaign: Campaign, hull: Hull) -> list[tuple[Entry, str]]:
+    """Return the vertices, then their nearest competitors at each composition, with reasons."""
+    settings = campaign.spec.convergence
+    vertices = {vertex.key for vertex in hull.vertices}
+    chosen = [(vertex, f"vertex at x = {vertex.x}") for vertex in hull.vertices]
+    taken: dict[Any, int] = defaultdict(int)
+    for entry in hull.entries:  # by x, then by energy
+        distance = hull.distance(entry)
+        near = distance <= settings.verify_window
+        if entry.key in vertices or not near or taken[entry.x] >= settings.verify_competitors:
+            continue
+        taken[entry.x] += 1
+        chosen.append((entry, f"{1e3 * distance:.0f} meV/f.u. above the hull at x = {entry.x}"))
+    return chosen
+
+
+def _candidate(campaign: Campaign, number: int, label: LabelDoc) -> CandidateDoc:
+    """Return a label's geometry, under the charge states that were found, as a candidate."""
+    last = label.frames[-1]
+    assert label.resolved is not None
+    return CandidateDoc(
+        campaign=campaign.name,
+        round=number,
+        n_ions=label.n_ions,
+        composition=label.composition,
+        config_hash=label.config_hash,
+        colours=label.colours,
+        geometry=Geometry(
+            numbers=label.numbers,
+            positions=last.positions,
+            cell=last.cell,
+            species=label.resolved,
+            host_site=label.host_site,
+        ),
+        energy=label.energy,
+        spread=0.0,
+        origin="label",
+    )
+
+
+def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> dict[str, Any]:
+    """Return what a verification has shown.
+
+    Parameters
+    ----------
+    found
+        The hull with the relaxed labels in it.
+
+    Returns
+    -------
+    dict
+        ``relax``, what was moved; ``relaxed``, how many configurations; ``same_vertices``, whether
+        the vertices are the configurations that they were; ``lowered``, by how much the energy
+        fell at most, eV per formula unit; ``failed``, composition and reason of each
+        configuration that could not be relaxed; ``verified``, whether every vertex was and all
+        are the same.
+    """
+    before = labelled_hull(campaign, up_to=number - 1)
+    relax = relax_in(campaign, number)
+    record = campaign.store.round(campaign.name, number)
+    relaxed: dict[str, float] = {}
+    failed = []
+    for doc_id in (record.selected if record is not None else None) or []:
+        candidate = campaign.store.candidate(doc_id)
+        assert candidate is not None and candidate.energy is not None
+        key = label_key(campaign, candidate, relax)
+        label = found.labels.get(key)
+        if label is not None and label.config_hash == candidate.config_hash:
+            relaxed[label.config_hash] = candidate.energy - label.energy
+        else:
+            failed.append([candidate.composition, _why_not(campaign, key)])
+    same = _same_vertices(campaign, before.hull, found.hull)
+    missing = [v for v in found.hull.vertices if v.config_hash not in relaxed]
+    return {
+        "relax": relax.value,
+        "relaxed": len(relaxed),
+        "same_vertices": same,
+        "lowered": max(relaxed.values(), default=0.0) / campaign.host.formula_units,
+        "failed": failed,
+        "verified": same and not missing,
+    }
+
+
+def outcome_of(found: dict[str, Any]) -> str:
+    """Return in words what a verification has shown."""
+    relaxed = f"relaxing {found['relaxed']} configurations"
+    if found["verified"]:
+        return f"verified by {relaxed}"
+    if not found["same_vertices"]:
+        return f"{relaxed} changed the vertices"
+    where = ", ".join(f"x = {x} ({reason})" for x, reason in found["failed"])
+    return f"not verified, since relaxing failed at {where}"
+
+
+def _same_vertices(campaign: Campaign, before: Hull, after: Hull) -> bool:
+    """Return whether two hulls have the same vertices; twins within the tolerance count as one."""
+    if before.compositions != after.compositions:
+        return False
+    tolerance = campaign.spec.convergence.hull_tolerance
+    energies = {entry.config_hash: entry.energy for entry in after.entries}
+    return all(
+        energies[old.config_hash] <= new.energy + tolerance
+        for old, new in zip(before.vertices, after.vertices, strict=True)
+    )
+
+
+def _why_not(campaign: Campaign, key: str) -> str:
+    """Return why a configuration has no relaxed label that could stand on the hull."""
+    failure, label = campaign.store.failure(key), campaign.store.label(key)
+    if failure is not None:
+        return failure.reason
+    if label is None:
+        return "it was not labelled"
+    return label.unusable or (
+        label.audit if label.resolved is None else "relaxing led to another charge order"
+    )
+
+
+def verification(campaign: Campaign) -> dict[str, Any] | None:
+    """Return the last verification of a campaign, None before there is one.
+
+    One that is not the last assessed round no longer holds.
+    """
+    assessed = [record for record in campaign.store.rounds(campaign.name) if record.assessment]
+    return (assessed[-1].assessment or {}).get("verification") if assessed else None

@@ -1,0 +1,120 @@
+"""The shape of a round: end members first, the metal beside them, a verification without search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fireworks import LaunchPad, Workflow
+
+from al_charge.fw.launchpad import store_of
+from al_charge.fw.repair import repair
+from al_charge.fw.rounds import ensure_round, round_workflow
+from al_charge.loop.campaign import Campaign, geometry_of, open_campaign
+from al_charge.loop.rounds import submit
+from al_charge.loop.spec import load_spec
+from al_charge.store.documents import CandidateDoc
+
+pytestmark = pytest.mark.mongod
+SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
+
+
+@pytest.fixture
+def campaign(launchpad: LaunchPad) -> Campaign:
+    """A submitted campaign without any round."""
+    store = store_of(launchpad)
+    store.ensure_schema()
+    spec = load_spec(SPEC)
+    submit(store, spec)
+    return open_campaign(store, spec.name)
+
+
+def parents_of(workflow: Workflow) -> dict[str, set[str]]:
+    """Return the names of each Firework's parents, without the campaign's."""
+    names = {fw.fw_id: fw.name.split(" ", 1)[1] for fw in workflow.fws}
+    found: dict[str, set[str]] = {name: set() for name in names.values()}
+    for parent, children in workflow.links.items():
+        for child in children:
+            found[names[child]].add(names[parent])
+    return found
+
+
+def test_end_members_and_the_metal_are_labelled_first(campaign: Campaign) -> None:
+    parents = parents_of(round_workflow(campaign, 0))
+    assert parents["label 0"] == parents["label 1"] == parents["label metal"] == {"select"}
+    others = [name for name in parents if name.startswith("label ") and name[-1] in "234567"]
+    assert len(others) == 6
+    assert all(parents[name] == {"label 0", "label 1"} for name in others)
+    assert parents["train 0"] == {f"label {slot}" for slot in range(8)}
+    assert parents["assess"] == {"train 0", "train 1", "train 2", "label metal"}
+
+
+def test_later_rounds_wait_for_their_selection_alone(campaign: Campaign) -> None:
+    parents = parents_of(round_workflow(campaign, 1))
+    labels = [name for name in parents if name.startswith("label ")]
+    assert sorted(labels) == [f"label {slot}" for slot in range(4)]
+    assert all(parents[name] == {"select"} for name in labels)
+    assert parents["assess"] == {"train 0", "train 1", "train 2"}
+
+
+def opened(campaign: Campaign, number: int, count: int) -> None:
+    """Open a verification as `open_verification` leaves it, with the first candidates it finds."""
+    from al_charge.crystal.configuration import to_atoms
+    from al_charge.crystal.enumeration import enumerate_distinct
+    from al_charge.crystal.symmetry import canonical_hash
+    from al_charge.store.documents import RoundDoc
+
+    store, host = campaign.store, campaign.host
+    candidates = [
+        CandidateDoc(
+            campaign=campaign.name,
+            round=number,
+            n_ions=2,
+            composition="1/2",
+            config_hash=canonical_hash(host, config),
+            colours=list(config.colours),
+            geometry=geometry_of(to_atoms(host, config)),
+            energy=-1.0,
+            spread=0.0,
+            origin="label",
+        )
+        for config in enumerate_distinct(host, 2)[:count]
+    ]
+    store.add_round(RoundDoc(campaign=campaign.name, number=number))
+    store.put_proposal(campaign.name, number, 2, candidates, {})
+    store.record_selection(campaign.name, number, {c.doc_id: "vertex" for c in candidates})
+
+
+def closed(campaign: Campaign, number: int, assessment: dict[str, Any]) -> None:
+    """Close a round with an assessment."""
+    from al_charge.store.documents import RoundDoc
+
+    campaign.store.add_round(RoundDoc(campaign=campaign.name, number=number))
+    campaign.store.record_assessment(campaign.name, number, assessment)
+
+
+def test_a_verification_only_labels_trains_and_assesses(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    closed(campaign, 0, {"verify_next": True})
+    opened(campaign, 1, 3)
+    parents = parents_of(round_workflow(campaign, 1))
+    labels = {f"label {slot}" for slot in range(3)}
+    trainers = {f"train {member}" for member in range(3)}
+    assert set(parents) == labels | trainers | {"assess"}
+    assert all(parents[name] == set() for name in labels)
+    assert all(parents[name] == labels for name in trainers)
+    assert parents["assess"] == trainers
+
+
+def test_resume_adds_a_verification_that_was_not_added(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    ensure_round(launchpad, campaign, 0)
+    closed(campaign, 0, {"verify_next": True})
+    opened(campaign, 1, 3)
+    assert repair(launchpad, campaign).rounds == 1
+    assert repair(launchpad, campaign).rounds == 0
+    names = launchpad.workflows.distinct("name")
+    assert sorted(names) == [f"{campaign.name} round 0", f"{campaign.name} round 1"]

@@ -1,0 +1,237 @@
+"""Static labels: which configurations stay open, whose moments are read how, what is the lowest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from al_charge.crystal.configuration import to_atoms
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import canonical_hash
+from al_charge.labelers.protocol import Relax
+from al_charge.loop.answers import Answers, answers_of
+from al_charge.loop.campaign import geometry_of, label_key
+from al_charge.loop.energies import lowest_labels
+from al_charge.loop.windows import windows_for
+from al_charge.store.documents import CandidateDoc
+
+TOLERANCE = 0.005
+
+
+def candidate(host: Host, energy: float | None, *, round_number: int = 1) -> CandidateDoc:
+    """Return a candidate with one Na; energy in eV per cell."""
+    config = enumerate_distinct(host, 1)[0]
+    atoms = to_atoms(host, config)
+    atoms.positions += 0.01 * round_number
+    return CandidateDoc(
+        campaign="c",
+        round=round_number,
+        n_ions=1,
+        composition="1/4",
+        config_hash=canonical_hash(host, config),
+        colours=list(config.colours),
+        geometry=geometry_of(atoms),
+        energy=energy,
+        origin="search",
+    )
+
+
+def label(asked: CandidateDoc, key: str, energy: float, **facts: Any) -> Any:
+    usual = {
+        "key": key,
+        "config_hash": asked.config_hash,
+        "energy": energy,
+        "converged": True,
+        "resolved": ["Fe3+"],
+        "unusable": "",
+        "relax": "none",
+    }
+    return SimpleNamespace(**usual | facts)
+
+
+class Store:
+    """A store that holds what a test puts into it."""
+
+    def __init__(self) -> None:
+        self.asked: dict[int, list[CandidateDoc]] = {}
+        self.labels: list[Any] = []
+        self.failed: set[str] = set()
+
+    def rounds(self, name: str) -> list[Any]:
+        return [
+            SimpleNamespace(number=n, selected=[c.doc_id for c in asked], assessment={})
+            for n, asked in self.asked.items()
+        ]
+
+    def round(self, name: str, number: int) -> Any:
+        return next((r for r in self.rounds(name) if r.number == number), None)
+
+    def candidate(self, doc_id: str) -> CandidateDoc | None:
+        return next((c for asked in self.asked.values() for c in asked if c.doc_id == doc_id), None)
+
+    def labels_of_campaign(self, name: str, up_to: int | None = None) -> list[Any]:
+        return self.labels
+
+    def label(self, key: str) -> Any:
+        return next((found for found in self.labels if found.key == key), None)
+
+    def failure(self, key: str) -> object | None:
+        return object() if key in self.failed else None
+
+
+@pytest.fixture
+def campaign(olivine: Host) -> Any:
+    """A campaign of static labels with nothing in it."""
+    return SimpleNamespace(
+        name="c",
+        host=olivine,
+        store=Store(),
+        relaxes=False,
+        labeler=SimpleNamespace(relax=Relax.NONE),
+        settings_hash="settings",
+        spec=SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=TOLERANCE)),
+    )
+
+
+def ask(campaign: Any, asked: CandidateDoc, result: Any = None) -> str:
+    """Select a candidate, with a label's facts, None for a failure; return the label's key."""
+    campaign.store.asked.setdefault(asked.round, []).append(asked)
+    key = label_key(campaign, asked)
+    if result is None:
+        campaign.store.failed.add(key)
+    else:
+        campaign.store.labels.append(label(asked, key, **result))
+    return key
+
+
+def test_a_relaxed_label_answers_for_good(campaign: Any) -> None:
+    campaign.relaxes = True
+    first = candidate(campaign.host, None, round_number=0)
+    assert not answers_of(campaign).answers(first)
+    ask(campaign, first, {"energy": -100.0})
+    assert answers_of(campaign).answers(candidate(campaign.host, -200.0))
+
+
+def test_a_static_label_answers_until_a_geometry_is_predicted_lower(campaign: Any) -> None:
+    host = campaign.host
+    ask(campaign, candidate(host, None, round_number=0), {"energy": -100.0})
+    answers = answers_of(campaign)
+    limit = -100.0 - TOLERANCE * host.formula_units
+    assert answers.answers(candidate(host, limit + 1e-6))
+    assert not answers.answers(candidate(host, limit - 1e-6))
+    assert answers.answers(candidate(host, None, round_number=2))
+    assert not answers.closed(candidate(host, -50.0))
+
+
+def test_the_lowest_label_counts(campaign: Any) -> None:
+    host = campaign.host
+    ask(campaign, candidate(host, None, round_number=0), {"energy": -100.0})
+    ask(campaign, candidate(host, -103.0, round_number=1), {"energy": -102.0})
+    ask(campaign, candidate(host, -104.0, round_number=2), {"energy": -101.0})
+    answers = answers_of(campaign)
+    assert answers.lowest[candidate(host, None).config_hash] == -102.0
+    assert answers.answers(candidate(host, -101.9, round_number=3))
+    assert not answers.answers(candidate(host, -102.1, round_number=3))
+
+
+def test_one_geometry_is_asked_for_once(campaign: Any) -> None:
+    asked = candidate(campaign.host, -500.0)
+    ask(campaign, asked, {"energy": -100.0})
+    assert answers_of(campaign).answers(asked)
+    assert answers_of(campaign).closed(asked)
+    assert not answers_of(campaign).answers(candidate(campaign.host, -500.0, round_number=2))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {"energy": -100.0, "resolved": None},
+        {"energy": -100.0, "config_hash": "another"},
+        {"energy": -100.0, "unusable": "another functional"},
+        {"energy": -100.0, "converged": False},
+    ],
+)
+def test_what_was_missed_twice_at_relaxed_geometries_is_given_up(
+    campaign: Any, result: dict[str, Any] | None
+) -> None:
+    host = campaign.host
+    ask(campaign, candidate(host, None, round_number=0), result)  # a seed does not count
+    for number in (1, 2):
+        coming = candidate(host, -500.0, round_number=number)
+        assert not answers_of(campaign).answers(coming)
+        ask(campaign, coming, result)
+    assert answers_of(campaign).answers(candidate(host, -500.0, round_number=3))
+
+
+def test_what_the_labeler_has_relaxed_is_closed(campaign: Any) -> None:
+    asked = candidate(campaign.host, -100.0)
+    campaign.store.labels.append(label(asked, "relaxed", -100.0, relax="cell"))
+    assert answers_of(campaign).closed(candidate(campaign.host, -500.0, round_number=2))
+
+
+def test_an_open_question_of_the_same_round_is_not_missed(campaign: Any) -> None:
+    asked = candidate(campaign.host, -500.0)
+    campaign.store.asked[1] = [asked]
+    found: Answers = answers_of(campaign)
+    assert found.missed == Counter({asked.config_hash: 0})
+    assert found.answers(asked)
+
+
+def test_the_key_of_a_label(campaign: Any) -> None:
+    one, other = (candidate(campaign.host, -1.0, round_number=n) for n in (1, 2))
+    assert label_key(campaign, one) != label_key(campaign, other)
+    keys = {relax: label_key(campaign, one, relax) for relax in Relax}
+    assert len(set(keys.values())) == 3
+    assert keys[Relax.NONE] == label_key(campaign, one)
+    assert label_key(campaign, other, Relax.CELL) == keys[Relax.CELL]
+    assert label_key(campaign, other, Relax.IONS) == keys[Relax.IONS]
+    campaign.settings_hash = "others"
+    assert label_key(campaign, one, Relax.CELL) != keys[Relax.CELL]
+
+
+def test_the_lowest_label_of_each_configuration(campaign: Any) -> None:
+    asked = candidate(campaign.host, -1.0)
+    labels = [label(asked, key, energy) for key, energy in [("a", -1.0), ("b", -3.0), ("c", -2.0)]]
+    labels.append(label(asked, "d", -0.5, config_hash="another"))
+    assert {found.key for found in lowest_labels(labels)} == {"b", "d"}
+
+
+def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> Any:
+    usual = {
+        "n_ions": n_ions,
+        "converged": True,
+        "unusable": "",
+        "resolved": [state] * len(moments) + ["O2-"],
+        "moments": [*moments, 0.1],
+        "bader": [1.8 if state == "Fe3+" else 1.5] * len(moments) + [-1.4],
+    }
+    return SimpleNamespace(**usual | facts)
+
+
+def test_windows_come_from_both_end_members(campaign: Any) -> None:
+    store = campaign.store
+    store.labels = [end_member(0, "Fe3+", [4.20, 4.22])]
+    assert windows_for(campaign, 0, 2) is None  # nothing shows Fe2+ yet
+    store.labels.append(end_member(4, "Fe2+", [3.65, 3.69]))
+    found = windows_for(campaign, 0, 2)
+    assert found is not None
+    assert set(found.ranges) == {"Fe2+", "Fe3+"}
+    assert found.state("Fe", 4.21) == "Fe3+"
+    assert found.state("Fe", 3.67) == "Fe2+"
+    assert found.state("Fe", 3.95) is None
+    assert windows_for(campaign, 3, 0) is None  # an end member is what they come from
+    assert windows_for(campaign, 3, 4) is None
+
+
+@pytest.mark.parametrize("spoilt", [{"converged": False}, {"resolved": None}, {"unusable": "U"}])
+def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[str, Any]) -> None:
+    campaign.store.labels = [
+        end_member(0, "Fe3+", [4.20, 4.22]),
+        end_member(4, "Fe2+", [3.65, 3.69], **spoilt),
+    ]
+    assert windows_for(campaign, 0, 2) is None
