@@ -148,7 +148,7 @@ def _each(document: dict[str, Any]) -> Table:
             "Bader charges in e; --json lists everything."
         ),
     )
-    for heading in ("x", "label", "order"):
+    for heading in ("x", "label", "relaxed", "order"):
         table.add_column(heading)
     table.add_column("energy", justify="right")
     for heading in ("moments", "Bader"):
@@ -170,6 +170,7 @@ def _row(label: dict[str, Any]) -> list[Text]:
     cells = [
         label["x"],
         label["label"][:8],
+        label["relax"].replace("none", ""),
         order,
         f"{label['energy_per_formula']:.4f}",
         _written(label["moments"]),

@@ -62,6 +62,7 @@ def test_labels_table(run: Run, labelled: Campaign, monkeypatch: pytest.MonkeyPa
     assert "Fe2+ 3.40" in lines["exact"]
     assert "Fe3+ 4.25" in out
     assert "another" in lines["other"]
+    assert "cell" in next(line for line in out.splitlines() if DIGITS[:8] in line)
     assert "182 s" in lines["exact"]
     assert "fit no charge state" in out
     assert "custodian changed ENCUT" in out
