@@ -58,9 +58,18 @@ def _tags(run: Run, requested: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         value = _effective(tag, run)
         if tag == "EDIFF" and value is not None and value <= asked * (1 + 1e-6):
             continue  # tighter electrons only come closer to the same energy
+        if tag == "LDAUL":  # of no account where there is no U
+            asked = _where_u(asked, asked_for.get("LDAUU"))
+            value = _where_u(value, _effective("LDAUU", run))
         if not _equal(asked, value):
             found.append((tag, asked, value))
     return found
+
+
+def _where_u(angular: Any, u: Any) -> Any:
+    if not (isinstance(angular, list) and isinstance(u, list) and len(angular) == len(u)):
+        return angular
+    return [number if value else -1.0 for number, value in zip(angular, u, strict=True)]
 
 
 def _effective(tag: str, run: Run) -> Any:

@@ -100,19 +100,19 @@ def write(
         for element in elements
     }
     grid: Any = Kpoints.gamma_automatic((kpoints[0], kpoints[1], kpoints[2]))
-    generator = StaticSetGenerator(
-        user_incar_settings=_only(incar),
-        user_kpoints_settings=grid,
-        user_potcar_settings=datasets,
-        user_potcar_functional=settings.potcar_functional,
-        sort_structure=False,
-        inherit_incar=False,
-        auto_ismear=False,
-    )
     try:
         with warnings.catch_warnings():
-            # About the choice of datasets and of smearing, both made on purpose.
+            # About the release of the datasets and the smearing, both chosen on purpose.
             warnings.simplefilter("ignore")
+            generator = StaticSetGenerator(
+                user_incar_settings=_only(incar),
+                user_kpoints_settings=grid,
+                user_potcar_settings=datasets,
+                user_potcar_functional=settings.potcar_functional,
+                sort_structure=False,
+                inherit_incar=False,
+                auto_ismear=False,
+            )
             files = generator.get_input_set(_structure(atoms, moments), potcar_spec=False)
             files.write_input(str(folder), make_dir_if_not_present=True)
     except OSError as error:

@@ -16,6 +16,7 @@ from ase.build import bulk
 from al_charge.crystal.species import element_of
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import process
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import incar, inputs, potcars, reading, stages, tags
@@ -103,7 +104,7 @@ class VaspLabeler:
         directory = directory.absolute()
         try:
             (directory / stages.FAILURE).unlink(missing_ok=True)
-            process.write_json(directory / stages.LAUNCH, self._launch())
+            write_json(directory / stages.LAUNCH, self._launch())
             module = [sys.executable, "-m", "al_charge.labelers.vasp.run"]
             process.run(module, directory, self._settings.timeout)
         except OSError as error:
@@ -113,7 +114,7 @@ class VaspLabeler:
         except AlChargeError as error:
             if not (directory / stages.FAILURE).is_file():
                 raise
-            why = process.read_json(directory / stages.FAILURE)
+            why = read_json(directory / stages.FAILURE)
             raise AlChargeError(why["what"], where=why["where"], remedy=why["remedy"]) from error
 
     def read(self, directory: Path) -> Reading:
@@ -159,8 +160,7 @@ class VaspLabeler:
         if Request.is_in(directory) and Request.read(directory) == request:
             return
         try:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
+            stages.clear(directory)
             for stage in request.stages:
                 inputs.write(
                     directory / stage.name,
@@ -198,6 +198,6 @@ class VaspLabeler:
         return {
             "command": command,
             "gamma_command": s.gamma_command or SETTINGS.VASP_GAMMA_CMD,
-            "timeout": float(s.timeout),
+            "timeout": min(float(s.timeout), process.time_left()),
             "keep_wavecar": s.keep_wavecar,
         }

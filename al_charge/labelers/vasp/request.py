@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
-from al_charge.labelers.gpaw.process import read_json, write_json
+from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp import incar, inputs, stages
 from al_charge.labelers.vasp.potcars import Dataset

@@ -10,12 +10,13 @@ import os
 import shlex
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from al_charge.errors import AlChargeError
+from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import guard
-from al_charge.labelers.gpaw.process import read_json, write_json
 from al_charge.labelers.vasp import custodian_log, stages
 
 LONGEST_WAIT = 300
@@ -102,7 +103,8 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
         run.run_vasp(
             vasp_cmd=_tied(launch["command"]),
             vasp_gamma_cmd=_tied(launch["gamma_command"]),
-            handlers=[*run.DEFAULT_HANDLERS, walltime],
+            # Copies: a handler counts what it has met, and that of another stage is not this one's.
+            handlers=[*deepcopy(run.DEFAULT_HANDLERS), walltime],
             custodian_kwargs={"polling_time_step": 1, "monitor_freq": wait},
         )
     except CustodianError as error:

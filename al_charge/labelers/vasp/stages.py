@@ -26,6 +26,16 @@ START, RELAXATION, SINGLE_POINT = "start", "relax", "static"
 _OUTPUTS = ("OUTCAR", "OSZICAR", "vasprun.xml", "custodian.json", "vasp.out", "std_err.txt")
 
 
+def clear(directory: Path) -> None:
+    """Make a job's folder, and remove what another job has left in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (REQUEST, LAUNCH, FAILURE):
+        (directory / name).unlink(missing_ok=True)
+    for name in (START, RELAXATION, SINGLE_POINT):
+        if (directory / name).is_dir():
+            shutil.rmtree(directory / name)
+
+
 def is_done(folder: Path) -> bool:
     """Return whether a stage has ended."""
     return (folder / DONE).is_file()

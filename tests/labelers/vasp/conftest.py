@@ -1,0 +1,161 @@
+"""Stand-ins for what is licensed: POTCARs with headers only, and a vasp_std that copies outputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+
+from al_charge.crystal.configuration import configuration, set_species, to_atoms
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.labelers.settings import VaspSettings
+from al_charge.labelers.vasp.labeler import VaspLabeler
+
+STANDIN = Path(__file__).with_name("vasp_std.py")
+RECORDED = Path(__file__).parents[4] / "shared" / "data"
+
+HEADER = """  PAW_PBE {name} 01Jan2000
+   {electrons:.3f}
+ parameters from PSCTR are:
+   VRHFIN ={element}: test
+   LEXCH  = PE
+   EATOM  =    10.0000 eV,    1.0000 Ry
+
+   TITEL  = PAW_PBE {name} {date}
+   LULTRA =        F    use ultrasoft PP ?
+   POMASS =   10.000; ZVAL   =   {electrons:.3f}    mass and valenz
+   ENMAX  =  300.000; ENMIN  =  200.000 eV
+   LPAW   =        T    paw PP
+END of PSCTR-controll parameters
+ local part
+ 1.0
+End of Dataset
+"""
+"""What pymatgen reads of a POTCAR, and no dataset."""
+
+DATASETS = {
+    "Na_pv": (7, "01Jan2000"),
+    "Li_sv": (3, "01Jan2000"),
+    "Fe_pv": (14, "01Jan2000"),
+    "Mn_pv": (13, "01Jan2000"),
+    "Ni_pv": (16, "06Sep2000"),
+    "P": (5, "01Jan2000"),
+    "O": (6, "08Apr2002"),
+}
+
+
+def write_potcars(folder: Path) -> None:
+    """Write headers of the datasets that the tests use, as pymatgen expects them."""
+    folder.mkdir(parents=True)
+    for name, (electrons, date) in DATASETS.items():
+        text = HEADER.format(
+            name=name, element=name.partition("_")[0], electrons=float(electrons), date=date
+        )
+        (folder / f"POTCAR.{name}").write_text(text)
+
+
+@pytest.fixture
+def potcars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder with headers of POTCARs, which pymatgen finds."""
+    from pymatgen.core import SETTINGS
+
+    root = tmp_path / "potcars"
+    write_potcars(root / "POT_GGA_PAW_PBE")
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(root))
+    monkeypatch.setenv("PMG_VASP_PSP_DIR", str(root))
+    return root
+
+
+class StandIn:
+    """The stand-in on PATH and what it has been told."""
+
+    def __init__(self, folder: Path) -> None:
+        self._plan = folder / "plan.json"
+        self.tell()
+
+    def tell(self, **plan: Any) -> None:
+        """Say what it does from now on."""
+        self._plan.write_text(json.dumps(plan))
+        self._plan.with_name("starts").unlink(missing_ok=True)
+
+    def starts(self) -> list[str]:
+        """Return the folders in which it was started, in order."""
+        return [line.split()[0] for line in self._lines()]
+
+    def last_process(self) -> int:
+        """Return the process id of its last start."""
+        return int(self._lines()[-1].split()[1])
+
+    def _lines(self) -> list[str]:
+        file = self._plan.with_name("starts")
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potcars: Path) -> StandIn:
+    """A vasp_std on PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    program = programs / "vasp_std"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {STANDIN} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("VASP_STANDIN", str(programs / "plan.json"))
+    return StandIn(programs)
+
+
+@pytest.fixture
+def labeler() -> Callable[..., VaspLabeler]:
+    """Make a labeler that takes the headers for POTCARs and has no densities for Bader."""
+
+    def make(**changes: Any) -> VaspLabeler:
+        settings = {"verify_potcars": False, "bader": False, "timeout": "60 s"} | changes
+        return VaspLabeler(VaspSettings.model_validate(settings))
+
+    return make
+
+
+def filled(host: Host, n_ions: int) -> Atoms:
+    """Return a configuration with the first ion sites filled and the last Fe oxidised."""
+    ions = [1] * n_ions + [VACANCY] * (len(host.ion_sites) - n_ions)
+    redox = [2] * n_ions + [3] * (len(host.redox_sites) - n_ions)
+    return to_atoms(host, configuration(host, ions + redox))
+
+
+@pytest.fixture
+def nickel_oxide() -> Atoms:
+    """The two atoms of the recorded run, oxygen first."""
+    atoms = Atoms(
+        "ONi",
+        positions=[(0.0, 1.76, 1.76), (0.0, 0.0, 0.0)],
+        cell=[(0.0, 3.52, 3.52), (1.76, 0.0, 1.76), (1.76, 1.76, 0.0)],
+        pbc=True,
+    )
+    set_species(atoms, ["O2-", "Ni2+"])
+    return atoms
+
+
+@pytest.fixture(scope="session")
+def recorded_nickel_oxide() -> Path:
+    """A published run, which is not part of the project."""
+    folder = RECORDED / "vasp_NiO"
+    if not folder.is_dir():
+        pytest.skip("the published runs are not here")
+    return folder
+
+
+@pytest.fixture
+def fill() -> Callable[[Host, int], Atoms]:
+    """Give tests `filled`."""
+    return filled
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder."""
+    shutil.rmtree(folder)

@@ -1,0 +1,224 @@
+"""A stand-in for VASP: it checks its inputs, and writes outputs of its own or copies recorded ones.
+
+What it does is in the JSON file that ``VASP_STANDIN`` names:
+
+- ``check``: by name of the folder, the INCAR tags that must be there, as text;
+- ``copy``: a folder of recorded outputs to copy instead of writing any;
+- ``faults``: by name of the folder, one fault for each start in turn, then none;
+- ``energy``, ``moments`` (in the order of the POSCAR).
+
+Every start is noted in ``starts`` beside that file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+plan_file = Path(os.environ["VASP_STANDIN"])
+plan = json.loads(plan_file.read_text())
+here = Path.cwd()
+
+
+def read_incar() -> dict[str, str]:
+    pairs = (line.split("=", 1) for line in Path("INCAR").read_text().splitlines() if "=" in line)
+    return {tag.strip(): value.strip() for tag, value in pairs}
+
+
+incar = read_incar()
+poscar = Path("POSCAR").read_text().splitlines()
+cell = [[float(x) for x in line.split()] for line in poscar[2:5]]
+elements, counts = poscar[5].split(), [int(n) for n in poscar[6].split()]
+n_atoms = sum(counts)
+positions = [[float(x) for x in line.split()[:3]] for line in poscar[8 : 8 + n_atoms]]
+assert poscar[7].lower().startswith("direct")
+divisions = Path("KPOINTS").read_text().splitlines()[3].split()
+style = Path("KPOINTS").read_text().splitlines()[2].strip()
+titles = [
+    line.split("=")[1].strip()
+    for line in Path("POTCAR").read_text().splitlines()
+    if "TITEL" in line
+]
+starts = plan_file.with_name("starts")
+number = sum(
+    line.startswith(f"{here.name} ")
+    for line in (starts.read_text().splitlines() if starts.exists() else [])
+)
+with starts.open("a") as notes:
+    notes.write(f"{here.name} {os.getpid()} {Path(sys.argv[0]).name}\n")
+
+
+def refuse(reason: str) -> None:
+    print(f"INPUT REFUSED {here.name}: {reason}", file=sys.stderr)
+    sys.exit(3)
+
+
+for tag, value in plan.get("check", {}).get(here.name, {}).items():
+    if incar.get(tag) != value:
+        refuse(f"{tag} is {incar.get(tag)} and not {value}")
+if len(titles) != len(elements):
+    refuse(f"{len(titles)} datasets for {elements}")
+if [title.split()[1].split("_")[0] for title in titles] != elements:
+    refuse(f"datasets {titles} for {elements}")
+if incar.get("ISTART") == "1" and not Path("WAVECAR").stat().st_size:
+    refuse("no wave functions to begin from")
+
+faults = plan.get("faults", {}).get(here.name, [])
+fault = faults[number] if number < len(faults) else ""
+if fault == "die":
+    print("forrtl: severe (174): SIGSEGV, segmentation fault occurred", file=sys.stderr)
+    sys.exit(174)
+if fault == "hang":
+    time.sleep(600)
+if fault == "disk full":
+    print("forrtl: No space left on device", file=sys.stderr)
+    sys.exit(29)
+
+Path("WAVECAR").write_bytes(b"waves")
+Path("CHGCAR").write_bytes(b"" if fault == "empty CHGCAR" else b"density")
+
+if "copy" in plan:
+    for file in Path(plan["copy"]).iterdir():
+        name = file.name.removesuffix(".gz")
+        if name in ("OUTCAR", "vasprun.xml", "CONTCAR"):
+            opener = gzip.open if file.suffix == ".gz" else open
+            with opener(file, "rb") as source, Path(name).open("wb") as target:
+                shutil.copyfileobj(source, target)
+    Path("OSZICAR").write_text("recorded\n")
+    sys.exit(0)
+
+KINDS = {"ISPIN": "int", "ISMEAR": "int", "ISYM": "int", "NELM": "int", "NSW": "int"}
+KINDS |= {"IBRION": "int", "ISIF": "int", "LMAXMIX": "int", "LORBIT": "int", "LDAUTYPE": "int"}
+KINDS |= {"ISTART": "int", "ICHARG": "int", "LDAUPRINT": "int", "IMIX": "int", "LDAUL": "int"}
+
+
+def xml_tag(tag: str, text: str) -> str:
+    if text in ("True", "False"):
+        return f'<i type="logical" name="{tag}"> {text[0]} </i>'
+    if tag in ("LDAUU", "LDAUJ", "LDAUL"):
+        kind = ' type="int"' if tag == "LDAUL" else ""
+        return f'<v{kind} name="{tag}"> {text} </v>'
+    if tag == "MAGMOM":
+        values = []
+        for item in text.split():
+            repeat, _, value = item.rpartition("*")
+            values += [value] * int(repeat or 1)
+        return f'<v name="MAGMOM"> {" ".join(values)} </v>'
+    if tag in KINDS:
+        return f'<i type="int" name="{tag}"> {text} </i>'
+    try:
+        return f'<i name="{tag}"> {float(text):.8f} </i>'
+    except ValueError:
+        return f'<i type="string" name="{tag}">{text}</i>'
+
+
+def rows(name: str, values: list[list[float]]) -> str:
+    lines = "".join(f"<v> {a:.9f} {b:.9f} {c:.9f} </v>\n" for a, b, c in values)
+    return f'<varray name="{name}">\n{lines}</varray>\n'
+
+
+def structure(at: list[list[float]], label: str = "") -> str:
+    named = f' name="{label}"' if label else ""
+    identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    return (
+        f"<structure{named}><crystal>\n{rows('basis', cell)}"
+        f'<i name="volume"> 1.0 </i>\n{rows("rec_basis", identity)}</crystal>\n'
+        f"{rows('positions', at)}</structure>\n"
+    )
+
+
+def energies(energy: float) -> str:
+    return (
+        f'<energy><i name="e_fr_energy"> {energy:.8f} </i><i name="e_wo_entrp"> {energy:.8f} </i>'
+        f'<i name="e_0_energy"> {energy + 0.001:.8f} </i></energy>\n'
+    )
+
+
+def ionic_step(at: list[list[float]], energy: float, scf_steps: int) -> str:
+    forces = [[0.001 * (i + 1), 0.0, 0.0] for i in range(n_atoms)]
+    stress = [[10.0, 1.0, 0.0], [1.0, 20.0, 0.0], [0.0, 0.0, 30.0]]
+    scf = "".join(f"<scstep>{energies(energy)}</scstep>\n" for _ in range(scf_steps))
+    return (
+        f"<calculation>\n{scf}{structure(at)}{rows('forces', forces)}{rows('stress', stress)}"
+        f"{energies(energy)}</calculation>\n"
+    )
+
+
+nsw, nelm = int(incar.get("NSW", 0)), int(incar["NELM"])
+scf_steps = nelm if fault == "no SCF" else 3
+energy = plan.get("energy", -100.0)
+steps = []
+final = positions
+for n in range(3 if nsw else 1):
+    final = [[x + 0.001 * n, y, z] for x, y, z in positions]
+    steps.append(ionic_step(final, energy - 0.1 * n, scf_steps))
+atoms = [element for element, count in zip(elements, counts, strict=True) for _ in range(count)]
+types = [elements.index(element) + 1 for element in atoms]
+parameters = "".join(xml_tag(tag, text) + "\n" for tag, text in incar.items() if "LDAU" not in tag)
+parameters += '<i name="NELECT"> 100.0 </i>\n'
+atom_rows = "".join(
+    f"<rc><c>{el:2s}</c><c>{kind:4d}</c></rc>\n" for el, kind in zip(atoms, types, strict=True)
+)
+type_rows = "".join(
+    f"<rc><c>{n:4d}</c><c>{el:2s}</c><c> 1.0</c><c> 1.0</c><c> {title} </c></rc>\n"
+    for n, el, title in zip(counts, elements, titles, strict=True)
+)
+vasprun = (
+    '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n'
+    '<generator><i name="program" type="string">vasp </i>'
+    '<i name="version" type="string">6.9.9 </i></generator>\n'
+    f"<incar>\n{''.join(xml_tag(tag, text) + chr(10) for tag, text in incar.items())}</incar>\n"
+    f'<kpoints><generation param="{style}"><v type="int" name="divisions"> {" ".join(divisions)} '
+    '</v><v name="usershift"> 0.0 0.0 0.0 </v></generation>\n'
+    f"{rows('kpointlist', [[0.0, 0.0, 0.0]])}"
+    '<varray name="weights"><v> 1.0 </v></varray></kpoints>\n'
+    f"<parameters>\n{parameters}</parameters>\n"
+    f"<atominfo><atoms> {n_atoms} </atoms><types> {len(elements)} </types>\n"
+    '<array name="atoms"><dimension dim="1">ion</dimension><field type="string">element</field>'
+    f'<field type="int">atomtype</field><set>\n{atom_rows}</set></array>\n'
+    '<array name="atomtypes"><dimension dim="1">type</dimension>'
+    '<field type="int">atomspertype</field><field type="string">element</field>'
+    '<field>mass</field><field>valence</field><field type="string">pseudopotential</field>'
+    f"<set>\n{type_rows}</set></array></atominfo>\n"
+    f"{structure(positions, 'initialpos')}{''.join(steps)}{structure(final, 'finalpos')}"
+    "</modeling>\n"
+)
+Path("vasprun.xml").write_text(vasprun[: len(vasprun) // 2] if fault == "truncate" else vasprun)
+
+moments = plan.get("moments") or [0.0] * n_atoms
+table = "".join(
+    f"{i + 1:5d} {0.0:12.3f} {0.0:7.3f} {m:7.3f} {m:7.3f}\n" for i, m in enumerate(moments)
+)
+spin = (
+    "\n\n magnetization (x)\n\n# of ion       s       p       d       tot\n"
+    f"------------------------------------------\n{table}"
+    "--------------------------------------------------\n"
+    f"tot          0.000   0.000   {sum(moments):.3f}   {sum(moments):.3f}\n\n"
+)
+Path("OUTCAR").write_text(
+    " vasp.6.9.9 stand-in\n running    2 mpi-ranks, with    1 threads/rank, on    1 nodes\n"
+    "   k-points           NKPTS =      1   number of bands    NBANDS=     16\n"
+    "   total plane-waves  NPLWV =  16000\n"
+    f"   IBRION = {incar.get('IBRION', '-1'):>6s}    ionic relax: 0-MD 1-quasi-New 2-CG\n"
+    + (spin if incar.get("ISPIN") == "2" else "")
+    + " General timing and accounting informations for this job:\n"
+    " ========================================================\n"
+    "                  Total CPU time used (sec):        5.000\n"
+    "                            User time (sec):        4.000\n"
+    "                          System time (sec):        1.000\n"
+    "                         Elapsed time (sec):        7.000\n"
+    "                   Maximum memory used (kb):         100.\n"
+    "                   Average memory used (kb):          N/A\n"
+)
+Path("OSZICAR").write_text("DAV: 1\n")
+lines = poscar[:8] + [f"{a:.12f} {b:.12f} {c:.12f}" for a, b, c in final]
+Path("CONTCAR").write_text("\n".join(lines) + "\n")
+if fault == "stopped":  # as by a STOPCAR: whole files, electrons not converged
+    sys.exit(0)
+if fault.startswith("say "):
+    print(fault.removeprefix("say "))
