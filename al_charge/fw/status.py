@@ -11,6 +11,7 @@ from fireworks import LaunchPad
 
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import from_documents, rounds_held
+from al_charge.loop.verify import outcome_of
 from al_charge.store.documents import LabelDoc, RoundDoc
 
 
@@ -21,6 +22,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     rounds = store.rounds(campaign.name)
     assessed = [record for record in rounds if record.assessment is not None]
     last = assessed[-1].assessment if assessed else None
+    judged = _judged(assessed)
     labels = store.label_heads_of_campaign(campaign.name)
     return {
         "campaign": campaign.name,
@@ -38,7 +40,8 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
             for failure in store.failures(campaign.name)
         ],
-        "criteria": last["criteria"] if last else [],
+        "criteria": judged[-1]["criteria"] if judged else [],
+        "verification": _verification(last),
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
         "rounds": [_round_line(record) for record in rounds],
@@ -76,9 +79,13 @@ def stuck(launchpad: LaunchPad, name: str) -> str | None:
 
 def held(assessed: list[RoundDoc]) -> int:
     """Return for how many rounds in a row every criterion has held."""
-    return rounds_held(
-        [from_documents(r.assessment["criteria"]) for r in assessed if r.assessment is not None]
-    )
+    return rounds_held([from_documents(found["criteria"]) for found in _judged(assessed)])
+
+
+def _judged(rounds: list[RoundDoc]) -> list[dict[str, Any]]:
+    """Return the assessments of rounds whose criteria say something: verifications do not."""
+    found = [record.assessment for record in rounds if record.assessment is not None]
+    return [one for one in found if not one.get("verification")]
 
 
 def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
@@ -92,6 +99,12 @@ def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
     mean = sum((r.closed - r.created).total_seconds() for r in closed if r.closed) / len(closed)
     needed = campaign.spec.convergence.rounds - held([r for r in rounds if r.assessment])
     return max(0, needed) * mean
+
+
+def _verification(assessment: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what the verification of the hull has shown, in words as well; None without one."""
+    found = (assessment or {}).get("verification")
+    return None if found is None else found | {"outcome": outcome_of(found)}
 
 
 def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
@@ -114,5 +127,6 @@ def _round_line(record: RoundDoc) -> dict[str, Any]:
         "criteria_met": sum(c["met"] for c in assessment.get("criteria", [])),
         "spread_scale": assessment.get("spread_scale"),
         "prospective": assessment.get("prospective"),
+        "verification": bool(assessment.get("verification")),
         "stage_seconds": record.stage_seconds,
     }

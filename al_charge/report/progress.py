@@ -34,6 +34,9 @@ def _summary(status: dict[str, Any]) -> Text:
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
+    if (verification := status["verification"]) is not None:
+        style = "green" if verification["verified"] else "yellow"
+        text.append(f"\nhull: {verification['outcome']}", style=style)
     for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)
@@ -68,10 +71,16 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
             str(row["labels"] if row["labels"] is not None else f"+{row['selected']}"),
             f"{1000 * shift:.2f} meV/f.u." if shift is not None else "",
             " ".join(row["vertices"]),
-            f"{row['criteria_met']} of 4" if row["vertices"] else "",
+            _criteria_met(row),
             " ".join(f"{name} {_duration(s)}" for name, s in row["stage_seconds"].items()),
         )
     return table
+
+
+def _criteria_met(row: dict[str, Any]) -> str:
+    if row["verification"]:
+        return "verification"
+    return f"{row['criteria_met']} of 4" if row["vertices"] else ""
 
 
 def _criteria_table(status: dict[str, Any]) -> Table:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from al_charge.loop.campaign import Campaign
+from al_charge.store.documents import RoundDoc
 
 DIGITS = "123456789012345678901234"
 Run = Callable[..., tuple[int, str, str]]
@@ -97,3 +98,34 @@ def test_the_status_tells_what_is_kept_from_the_hull(
     for line in ("1 label ambiguous", "1 label unusable", "1 label given up"):
         assert line in panel
     assert panel.count("'al-charge labels labelled' lists them") == 3
+
+
+def test_the_status_tells_whether_the_hull_is_verified(run: Run, labelled: Campaign) -> None:
+    met = [{"name": f"criterion {i}", "met": True, "value": "yes"} for i in range(4)]
+    unmet = [criterion | {"met": False} for criterion in met]
+    verification = {
+        "relax": "ions",
+        "relaxed": 3,
+        "same_vertices": True,
+        "lowered": 0.01,
+        "failed": [],
+        "verified": True,
+    }
+    common = {"vertices": [["0", "a"], ["1", "b"]], "labels": 6}
+    for number, assessment in enumerate(
+        (
+            {"criteria": met, "verify_next": True, "verification": None},
+            {"criteria": unmet, "verify_next": False, "verification": verification},
+        )
+    ):
+        labelled.store.add_round(RoundDoc(campaign="labelled", number=number))
+        labelled.store.record_assessment("labelled", number, common | assessment)
+        document = json.loads(run("campaign", "status", "labelled", "--json")[1])
+        assert document["criteria"] == met
+        assert document["rounds_held"] == 1
+        assert (document["verification"] is None) is (number == 0)
+    assert document["verification"] == verification | {
+        "outcome": "verified by relaxing 3 configurations"
+    }
+    assert [row["verification"] for row in document["rounds"]] == [False, True]
+    assert "hull: verified by relaxing 3 configurations" in run("campaign", "status", "labelled")[1]

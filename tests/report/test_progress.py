@@ -24,6 +24,7 @@ STATUS: dict[str, Any] = {
     "criteria": [
         {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
     ],
+    "verification": None,
     "rounds_held": 0,
     "rounds_needed": 2,
     "seconds_left": 400.0,
@@ -36,6 +37,7 @@ STATUS: dict[str, Any] = {
             "hull_shift": 0.0031,
             "vertices": ["0", "1/2", "1"],
             "criteria_met": 1,
+            "verification": False,
             "stage_seconds": {"train": 75.0},
         }
     ],
@@ -77,3 +79,13 @@ def test_ended_campaign_says_why_and_promises_no_time() -> None:
     text = rendered(STATUS | {"state": "converged", "reason": "every criterion held"})
     assert "every criterion held" in text
     assert "left" not in text
+
+
+def test_verified_hull_is_called_that() -> None:
+    line = STATUS["rounds"][0] | {"round": 2, "verification": True}
+    verification = {"verified": True, "outcome": "verified by relaxing 5 configurations"}
+    text = rendered(STATUS | {"rounds": [*STATUS["rounds"], line], "verification": verification})
+    assert "hull: verified by relaxing 5 configurations" in text
+    rows = [row.split() for row in text.splitlines() if "0 1/2 1" in row]
+    assert ["1" in rows[0], "verification" in rows[0]] == [True, False]
+    assert ["2" in rows[1], "verification" in rows[1]] == [True, True]
