@@ -166,10 +166,8 @@ def _why_not(campaign: Campaign, key: str) -> str:
     )
 
 
-def verification(campaign: Campaign) -> dict[str, Any] | None:
-    """Return the last verification of a campaign, None before there is one.
-
-    One that is not the last assessed round no longer holds.
-    """
+def is_verified(campaign: Campaign) -> bool:
+    """Return whether the hull of the last assessed round is verified."""
     assessed = [record for record in campaign.store.rounds(campaign.name) if record.assessment]
-    return (assessed[-1].assessment or {}).get("verification") if assessed else None
+    last = assessed[-1].assessment if assessed else None
+    return bool(last and (last.get("verification") or {}).get("verified"))

@@ -25,7 +25,9 @@ VOLTAGE_UNITS = {
 }
 
 
-def hull_document(hull: Hull, *, campaign: str, labeler: str) -> dict[str, Any]:
+def hull_document(
+    hull: Hull, *, campaign: str, labeler: str, verified: bool = False
+) -> dict[str, Any]:
     """Return a hull as a JSON document.
 
     Parameters
@@ -36,25 +38,32 @@ def hull_document(hull: Hull, *, campaign: str, labeler: str) -> dict[str, Any]:
         Its name.
     labeler
         Kind of the labeler, e.g. ``born``.
+    verified
+        Whether the labeler has relaxed the vertices and they stayed the same.
 
     Returns
     -------
     dict
-        ``vertices`` and ``entries`` (all that is labelled, vertices included) are ordered by x and
-        energy; compositions are strings such as ``5/8``; ``units`` says what the numbers are.
+        ``vertices`` and ``entries`` (the lowest label of each configuration, vertices included)
+        are ordered by x and energy; compositions are strings such as ``5/8``; ``units`` says what
+        the numbers are.
     """
     return {
         **_head(hull, campaign, labeler),
+        "verified": verified,
         "vertices": [_entry(hull, entry) for entry in hull.vertices],
         "entries": [_entry(hull, entry) for entry in hull.entries],
         "units": dict(HULL_UNITS),
     }
 
 
-def voltage_document(profile: VoltageProfile, *, campaign: str, labeler: str) -> dict[str, Any]:
+def voltage_document(
+    profile: VoltageProfile, *, campaign: str, labeler: str, verified: bool = False
+) -> dict[str, Any]:
     """Return a voltage profile as a JSON document; the parameters are those of `hull_document`."""
     return {
         **_head(profile, campaign, labeler),
+        "verified": verified,
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,
         "mean_error_bar": profile.mean_error_bar,

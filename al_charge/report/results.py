@@ -9,6 +9,7 @@ from al_charge.errors import InputError
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import assessed_hull, candidate_entry
+from al_charge.loop.verify import is_verified
 from al_charge.report import documents, interactive, plots
 from al_charge.thermo.hull import Entry
 from al_charge.thermo.uncertainty import profile_with_error_bars
@@ -19,14 +20,20 @@ def hull_result(campaign: Campaign) -> dict[str, Any]:
     """Return the document of a campaign's hull after its last assessed round."""
     found, _ = assessed_hull(campaign)
     return documents.hull_document(
-        found.hull, campaign=campaign.name, labeler=campaign.spec.labeler.kind
+        found.hull,
+        campaign=campaign.name,
+        labeler=campaign.spec.labeler.kind,
+        verified=is_verified(campaign),
     )
 
 
 def voltage_result(campaign: Campaign) -> dict[str, Any]:
     """Return the document of a campaign's voltage profile."""
     return documents.voltage_document(
-        _profile(campaign), campaign=campaign.name, labeler=campaign.spec.labeler.kind
+        _profile(campaign),
+        campaign=campaign.name,
+        labeler=campaign.spec.labeler.kind,
+        verified=is_verified(campaign),
     )
 
 
@@ -38,7 +45,7 @@ def plot_hull(campaign: Campaign, path: Path) -> None:
         path,
         found.hull,
         labeler=campaign.spec.labeler.kind,
-        campaign=campaign.name,
+        campaign=_title(campaign),
         candidates=_candidates(campaign),
     )
 
@@ -46,7 +53,12 @@ def plot_hull(campaign: Campaign, path: Path) -> None:
 def plot_voltage(campaign: Campaign, path: Path) -> None:
     """Write the voltage profile as PNG or HTML, by the ending of ``path``."""
     plot = _by_ending(path, plots.voltage_png, interactive.voltage_html)
-    plot(path, _profile(campaign), labeler=campaign.spec.labeler.kind, campaign=campaign.name)
+    plot(path, _profile(campaign), labeler=campaign.spec.labeler.kind, campaign=_title(campaign))
+
+
+def _title(campaign: Campaign) -> str:
+    """Return the campaign's name, with a word on its hull if that is verified."""
+    return f"{campaign.name} (hull verified)" if is_verified(campaign) else campaign.name
 
 
 def _profile(campaign: Campaign) -> VoltageProfile:

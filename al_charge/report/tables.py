@@ -24,12 +24,13 @@ def hull_table(document: dict[str, Any]) -> Table:
     vertices = {entry["x"]: entry for entry in document["vertices"]}
     table = Table(
         title=_title(document, "hull"),
-        caption=f"{len(document['entries'])} labels; --json lists them all. Energies in meV per "
-        "formula unit, error bars one standard deviation of the committee.",
+        caption=_verdict(document)
+        + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
+        "meV per formula unit, error bars one standard deviation of the committee.",
     )
     table.add_column("x")
     table.add_column("formula")
-    for heading in ("formation energy", "above hull", "labels"):
+    for heading in ("formation energy", "above hull", "labelled"):
         table.add_column(heading, justify="right")
     table.add_column("configuration")
     for x in sorted(by_x):
@@ -59,6 +60,13 @@ def voltage_table(document: dict[str, Any]) -> Table:
         voltage = _with_bar(step["voltage"], step["error_bar"], 3)
         table.add_row(step["x_from"], step["x_to"], voltage)
     return table
+
+
+def _verdict(document: dict[str, Any]) -> str:
+    """Return the sentence that heads the caption of a verified hull."""
+    if not document["verified"]:
+        return ""
+    return "Verified: the labeler relaxed the vertices and their competitors. "
 
 
 def _title(document: dict[str, Any], what: str) -> Text:

@@ -98,7 +98,7 @@ def test_hull_table_has_a_row_for_every_composition(hull_with_bars: Hull) -> Non
     row = next(line for line in text.splitlines() if "Na1/2FePO4" in line)
     assert "-25.0 ± 7.0" in row
     assert "38.3" in row
-    assert "9 labels" in text
+    assert "9 labelled configurations" in text
 
 
 def test_tables_without_error_bars(hull: Hull) -> None:
