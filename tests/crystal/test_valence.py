@@ -109,8 +109,8 @@ def test_end_members_of_vasp_tell_a_shared_hole() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "mixed_low", "mixed_high"),
     [
-        (3.643, 4.218, (3.626, 3.668), (4.195, 4.229)),  # atomic orbitals
-        (3.66, 4.31, (3.681, 3.684), (4.297, 4.300)),  # plane waves
+        (3.643, 4.218, (3.626, 3.668), (4.185, 4.229)),  # atomic orbitals
+        (3.662, 4.315, (3.655, 3.684), (4.284, 4.307)),  # plane waves
     ],
 )
 def test_end_members_of_gpaw_resolve_mixed_compositions(
