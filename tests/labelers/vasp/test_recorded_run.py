@@ -1,4 +1,4 @@
-"""The published run of NiO in the place of VASP: through custodian, and through atomate2's own test.
+"""The published run of NiO in the place of VASP, through custodian and through atomate2's own test.
 
 Both check the inputs before they give the outputs.
 """
@@ -63,7 +63,7 @@ def test_wrong_inputs_are_refused(
     vasp = labeler(**AS_RECORDED, cutoff="400 eV")
     vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
     write_json(tmp_path / "job" / stages.LAUNCH, vasp._launch())
-    with pytest.raises(Exception, match="ENCUT is 400.0 and not 520.0"):
+    with pytest.raises(Exception, match=r"ENCUT is 400\.0 and not 520\.0"):
         run.run_stages(tmp_path / "job")
 
 
