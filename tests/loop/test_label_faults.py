@@ -1,0 +1,171 @@
+"""A label that goes wrong in any way costs itself, never the round."""
+
+from __future__ import annotations
+
+import errno
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+from pymongo import MongoClient
+
+from al_charge.crystal.valence import Audit, Windows
+from al_charge.errors import AlChargeError
+from al_charge.labelers import make_labeler
+from al_charge.labelers.protocol import Labeler, Reading, Relax
+from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.label import label
+from al_charge.loop.propose import propose
+from al_charge.loop.rounds import open_round, submit
+from al_charge.loop.select import select_candidates
+from al_charge.loop.spec import parse_spec
+from al_charge.store.mongo import Store
+
+HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
+SPEC = {
+    "name": "faults",
+    "host": {
+        "structure": str(HOST),
+        "working_ion": "Na",
+        "redox": {"Fe": [2, 3]},
+        "fixed": {"P": 5, "O": -2},
+    },
+    "labeler": {"kind": "born", "relax": "none"},
+    "potential": {"kind": "painn"},
+    "search": {"seeds": 2},
+    "acquisition": {"first_round": 5},
+}
+
+
+class Engine:
+    """The Born labeler with one step replaced."""
+
+    def __init__(self, born: Labeler) -> None:
+        self.born = born
+        self.runs = 0
+        self.failure: Exception | None = None
+        self.finds: str | None = None
+        self.seen: Windows | None = None
+
+    relax = Relax.NONE
+    gives_stress = True
+    tries = 1
+
+    def settings(self) -> dict[str, Any]:
+        return self.born.settings()
+
+    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
+        self.born.prepare(atoms, directory, relax=relax, attempt=attempt)
+
+    def run(self, directory: Path) -> None:
+        self.runs += 1
+        if self.failure is not None:
+            raise self.failure
+        self.born.run(directory)
+
+    def read(self, directory: Path) -> Reading:
+        return self.born.read(directory)
+
+    def audit(self, reading: Reading, species: tuple[str, ...], windows: Windows | None) -> Audit:
+        found = [self.finds if self.finds and s.startswith("Fe") else s for s in species]
+        return Audit(tuple(found))
+
+
+@pytest.fixture(scope="module")
+def store(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Store]:
+    name = f"test_{uuid.uuid4().hex}"
+    store = Store(mongodb_client[name])
+    store.ensure_schema()
+    submit(store, parse_spec(SPEC, source=HOST))
+    campaign = open_campaign(store, "faults")
+    open_round(campaign, 0)
+    for n_ions in campaign.host.ion_counts:
+        propose(campaign, 0, n_ions)
+    select_candidates(campaign, 0)
+    yield store
+    mongodb_client.drop_database(name)
+
+
+@pytest.fixture
+def campaign(store: Store) -> Campaign:
+    campaign = open_campaign(store, "faults")
+    campaign.__dict__["labeler"] = Engine(make_labeler(campaign.spec.labeler))
+    return campaign
+
+
+def key_of(campaign: Campaign, slot: int) -> str:
+    record = campaign.store.round("faults", 0)
+    assert record is not None and record.selected is not None
+    candidate = campaign.store.candidate(record.selected[slot])
+    assert candidate is not None
+    return label_key(campaign, candidate)
+
+
+@pytest.mark.parametrize(
+    ("slot", "failure", "reason"),
+    [
+        (0, AlChargeError("the SCF did not converge", where="gpaw"), "gpaw: the SCF did not"),
+        (1, OSError(errno.ENOSPC, "No space left on device", "job/x.gpw"), "No space left.*x.gpw"),
+    ],
+)
+def test_a_failed_run_is_quarantined_with_its_reason(
+    campaign: Campaign, tmp_path: Path, slot: int, failure: Exception, reason: str
+) -> None:
+    engine: Any = campaign.labeler
+    engine.failure = failure
+    label(campaign, 0, slot, tmp_path)
+    key = key_of(campaign, slot)
+    found = campaign.store.failure(key)
+    assert found is not None
+    assert re.search(reason, found.reason)
+    assert [a.outcome for a in campaign.store.attempts("faults", key)] == ["failed"]
+    assert campaign.store.label(key) is None
+    engine.failure = None
+    label(campaign, 0, slot, tmp_path)  # given up: it is not tried again
+    assert engine.runs == 1
+
+
+def test_a_charge_order_that_the_host_has_not_is_quarantined(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    engine: Any = campaign.labeler
+    engine.finds = "Fe4+"
+    label(campaign, 0, 2, tmp_path)
+    found = campaign.store.failure(key_of(campaign, 2))
+    assert found is not None
+    assert "may not be 4" in found.reason
+    assert campaign.store.label(key_of(campaign, 2)) is None
+
+
+def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: Path) -> None:
+    engine: Any = campaign.labeler
+    engine.failure = KeyboardInterrupt()  # what stops a worker stops no other way
+    with pytest.raises(KeyboardInterrupt):
+        label(campaign, 0, 3, tmp_path)
+    left = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert left
+    (attempt,) = campaign.store.attempts("faults", key_of(campaign, 3))
+    assert attempt.outcome is None
+    engine.failure = None
+    label(campaign, 0, 3, tmp_path)
+    assert left <= set(tmp_path.rglob("*"))
+    made = campaign.store.label(key_of(campaign, 3))
+    assert made is not None
+    assert made.relax == "none"
+    assert made.sites == made.resolved == made.requested
+    assert made.directory == str(tmp_path / "try-0")
+    assert len(made.frames) == 1
+    uses = {use.key for use in campaign.store.label_uses("faults")}
+    assert made.key in uses
+
+
+def test_a_label_is_never_made_twice(campaign: Campaign, tmp_path: Path) -> None:
+    engine: Any = campaign.labeler
+    for _ in range(2):
+        label(campaign, 0, 4, tmp_path)
+    assert engine.runs == 1
+    assert campaign.store.labels_made_twice("faults") == []
