@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     plain: dict[str, Any] = {"mode": "pw", "cutoff": options.cutoff, "bader": False}
+    # One attempt at each density: what is compared is where it starts from.
+    plain |= {"scf_ladder": False, "max_iterations": 80}
     alone = GpawLabeler(GpawSettings(**plain, shell_distortion="0 A", tries=1))
     steered = GpawLabeler(GpawSettings(**plain))
     cases = (
