@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,27 @@ def test_an_element_without_moment_windows_is_refused(tmp_path: Path, run: Run) 
     code, _, err = run("label", str(poscar), "--engine", "gpaw")
     assert (code, err.count("\n")) == (2, 1)
     assert "no moment window for Mn2+" in err
+
+
+@pytest.mark.gpaw
+@pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed")
+def test_gpaw(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two atoms and the smallest basis; then the audit of what the job has left."""
+    monkeypatch.chdir(tmp_path)
+    Path("MgO.vasp").write_text(
+        "MgO\n1\n0 2.1 2.1\n2.1 0 2.1\n2.1 2.1 0\nMg O\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+    )
+    settings = {"kind": "gpaw", "mode": "lcao", "basis": "sz(dzp)", "grid_spacing": "0.3 A"}
+    Path("gpaw.yaml").write_text(yaml.safe_dump(settings))
+    document = json.loads(run("label", "MgO.vasp", "--settings", "gpaw.yaml", "--json")[1])
+    assert document["engine"].lower().startswith("gpaw")
+    assert [site["state"] for site in document["sites"]] == ["Mg2+", "O2-"]
+    assert document["charge"] == 0
+    audited = json.loads(run("audit", "MgO-gpaw", "--json")[1])
+    assert audited["energy"] == pytest.approx(document["energy"], abs=1e-5)
+    for key in ("bader", "state"):
+        assert [s[key] for s in audited["sites"]] == [s[key] for s in document["sites"]]
+    assert audited["bader_refused"] == document["bader_refused"]
 
 
 def test_a_job_that_fails_says_so_in_one_line(tmp_path: Path, run: Run) -> None:

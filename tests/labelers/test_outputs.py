@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,19 @@ def test_densities_that_a_labelling_job_left(
     assert read_output(path, bader=False).bader is None
     monkeypatch.undo()
     assert "density.npz" in read_output(path).bader_refused
+
+
+def test_charges_that_a_labelling_job_found(tmp_path: Path) -> None:
+    path = write(tmp_path, gpaw_log())
+    record = {"job": "1", "net": [0.9, 1.5, 1.8, -1.4, -1.4, -1.4], "electrons": [11.0] * 6}
+    write(tmp_path, json.dumps(record), "bader.json")
+    found = read_output(path).bader
+    assert found is not None
+    assert found.net == pytest.approx(record["net"])
+    write(tmp_path, json.dumps(record | {"net": [0.0]}), "bader.json")
+    assert "of another structure" in read_output(path).bader_refused
+    write(tmp_path, json.dumps({"refused": "the grid is too coarse"}), "bader.json")
+    assert read_output(path).bader_refused == "the grid is too coarse"
 
 
 def test_the_last_try_of_a_labelling_job(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from al_charge.crystal.valence import (
     Windows,
 )
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.gpaw.files import DENSITY
+from al_charge.labelers.files import read_json
+from al_charge.labelers.gpaw.files import BADER, DENSITY
 from al_charge.labelers.outputs.output import GPAW_BANNER, Output
-from al_charge.labelers.protocol import Array
+from al_charge.labelers.protocol import Array, BaderCharges
 
 _WINDOWS = {"lcao": GPAW_LCAO_WINDOWS, "pw": GPAW_PW_WINDOWS}
 _NO_SPIN = "the run has no spin: give the atoms initial magnetic moments"
@@ -147,6 +148,8 @@ def _with_bader(output: Output, path: Path) -> Output:
     from al_charge.labelers.bader import from_gpaw
 
     try:
+        if (file := path.with_name(BADER)).is_file():
+            return _as_recorded(output, file)
         if (file := path.with_name(DENSITY)).is_file():
             return replace(output, bader=from_gpaw(file, output.atoms))
         if path.suffix != ".gpw" or find_spec("gpaw") is None:
@@ -157,6 +160,16 @@ def _with_bader(output: Output, path: Path) -> Output:
             return replace(output, bader=from_gpaw(file, output.atoms))
     except AlChargeError as error:
         return replace(output, bader_refused=str(error))
+
+
+def _as_recorded(output: Output, file: Path) -> Output:
+    """Return an output with what a labelling job has found from its density, now gone."""
+    found = read_json(file)
+    if "refused" in found:
+        return replace(output, bader_refused=str(found["refused"]))
+    if len(found.get("net", [])) != len(output.atoms):
+        raise AlChargeError("it is of another structure", where=str(file))
+    return replace(output, bader=BaderCharges(np.array(found["net"]), np.array(found["electrons"])))
 
 
 def _write_densities(gpw: Path, file: Path) -> None:
