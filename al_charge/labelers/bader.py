@@ -354,7 +354,7 @@ def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple
         raise AlChargeError(
             "the Bader analysis needs baderkit",
             where=where,
-            remedy="pip install 'numba<=0.65.1', then pip install --no-deps baderkit==0.10.2",
+            remedy="pip install 'baderkit>=0.10.2,<0.11'",
         )
     with tempfile.TemporaryDirectory(prefix="bader-") as folder:
         given, result = Path(folder) / "densities.npz", Path(folder) / "basins.npz"
