@@ -31,7 +31,7 @@ def label_metal(campaign: Campaign, directory: Path) -> None:
             ion=ion,
             energy=campaign.labeler.metal_energy(ion, directory),
             settings=settings,
-            engine=" ".join(str(settings[part]) for part in ("engine", "version")),
+            engine=f"{settings.get('engine', '')} {settings.get('version', '')}".strip(),
             wall_time=time.monotonic() - started,
             directory=str(directory),
         )
