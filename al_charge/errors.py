@@ -46,6 +46,10 @@ class InputError(AlChargeError):
     exit_code = 2
 
 
+class NotInstalledError(InputError):
+    """Input that is right, and cannot be used on this machine: something is not installed."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a remedy that names the nearest known word whatever its case, or all of them.
 

@@ -165,7 +165,6 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         match_empty(structure, empty, spec.host.working_ion)
         contents["empty_structure"] = empty.as_dict()
     labeler = make_labeler(spec.labeler)
-    labeler.check(_possible_species(host), spec.host.working_ion)
     if spec.relaxation.cell and not labeler.gives_stress:
         raise InputError(
             f"no cell can be relaxed: '{spec.labeler.kind}' with these settings gives no stress",
@@ -178,6 +177,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="convergence.verify",
             remedy="leave it out, or ask for static labels with 'relax: none'",
         )
+    # The last, because what is not installed here may be elsewhere; all else is right then.
+    labeler.check(_possible_species(host), spec.host.working_ion)
     return CampaignDoc(
         name=spec.name,
         spec=contents,

@@ -35,7 +35,6 @@ def check_spec(spec: CampaignSpec) -> None:
         If the host has no compositions to compare, the labeler lacks parameters for a species, or
         the label budget cannot hold a first round.
     """
-    new_document(spec)
     foundation = getattr(spec.potential, "foundation", None)
     if foundation is not None and not foundation.is_file():
         raise InputError(f"no file {foundation}", where="potential.foundation")
@@ -46,6 +45,7 @@ def check_spec(spec: CampaignSpec) -> None:
             where="acquisition.first_round",
             remedy=f"give at most {campaign.max_labels}",
         )
+    new_document(spec)
 
 
 def open_round(campaign: Campaign, number: int) -> None:

@@ -15,7 +15,7 @@ from ase.build import bulk
 
 from al_charge.crystal.species import element_of
 from al_charge.crystal.valence import Audit, Windows, audit
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import process
 from al_charge.labelers.protocol import Reading, Relax
@@ -93,7 +93,7 @@ class VaspLabeler:
 
         Raises
         ------
-        InputError
+        NotInstalledError
             If there is no VASP on this machine.
         AlChargeError
             If it failed, with its reason in one line.
@@ -181,7 +181,7 @@ class VaspLabeler:
 
         Raises
         ------
-        InputError
+        NotInstalledError
             If its command is not there.
         """
         from atomate2 import SETTINGS
@@ -190,7 +190,7 @@ class VaspLabeler:
         command = s.command or SETTINGS.VASP_CMD
         program = shlex.split(command)[0]
         if shutil.which(program) is None:
-            raise InputError(
+            raise NotInstalledError(
                 f"there is no {program} on PATH to run VASP with",
                 where="labeler.command",
                 remedy="set 'command', or VASP_CMD in atomate2's settings; docs/vasp.md tells more",

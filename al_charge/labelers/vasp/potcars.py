@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import InputError
+from al_charge.errors import InputError, NotInstalledError
 
 PSP_DIR = "PMG_VASP_PSP_DIR"
 
@@ -84,8 +84,10 @@ def find(element: str, chosen: Mapping[str, str], functional: str, *, verify: bo
 
     Raises
     ------
+    NotInstalledError
+        If pymatgen is not told where the POTCARs are, or the file is not there.
     InputError
-        If pymatgen is not told where the POTCARs are, the file is not there, or it is another one.
+        If it is another one.
     """
     name = dataset_name(element, chosen, functional)
     folder = _folder(functional)
@@ -93,7 +95,7 @@ def find(element: str, chosen: Mapping[str, str], functional: str, *, verify: bo
     files = [candidate for file in tried for candidate in (file, Path(f"{file}.gz"))]
     found = next((file for file in files if file.is_file()), None)
     if found is None:
-        raise InputError(
+        raise NotInstalledError(
             f"no POTCAR for {element} ({name}, {functional})",
             where="VASP",
             remedy=f"looked for {tried[0]} and {tried[1]}, each also with .gz; put it there or "
@@ -134,7 +136,7 @@ def _folder(functional: str) -> Path:
 
     root = SETTINGS.get(PSP_DIR)
     if not root:
-        raise InputError(
+        raise NotInstalledError(
             f"{PSP_DIR} is not set, so there are no POTCARs",
             where="VASP",
             remedy=f"run 'pmg config --add {PSP_DIR} FOLDER'; docs/vasp.md tells more",
@@ -142,7 +144,7 @@ def _folder(functional: str) -> Path:
     subfolders = PotcarSingle.functional_dir | SETTINGS.get("PMG_VASP_PSP_SUB_DIRS", {})
     folder = Path(str(root)).expanduser() / str(subfolders[functional])
     if not folder.is_dir():
-        raise InputError(
+        raise NotInstalledError(
             f"there is no folder {folder}",
             where=f"VASP ({PSP_DIR})",
             remedy="prepare it with 'pmg config -p YOUR_POTCARS FOLDER'; docs/vasp.md tells more",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +97,34 @@ class StandIn:
         return file.read_text().splitlines() if file.exists() else []
 
 
-@pytest.fixture
-def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potcars: Path) -> StandIn:
-    """A vasp_std on PATH."""
-    programs = tmp_path / "bin"
+def install(programs: Path, patch: pytest.MonkeyPatch) -> StandIn:
+    """Put the stand-in into a new folder and that on PATH."""
     programs.mkdir()
     program = programs / "vasp_std"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {STANDIN} "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    monkeypatch.setenv("VASP_STANDIN", str(programs / "plan.json"))
+    patch.setenv("PATH", str(programs), prepend=":")
+    patch.setenv("VASP_STANDIN", str(programs / "plan.json"))
     return StandIn(programs)
+
+
+@pytest.fixture
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, potcars: Path) -> StandIn:
+    """A vasp_std on PATH."""
+    return install(tmp_path / "bin", monkeypatch)
+
+
+@pytest.fixture(scope="class")
+def lasting_standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
+    """A vasp_std on PATH, with POTCARs, for all tests of a class."""
+    from pymatgen.core import SETTINGS
+
+    root = tmp_path_factory.mktemp("vasp")
+    write_potcars(root / "POT_GGA_PAW_PBE")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(root))
+        patch.setenv("PMG_VASP_PSP_DIR", str(root))
+        yield install(root / "bin", patch)
 
 
 @pytest.fixture
