@@ -69,6 +69,35 @@ def geometry(positions: np.ndarray) -> str:
     )
 
 
+def outcar(moments: tuple[float, ...] = (4.34, 3.78, 0.1, 0.1, 0.1, 0.0)) -> str:
+    """Return an OUTCAR of Fe2O3Na with what a reader needs, in VASP's format."""
+    rows = "".join(f"{x:12.5f}{y:12.5f}{z:12.5f}    0.1  0.0  0.0\n" for x, y, z in POSITIONS)
+    spin = "".join(f"{i + 1:4d} 0.0 0.0 {m:.3f} {m:.3f}\n" for i, m in enumerate(moments))
+    datasets = "".join(
+        f" POTCAR:    PAW_PBE {element} 01Jan2000\n   VRHFIN ={element}: x\n"
+        f"   POMASS = 10.0; ZVAL   = {zval:8.3f}    mass and valenz\n"
+        for element, zval in (("Fe", 14), ("O", 6), ("Na", 7))
+    )
+    lattice = "".join(f" {x:.9f} {y:.9f} {z:.9f}  0.0 0.0 0.0\n" for x, y, z in 5 * np.eye(3))
+    line = "-" * 80
+    return (
+        " vasp.6.9.9 01Jan24 (build) complex\n POTCAR:    PAW_PBE Fe 01Jan2000\n"
+        f" POTCAR:    PAW_PBE O 01Jan2000\n POTCAR:    PAW_PBE Na 01Jan2000\n{datasets}"
+        "   ISPIN  =      2    spin polarized calculation?\n"
+        "   number of dos      NEDOS =    301   number of ions     NIONS =      6\n"
+        "   ions per type =               2   3   1\n"
+        f"--------- Iteration      1(   9)  ---------\n"
+        "------------------------ aborting loop because EDIFF is reached ------\n"
+        f"      direct lattice vectors                 reciprocal lattice vectors\n{lattice}\n"
+        f" POSITION                       TOTAL-FORCE (eV/Angst)\n {line}\n{rows} {line}\n"
+        "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)\n  ---\n"
+        "  free  energy   TOTEN  =       -50.20000000 eV\n\n"
+        "  energy  without entropy=      -50.00000000  energy(sigma->0) =      -50.10000000\n"
+        f"\n magnetization (x)\n\n# of ion  s p d tot\n{line}\n{spin}{line}\n"
+        " General timing and accounting informations for this job:\n"
+    )
+
+
 def write(folder: Path, text: str, name: str = "gpaw.txt") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
@@ -224,6 +253,41 @@ def test_charges_and_windows_that_a_user_gives(tmp_path: Path) -> None:
         requested_species(output, Windows({"Mn2+": (4.4, 4.8)}))
     with pytest.raises(InputError, match="there is no S in the cell"):
         requested_species(output, VASP_WINDOWS, {"S": 6})
+
+
+def test_an_outcar_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import al_charge.labelers.bader as bader
+
+    output = read_output(write(tmp_path, outcar(), "OUTCAR"))
+    assert (output.engine, output.energy, output.converged) == ("VASP 6.9.9", -50.1, True)
+    assert output.atoms.get_chemical_symbols() == ["Fe", "Fe", "O", "O", "O", "Na"]
+    assert output.atoms.positions == pytest.approx(POSITIONS, abs=1e-5)
+    species, windows = requested_species(output, output.windows)
+    assert audit_output(output, species, windows).species == (
+        "Fe3+", "Fe2+", "O2-", "O2-", "O2-", "Na+"
+    )  # fmt: skip
+    without = outcar().replace("magnetization (x)", "nothing")
+    for text, reason in (
+        (without, "set LORBIT = 11"),
+        (without.replace("ISPIN  =      2", "ISPIN  =      1"), "no spin: set ISPIN = 2"),
+        (outcar() + "\n magnetization (z)\n", "non-collinear"),
+    ):
+        output = read_output(write(tmp_path, text, "OUTCAR"))
+        assert output.moments is None
+        assert reason in output.no_moments
+    # The last electronic step decides, not one before it.
+    unsettled = outcar().replace("because EDIFF is reached", "EDIFF was not reached")
+    text = outcar().split("      direct", 1)[0] + unsettled.split("ions per type", 1)[1]
+    assert not read_output(write(tmp_path, text, "OUTCAR")).converged
+    # Charges of a density beside it are taken from the valence of each dataset.
+    monkeypatch.setattr(bader, "from_aeccar", lambda folder, atoms, zval: BaderCharges(zval, zval))
+    for name in ("AECCAR0", "AECCAR2"):
+        (tmp_path / name).touch()
+    found = read_output(write(tmp_path, outcar(), "OUTCAR")).bader
+    assert found is not None
+    assert found.electrons.tolist() == [14, 14, 6, 6, 6, 7]
+    (tmp_path / "OUTCAR.gz").write_bytes(gzip.compress(outcar().encode()))
+    assert read_output(tmp_path / "OUTCAR.gz").energy == -50.1
 
 
 @published

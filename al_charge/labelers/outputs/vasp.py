@@ -18,6 +18,7 @@ from al_charge.labelers.outputs.output import Output
 from al_charge.labelers.protocol import Array
 
 _NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
+_NO_TABLE = "the OUTCAR has no moments: set LORBIT = 11"
 _NOT_IN_XML = "vasprun.xml has no moments: put the OUTCAR of a run with LORBIT = 11 beside it"
 
 
@@ -58,7 +59,7 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
     atoms = read(path, format="vasp-out")
     assert isinstance(atoms, Atoms)
     results = atoms.calc.results
-    moments = np.asarray(results["magmoms"], dtype=float) if "magmoms" in results else None
+    moments = _moments(text)
     version = re.search(r"^\s*vasp\.([\d.]*\d)", text, re.MULTILINE)
     output = Output(
         source=path,
@@ -67,7 +68,7 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
         windows=VASP_WINDOWS,
         energy=float(results["energy"]),
         moments=moments,
-        no_moments="" if moments is not None else _NO_SPIN,
+        no_moments="" if moments is not None else _why_no_moments(text),
         converged="aborting loop because EDIFF is reached" in text.rsplit("Iteration", 1)[-1],
     )
     return output, _zval_of_outcar(text)
@@ -101,6 +102,22 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
     per_type = [[(cell.text or "").strip() for cell in row.findall("c")] for row in rows]
     counts = [int(row[0]) for row in per_type]
     return output, np.repeat([float(row[3]) for row in per_type], counts)
+
+
+def _moments(text: str) -> Array | None:
+    """Return the last total moments in Bohr magnetons, shape (n_atoms,), of a collinear run."""
+    _, found, table = text.rpartition("magnetization (x)")
+    if not found or "magnetization (z)" in text:
+        return None
+    # A heading between two empty lines and a rule; the rows end with a rule.
+    rows = re.findall(r"^\s*\d+((?:\s+-?\d+\.\d+)+)\s*$", table.split("----\n", 2)[1], re.M)
+    return np.array([float(row.split()[-1]) for row in rows])
+
+
+def _why_no_moments(text: str) -> str:
+    if "magnetization (z)" in text:
+        return "the run is non-collinear, which is not read"
+    return _NO_SPIN if re.search(r"ISPIN\s*=\s*1\b", text) else _NO_TABLE
 
 
 def _zval_of_outcar(text: str) -> Array:
