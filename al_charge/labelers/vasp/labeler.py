@@ -85,6 +85,8 @@ class VaspLabeler:
 
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write the inputs of every stage; see `al_charge.labelers.protocol.Labeler`."""
+        if "species" not in atoms.arrays:
+            raise InputError("the structure has no species array", where="atoms.arrays")
         request = plan_label(self._settings, atoms, relax, attempt)
         self._write(request, directory)
 

@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
+from al_charge.errors import InputError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp import incar, inputs, stages
@@ -130,7 +131,14 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
         Atoms with a ``species`` array.
     attempt
         From 0; every one after the first begins at distorted shells, further each time.
+
+    Raises
+    ------
+    InputError
+        If the atoms have no species.
     """
+    if "species" not in atoms.arrays:
+        raise InputError("the structure has no species array", where="atoms.arrays")
     order = inputs.poscar_order(atoms)
     ordered = atoms[order]
     moments = inputs.initial_moments(ordered, settings.magnetic_order)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw import process
 
 REQUEST = "request.json"
 """What the job is: its stages, the order of its atoms, its datasets."""
@@ -29,7 +30,7 @@ _OUTPUTS = ("OUTCAR", "OSZICAR", "vasprun.xml", "custodian.json", "vasp.out", "s
 def clear(directory: Path) -> None:
     """Make a job's folder, and remove what another job has left in it."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (REQUEST, LAUNCH, FAILURE):
+    for name in (REQUEST, LAUNCH, FAILURE, process.LOG):
         (directory / name).unlink(missing_ok=True)
     for name in (START, RELAXATION, SINGLE_POINT):
         if (directory / name).is_dir():

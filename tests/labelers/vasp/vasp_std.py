@@ -5,7 +5,8 @@ What it does is in the JSON file that ``VASP_STANDIN`` names:
 - ``check``: by name of the folder, the INCAR tags that must be there, as text;
 - ``copy``: a folder of recorded outputs to copy instead of writing any;
 - ``faults``: by name of the folder, one fault for each start in turn, then none;
-- ``energy``, ``moments`` (in the order of the POSCAR).
+- ``energy``, ``moments`` (in the order of the POSCAR); without them those of a model: atoms repel
+  each other, and moments are a part of those in MAGMOM.
 
 Every start is noted in ``starts`` beside that file.
 """
@@ -13,7 +14,9 @@ Every start is noted in ``starts`` beside that file.
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import math
 import os
 import shutil
 import sys
@@ -139,24 +142,70 @@ def energies(energy: float) -> str:
     )
 
 
-def ionic_step(at: list[list[float]], energy: float, scf_steps: int) -> str:
+Rows = list[list[float]]
+IMAGES = list(itertools.product((-2, -1, 0, 1, 2), repeat=3))
+
+
+def cartesian(at: Rows, axes: Rows) -> Rows:
+    return [[sum(f[k] * axes[k][i] for k in range(3)) for i in range(3)] for f in at]
+
+
+def model(at: Rows, axes: Rows) -> tuple[float, Rows, Rows]:
+    """Return energy, forces and stress (kB, as VASP signs it) of 5 eV exp(-r / 0.7 A) per pair."""
+    places = cartesian(at, axes)
+    shifts = cartesian([[float(n) for n in image] for image in IMAGES], axes)
+    energy, forces = 0.0, [[0.0] * 3 for _ in places]
+    virial = [[0.0] * 3 for _ in range(3)]
+    for (i, first), (_, second), shift in itertools.product(
+        enumerate(places), enumerate(places), shifts
+    ):
+        apart = [second[k] + shift[k] - first[k] for k in range(3)]
+        r = math.sqrt(sum(x * x for x in apart))
+        if r < 1e-6:
+            continue
+        pair = 5.0 * math.exp(-r / 0.7)
+        energy += pair / 2
+        for k in range(3):
+            forces[i][k] -= pair / 0.7 * apart[k] / r
+            for other in range(3):
+                virial[k][other] += pair / 0.7 * apart[k] * apart[other] / r / 2
+    (a1, a2, a3), (b1, b2, b3), (c1, c2, c3) = axes
+    volume = abs(a1 * (b2 * c3 - b3 * c2) - a2 * (b1 * c3 - b3 * c1) + a3 * (b1 * c2 - b2 * c1))
+    return energy, forces, [[1602.1766208 * x / volume for x in row] for row in virial]
+
+
+def step_of(at: Rows, axes: Rows, n: int) -> tuple[float, Rows, Rows]:
+    if "energy" not in plan:
+        return model(at, axes)
     forces = [[0.001 * (i + 1), 0.0, 0.0] for i in range(n_atoms)]
-    stress = [[10.0, 1.0, 0.0], [1.0, 20.0, 0.0], [0.0, 0.0, 30.0]]
-    scf = "".join(f"<scstep>{energies(energy)}</scstep>\n" for _ in range(scf_steps))
-    return (
-        f"<calculation>\n{scf}{structure(at)}{rows('forces', forces)}{rows('stress', stress)}"
-        f"{energies(energy)}</calculation>\n"
-    )
+    return plan["energy"] - 0.1 * n, forces, [[10.0, 1.0, 0.0], [1.0, 20.0, 0.0], [0.0, 0.0, 30.0]]
 
 
 nsw, nelm = int(incar.get("NSW", 0)), int(incar["NELM"])
 scf_steps = nelm if fault == "no SCF" else 3
-energy = plan.get("energy", -100.0)
 steps = []
-final = positions
+start, final = cell, positions
 for n in range(3 if nsw else 1):
-    final = [[x + 0.001 * n, y, z] for x, y, z in positions]
-    steps.append(ionic_step(final, energy - 0.1 * n, scf_steps))
+    if n and "energy" in plan:
+        final = [[x + 0.001 * n, y, z] for x, y, z in positions]
+    elif n:
+        # Downhill without inverting the cell: all spread out, or each moves a little of its force.
+        if incar["ISIF"] == "3":
+            cell = [[1.01 * x for x in row] for row in cell]
+        _, pull, _ = model(final, cell)
+        longest = [math.sqrt(sum(x * x for x in row)) for row in cell]
+        # Exact for cells along the axes, which those of the tests are.
+        final = [
+            [f[k] + 0.02 * force[k] / longest[k] for k in range(3)]
+            for f, force in zip(final, pull, strict=True)
+        ]
+    energy, forces, stress = step_of(final, cell, n)
+    scf = "".join(f"<scstep>{energies(energy)}</scstep>\n" for _ in range(scf_steps))
+    steps.append(
+        f"<calculation>\n{scf}{structure(final)}{rows('forces', forces)}{rows('stress', stress)}"
+        f"{energies(energy)}</calculation>\n"
+    )
+end, cell = cell, start
 atoms = [element for element, count in zip(elements, counts, strict=True) for _ in range(count)]
 types = [elements.index(element) + 1 for element in atoms]
 parameters = "".join(xml_tag(tag, text) + "\n" for tag, text in incar.items() if "LDAU" not in tag)
@@ -190,7 +239,12 @@ vasprun = (
 )
 Path("vasprun.xml").write_text(vasprun[: len(vasprun) // 2] if fault == "truncate" else vasprun)
 
-moments = plan.get("moments") or [0.0] * n_atoms
+given: list[float] = []
+for item in incar.get("MAGMOM", "").split():
+    repeat, _, value = item.rpartition("*")
+    given += [float(value)] * int(repeat or 1)
+moments = plan.get("moments") or [{4.0: 3.75, 5.0: 4.33}.get(m, m) for m in given]
+moments = moments or [0.0] * n_atoms
 table = "".join(
     f"{i + 1:5d} {0.0:12.3f} {0.0:7.3f} {m:7.3f} {m:7.3f}\n" for i, m in enumerate(moments)
 )
@@ -216,7 +270,9 @@ Path("OUTCAR").write_text(
     "                   Average memory used (kb):          N/A\n"
 )
 Path("OSZICAR").write_text("DAV: 1\n")
-lines = poscar[:8] + [f"{a:.12f} {b:.12f} {c:.12f}" for a, b, c in final]
+axes = [" ".join(f"{x:.12f}" for x in row) for row in end]
+lines = [*poscar[:2], *axes, *poscar[5:8]]
+lines += [f"{a:.12f} {b:.12f} {c:.12f}" for a, b, c in final]
 Path("CONTCAR").write_text("\n".join(lines) + "\n")
 if fault == "stopped":  # as by a STOPCAR: whole files, electrons not converged
     sys.exit(0)
