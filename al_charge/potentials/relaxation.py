@@ -30,6 +30,9 @@ SMALLEST_STEP = 1e-3
 """Part of a step below which halving it is given up."""
 SMALLEST_MOVE = 1e-5
 """angstrom below which a step is none."""
+SMALLEST_GAIN = 1e-4
+"""eV per atom that a step must gain while some atom is held at the end of its reach: the minimum
+lies elsewhere, and whoever wants it relaxes on from there."""
 VOLUME_RANGE = (0.5, 2.0)
 SHORTEST_DISTANCE = 0.6
 FARTHEST = 1.2
@@ -104,7 +107,10 @@ def _relax(
     shrink, steps, sound = 1.0, 1, True
     while steps < max_steps and sound and here.largest > fmax and shrink > SMALLEST_STEP:
         step = _limited(-inverse @ here.gradient) * shrink
-        step = _within(here.point + step, reach) - here.point
+        wanted = here.point + step
+        point = _within(wanted, reach)
+        held = not np.array_equal(point, wanted)
+        step = point - here.point
         if np.abs(step).max() < SMALLEST_MOVE:
             break  # at the end of its reach, or of its digits
         there = surface.at(here.point + step)
@@ -116,7 +122,10 @@ def _relax(
         if there.prediction.energy > here.prediction.energy + LARGEST_RISE:
             shrink *= 0.5
             continue
+        gained = here.prediction.energy - there.prediction.energy
         here, shrink = there, min(1.0, 2.0 * shrink)
+        if held and gained < SMALLEST_GAIN * len(start):
+            break
     return Relaxed(
         atoms=here.atoms,
         energy=here.prediction.energy,
