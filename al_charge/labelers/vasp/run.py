@@ -25,8 +25,6 @@ LONGEST_WAIT = 300
 
 def main() -> None:
     """Run the job in the current folder; a failure is left in a file with its reason."""
-    # Whatever the batch job has set: the time of a label begins with its process.
-    os.environ.pop("CUSTODIAN_WALLTIME_START", None)
     try:
         run_stages(Path.cwd())
     except AlChargeError as error:
@@ -94,6 +92,14 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
     from custodian.custodian import CustodianError
     from custodian.vasp.handlers import WalltimeHandler
 
+    if seconds_left < 1:
+        raise AlChargeError(
+            "its time was up before this run of VASP could begin",
+            where=str(Path.cwd()),
+            remedy="run it again: it goes on from the run before; or allow a longer timeout",
+        )
+    # Left there by a batch job or the stage before: the handler's clock begins now.
+    os.environ.pop("CUSTODIAN_WALLTIME_START", None)
     wait = max(1, min(LONGEST_WAIT, int(seconds_left / 20)))
     # A single point is stopped within its only ionic step, whose wave functions are then written.
     walltime = WalltimeHandler(

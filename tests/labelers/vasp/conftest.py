@@ -132,7 +132,7 @@ def labeler() -> Callable[..., VaspLabeler]:
     """Make a labeler that takes the headers for POTCARs and has no densities for Bader."""
 
     def make(**changes: Any) -> VaspLabeler:
-        settings = {"verify_potcars": False, "bader": False, "timeout": "60 s"} | changes
+        settings = {"verify_potcars": False, "bader": False, "timeout": "10 min"} | changes
         return VaspLabeler(VaspSettings.model_validate(settings))
 
     return make

@@ -88,7 +88,7 @@ class TestVasp(LabelerContract):
     @classmethod
     def settings(cls) -> LabelerSettings:
         return VaspSettings.model_validate(
-            {"verify_potcars": False, "bader": False, "timeout": "60 s"}
+            {"verify_potcars": False, "bader": False, "timeout": "10 min"}
         )
 
     @classmethod

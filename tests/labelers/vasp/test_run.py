@@ -81,7 +81,7 @@ def test_a_job_runs_in_a_process_of_its_own(
 def test_atoms_come_back_in_their_own_order(
     standin: Any, labeler: Make, half_filled: Atoms, tmp_path: Path
 ) -> None:
-    standin.tell(moments=[float(i) for i in range(26)])
+    standin.tell(energy=-4.0, moments=[float(i) for i in range(26)])
     reading = label(labeler(shell_distortion="0 A"), half_filled, tmp_path / "job")
     assert np.allclose(reading.frames[0].positions, half_filled.positions, atol=1e-6)
     assert reading.moments is not None

@@ -70,7 +70,7 @@ def campaign(launchpad: LaunchPad, potcars: Path, tmp_path: Path) -> Campaign:
             "verify_potcars": False,
             "bader": False,
             "tries": 1,
-            "timeout": "120 s",
+            "timeout": "10 min",
             "moment_windows": {"Ni+": [0.2, 0.8], "Ni2+": [1.0, 1.9]},
         },
         "potential": {"kind": "painn"},
