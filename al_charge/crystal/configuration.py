@@ -155,7 +155,7 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
 
 def to_structure(atoms: Atoms) -> Structure:
     """Return Atoms with a ``species`` array as a pymatgen structure with oxidation states."""
-    structure = AseAtomsAdaptor.get_structure(
+    structure: Structure = AseAtomsAdaptor.get_structure(
         Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     )
     structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])

@@ -1,4 +1,4 @@
-"""Make a label: prepare, run, read, audit, with stronger steering while the charge order is lost."""
+"""Make a label: prepare, run, read, audit; steered harder while the charge order is lost."""
 
 from __future__ import annotations
 

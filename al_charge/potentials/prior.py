@@ -43,7 +43,7 @@ class ChgnetPrior:
     """
 
     def __init__(self) -> None:
-        from chgnet.model import CHGNet
+        from chgnet.model.model import CHGNet
 
         with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
             self._model = CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False)

@@ -20,7 +20,7 @@ from al_charge.errors import AlChargeError
 from al_charge.thermo.hull import Hull
 
 if TYPE_CHECKING:
-    from pymatgen.core.entries import ComputedEntry
+    from pymatgen.entries.computed_entries import ComputedEntry
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
         V, shape (n_vertices - 1,).
     """
     from pymatgen.apps.battery.insertion_battery import InsertionVoltagePair
-    from pymatgen.core.entries import ComputedEntry
+    from pymatgen.entries.computed_entries import ComputedEntry
 
     entries = computed_entries(hull, energies)
     metal = ComputedEntry(hull.working_ion, hull.metal_energy)
@@ -145,7 +145,7 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
 def computed_entries(hull: Hull, energies: Sequence[float]) -> list[ComputedEntry]:
     """Return the vertices as pymatgen entries of one formula unit each, energies in eV."""
     from pymatgen.core.composition import Composition
-    from pymatgen.core.entries import ComputedEntry
+    from pymatgen.entries.computed_entries import ComputedEntry
 
     framework = Composition(hull.framework)
     return [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from numpy.typing import NDArray
-from pymatgen.core.ewald import EwaldSummation
+from pymatgen.analysis.ewald import EwaldSummation
 
 from al_charge.crystal.configuration import configuration, to_atoms, to_structure
 from al_charge.crystal.enumeration import enumerate_distinct
