@@ -81,7 +81,7 @@ def test_the_metal_only_shifts_voltages(hull: Hull) -> None:
 def test_agrees_with_pymatgens_insertion_electrode(hull: Hull) -> None:
     from pymatgen.apps.battery.insertion_battery import InsertionElectrode
     from pymatgen.core.composition import Composition
-    from pymatgen.core.entries import ComputedEntry
+    from pymatgen.entries.computed_entries import ComputedEntry
 
     # The electrode finds its own hull against elements at an artificial energy, which needs total
     # energies near those of DFT. Voltages do not change with the framework's zero of energy.
