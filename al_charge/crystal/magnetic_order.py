@@ -12,14 +12,17 @@ SAME_DISTANCE = 0.3
 """Angstrom within which two distances count as the same: those between the redox sites of one shell
 differ by up to this much in a relaxed mixed-valence cell."""
 
+Pair = tuple[int, int]
+
 
 def signs(atoms: Atoms) -> NDArray[np.int64]:
     """Return the sign of every atom's moment in an antiferromagnetic cell, shape (n_atoms,).
 
     Moments of neighbouring magnetic sites alternate as far as the cell allows, the nearest
-    neighbours first: the links between sites are taken by distance, and each joins two groups of
-    sites such that its own two sites differ. The first magnetic site points up. Links to a site's
-    own image, and those that close a loop the other way, are left as they are.
+    neighbours first: pairs of sites are taken by distance, and each joins two groups of sites such
+    that most pairs of this distance between the groups differ, or else its own two sites. The first
+    magnetic site points up. Pairs within a group, and a site and its own image, are left as they
+    are.
 
     Parameters
     ----------
@@ -27,27 +30,34 @@ def signs(atoms: Atoms) -> NDArray[np.int64]:
         Atoms with a ``species`` array, periodic along all axes. Sites of species without a
         high-spin moment have the sign 1.
     """
-    magnetic = [
-        i for i, token in enumerate(atoms.arrays["species"]) if high_spin_moment(str(token))
-    ]
+    sites = [i for i, token in enumerate(atoms.arrays["species"]) if high_spin_moment(str(token))]
     found = np.ones(len(atoms), dtype=np.int64)
-    group = {site: site for site in magnetic}
-    for first, second in _links(atoms, magnetic):
-        if group[first] == group[second]:
-            continue
-        joined = [site for site in magnetic if group[site] == group[second]]
-        if found[first] == found[second]:
-            found[joined] *= -1
-        for site in joined:
-            group[site] = group[first]
-    for leader in sorted(set(group.values())):
-        members = [site for site in magnetic if group[site] == leader]
-        found[members] *= found[members[0]]
+    group = {site: {site} for site in sites}
+    for shell in _shells(atoms, sites):
+        for first, second in shell:
+            ours, theirs = group[first], group[second]
+            if ours is theirs:
+                continue
+            between = [(i, j) for i, j in shell if {i, j} & ours and {i, j} & theirs]
+            alike = sum(found[i] * found[j] for i, j in between) or found[first] * found[second]
+            if alike > 0:
+                found[list(theirs)] *= -1
+            ours |= theirs
+            group |= dict.fromkeys(theirs, ours)
+    for members in group.values():
+        found[list(members)] *= found[min(members)]
     return found
 
 
-def _links(atoms: Atoms, sites: list[int]) -> list[tuple[int, int]]:
-    """Return pairs of different sites, nearest first; those at one distance by index."""
+def _shells(atoms: Atoms, sites: list[int]) -> list[list[Pair]]:
+    """Return pairs of different sites, those of one distance together, nearest first."""
     distances = atoms.get_all_distances(mic=True)
     pairs = [(i, j) for at, i in enumerate(sites) for j in sites[at + 1 :]]
-    return sorted(pairs, key=lambda pair: (round(distances[pair] / SAME_DISTANCE), pair))
+    shells: list[list[Pair]] = []
+    shortest = -np.inf
+    for pair in sorted(pairs, key=lambda pair: distances[pair]):
+        if distances[pair] > shortest + SAME_DISTANCE:
+            shortest = distances[pair]
+            shells.append([])
+        shells[-1].append(pair)
+    return [sorted(shell) for shell in shells]

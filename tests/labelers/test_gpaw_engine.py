@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +21,7 @@ from ase.build import bulk
 from al_charge.crystal.configuration import set_species
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw.labeler import GpawLabeler
-from al_charge.labelers.protocol import LabelResult
+from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.settings import GpawSettings
 
 pytestmark = [
@@ -22,78 +29,292 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed"),
 ]
 
-COARSE: dict[str, Any] = {
+ORBITALS: dict[str, Any] = {
     "basis": "sz(dzp)",
     "grid_spacing": "0.3 A",
     "hubbard_u": {"Mn": "3.9 eV"},
+    "energy_tolerance": "1e-5 eV",
     "moment_windows": {"Mn2+": (4.2, 4.8), "Mn3+": (3.3, 4.0)},
+    "bader": False,
+}
+WAVES: dict[str, Any] = {
+    "mode": "pw",
+    "cutoff": "300 eV",
+    "kpoints": (2, 2, 2),
+    "metal_kpoints": 6,
+    "bader": False,
+    "save_interval": "0 s",
 }
 
 
-def label(atoms: Atoms, directory: Path, **changes: Any) -> LabelResult:
-    """Label a cell with settings that are quick and rough."""
-    directory.mkdir()
-    return GpawLabeler(GpawSettings.model_validate(COARSE | changes)).label(atoms, directory)
+def labeler(settings: dict[str, Any], **changes: Any) -> GpawLabeler:
+    """Return a labeler that is quick and rough."""
+    return GpawLabeler(GpawSettings.model_validate(settings | changes))
 
 
-def manganese_oxide(second: str) -> Atoms:
+def label(
+    engine: GpawLabeler, atoms: Atoms, folder: Path, relax: Relax = Relax.NONE, attempt: int = 0
+) -> Reading:
+    """Label a cell."""
+    engine.prepare(atoms, folder, relax=relax, attempt=attempt)
+    engine.run(folder)
+    return engine.read(folder)
+
+
+def manganese_oxide(second: str = "Mn2+") -> Atoms:
     """Return four atoms of MnO; ``second`` is the state that is asked of the second Mn."""
     atoms = bulk("MnO", "rocksalt", a=4.44) * (2, 1, 1)
     set_species(atoms, ["Mn2+", "O2-", second, "O2-"])
     return atoms
 
 
+def lithium_hydride(push: float = 0.1) -> Atoms:
+    """Return two atoms of LiH, one pushed away from its site by so many angstrom."""
+    atoms = bulk("LiH", "rocksalt", a=4.0)
+    atoms.positions[1] += [push, push / 2, 0]
+    set_species(atoms, ["Li+", "H-"])
+    return atoms
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a prepared job."""
+    job = json.loads((folder / "input.json").read_text())
+    change(job)
+    (folder / "input.json").write_text(json.dumps(job))
+
+
+def steps_so_far(folder: Path) -> int:
+    """Return how many SCF steps a job that runs has recorded."""
+    path = folder / "progress.json"
+    return int(json.loads(path.read_text())["all_steps"]) if path.exists() else 0
+
+
+def kill_after(folder: Path, ready: Callable[[], bool], sent: signal.Signals) -> int:
+    """Run a prepared job, send it a signal when it is time, and return its exit status."""
+    with (folder / "output.log").open("wb") as log:
+        engine = subprocess.Popen(
+            [sys.executable, "-m", "al_charge.labelers.gpaw.run"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    try:
+        end = time.monotonic() + 120
+        while not ready():
+            assert engine.poll() is None, (folder / "output.log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        engine.send_signal(sent)
+        return engine.wait(60)
+    finally:
+        engine.kill()
+
+
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> LabelResult:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the jobs below share their folders."""
+    return tmp_path_factory.mktemp("gpaw")
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Reading:
     """MnO as it is."""
-    return label(manganese_oxide("Mn2+"), tmp_path_factory.mktemp("gpaw") / "plain")
+    return label(labeler(ORBITALS), manganese_oxide(), folder / "plain")
 
 
-def test_moments_tell_the_charge_states(plain: LabelResult) -> None:
+@pytest.fixture(scope="module")
+def hydride(folder: Path) -> Reading:
+    """LiH off its sites, with the charges of its atoms."""
+    return label(labeler(WAVES, bader=True), lithium_hydride(), folder / "hydride")
+
+
+def test_moments_tell_the_charge_states(plain: Reading) -> None:
     assert plain.moments is not None
-    assert plain.resolved == ("Mn2+", "O2-", "Mn2+", "O2-")
+    species = ["Mn2+", "O2-", "Mn2+", "O2-"]
+    audit = labeler(ORBITALS).audit(plain, species, None)
+    assert audit.species == tuple(species)
     assert plain.moments[[0, 2]] == pytest.approx([4.4, 4.4], abs=0.15)
     assert np.abs(plain.moments[[1, 3]]).max() < 0.3
-    assert plain.frames[0].forces == pytest.approx(np.zeros((4, 3)), abs=1e-3)  # by symmetry
+    (frame,) = plain.frames
+    assert frame.forces == pytest.approx(np.zeros((4, 3)), abs=1e-3)  # by symmetry
+    assert frame.stress is None
     assert plain.engine.startswith("GPAW ")
     assert plain.details["start"] == "the geometry itself"
-    assert set(plain.details["datasets"]) == {"Mn", "O"}
+    assert set(plain.datasets) == {"Mn", "O"}
+    assert plain.cores == 1
+    (attempt,) = plain.attempts
+    assert attempt.changed == "mixer msr1"
+    assert attempt.outcome == f"converged after {plain.details['scf_steps']} steps"
 
 
 def test_a_steered_label_is_at_the_geometry_that_was_asked_for(
-    plain: LabelResult, tmp_path: Path
+    plain: Reading, folder: Path
 ) -> None:
     # One formula unit cannot hold Mn2+ and Mn3+ without the charge going somewhere: GPAW finds MnO
     # again, and since the start only made the first density, so must the energy be MnO's.
-    steered = label(manganese_oxide("Mn3+"), tmp_path / "steered")
-    assert steered.details["start"] == "distorted shells"
-    assert set(steered.details["scf_steps"]) == {"start", "final"}
-    assert steered.resolved == plain.resolved != steered.species
+    atoms = manganese_oxide("Mn3+")
+    steered = label(labeler(ORBITALS), atoms, folder / "steered", attempt=2)
+    assert steered.details["start"] == "shells distorted by 0.15 A"
+    assert steered.moments == pytest.approx(plain.moments, abs=0.02)
     assert steered.frames[0].energy == pytest.approx(plain.frames[0].energy, abs=2e-3)
-    assert np.array_equal(steered.frames[0].positions, manganese_oxide("Mn3+").positions)
+    assert np.array_equal(steered.frames[0].positions, atoms.positions)
 
 
-def test_forces_are_the_slope_of_the_energy(tmp_path: Path) -> None:
-    def hydrogen(stretch: float) -> Atoms:
-        atoms = Atoms("H2", positions=[(0, 0, 0), (0.8 + stretch, 0, 0)], cell=[4, 3, 3], pbc=True)
-        set_species(atoms, ["H+", "H-"])
-        return atoms
-
-    step = 0.02
-    tight = {"grid_spacing": "0.2 A", "density_tolerance": 1e-6}
-    results = [label(hydrogen(s), tmp_path / f"{s}", **tight) for s in (-step, 0.0, step)]
-    slope = (results[2].details["free_energy"] - results[0].details["free_energy"]) / (2 * step)
-    assert results[1].frames[0].forces[1, 0] == pytest.approx(-slope, abs=0.05)
+def test_antiferromagnetic_moments_stay_so(folder: Path) -> None:
+    engine = labeler(ORBITALS, magnetic_order="antiferromagnetic", fixed_moment=True)
+    found = label(engine, manganese_oxide(), folder / "antiferromagnetic")
+    assert found.moments is not None
+    assert found.moments[0] == pytest.approx(-found.moments[2], abs=0.05)
+    assert found.moments[0] > 4.0
+    assert found.details["total_moment"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_metal_is_bound() -> None:
-    settings = GpawSettings.model_validate(COARSE | {"metal_kpoints": 4})
-    assert -3.0 < GpawLabeler(settings).metal_energy("Li") < -0.5
+def test_forces_and_stress_are_the_slope_of_the_energy(hydride: Reading, folder: Path) -> None:
+    step, atoms, rng = 0.02, lithium_hydride(), np.random.default_rng(3)
+    moves = rng.normal(size=(2, 3))
+    shear = np.array([[0, 0.5, 0], [0.5, 0, 0.2], [0, 0.2, 0]])  # keeps the volume, so the basis
+    energies = []
+    for sign in (-1, 1):
+        changed = lithium_hydride()
+        changed.set_cell(atoms.cell.array @ (np.eye(3) + sign * step * shear), scale_atoms=True)
+        changed.positions += sign * step * moves
+        found = label(labeler(WAVES), changed, folder / f"slope{sign}")
+        energies.append(found.details["free_energy"])
+    (frame,) = hydride.frames
+    assert frame.stress is not None
+    expected = frame.stress.ravel() @ shear.ravel() * atoms.get_volume()
+    expected -= frame.forces.ravel() @ moves.ravel()
+    assert (energies[1] - energies[0]) / (2 * step) == pytest.approx(expected, abs=0.03)
+    assert abs(expected) > 0.1
 
 
-def test_a_run_that_does_not_converge_is_a_failure(tmp_path: Path) -> None:
-    atoms = Atoms("O", positions=[(2, 2, 2)], cell=[4, 4, 4], pbc=True)
-    set_species(atoms, ["O2-"])
-    with pytest.raises(AlChargeError, match="SCF did not converge") as caught:
-        label(atoms, tmp_path / "job", max_iterations=10, density_tolerance=1e-14)
-    assert "output.log" in str(caught.value)
+def test_bader_charges_are_found_and_their_density_is_not_kept(
+    hydride: Reading, folder: Path
+) -> None:
+    assert hydride.bader is not None, hydride.bader_refused
+    assert hydride.bader.net == pytest.approx([0.83, -0.83], abs=0.06)
+    assert hydride.bader.electrons.tolist() == [3, 1]
+    assert not list((folder / "hydride").glob("*.npz"))
+    assert not list((folder / "hydride").glob("*.gpw"))
+
+
+def test_a_relaxed_cell_has_the_energy_of_a_fresh_calculation(folder: Path) -> None:
+    engine = labeler(WAVES)
+    relaxed = label(engine, lithium_hydride(), folder / "relaxed", Relax.CELL)
+    first, last = relaxed.frames[0], relaxed.frames[-1]
+    assert np.array_equal(first.positions, lithium_hydride().positions)
+    assert last.energy < first.energy
+    assert np.linalg.norm(last.forces, axis=1).max() < 0.05
+    assert last.stress is not None
+    volume = abs(np.linalg.det(last.cell))
+    assert np.abs(last.stress).max() * volume / 2 < 0.05
+    assert volume != pytest.approx(lithium_hydride().get_volume(), rel=1e-3)
+    again = lithium_hydride()
+    again.set_cell(last.cell)
+    again.positions = last.positions
+    fresh = label(engine, again, folder / "fresh")
+    assert fresh.frames[0].energy == pytest.approx(last.energy, abs=2e-4)
+
+
+def test_a_killed_relaxation_goes_on_from_its_last_geometry(folder: Path) -> None:
+    engine, job = labeler(WAVES), folder / "killed"
+    engine.prepare(lithium_hydride(), job, relax=Relax.IONS, attempt=0)
+    lines = job / "frames.jsonl"
+    kill_after(
+        job, lambda: lines.exists() and len(lines.read_text().splitlines()) >= 2, signal.SIGKILL
+    )
+    with lines.open("a") as file:
+        file.write('{"positions": [[0.0')  # as if it had been killed while it wrote
+    before = steps_so_far(job)
+    engine.run(job)
+    found = engine.read(job)
+    whole = label(engine, lithium_hydride(), folder / "whole", Relax.IONS)
+    assert found.frames[-1].energy == pytest.approx(whole.frames[-1].energy, abs=5e-4)
+    assert np.array_equal(found.frames[0].positions, lithium_hydride().positions)
+    assert np.linalg.norm(found.frames[-1].forces, axis=1).max() < 0.05
+    assert found.attempts[0].outcome.startswith("interrupted after")
+    assert found.attempts[1].changed == "from the saved state"
+    assert 0 < before < found.details["scf_steps"]
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+def test_an_scf_goes_on_from_its_saved_state(
+    hydride: Reading, folder: Path, sent: signal.Signals, status: int
+) -> None:
+    engine, job = labeler(WAVES), folder / sent.name
+    engine.prepare(lithium_hydride(), job, relax=Relax.NONE, attempt=0)
+    assert kill_after(job, lambda: steps_so_far(job) >= 5, sent) == status
+    assert (job / "state.gpw").exists()
+    engine.run(job)
+    found = engine.read(job)
+    assert found.frames[0].energy == pytest.approx(hydride.frames[0].energy, abs=1e-4)
+    assert found.frames[0].forces == pytest.approx(hydride.frames[0].forces, abs=2e-3)
+    first, second = found.attempts
+    assert first.outcome.startswith("interrupted after")
+    assert second.changed == "from the saved state"
+    assert int(second.outcome.split()[2]) < hydride.details["scf_steps"]
+
+
+def test_a_damaged_state_is_not_continued_from(hydride: Reading, folder: Path) -> None:
+    engine, job = labeler(WAVES), folder / "damaged"
+    engine.prepare(lithium_hydride(), job, relax=Relax.NONE, attempt=0)
+    kill_after(job, lambda: steps_so_far(job) >= 2, signal.SIGKILL)
+    (job / "state.gpw").write_bytes((job / "state.gpw").read_bytes()[:1000])
+    engine.run(job)
+    found = engine.read(job)
+    assert found.attempts[1].changed == "started again"
+    assert found.frames[0].energy == pytest.approx(hydride.frames[0].energy, abs=1e-5)
+
+
+def test_a_run_out_of_time_says_how_it_goes_on(folder: Path) -> None:
+    job = folder / "late"
+    # The request to stop is there when GPAW comes to its first step, however slow that is.
+    with pytest.raises(AlChargeError, match="stopped at a saved state; the same job goes on"):
+        label(labeler(WAVES, timeout="0.01 s"), lithium_hydride(), job)
+    assert label(labeler(WAVES), lithium_hydride(), job).attempts[1].outcome.startswith("conv")
+
+
+def test_the_ladder_is_climbed_and_written_down(hydride: Reading, folder: Path) -> None:
+    engine, job = labeler(WAVES), folder / "ladder"
+    engine.prepare(lithium_hydride(), job, relax=Relax.NONE, attempt=0)
+
+    def hinder(document: dict[str, Any]) -> None:
+        for rung in document["rungs"][:2]:
+            rung["stages"][-1]["parameters"]["maxiter"] = 3
+
+    edit(job, hinder)
+    engine.run(job)
+    found = engine.read(job)
+    assert [attempt.outcome for attempt in found.attempts[:2]] == [
+        "not converged after 3 steps"
+    ] * 2
+    assert [attempt.changed for attempt in found.attempts] == [
+        "mixer pulay",
+        "mixer msr1",
+        "mixer pulay with beta 0.05, smearing 0.2 eV to start with",
+    ]
+    assert found.attempts[2].outcome.startswith("converged after")
+    # The wider occupations were for the start alone.
+    assert found.frames[0].energy == pytest.approx(hydride.frames[0].energy, abs=1e-4)
+
+
+def test_an_scf_that_no_attempt_converges_is_a_failure(folder: Path) -> None:
+    engine = labeler(WAVES, max_iterations=10, density_tolerance=1e-14)
+    engine.prepare(lithium_hydride(), folder / "job", relax=Relax.NONE, attempt=0)
+    for _ in range(2):  # it is not done again
+        with pytest.raises(AlChargeError, match="SCF did not converge after 4 attempts") as caught:
+            engine.run(folder / "job")
+    line = str(caught.value)
+    assert "mixer msr1: not converged after 10 steps" in line
+    assert "output.log" in line
+    assert steps_so_far(folder / "job") < 70
+
+
+def test_a_metal_is_bound_at_its_own_volume(folder: Path) -> None:
+    engine = labeler(WAVES)
+    energy = engine.metal_energy("Li", folder / "metal")
+    frames = engine.read(folder / "metal").frames
+    assert len(frames) == 5
+    assert energy <= min(frame.energy for frame in frames) + 1e-3
+    assert -3.0 < energy < -1.0

@@ -49,6 +49,7 @@ class Engine:
         self._request = request
         self._rungs: list[dict[str, Any]] = request["rungs"]
         self._journal = journal
+        self._parameters: Record = {}  # those that the calculator iterates with
         self._calculator: Any = self._load() if journal.under_way else None
         self._saved = time.monotonic()
         self._told_to_stop = False
@@ -64,6 +65,8 @@ class Engine:
         StoppedError
             If the run was asked to stop.
         """
+        if self._journal.failed:
+            raise NotConvergedError
         while True:
             if not self._journal.under_way:
                 self._begin_rung()
@@ -71,7 +74,8 @@ class Engine:
                 self._converge(atoms)
                 break
             except (KohnShamConvergenceError, ValueError) as error:
-                self._next_rung(error)
+                self._next_rung(_told(error))
+        self.save()
         return self._results(atoms)
 
     def write_density(self, path: Path) -> None:
@@ -108,13 +112,11 @@ class Engine:
         self._journal.stage = 0
         self._journal.begin(self._rungs[self._journal.rung]["changed"])
 
-    def _next_rung(self, error: Exception) -> None:
-        if isinstance(error, ValueError) and "NaN" not in str(error):
-            raise error
-        steps = self._journal.steps
-        reason = "diverged" if isinstance(error, ValueError) else "not converged"
-        self._journal.end(f"{reason} after {steps} steps")
-        if self._journal.rung + 1 == len(self._rungs):
+    def _next_rung(self, reason: str) -> None:
+        self._journal.end(f"{reason} after {self._journal.steps} steps")
+        self._journal.failed = self._journal.rung + 1 == len(self._rungs)
+        if self._journal.failed:
+            self._journal.save()
             raise NotConvergedError
         self._journal.rung += 1
         if world.rank == 0:
@@ -142,8 +144,11 @@ class Engine:
         parameters = self._request["parameters"] | stage["parameters"]
         if self._calculator is None:
             self._calculator = GPAW(txt=_log(), **parameters)
-        elif self._calculator.params.todict() != Parameters(**parameters).todict():
-            self._reconfigure(Parameters(**parameters), atoms)
+        else:
+            if self._parameters != parameters:
+                self._reconfigure(Parameters(**parameters), atoms)
+            self._follow_cell(atoms)
+        self._parameters = parameters
         settled = Density(SETTLED)
         # The calculator keeps its wave functions when atoms move, so this goes on from before.
         for context in self._calculator.iconverge(atoms):
@@ -165,6 +170,20 @@ class Engine:
         loop.maxiter = parameters.maxiter
         calculator.params = calculator.dft.params = parameters
 
+    def _follow_cell(self, atoms: Atoms) -> None:
+        """Make the plane waves of a changed cell, with the same cutoff.
+
+        GPAW would do the same, but take the moments it has found for those to start from, whose
+        sum a fixed total moment comes from.
+        """
+        calculator = self._calculator
+        if np.array_equal(calculator.atoms.cell.array, atoms.cell.array):
+            return
+        if calculator.params.mode.name == "pw":
+            calculator.create_new_calculation_from_old(atoms)
+        else:
+            calculator.create_new_calculation(atoms)
+
     def _look_around(self) -> None:
         """Save, or stop, when it is time; all ranks do as the first one says."""
         order = np.zeros(1, dtype=int)
@@ -180,16 +199,17 @@ class Engine:
 
     def _load(self) -> Any:
         """Return the calculator of the saved state, None if there is none that can be read."""
-        outcome = f"interrupted after {self._journal.steps} steps"
+        self._journal.end(f"interrupted after {self._journal.steps} steps")
         calculator = None
         if Path(STATE).exists():
-            calculator = GPAW(STATE, txt=_log())
-            calculator.dft.ibzwfs.make_sure_wfs_are_read_from_gpw_file()
-        else:
+            try:
+                calculator = GPAW(STATE, txt=_log())
+                calculator.dft.ibzwfs.make_sure_wfs_are_read_from_gpw_file()
+            except (OSError, EOFError, KeyError, IndexError, ValueError):
+                calculator = None  # damaged, for instance by a full disk
+        if calculator is None:
             self._journal.stage = 0
-        self._journal.end(outcome)
-        what = "continued from the saved state" if calculator else "started again"
-        self._journal.begin(what)
+        self._journal.begin("started again" if calculator is None else "from the saved state")
         return calculator
 
     def _results(self, atoms: Atoms) -> Record:
@@ -207,6 +227,16 @@ class Engine:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._told_to_stop = True
+
+
+def _told(error: Exception) -> str:
+    """Return how an attempt ended, or raise what is no matter of convergence."""
+    if isinstance(error, KohnShamConvergenceError):
+        return "not converged"
+    # One rank may meet a singular matrix alone; then the others would wait for it for ever.
+    if "NaN" in str(error) or (isinstance(error, np.linalg.LinAlgError) and world.size == 1):
+        return "diverged"
+    raise error
 
 
 def _log() -> Any:

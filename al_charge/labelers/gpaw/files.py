@@ -17,6 +17,9 @@ BADER = "bader.json"
 STOP = "stop"
 """Asks a run to stop where it can be continued."""
 
+NO_SCF = "SCF did not converge"
+"""Begins the line by which a run tells that no attempt has converged."""
+
 STOPPED = 75
 """Exit status of a run that has stopped where it can be continued."""
 

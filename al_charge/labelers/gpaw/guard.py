@@ -1,4 +1,4 @@
-"""Tie a process to the life of the one that started it: ``python -m ...guard PID COMMAND...``.
+"""Tie a process to the life of the one that started it: ``python guard.py PID COMMAND...``.
 
 The guard asks the kernel to kill it with its parent, and then becomes the command. A worker that
 is killed, by whatever signal, thus leaves no engine behind.

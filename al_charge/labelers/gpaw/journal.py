@@ -36,6 +36,8 @@ class Journal:
         SCF steps of all attempts.
     wall_time
         seconds, up to the last record.
+    failed
+        Whether every rung has failed.
     writes
         Whether this process is the one that writes.
     """
@@ -46,6 +48,7 @@ class Journal:
     steps: int = 0
     all_steps: int = 0
     wall_time: float = 0.0
+    failed: bool = False
     writes: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,9 +69,8 @@ class Journal:
         self.save()
 
     def end(self, outcome: str) -> None:
-        """End the attempt that is under way."""
+        """End the attempt that is under way; the caller saves what comes next."""
         self.attempts[-1]["outcome"] = outcome
-        self.save()
 
     @property
     def under_way(self) -> bool:
@@ -97,11 +99,17 @@ class Journal:
                 file.write(json.dumps(frame) + "\n")
 
 
-def read_frames() -> list[Record]:
-    """Return the geometries that are done, without one that was cut short."""
+def repair_frames() -> None:
+    """Drop the geometry whose writer was killed, to be done by one process alone."""
     path = Path(FRAMES)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    if len(whole) < len(lines):
-        path.write_text("".join(whole), encoding="utf-8")
-    return [json.loads(line) for line in whole]
+    if path.exists():
+        whole, cut = path.read_text(encoding="utf-8").rpartition("\n")[::2]
+        if cut:
+            path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
+
+
+def read_frames() -> list[Record]:
+    """Return the geometries that are done."""
+    path = Path(FRAMES)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]

@@ -125,16 +125,22 @@ class GpawLabeler:
             )
         s = self._settings
         contrast = charge_order_contrast(atoms)
+        amplitude = STEERINGS[attempt] * s.shell_distortion
         start = None
-        if s.shell_distortion > 0 and (attempt > 0 or contrast < s.shell_contrast):
-            start = distort_shells(atoms, STEERINGS[attempt] * s.shell_distortion)
-        steered = start is not None and not np.array_equal(start.positions, atoms.positions)
-        rungs = ladder.rungs(s, steered=steered, hold_moment=attempt == len(STEERINGS) - 1)
-        document = request.label(s, atoms, start if steered else None, relax, rungs)
+        if attempt > 0 or contrast < s.shell_contrast:
+            start = distort_shells(atoms, amplitude)
+        if start is None or np.array_equal(start.positions, atoms.positions):
+            start, begins = None, "the geometry itself"
+        elif attempt > 0 and relax != Relax.NONE:
+            atoms, start = start, None
+            begins = f"a relaxation from shells distorted by {amplitude:g} A"
+        else:
+            begins = f"shells distorted by {amplitude:g} A"
+        hold = start is not None and attempt == len(STEERINGS) - 1
+        rungs = ladder.rungs(s, steered=start is not None, hold_moment=hold)
+        document = request.label(s, atoms, start, relax, rungs, hold_moment=hold)
         document["about"] = {
-            "start": f"shells distorted by {STEERINGS[attempt] * s.shell_distortion:g} A"
-            if steered
-            else "the geometry itself",
+            "start": begins,
             "shell_contrast": contrast if np.isfinite(contrast) else None,
             "steering": attempt,
         }

@@ -13,7 +13,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from al_charge.errors import AlChargeError
-from al_charge.labelers.gpaw.files import STOP, STOPPED
+from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
 
 LOG = "output.log"
 """Name of the file that holds whatever the process printed."""
@@ -23,6 +23,9 @@ GRACE = 120.0
 
 MARGIN = 60.0
 """Seconds of a batch job that are left for what comes after the engine."""
+
+GUARD = Path(__file__).with_name("guard.py")
+"""Run by its path, not as a module, whose package would take a second to import."""
 
 _ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
@@ -55,7 +58,7 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     if timeout <= 0:
         raise AlChargeError("the batch job has no time left for a run", where=str(directory))
     stop.unlink(missing_ok=True)
-    guard = [sys.executable, "-m", "al_charge.labelers.gpaw.guard", str(os.getpid())]
+    guard = [sys.executable, str(GUARD), str(os.getpid())]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*guard, *command],
@@ -104,7 +107,10 @@ def _reason(status: int, log: Path) -> str:
     """Return why a process failed: the signal that ended it, or the error that it printed."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
-    message = _last_message(log.read_text(errors="replace").splitlines())
+    lines = log.read_text(errors="replace").splitlines()
+    # MPI has its own last words.
+    not_converged = [line for line in lines if line.startswith(NO_SCF)]
+    message = not_converged[0] if not_converged else _last_message(lines)
     return message[:600] or f"exit status {status}"
 
 

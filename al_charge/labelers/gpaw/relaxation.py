@@ -39,7 +39,6 @@ class _Points(Calculator):
             point = self._engine.evaluate(atoms)
             self._journal.add_frame(point)
             self._frames.append(point)
-            self._engine.save()
         self.results = {"energy": point["energy"], "forces": np.array(point["forces"])}
         if point["stress"] is not None:
             self.results["stress"] = np.array(point["stress"])

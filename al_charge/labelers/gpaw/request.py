@@ -24,6 +24,8 @@ def label(
     start: Atoms | None,
     relax: Relax,
     rungs: list[Document],
+    *,
+    hold_moment: bool = False,
 ) -> Document:
     """Return the request for a label.
 
@@ -36,12 +38,17 @@ def label(
         start at the geometry itself.
     rungs
         See `al_charge.labelers.gpaw.ladder.rungs`.
+    hold_moment
+        Whether a stage fixes the total moment, even where the result does not.
     """
     # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
     parameters = _parameters(settings, atoms, settings.kpoints) | {"symmetry": "off"}
+    if settings.fixed_moment:
+        parameters["occupations"]["fixmagmom"] = True
+    exact = settings.fixed_moment or hold_moment
     return _geometry(atoms) | {
         "species": [str(token) for token in atoms.arrays["species"]],
-        "moments": moments(settings, atoms).tolist(),
+        "moments": moments(settings, atoms, exact=exact).tolist(),
         "start_positions": start.positions.tolist() if start is not None else None,
         "parameters": parameters,
         "rungs": rungs,
@@ -69,12 +76,11 @@ def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Docume
     }
 
 
-def moments(settings: GpawSettings, atoms: Atoms) -> NDArray[np.float64]:
+def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.float64]:
     """Return the moments to start from, in Bohr magnetons, shape (n_atoms,).
 
     Those of the redox sites are within the limit, with the signs of the magnetic order. Where the
-    total moment is fixed, the anions get what the limit has taken away, so that the sum is that of
-    the charge states; with the limit's help or not, some of it ends up there anyway.
+    sum has to be exactly that of the charge states, the anions get what the limit has taken away.
     """
     first = initial_moments(atoms, settings.moment_limit)
     species = [str(token) for token in atoms.arrays["species"]]
@@ -83,7 +89,7 @@ def moments(settings: GpawSettings, atoms: Atoms) -> NDArray[np.float64]:
         from al_charge.crystal.magnetic_order import signs
 
         first, full = np.abs(first) * signs(atoms), full * signs(atoms)
-    if settings.fixed_moment:
+    if exact:
         anions = np.array([charge_of(token) < 0 for token in species])
         holders = anions if anions.any() else np.ones(len(atoms), dtype=bool)
         first[holders] += (full.sum() - first.sum()) / holders.sum()
@@ -127,9 +133,6 @@ def _parameters(
     settings: GpawSettings, atoms: Atoms, kpoints: tuple[int, int, int]
 ) -> dict[str, Any]:
     present = set(atoms.get_chemical_symbols())
-    occupations: Document = {"name": "fermi-dirac", "width": float(settings.smearing)}
-    if settings.fixed_moment and kpoints == settings.kpoints:
-        occupations["fixmagmom"] = True
     return _expansion(settings) | {
         "xc": settings.xc,
         "setups": {
@@ -137,7 +140,7 @@ def _parameters(
             for element, u in settings.hubbard_u.items()
             if element in present
         },
-        "occupations": occupations,
+        "occupations": {"name": "fermi-dirac", "width": float(settings.smearing)},
         "kpts": {"size": list(kpoints), "gamma": True},
         "maxiter": settings.max_iterations,
     }

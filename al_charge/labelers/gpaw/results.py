@@ -33,6 +33,8 @@ def reading(directory: Path) -> Reading:
         frames = tuple(_frame(record, len(job["numbers"])) for record in result["frames"])
         last = result["frames"][-1]
         moments = np.array(last["moments"], dtype=float)
+        if moments.shape != (len(job["numbers"]),):
+            raise AlChargeError(f"its moments have shape {moments.shape}", where=where)
         return Reading(
             frames=frames,
             moments=moments,
@@ -78,7 +80,13 @@ def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, s
         raise AlChargeError("the charges are another job's", where=str(directory / BADER))
     if "refused" in found:
         return None, str(found["refused"])
-    return BaderCharges(np.array(found["net"]), np.array(found["electrons"])), ""
+    try:
+        net, electrons = np.array(found["net"], float), np.array(found["electrons"], float)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AlChargeError(
+            "the file is truncated or damaged", where=str(directory / BADER)
+        ) from error
+    return BaderCharges(net, electrons), ""
 
 
 def _frame(record: dict[str, Any], n_atoms: int) -> Frame:

@@ -14,9 +14,9 @@ from typing import Any
 from ase import Atoms
 
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw.files import DENSITY, INPUT, RESULT, STOPPED, identity
+from al_charge.labelers.gpaw.files import DENSITY, INPUT, NO_SCF, RESULT, STOPPED, identity
 from al_charge.labelers.gpaw.guard import die_with_parent
-from al_charge.labelers.gpaw.journal import FRAMES, STATE, Journal, read_frames
+from al_charge.labelers.gpaw.journal import FRAMES, STATE, Journal, read_frames, repair_frames
 
 
 def compute(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +41,10 @@ def compute(request: dict[str, Any]) -> dict[str, Any]:
     from al_charge.labelers.gpaw.relaxation import relax
 
     journal = Journal.of_folder(writes=world.rank == 0)
-    frames = read_frames()
+    if world.rank == 0:
+        repair_frames()
     world.barrier()
+    frames = read_frames()
     engine = Engine(request, journal)
     atoms = Atoms(
         request["numbers"], positions=request["positions"], cell=request["cell"], pbc=True
@@ -55,6 +57,7 @@ def compute(request: dict[str, Any]) -> dict[str, Any]:
         frames = relax(engine, atoms, request["relax"], frames, journal)
     if request["density_refinement"]:
         engine.write_density(Path(DENSITY))
+    journal.save()
     journal.end(f"converged after {journal.steps} steps")
     return {
         "job": identity(request),
@@ -88,7 +91,7 @@ def main() -> None:
     except NotConvergedError:
         attempts = Journal.of_folder(writes=False).attempts
         told = "; ".join(f"{one['changed']}: {one['outcome']}" for one in attempts)
-        sys.exit(f"SCF did not converge after {len(attempts)} attempts ({told})")
+        sys.exit(f"{NO_SCF} after {len(attempts)} attempts ({told})")
     if world.rank == 0:
         write_json(Path(RESULT), result)
         for name in (STATE, FRAMES):
