@@ -15,7 +15,7 @@ from gpaw.convergence_criteria import Density
 from gpaw.dft import Parameters
 from gpaw.mpi import world
 
-from al_charge.labelers.gpaw.files import STOP
+from al_charge.labelers.gpaw.files import NO_SCF, STOP
 from al_charge.labelers.gpaw.journal import STATE, Journal, Record
 
 LOG = "gpaw.txt"
@@ -31,7 +31,7 @@ class StoppedError(Exception):
 
 
 class NotConvergedError(Exception):
-    """No rung of the ladder has converged."""
+    """No rung of the ladder has converged; with the attempts and how they ended."""
 
 
 class Engine:
@@ -66,7 +66,7 @@ class Engine:
             If the run was asked to stop.
         """
         if self._journal.failed:
-            raise NotConvergedError
+            raise self._not_converged()
         while True:
             if not self._journal.under_way:
                 self._begin_rung()
@@ -117,10 +117,15 @@ class Engine:
         self._journal.failed = self._journal.rung + 1 == len(self._rungs)
         if self._journal.failed:
             self._journal.save()
-            raise NotConvergedError
+            raise self._not_converged()
         self._journal.rung += 1
         if world.rank == 0:
             Path(STATE).unlink(missing_ok=True)
+
+    def _not_converged(self) -> NotConvergedError:
+        attempts = self._journal.attempts
+        told = "; ".join(f"{one['changed']}: {one['outcome']}" for one in attempts)
+        return NotConvergedError(f"{NO_SCF} after {len(attempts)} attempts ({told})")
 
     def _converge(self, atoms: Atoms) -> None:
         """Go through the stages of the rung, or what is left of them."""

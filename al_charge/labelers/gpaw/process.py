@@ -116,7 +116,7 @@ def _reason(status: int, log: Path) -> str:
 
 def _last_message(lines: list[str]) -> str:
     """Return the message of the last traceback, or the last line where there is none."""
-    lines = [line for line in lines if line.strip()]
+    lines = [line for line in lines if any(map(str.isalnum, line))]
     tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
     if not tracebacks:
         return lines[-1].strip() if lines else ""

@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw.files import DENSITY, INPUT, NO_SCF, RESULT, STOPPED, identity
+from al_charge.labelers.gpaw.files import DENSITY, INPUT, RESULT, STOPPED, identity
 from al_charge.labelers.gpaw.guard import die_with_parent
 from al_charge.labelers.gpaw.journal import FRAMES, STATE, Journal, read_frames, repair_frames
 
@@ -88,10 +88,8 @@ def main() -> None:
         result = compute(read_json(Path(INPUT)))
     except StoppedError:
         sys.exit(STOPPED)
-    except NotConvergedError:
-        attempts = Journal.of_folder(writes=False).attempts
-        told = "; ".join(f"{one['changed']}: {one['outcome']}" for one in attempts)
-        sys.exit(f"{NO_SCF} after {len(attempts)} attempts ({told})")
+    except NotConvergedError as error:
+        sys.exit(str(error))
     if world.rank == 0:
         write_json(Path(RESULT), result)
         for name in (STATE, FRAMES):
