@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from al_charge.crystal.shells import mixed_sites
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import Attempt, Labeler, LabelResult, Reading, Relax
@@ -21,9 +22,9 @@ def make_label(
 ) -> LabelResult:
     """Label one geometry.
 
-    Each try steers harder than the one before; the first that finds the charge order that was
-    asked for is the label. If none does, the label is the lowest in energy of those whose charge
-    states are certain, else of all: it is what it is.
+    Each try steers harder than the one before; the first whose energy may be compared and that
+    finds the charge order that was asked for is the label. If none does, the label is the lowest in
+    energy of those whose charge states are certain, else of all: it is what it is.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ def make_label(
     found: list[tuple[Reading, Audit, Path]] = []
     attempts: list[Attempt] = []
     failure: AlChargeError | None = None
-    for number in range(labeler.tries):
+    # Without two states of an element there is no order to steer towards.
+    for number in range(labeler.tries if mixed_sites(atoms) else 1):
         folder = directory / f"try-{number}"
         labeler.prepare(atoms, folder, relax=relax or labeler.relax, attempt=number)
         try:
@@ -63,7 +65,7 @@ def make_label(
         audit = labeler.audit(reading, species, windows)
         found.append((reading, audit, folder))
         attempts += reading.attempts
-        if audit.species == species:
+        if audit.species == species and reading.converged and not reading.unusable:
             break
     if not found:
         assert failure is not None
@@ -72,5 +74,8 @@ def make_label(
     return LabelResult(species, reading, audit, tuple(attempts), folder)
 
 
-def _rank(reading: Reading, audit: Audit, species: tuple[str, ...]) -> tuple[bool, bool, float]:
-    return audit.species != species, audit.species is None, reading.frames[-1].energy
+def _rank(reading: Reading, audit: Audit, species: tuple[str, ...]) -> tuple[bool | float, ...]:
+    """Return what the best try has least of."""
+    incomparable = not reading.converged or bool(reading.unusable)
+    uncertain = audit.species is None
+    return incomparable, audit.species != species, uncertain, reading.frames[-1].energy

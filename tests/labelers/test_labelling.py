@@ -219,3 +219,31 @@ def test_atoms_without_species_are_refused_before_anything_is_written(tmp_path: 
         make_label(labeler, Atoms("Fe", cell=[3, 3, 3], pbc=True), tmp_path / "job")
     assert not labeler.prepared
     assert not (tmp_path / "job").exists()
+
+
+class BrokenComparison(SpinningLabeler):
+    """An engine whose first try ends with other settings than were asked for."""
+
+    def read(self, directory: Path) -> Reading:
+        reading = super().read(directory)
+        return dataclasses.replace(
+            reading, unusable="" if directory.name != "try-0" else "ENCUT was changed"
+        )
+
+
+def test_a_result_that_cannot_be_compared_is_tried_for_again(atoms: Atoms, tmp_path: Path) -> None:
+    labeler = BrokenComparison((ASKED, -9.0), (ASKED, -1.0))
+    label = make_label(labeler, atoms, tmp_path)
+    assert tried(labeler) == [0, 1]
+    assert label.reading.unusable == ""
+    assert label.reading.frames[-1].energy == -1.0
+
+
+def test_one_state_of_each_element_leaves_no_order_to_steer_to(
+    olivine: Host, tmp_path: Path
+) -> None:
+    full = to_atoms(olivine, configuration(olivine, [1, 1, 1, 1, 2, 2, 2, 2]))
+    labeler = SpinningLabeler(((2.5, 2.5, 2.5, 2.5), -1.0), ((2, 2, 2, 2), -2.0))
+    label = make_label(labeler, full, tmp_path)
+    assert tried(labeler) == [0]
+    assert label.resolved is None
