@@ -33,6 +33,13 @@ fftw = False
 scalapack = False
 compiler = 'g++'
 """
+WITH_LIBRARIES = """\
+mpi = True
+fftw = {fftw}
+scalapack = False
+libraries = {libraries}
+compiler = 'mpicxx'
+"""
 
 
 def main(command: str = "", *arguments: str) -> int:
@@ -110,11 +117,10 @@ def build_gpaw() -> None:
     create_environment()
     environment = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        if "GPAW_CONFIG" not in environment and not has_libraries(Path(folder)):
+        if "GPAW_CONFIG" not in environment:
             configuration = Path(folder, "siteconfig.py")
-            configuration.write_text(WITHOUT_LIBRARIES)
+            configuration.write_text(site_configuration(Path(folder)))
             environment["GPAW_CONFIG"] = str(configuration)
-            say("libxc, BLAS and MPI are not all here, so GPAW is built to run without them")
         say("building GPAW; this takes a minute or more")
         # Not from pip's cache, where a build may be one without the libraries.
         options = ("--no-deps", "--force-reinstall", "--no-cache-dir", "--no-binary", "gpaw")
@@ -122,13 +128,28 @@ def build_gpaw() -> None:
             sys.exit("bootstrap: GPAW does not build, see above; the demo needs no GPAW")
 
 
-def has_libraries(folder: Path) -> bool:
-    """Tell whether a program with libxc, BLAS and MPI compiles and links."""
-    source = folder / "probe.c"
-    source.write_text("#include <xc.h>\n#include <mpi.h>\nint main(void) { return 0; }\n")
-    if shutil.which("mpicc") is None:
+def site_configuration(folder: Path) -> str:
+    """Return what GPAW is to be built with, of the libraries that are here."""
+    for blas in ("openblas", "blas"):
+        for fftw in (True, False):
+            libraries = ["xc", blas, *(["fftw3"] if fftw else [])]
+            if links(folder, libraries):
+                say(f"GPAW is built with MPI and {', '.join(libraries)}")
+                return WITH_LIBRARIES.format(fftw=fftw, libraries=libraries)
+    say("libxc, BLAS and MPI are not all here, so GPAW is built to run without them")
+    return WITHOUT_LIBRARIES
+
+
+def links(folder: Path, libraries: list[str]) -> bool:
+    """Tell whether a program with MPI and these libraries compiles and links."""
+    if shutil.which("mpicxx") is None:
         return False
-    return run("mpicc", source, "-o", folder / "probe", "-lxc", "-lblas", quiet=True) == 0
+    headers = ["mpi.h", "xc.h", *(["fftw3.h"] if "fftw3" in libraries else [])]
+    source = folder / "probe.cpp"
+    includes = "".join(f"#include <{header}>\n" for header in headers)
+    source.write_text(includes + "int main() { return 0; }\n")
+    options = [f"-l{library}" for library in libraries]
+    return run("mpicxx", source, "-o", folder / "probe", *options, quiet=True) == 0
 
 
 def run(
