@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -70,6 +71,7 @@ def cli(debug: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exit 0 when done, 1 when the work failed, 2 for refused input."""
+    warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     arguments = sys.argv[1:] if argv is None else argv
     try:
         sys.exit(_run(arguments))

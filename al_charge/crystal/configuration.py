@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -155,9 +156,8 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
 
 def to_structure(atoms: Atoms) -> Structure:
     """Return Atoms with a ``species`` array as a pymatgen structure with oxidation states."""
-    structure: Structure = AseAtomsAdaptor.get_structure(
-        Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    )
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    structure = cast(Structure, AseAtomsAdaptor.get_structure(bare))
     structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])
     return structure
 

@@ -60,9 +60,12 @@ def migrate(
             where=f"database '{database.name}'",
             remedy="update al-charge, or name another database",
         )
-    for migration in migrations:
-        if migration.version > version:
-            migration.apply(database)
-            database["schema"].update_one(
-                {"_id": _VERSION_ID}, {"$max": {"version": migration.version}}, upsert=True
-            )
+    due = [migration for migration in migrations if migration.version > version]
+    if version == 0:
+        # Collections are made as they are now, and there is nothing in them to migrate.
+        due = [Migration(version=newest, apply=migrations[0].apply)]
+    for migration in due:
+        migration.apply(database)
+        database["schema"].update_one(
+            {"_id": _VERSION_ID}, {"$max": {"version": migration.version}}, upsert=True
+        )

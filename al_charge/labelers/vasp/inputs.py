@@ -133,7 +133,13 @@ def check_values(incar: Mapping[str, Any]) -> None:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        Incar(dict(incar)).check_params()
+        for tag, value in incar.items():
+            try:
+                Incar({tag: value}).check_params()
+            except (TypeError, ValueError) as error:  # a word where a number belongs
+                raise InputError(
+                    f"{tag} is no {value!r}", where="labeler.incar", remedy="see VASP's manual"
+                ) from error
     for warning in caught:
         if issubclass(warning.category, BadIncarWarning):
             raise InputError(str(warning.message), where="labeler.incar")

@@ -258,6 +258,9 @@ Path("OUTCAR").write_text(
     " vasp.6.9.9 stand-in\n running    2 mpi-ranks, with    1 threads/rank, on    1 nodes\n"
     "   k-points           NKPTS =      1   number of bands    NBANDS=     16\n"
     "   total plane-waves  NPLWV =  16000\n"
+    f"\n\n{'-' * 104}\n\n\n"
+    " k-point   1 :   0.0000 0.0000 0.0000  plane waves:    2000\n\n"
+    " maximum and minimum number of plane-waves per node :      2000     2000\n\n"
     f"   IBRION = {incar.get('IBRION', '-1'):>6s}    ionic relax: 0-MD 1-quasi-New 2-CG\n"
     + (spin if incar.get("ISPIN") == "2" else "")
     + " General timing and accounting informations for this job:\n"
