@@ -40,6 +40,10 @@ class AlChargeError(Exception):
         return " ".join(line.split())
 
 
+class UnfinishedError(AlChargeError):
+    """Work that was stopped where it goes on when it is run again."""
+
+
 class InputError(AlChargeError):
     """Input that was refused before anything was written."""
 

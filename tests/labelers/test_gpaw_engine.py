@@ -200,15 +200,15 @@ def test_bader_charges_are_found_and_their_density_is_not_kept(
 
 
 def test_a_relaxed_cell_has_the_energy_of_a_fresh_calculation(folder: Path) -> None:
-    engine = labeler(WAVES)
+    engine = labeler(WAVES, fmax="0.2 eV/A")
     relaxed = label(engine, lithium_hydride(), folder / "relaxed", Relax.CELL)
     first, last = relaxed.frames[0], relaxed.frames[-1]
     assert np.array_equal(first.positions, lithium_hydride().positions)
     assert last.energy < first.energy
-    assert np.linalg.norm(last.forces, axis=1).max() < 0.05
+    assert np.linalg.norm(last.forces, axis=1).max() < 0.2
     assert last.stress is not None
     volume = abs(np.linalg.det(last.cell))
-    assert np.abs(last.stress).max() * volume / 2 < 0.05
+    assert np.abs(last.stress).max() * volume / 2 < 0.2
     assert volume != pytest.approx(lithium_hydride().get_volume(), rel=1e-3)
     again = lithium_hydride()
     again.set_cell(last.cell)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.gpaw import process
 
 SLEEPER = """
@@ -140,7 +140,7 @@ sys.exit(75)
 
 
 def test_an_engine_that_stops_in_time_is_not_killed(tmp_path: Path) -> None:
-    with pytest.raises(AlChargeError) as caught:
+    with pytest.raises(UnfinishedError) as caught:
         run(HEEDING, tmp_path, timeout=1)
     assert "not finished after 1 s and stopped at a saved state" in str(caught.value)
     assert "goes on from its last saved state" in str(caught.value)
@@ -152,7 +152,7 @@ def test_the_request_to_stop_is_gone_when_it_runs_again(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_was_told_to_end_by_others(tmp_path: Path) -> None:
-    with pytest.raises(AlChargeError, match="asked to end and stopped at a saved state"):
+    with pytest.raises(UnfinishedError, match="asked to end and stopped at a saved state"):
         run("raise SystemExit(75)", tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_the_end_of_a_batch_job_stops_the_engine_before(
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
     assert 800 < process.time_left() < 830
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 10))
-    with pytest.raises(AlChargeError, match="no time left"):
+    with pytest.raises(UnfinishedError, match="no time left"):
         run("pass", tmp_path)
     monkeypatch.setattr(process, "GRACE", 5.0)
     monkeypatch.setattr(process, "MARGIN", 4.0)

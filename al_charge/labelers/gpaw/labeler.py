@@ -151,9 +151,11 @@ class GpawLabeler:
 
         Raises
         ------
+        UnfinishedError
+            If the time was up or the process told to end; the same job goes on from its last saved
+            state when it is run again.
         AlChargeError
-            If no attempt converged, or GPAW failed otherwise; or if the time was up or the process
-            told to end, after which the same job goes on from its last saved state.
+            If no attempt converged, or GPAW failed otherwise.
         """
         job = read_json(directory / INPUT)
         try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import dropwhile
 from pathlib import Path
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
 
 LOG = "output.log"
@@ -50,13 +50,15 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
 
     Raises
     ------
+    UnfinishedError
+        If it ran out of time, or was told to end.
     AlChargeError
-        If it ran out of time, or ended with any other exit status than zero.
+        If it ended with any other exit status than zero.
     """
     log, stop = directory / LOG, directory / STOP
     timeout = min(timeout, time_left())
     if timeout <= 0:
-        raise AlChargeError("the batch job has no time left for a run", where=str(directory))
+        raise UnfinishedError("the batch job has no time left for a run", where=str(directory))
     stop.unlink(missing_ok=True)
     guard = [sys.executable, str(GUARD), str(os.getpid())]
     with log.open("wb") as output:
@@ -78,7 +80,7 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     if status is None or status == STOPPED:
         how = "killed" if status is None else "stopped at a saved state"
         why = f"not finished after {timeout:g} s" if stop.exists() else "asked to end"
-        raise AlChargeError(
+        raise UnfinishedError(
             f"{why} and {how}",
             where=str(log),
             remedy="the same job goes on from its last saved state when it is run again",
