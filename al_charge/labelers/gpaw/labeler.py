@@ -26,7 +26,7 @@ from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import ladder, process, request
 from al_charge.labelers.gpaw.datasets import datasets_identity
 from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, RESULT, identity
-from al_charge.labelers.gpaw.results import read_bader, reading
+from al_charge.labelers.gpaw.results import minimum, read_bader, reading
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Reading, Relax
 
@@ -211,27 +211,6 @@ class GpawLabeler:
         _write_input(directory, request.metal(self._settings, atoms, rungs))
         self.run(directory)
         return minimum(reading(directory)) / len(atoms)
-
-
-def minimum(result: Reading) -> float:
-    """Return the lowest energy, in eV, of the parabola through energies at several volumes.
-
-    Raises
-    ------
-    AlChargeError
-        If it is not between the volumes.
-    """
-    volumes = np.array([abs(np.linalg.det(frame.cell)) for frame in result.frames])
-    energies = np.array([frame.energy for frame in result.frames])
-    curvature, slope, constant = np.polyfit(volumes, energies, 2)
-    lowest = -slope / (2 * curvature)
-    if curvature <= 0 or not volumes.min() <= lowest <= volumes.max():
-        raise AlChargeError(
-            "the energy of the metal has no minimum near its volume in experiment",
-            where="labeler",
-            remedy="give a higher cutoff, more metal_kpoints or a larger basis",
-        )
-    return float(constant - slope**2 / (4 * curvature))
 
 
 def command(processes: int) -> list[str]:

@@ -72,6 +72,27 @@ def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
     }
 
 
+def minimum(result: Reading) -> float:
+    """Return the lowest energy, in eV, of the parabola through energies at several volumes.
+
+    Raises
+    ------
+    AlChargeError
+        If it is not between the volumes.
+    """
+    volumes = np.array([abs(np.linalg.det(frame.cell)) for frame in result.frames])
+    energies = np.array([frame.energy for frame in result.frames])
+    curvature, slope, constant = np.polyfit(volumes, energies, 2)
+    lowest = -slope / (2 * curvature)
+    if curvature <= 0 or not volumes.min() <= lowest <= volumes.max():
+        raise AlChargeError(
+            "the energy of the metal has no minimum near its volume in experiment",
+            where="labeler",
+            remedy="give a higher cutoff, more metal_kpoints or a larger basis",
+        )
+    return float(constant - slope**2 / (4 * curvature))
+
+
 def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, str]:
     if not job["density_refinement"]:
         return None, ""
