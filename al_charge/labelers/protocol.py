@@ -95,7 +95,8 @@ class Reading:
     Attributes
     ----------
     frames
-        First the geometry that was asked for, last the result; for a static run the one frame.
+        First the geometry that was asked for, or a relaxation's steered start, last the result; for
+        a static run the one frame.
     moments
         Bohr magnetons, shape (n_atoms,); None for an engine without spin.
     bader

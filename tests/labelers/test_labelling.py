@@ -13,7 +13,7 @@ from ase import Atoms
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Audit, Windows, audit
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, UnfinishedError
 from al_charge.labelers.born.labeler import INPUT, RESULT, BornLabeler
 from al_charge.labelers.files import read_json
 from al_charge.labelers.labelling import make_label
@@ -247,3 +247,12 @@ def test_one_state_of_each_element_leaves_no_order_to_steer_to(
     label = make_label(labeler, full, tmp_path)
     assert tried(labeler) == [0]
     assert label.resolved is None
+
+
+def test_a_job_whose_time_was_up_is_not_steered_but_goes_on(atoms: Atoms, tmp_path: Path) -> None:
+    labeler = SpinningLabeler(UnfinishedError("stopped after 4 h"), (ASKED, -1.0))
+    with pytest.raises(UnfinishedError, match="stopped"):
+        make_label(labeler, atoms, tmp_path)
+    assert tried(labeler) == [0]
+    labeler.outcomes = ((ASKED, -2.0), (ASKED, -1.0))
+    assert make_label(labeler, atoms, tmp_path).directory == tmp_path / "try-0"
