@@ -100,10 +100,19 @@ def test_an_older_database_is_migrated_step_by_step(database: Database[dict[str,
         return Migration(version, lambda _: applied.append(version))
 
     later = [step(SCHEMA_VERSION + 1), step(SCHEMA_VERSION + 2)]
+    migrate(database)
     migrate(database, (*MIGRATIONS, *later))
     migrate(database, (*MIGRATIONS, *later))
     assert applied == [SCHEMA_VERSION + 1, SCHEMA_VERSION + 2]
     assert stored_version(database) == SCHEMA_VERSION + 2
+
+
+def test_a_new_database_starts_at_the_newest_schema(database: Database[dict[str, Any]]) -> None:
+    applied: list[int] = []
+    first = Migration(1, lambda _: applied.append(1))
+    migrate(database, (first, Migration(2, lambda _: applied.append(2))))
+    assert applied == [1]
+    assert stored_version(database) == 2
 
 
 def test_migrations_lead_to_the_present_version_in_order() -> None:
