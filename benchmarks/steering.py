@@ -24,15 +24,12 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host, read_structure
 from al_charge.crystal.interpolation import interpolated_host, match_empty
-from al_charge.crystal.shells import distort_shells
+from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.loop.spec import load_spec
-
-SHELLS = 0.06
-"""angstrom by which a campaign's first geometries are distorted."""
 
 
 def undistorted(file: Path) -> dict[str, list[Atoms]]:
@@ -81,7 +78,7 @@ def main() -> None:
     cases = (
         ("undistorted", "moments alone", alone, 0.0),
         ("undistorted", "moments and distorted start", steered, 0.0),
-        ("shells fit the states", "moments", steered, SHELLS),
+        ("shells fit the states", "moments", steered, SHELL_DISTORTION),
     )
     rows = []
     for x, structures in undistorted(options.campaign).items():

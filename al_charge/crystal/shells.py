@@ -14,6 +14,10 @@ from al_charge.crystal.species import charge_of, element_of
 SHELL_RATIO = 1.35
 """An anion belongs to a cation's shell up to this multiple of its shortest distance to one."""
 
+SHELL_DISTORTION = 0.06
+"""Amplitude in angstrom by which shells are distorted unless told otherwise; the bonds of
+neighbouring states come to differ by twice as much."""
+
 LONGEST_BOND = 3.5
 """Distance in angstrom beyond which no anion counts as a neighbour."""
 

@@ -242,7 +242,7 @@ def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None =
     """Return the identity of a label: configuration, settings, and what was moved.
 
     A static label answers for one geometry, which is part of its identity; a relaxed one answers
-    for the configuration, wherever it started from.
+    for the configuration, wherever it started from, as far as its forces were brought down.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None =
         parts.append(np.round(candidate.geometry.positions, 5).tolist())
         parts.append(np.round(candidate.geometry.cell, 5).tolist())
     else:
-        parts.append(relax.value)
+        parts += [relax.value, float(campaign.spec.labeler.fmax)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 

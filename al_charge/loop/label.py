@@ -37,6 +37,10 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
         raise AlChargeError("nothing was selected", where=f"{campaign.name}/{round_number}")
     if slot >= len(selected):
         return
+    # Before anything is computed that could stand on no hull of this campaign.
+    campaign.store.check_settings(
+        campaign.name, campaign.settings_hash, campaign.labeler.settings()
+    )
     candidate = campaign.store.candidate(selected[slot])
     if candidate is None:
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
@@ -152,6 +156,7 @@ class _Job:
             sites=list(result.audit.sites),
             audit=result.audit.describe(),
             windows={s: list(w) for s, w in (self.windows.ranges if self.windows else {}).items()},
+            bader_centres=dict(self.windows.charges) if self.windows else {},
             relax=self.relax.value,
             numbers=candidate.geometry.numbers,
             host_site=candidate.geometry.host_site,

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.configuration import Configuration, ion_count, to_atoms
-from al_charge.crystal.shells import distort_shells
+from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
@@ -22,9 +22,6 @@ from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
 
 if TYPE_CHECKING:
     from al_charge.potentials.relaxation import Relaxed
-
-SHELL_DISTORTION = 0.06
-"""Displacement in angstrom per unit of charge of the anions around a redox site, for seeds."""
 
 
 def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:

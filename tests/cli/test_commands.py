@@ -299,8 +299,7 @@ def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_pa
     from al_charge.fw.rounds import CATEGORIES
     from al_charge.fw.worker import work
 
-    # Ions alone, since labels with the cell are there from other campaigns.
-    labeler = {"kind": "born", "relax": "ions", "fmax": "0.0001 eV/A", "max_steps": 10}
+    labeler = {"kind": "born", "fmax": "0.0001 eV/A", "max_steps": 10}
     assert run("campaign", "submit", write(tmp_path, name="bad", labeler=labeler))[0] == 0
     work(None, "bad", tmp_path / "runs", categories=CATEGORIES, until_idle=False)
     document = json.loads(run("campaign", "status", "bad", "--json")[1])

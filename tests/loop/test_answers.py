@@ -93,7 +93,10 @@ def campaign(olivine: Host) -> Any:
         relaxes=False,
         labeler=SimpleNamespace(relax=Relax.NONE),
         settings_hash="settings",
-        spec=SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=TOLERANCE)),
+        spec=SimpleNamespace(
+            convergence=SimpleNamespace(hull_tolerance=TOLERANCE),
+            labeler=SimpleNamespace(fmax=0.05),
+        ),
     )
 
 
@@ -190,6 +193,10 @@ def test_the_key_of_a_label(campaign: Any) -> None:
     assert keys[Relax.NONE] == label_key(campaign, one)
     assert label_key(campaign, other, Relax.CELL) == keys[Relax.CELL]
     assert label_key(campaign, other, Relax.IONS) == keys[Relax.IONS]
+    campaign.spec.labeler.fmax = 0.5
+    assert label_key(campaign, one) == keys[Relax.NONE]
+    assert label_key(campaign, one, Relax.CELL) != keys[Relax.CELL]  # not as far relaxed
+    campaign.spec.labeler.fmax = 0.05
     campaign.settings_hash = "others"
     assert label_key(campaign, one, Relax.CELL) != keys[Relax.CELL]
 

@@ -14,7 +14,7 @@ from ase import Atoms
 from pymongo import MongoClient
 
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -169,3 +169,24 @@ def test_a_label_is_never_made_twice(campaign: Campaign, tmp_path: Path) -> None
         label(campaign, 0, 4, tmp_path)
     assert engine.runs == 1
     assert campaign.store.labels_made_twice("faults") == []
+
+
+def test_an_engine_that_has_changed_computes_nothing(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.__dict__["settings_hash"] = "of another version"
+    engine: Any = campaign.labeler
+    with pytest.raises(InputError, match="no longer those of its labels"):
+        label(campaign, 0, 4, tmp_path)
+    assert engine.runs == 0
+
+
+def test_a_label_tells_what_it_was_audited_with(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = Windows({"Fe2+": (3.6, 3.8), "Fe3+": (4.2, 4.4)}, {"Fe2+": 1.5, "Fe3+": 2.0})
+    monkeypatch.setattr("al_charge.loop.label.windows_for", lambda *_: windows)
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "audited")
+    label(campaign, 0, 4, tmp_path)
+    made = campaign.store.label("audited")
+    assert made is not None
+    assert made.bader_centres == windows.charges
+    assert {token: tuple(w) for token, w in made.windows.items()} == windows.ranges

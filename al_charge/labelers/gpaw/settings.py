@@ -7,6 +7,7 @@ from typing import Literal, Self
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.protocol import Relax
@@ -103,7 +104,7 @@ class GpawSettings(BaseModel):
         default=100, ge=1, le=2000, description="ionic steps after which a relaxation has failed"
     )
     shell_distortion: Length = Field(
-        default=0.06,
+        default=SHELL_DISTORTION,
         ge=0,
         le=0.2,
         description="displacement of anions by which a start density with the charge order is made",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
+from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import InputError
 from al_charge.labelers.protocol import Relax
@@ -86,7 +87,7 @@ class VaspSettings(BaseModel):
         default=99, ge=1, le=2000, description="ionic steps of one start of a relaxation"
     )
     shell_distortion: Length = Field(
-        default=0.06,
+        default=SHELL_DISTORTION,
         ge=0,
         le=0.2,
         description="displacement of anions by which a start density with the charge order is made",
