@@ -19,6 +19,8 @@ import pytest
 KILLS = 20
 VICTIMS = ("worker", "child", "mongod")
 ENDED = ("converged", "exhausted")
+ROUNDING = 1e-6
+"""eV. Not bit for bit: libraries may add the same numbers in another order in another process."""
 TIME_LIMIT = 900.0
 CAMPAIGN = """
 name: kills
@@ -141,6 +143,21 @@ def finish(site: Site) -> dict[str, Any]:
     return document
 
 
+def _split(hull: object, where: str = "") -> tuple[dict[str, object], dict[str, float]]:
+    """Return the entries of a document that are no real numbers, and those that are, by place."""
+    if isinstance(hull, float):
+        return {}, {where: hull}
+    if not isinstance(hull, dict | list):
+        return {where: hull}, {}
+    facts: dict[str, object] = {}
+    numbers: dict[str, float] = {}
+    for key, value in hull.items() if isinstance(hull, dict) else enumerate(hull):
+        inner = _split(value, f"{where}.{key}")
+        facts |= inner[0]
+        numbers |= inner[1]
+    return facts, numbers
+
+
 @pytest.mark.slow
 @pytest.mark.mongod
 @pytest.mark.timeout(2 * TIME_LIMIT)
@@ -160,7 +177,9 @@ def test_killed_campaign_ends_at_the_same_hull(tmp_path: Path) -> None:
         assert status["labels_requested_twice"] == 0
         assert status["labels_used"] == calm.status()["labels_used"]
         assert status["labels_made"] <= status["labels_used"]
-        assert hulls[1] == hulls[0]
+        (facts, numbers), (calm_facts, calm_numbers) = _split(hulls[1]), _split(hulls[0])
+        assert facts == calm_facts
+        assert numbers and numbers == pytest.approx(calm_numbers, abs=ROUNDING)
     finally:
         for site in (calm, rough):
             site.stop()
