@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
+from al_charge.crystal.species import element_of
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.committee import load_member
@@ -77,10 +78,32 @@ def train_member(campaign: Campaign, round_number: int, member: int, directory: 
 
 
 def training_frames(campaign: Campaign, round_number: int) -> list[TrainingFrame]:
-    """Return every frame of every certain label up to a round, in a fixed order."""
+    """Return every frame of every label that may be learned from up to a round, in a fixed order.
+
+    A label whose charge states are uncertain is learned from only by a potential that is told the
+    moments.
+    """
+    labels = campaign.store.labels_of_campaign(campaign.name, up_to=round_number)
+    spin = bool(getattr(campaign.spec.potential, "spin", False))
+    return [
+        frame
+        for label in sorted(labels, key=lambda label: label.key)
+        if usable(label) or (spin and label.comparable and label.moments is not None)
+        for frame in frames_of(label, spin=spin)
+    ]
+
+
+def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
+    """Return a label's frames to train on.
+
+    The engine tells moments and charges of the last geometry. They are targets there alone; as an
+    input of a spin-aware potential the moments stand for all geometries of the label.
+    """
     from al_charge.potentials.frames import TrainingFrame
 
-    labels = campaign.store.labels_of_campaign(campaign.name, up_to=round_number)
+    last = len(label.frames) - 1
+    moments = None if label.moments is None else np.array(label.moments)
+    charges = None if label.bader is None else np.array(label.bader)
     return [
         TrainingFrame(
             atoms=label_atoms(label, frame),
@@ -88,17 +111,35 @@ def training_frames(campaign: Campaign, round_number: int) -> list[TrainingFrame
             forces=np.array(frame.forces),
             stress=np.array(frame.stress) if frame.stress is not None else None,
             group=label.config_hash,
+            moments=moments if spin or number == last else None,
+            charges=charges if number == last else None,
         )
-        for label in sorted(labels, key=lambda label: label.key)
-        if usable(label)
-        for frame in label.frames
+        for number, frame in enumerate(label.frames)
     ]
 
 
 def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
     """Return one frame of a label as Atoms under the species that the engine found."""
-    assert label.resolved is not None
     atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
     atoms.set_array("host_site", np.array(label.host_site))
-    set_species(atoms, list(label.resolved))
+    set_species(atoms, list(label.resolved or _nearest_states(label)))
     return atoms
+
+
+def _nearest_states(label: LabelDoc) -> list[str]:
+    """Return for every atom the charge state whose window its moment is nearest to."""
+    assert label.moments is not None
+    sites = label.sites or [None] * len(label.requested)
+    return [
+        site or _nearest_state(asked, abs(moment), label.windows)
+        for site, asked, moment in zip(sites, label.requested, label.moments, strict=True)
+    ]
+
+
+def _nearest_state(asked: str, moment: float, windows: dict[str, list[float]]) -> str:
+    middles = {
+        token: float(np.mean(window))
+        for token, window in windows.items()
+        if element_of(token) == element_of(asked)
+    }
+    return min(middles, key=lambda token: abs(middles[token] - moment), default=asked)

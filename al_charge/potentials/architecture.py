@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Self, cast
 
@@ -14,6 +15,48 @@ from al_charge.errors import AlChargeError, did_you_mean
 from al_charge.potentials.graph import Graph
 from al_charge.potentials.settings import PotentialKind
 from al_charge.potentials.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class AtomOutput:
+    """What a network says of every atom.
+
+    Attributes
+    ----------
+    energies
+        Of order one, shape (n_atoms,).
+    moments
+        Size of the site moment in Bohr magnetons, shape (n_atoms,); None without such a head.
+    charges
+        Net charge in e, cations positive, shape (n_atoms,); None without such a head.
+    """
+
+    energies: Tensor
+    moments: Tensor | None = None
+    charges: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says of structures.
+
+    Attributes
+    ----------
+    energies
+        Shape (n_graphs,), of order one.
+    forces
+        Shape (n_atoms, 3), per angstrom.
+    stress
+        Shape (n_graphs, 3, 3), per angstrom^3, ASE's sign.
+    moments, charges
+        See `AtomOutput`.
+    """
+
+    energies: Tensor
+    forces: Tensor
+    stress: Tensor
+    moments: Tensor | None
+    charges: Tensor | None
 
 
 class Architecture(nn.Module):
@@ -39,8 +82,8 @@ class Architecture(nn.Module):
         """
 
     @abstractmethod
-    def forward(self, graph: Graph) -> Tensor:
-        """Return the energy of every atom, shape (n_atoms,), of order one.
+    def forward(self, graph: Graph) -> AtomOutput:
+        """Return the energy of every atom and whatever else the network has a head for.
 
         Edges may be longer than the cutoff; they must not count, and the energy must go to
         that smoothly. Forces and stress come from the gradient with respect to
@@ -60,10 +103,21 @@ class Architecture(nn.Module):
             fresh one. Energies of structures made of copied species are the parent's.
         """
 
+    def start_sites(self, moments: Tensor, charges: Tensor) -> None:
+        """Let heads start from the mean of every species, before the first epoch.
+
+        Parameters
+        ----------
+        moments, charges
+            Bohr magnetons and e, shape (n_species,); zero where no label tells.
+        """
+
 
 _ARCHITECTURES: dict[PotentialKind, str] = {
     PotentialKind.MACE: "al_charge.potentials.mace:Mace",
     PotentialKind.PAINN: "al_charge.potentials.painn:Painn",
+    PotentialKind.CPAINN: "al_charge.potentials.painn:Cpainn",
+    PotentialKind.CHGNET: "al_charge.potentials.chgnet:Chgnet",
 }
 
 
@@ -77,10 +131,8 @@ def architecture_class(kind: str) -> type[Architecture]:
     return cast("type[Architecture]", getattr(import_module(module), name))
 
 
-def evaluate(
-    module: nn.Module, graph: Graph, *, training: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return energies, forces and stress of a network.
+def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Evaluation:
+    """Return energies, forces and stress of a network, and what its heads say.
 
     The derivative of the energy with respect to edge vectors gives all: a force is the sum over
     an atom's edges, the stress the sum of the outer products with the edge vectors, which equals
@@ -94,16 +146,13 @@ def evaluate(
         Structures.
     training
         Whether the results are to be differentiated again.
-
-    Returns
-    -------
-    energies, shape (n_graphs,); forces, shape (n_atoms, 3), per angstrom; stress, shape
-    (n_graphs, 3, 3), per angstrom^3, ASE's sign.
     """
     vectors = graph.vectors.detach().requires_grad_(True)
     with torch.enable_grad():
-        atomic = module(graph.with_vectors(vectors))
+        output: AtomOutput = module(graph.with_vectors(vectors))
+        atomic = output.energies
         energies = atomic.new_zeros(graph.n_graphs).index_add(0, graph.batch, atomic)
+        # The heads' outputs are differentiated later, through the same graph.
         (gradient,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=training)
         forces = gradient.new_zeros(graph.n_atoms, 3)
         forces = forces.index_add(0, graph.centres, gradient)
@@ -113,5 +162,11 @@ def evaluate(
         virial = virial.index_add(0, graph.batch[graph.centres], outer)
         stress = (virial + virial.transpose(1, 2)) / (2.0 * graph.volumes[:, None, None])
     if training:
-        return energies, forces, stress
-    return energies.detach(), forces.detach(), stress.detach()
+        return Evaluation(energies, forces, stress, output.moments, output.charges)
+    return Evaluation(
+        energies.detach(),
+        forces.detach(),
+        stress.detach(),
+        None if output.moments is None else output.moments.detach(),
+        None if output.charges is None else output.charges.detach(),
+    )

@@ -29,6 +29,10 @@ class TrainingFrame:
         eV/angstrom, shape (n_atoms, 3).
     stress
         eV/angstrom^3, shape (3, 3), ASE's sign; None where there is none.
+    moments
+        Site moments in Bohr magnetons, shape (n_atoms,); None where there are none.
+    charges
+        Net Bader charges in e, cations positive, shape (n_atoms,); None where there are none.
     group
         Canonical hash of the configuration. Splits never divide a group.
     """
@@ -38,6 +42,8 @@ class TrainingFrame:
     forces: Array
     stress: Array | None
     group: str
+    moments: Array | None = None
+    charges: Array | None = None
 
     def __post_init__(self) -> None:
         """Refuse atoms without species, and forces of another number of atoms."""
@@ -45,6 +51,9 @@ class TrainingFrame:
             raise AlChargeError("a training frame has no species array", where=self.group)
         if np.shape(self.forces) != (len(self.atoms), 3):
             raise AlChargeError("forces do not fit the atoms", where=self.group)
+        for name, values in (("moments", self.moments), ("charges", self.charges)):
+            if values is not None and np.shape(values) != (len(self.atoms),):
+                raise AlChargeError(f"{name} do not fit the atoms", where=self.group)
 
 
 def fold_of(group: str, n_folds: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,6 +42,21 @@ class Neighbours:
         )
         return vectors
 
+    @cached_property
+    def opposites(self) -> NDArray[np.int64]:
+        """Place of the pair that leads back, for every pair; shape (n_edges,)."""
+        there = np.column_stack([self.centres, self.neighbours, self.shifts])
+        back = np.column_stack([self.neighbours, self.centres, -self.shifts])
+        places = np.empty(len(there), dtype=np.int64)
+        places[np.lexsort(back.T)] = np.lexsort(there.T)
+        return places
+
+    def opposites_within(self, kept: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the opposites among the pairs that are kept, which come with their opposites."""
+        renumbered = np.full(len(self.centres), -1, dtype=np.int64)
+        renumbered[kept] = np.arange(len(kept))
+        return renumbered[self.opposites[kept]]
+
 
 def find_neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
     """Return all pairs of atoms within a cutoff in angstrom."""
@@ -64,8 +80,12 @@ class Graph:
     centres, neighbours
         Atoms of every edge, shape (n_edges,), int64; centres ascend. Messages run from the
         neighbour to the centre.
+    opposites
+        For every edge the one from its neighbour back to its centre, shape (n_edges,), int64.
     species
         Rows of the vocabulary, shape (n_atoms,), int64.
+    moments
+        Site moments in Bohr magnetons, an input of spin-aware networks only, shape (n_atoms,).
     numbers
         Atomic numbers, shape (n_atoms,), int64.
     batch
@@ -77,7 +97,9 @@ class Graph:
     vectors: Tensor
     centres: Tensor
     neighbours: Tensor
+    opposites: Tensor
     species: Tensor
+    moments: Tensor
     numbers: Tensor
     batch: Tensor
     volumes: Tensor
@@ -96,13 +118,29 @@ class Graph:
         """Return the same graph with other edge vectors."""
         return replace(self, vectors=vectors)
 
+    def within(self, cutoff: float) -> Graph:
+        """Return the graph without edges beyond a cutoff in angstrom."""
+        inside = torch.linalg.vector_norm(self.vectors.detach(), dim=1) < cutoff
+        if bool(inside.all()):
+            return self
+        renumbered = torch.cumsum(inside, 0) - 1
+        return replace(
+            self,
+            vectors=self.vectors[inside],
+            centres=self.centres[inside],
+            neighbours=self.neighbours[inside],
+            opposites=renumbered[self.opposites[inside]],
+        )
+
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Graph:
         """Return the graph with its real numbers in another precision, on a device."""
         return Graph(
             vectors=self.vectors.to(device=device, dtype=dtype),
             centres=self.centres.to(device),
             neighbours=self.neighbours.to(device),
+            opposites=self.opposites.to(device),
             species=self.species.to(device),
+            moments=self.moments.to(device=device, dtype=dtype),
             numbers=self.numbers.to(device),
             batch=self.batch.to(device),
             volumes=self.volumes.to(device=device, dtype=dtype),
@@ -116,6 +154,7 @@ def build_graph(
     *,
     dtype: torch.dtype = torch.float32,
     neighbours: Neighbours | None = None,
+    moments: NDArray[np.float64] | None = None,
 ) -> Graph:
     """Return the graph of one structure.
 
@@ -131,6 +170,8 @@ def build_graph(
         Precision of vectors and volumes.
     neighbours
         Pairs found before; they may reach farther than the cutoff.
+    moments
+        Site moments in Bohr magnetons, shape (n_atoms,); zeros when None.
 
     Raises
     ------
@@ -142,11 +183,16 @@ def build_graph(
     pairs = find_neighbours(atoms, cutoff) if neighbours is None else neighbours
     vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
     near = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) < cutoff**2)
+    species = vocabulary.index(atoms.arrays["species"])
+    if moments is None:
+        moments = np.zeros(len(atoms))
     return Graph(
         vectors=torch.as_tensor(vectors[near], dtype=dtype),
         centres=torch.as_tensor(pairs.centres[near]),
         neighbours=torch.as_tensor(pairs.neighbours[near]),
-        species=torch.as_tensor(vocabulary.index(atoms.arrays["species"])),
+        opposites=torch.as_tensor(pairs.opposites_within(near)),
+        species=torch.as_tensor(species),
+        moments=torch.as_tensor(moments, dtype=dtype),
         numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         volumes=torch.tensor([abs(np.linalg.det(atoms.cell))], dtype=dtype),
@@ -158,13 +204,18 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     if len(graphs) == 1:
         return graphs[0]
     atoms = np.cumsum([0, *(graph.n_atoms for graph in graphs)])
+    edges = np.cumsum([0, *(len(graph.centres) for graph in graphs)])
     structures = np.cumsum([0, *(graph.n_graphs for graph in graphs)])
     pairs = list(zip(graphs, atoms, strict=False))
     return Graph(
         vectors=torch.cat([graph.vectors for graph in graphs]),
         centres=torch.cat([graph.centres + int(first) for graph, first in pairs]),
         neighbours=torch.cat([graph.neighbours + int(first) for graph, first in pairs]),
+        opposites=torch.cat(
+            [graph.opposites + int(first) for graph, first in zip(graphs, edges, strict=False)]
+        ),
         species=torch.cat([graph.species for graph in graphs]),
+        moments=torch.cat([graph.moments for graph in graphs]),
         numbers=torch.cat([graph.numbers for graph in graphs]),
         batch=torch.cat(
             [graph.batch + int(s) for graph, s in zip(graphs, structures, strict=False)]

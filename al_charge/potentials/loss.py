@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from al_charge.potentials.architecture import evaluate
 from al_charge.potentials.baseline import frame_weight
 from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.graph import Graph, build_graph, collate, find_neighbours
+from al_charge.potentials.graph import Graph, collate, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 
@@ -38,6 +38,9 @@ class Batch:
         One where the stress is known and zero elsewhere, shape (n_graphs,).
     weights
         Of squared errors, shape (n_graphs,).
+    moments, charges
+        Size of the site moments in Bohr magnetons and net charges in e, shape (n_atoms,); NaN
+        where unknown.
     """
 
     graph: Graph
@@ -47,6 +50,8 @@ class Batch:
     stress: Tensor
     stress_known: Tensor
     weights: Tensor
+    moments: Tensor
+    charges: Tensor
 
 
 def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch]:
@@ -57,9 +62,10 @@ def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch
 def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
     dtype = potential.dtype
     pairs = find_neighbours(frame.atoms, potential.reach)
-    graph = build_graph(
-        frame.atoms, potential.vocabulary, potential.cutoff, dtype=dtype, neighbours=pairs
-    )
+    graph = potential.graph(frame.atoms, pairs, frame.moments)
+    unknown = np.full(len(frame.atoms), np.nan)
+    moments = unknown if frame.moments is None else np.abs(frame.moments)
+    charges = unknown if frame.charges is None else frame.charges
     base = potential.predict_baseline(frame.atoms, pairs)
     known = frame.stress is not None
     stress = frame.stress - base.stress if frame.stress is not None else np.zeros((3, 3))
@@ -72,6 +78,8 @@ def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
         stress=torch.as_tensor(stress, dtype=dtype)[None],
         stress_known=torch.tensor([float(known)], dtype=dtype),
         weights=torch.tensor([weight], dtype=dtype),
+        moments=torch.as_tensor(moments, dtype=dtype),
+        charges=torch.as_tensor(charges, dtype=dtype),
     )
 
 
@@ -87,6 +95,8 @@ def join(batches: Sequence[Batch]) -> Batch:
         stress=torch.cat([batch.stress for batch in batches]),
         stress_known=torch.cat([batch.stress_known for batch in batches]),
         weights=torch.cat([batch.weights for batch in batches]),
+        moments=torch.cat([batch.moments for batch in batches]),
+        charges=torch.cat([batch.charges for batch in batches]),
     )
 
 
@@ -98,11 +108,21 @@ def joined(batches: Sequence[Batch], size: int) -> list[Batch]:
 
 @dataclass(frozen=True)
 class Errors:
-    """Weighted mean squared errors: energy (eV/atom), forces (eV/A) and stress (eV/A^3)."""
+    """Weighted mean squared errors.
+
+    Attributes
+    ----------
+    energy, force, stress
+        Of eV/atom, eV/A and eV/A^3.
+    moment, charge
+        Of Bohr magnetons and e; zero where the network has no such head, or no label tells.
+    """
 
     energy: Tensor
     force: Tensor
     stress: Tensor
+    moment: Tensor
+    charge: Tensor
 
     def loss(self, settings: TrainingSettings) -> Tensor:
         """Return the weighted sum."""
@@ -110,29 +130,43 @@ class Errors:
             settings.energy_weight * self.energy
             + settings.force_weight * self.force
             + settings.stress_weight * self.stress
+            + settings.moment_weight * self.moment
+            + settings.charge_weight * self.charge
         )
 
 
 def errors(module: nn.Module, scale: float, batch: Batch, *, training: bool = False) -> Errors:
     """Return the mean squared errors of a network, whose output counts ``scale`` eV."""
-    energies, forces, stress = evaluate(module, batch.graph, training=training)
-    per_atom = (scale * energies - batch.energies) / batch.atoms
-    per_force = (scale * forces - batch.forces).square().sum(dim=1)
+    found = evaluate(module, batch.graph, training=training)
+    per_atom = (scale * found.energies - batch.energies) / batch.atoms
+    per_force = (scale * found.forces - batch.forces).square().sum(dim=1)
     per_frame = torch.zeros_like(batch.atoms).index_add(0, batch.graph.batch, per_force)
-    off = (scale * stress - batch.stress).square().mean(dim=(1, 2)) * batch.stress_known
+    off = (scale * found.stress - batch.stress).square().mean(dim=(1, 2)) * batch.stress_known
     return Errors(
         energy=(batch.weights * per_atom.square()).mean(),
         force=(batch.weights * per_frame / (3.0 * batch.atoms)).mean(),
         stress=(batch.weights * off).mean(),
+        moment=_of_sites(found.moments, batch.moments, batch),
+        charge=_of_sites(found.charges, batch.charges, batch),
     )
 
 
+def _of_sites(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:
+    """Return the mean squared error over sites with a true value, frames weighted."""
+    known = ~torch.isnan(true)
+    if found is None or not bool(known.any()):
+        return batch.weights.new_zeros(())
+    weights = batch.weights[batch.graph.batch][known]
+    return (weights * (found[known] - true[known]).square()).sum() / known.sum()
+
+
 def mean_errors(module: nn.Module, scale: float, batches: Sequence[Batch]) -> dict[str, float]:
-    """Return root mean squared errors over all frames: ``energy``, ``force`` and ``stress``."""
+    """Return root mean squared errors over all frames, by the names of `Errors`."""
     frames = sum(batch.graph.n_graphs for batch in batches)
-    sums = np.zeros(3)
+    names = [field.name for field in fields(Errors)]
+    sums = np.zeros(len(names))
     for batch in batches:
         found = errors(module, scale, batch)
         weights = batch.graph.n_graphs / frames
-        sums += weights * np.array([float(found.energy), float(found.force), float(found.stress)])
-    return dict(zip(("energy", "force", "stress"), np.sqrt(sums).tolist(), strict=True))
+        sums += weights * np.array([float(getattr(found, name)) for name in names])
+    return dict(zip(names, np.sqrt(sums).tolist(), strict=True))

@@ -7,18 +7,18 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from importlib import import_module
 from io import StringIO
 from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from al_charge.potentials.architecture import Architecture
+from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.graph import Graph
 from al_charge.potentials.settings import MaceSettings
+from al_charge.potentials.spin import SpinInput
 from al_charge.potentials.vocabulary import Vocabulary
 
 CUTOFF_POWER = 5
@@ -44,11 +44,14 @@ class Mace(Architecture):
     ----------
     network
         A ``mace.modules.ScaleShiftMACE`` with zero atomic energies, unit scale and no shift.
+    spin
+        Features of moments for the atoms to start with; None where moments are no input.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, spin: SpinInput | None = None) -> None:
         super().__init__()
         self.network = network
+        self.spin = spin
 
     @classmethod
     def build(cls, settings: MaceSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
@@ -86,16 +89,17 @@ class Mace(Architecture):
                 distance_transform=_TRANSFORMS[settings.distance_transform],
                 pair_repulsion=settings.pair_repulsion,
             )
-        return cls(network)
+        spin = SpinInput(settings.channels, float(settings.cutoff)) if settings.spin else None
+        return cls(network, spin)
 
-    def forward(self, graph: Graph) -> Tensor:
-        """Return the energy of every atom, shape (n_atoms,); see ``Architecture.forward``.
+    def forward(self, graph: Graph) -> AtomOutput:
+        """Return the energy of every atom; see ``Architecture.forward``.
 
         This is the energy part of MACE's own forward pass on the graph's edge vectors. MACE's own
         goes on to forces by way of positions, which would repeat what is shared by all networks.
         """
         net = cast(Any, self.network)
-        graph = _within(graph, float(net.r_max))
+        graph = graph.within(float(net.r_max))  # others would only cost time
         # MACE's vectors run from the sender of a message to its receiver.
         edges = torch.stack([graph.neighbours, graph.centres])
         vectors = -graph.vectors
@@ -104,6 +108,8 @@ class Mace(Architecture):
         angular = net.spherical_harmonics(vectors)
         radial, cutoff = net.radial_embedding(lengths, rows, edges, net.atomic_numbers)
         features = net.node_embedding(rows)
+        if self.spin is not None:
+            features = features + self.spin(graph)
         energies = vectors.new_zeros(graph.n_atoms)
         if hasattr(net, "pair_repulsion_fn"):
             energies = net.pair_repulsion_fn(lengths, rows, edges, net.atomic_numbers)
@@ -120,11 +126,13 @@ class Mace(Architecture):
             )
             features = product(node_feats=messages, sc=skipped, node_attrs=rows)
             energies = energies + readout(features, None).squeeze(-1)
-        return energies
+        return AtomOutput(energies)
 
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over a parent's weights; see ``Architecture.copy_rows``."""
         copy_weights(parent.network, self.network, rows)
+        if self.spin is not None and parent.spin is not None:
+            self.spin.load_state_dict(parent.spin.state_dict())
 
 
 def copy_weights(parent: nn.Module, child: nn.Module, rows: Sequence[int | None]) -> None:
@@ -190,19 +198,6 @@ def import_mace() -> Any:
 
 
 _UNRESTRICTED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-
-
-def _within(graph: Graph, cutoff: float) -> Graph:
-    """Return the graph without edges beyond the cutoff, which would only cost time."""
-    inside = torch.linalg.vector_norm(graph.vectors.detach(), dim=1) < cutoff
-    if bool(inside.all()):
-        return graph
-    return replace(
-        graph,
-        vectors=graph.vectors[inside],
-        centres=graph.centres[inside],
-        neighbours=graph.neighbours[inside],
-    )
 
 
 @contextmanager

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from al_charge.potentials.architecture import Architecture
+from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.graph import Graph
-from al_charge.potentials.settings import PainnSettings
+from al_charge.potentials.settings import CpainnSettings, PainnSettings
+from al_charge.potentials.spin import SpinInput
 from al_charge.potentials.vocabulary import Vocabulary
 
 NORM_SOFTENING = 1e-2
@@ -136,6 +137,11 @@ class Update(nn.Module):
 class Painn(Architecture):
     """PaiNN; one embedding row per species is all that depends on the vocabulary.
 
+    Attributes
+    ----------
+    by_species
+        Names of the weights that have a row for every species.
+
     Parameters
     ----------
     settings
@@ -145,6 +151,8 @@ class Painn(Architecture):
     mean_neighbours
         Pairs per atom; sums over neighbours are divided by its root.
     """
+
+    by_species: ClassVar[tuple[str, ...]] = ("embedding.weight",)
 
     def __init__(self, settings: PainnSettings, n_species: int, mean_neighbours: float) -> None:
         super().__init__()
@@ -163,34 +171,78 @@ class Painn(Architecture):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.readout = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), last)
+        self.spin = SpinInput(channels, float(settings.cutoff)) if settings.spin else None
 
     @classmethod
     def build(cls, settings: PainnSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
         """Return a network with fresh weights; see the contract."""
         return cls(settings, len(vocabulary), mean_neighbours)
 
-    def forward(self, graph: Graph) -> Tensor:
-        """Return the energy of every atom, shape (n_atoms,)."""
+    def forward(self, graph: Graph) -> AtomOutput:
+        """Return the energy of every atom."""
+        *_, scalars = self._features(graph)
+        return AtomOutput(self._energies(scalars))
+
+    def _energies(self, scalars: Tensor) -> Tensor:
+        energies: Tensor = self.readout(scalars).squeeze(1)
+        return energies
+
+    def _features(self, graph: Graph) -> list[Tensor]:
+        """Return the scalar features of atoms before the first layer and after each."""
         distances = torch.linalg.vector_norm(graph.vectors, dim=1, keepdim=True)
         basis = self.radial(distances) * self.normalisation
         directions = (graph.vectors / distances).unsqueeze(2)
         scalars = self.embedding(graph.species)
+        if self.spin is not None:
+            scalars = scalars + self.spin(graph)
+        layers = [scalars]
         vectors = scalars.new_zeros(graph.n_atoms, 3, scalars.shape[1])
         for message, update in zip(self.messages, self.updates, strict=True):
             more_scalars, more_vectors = message(scalars, vectors, basis, directions, graph)
             scalars, vectors = scalars + more_scalars, vectors + more_vectors
             more_scalars, more_vectors = update(scalars, vectors)
             scalars, vectors = scalars + more_scalars, vectors + more_vectors
-        energies: Tensor = self.readout(scalars).squeeze(1)
-        return energies
+            layers.append(scalars)
+        return layers
 
     @torch.no_grad()
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
-        """Take over all weights of a parent and the embedding rows that are named."""
-        weights = parent.state_dict()
-        own = self.embedding.weight.clone()
-        for row, source in enumerate(rows):
-            if source is not None:
-                own[row] = parent.embedding.weight[source]
-        weights["embedding.weight"] = own
+        """Take over all weights of a parent and the rows of species that are named."""
+        weights = self.state_dict() | parent.state_dict()
+        for name in self.by_species:
+            own = self.state_dict()[name].clone()
+            for row, source in enumerate(rows):
+                if source is not None:
+                    own[row] = parent.state_dict()[name][source]
+            weights[name] = own
         self.load_state_dict(weights)
+
+
+class Cpainn(Painn):
+    """cPaiNN: PaiNN that also tells moments and Bader charges, which the energy does not read.
+
+    Petersen et al. (2026). Two linear heads on the scalar features before the last two layers, here
+    with a mean for every species that they correct.
+    """
+
+    by_species: ClassVar[tuple[str, ...]] = ("embedding.weight", "site_means")
+
+    def __init__(self, settings: CpainnSettings, n_species: int, mean_neighbours: float) -> None:
+        super().__init__(settings, n_species, mean_neighbours)
+        self.site_means: Tensor
+        self.register_buffer("site_means", torch.zeros(n_species, 2))
+        self.site_heads = nn.Linear(settings.channels, 2)
+        nn.init.zeros_(self.site_heads.weight)
+        nn.init.zeros_(self.site_heads.bias)
+
+    def forward(self, graph: Graph) -> AtomOutput:
+        """Return energies, moments and charges of the atoms."""
+        layers = self._features(graph)
+        before = max(1, len(layers) - 3)  # the second to last layer, but after the first
+        sites = self.site_means[graph.species] + self.site_heads(layers[before])
+        return AtomOutput(self._energies(layers[-1]), moments=sites[:, 0], charges=sites[:, 1])
+
+    @torch.no_grad()
+    def start_sites(self, moments: Tensor, charges: Tensor) -> None:
+        """Take the means of labels; see the contract."""
+        self.site_means.copy_(torch.stack([moments, charges], dim=1))

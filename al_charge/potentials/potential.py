@@ -15,7 +15,13 @@ from torch import Tensor
 from al_charge.errors import AlChargeError
 from al_charge.potentials.architecture import Architecture, architecture_class, evaluate
 from al_charge.potentials.baseline import Baseline
-from al_charge.potentials.graph import Neighbours, build_graph, collate, find_neighbours
+from al_charge.potentials.graph import (
+    Graph,
+    Neighbours,
+    build_graph,
+    collate,
+    find_neighbours,
+)
 from al_charge.potentials.pairs import PairTerms
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.prior import load_prior
@@ -54,6 +60,9 @@ class Potential:
         Reference energies and pair terms.
     scale
         eV per unit of the network's output.
+    typical_moments
+        Site moment of every species in Bohr magnetons, shape (n_species,): what a spin-aware
+        network takes for structures without an array ``moments``. Zeros when None.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class Potential:
         mean_neighbours: float,
         baseline: Baseline,
         scale: float,
+        typical_moments: Array | None = None,
     ) -> None:
         self.settings = settings
         self.vocabulary = vocabulary
@@ -72,6 +82,9 @@ class Potential:
         self.mean_neighbours = mean_neighbours
         self.baseline = baseline
         self.scale = float(scale)
+        if typical_moments is None:
+            typical_moments = np.zeros(len(vocabulary))
+        self.typical_moments = typical_moments
 
     @classmethod
     def fresh(
@@ -83,6 +96,7 @@ class Potential:
         seed: int,
         baseline: Baseline | None = None,
         scale: float = 1.0,
+        typical_moments: Array | None = None,
     ) -> Potential:
         """Return an untrained potential; torch's own random state is left as it is."""
         with torch.random.fork_rng(devices=[]):
@@ -96,6 +110,7 @@ class Potential:
             mean_neighbours=mean_neighbours,
             baseline=baseline or Baseline(np.zeros(len(vocabulary))),
             scale=scale,
+            typical_moments=typical_moments,
         )
 
     @property
@@ -107,6 +122,11 @@ class Potential:
     def cutoff(self) -> float:
         """Reach of one layer in angstrom."""
         return float(self.settings.cutoff)
+
+    @property
+    def spin_aware(self) -> bool:
+        """Whether site moments are an input."""
+        return bool(getattr(self.settings, "spin", False))
 
     @property
     def reach(self) -> float:
@@ -139,25 +159,54 @@ class Potential:
             for atoms, pairs in zip(structures, neighbours, strict=True)
         ]
         graph = collate(
-            [
-                build_graph(atoms, self.vocabulary, self.cutoff, dtype=self.dtype, neighbours=pairs)
-                for atoms, pairs in zip(structures, known, strict=True)
-            ]
+            [self.graph(atoms, pairs) for atoms, pairs in zip(structures, known, strict=True)]
         )
+        found = evaluate(self.module, graph)
         energies, forces, stress = (
-            self.scale * values.double().numpy() for values in evaluate(self.module, graph)
+            self.scale * values.double().numpy()
+            for values in (found.energies, found.forces, found.stress)
+        )
+        moments, charges = (
+            None if values is None else values.double().numpy()
+            for values in (found.moments, found.charges)
         )
         ends = np.cumsum([len(atoms) for atoms in structures])
         results = []
         for k, (atoms, pairs) in enumerate(zip(structures, known, strict=True)):
             base = self.predict_baseline(atoms, pairs)
-            own = forces[ends[k] - len(atoms) : ends[k]]
+            own = slice(ends[k] - len(atoms), ends[k])
             results.append(
                 Prediction(
-                    base.energy + float(energies[k]), base.forces + own, base.stress + stress[k]
+                    energy=base.energy + float(energies[k]),
+                    forces=base.forces + forces[own],
+                    stress=base.stress + stress[k],
+                    moments=None if moments is None else moments[own],
+                    charges=None if charges is None else charges[own],
                 )
             )
         return results
+
+    def graph(self, atoms: Atoms, neighbours: Neighbours, moments: Array | None = None) -> Graph:
+        """Return a structure as the network sees it, from pairs within the reach.
+
+        Parameters
+        ----------
+        moments
+            Site moments in Bohr magnetons; when None, the array ``moments`` of the structure, and
+            without that the typical ones of its species.
+        """
+        if self.spin_aware and moments is None:
+            moments = atoms.arrays.get("moments")
+        if self.spin_aware and moments is None:
+            moments = self.typical_moments[self.vocabulary.index(atoms.arrays["species"])]
+        return build_graph(
+            atoms,
+            self.vocabulary,
+            self.cutoff,
+            dtype=self.dtype,
+            neighbours=neighbours,
+            moments=moments if self.spin_aware else None,
+        )
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:
         """Return the part of prior and baseline in a prediction, from pairs within its reach."""
@@ -195,6 +244,9 @@ class Potential:
             seed=0,
             baseline=self.baseline.with_rows(rows),
             scale=self.scale,
+            typical_moments=np.array(
+                [0.0 if row is None else self.typical_moments[row] for row in rows]
+            ),
         )
         child.module.to(self.dtype)
         child.module.copy_rows(self.module, rows)
@@ -228,6 +280,8 @@ class Potential:
         if self.baseline.pairs is not None:
             config["pair_cutoff"] = self.baseline.pairs.cutoff
             weights["pairs"] = torch.tensor(self.baseline.pairs.coefficients)
+        if self.spin_aware:
+            weights["typical_moments"] = torch.tensor(self.typical_moments)
         weights["scale"] = torch.tensor([self.scale], dtype=torch.float64)
         return config, weights
 
@@ -254,6 +308,9 @@ class Potential:
             seed=0,
             baseline=_read_baseline(config, weights),
             scale=float(weights["scale"]),
+            typical_moments=(
+                weights["typical_moments"].numpy() if "typical_moments" in weights else None
+            ),
         )
         potential.module.to(getattr(torch, config["dtype"]))
         own = {

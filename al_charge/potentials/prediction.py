@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Energy and its derivatives.
+    """Energy and its derivatives, and the sites' moments and charges where a potential has heads.
 
     Attributes
     ----------
@@ -22,8 +22,14 @@ class Prediction:
         eV/angstrom, shape (n_atoms, 3).
     stress
         eV/angstrom^3, shape (3, 3), ASE's sign.
+    moments
+        Size of the site moments in Bohr magnetons, shape (n_atoms,); None where not predicted.
+    charges
+        Net charges in e, cations positive, shape (n_atoms,); None where not predicted.
     """
 
     energy: float
     forces: Array
     stress: Array
+    moments: Array | None = None
+    charges: Array | None = None

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from al_charge.units import Force, Length
 
@@ -16,6 +16,8 @@ class PotentialKind(StrEnum):
 
     MACE = "mace"
     PAINN = "painn"
+    CPAINN = "cpainn"
+    CHGNET = "chgnet"
 
 
 class _ArchitectureSettings(BaseModel):
@@ -52,6 +54,41 @@ class PainnSettings(_ArchitectureSettings):
 
     kind: Literal[PotentialKind.PAINN, "painn"] = PotentialKind.PAINN
     radial: int = Field(default=12, ge=1, le=128, description="radial basis functions")
+    spin: bool = Field(
+        default=False, description="whether site moments are an input, beside the charge states"
+    )
+
+
+class CpainnSettings(PainnSettings):
+    """PaiNN that also tells the moment and the Bader charge of every site."""
+
+    kind: Literal[PotentialKind.CPAINN, "cpainn"] = PotentialKind.CPAINN  # type: ignore[assignment]
+
+
+class ChgnetSettings(_ArchitectureSettings):
+    """CHGNet: bonds and angles, trained on moments as well, from its published weights."""
+
+    kind: Literal[PotentialKind.CHGNET, "chgnet"] = PotentialKind.CHGNET
+    cutoff: Length = Field(
+        default=6.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '6 A'"
+    )
+    angle_cutoff: Length = Field(
+        default=3.0, gt=1.0, le=6.0, description="reach of bonds that make angles"
+    )
+    channels: int = Field(default=64, ge=1, le=1024, description="features of one atom")
+    layers: int = Field(default=4, ge=2, le=12, description="interaction layers")
+    radial: int = Field(default=31, ge=1, le=128, description="radial basis functions")
+    angular: int = Field(default=31, ge=3, le=127, description="angular basis functions, odd")
+    pretrained: bool = Field(
+        default=True, description="whether training starts from the weights in CHGNet's package"
+    )
+
+    @field_validator("angular")
+    @classmethod
+    def _is_odd(cls, angular: int) -> int:
+        if angular % 2 == 0:
+            raise ValueError("an odd number of angular functions is needed")
+        return angular
 
 
 class MaceSettings(_ArchitectureSettings):
@@ -69,6 +106,9 @@ class MaceSettings(_ArchitectureSettings):
     distance_transform: Literal["none", "agnesi"] = Field(
         default="none", description="whether distances are stretched by atomic radii"
     )
+    spin: bool = Field(
+        default=False, description="whether site moments are an input, beside the charge states"
+    )
     pair_repulsion: bool = Field(
         default=False, description="whether nuclei repel each other at short range (ZBL)"
     )
@@ -78,7 +118,9 @@ class MaceSettings(_ArchitectureSettings):
     )
 
 
-PotentialSettings = Annotated[MaceSettings | PainnSettings, Field(discriminator="kind")]
+PotentialSettings = Annotated[
+    MaceSettings | PainnSettings | CpainnSettings | ChgnetSettings, Field(discriminator="kind")
+]
 """Settings of any potential, told apart by ``kind``."""
 
 
@@ -93,6 +135,14 @@ class TrainingSettings(BaseModel):
     energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
     force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")
     stress_weight: float = Field(default=100.0, ge=0.0, description="of (eV/A^3)^2 in the loss")
+    moment_weight: float = Field(
+        default=0.1,
+        ge=0.0,
+        description="of (Bohr magneton)^2 in the loss, of potentials that predict moments",
+    )
+    charge_weight: float = Field(
+        default=0.1, ge=0.0, description="of e^2 in the loss, of potentials that predict charges"
+    )
     weight_decay: float = Field(default=0.0, ge=0.0, description="of the optimiser AdamW")
     gradient_clip: float = Field(default=10.0, gt=0.0, description="largest norm of a gradient")
     averaging: float = Field(

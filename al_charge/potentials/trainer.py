@@ -118,6 +118,8 @@ class Trainer:
                 self.settings.energy_weight * entry["energy"] ** 2
                 + self.settings.force_weight * entry["force"] ** 2
                 + self.settings.stress_weight * entry["stress"] ** 2
+                + self.settings.moment_weight * entry["moment"] ** 2
+                + self.settings.charge_weight * entry["charge"] ** 2
             )
         self.history.append(entry)
         if score < self.best_loss:

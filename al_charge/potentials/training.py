@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
@@ -18,7 +20,12 @@ from al_charge.potentials.frames import TrainingFrame, split_frames
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.loss import prepare
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import MaceSettings, PotentialSettings, TrainingSettings
+from al_charge.potentials.settings import (
+    ChgnetSettings,
+    MaceSettings,
+    PotentialSettings,
+    TrainingSettings,
+)
 from al_charge.potentials.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -26,6 +33,8 @@ Array = NDArray[np.float64]
 
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch just ended, the number of epochs, and that epoch's figures."""
+
+SITE_VALUES: tuple[Literal["moments", "charges"], ...] = ("moments", "charges")
 
 SMALLEST_SCALE = 0.01
 """eV per unit of the network's output at least, where frames have hardly any force."""
@@ -41,7 +50,7 @@ class TrainingResult:
         The best by validation; the last where nothing was held out.
     history
         One entry per epoch: learning rate, training loss, and root mean squared errors on held-out
-        frames of energy (eV/atom), forces (eV/A) and stress (eV/A^3).
+        frames, named as in `al_charge.potentials.loss.Errors`.
     held_out
         Predicted minus true energy in eV/atom of the last frame of every held-out group.
     """
@@ -105,13 +114,17 @@ def train(
 
 
 def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
-    """Return the foundation model that the settings name, if they name one."""
-    if not isinstance(settings, MaceSettings) or settings.foundation is None:
-        return None
-    from al_charge.potentials.foundation import read_foundation
-
+    """Return the model that training is to start from by the settings, if they name one."""
     species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
-    return read_foundation(settings.foundation, settings, species)
+    if isinstance(settings, ChgnetSettings) and settings.pretrained:
+        from al_charge.potentials.chgnet import pretrained
+
+        return pretrained(settings, Vocabulary.of(species, charge_aware=settings.charge_aware))
+    if isinstance(settings, MaceSettings) and settings.foundation is not None:
+        from al_charge.potentials.foundation import read_foundation
+
+        return read_foundation(settings.foundation, settings, species)
+    return None
 
 
 def _start(
@@ -131,6 +144,8 @@ def _start(
     )
     if warm_start is not None:
         potential = warm_start.extend(species)
+        if not potential.typical_moments.any():  # a foundation model has seen no label
+            potential.typical_moments = _site_means(potential.vocabulary, used, "moments")
         known = potential.predict([frame.atoms for frame in used])
         potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
@@ -140,11 +155,34 @@ def _start(
         vocabulary,
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
+        typical_moments=_site_means(vocabulary, used, "moments"),
+    )
+    potential.module.start_sites(
+        *(
+            torch.as_tensor(_site_means(vocabulary, used, name), dtype=potential.dtype)
+            for name in SITE_VALUES
+        )
     )
     known = [potential.predict_prior(frame.atoms) for frame in used]
     potential.baseline = fit(vocabulary, known=known)
     potential.scale = _scale(potential, used)
     return potential
+
+
+def _site_means(
+    vocabulary: Vocabulary, frames: Sequence[TrainingFrame], name: Literal["moments", "charges"]
+) -> Array:
+    """Return the mean over sites of every species, shape (n_species,); zero where none is known."""
+    sums, counts = np.zeros(len(vocabulary)), np.zeros(len(vocabulary))
+    for frame in frames:
+        values = getattr(frame, name)
+        if values is not None:
+            rows = vocabulary.index(frame.atoms.arrays["species"])
+            values = np.abs(values) if name == "moments" else values
+            sums += np.bincount(rows, values, minlength=len(vocabulary))
+            counts += np.bincount(rows, minlength=len(vocabulary))
+    means: Array = sums / np.maximum(counts, 1)
+    return means
 
 
 def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
@@ -196,7 +234,9 @@ def _identity(
         atoms = frame.atoms
         stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
         digest.update(" ".join(atoms.arrays["species"]).encode())
-        for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress):
+        unknown = np.full(len(atoms), np.nan)
+        sites = [unknown if v is None else v for v in (frame.moments, frame.charges)]
+        for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress, *sites):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
     if warm_start is not None:
         config, weights = warm_start.state()

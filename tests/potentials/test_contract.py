@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from al_charge.potentials.settings import MaceSettings, PainnSettings, PotentialSettings
+from al_charge.potentials.settings import (
+    ChgnetSettings,
+    CpainnSettings,
+    MaceSettings,
+    PainnSettings,
+    PotentialSettings,
+)
 from al_charge.testing.potentials import PotentialContract
 
 SMALL: dict[str, PotentialSettings] = {
     "painn": PainnSettings(cutoff="4 A", channels=8, radial=6),
+    "painn-spin": PainnSettings(cutoff="4 A", channels=8, radial=6, spin=True),
+    "cpainn": CpainnSettings(cutoff="4 A", channels=8, radial=6),
     "mace": MaceSettings(cutoff="3.5 A", channels=4, max_ell=1, radial=4),
+    "mace-spin": MaceSettings(cutoff="3.5 A", channels=4, max_ell=1, radial=4, spin=True),
+    "chgnet": ChgnetSettings(
+        cutoff="4 A", channels=8, layers=2, radial=5, angular=5, pretrained=False
+    ),
 }
 
 

@@ -1,0 +1,202 @@
+"""CHGNet on the species vocabulary, with the weights that its package ships as a start.
+
+Deng et al., Nature Machine Intelligence 5, 1031 (2023). The layers are the library's own; only
+their input, the graph of atoms, bonds and angles, is made here, as tensors from edge vectors, so
+that one derivative gives forces and stress as for every other network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from al_charge.errors import InputError
+from al_charge.potentials.architecture import Architecture, AtomOutput
+from al_charge.potentials.baseline import Baseline
+from al_charge.potentials.graph import Graph
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.settings import ChgnetSettings
+from al_charge.potentials.vocabulary import Vocabulary
+
+PRETRAINED = "0.3.0"
+"""The weights in CHGNet's package: PBE and PBE+U of the Materials Project, with moments."""
+
+
+class Chgnet(Architecture):
+    """CHGNet without its reference energies, which every potential has around its network.
+
+    Parameters
+    ----------
+    network
+        A ``chgnet.model.CHGNet`` without composition model, one embedding row per species.
+    """
+
+    def __init__(self, network: nn.Module, angle_cutoff: float, cutoff: float) -> None:
+        super().__init__()
+        self.network = network
+        self.cutoff = cutoff
+        self.angle_cutoff = angle_cutoff
+
+    @classmethod
+    def build(
+        cls, settings: ChgnetSettings, vocabulary: Vocabulary, mean_neighbours: float
+    ) -> Self:
+        """Return a network with fresh weights; see ``Architecture.build``."""
+        from chgnet.model.model import CHGNet
+
+        cutoff, angle_cutoff = float(settings.cutoff), float(settings.angle_cutoff)
+        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
+            network = CHGNet(
+                atom_fea_dim=settings.channels,
+                bond_fea_dim=settings.channels,
+                angle_fea_dim=settings.channels,
+                atom_conv_hidden_dim=settings.channels,
+                bond_conv_hidden_dim=settings.channels,
+                mlp_hidden_dims=(settings.channels,) * 3,
+                composition_model=cast(Any, None),
+                num_radial=settings.radial,
+                num_angular=settings.angular,
+                n_conv=settings.layers,
+                atom_graph_cutoff=cutoff,
+                bond_graph_cutoff=angle_cutoff,
+            )
+        rows = nn.Embedding(len(vocabulary), settings.channels)
+        network.atom_embedding.embedding = rows
+        return cls(network, angle_cutoff, cutoff)
+
+    def forward(self, graph: Graph) -> AtomOutput:
+        """Return energies and moments of the atoms; see ``Architecture.forward``."""
+        network: Any = self.network
+        # The library's only way past its own graphs.
+        found = network._compute(
+            _batched(graph.within(self.cutoff), network, self.angle_cutoff),
+            compute_magmom=True,
+            return_site_energies=True,
+        )
+        return AtomOutput(
+            energies=torch.cat(list(found["site_energies"])), moments=torch.cat(found["m"])
+        )
+
+    @torch.no_grad()
+    def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
+        """Take over all weights of a parent and the embedding rows that are named."""
+        weights = parent.state_dict()
+        own = self.state_dict()[_EMBEDDING].clone()
+        for row, source in enumerate(rows):
+            if source is not None:
+                own[row] = weights[_EMBEDDING][source]
+        self.load_state_dict(weights | {_EMBEDDING: own})
+
+
+_EMBEDDING = "network.atom_embedding.embedding.weight"
+
+
+def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
+    """Return CHGNet as it is published, as the start of a potential for a vocabulary.
+
+    Every charge state of an element starts as the element.
+
+    Raises
+    ------
+    InputError
+        If the settings are of another shape than the published network, or it lacks an element.
+    """
+    from chgnet.model.model import CHGNet
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        published: Any = CHGNet.load(model_name=PRETRAINED, use_device="cpu", verbose=False)
+    _refuse_other_shape(settings, published.model_args)
+    numbers = np.unique(vocabulary.numbers)
+    known = published.atom_embedding.embedding.weight.shape[0]
+    if numbers.max() > known:
+        raise InputError(
+            f"CHGNet's published weights know the first {known} elements only",
+            where="potential.pretrained",
+            remedy="set pretrained: false",
+        )
+    blind = settings.model_copy(update={"charge_aware": False})
+    elements = Vocabulary.of(map(_element, vocabulary.tokens), charge_aware=False)
+    rows = torch.as_tensor(elements.numbers - 1)
+    references = published.composition_model.fc.weight.detach()[0, rows].double().numpy()
+    parent = Potential.fresh(
+        blind, elements, mean_neighbours=1.0, seed=0, baseline=Baseline(references)
+    )
+    weights = {
+        f"network.{name}": value
+        for name, value in published.state_dict().items()
+        if not name.startswith("composition_model")
+    }
+    weights[_EMBEDDING] = weights[_EMBEDDING][rows]
+    parent.module.load_state_dict(weights)
+    return parent.with_vocabulary(vocabulary)
+
+
+def _refuse_other_shape(settings: ChgnetSettings, published: dict[str, Any]) -> None:
+    for ours, theirs in _SHAPE.items():
+        if (value := getattr(settings, ours)) != published[theirs]:
+            raise InputError(
+                f"CHGNet's published weights have {ours} {published[theirs]}, not {value:g}",
+                where=f"potential.{ours}",
+                remedy=f"set {ours} to {published[theirs]}, or pretrained: false",
+            )
+
+
+_SHAPE = {
+    "cutoff": "atom_graph_cutoff",
+    "angle_cutoff": "bond_graph_cutoff",
+    "channels": "atom_fea_dim",
+    "layers": "n_conv",
+    "radial": "num_radial",
+    "angular": "num_angular",
+}
+
+
+def _element(token: str) -> str:
+    return token.rstrip("+-0123456789")
+
+
+def _batched(graph: Graph, network: Any, angle_cutoff: float) -> Any:
+    """Return the library's batch of graphs; its bonds are undirected, and its edges directed."""
+    from chgnet.model.model import BatchedGraph
+
+    lengths = torch.linalg.vector_norm(graph.vectors, dim=1)
+    edges = torch.arange(len(lengths), device=lengths.device)
+    first = edges < graph.opposites
+    bonds = torch.cumsum(first, 0) - 1
+    bond_of = torch.where(first, bonds, bonds[graph.opposites])
+    bases = network.bond_basis_expansion
+    left, right = _angles(graph.centres, lengths.detach() < angle_cutoff)
+    directions = graph.vectors / lengths[:, None]
+    return BatchedGraph(
+        atomic_numbers=graph.species + 1,  # the network looks up the row before
+        bond_bases_ag=bases.rbf_expansion_ag(lengths[first]),
+        bond_bases_bg=bases.rbf_expansion_bg(lengths[first]),
+        angle_bases=network.angle_basis_expansion(directions[left], directions[right]),
+        batched_atom_graph=torch.stack([graph.centres, graph.neighbours], dim=1),
+        batched_bond_graph=torch.stack([graph.centres[left], bond_of[left], bond_of[right]], dim=1),
+        atom_owners=graph.batch,
+        directed2undirected=bond_of,
+        atom_positions=[],
+        strains=[],
+        volumes=graph.volumes,
+    )
+
+
+def _angles(centres: Tensor, short: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all ordered pairs of different short edges from one centre, centres ascending."""
+    edges = torch.nonzero(short).squeeze(1)
+    count = torch.bincount(centres[edges], minlength=int(centres.max()) + 1)
+    partners = count[centres[edges]]
+    left = torch.repeat_interleave(torch.arange(len(edges), device=edges.device), partners)
+    begins = torch.cumsum(count, 0) - count
+    place = torch.arange(len(left), device=edges.device)
+    place = place - torch.repeat_interleave(torch.cumsum(partners, 0) - partners, partners)
+    right = begins[centres[edges]][left] + place
+    different = left != right
+    return edges[left[different]], edges[right[different]]
