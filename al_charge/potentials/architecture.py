@@ -91,6 +91,17 @@ class Architecture(nn.Module):
         """
 
     @abstractmethod
+    def features(self, graph: Graph) -> list[Tensor]:
+        """Return the scalar features of atoms before the first layer and after each.
+
+        Returns
+        -------
+        list of Tensor
+            One per layer and one before, each of shape (n_atoms, n_features). They do not change
+            under rotation.
+        """
+
+    @abstractmethod
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over a parent's weights, rows of species included.
 

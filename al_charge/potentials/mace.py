@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.graph import Graph
@@ -98,6 +98,17 @@ class Mace(Architecture):
         This is the energy part of MACE's own forward pass on the graph's edge vectors. MACE's own
         goes on to forces by way of positions, which would repeat what is shared by all networks.
         """
+        energies, _ = self._pass(graph)
+        return AtomOutput(energies)
+
+    def features(self, graph: Graph) -> list[Tensor]:
+        """Return the scalar features of atoms before the first layer and after each."""
+        _, layers = self._pass(graph)
+        channels = layers[0].shape[1]
+        return [features[:, :channels] for features in layers]  # scalars come first
+
+    def _pass(self, graph: Graph) -> tuple[Tensor, list[Tensor]]:
+        """Return the energies of atoms, and their features before the first layer and after each."""
         net = cast(Any, self.network)
         graph = graph.within(float(net.r_max))  # others would only cost time
         # MACE's vectors run from the sender of a message to its receiver.
@@ -110,6 +121,7 @@ class Mace(Architecture):
         features = net.node_embedding(rows)
         if self.spin is not None:
             features = features + self.spin(graph)
+        layers = [features]
         energies = vectors.new_zeros(graph.n_atoms)
         if hasattr(net, "pair_repulsion_fn"):
             energies = net.pair_repulsion_fn(lengths, rows, edges, net.atomic_numbers)
@@ -125,8 +137,9 @@ class Mace(Architecture):
                 cutoff=cutoff,
             )
             features = product(node_feats=messages, sc=skipped, node_attrs=rows)
+            layers.append(features)
             energies = energies + readout(features, None).squeeze(-1)
-        return AtomOutput(energies)
+        return energies, layers
 
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over a parent's weights; see ``Architecture.copy_rows``."""

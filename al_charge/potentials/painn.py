@@ -180,14 +180,14 @@ class Painn(Architecture):
 
     def forward(self, graph: Graph) -> AtomOutput:
         """Return the energy of every atom."""
-        *_, scalars = self._features(graph)
+        *_, scalars = self.features(graph)
         return AtomOutput(self._energies(scalars))
 
     def _energies(self, scalars: Tensor) -> Tensor:
         energies: Tensor = self.readout(scalars).squeeze(1)
         return energies
 
-    def _features(self, graph: Graph) -> list[Tensor]:
+    def features(self, graph: Graph) -> list[Tensor]:
         """Return the scalar features of atoms before the first layer and after each."""
         distances = torch.linalg.vector_norm(graph.vectors, dim=1, keepdim=True)
         basis = self.radial(distances) * self.normalisation
@@ -237,7 +237,7 @@ class Cpainn(Painn):
 
     def forward(self, graph: Graph) -> AtomOutput:
         """Return energies, moments and charges of the atoms."""
-        layers = self._features(graph)
+        layers = self.features(graph)
         before = max(1, len(layers) - 3)  # the second to last layer, but after the first
         sites = self.site_means[graph.species] + self.site_heads(layers[before])
         return AtomOutput(self._energies(layers[-1]), moments=sites[:, 0], charges=sites[:, 1])
