@@ -83,6 +83,24 @@ class Chgnet(Architecture):
             energies=torch.cat(list(found["site_energies"])), moments=torch.cat(found["m"])
         )
 
+    def features(self, graph: Graph) -> list[Tensor]:
+        """Return the scalar features of atoms before the first layer and after each."""
+        network: Any = self.network
+        found: list[Tensor] = []
+
+        def keep(_layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found.append(output)
+
+        # The library hands out the features of one layer only.
+        layers = (network.atom_embedding, *network.atom_conv_layers)
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
+        try:
+            self(graph)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
     @torch.no_grad()
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over all weights of a parent and the embedding rows that are named."""
