@@ -1,4 +1,4 @@
-"""One structure from a file, with the charge state of every atom told or refused."""
+"""Structures from a file, with the charge state of every atom told or refused."""
 
 from __future__ import annotations
 
@@ -61,46 +61,91 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
         If the file cannot be read, a charge state cannot be told, or the charges do not sum to
         zero.
     """
-    atoms, in_file = _read(path)
-    tokens, how = _tell(atoms, in_file, states, path)
-    if charge := sum(map(charge_of, tokens)):
-        counts = ", ".join(f"{number} {species}" for species, number in Counter(tokens).items())
-        raise InputError(
-            f"the charges ({how}) sum to {charge:+d} e: {counts}",
-            where=str(path),
-            remedy="give the states that make the cell neutral",
-        )
+    (atoms,) = _read(path, "-1")
+    tokens, how = tell_species(atoms, states, where=path)
     result = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     set_species(result, list(tokens))
     return result, how
 
 
-def _tell(
-    atoms: Atoms, in_file: Sequence[str] | None, states: Sequence[str], path: Path
+def read_structures(path: Path) -> list[Atoms]:
+    """Read every structure of a file as it is there, with whatever results stand beside it.
+
+    Oxidation states of a CIF become an array ``species``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a structure has no cell.
+    """
+    return _read(path, ":")
+
+
+def tell_species(
+    atoms: Atoms, states: Sequence[str] = (), *, where: Path | str
 ) -> tuple[Sequence[str], str]:
+    """Tell the charge state of every atom of a structure; see ``load_structure``.
+
+    Parameters
+    ----------
+    atoms
+        As ``read_structures`` returns it.
+    states
+        Species tokens: for each element that is named one for all of its atoms, or one for each in
+        the order of the file.
+    where
+        What an error names.
+
+    Returns
+    -------
+    tokens
+        One for each atom.
+    how
+        In a few words, where they come from.
+
+    Raises
+    ------
+    InputError
+        If a charge state cannot be told, or the charges do not sum to zero.
+    """
+    tokens, how = _tell(atoms, states, where)
+    if charge := sum(map(charge_of, tokens)):
+        counts = ", ".join(f"{number} {species}" for species, number in Counter(tokens).items())
+        raise InputError(
+            f"the charges ({how}) sum to {charge:+d} e: {counts}",
+            where=str(where),
+            remedy="give the states that make the cell neutral",
+        )
+    return tokens, how
+
+
+def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Sequence[str], str]:
     symbols = atoms.get_chemical_symbols()
     if states:
         given = _by_element(states, symbols)
-        return _complete(symbols, given, path), "as given"
-    if in_file is not None:
-        return in_file, "from the file's charge states"
+        return _complete(symbols, given, where), "as given"
+    for name in ARRAYS:
+        if name in atoms.arrays:
+            return [
+                parse(str(word)) for word in atoms.arrays[name]
+            ], "from the file's charge states"
     if not redox_elements(symbols):
-        return _complete(symbols, {}, path), "common oxidation states"
+        return _complete(symbols, {}, where), "common oxidation states"
     if (tokens := _from_moments(atoms)) is not None:
         return tokens, "from the file's magnetic moments"
-    return _complete(symbols, _from_neutrality(symbols), path), "all alike, by neutrality"
+    return _complete(symbols, _from_neutrality(symbols), where), "all alike, by neutrality"
 
 
-def _read(path: Path) -> tuple[Atoms, list[str] | None]:
-    """Return the atoms of a file, and its species tokens where it has them for every atom."""
+def _read(path: Path, index: str) -> list[Atoms]:
+    """Return structures of a file, as ASE counts them."""
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix.lower() == ".cif":
-                return _read_cif(path)
-            atoms = read(path)
+                return [_read_cif(path)]
+            images = read(path, index=index)
     except InputError:
         raise
     except Exception as error:  # readers raise whatever their format breaks
@@ -110,16 +155,15 @@ def _read(path: Path) -> tuple[Atoms, list[str] | None]:
             where=str(path),
             remedy="give a CIF, a POSCAR or an extended XYZ file",
         ) from error
-    assert isinstance(atoms, Atoms)
-    if atoms.cell.rank < 3:
+    structures = images if isinstance(images, list) else [images]
+    if not structures:
+        raise InputError("there is no structure in it", where=str(path))
+    if any(atoms.cell.rank < 3 for atoms in structures):
         raise InputError("the structure has no cell in three dimensions", where=str(path))
-    for name in ARRAYS:
-        if name in atoms.arrays:
-            return atoms, [parse(str(word)) for word in atoms.arrays[name]]
-    return atoms, None
+    return structures
 
 
-def _read_cif(path: Path) -> tuple[Atoms, list[str] | None]:
+def _read_cif(path: Path) -> Atoms:
     structure = Structure.from_file(path)
     if not structure.is_ordered:
         raise InputError("it has partly occupied sites", where=str(path))
@@ -127,9 +171,10 @@ def _read_cif(path: Path) -> tuple[Atoms, list[str] | None]:
     symbols = [site.specie.symbol for site in structure]
     structure.remove_oxidation_states()
     atoms = AseAtomsAdaptor.get_atoms(structure)
-    if any(charge is None or charge != int(charge) for charge in charges):
-        return atoms, None
-    return atoms, [token(s, int(c)) for s, c in zip(symbols, charges, strict=True)]
+    if all(charge is not None and charge == int(charge) for charge in charges):
+        tokens = [token(s, int(c)) for s, c in zip(symbols, charges, strict=True)]
+        atoms.set_array("species", np.array(tokens, dtype="U8"))
+    return atoms
 
 
 def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list[str]]:
@@ -151,13 +196,13 @@ def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list
     return given
 
 
-def _complete(symbols: Sequence[str], given: dict[str, list[str]], path: Path) -> list[str]:
+def _complete(symbols: Sequence[str], given: dict[str, list[str]], where: Path | str) -> list[str]:
     """Return a token for every atom; other elements than those given have their common state."""
     if missing := [element for element in redox_elements(symbols) if element not in given]:
         element, number = missing[0], symbols.count(missing[0])
         raise InputError(
             f"it does not tell the charge states of its {number} {element}",
-            where=str(path),
+            where=str(where),
             remedy=f"give them with --oxidation, one for all {element} ({element}3+) or one for "
             f"each in the order of the file ({element}2+,{element}3+,...)",
         )
