@@ -139,7 +139,7 @@ def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
             remedy="set pretrained: false",
         )
     blind = settings.model_copy(update={"charge_aware": False})
-    elements = Vocabulary.of(map(_element, vocabulary.tokens), charge_aware=False)
+    elements = vocabulary.blind()
     rows = torch.as_tensor(elements.numbers - 1)
     references = published.composition_model.fc.weight.detach()[0, rows].double().numpy()
     parent = Potential.fresh(
@@ -173,10 +173,6 @@ _SHAPE = {
     "radial": "num_radial",
     "angular": "num_angular",
 }
-
-
-def _element(token: str) -> str:
-    return token.rstrip("+-0123456789")
 
 
 def _batched(graph: Graph, network: Any, angle_cutoff: float) -> Any:

@@ -69,6 +69,10 @@ class Vocabulary:
         new = sorted({self.name(str(token)) for token in species} - set(self.tokens))
         return Vocabulary(self.tokens + tuple(new), self.charge_aware)
 
+    def blind(self) -> Vocabulary:
+        """Return the vocabulary of the elements alone."""
+        return Vocabulary(tuple(sorted({_element(token) for token in self.tokens})), False)
+
     def parents(self, old: Vocabulary) -> list[int | None]:
         """Return for every row here the row of ``old`` that it starts from.
 
