@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -135,20 +136,44 @@ class Errors:
         )
 
 
-def errors(module: nn.Module, scale: float, batch: Batch, *, training: bool = False) -> Errors:
-    """Return the mean squared errors of a network, whose output counts ``scale`` eV."""
+def errors(
+    module: nn.Module,
+    scale: float,
+    batch: Batch,
+    *,
+    training: bool = False,
+    huber: float = math.inf,
+) -> Errors:
+    """Return the mean squared errors of a network, whose output counts ``scale`` eV.
+
+    Parameters
+    ----------
+    training
+        Whether they are to be differentiated by the weights.
+    huber
+        Error of an energy per atom (eV) and of a component of a force (eV/A) beyond which it counts
+        linearly; Huber, Ann. Math. Statist. 35, 73 (1964).
+    """
     found = evaluate(module, batch.graph, training=training)
-    per_atom = (scale * found.energies - batch.energies) / batch.atoms
-    per_force = (scale * found.forces - batch.forces).square().sum(dim=1)
+    per_atom = _huber((scale * found.energies - batch.energies) / batch.atoms, huber)
+    per_force = _huber(scale * found.forces - batch.forces, huber).sum(dim=1)
     per_frame = torch.zeros_like(batch.atoms).index_add(0, batch.graph.batch, per_force)
     off = (scale * found.stress - batch.stress).square().mean(dim=(1, 2)) * batch.stress_known
     return Errors(
-        energy=(batch.weights * per_atom.square()).mean(),
+        energy=(batch.weights * per_atom).mean(),
         force=(batch.weights * per_frame / (3.0 * batch.atoms)).mean(),
         stress=(batch.weights * off).mean(),
         moment=_of_sites(found.moments, batch.moments, batch),
         charge=_of_sites(found.charges, batch.charges, batch),
     )
+
+
+def _huber(errors: Tensor, delta: float) -> Tensor:
+    """Return squares, which go on as straight lines beyond an error."""
+    if math.isinf(delta):
+        return errors.square()
+    sizes = errors.abs()
+    return torch.where(sizes <= delta, errors.square(), delta * (2.0 * sizes - delta))
 
 
 def _of_sites(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:

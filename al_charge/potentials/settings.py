@@ -132,6 +132,24 @@ class TrainingSettings(BaseModel):
     epochs: int = Field(default=60, ge=1, description="passes over the frames at most")
     batch_size: int = Field(default=4, ge=1, description="frames in one step")
     learning_rate: float = Field(default=5e-3, gt=0.0, description="largest step of the optimiser")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        default="cosine",
+        description="how the learning rate falls: along a cosine, by half whenever validation "
+        "stands still, or not at all",
+    )
+    precision: Literal["float32", "float64"] = Field(
+        default="float32", description="of the network's numbers"
+    )
+    loss: Literal["squared", "huber"] = Field(
+        default="squared",
+        description="how errors count; with 'huber' those beyond huber_delta only linearly",
+    )
+    huber_delta: float = Field(
+        default=3.0,
+        gt=0.0,
+        description="error beyond which 'huber' counts linearly, in units of the potential's scale "
+        "(the forces that are left to the network)",
+    )
     energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
     force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")
     stress_weight: float = Field(default=100.0, ge=0.0, description="of (eV/A^3)^2 in the loss")

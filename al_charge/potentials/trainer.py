@@ -59,6 +59,8 @@ class Trainer:
         mean_weight = float(torch.cat([batch.weights for batch in self.used]).mean())
         self.unit = 1.0 / (mean_weight * potential.scale**2)
         self.module = potential.module
+        robust = settings.loss == "huber"
+        self.huber = settings.huber_delta * potential.scale if robust else math.inf
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=settings.learning_rate,
@@ -87,14 +89,24 @@ class Trainer:
         for number, start in enumerate(starts):
             batch = join([self.used[i] for i in order[start : start + size]])
             progress = (self.done + number / len(starts)) / self.settings.epochs
-            losses.append(self._step(batch, _rate(progress) * self.settings.learning_rate))
+            losses.append(self._step(batch, self._rate(progress) * self.settings.learning_rate))
         self.done += 1
         self._validate(float(np.mean(losses)))
+
+    def _rate(self, progress: float) -> float:
+        """Return the learning rate relative to the largest, after a short rise."""
+        rise = min(1.0, progress / WARM_UP + LAST_RATE)
+        if self.settings.schedule == "cosine":
+            return rise * _cosine(progress)
+        if self.settings.schedule == "plateau" and self.held:
+            losses = [entry["held_out_loss"] for entry in self.history]
+            return rise * max(LAST_RATE, 0.5 ** _standstills(losses, self.settings.patience // 2))
+        return rise
 
     def _step(self, batch: Batch, rate: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        found = errors(self.module, self.potential.scale, batch, training=True)
+        found = errors(self.module, self.potential.scale, batch, training=True, huber=self.huber)
         loss = found.loss(self.settings) * self.unit
         self.optimizer.zero_grad()
         loss.backward()
@@ -169,10 +181,20 @@ class Trainer:
         return True
 
 
-def _rate(progress: float) -> float:
-    """Return the learning rate relative to the largest: a short rise, then half a cosine."""
-    fall = LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
-    return min(1.0, progress / WARM_UP + LAST_RATE) * fall
+def _cosine(progress: float) -> float:
+    """Return half a cosine from one to the last rate."""
+    return LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _standstills(losses: Sequence[float], patience: int) -> int:
+    """Return how often in a row of epochs no loss was better than before, ``patience`` of them."""
+    count, waited, best = 0, 0, math.inf
+    for loss in losses:
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if waited >= max(1, patience):
+            count, waited = count + 1, 0
+    return count
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

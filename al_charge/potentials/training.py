@@ -100,6 +100,7 @@ def train(
     used, held = split_frames(frames, fold=fold, n_folds=n_folds)
     warm_start = warm_start or _foundation(settings, frames)
     potential = _start(settings, frames, used, seed, warm_start)
+    potential.module.to(getattr(torch, training.precision))
     trainer = Trainer(potential, training, prepare(potential, used), prepare(potential, held), seed)
     identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
     trainer.resume(checkpoint, identity)
