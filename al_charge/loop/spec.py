@@ -101,6 +101,52 @@ class CampaignSpec(BaseModel):
         return name
 
 
+class PotentialSpec(BaseModel):
+    """The sections of a campaign file by which potentials are trained outside a campaign."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    potential: PotentialSettings
+    training: TrainingSettings = TrainingSettings()
+
+
+def load_potential_spec(path: Path | None, kind: str | None = None) -> PotentialSpec:
+    """Read the sections ``potential`` and ``training`` of a file, other sections left aside.
+
+    Parameters
+    ----------
+    path
+        A campaign file, or one with these sections alone; None for defaults.
+    kind
+        Of the potential, where the file does not tell.
+
+    Raises
+    ------
+    InputError
+        With the field that is wrong; also if the file tells another kind, or nothing tells one.
+    """
+    source = path or Path("--kind")
+    document = {} if path is None else _resolved(read_mapping(path), path)
+    if unknown := sorted(set(map(str, document)) - set(CampaignSpec.model_fields)):
+        raise InputError(
+            f"there is no field '{unknown[0]}'",
+            where=f"{source}: {unknown[0]}",
+            remedy=did_you_mean(unknown[0], PotentialSpec.model_fields),
+        )
+    sections = {name: document[name] for name in PotentialSpec.model_fields if name in document}
+    section = sections.setdefault("potential", {} if kind is None else {"kind": kind})
+    if kind is not None and isinstance(section, dict) and section.get("kind") != kind:
+        raise InputError(
+            f"its potential is '{section.get('kind')}', not '{kind}'",
+            where=str(source),
+            remedy="leave --kind out",
+        )
+    try:
+        return PotentialSpec.model_validate(sections)
+    except ValidationError as error:
+        raise _refusal(error, source) from error
+
+
 def load_spec(path: Path) -> CampaignSpec:
     """Read and check a campaign file; paths in it are relative to the file.
 
@@ -114,15 +160,20 @@ def load_spec(path: Path) -> CampaignSpec:
 
 def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
     """Check a campaign that was read from ``source``."""
+    try:
+        return CampaignSpec.model_validate(_resolved(document, source))
+    except ValidationError as error:
+        raise _refusal(error, source) from error
+
+
+def _resolved(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Return a document with its paths relative to the file that it was read from."""
     resolved = dict(document)
     for section, field in _PATHS:
         part = resolved.get(section)
         if isinstance(part, dict) and isinstance(part.get(field), str):
             resolved[section] = part | {field: str(source.parent.absolute() / part[field])}
-    try:
-        return CampaignSpec.model_validate(resolved)
-    except ValidationError as error:
-        raise _refusal(error, source) from error
+    return resolved
 
 
 def _refusal(error: ValidationError, source: Path) -> InputError:

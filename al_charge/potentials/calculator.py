@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
+from al_charge.potentials.dataset import Reading, with_species
+
 Array = NDArray[np.float64]
 
 
@@ -20,6 +22,10 @@ class _Predicted(Protocol):
     def forces(self) -> Array: ...
     @property
     def stress(self) -> Array: ...
+    @property
+    def moments(self) -> Array | None: ...
+    @property
+    def charges(self) -> Array | None: ...
 
 
 class Predictor(Protocol):
@@ -32,19 +38,34 @@ class Predictor(Protocol):
 class PotentialCalculator(Calculator):
     """An ASE calculator on a potential or a committee's mean.
 
-    The atoms it is attached to need a ``species`` array.
+    Results are energy, forces and stress, and the sizes of the site moments (``magmoms``) and net
+    charges (``charges``) where they are predicted.
+
+    The charge state of every atom is its token in the array ``species``. Without that array they
+    are told as for a structure from a file, and refused where they cannot be; a potential that is
+    blind to them needs none.
 
     Parameters
     ----------
     predictor
         A potential or a committee.
+    charge_aware
+        Whether the charge states matter to it.
     """
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = [  # noqa: RUF012
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "magmoms",
+        "charges",
+    ]
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, *, charge_aware: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.predictor = predictor
+        self.charge_aware = charge_aware
 
     def calculate(
         self,
@@ -56,6 +77,11 @@ class PotentialCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         structure = self.atoms
         assert isinstance(structure, Atoms)
+        if "species" not in structure.arrays:
+            reading = Reading(need_states=self.charge_aware)
+            told, _ = with_species(structure, reading, "the atoms")
+            structure = structure.copy()
+            structure.set_array("species", told.arrays["species"])
         (prediction,) = self.predictor.predict([structure])
         results: dict[str, Any] = {
             "energy": prediction.energy,
@@ -63,4 +89,16 @@ class PotentialCalculator(Calculator):
             "forces": prediction.forces,
             "stress": prediction.stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
         }
-        self.results = results
+        sites = {"magmoms": prediction.moments, "charges": prediction.charges}
+        self.results = results | {k: v for k, v in sites.items() if v is not None}
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed, charge states and given moments included."""
+        changes: list[str] = super().check_state(atoms, tol=tol)  # type: ignore[no-untyped-call]
+        if not changes and isinstance(self.atoms, Atoms):
+            names = ("species", "moments")
+            old, new = ([a.arrays.get(n, ()) for n in names] for a in (self.atoms, atoms))
+            changes = [
+                n for n, a, b in zip(names, old, new, strict=True) if not np.array_equal(a, b)
+            ]
+        return changes

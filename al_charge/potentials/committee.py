@@ -34,12 +34,16 @@ class CommitteePrediction:
         Mean, eV/angstrom^3, shape (3, 3), ASE's sign.
     spread
         Calibrated standard deviation of the energy, eV for the cell.
+    moments, charges
+        Mean, Bohr magnetons and e, shape (n_atoms,); None where a member does not predict them.
     """
 
     energy: float
     forces: Array
     stress: Array
     spread: float
+    moments: Array | None = None
+    charges: Array | None = None
 
 
 class Committee:
@@ -79,13 +83,21 @@ class Committee:
                     forces=np.mean([p.forces for p in predictions], axis=0),
                     stress=np.mean([p.stress for p in predictions], axis=0),
                     spread=self.spread_scale * standard_deviation(energies),
+                    moments=_mean([p.moments for p in predictions]),
+                    charges=_mean([p.charges for p in predictions]),
                 )
             )
         return results
 
     def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator of the mean."""
-        return PotentialCalculator(self)
+        aware = any(member.vocabulary.charge_aware for member in self.members)
+        return PotentialCalculator(self, charge_aware=aware)
+
+
+def _mean(values: Sequence[Array | None]) -> Array | None:
+    known = [value for value in values if value is not None]
+    return np.mean(known, axis=0) if len(known) == len(values) else None
 
 
 def standard_deviation(energies: Array) -> float:

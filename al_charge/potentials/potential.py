@@ -330,7 +330,7 @@ class Potential:
         """Return an ASE calculator."""
         from al_charge.potentials.calculator import PotentialCalculator
 
-        return PotentialCalculator(self)
+        return PotentialCalculator(self, charge_aware=self.vocabulary.charge_aware)
 
 
 def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:

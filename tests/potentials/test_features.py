@@ -30,9 +30,7 @@ SMALL: dict[str, PotentialSettings] = {
 
 
 def graph_of(potential: Potential, *structures: object) -> Graph:
-    return collate(
-        [potential.graph(a, find_neighbours(a, potential.reach)) for a in structures]  # type: ignore[arg-type]
-    )
+    return collate([potential.graph(a, find_neighbours(a, potential.reach)) for a in structures])
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -1,0 +1,154 @@
+"""What the commands on models share: reading labelled structures, and writing no file over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from al_charge.potentials.committee import Committee
+    from al_charge.potentials.dataset import Dataset
+    from al_charge.potentials.potential import Potential
+
+oxidation_option = click.option(
+    "--oxidation",
+    metavar="STATES",
+    default="",
+    help="Charge states where the file does not tell them, e.g. Fe3+ for all iron, or "
+    "Fe2+,Fe2+,Fe3+,Fe3+ for each in the order of the file.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
+
+
+def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument DATA.extxyz and how it is read, passed on as ``data`` and ``reading``."""
+    for decorate in (
+        click.option(
+            "--flip-charges",
+            is_flag=True,
+            help="Turn over Bader charges that are negative for cations.",
+        ),
+        click.option(
+            "--group",
+            metavar="KEY",
+            help="Entry of every frame's info that frames of one configuration share; without it "
+            "config_hash, or else similar structures are one group.",
+        ),
+        oxidation_option,
+        click.argument("data", metavar="DATA.extxyz", type=click.Path(path_type=Path)),
+    ):
+        function = decorate(function)
+    return function
+
+
+def read_data(
+    data: Path,
+    *,
+    need_states: bool,
+    oxidation: str,
+    group: str | None,
+    flip_charges: bool,
+    share_moments: bool = False,
+) -> Dataset:
+    """Read labelled structures as the options say; tell on standard error what was left out."""
+    from al_charge.potentials.dataset import Reading, read_dataset
+
+    reading = Reading(
+        need_states=need_states,
+        states=split_states(oxidation),
+        group=group,
+        flip_charges=flip_charges,
+        share_moments=share_moments,
+    )
+    with busy(f"reading {data}"):
+        found = read_dataset(data, reading)
+    for reason, number in found.left_out.items():
+        click.echo(f"al-charge: {data}: {number} frames left out: {reason}", err=True)
+    return found
+
+
+def split_states(oxidation: str) -> tuple[str, ...]:
+    """Return the species tokens of the option --oxidation."""
+    return tuple(word.strip() for word in oxidation.split(",") if word.strip())
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Refuse a file to write that is there already, or whose folder is not.
+
+    Raises
+    ------
+    InputError
+        Before anything was computed.
+    """
+    from al_charge.errors import InputError
+
+    if not path.parent.is_dir():
+        raise InputError("no such folder", where=str(path.parent), remedy="make it first")
+    if path.exists() and not (force and path.is_file()):
+        remedy = "use --force to replace it" if path.is_file() else "choose another name"
+        raise InputError("it is already there", where=str(path), remedy=remedy)
+
+
+def is_aware(model: Potential | Committee) -> bool:
+    """Return whether a potential, or a member of a committee, sees charge states."""
+    return any(member.vocabulary.charge_aware for member in members_of(model))
+
+
+def members_of(model: Potential | Committee) -> list[Potential]:
+    """Return the potentials of a committee, or the one that there is."""
+    from al_charge.potentials.committee import Committee
+
+    return model.members if isinstance(model, Committee) else [model]
+
+
+def refuse_unknown(model: Potential | Committee, species: set[str], where: str) -> None:
+    """Refuse structures with species that a model has never seen.
+
+    Raises
+    ------
+    InputError
+        With those that it lacks, and those that it knows.
+    """
+    from al_charge.errors import InputError
+
+    for member in members_of(model):
+        vocabulary = member.vocabulary
+        lacking = {token for token in species if vocabulary.name(token) not in vocabulary.tokens}
+        if lacking:
+            raise InputError(
+                f"the model does not know {', '.join(sorted(lacking))}",
+                where=where,
+                remedy=f"it knows {', '.join(vocabulary.tokens)}",
+            )
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show on standard error that something runs, and for how long."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error; call what is returned with done, total and a new text."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def report(done: int, total: int, text: str = what) -> None:
+            progress.update(task, completed=done, total=total, description=text)
+
+        yield report

@@ -1,0 +1,93 @@
+"""`al-charge embedding`: a picture of redox sites as a model sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from al_charge.cli.datafile import (
+    busy,
+    data_options,
+    force_option,
+    members_of,
+    read_data,
+    refuse_existing,
+    refuse_unknown,
+)
+from al_charge.cli.output import json_option, show
+
+
+@click.command("embedding")
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@data_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="PNG file.")
+@click.option(
+    "--method",
+    type=click.Choice(["pca", "umap"]),
+    default="pca",
+    show_default=True,
+    help="Principal axes, or UMAP if umap-learn is installed.",
+)
+@force_option
+@json_option
+def command(
+    model: Path,
+    data: Path,
+    output: Path,
+    method: str,
+    force: bool,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Draw the features that MODEL has of every redox site in DATA.extxyz, layer by layer.
+
+    Sites are coloured by charge state; of every configuration the last frame counts, and of a
+    committee the first member. A blind model is drawn as well, the charge states being the file's.
+    """
+    from al_charge.errors import InputError
+    from al_charge.potentials.dataset import last_of_groups
+    from al_charge.potentials.embedding import embed
+    from al_charge.potentials.model_file import load_model
+    from al_charge.report.embedding import embedding_png
+
+    if output.suffix != ".png":
+        raise InputError(f"unknown ending '{output.suffix}'", where=str(output), remedy="use .png")
+    refuse_existing(output, force)
+    predictor = load_model(model)
+    potential = members_of(predictor)[0]
+    found = read_data(data, need_states=True, **reading)
+    structures = [found.frames[i].atoms for i in last_of_groups(found.frames)]
+    species = {str(token) for atoms in structures for token in atoms.arrays["species"]}
+    refuse_unknown(predictor, species, str(data))
+    with busy(f"features of {len(structures)} structures"):
+        picture = embed(potential, structures, method)
+    sight = "charge-aware" if potential.vocabulary.charge_aware else "blind"
+    embedding_png(output, picture, title=f"{potential.settings.kind}, {sight}")
+    document = {
+        "picture": str(output),
+        "method": method,
+        "sites": {state: picture.states.count(state) for state in sorted(set(picture.states))},
+        "layers": [
+            {"layer": e.number, "separation": e.separation, "explained": e.explained}
+            for e in picture.layers
+        ],
+    }
+    show(document, as_json, lambda: _table(document))
+
+
+def _table(document: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    sites = ", ".join(f"{number} {state}" for state, number in document["sites"].items())
+    table = Table(
+        "after layer", "variance between charge states", "variance in the picture",
+        caption=f"{sites}; drawn in {document['picture']}",
+    )  # fmt: skip
+    for row in document["layers"]:
+        numbers = (row["separation"], row["explained"])
+        table.add_row(
+            str(row["layer"]), *("" if n is None else f"{100 * n:.1f} %" for n in numbers)
+        )
+    return table

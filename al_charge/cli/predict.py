@@ -1,0 +1,163 @@
+"""`al-charge predict`: what a model says of structures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.cli.datafile import (
+    force_option,
+    is_aware,
+    oxidation_option,
+    refuse_existing,
+    refuse_unknown,
+    split_states,
+)
+from al_charge.cli.output import json_option, show
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from al_charge.potentials.committee import CommitteePrediction
+    from al_charge.potentials.prediction import Prediction
+
+
+@click.command("predict")
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.argument(
+    "structures", metavar="STRUCTURE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@oxidation_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write an extxyz file.")
+@force_option
+@json_option
+def command(
+    model: Path,
+    structures: tuple[Path, ...],
+    oxidation: str,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Predict energy, forces and stress of structures, and moments and charges where MODEL can.
+
+    STRUCTURE is a CIF, a POSCAR, an extended XYZ file with one structure or many, or any other file
+    that ASE reads. Its charge states are told as by 'al-charge label'; a blind model needs none.
+    """
+    from al_charge.potentials.dataset import Reading
+    from al_charge.potentials.model_file import load_model
+
+    if output is not None:
+        refuse_existing(output, force)
+    predictor = load_model(model)
+    aware = is_aware(predictor)
+    reading = Reading(need_states=aware, states=split_states(oxidation))
+    names, images = _read(structures, reading)
+    for name, atoms in zip(names, images, strict=True):
+        refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
+    predictions: list[Prediction | CommitteePrediction] = [*predictor.predict(images)]
+    if output is not None:
+        _write(output, images, predictions, aware)
+    document = [_document(*each) for each in zip(names, images, predictions, strict=True)]
+    show(document, as_json, lambda: _table(document))
+
+
+def _read(structures: tuple[Path, ...], reading: Any) -> tuple[list[str], list[Atoms]]:
+    """Return every structure of the files with its charge states, and its name."""
+    from al_charge.crystal.structure_file import read_structures
+    from al_charge.potentials.dataset import with_species
+
+    names: list[str] = []
+    images: list[Atoms] = []
+    for path in structures:
+        found = read_structures(path)
+        for number, image in enumerate(found):
+            names.append(str(path) if len(found) == 1 else f"{path}, frame {number}")
+            images.append(with_species(image, reading, names[-1])[0])
+    return names, images
+
+
+def _document(
+    name: str, atoms: Atoms, prediction: Prediction | CommitteePrediction
+) -> dict[str, Any]:
+    import numpy as np
+
+    sites = {"moments": prediction.moments, "charges": prediction.charges}
+    return {
+        "structure": name,
+        "formula": atoms.get_chemical_formula("metal"),
+        "species": [str(token) for token in atoms.arrays["species"]],
+        "energy": prediction.energy,
+        "energy_per_atom": prediction.energy / len(atoms),
+        "spread": getattr(prediction, "spread", None),
+        "largest_force": float(np.linalg.norm(prediction.forces, axis=1).max()),
+        "forces": prediction.forces.tolist(),
+        "stress": prediction.stress.tolist(),
+        **{key: None if value is None else value.tolist() for key, value in sites.items()},
+    }
+
+
+def _write(path: Path, images: list[Atoms], predictions: list[Any], aware: bool) -> None:
+    """Write structures with what was predicted, so that the file is complete when it is there."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io.extxyz import write_extxyz
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    draft = path.with_name(f"{path.name}.part")
+    with draft.open("w", encoding="utf-8") as file:
+        for atoms, found in zip(images, predictions, strict=True):
+            written = type(atoms)(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            if aware:
+                written.set_array("requested_species", atoms.arrays["species"])
+            if found.charges is not None:
+                written.set_array("bader_charges", found.charges)
+            results = {
+                "energy": found.energy,
+                "forces": found.forces,
+                "stress": full_3x3_to_voigt_6_stress(found.stress),
+            }
+            if found.moments is not None:
+                results["magmoms"] = found.moments
+            if (spread := getattr(found, "spread", None)) is not None:
+                written.info["spread"] = spread
+            written.calc = SinglePointCalculator(written, **results)
+            write_extxyz(file, written)
+    draft.replace(path)
+
+
+def _table(document: list[dict[str, Any]]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+
+    committee = document[0]["spread"] is not None
+    headings = ["structure", "formula", "energy (eV)", "eV/atom"]
+    headings += ["spread (eV)"] if committee else []
+    table = Table(*headings, "largest force (eV/A)", "pressure (eV/A^3)")
+    for row in document:
+        pressure = -sum(row["stress"][i][i] for i in range(3)) / 3.0
+        table.add_row(
+            row["structure"], row["formula"], f"{row['energy']:.4f}",
+            f"{row['energy_per_atom']:.5f}", *([f"{row['spread']:.4f}"] if committee else []),
+            f"{row['largest_force']:.4f}", f"{pressure:.6f}",
+        )  # fmt: skip
+    sites = [key for key in ("moments", "charges") if document[0][key] is not None]
+    return Group(table, *(_sites(document, key) for key in sites))
+
+
+def _sites(document: list[dict[str, Any]], key: str) -> Any:
+    """Return the table of what is predicted for the sites of every species."""
+    from rich.table import Table
+
+    unit = {"moments": "Bohr magnetons", "charges": "e, net"}[key]
+    table = Table("structure", "species", "sites", f"{key} ({unit})", "from", "to")
+    for row in document:
+        by_species: dict[str, list[float]] = {}
+        for token, value in zip(row["species"], row[key], strict=True):
+            by_species.setdefault(token, []).append(value)
+        for token, values in sorted(by_species.items()):
+            mean = sum(values) / len(values)
+            numbers = (f"{value:.3f}" for value in (mean, min(values), max(values)))
+            table.add_row(row["structure"], token, str(len(values)), *numbers)
+    return table

@@ -1,0 +1,175 @@
+"""What a potential makes of redox sites: the scalar features of its layers, in two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from al_charge.crystal.charges import redox_elements
+from al_charge.errors import InputError, NotInstalledError
+from al_charge.potentials.graph import collate, find_neighbours
+from al_charge.potentials.potential import Potential
+
+Array = NDArray[np.float64]
+
+PER_BATCH = 8
+"""Structures whose features are computed at once."""
+ROUNDING = 1e-6
+"""Part of the features' size below which a difference is one of single precision."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The features of all redox sites at one depth of a network.
+
+    Attributes
+    ----------
+    number
+        0 before the first layer.
+    points
+        In two dimensions, shape (n_sites, 2).
+    separation
+        Part of the features' variance that lies between the means of the charge states, of 1; how
+        clearly the layer tells them apart. None where there is one state, or no variance.
+    explained
+        Part of the variance that the two dimensions show; None where they are not principal axes.
+    """
+
+    number: int
+    points: Array
+    separation: float | None
+    explained: float | None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Redox sites of structures as a potential sees them.
+
+    Attributes
+    ----------
+    states
+        Charge state of every site, shape (n_sites,).
+    layers
+        From the first to the last.
+    method
+        ``pca`` or ``umap``.
+    """
+
+    states: list[str]
+    layers: list[Layer]
+    method: str
+
+
+def embed(potential: Potential, structures: Sequence[Atoms], method: str = "pca") -> Embedding:
+    """Return the features of all redox sites, layer by layer, in two dimensions.
+
+    Parameters
+    ----------
+    potential
+        Whose features are taken.
+    structures
+        With ``species`` arrays.
+    method
+        ``pca``, the two principal axes of every layer, or ``umap``.
+
+    Raises
+    ------
+    InputError
+        If there is no redox site, or umap-learn is needed and not installed.
+    """
+    reduce = _umap() if method == "umap" else principal_axes
+    states, features = site_features(potential, structures)
+    layers = []
+    for number, values in enumerate(features):
+        points, explained = reduce(values)
+        layers.append(Layer(number, points, separation(values, states), explained))
+    return Embedding(states, layers, method)
+
+
+def site_features(
+    potential: Potential, structures: Sequence[Atoms]
+) -> tuple[list[str], list[Array]]:
+    """Return the charge state of every redox site, and its features at every depth.
+
+    Returns
+    -------
+    states
+        Shape (n_sites,).
+    features
+        One array per depth, shape (n_sites, n_features).
+    """
+    states: list[str] = []
+    parts: list[list[Array]] = []
+    for start in range(0, len(structures), PER_BATCH):
+        batch = structures[start : start + PER_BATCH]
+        graph = collate([potential.graph(a, find_neighbours(a, potential.reach)) for a in batch])
+        with torch.no_grad():
+            layers = potential.module.features(graph)
+        chosen = np.concatenate([_is_redox(atoms) for atoms in batch])
+        tokens = np.concatenate([atoms.arrays["species"] for atoms in batch])
+        states += [str(token) for token in tokens[chosen]]
+        parts.append([layer.double().numpy()[chosen] for layer in layers])
+    if not states:
+        raise InputError("the structures have no redox site", where="embedding")
+    return states, [np.concatenate(depth) for depth in zip(*parts, strict=True)]
+
+
+def principal_axes(values: Array) -> tuple[Array, float | None]:
+    """Return values along their two principal axes, and the part of their variance there.
+
+    Parameters
+    ----------
+    values
+        Shape (n_points, n_features).
+    """
+    centred = values - values.mean(axis=0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    sizes[sizes < ROUNDING * np.linalg.norm(values)] = 0.0
+    points = np.zeros((len(values), 2))
+    kept = min(2, len(sizes))
+    points[:, :kept] = left[:, :kept] * sizes[:kept]
+    total = float(np.sum(sizes**2))
+    return points, float(np.sum(sizes[:2] ** 2)) / total if total > 0 else None
+
+
+def separation(values: Array, states: Sequence[str]) -> float | None:
+    """Return the part of the variance that lies between the means of the states."""
+    centred = values - values.mean(axis=0)
+    total = float(np.sum(centred**2))
+    names = np.asarray(states)
+    if len(set(states)) < 2 or total <= (ROUNDING * np.linalg.norm(values)) ** 2:
+        return None
+    between = sum(
+        np.count_nonzero(names == name) * float(np.sum(centred[names == name].mean(axis=0) ** 2))
+        for name in set(states)
+    )
+    return between / total
+
+
+def _is_redox(atoms: Atoms) -> NDArray[np.bool_]:
+    symbols = atoms.get_chemical_symbols()
+    found: NDArray[np.bool_] = np.isin(symbols, redox_elements(symbols))
+    return found
+
+
+def _umap() -> Any:
+    try:
+        umap: Any = import_module("umap")
+    except ImportError as error:
+        raise NotInstalledError(
+            "umap-learn is not installed",
+            where="--method umap",
+            remedy="run 'pip install umap-learn', or use --method pca",
+        ) from error
+
+    def reduce(values: Array) -> tuple[Array, None]:
+        return np.asarray(umap.UMAP(random_state=0).fit_transform(values), dtype=float), None
+
+    return reduce

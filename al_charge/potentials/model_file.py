@@ -1,0 +1,101 @@
+"""Potentials in files: configuration, weights and how they were trained, never a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from al_charge.errors import AlChargeError, InputError
+from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
+from al_charge.potentials.committee import Committee
+from al_charge.potentials.potential import Potential
+
+TRAINING = "training"
+"""Entry of a model file that tells how it was trained."""
+_MEMBERS = "members"
+
+
+def write_model(
+    path: Path, members: Sequence[Potential], training: Mapping[str, Any] | None = None
+) -> None:
+    """Write a potential, or several as a committee, in one safetensors file.
+
+    A file with one potential is also a foundation model to start a campaign's potentials from.
+
+    Parameters
+    ----------
+    path
+        Replaced in one step if it is there.
+    members
+        At least one.
+    training
+        How they were trained; JSON-serialisable.
+    """
+    about = {TRAINING: dict(training)} if training else {}
+    if len(members) == 1:
+        config, weights = members[0].state()
+        write_checkpoint(path, weights, config | about)
+        return
+    configs = []
+    tensors: dict[str, Tensor] = {}
+    for number, member in enumerate(members):
+        config, weights = member.state()
+        configs.append(config)
+        tensors |= {f"{number}.{name}": value for name, value in weights.items()}
+    write_checkpoint(path, tensors, {_MEMBERS: configs} | about)
+
+
+def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
+    """Return the potentials of a file, and how they were trained.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is no model, or is one that this release cannot read.
+    """
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), remedy="give a file of 'al-charge train'")
+    found = read_checkpoint(path)
+    if found is None or not {"settings", _MEMBERS} & set(found[1]):
+        raise InputError(
+            "it is no model of al-charge",
+            where=str(path),
+            remedy="give a file that 'al-charge train' wrote",
+        )
+    tensors, facts = found
+    states = [(facts, tensors)]
+    if _MEMBERS in facts:
+        states = [(c, _part(tensors, f"{n}.")) for n, c in enumerate(facts[_MEMBERS])]
+    try:
+        members = [Potential.from_state(config, weights) for config, weights in states]
+    except AlChargeError as error:
+        raise InputError(error.what, where=str(path), remedy=error.remedy) from error
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise InputError(
+            "it is damaged, or from another release of al-charge",
+            where=str(path),
+            remedy="train it again",
+        ) from error
+    return members, dict(facts.get(TRAINING, {}))
+
+
+def load_model(path: Path | str) -> Potential | Committee:
+    """Return the potential of a file, or the committee if it holds several.
+
+    Raises
+    ------
+    InputError
+        See ``read_members``.
+    """
+    members, training = read_members(Path(path))
+    if len(members) == 1:
+        return members[0]
+    return Committee(members, spread_scale=float(training.get("spread_scale", 1.0)))
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
