@@ -57,7 +57,7 @@ def command(
     refuse_existing(output, force)
     predictor = load_model(model)
     potential = members_of(predictor)[0]
-    found = read_data(data, need_states=True, **reading)
+    found = read_data(data, need_states=True, share_moments=potential.spin_aware, **reading)
     structures = [found.frames[i].atoms for i in last_of_groups(found.frames)]
     species = {str(token) for atoms in structures for token in atoms.arrays["species"]}
     refuse_unknown(predictor, species, str(data))

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from al_charge.cli.datafile import counting, data_options, is_aware, read_data, refuse_unknown
+from al_charge.cli.datafile import (
+    counting,
+    data_options,
+    is_aware,
+    members_of,
+    read_data,
+    refuse_unknown,
+)
 from al_charge.cli.output import json_option, show
 
 ROWS = {
@@ -37,7 +44,8 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     from al_charge.potentials.model_file import load_model
 
     predictor = load_model(model)
-    found = read_data(data, need_states=is_aware(predictor), **reading)
+    spin = any(member.spin_aware for member in members_of(predictor))
+    found = read_data(data, need_states=is_aware(predictor), share_moments=spin, **reading)
     species = {str(token) for frame in found.frames for token in frame.atoms.arrays["species"]}
     refuse_unknown(predictor, species, str(data))
     with counting(f"predicting {len(found.frames)} frames") as report:

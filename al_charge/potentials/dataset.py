@@ -70,8 +70,8 @@ class Reading:
     flip_charges
         Whether the file's Bader charges are negative for cations, and are to be turned over.
     share_moments
-        Whether all frames of one exported label have the moments of its last, as a potential needs
-        that has them as an input.
+        Whether all frames of one exported label have the moments of its last, and structures an
+        array ``moments``, as a potential needs that has them as an input.
     """
 
     need_states: bool = True
@@ -279,7 +279,10 @@ def _shared_moments(frames: list[TrainingFrame], images: Sequence[Atoms]) -> lis
         for label, frame in zip(labels, frames, strict=True)
         if frame.moments is not None
     }
-    return [
-        frame if frame.moments is not None else replace(frame, moments=known.get(label))
-        for label, frame in zip(labels, frames, strict=True)
-    ]
+    shared = []
+    for label, frame in zip(labels, frames, strict=True):
+        moments = known.get(label) if frame.moments is None else frame.moments
+        if moments is not None:
+            frame.atoms.set_array("moments", moments)
+        shared.append(replace(frame, moments=moments))
+    return shared

@@ -155,6 +155,9 @@ def test_moments_are_shared_by_the_frames_of_one_label(tmp_path: Path) -> None:
     shared = read_dataset(file, Reading(share_moments=True)).frames
     assert [frame.moments is None for frame in shared] == [False, False, True]
     np.testing.assert_array_equal(shared[0].moments, shared[1].moments)
+    np.testing.assert_array_equal(shared[0].atoms.arrays["moments"], shared[1].moments)
+    assert ["moments" in frame.atoms.arrays for frame in shared] == [True, True, False]
+    assert not any("moments" in frame.atoms.arrays for frame in apart)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
