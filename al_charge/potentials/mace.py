@@ -108,7 +108,7 @@ class Mace(Architecture):
         return [features[:, :channels] for features in layers]  # scalars come first
 
     def _pass(self, graph: Graph) -> tuple[Tensor, list[Tensor]]:
-        """Return the energies of atoms, and their features before the first layer and after each."""
+        """Return energies of atoms, and their features before the first layer and after each."""
         net = cast(Any, self.network)
         graph = graph.within(float(net.r_max))  # others would only cost time
         # MACE's vectors run from the sender of a message to its receiver.

@@ -104,7 +104,7 @@ def test_a_model_holds_its_history_and_says_what_it_did(
 
 
 def test_a_killed_training_writes_the_same_file(data: str, run: Run, tmp_path: Path) -> None:
-    file, path = settings(tmp_path, epochs=60), tmp_path / "killed"
+    file, path = settings(tmp_path, epochs=30), tmp_path / "killed"
     command = ["train", data, str(path), "--settings", file]
     process = subprocess.Popen(
         [sys.executable, "-m", "al_charge", *command],
