@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from al_charge.potentials.committee import CommitteePrediction
+    from al_charge.potentials.dataset import Reading
     from al_charge.potentials.prediction import Prediction
 
 
@@ -54,33 +55,38 @@ def command(
     predictor = load_model(model)
     aware = is_aware(predictor)
     reading = Reading(need_states=aware, states=split_states(oxidation))
-    names, images = _read(structures, reading)
+    names, images, told = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
         refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
     predictions: list[Prediction | CommitteePrediction] = [*predictor.predict(images)]
     if output is not None:
         _write(output, images, predictions, aware)
-    document = [_document(*each) for each in zip(names, images, predictions, strict=True)]
+    document = [_document(*each) for each in zip(names, images, told, predictions, strict=True)]
     show(document, as_json, lambda: _table(document))
 
 
-def _read(structures: tuple[Path, ...], reading: Any) -> tuple[list[str], list[Atoms]]:
-    """Return every structure of the files with its charge states, and its name."""
+def _read(
+    structures: tuple[Path, ...], reading: Reading
+) -> tuple[list[str], list[Atoms], list[str]]:
+    """Return names, structures, and where charge states come from, of every structure there is."""
     from al_charge.crystal.structure_file import read_structures
     from al_charge.potentials.dataset import with_species
 
     names: list[str] = []
     images: list[Atoms] = []
+    told: list[str] = []
     for path in structures:
         found = read_structures(path)
         for number, image in enumerate(found):
             names.append(str(path) if len(found) == 1 else f"{path}, frame {number}")
-            images.append(with_species(image, reading, names[-1])[0])
-    return names, images
+            atoms, how = with_species(image, reading, names[-1])
+            images.append(atoms)
+            told.append(how)
+    return names, images, told
 
 
 def _document(
-    name: str, atoms: Atoms, prediction: Prediction | CommitteePrediction
+    name: str, atoms: Atoms, states_from: str, prediction: Prediction | CommitteePrediction
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -89,6 +95,7 @@ def _document(
         "structure": name,
         "formula": atoms.get_chemical_formula("metal"),
         "species": [str(token) for token in atoms.arrays["species"]],
+        "states_from": states_from,
         "energy": prediction.energy,
         "energy_per_atom": prediction.energy / len(atoms),
         "spread": getattr(prediction, "spread", None),
@@ -134,7 +141,10 @@ def _table(document: list[dict[str, Any]]) -> Any:
     committee = document[0]["spread"] is not None
     headings = ["structure", "formula", "energy (eV)", "eV/atom"]
     headings += ["spread (eV)"] if committee else []
-    table = Table(*headings, "largest force (eV/A)", "pressure (eV/A^3)")
+    told = ", ".join(sorted({row["states_from"] for row in document}))
+    table = Table(
+        *headings, "largest force (eV/A)", "pressure (eV/A^3)", caption=f"charge states: {told}"
+    )
     for row in document:
         pressure = -sum(row["stress"][i][i] for i in range(3)) / 3.0
         table.add_row(

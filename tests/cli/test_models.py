@@ -203,6 +203,7 @@ def test_charge_states_to_predict_for(model: str, run: Run, tmp_path: Path) -> N
     assert code == 0, err
     (row,) = json.loads(out)
     assert (row["species"][2], row["species"][4]) == ("Fe2+", "Fe3+")
+    assert row["states_from"] == "as given"
     write(bare, salt(1)[[0, 1]], format="vasp")
     code, _, err = run("predict", model, str(bare), "--oxidation", "Na+,O-")
     assert (code, err.count("\n")) == (2, 1)
