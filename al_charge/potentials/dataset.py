@@ -19,6 +19,7 @@ from al_charge.crystal.structure_file import read_structures, tell_species
 from al_charge.errors import InputError, did_you_mean
 from al_charge.potentials.frames import TrainingFrame
 from al_charge.potentials.grouping import derive_groups
+from al_charge.potentials.nearest_states import nearest_states
 
 Array = NDArray[np.float64]
 
@@ -71,7 +72,8 @@ class Reading:
         Whether the file's Bader charges are negative for cations, and are to be turned over.
     share_moments
         Whether all frames of one exported label have the moments of its last, and structures an
-        array ``moments``, as a potential needs that has them as an input.
+        array ``moments``, as a potential needs that has them as an input. Ambiguous labels with
+        moments are then not left out: `al_charge.potentials.nearest_states`.
     """
 
     need_states: bool = True
@@ -96,12 +98,18 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
     kept: list[Atoms] = []
     left_out: Counter[str] = Counter()
     states_from: Counter[str] = Counter()
-    for number, image in enumerate(read_structures(path)):
-        if refused := _refused(image):
+    images = read_structures(path)
+    nearest = nearest_states(images) if reading.share_moments else {}
+    for number, image in enumerate(images):
+        refused = _refused(image)
+        if refused and not (refused == "ambiguous" and number in nearest):
             left_out[refused] += 1
             continue
         where = f"{path}, frame {number}"
-        atoms, how = with_species(image, reading, where)
+        if refused:
+            atoms, how = _as(nearest[number], image), "nearest to uncertain moments"
+        else:
+            atoms, how = with_species(image, reading, where)
         states_from[how] += 1
         frames.append(_frame(image, atoms, reading, where))
         kept.append(image)
@@ -131,9 +139,13 @@ def with_species(image: Atoms, reading: Reading, where: str) -> tuple[Atoms, str
             place = error.where if where in error.where else f"{where}: {error.where}"
             raise InputError(error.what, where=place, remedy=error.remedy) from error
         tokens, how = [f"{symbol}0+" for symbol in image.symbols], "not told"
+    return _as(tokens, image), how
+
+
+def _as(tokens: Sequence[str], image: Atoms) -> Atoms:
     atoms = Atoms(image.numbers, image.positions, cell=image.cell, pbc=True)
     set_species(atoms, list(tokens))
-    return atoms, how
+    return atoms
 
 
 def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
@@ -144,11 +156,12 @@ def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
 def _refused(image: Atoms) -> str:
     """Return why a frame that was exported here stands on no hull; empty where it does."""
     info = image.info
-    for mark in ("ambiguous", "unusable"):
-        if info.get(mark) is True:
-            return mark
+    if info.get("unusable") is True:
+        return "unusable"
     if info.get("converged") is False:
         return "not converged"
+    if info.get("ambiguous") is True:
+        return "ambiguous"
     return "refused" if info.get("refused") else ""
 
 

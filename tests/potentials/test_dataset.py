@@ -160,6 +160,33 @@ def test_moments_are_shared_by_the_frames_of_one_label(tmp_path: Path) -> None:
     assert not any("moments" in frame.atoms.arrays for frame in apart)
 
 
+def test_ambiguous_labels_are_learned_from_where_moments_are_an_input(tmp_path: Path) -> None:
+    """Under the nearest states, whatever their sum; unusable ones are not."""
+    certain, first, last = labelled(0), labelled(1, magmoms=None), labelled(2)
+    unusable, without = labelled(3), labelled(4, magmoms=None)
+    last.calc.results["magmoms"] = np.array([0, 0, 4.1, 0, -4.0, 0, 0, 0])
+    for image, label in zip(
+        (certain, first, last, unusable, without), ("a", "b", "b", "c", "d"), strict=True
+    ):
+        image.info["label"] = label
+        image.set_array("requested_species", np.array(SPECIES))
+        if label != "a":
+            image.info |= {"ambiguous": True, "refused": "moments fit no state"}
+            image.arrays["resolved_species"] = np.array(
+                ["Fe?" if token.startswith("Fe") else token for token in SPECIES]
+            )
+    unusable.info["unusable"] = True
+    images = [certain, first, last, unusable, without]
+    file = write_labels(tmp_path / "a.extxyz", images)
+    assert read_dataset(file, Reading()).left_out == {"ambiguous": 3, "unusable": 1}
+    found = read_dataset(file, Reading(share_moments=True))
+    assert found.left_out == {"unusable": 1, "ambiguous": 1}
+    assert found.states_from["nearest to uncertain moments"] == 2
+    for frame in found.frames[1:]:
+        assert frame.atoms.arrays["species"][[2, 4]].tolist() == ["Fe3+", "Fe3+"]
+        np.testing.assert_array_equal(frame.atoms.arrays["moments"], last.calc.results["magmoms"])
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_dataset(tmp_path / "missing.extxyz", Reading())
