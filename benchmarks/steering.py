@@ -77,12 +77,13 @@ def main() -> None:
     steered = GpawLabeler(GpawSettings(**plain))
     cases = (
         ("undistorted", "moments alone", alone, 0.0),
-        ("undistorted", "moments and distorted start", steered, 0.0),
         ("shells fit the states", "moments", steered, SHELL_DISTORTION),
+        ("undistorted", "moments and distorted start", steered, 0.0),
     )
     rows = []
-    for x, structures in undistorted(options.campaign).items():
-        for geometry, start, labeler, shells in cases:
+    configurations = undistorted(options.campaign)
+    for geometry, start, labeler, shells in cases:
+        for x, structures in configurations.items():
             for number, atoms in enumerate(structures[: options.each]):
                 name = f"{x.replace('/', '_')}-{number}-{start.replace(' ', '_')}-{shells:g}"
                 moved = distort_shells(atoms, shells) if shells else atoms

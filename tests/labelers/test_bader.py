@@ -20,9 +20,9 @@ from al_charge.labelers.bader import (
     from_aeccar,
     from_density,
     from_gpaw,
-    read_vasp_density,
 )
 from al_charge.labelers.protocol import Array
+from al_charge.labelers.vasp_density import read_vasp_density
 
 WATER = Path(__file__).parents[3] / "shared" / "data" / "vasp_H2O_bader"
 

@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
+from ase.optimize.cellawarebfgs import CellAwareBFGS
 from gpaw.mpi import world
 
 from al_charge.errors import AlChargeError
@@ -73,7 +74,10 @@ def relax(
     moving = atoms.copy()
     moving.calc = _Points(engine, frames, journal)
     # The cell's coordinates count from the first cell, in a continued run as well.
-    target = FrechetCellFilter(moving) if request["cell"] else moving
+    target = FrechetCellFilter(moving, exp_cell_factor=1.0) if request["cell"] else moving
+    limits = {"fmax": request["fmax"]}
+    if request["cell"]:
+        limits["smax"] = request["fmax"] * len(atoms) / atoms.get_volume()
     if frames:
         moving.set_cell(frames[-1]["cell"])
         moving.set_positions(frames[-1]["positions"])
@@ -83,7 +87,7 @@ def relax(
         Path(HESSIAN).unlink(missing_ok=True)
         optimiser = _optimiser(target)
     left = request["max_steps"] + 1 - len(frames)
-    if not optimiser.run(fmax=request["fmax"], steps=max(left, 0)):
+    if not optimiser.run(steps=max(left, 0), **limits):
         raise AlChargeError(
             f"the relaxation has not converged after {request['max_steps']} steps",
             where="labeler.max_steps",
@@ -94,7 +98,14 @@ def relax(
 
 
 def _optimiser(target: Any) -> BFGS:
-    return BFGS(target, logfile="relaxation.txt", restart=HESSIAN, maxstep=0.1, comm=world)
+    """Return quasi-Newton steps whose first guess of a cell's stiffness is that of a solid.
+
+    With one stiffness for ions and cell, the cell crawls at first and then leaps.
+    """
+    kind = BFGS if isinstance(target, Atoms) else CellAwareBFGS
+    return kind(
+        target, logfile="relaxation.txt", restart=HESSIAN, maxstep=0.1, alpha=70.0, comm=world
+    )
 
 
 def kept(frames: list[Record], between: int = 3) -> list[int]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from al_charge.crystal.shells import SHELL_DISTORTION
-from al_charge.crystal.valence import Windows
-from al_charge.errors import InputError
 from al_charge.labelers.protocol import Relax
+from al_charge.labelers.steered_settings import SteeredSettings
 from al_charge.units import Energy, Force, Length, Time
 
 
-class GpawSettings(BaseModel):
+class GpawSettings(SteeredSettings):
     """Density-functional theory with GPAW, in plane waves or in its atomic-orbital mode.
 
     The defaults are settings that were tried on olivine NaxFePO4.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["gpaw"] = "gpaw"
     mode: Literal["lcao", "pw"] = Field(
@@ -54,9 +49,6 @@ class GpawSettings(BaseModel):
     )
     metal_kpoints: int = Field(
         default=12, ge=2, le=40, description="k-points along each axis of the working-ion metal"
-    )
-    magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
-        default="ferromagnetic", description="signs of the redox sites' moments"
     )
     fixed_moment: bool = Field(
         default=False,
@@ -103,17 +95,6 @@ class GpawSettings(BaseModel):
     max_steps: int = Field(
         default=100, ge=1, le=2000, description="ionic steps after which a relaxation has failed"
     )
-    shell_distortion: Length = Field(
-        default=SHELL_DISTORTION,
-        ge=0,
-        le=0.2,
-        description="displacement of anions by which a start density with the charge order is made",
-    )
-    shell_contrast: Length = Field(
-        default=0.08,
-        ge=0,
-        description="difference in mean bond length from which a geometry holds its charge order",
-    )
     tries: int = Field(
         default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
     )
@@ -127,7 +108,6 @@ class GpawSettings(BaseModel):
         description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
         "default those of the campaign's end members, else known ones of iron",
     )
-    bader: bool = Field(default=True, description="whether Bader charges are computed")
     bader_refinement: Literal[2, 4] = Field(
         default=2,
         description="points of the density's grid for each point of the calculation's, per axis; "
@@ -142,27 +122,6 @@ class GpawSettings(BaseModel):
     save_interval: Time = Field(
         default=120.0, ge=0, description="wall time between two saved states within an SCF"
     )
-
-    @field_validator("hubbard_u")
-    @classmethod
-    def _check_elements(cls, hubbard_u: dict[str, float]) -> dict[str, float]:
-        for element, u in hubbard_u.items():
-            if element not in chemical_symbols[1:]:
-                raise ValueError(f"'{element}' is no element; write it like 'Fe'")
-            if u < 0:
-                raise ValueError(f"U of {element} is negative")
-        return hubbard_u
-
-    @field_validator("moment_windows")
-    @classmethod
-    def _check_windows(
-        cls, windows: dict[str, tuple[float, float]] | None
-    ) -> dict[str, tuple[float, float]] | None:
-        try:
-            Windows(windows or {})
-        except InputError as error:
-            raise ValueError(error.what) from error
-        return windows
 
     @model_validator(mode="after")
     def _check_relax(self) -> Self:

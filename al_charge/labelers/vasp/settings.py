@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
-from al_charge.crystal.shells import SHELL_DISTORTION
-from al_charge.crystal.valence import VASP_WINDOWS, Windows
+from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
 from al_charge.labelers.protocol import Relax
+from al_charge.labelers.steered_settings import SteeredSettings, check_element
 from al_charge.labelers.vasp.tags import check_overrides
-from al_charge.units import Energy, Force, Length, Time
+from al_charge.units import Energy, Force, Time
 
 MP_U = {
     "Co": 3.32,
@@ -30,13 +29,11 @@ Incar = dict[str, bool | int | float | str | list[float]]
 """INCAR tags and their values."""
 
 
-class VaspSettings(BaseModel):
+class VaspSettings(SteeredSettings):
     """PBE+U with VASP, a licensed program that must be installed already.
 
     The defaults are those of the Materials Project's PBE+U with a tighter electronic convergence.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     kind: Literal["vasp"] = "vasp"
     relax: Relax = Field(
@@ -66,9 +63,6 @@ class VaspSettings(BaseModel):
         default=True,
         description="whether the total moment is held at that of the charge states (NUPDOWN)",
     )
-    magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
-        default="ferromagnetic", description="signs of the redox sites' moments"
-    )
     potcar_functional: Literal["PBE", "PBE_52", "PBE_54", "PBE_64"] = Field(
         default="PBE", description="release of the PAW datasets, by pymatgen's name"
     )
@@ -86,17 +80,6 @@ class VaspSettings(BaseModel):
     max_steps: int = Field(
         default=99, ge=1, le=2000, description="ionic steps of one start of a relaxation"
     )
-    shell_distortion: Length = Field(
-        default=SHELL_DISTORTION,
-        ge=0,
-        le=0.2,
-        description="displacement of anions by which a start density with the charge order is made",
-    )
-    shell_contrast: Length = Field(
-        default=0.08,
-        ge=0,
-        description="difference in mean bond length from which a geometry holds its charge order",
-    )
     tries: int = Field(
         default=3, ge=1, le=6, description="steerings towards a charge order, each stronger"
     )
@@ -104,7 +87,6 @@ class VaspSettings(BaseModel):
         default=dict(VASP_WINDOWS.ranges),
         description="least and greatest moment of every charge state, e.g. {Fe3+: [4.2, 4.5]}",
     )
-    bader: bool = Field(default=True, description="whether Bader charges are computed")
     command: str | None = Field(
         default=None,
         min_length=1,
@@ -122,20 +104,11 @@ class VaspSettings(BaseModel):
         default=False, description="whether the wave functions of an ended run stay on disk"
     )
 
-    @field_validator("hubbard_u")
-    @classmethod
-    def _check_u(cls, hubbard_u: dict[str, float]) -> dict[str, float]:
-        for element, u in hubbard_u.items():
-            _check_element(element)
-            if u < 0:
-                raise ValueError(f"U of {element} is negative")
-        return hubbard_u
-
     @field_validator("potcars")
     @classmethod
     def _check_potcars(cls, potcars: dict[str, str]) -> dict[str, str]:
         for element, name in potcars.items():
-            _check_element(element)
+            check_element(element)
             if name.partition("_")[0].partition(".")[0] != element:
                 raise ValueError(f"the dataset {name} is not one of {element}")
         return potcars
@@ -149,19 +122,3 @@ class VaspSettings(BaseModel):
             return check_overrides(incar)
         except InputError as error:
             raise ValueError("; ".join(filter(None, (error.what, error.remedy)))) from error
-
-    @field_validator("moment_windows")
-    @classmethod
-    def _check_windows(
-        cls, windows: dict[str, tuple[float, float]]
-    ) -> dict[str, tuple[float, float]]:
-        try:
-            Windows(windows)
-        except InputError as error:
-            raise ValueError(error.what) from error
-        return windows
-
-
-def _check_element(element: str) -> None:
-    if element not in chemical_symbols[1:]:
-        raise ValueError(f"'{element}' is no element; write it like 'Fe'")
