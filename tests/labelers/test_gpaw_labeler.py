@@ -345,16 +345,6 @@ def test_species_that_cannot_be_read_back_are_refused() -> None:
     engine().check(["Na+", "Fe2+", "Fe3+", "O2-"], "Na")
 
 
-def test_a_relaxation_converges_densities_further(atoms: Atoms, tmp_path: Path) -> None:
-    """What is left in its forces would mislead the steps; the identity of the label stays."""
-    one = engine(mode="pw", density_tolerance=1e-4)
-    tolerances = [
-        job_of(one, atoms, tmp_path / relax.value, relax)["parameters"]["convergence"]["density"]
-        for relax in (Relax.NONE, Relax.IONS, Relax.CELL)
-    ]
-    assert tolerances == pytest.approx([1e-4, 1e-5, 1e-5])
-
-
 def test_a_cell_is_relaxed_by_plane_waves_alone(atoms: Atoms, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gives no stress, so it cannot relax a cell"):
         engine().prepare(atoms, tmp_path, relax=Relax.CELL, attempt=0)

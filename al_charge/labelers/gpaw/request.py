@@ -15,11 +15,6 @@ from al_charge.labelers.protocol import Relax
 METAL_SCALES = (0.97, 0.985, 1.0, 1.015, 1.03)
 """Lattice constants of the metal, relative to that of experiment."""
 
-RELAXING = 0.1
-"""Density tolerance of a relaxation, relative to that of a single point. A density that goes on
-from the geometry before is within the tolerance early, and what is left of it in the forces (0.01
-eV/A were seen) misleads quasi-Newton steps of a few thousandths of an angstrom."""
-
 Document = dict[str, Any]
 
 
@@ -50,8 +45,6 @@ def label(
     parameters = _parameters(settings, atoms, settings.kpoints) | {"symmetry": "off"}
     if settings.fixed_moment:
         parameters["occupations"]["fixmagmom"] = True
-    if relax != Relax.NONE:
-        parameters["convergence"]["density"] *= RELAXING
     exact = settings.fixed_moment or hold_moment
     return _geometry(atoms) | {
         "species": [str(token) for token in atoms.arrays["species"]],
