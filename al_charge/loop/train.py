@@ -10,7 +10,6 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.species import element_of
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.committee import load_member
@@ -96,25 +95,29 @@ def training_frames(campaign: Campaign, round_number: int) -> list[TrainingFrame
 def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
     """Return a label's frames to train on.
 
-    The engine tells moments and charges of the last geometry. They are targets there alone; as an
-    input of a spin-aware potential the moments stand for all geometries of the label.
+    The engine tells moments and charges of the last geometry. They are targets there alone; as the
+    input of a spin-aware potential, an array of the structure, moments stand for all geometries.
     """
     from al_charge.potentials.frames import TrainingFrame
 
     last = len(label.frames) - 1
     moments = None if label.moments is None else np.array(label.moments)
     charges = None if label.bader is None else np.array(label.bader)
+    structures = [label_atoms(label, frame) for frame in label.frames]
+    for atoms in structures:
+        if spin and moments is not None:
+            atoms.set_array("moments", moments)
     return [
         TrainingFrame(
-            atoms=label_atoms(label, frame),
+            atoms=atoms,
             energy=frame.energy,
             forces=np.array(frame.forces),
             stress=np.array(frame.stress) if frame.stress is not None else None,
             group=label.config_hash,
-            moments=moments if spin or number == last else None,
+            moments=moments if number == last else None,
             charges=charges if number == last else None,
         )
-        for number, frame in enumerate(label.frames)
+        for number, (atoms, frame) in enumerate(zip(structures, label.frames, strict=True))
     ]
 
 
@@ -128,18 +131,12 @@ def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
 
 def _nearest_states(label: LabelDoc) -> list[str]:
     """Return for every atom the charge state whose window its moment is nearest to."""
+    from al_charge.potentials.nearest_states import nearest_state
+
     assert label.moments is not None
+    middles = {token: float(np.mean(window)) for token, window in label.windows.items()}
     sites = label.sites or [None] * len(label.requested)
     return [
-        site or _nearest_state(asked, abs(moment), label.windows)
+        site or nearest_state(asked, abs(moment), middles)
         for site, asked, moment in zip(sites, label.requested, label.moments, strict=True)
     ]
-
-
-def _nearest_state(asked: str, moment: float, windows: dict[str, list[float]]) -> str:
-    middles = {
-        token: float(np.mean(window))
-        for token, window in windows.items()
-        if element_of(token) == element_of(asked)
-    }
-    return min(middles, key=lambda token: abs(middles[token] - moment), default=asked)

@@ -63,7 +63,7 @@ def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch
 def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
     dtype = potential.dtype
     pairs = find_neighbours(frame.atoms, potential.reach)
-    graph = potential.graph(frame.atoms, pairs, frame.moments)
+    graph = potential.graph(frame.atoms, pairs)
     unknown = np.full(len(frame.atoms), np.nan)
     moments = unknown if frame.moments is None else np.abs(frame.moments)
     charges = unknown if frame.charges is None else frame.charges

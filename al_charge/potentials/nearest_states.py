@@ -7,7 +7,7 @@ be learned from under the state that it is nearest to. Nobody else should use th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -67,10 +67,21 @@ def _means(images: Sequence[Atoms]) -> dict[str, float]:
 def _nearest(found: str, asked: str, moment: float, means: dict[str, float]) -> str:
     if not found.endswith(UNCERTAIN):
         return found
-    element = element_of(asked)
-    known = {
-        token: mean
-        for token, mean in means.items()
-        if not token.endswith(UNCERTAIN) and element_of(token) == element
-    }
-    return min(known, key=lambda token: abs(known[token] - moment), default=asked)
+    certain = {t: mean for t, mean in means.items() if not t.endswith(UNCERTAIN)}
+    return nearest_state(asked, moment, certain)
+
+
+def nearest_state(asked: str, moment: float, centres: Mapping[str, float]) -> str:
+    """Return the state of an element whose moment is nearest, or the one asked for without any.
+
+    Parameters
+    ----------
+    asked
+        Species token; only its element counts.
+    moment
+        Size of the site's moment in Bohr magnetons.
+    centres
+        Moment of every state, of any element.
+    """
+    kin = [token for token in centres if element_of(token) == element_of(asked)]
+    return min(kin, key=lambda token: abs(centres[token] - moment), default=asked)

@@ -186,17 +186,13 @@ class Potential:
             )
         return results
 
-    def graph(self, atoms: Atoms, neighbours: Neighbours, moments: Array | None = None) -> Graph:
+    def graph(self, atoms: Atoms, neighbours: Neighbours) -> Graph:
         """Return a structure as the network sees it, from pairs within the reach.
 
-        Parameters
-        ----------
-        moments
-            Site moments in Bohr magnetons; when None, the array ``moments`` of the structure, and
-            without that the typical ones of its species.
+        A spin-aware one sees the array ``moments`` of the structure, in Bohr magnetons, and without
+        that the typical moments of its species.
         """
-        if self.spin_aware and moments is None:
-            moments = atoms.arrays.get("moments")
+        moments = atoms.arrays.get("moments") if self.spin_aware else None
         if self.spin_aware and moments is None:
             moments = self.typical_moments[self.vocabulary.index(atoms.arrays["species"])]
         return build_graph(
@@ -205,7 +201,7 @@ class Potential:
             self.cutoff,
             dtype=self.dtype,
             neighbours=neighbours,
-            moments=moments if self.spin_aware else None,
+            moments=moments,
         )
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:

@@ -145,8 +145,8 @@ def _start(
     )
     if warm_start is not None:
         potential = warm_start.extend(species)
-        if not potential.typical_moments.any():  # a foundation model has seen no label
-            potential.typical_moments = _site_means(potential.vocabulary, used, "moments")
+        means = _site_means(potential.vocabulary, used, "moments")
+        potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
         known = potential.predict([frame.atoms for frame in used])
         potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
@@ -236,7 +236,8 @@ def _identity(
         stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
         digest.update(" ".join(atoms.arrays["species"]).encode())
         unknown = np.full(len(atoms), np.nan)
-        sites = [unknown if v is None else v for v in (frame.moments, frame.charges)]
+        told = atoms.arrays.get("moments")
+        sites = [unknown if v is None else v for v in (told, frame.moments, frame.charges)]
         for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress, *sites):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
     if warm_start is not None:

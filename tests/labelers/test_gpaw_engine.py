@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.filters import FrechetCellFilter
+from ase.optimize import FIRE
 
 from al_charge.crystal.configuration import set_species
 from al_charge.errors import AlChargeError
@@ -318,3 +321,46 @@ def test_a_metal_is_bound_at_its_own_volume(folder: Path) -> None:
     assert len(frames) == 5
     assert energy <= min(frame.energy for frame in frames) + 1e-3
     assert -3.0 < energy < -1.0
+
+
+class _ElasticEngine:
+    """Energies of a classical metal in the engine's place, to see the steps alone."""
+
+    def evaluate(self, atoms: Atoms) -> dict[str, Any]:
+        copy = atoms.copy()
+        copy.calc = EMT()
+        return {
+            "positions": atoms.positions.tolist(),
+            "cell": atoms.cell.array.tolist(),
+            "energy": copy.get_potential_energy(),
+            "forces": copy.get_forces().tolist(),
+            "stress": copy.get_stress().tolist(),
+        }
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_ions_and_cell_end_where_another_optimiser_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    """At rest within the limits, at the minimum that ASE's FIRE finds; also when it goes on."""
+    from al_charge.labelers.gpaw.journal import Journal
+    from al_charge.labelers.gpaw.relaxation import relax
+
+    monkeypatch.chdir(tmp_path)
+    atoms = bulk("Cu", cubic=True) * (2, 1, 1)
+    atoms.set_cell(atoms.cell * np.array([[1.03], [0.98], [1.01]]), scale_atoms=True)
+    atoms.rattle(0.08, seed=1)
+    engine: Any = _ElasticEngine()
+    job = {"cell": True, "fmax": 0.02, "max_steps": 200}
+    frames: list[dict[str, Any]] = []
+    if interrupted:
+        with pytest.raises(AlChargeError, match="not converged after 3 steps"):
+            relax(engine, atoms, job | {"max_steps": 3}, frames, Journal(writes=False))
+        assert len(frames) == 4
+    last = relax(engine, atoms, job, frames, Journal(writes=False))[-1]
+    assert np.linalg.norm(last["forces"], axis=1).max() < 0.02
+    assert np.abs(last["stress"]).max() < 0.02 * len(atoms) / atoms.get_volume()
+
+    atoms.calc = EMT()
+    FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-3, steps=2000)
+    assert last["energy"] == pytest.approx(atoms.get_potential_energy(), abs=2e-3)

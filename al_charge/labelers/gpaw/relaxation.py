@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from al_charge.labelers.gpaw.journal import Journal, Record
 
 HESSIAN, CELL_HESSIAN = "hessian.json", "cell-hessian.json"
 """What the optimisers have learned; begun anew where it cannot be read."""
-
-Rest = Callable[[dict[str, float]], bool]
 
 
 class _Points(Calculator):
@@ -77,81 +74,48 @@ def relax(
     """
     moving = atoms.copy()
     moving.calc = _Points(engine, frames, journal)
-    stages = _stages(moving, request)  # the cell's coordinates count from the first cell
+    # The cell's coordinates count from the first cell, in a continued run as well.
+    stages: list[tuple[Any, str, dict[str, float]]] = [
+        (moving, HESSIAN, {"fmax": request["fmax"]}),
+    ]
+    smax = request["fmax"] * len(moving) / moving.get_volume()
+    if request["cell"]:
+        cell = FrechetCellFilter(moving, exp_cell_factor=1.0)
+        stages.insert(0, (cell, CELL_HESSIAN, {"fmax": float("inf"), "smax": smax}))
     if frames:
         moving.set_cell(frames[-1]["cell"])
         moving.set_positions(frames[-1]["positions"])
-    while not all(stage.reached() for stage in stages):
-        for stage in stages:
-            left = request["max_steps"] + 1 - len(frames)
-            if not stage.run(max(left, 0)):
+    # Ions and cell together would not come to rest: a strain of a thousandth changes the forces on
+    # stiff groups such as PO4 more than a step has gained. So the cell moves with its ions until
+    # its stress is within the limit, then the ions alone, and again if that has strained it.
+    at_rest = False
+    while not at_rest:
+        for target, hessian, limits in stages:
+            done = max(len(frames) - 1, 0)  # the first frame is where the steps begin
+            left = request["max_steps"] - done
+            if not _optimiser(target, hessian).run(steps=max(left, 0), **limits):
                 raise AlChargeError(
                     f"the relaxation has not converged after {request['max_steps']} steps",
                     where="labeler.max_steps",
                     remedy="allow more steps or a larger fmax",
                 )
+        at_rest = not request["cell"] or bool(np.abs(moving.get_stress()).max() < smax)
     engine.evaluate(moving)
     return [frames[index] for index in kept(frames)]
 
 
-def _stages(moving: Atoms, request: dict[str, Any]) -> list[_Stage]:
-    """Return what is done in turn: the cell with its ions, if it moves, then the ions alone."""
-    ions = _Stage(moving, HESSIAN, {"fmax": request["fmax"]}, partial(_ions_at_rest, moving))
-    if not request["cell"]:
-        return [ions]
-    largest = request["fmax"] * len(moving) / moving.get_volume()
-    cell = _Stage(
-        FrechetCellFilter(moving, exp_cell_factor=1.0),
-        CELL_HESSIAN,
-        {"fmax": float("inf"), "smax": largest},
-        partial(_cell_at_rest, moving),
-    )
-    return [cell, ions]
+def _optimiser(target: Any, hessian: str) -> BFGS:
+    """Return quasi-Newton steps that go on with what was learned, where that can be read.
 
-
-class _Stage:
-    """Quasi-Newton steps until something is at rest.
-
-    Ions and cell together would not come to rest: a strain of a thousandth changes the forces on
-    stiff groups such as PO4 more than a step has gained. So the cell moves until its stress is
-    within the limit, then ions alone, and again if that has strained the cell.
+    With one first guess of the stiffness for ions and cell, the cell crawls and then leaps.
     """
-
-    def __init__(self, target: Any, hessian: str, limits: dict[str, float], rest: Rest) -> None:
-        self._target, self._hessian, self._limits, self._rest = target, hessian, limits, rest
-
-    def reached(self) -> bool:
-        """Return whether it is at rest."""
-        return self._rest(self._limits)
-
-    def run(self, steps: int) -> bool:
-        """Move until it is at rest; return whether it is, after so many steps at most."""
-        try:
-            optimiser = self._optimiser()
-        except (ValueError, TypeError, KeyError, EOFError):
-            Path(self._hessian).unlink(missing_ok=True)
-            optimiser = self._optimiser()
-        return bool(optimiser.run(steps=steps, **self._limits))
-
-    def _optimiser(self) -> BFGS:
-        # With one first guess of the stiffness for ions and cell, the cell crawls and then leaps.
-        kind = BFGS if isinstance(self._target, Atoms) else CellAwareBFGS
-        return kind(
-            self._target,
-            logfile="relaxation.txt",
-            restart=self._hessian,
-            maxstep=0.1,
-            alpha=70.0,
-            comm=world,
-        )
-
-
-def _ions_at_rest(atoms: Atoms, limits: dict[str, float]) -> bool:
-    return bool(np.linalg.norm(atoms.get_forces(), axis=1).max() < limits["fmax"])
-
-
-def _cell_at_rest(atoms: Atoms, limits: dict[str, float]) -> bool:
-    return bool(np.abs(atoms.get_stress()).max() < limits["smax"])
+    kind = BFGS if isinstance(target, Atoms) else CellAwareBFGS
+    make = partial(kind, target, logfile="relaxation.txt", maxstep=0.1, alpha=70.0, comm=world)
+    try:
+        return make(restart=hessian)
+    except (ValueError, TypeError, KeyError, EOFError):
+        Path(hessian).unlink(missing_ok=True)
+        return make(restart=hessian)
 
 
 def kept(frames: list[Record], between: int = 3) -> list[int]:

@@ -1,0 +1,71 @@
+"""What potentials are trained on: certain labels, and uncertain ones where moments are told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.train import frames_of, training_frames
+from al_charge.potentials.settings import PainnSettings
+from al_charge.store.documents import FrameDoc, LabelDoc
+
+MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
+CHARGES = [1.9, 1.5, 1.7, 1.7, -6.8]
+
+
+def _label(resolved: list[str] | None) -> LabelDoc:
+    frames = [
+        FrameDoc(positions=np.eye(5, 3) * k, cell=np.eye(3) * 9, energy=-k, forces=np.zeros((5, 3)))
+        for k in (1.0, 2.0)
+    ]
+    return LabelDoc.model_construct(
+        key="k",
+        config_hash="c",
+        numbers=[26, 26, 26, 26, 8],
+        host_site=[0, 1, 2, 3, 4],
+        frames=frames,
+        requested=["Fe3+", "Fe2+", "Fe3+", "Fe2+", "O2-"],
+        resolved=resolved,
+        sites=["Fe3+", "Fe2+", None, None, "O2-"],
+        windows={"Fe2+": [3.6, 3.75], "Fe3+": [4.2, 4.4]},
+        moments=MOMENTS,
+        bader=CHARGES,
+        converged=True,
+        unusable="",
+    )
+
+
+def _campaign(label: LabelDoc, *, spin: bool) -> Campaign:
+    store = SimpleNamespace(labels_of_campaign=lambda name, up_to: [label])
+    spec = SimpleNamespace(potential=PainnSettings(spin=spin))
+    return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_an_uncertain_label_is_learned_from_only_where_moments_are_told(spin: bool) -> None:
+    uncertain, certain = _label(None), _label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"])
+    assert len(training_frames(_campaign(uncertain, spin=spin), 0)) == (2 if spin else 0)
+    assert len(training_frames(_campaign(certain, spin=spin), 0)) == 2
+    broken = certain.model_copy(update={"unusable": "another functional"})
+    assert training_frames(_campaign(broken, spin=spin), 0) == []
+
+
+def test_an_uncertain_site_has_the_state_nearest_to_its_moment() -> None:
+    """3.95 is 0.275 from the middle of Fe2+ and 0.35 from that of Fe3+; 4.05 is nearer Fe3+."""
+    for frame in frames_of(_label(None), spin=True):
+        assert frame.atoms.arrays["species"].tolist() == ["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]
+
+
+def test_moments_are_an_input_everywhere_and_a_target_at_the_end() -> None:
+    first, last = frames_of(_label(None), spin=True)
+    for frame in (first, last):
+        assert frame.atoms.arrays["moments"].tolist() == MOMENTS
+    assert first.moments is None and first.charges is None
+    assert last.moments is not None and last.moments.tolist() == MOMENTS
+    assert last.charges is not None and last.charges.tolist() == CHARGES
+    plain = frames_of(_label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]), spin=False)
+    assert all("moments" not in frame.atoms.arrays for frame in plain)
