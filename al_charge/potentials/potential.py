@@ -38,6 +38,9 @@ BATCH_ATOMS = 512
 """Atoms in one batch of predictions at most; larger ones are slower on a CPU's cache."""
 _SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
 
+SiteMeans = dict[str, dict[str, float]]
+"""Mean size of the ``moments`` (Bohr magnetons) and mean ``charges`` (e) by species token."""
+
 
 class Potential:
     """A network together with everything that turns its output into energies.
@@ -63,6 +66,8 @@ class Potential:
     typical_moments
         Site moment of every species in Bohr magnetons, shape (n_species,): what a spin-aware
         network takes for structures without an array ``moments``. Zeros when None.
+    site_means
+        What the training labels tell of the sites of every charge state, also of a blind potential.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Potential:
         baseline: Baseline,
         scale: float,
         typical_moments: Array | None = None,
+        site_means: SiteMeans | None = None,
     ) -> None:
         self.settings = settings
         self.vocabulary = vocabulary
@@ -85,6 +91,7 @@ class Potential:
         if typical_moments is None:
             typical_moments = np.zeros(len(vocabulary))
         self.typical_moments = typical_moments
+        self.site_means = site_means or {}
 
     @classmethod
     def fresh(
@@ -97,6 +104,7 @@ class Potential:
         baseline: Baseline | None = None,
         scale: float = 1.0,
         typical_moments: Array | None = None,
+        site_means: SiteMeans | None = None,
     ) -> Potential:
         """Return an untrained potential; torch's own random state is left as it is."""
         with torch.random.fork_rng(devices=[]):
@@ -111,6 +119,7 @@ class Potential:
             baseline=baseline or Baseline(np.zeros(len(vocabulary))),
             scale=scale,
             typical_moments=typical_moments,
+            site_means=site_means,
         )
 
     @property
@@ -243,6 +252,7 @@ class Potential:
             typical_moments=np.array(
                 [0.0 if row is None else self.typical_moments[row] for row in rows]
             ),
+            site_means=self.site_means,
         )
         child.module.to(self.dtype)
         child.module.copy_rows(self.module, rows)
@@ -272,6 +282,8 @@ class Potential:
             f"module.{name}": value.detach().clone().contiguous()
             for name, value in self.module.state_dict().items()
         }
+        if self.site_means:
+            config["site_means"] = self.site_means
         weights["references"] = torch.tensor(self.baseline.references)
         if self.baseline.pairs is not None:
             config["pair_cutoff"] = self.baseline.pairs.cutoff
@@ -307,6 +319,7 @@ class Potential:
             typical_moments=(
                 weights["typical_moments"].numpy() if "typical_moments" in weights else None
             ),
+            site_means=config.get("site_means"),
         )
         potential.module.to(getattr(torch, config["dtype"]))
         own = {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.baseline import fit_baseline, frame_weight
+from al_charge.potentials.drift import site_means, updated
 from al_charge.potentials.frames import TrainingFrame, split_frames
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.loss import prepare
@@ -147,6 +148,7 @@ def _start(
         potential = warm_start.extend(species)
         means = _site_means(potential.vocabulary, used, "moments")
         potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
+        potential.site_means = updated(potential.site_means, site_means(used))
         known = potential.predict([frame.atoms for frame in used])
         potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
@@ -157,6 +159,7 @@ def _start(
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
         typical_moments=_site_means(vocabulary, used, "moments"),
+        site_means=site_means(used),
     )
     potential.module.start_sites(
         *(
