@@ -123,13 +123,12 @@ def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
     Raises
     ------
     InputError
-        If the settings are of another shape than the published network, or it lacks an element.
+        If the published network lacks an element.
     """
     from chgnet.model.model import CHGNet
 
     with contextlib.redirect_stdout(io.StringIO()):
         published: Any = CHGNet.load(model_name=PRETRAINED, use_device="cpu", verbose=False)
-    _refuse_other_shape(settings, published.model_args)
     numbers = np.unique(vocabulary.numbers)
     known = published.atom_embedding.embedding.weight.shape[0]
     if numbers.max() > known:
@@ -153,26 +152,6 @@ def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
     weights[_EMBEDDING] = weights[_EMBEDDING][rows]
     parent.module.load_state_dict(weights)
     return parent.with_vocabulary(vocabulary)
-
-
-def _refuse_other_shape(settings: ChgnetSettings, published: dict[str, Any]) -> None:
-    for ours, theirs in _SHAPE.items():
-        if (value := getattr(settings, ours)) != published[theirs]:
-            raise InputError(
-                f"CHGNet's published weights have {ours} {published[theirs]}, not {value:g}",
-                where=f"potential.{ours}",
-                remedy=f"set {ours} to {published[theirs]}, or pretrained: false",
-            )
-
-
-_SHAPE = {
-    "cutoff": "atom_graph_cutoff",
-    "angle_cutoff": "bond_graph_cutoff",
-    "channels": "atom_fea_dim",
-    "layers": "n_conv",
-    "radial": "num_radial",
-    "angular": "num_angular",
-}
 
 
 def _batched(graph: Graph, network: Any, angle_cutoff: float) -> Any:

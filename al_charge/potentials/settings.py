@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from al_charge.units import Force, Length
 
@@ -65,6 +65,17 @@ class CpainnSettings(PainnSettings):
     kind: Literal[PotentialKind.CPAINN, "cpainn"] = PotentialKind.CPAINN  # type: ignore[assignment]
 
 
+PUBLISHED_CHGNET: dict[str, float] = {
+    "cutoff": 6.0,
+    "angle_cutoff": 3.0,
+    "channels": 64,
+    "layers": 4,
+    "radial": 31,
+    "angular": 31,
+}
+"""The shape of CHGNet 0.3.0, whose weights are in its package; lengths in angstrom."""
+
+
 class ChgnetSettings(_ArchitectureSettings):
     """CHGNet: bonds and angles, trained on moments as well, from its published weights."""
 
@@ -79,8 +90,11 @@ class ChgnetSettings(_ArchitectureSettings):
     layers: int = Field(default=4, ge=2, le=12, description="interaction layers")
     radial: int = Field(default=31, ge=1, le=128, description="radial basis functions")
     angular: int = Field(default=31, ge=3, le=127, description="angular basis functions, odd")
-    pretrained: bool = Field(
-        default=True, description="whether training starts from the weights in CHGNet's package"
+    pretrained: bool | None = Field(
+        default=None,
+        validate_default=True,
+        description="whether training starts from the weights in CHGNet's package, which have one "
+        "shape; when left out, if no size is set that is not theirs",
     )
 
     @field_validator("angular")
@@ -89,6 +103,18 @@ class ChgnetSettings(_ArchitectureSettings):
         if angular % 2 == 0:
             raise ValueError("an odd number of angular functions is needed")
         return angular
+
+    @field_validator("pretrained")
+    @classmethod
+    def _has_their_shape(cls, pretrained: bool | None, info: ValidationInfo) -> bool:
+        other = [k for k, size in PUBLISHED_CHGNET.items() if info.data.get(k, size) != size]
+        if pretrained and other:
+            name, told = other[0], info.data[other[0]]
+            raise ValueError(
+                f"CHGNet's published weights have {name} {PUBLISHED_CHGNET[name]:g}, not "
+                f"{told:g}: leave {name} out, or set pretrained: false"
+            )
+        return not other if pretrained is None else pretrained
 
 
 class MaceSettings(_ArchitectureSettings):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import GPa
+from pydantic import ValidationError
 
 from al_charge.crystal.configuration import to_structure
 from al_charge.errors import InputError
 from al_charge.potentials.chgnet import PRETRAINED, pretrained
 from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.settings import ChgnetSettings, TrainingSettings
+from al_charge.potentials.settings import PUBLISHED_CHGNET, ChgnetSettings, TrainingSettings
 from al_charge.potentials.training import train
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import TOKENS, small_salt, swapped_iron
@@ -97,10 +98,20 @@ def test_training_starts_from_the_published_weights(tmp_path: Path) -> None:
         ({"angle_cutoff": "2.5 A"}, "have angle_cutoff 3, not 2.5"),
     ],
 )
-def test_another_shape_is_refused(changes: dict[str, Any], words: str) -> None:
-    """Published weights fit one shape only."""
-    with pytest.raises(InputError, match=words):
-        pretrained(ChgnetSettings(**changes), AWARE)
+def test_published_weights_have_one_shape(changes: dict[str, Any], words: str) -> None:
+    """Another one is trained from fresh weights, and refused with the published ones."""
+    assert ChgnetSettings().pretrained is True
+    assert ChgnetSettings(**changes).pretrained is False
+    with pytest.raises(ValidationError, match=words):
+        ChgnetSettings(pretrained=True, **changes)
+
+
+def test_the_shape_is_that_of_the_package(published: Any) -> None:
+    """The settings know it without loading the network."""
+    names = {"cutoff": "atom_graph_cutoff", "angle_cutoff": "bond_graph_cutoff"}
+    names |= {"channels": "atom_fea_dim", "layers": "n_conv"}
+    names |= {"radial": "num_radial", "angular": "num_angular"}
+    assert {k: published.model_args[names[k]] for k in names} == PUBLISHED_CHGNET
 
 
 def test_an_element_beyond_the_published_ones_is_refused() -> None:
