@@ -58,6 +58,9 @@ class Relaxed:
         of anything like a crystal, in which case the structure is the last sound one.
     steps
         Evaluations made.
+    moments, charges
+        What the committee says of the sites there, Bohr magnetons and e, shape (n_atoms,); None
+        where a member does not predict them.
     """
 
     atoms: Atoms
@@ -65,6 +68,8 @@ class Relaxed:
     spread: float
     converged: bool
     steps: int
+    moments: Array | None = None
+    charges: Array | None = None
 
 
 def relax(
@@ -132,6 +137,8 @@ def _relax(
         spread=here.prediction.spread,
         converged=sound and here.largest <= fmax,
         steps=steps,
+        moments=here.prediction.moments,
+        charges=here.prediction.charges,
     )
 
 
