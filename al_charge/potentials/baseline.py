@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.frames import TrainingFrame, last_places
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.pairs import PairFeatures, PairTerms
 from al_charge.potentials.prediction import Prediction
@@ -125,10 +125,14 @@ def fit_baseline(
     known
         What is accounted for already, one prediction per frame.
     """
-    done = known or [Prediction(0.0, np.zeros((len(f.atoms), 3)), np.zeros((3, 3))) for f in frames]
-    counts = np.array([_counts(vocabulary, frame.atoms) for frame in frames])
-    left = np.array([f.energy - d.energy for f, d in zip(frames, done, strict=True)])
-    last = list({frame.group: k for k, frame in enumerate(frames)}.values())
+    nothing = Prediction(0.0, np.zeros(3), np.zeros((3, 3)))
+    done = known or [nothing] * len(frames)
+    counts = np.empty((len(frames), len(vocabulary)), dtype=np.int64)
+    left = np.empty(len(frames))
+    for k, (frame, prediction) in enumerate(zip(frames, done, strict=True)):
+        counts[k] = _counts(vocabulary, frame.atoms)
+        left[k] = frame.energy - prediction.energy
+    last = last_places(frames)
     references = fit_references(counts[last], left[last])
     if pair_cutoff == 0.0:
         return Baseline(references)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from ase import Atoms
@@ -65,9 +66,63 @@ def fold_of(group: str, n_folds: int) -> int:
     return int(hashlib.sha256(group.encode()).hexdigest(), 16) % n_folds
 
 
+class Chosen(Sequence[TrainingFrame]):
+    """Some frames of others, in an order of their own, read when they are asked for.
+
+    Parameters
+    ----------
+    frames
+        A list, or frames that are read from a file each time.
+    places
+        Which of them.
+    """
+
+    def __init__(self, frames: Sequence[TrainingFrame], places: Sequence[int]) -> None:
+        self._frames = frames
+        self._places = places
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of every frame."""
+        groups = groups_of(self._frames)
+        return [groups[place] for place in self._places]
+
+    def __len__(self) -> int:
+        """Return how many were chosen."""
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> TrainingFrame: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Chosen: ...
+
+    def __getitem__(self, place: int | slice) -> TrainingFrame | Chosen:
+        """Return one frame, or some of them."""
+        if isinstance(place, slice):
+            return Chosen(self._frames, self._places[place])
+        return self._frames[self._places[place]]
+
+
+def groups_of(frames: Sequence[TrainingFrame]) -> Sequence[str]:
+    """Return the group of every frame, without reading frames that know it."""
+    known: Sequence[str] | None = getattr(frames, "groups", None)
+    return [frame.group for frame in frames] if known is None else known
+
+
+def last_places(frames: Sequence[TrainingFrame]) -> list[int]:
+    """Return the place of the last frame of every group, groups as they appear first."""
+    return list({group: place for place, group in enumerate(groups_of(frames))}.values())
+
+
+def species_of(frames: Sequence[TrainingFrame]) -> set[str]:
+    """Return the species tokens of all frames."""
+    return {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+
+
 def split_frames(
     frames: Sequence[TrainingFrame], *, fold: int, n_folds: int
-) -> tuple[list[TrainingFrame], list[TrainingFrame]]:
+) -> tuple[Sequence[TrainingFrame], Sequence[TrainingFrame]]:
     """Divide frames by group into those to train on and those held out, in their order.
 
     With one fold nothing is held out; nor is it if nothing else were left to train on.
@@ -75,7 +130,9 @@ def split_frames(
     if not 0 <= fold < n_folds:
         raise AlChargeError(f"fold {fold} of {n_folds} does not exist", where="fold")
     if n_folds == 1:
-        return list(frames), []
-    held = [frame for frame in frames if fold_of(frame.group, n_folds) == fold]
-    used = [frame for frame in frames if fold_of(frame.group, n_folds) != fold]
+        return frames, []
+    groups = groups_of(frames)
+    folds = {group: fold_of(group, n_folds) for group in set(groups)}
+    used = Chosen(frames, [i for i, group in enumerate(groups) if folds[group] != fold])
+    held = Chosen(frames, [i for i, group in enumerate(groups) if folds[group] == fold])
     return (used, held) if used else (held, [])

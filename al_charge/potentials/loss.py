@@ -17,6 +17,7 @@ from al_charge.potentials.frames import TrainingFrame
 from al_charge.potentials.graph import Graph, collate, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
+from al_charge.potentials.spilled import Spilled
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class Batch:
     charges: Tensor
 
 
-def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> list[Batch]:
-    """Return every frame as a batch of its own, in the potential's precision."""
-    return [_prepare(potential, frame) for frame in frames]
+def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> Sequence[Batch]:
+    """Return every frame as a batch of its own, in the potential's precision.
+
+    What goes beyond a limit of memory is kept on the disk.
+    """
+    return Spilled(_prepare(potential, frame) for frame in frames)
 
 
 def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
@@ -101,10 +105,10 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def joined(batches: Sequence[Batch], size: int) -> list[Batch]:
+def joined(batches: Sequence[Batch], size: int) -> Sequence[Batch]:
     """Return batches joined, in order, to as many as ``size`` each."""
     cuts = [*range(0, len(batches), size), len(batches)]
-    return [join(batches[a:b]) for a, b in pairwise(cuts)]
+    return Spilled(join(batches[a:b]) for a, b in pairwise(cuts))
 
 
 @dataclass(frozen=True)

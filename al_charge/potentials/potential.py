@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,11 +155,15 @@ class Potential:
         neighbours
             Pairs found before, one set per structure; they may reach farther than the cutoff.
         """
-        results: list[Prediction] = []
+        return list(self.predict_each(structures, neighbours))
+
+    def predict_each(
+        self, structures: Iterable[Atoms], neighbours: Sequence[Neighbours] | None = None
+    ) -> Iterator[Prediction]:
+        """Yield what ``predict`` returns, with one batch at a time in memory."""
+        pairs: Iterator[Neighbours | None] = repeat(None) if neighbours is None else iter(neighbours)
         for chunk in _chunks(structures):
-            pairs = [None] * len(chunk) if neighbours is None else [neighbours[i] for i in chunk]
-            results += self._predict([structures[i] for i in chunk], pairs)
-        return results
+            yield from self._predict(chunk, list(islice(pairs, len(chunk))))
 
     def _predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours | None]
@@ -349,15 +354,15 @@ def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseli
     return Baseline(weights["references"].numpy(), pairs)
 
 
-def _chunks(structures: Sequence[Atoms]) -> Iterable[list[int]]:
+def _chunks(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
     """Divide structures, in order, into batches of a bounded number of atoms."""
-    chunk: list[int] = []
+    chunk: list[Atoms] = []
     size = 0
-    for index, atoms in enumerate(structures):
+    for atoms in structures:
         if chunk and size + len(atoms) > BATCH_ATOMS:
             yield chunk
             chunk, size = [], 0
-        chunk.append(index)
+        chunk.append(atoms)
         size += len(atoms)
     if chunk:
         yield chunk

@@ -52,11 +52,12 @@ class Trainer:
     ) -> None:
         self.potential = potential
         self.settings = settings
-        self.used = list(used)
-        self.held = joined(list(held), VALIDATION_BATCH) if held else []
+        self.used = used
+        self.held = joined(held, VALIDATION_BATCH) if held else []
         self.seed = seed
         # Makes losses of order one: the optimiser's own threshold is absolute.
-        mean_weight = float(torch.cat([batch.weights for batch in self.used]).mean())
+        weights = torch.tensor([float(b.weights) for b in used], dtype=potential.dtype)
+        mean_weight = float(weights.mean())
         self.unit = 1.0 / (mean_weight * potential.scale**2)
         self.module = potential.module
         robust = settings.loss == "huber"

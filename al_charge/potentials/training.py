@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from al_charge.errors import AlChargeError
 from al_charge.potentials.baseline import fit_baseline, frame_weight
 from al_charge.potentials.drift import site_means, updated
-from al_charge.potentials.frames import TrainingFrame, split_frames
+from al_charge.potentials.frames import (
+    Chosen,
+    TrainingFrame,
+    groups_of,
+    last_places,
+    species_of,
+    split_frames,
+)
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.loss import prepare
 from al_charge.potentials.potential import Potential
@@ -27,6 +34,7 @@ from al_charge.potentials.settings import (
     PotentialSettings,
     TrainingSettings,
 )
+from al_charge.potentials.spilled import Spilled
 from al_charge.potentials.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -117,7 +125,7 @@ def train(
 
 def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
     """Return the model that training is to start from by the settings, if they name one."""
-    species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+    species = species_of(frames)
     if isinstance(settings, ChgnetSettings) and settings.pretrained:
         from al_charge.potentials.chgnet import pretrained
 
@@ -137,7 +145,7 @@ def _start(
     warm_start: Potential | None,
 ) -> Potential:
     """Return the potential before its first epoch, with the energy baseline of its frames."""
-    species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
+    species = species_of(frames)
     fit = partial(
         fit_baseline,
         frames=used,
@@ -149,7 +157,7 @@ def _start(
         means = _site_means(potential.vocabulary, used, "moments")
         potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
         potential.site_means = updated(potential.site_means, site_means(used))
-        known = potential.predict([frame.atoms for frame in used])
+        known = Spilled(potential.predict_each(frame.atoms for frame in used))
         potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
     vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
@@ -167,7 +175,7 @@ def _start(
             for name in SITE_VALUES
         )
     )
-    known = [potential.predict_prior(frame.atoms) for frame in used]
+    known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
     potential.baseline = fit(vocabulary, known=known)
     potential.scale = _scale(potential, used)
     return potential
@@ -202,18 +210,18 @@ def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
 
 def _mean_neighbours(frames: Sequence[TrainingFrame], cutoff: float) -> float:
     """Return pairs per atom within the cutoff, over the last frame of every group."""
-    last = {frame.group: frame.atoms for frame in frames}.values()
-    pairs = sum(len(find_neighbours(atoms, cutoff).centres) for atoms in last)
-    return pairs / sum(len(atoms) for atoms in last)
+    last = Chosen(frames, last_places(frames))
+    pairs = sum(len(find_neighbours(frame.atoms, cutoff).centres) for frame in last)
+    return pairs / sum(len(frame.atoms) for frame in last)
 
 
 def _residuals(potential: Potential, held: Sequence[TrainingFrame]) -> dict[str, float]:
     """Return predicted minus true energy (eV/atom) of the last frame of every group."""
-    last = {frame.group: frame for frame in held}
-    predictions = potential.predict([frame.atoms for frame in last.values()])
+    last = Chosen(held, last_places(held))
+    predictions = potential.predict_each(frame.atoms for frame in last)
     return {
-        group: (prediction.energy - frame.energy) / len(frame.atoms)
-        for (group, frame), prediction in zip(last.items(), predictions, strict=True)
+        frame.group: (prediction.energy - frame.energy) / len(frame.atoms)
+        for frame, prediction in zip(last, predictions, strict=True)
     }
 
 
@@ -231,7 +239,7 @@ def _identity(
         settings.model_dump(mode="json"),
         training.model_dump(mode="json", exclude={"checkpoint_every"}),
         numbers,
-        [frame.group for frame in frames],
+        list(groups_of(frames)),
     ]
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for frame in frames:
