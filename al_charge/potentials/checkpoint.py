@@ -16,9 +16,12 @@ _KEY = "al_charge"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-serialisable facts; a kill leaves the old file or the new one."""
+    """Write tensors and JSON-serialisable facts; a kill leaves the old file or the new one.
+
+    Tensors are written as those of a CPU, so that a file can be read on any machine.
+    """
     text = json.dumps(facts, sort_keys=True)
-    contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -111,11 +111,11 @@ def site_features(
         batch = structures[start : start + PER_BATCH]
         graph = collate([potential.graph(a, find_neighbours(a, potential.reach)) for a in batch])
         with torch.no_grad():
-            layers = potential.module.features(graph)
+            layers = potential.module.features(graph.to(potential.dtype, potential.device))
         chosen = np.concatenate([_is_redox(atoms) for atoms in batch])
         tokens = np.concatenate([atoms.arrays["species"] for atoms in batch])
         states += [str(token) for token in tokens[chosen]]
-        parts.append([layer.double().numpy()[chosen] for layer in layers])
+        parts.append([layer.double().cpu().numpy()[chosen] for layer in layers])
     if not states:
         raise InputError("the structures have no redox site", where="embedding")
     return states, [np.concatenate(depth) for depth in zip(*parts, strict=True)]

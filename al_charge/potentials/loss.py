@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 
 from al_charge.potentials.architecture import evaluate
 from al_charge.potentials.baseline import frame_weight
+from al_charge.potentials.distributed import Ranks
 from al_charge.potentials.frames import TrainingFrame
 from al_charge.potentials.graph import Graph, collate, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.spilled import Spilled
+
+Value = TypeVar("Value", Tensor, float)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,14 @@ class Batch:
     weights: Tensor
     moments: Tensor
     charges: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        graph = self.graph.to(self.weights.dtype, device)
+        others = {
+            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "graph"
+        }
+        return Batch(graph=graph, **others)
 
 
 def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> Sequence[Batch]:
@@ -112,7 +124,7 @@ def joined(batches: Sequence[Batch], size: int) -> Sequence[Batch]:
 
 
 @dataclass(frozen=True)
-class Errors:
+class Errors(Generic[Value]):
     """Weighted mean squared errors.
 
     Attributes
@@ -123,13 +135,13 @@ class Errors:
         Of Bohr magnetons and e; zero where the network has no such head, or no label tells.
     """
 
-    energy: Tensor
-    force: Tensor
-    stress: Tensor
-    moment: Tensor
-    charge: Tensor
+    energy: Value
+    force: Value
+    stress: Value
+    moment: Value
+    charge: Value
 
-    def loss(self, settings: TrainingSettings) -> Tensor:
+    def loss(self, settings: TrainingSettings) -> Value:
         """Return the weighted sum."""
         return (
             settings.energy_weight * self.energy
@@ -139,6 +151,22 @@ class Errors:
             + settings.charge_weight * self.charge
         )
 
+    def times(self, frames: Value, moments: Value, charges: Value) -> Errors[Value]:
+        """Return errors multiplied: those of frames, and those of sites."""
+        return Errors(
+            energy=frames * self.energy,
+            force=frames * self.force,
+            stress=frames * self.stress,
+            moment=moments * self.moment,
+            charge=charges * self.charge,
+        )
+
+
+def counts(batch: Batch) -> Tensor:
+    """Return the frames of a batch, and the sites whose moment and charge are known."""
+    known = [(~torch.isnan(values)).sum() for values in (batch.moments, batch.charges)]
+    return torch.stack([torch.full_like(known[0], batch.graph.n_graphs), *known])
+
 
 def errors(
     module: nn.Module,
@@ -147,7 +175,7 @@ def errors(
     *,
     training: bool = False,
     huber: float = math.inf,
-) -> Errors:
+) -> Errors[Tensor]:
     """Return the mean squared errors of a network, whose output counts ``scale`` eV.
 
     Parameters
@@ -189,13 +217,29 @@ def _of_sites(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:
     return (weights * (found[known] - true[known]).square()).sum() / known.sum()
 
 
-def mean_errors(module: nn.Module, scale: float, batches: Sequence[Batch]) -> dict[str, float]:
-    """Return root mean squared errors over all frames, by the names of `Errors`."""
+def mean_errors(
+    module: nn.Module,
+    scale: float,
+    batches: Sequence[Batch],
+    *,
+    device: torch.device,
+    ranks: Ranks,
+) -> dict[str, float]:
+    """Return root mean squared errors over all frames, by the names of `Errors`.
+
+    Parameters
+    ----------
+    device
+        Where the network is.
+    ranks
+        Processes that each take a part of the batches.
+    """
     frames = sum(batch.graph.n_graphs for batch in batches)
     names = [field.name for field in fields(Errors)]
     sums = np.zeros(len(names))
-    for batch in batches:
-        found = errors(module, scale, batch)
+    for batch in ranks.part(batches):
+        found = errors(module, scale, batch.to(device))
         weights = batch.graph.n_graphs / frames
         sums += weights * np.array([float(getattr(found, name)) for name in names])
-    return dict(zip(names, np.sqrt(sums).tolist(), strict=True))
+    total = ranks.total(torch.as_tensor(sums, device=device)).cpu().numpy()
+    return dict(zip(names, np.sqrt(total).tolist(), strict=True))

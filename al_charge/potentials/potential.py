@@ -129,6 +129,11 @@ class Potential:
         return next(self.module.parameters()).dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.module.parameters()).device
+
+    @property
     def cutoff(self) -> float:
         """Reach of one layer in angstrom."""
         return float(self.settings.cutoff)
@@ -146,7 +151,7 @@ class Potential:
     def predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
     ) -> list[Prediction]:
-        """Return energy, forces and stress of every structure.
+        """Return energy, forces and stress of every structure, computed where the network is.
 
         Parameters
         ----------
@@ -161,7 +166,9 @@ class Potential:
         self, structures: Iterable[Atoms], neighbours: Sequence[Neighbours] | None = None
     ) -> Iterator[Prediction]:
         """Yield what ``predict`` returns, with one batch at a time in memory."""
-        pairs: Iterator[Neighbours | None] = repeat(None) if neighbours is None else iter(neighbours)
+        pairs: Iterator[Neighbours | None] = (
+            repeat(None) if neighbours is None else iter(neighbours)
+        )
         for chunk in _chunks(structures):
             yield from self._predict(chunk, list(islice(pairs, len(chunk))))
 
@@ -175,13 +182,13 @@ class Potential:
         graph = collate(
             [self.graph(atoms, pairs) for atoms, pairs in zip(structures, known, strict=True)]
         )
-        found = evaluate(self.module, graph)
+        found = evaluate(self.module, graph.to(self.dtype, self.device))
         energies, forces, stress = (
-            self.scale * values.double().numpy()
+            self.scale * values.double().cpu().numpy()
             for values in (found.energies, found.forces, found.stress)
         )
         moments, charges = (
-            None if values is None else values.double().numpy()
+            None if values is None else values.double().cpu().numpy()
             for values in (found.moments, found.charges)
         )
         ends = np.cumsum([len(atoms) for atoms in structures])
@@ -259,7 +266,7 @@ class Potential:
             ),
             site_means=self.site_means,
         )
-        child.module.to(self.dtype)
+        child.module.to(device=self.device, dtype=self.dtype)
         child.module.copy_rows(self.module, rows)
         return child
 
@@ -267,15 +274,15 @@ class Potential:
         """Return a potential that knows these species as well; old energies do not change."""
         return self.with_vocabulary(self.vocabulary.extended(species))
 
-    def to(self, dtype: torch.dtype) -> Potential:
-        """Return the same potential in another precision."""
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Potential:
+        """Return the same potential in another precision, on another device, or both."""
         config, weights = self.state()
         other = Potential.from_state(config, weights)
-        other.module.to(dtype)
+        other.module.to(device=device or self.device, dtype=dtype or self.dtype)
         return other
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the configuration, JSON-serialisable, and the weights."""
+        """Return the configuration, JSON-serialisable, and the weights, on the CPU."""
         config = {
             "version": STATE_VERSION,
             "settings": self.settings.model_dump(mode="json"),
@@ -284,7 +291,7 @@ class Potential:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
         weights = {
-            f"module.{name}": value.detach().clone().contiguous()
+            f"module.{name}": value.detach().to("cpu", copy=True).contiguous()
             for name, value in self.module.state_dict().items()
         }
         if self.site_means:
@@ -300,7 +307,7 @@ class Potential:
 
     @classmethod
     def from_state(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Potential:
-        """Return the potential that ``state`` was called on, bit for bit.
+        """Return the potential that ``state`` was called on, bit for bit, on the CPU.
 
         Raises
         ------

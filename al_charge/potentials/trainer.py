@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from al_charge.errors import AlChargeError
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
-from al_charge.potentials.loss import Batch, errors, join, joined, mean_errors
+from al_charge.potentials.distributed import Ranks
+from al_charge.potentials.loss import Batch, Errors, counts, errors, join, joined, mean_errors
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 
@@ -24,11 +26,15 @@ VALIDATION_BATCH = 8
 """Held-out frames evaluated at once."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Trainer:
-    """Trains a potential's network in place, one epoch at a time.
+    """Trains a potential's network in place, where it is, one epoch at a time.
 
     The order of frames follows from the seed and the number of the epoch, so there is no random
-    state to keep.
+    state to keep, and an epoch can go on at any of its steps.
 
     Parameters
     ----------
@@ -40,6 +46,8 @@ class Trainer:
         Frames to train on and to validate with.
     seed
         Of the order of frames.
+    ranks
+        Processes that train together; each has all frames and takes its part of every batch.
     """
 
     def __init__(
@@ -49,9 +57,12 @@ class Trainer:
         used: Sequence[Batch],
         held: Sequence[Batch],
         seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
         self.potential = potential
         self.settings = settings
+        self.ranks = ranks or Ranks()
+        self.device = potential.device
         self.used = used
         self.held = joined(held, VALIDATION_BATCH) if held else []
         self.seed = seed
@@ -60,10 +71,11 @@ class Trainer:
         mean_weight = float(weights.mean())
         self.unit = 1.0 / (mean_weight * potential.scale**2)
         self.module = potential.module
+        self.weights = list(self.module.parameters())
         robust = settings.loss == "huber"
         self.huber = settings.huber_delta * potential.scale if robust else math.inf
         self.optimizer = torch.optim.AdamW(
-            self.module.parameters(),
+            self.weights,
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -73,6 +85,7 @@ class Trainer:
         self.best_loss = math.inf
         self.best_epoch = 0
         self.done = 0
+        self.losses: list[float] = []  # of the steps of the epoch under way
         self.history: list[dict[str, float]] = []
 
     @property
@@ -81,18 +94,34 @@ class Trainer:
         stale = bool(self.held) and self.done - self.best_epoch >= self.settings.patience
         return self.done >= self.settings.epochs or stale
 
-    def epoch(self) -> None:
-        """Pass over all frames once, then validate the mean of the weights."""
+    def epoch(self, stop: Callable[[], bool] = _never) -> bool:
+        """Go on with the epoch until all frames are used, then validate the mean of the weights.
+
+        Parameters
+        ----------
+        stop
+            Asked after each step whether to stop there.
+
+        Returns
+        -------
+        bool
+            Whether the epoch came to its end. If any process is to stop, all do at the same step.
+        """
         order = np.random.default_rng([self.seed, self.done]).permutation(len(self.used))
         size = self.settings.batch_size
         starts = range(0, len(order), size)
-        losses = []
-        for number, start in enumerate(starts):
-            batch = join([self.used[i] for i in order[start : start + size]])
+        for number in range(len(self.losses), len(starts)):
             progress = (self.done + number / len(starts)) / self.settings.epochs
-            losses.append(self._step(batch, self._rate(progress) * self.settings.learning_rate))
+            rate = self._rate(progress) * self.settings.learning_rate
+            chosen = order[starts[number] : starts[number] + size].tolist()
+            loss, stopping = self._step(chosen, rate, stop)
+            self.losses.append(loss)
+            if stopping:
+                return False
+        losses, self.losses = self.losses, []
         self.done += 1
         self._validate(float(np.mean(losses)))
+        return True
 
     def _rate(self, progress: float) -> float:
         """Return the learning rate relative to the largest, after a short rise."""
@@ -104,20 +133,41 @@ class Trainer:
             return rise * max(LAST_RATE, 0.5 ** _standstills(losses, self.settings.patience // 2))
         return rise
 
-    def _step(self, batch: Batch, rate: float) -> float:
+    def _step(
+        self, chosen: Sequence[int], rate: float, stop: Callable[[], bool]
+    ) -> tuple[float, bool]:
+        """Train on some frames; return their loss, and whether a process is to stop."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        found = errors(self.module, self.potential.scale, batch, training=True, huber=self.huber)
-        loss = found.loss(self.settings) * self.unit
+        own = [self.used[i] for i in self.ranks.part(chosen)]
+        loss = self._loss(join(own).to(self.device) if own else None)
         self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.gradient_clip)
+        if own:
+            loss.backward()
+        numbers = torch.stack([loss.detach(), loss.new_tensor(stop())])
+        whole, stopping = self.ranks.sum_gradients(self.weights, numbers).tolist()
+        torch.nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
         self.optimizer.step()
         with torch.no_grad():
             for name, value in self.module.state_dict().items():
                 if value.is_floating_point():
                     self.average[name].lerp_(value, 1.0 - self.settings.averaging)
-        return float(loss.detach())
+        return whole, stopping > 0.0
+
+    def _loss(self, batch: Batch | None) -> Tensor:
+        """Return this process's part of the loss of a step, whose frames all processes share."""
+        parts = None
+        if self.ranks.size > 1:
+            nothing = torch.zeros(3, dtype=torch.int64, device=self.device)
+            own = nothing if batch is None else counts(batch)
+            # Means over a part are weighted with it, so that parts add up to the mean of all.
+            parts = (own / self.ranks.total(own).clamp(min=1)).to(self.potential.dtype)
+        if batch is None:
+            return torch.zeros((), dtype=self.potential.dtype, device=self.device)
+        found = errors(self.module, self.potential.scale, batch, training=True, huber=self.huber)
+        if parts is not None:
+            found = found.times(*parts)
+        return found.loss(self.settings) * self.unit
 
     def _validate(self, training_loss: float) -> None:
         entry = {"epoch": float(self.done), "loss": training_loss}
@@ -125,15 +175,19 @@ class Trainer:
         if self.held:
             latest = _copy(self.module.state_dict())
             self.module.load_state_dict(self.average)
-            entry |= mean_errors(self.module, self.potential.scale, self.held)
-            self.module.load_state_dict(latest)
-            score = entry["held_out_loss"] = (
-                self.settings.energy_weight * entry["energy"] ** 2
-                + self.settings.force_weight * entry["force"] ** 2
-                + self.settings.stress_weight * entry["stress"] ** 2
-                + self.settings.moment_weight * entry["moment"] ** 2
-                + self.settings.charge_weight * entry["charge"] ** 2
+            found = mean_errors(
+                self.module,
+                self.potential.scale,
+                self.held,
+                device=self.device,
+                ranks=self.ranks,
             )
+            self.module.load_state_dict(latest)
+            squares = Errors(**{name: error**2 for name, error in found.items()})
+            entry |= found | {"held_out_loss": squares.loss(self.settings)}
+            # All processes stop by the figures of one.
+            entry = self.ranks.agreed(entry)
+            score = entry["held_out_loss"]
         self.history.append(entry)
         if score < self.best_loss:
             self.best_loss, self.best_epoch = score, self.done
@@ -145,7 +199,9 @@ class Trainer:
         return self.potential
 
     def save(self, path: Path, identity: str) -> None:
-        """Write everything that the next epoch depends on, and the best weights."""
+        """Write everything that the next step depends on, and the best weights."""
+        if not self.ranks.first:
+            return
         tensors = {
             f"{part}.{name}": value
             for part, state in (
@@ -160,6 +216,7 @@ class Trainer:
         facts = {
             "identity": identity,
             "done": self.done,
+            "losses": self.losses,
             "history": self.history,
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
@@ -167,17 +224,31 @@ class Trainer:
         write_checkpoint(path, tensors, facts)
 
     def resume(self, path: Path, identity: str) -> bool:
-        """Take over a checkpoint; return whether there was one of the same inputs."""
-        found = read_checkpoint(path)
+        """Take over a checkpoint; return whether there was one of the same inputs.
+
+        Raises
+        ------
+        AlChargeError
+            If processes that are to train together have different inputs.
+        """
+        if self.ranks.agreed(identity) != identity:
+            raise AlChargeError(
+                "the processes were given different data or settings",
+                where="training",
+                remedy="start all of them with the same files and versions",
+            )
+        found = self.ranks.agreed(read_checkpoint(path) if self.ranks.first else None)
         if found is None or found[1].get("identity") != identity:
             return False
-        tensors, facts = found
+        tensors = {name: value.to(self.device) for name, value in found[0].items()}
+        facts = found[1]
         self.module.load_state_dict(_part(tensors, "latest"))
         self.average, self.best = _part(tensors, "average"), _part(tensors, "best")
         state = self.optimizer.state_dict()
         state["state"] = _nested(_part(tensors, "optimizer"))
         self.optimizer.load_state_dict(state)
         self.done, self.history = facts["done"], facts["history"]
+        self.losses = facts.get("losses", [])
         self.best_loss, self.best_epoch = facts["best_loss"], facts["best_epoch"]
         return True
 

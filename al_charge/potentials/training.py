@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.potentials.baseline import fit_baseline, frame_weight
+from al_charge.potentials.device import choose_device
+from al_charge.potentials.distributed import Ranks
 from al_charge.potentials.drift import site_means, updated
 from al_charge.potentials.frames import (
     Chosen,
@@ -26,6 +28,7 @@ from al_charge.potentials.frames import (
     split_frames,
 )
 from al_charge.potentials.graph import find_neighbours
+from al_charge.potentials.interruption import heeding_sigterm
 from al_charge.potentials.loss import prepare
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import (
@@ -80,12 +83,16 @@ def train(
     checkpoint: Path,
     warm_start: Potential | None = None,
     progress: Progress | None = None,
+    device: torch.device | None = None,
 ) -> TrainingResult:
     """Train one potential.
 
     The result depends on the inputs alone. A training that was killed goes on from its last
     checkpoint when it is called again with the same inputs, and ends with the same result, bit for
-    bit. A checkpoint of other inputs is not used.
+    bit, on the same kind of device. A checkpoint of other inputs is not used. SIGTERM ends the
+    training after the step under way, with a checkpoint.
+
+    In a process group the processes share the work, and each of them gets the result.
 
     Parameters
     ----------
@@ -103,24 +110,55 @@ def train(
         Potential to start from instead of fresh weights; extended with species that it lacks.
     progress
         Called after each epoch.
+    device
+        Where to train, and where the result is: `al_charge.potentials.device.choose_device`'s
+        choice if None.
+
+    Raises
+    ------
+    UnfinishedError
+        If SIGTERM came; what was done is in the checkpoint.
     """
     if not frames:
         raise AlChargeError("there is no frame to train on", where="training")
     used, held = split_frames(frames, fold=fold, n_folds=n_folds)
     warm_start = warm_start or _foundation(settings, frames)
-    potential = _start(settings, frames, used, seed, warm_start)
+    device = device or choose_device()
+    potential = _start(settings, frames, used, seed, warm_start, device)
     potential.module.to(getattr(torch, training.precision))
-    trainer = Trainer(potential, training, prepare(potential, used), prepare(potential, held), seed)
+    trainer = Trainer(
+        potential,
+        training,
+        prepare(potential, used),
+        prepare(potential, held),
+        seed,
+        Ranks.current(),
+    )
     identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
     trainer.resume(checkpoint, identity)
-    while not trainer.finished:
-        trainer.epoch()
-        if trainer.finished or trainer.done % training.checkpoint_every == 0:
+    with heeding_sigterm() as stop:
+        stopped = False
+        while not trainer.finished:
+            stopped = not trainer.epoch(stop)
+            if stopped:
+                break
+            if trainer.finished or trainer.done % training.checkpoint_every == 0:
+                trainer.save(checkpoint, identity)
+            if progress is not None:
+                progress(trainer.done, training.epochs, trainer.history[-1])
+        if stopped or trainer.ranks.agreed(stop()):
             trainer.save(checkpoint, identity)
-        if progress is not None:
-            progress(trainer.done, training.epochs, trainer.history[-1])
+            raise _stopped(trainer, checkpoint)
     best = trainer.best_potential()
     return TrainingResult(best, trainer.history, _residuals(best, held))
+
+
+def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
+    return UnfinishedError(
+        f"told to end by SIGTERM after {trainer.done} epochs and {len(trainer.losses)} steps",
+        where=str(checkpoint),
+        remedy="the same training goes on from there when it is run again",
+    )
 
 
 def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
@@ -143,6 +181,7 @@ def _start(
     used: Sequence[TrainingFrame],
     seed: int,
     warm_start: Potential | None,
+    device: torch.device,
 ) -> Potential:
     """Return the potential before its first epoch, with the energy baseline of its frames."""
     species = species_of(frames)
@@ -154,6 +193,7 @@ def _start(
     )
     if warm_start is not None:
         potential = warm_start.extend(species)
+        potential.module.to(device)
         means = _site_means(potential.vocabulary, used, "moments")
         potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
         potential.site_means = updated(potential.site_means, site_means(used))
@@ -178,6 +218,7 @@ def _start(
     known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
     potential.baseline = fit(vocabulary, known=known)
     potential.scale = _scale(potential, used)
+    potential.module.to(device)
     return potential
 
 
