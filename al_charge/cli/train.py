@@ -50,6 +50,9 @@ SITES = {"cpainn": ("moments", "charges"), "chgnet": ("moments",)}
 @click.option(
     "--from", "start", type=click.Path(path_type=Path), help="Model to start from, of --kind."
 )
+@click.option(
+    "--device", help="cpu, cuda, or one GPU such as cuda:1; by default a GPU if there is one."
+)
 @force_option
 @json_option
 def command(
@@ -62,6 +65,7 @@ def command(
     folds: int,
     seed: int,
     start: Path | None,
+    device: str | None,
     force: bool,
     as_json: bool,
     **reading: Any,
@@ -70,13 +74,18 @@ def command(
 
     DATA is what 'al-charge export' writes, or any file that ASE reads with energies and forces.
     MODEL is a safetensors file with weights, configuration and the history of the training. Killed,
-    the same command goes on from its last checkpoint, beside MODEL, and ends the same.
+    the same command goes on from its last checkpoint, beside MODEL, and ends the same. Several
+    processes train together as 'torchrun --nproc-per-node 2 -m al_charge train ...'.
     """
     from al_charge.errors import UnfinishedError
+    from al_charge.potentials.device import choose_device
+    from al_charge.potentials.distributed import process_group
     from al_charge.potentials.fitting import Fit, delete_checkpoints, fit
     from al_charge.potentials.model_file import write_model
 
     refuse_existing(model, force)
+    place = choose_device(device)
+    ranks = click.get_current_context().with_resource(process_group(place))
     spec, parents = _settings(kind, settings_file, blind, start)
     found = read_data(
         data,
@@ -95,12 +104,23 @@ def command(
                 report(member * epochs + epoch, members * epochs, text)
 
             potentials, how = fit(
-                what, found.frames, checkpoint=checkpoint, parents=parents, progress=progress
+                what,
+                found.frames,
+                checkpoint=checkpoint,
+                parents=parents,
+                progress=progress,
+                device=place,
             )
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, UnfinishedError) as stop:
+        if not ranks.first:
+            raise SystemExit(1) from stop  # the first process says it
         raise UnfinishedError(
-            "stopped", where=str(model), remedy="give the same command again to go on"
+            getattr(stop, "what", "stopped"),
+            where=str(model),
+            remedy="give the same command again to go on",
         ) from stop
+    if not ranks.first:
+        return
     how |= {"data": data.name, "groups_from": found.groups_from, "states_from": found.states_from}
     write_model(model, potentials, how)
     delete_checkpoints(checkpoint, members)

@@ -12,17 +12,24 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(path: Path | str) -> Potential | Committee:
+def load(path: Path | str, device: str | None = None) -> Potential | Committee:
     """Return the potential that ``al-charge train`` wrote, or the committee.
 
     With ``atoms.calc = load("model.safetensors").calculator()`` it does all that ASE's calculators
     do.
 
+    Parameters
+    ----------
+    path
+        Model file.
+    device
+        ``cpu``, ``cuda``, or one GPU such as ``cuda:1``; a GPU if there is one, when left out.
+
     Raises
     ------
     InputError
-        If the file is missing, or is no model.
+        If the file is missing or is no model, or there is no such device.
     """
     from al_charge.potentials.model_file import load_model
 
-    return load_model(path)
+    return load_model(path, device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from al_charge.errors import InputError
 from al_charge.potentials.committee import Committee, calibrate
@@ -55,6 +56,7 @@ def fit(
     checkpoint: Path,
     parents: Sequence[Potential] = (),
     progress: MemberProgress | None = None,
+    device: torch.device | None = None,
 ) -> tuple[list[Potential], dict[str, Any]]:
     """Train potentials one after the other.
 
@@ -73,6 +75,8 @@ def fit(
         Potentials to start from, one for all members or one for each.
     progress
         Called after each epoch.
+    device
+        Where to train; see ``train``.
 
     Returns
     -------
@@ -95,6 +99,7 @@ def fit(
                 checkpoint=path,
                 warm_start=starts[member],
                 progress=None if progress is None else _of_member(progress, member),
+                device=device,
             )
         )
     members = [result.potential for result in results]

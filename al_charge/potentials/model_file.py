@@ -12,6 +12,7 @@ from torch import Tensor
 from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
 from al_charge.potentials.committee import Committee
+from al_charge.potentials.device import choose_device
 from al_charge.potentials.potential import Potential
 
 TRAINING = "training"
@@ -83,15 +84,25 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     return members, dict(facts.get(TRAINING, {}))
 
 
-def load_model(path: Path | str) -> Potential | Committee:
+def load_model(path: Path | str, device: str | None = None) -> Potential | Committee:
     """Return the potential of a file, or the committee if it holds several.
+
+    Parameters
+    ----------
+    path
+        What ``write_model`` wrote.
+    device
+        Where it is to compute: `al_charge.potentials.device.choose_device`.
 
     Raises
     ------
     InputError
-        See ``read_members``.
+        See ``read_members``; or if there is no such device.
     """
+    place = choose_device(device)
     members, training = read_members(Path(path))
+    for member in members:
+        member.module.to(place)
     if len(members) == 1:
         return members[0]
     return Committee(members, spread_scale=float(training.get("spread_scale", 1.0)))

@@ -1,0 +1,162 @@
+"""Where networks compute: the rule, and that a GPU gives what a CPU gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from al_charge.errors import InputError
+from al_charge.potentials import load
+from al_charge.potentials.device import choose_device
+from al_charge.potentials.model_file import write_model
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.settings import (
+    ChgnetSettings,
+    CpainnSettings,
+    MaceSettings,
+    PotentialSettings,
+    TrainingSettings,
+)
+from al_charge.potentials.training import TrainingResult, train
+from al_charge.testing.potentials import small_salt, teacher_frames, untrained
+
+SMALL = CpainnSettings(cutoff="4 A", channels=8, radial=6)
+KINDS: dict[str, PotentialSettings] = {
+    "cpainn": SMALL,
+    "mace": MaceSettings(cutoff="3.5 A", channels=4, max_ell=1, radial=4, spin=True),
+    "chgnet": ChgnetSettings(
+        cutoff="4 A", channels=8, layers=2, radial=5, angular=5, pretrained=False
+    ),
+}
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def _gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "local_rank", "chosen"),
+    [
+        (0, None, None, "cpu"),
+        (0, "cpu", None, "cpu"),
+        (2, None, None, "cuda:0"),
+        (2, "cuda", None, "cuda:0"),
+        (2, "cuda:1", None, "cuda:1"),
+        (2, "cpu", "1", "cpu"),
+        (2, None, "1", "cuda:1"),  # the second process of torchrun
+    ],
+)
+def test_a_gpu_is_taken_unless_told_otherwise(
+    gpus: int,
+    name: str | None,
+    local_rank: str | None,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _gpus(monkeypatch, gpus)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert str(choose_device(name)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "what"),
+    [
+        (0, "cuda", "torch finds no GPU"),
+        (2, "cuda:2", "torch finds 2 GPUs, and none is number 2"),
+        (0, "meta", "networks do not compute on 'meta'"),
+        (0, "gpu", "there is no device 'gpu'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    gpus: int, name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _gpus(monkeypatch, gpus)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(InputError, match=what) as refused:
+        choose_device(name)
+    assert "give cpu, cuda, or one GPU" in refused.value.remedy
+
+
+def _trained(settings: PotentialSettings, folder: Path, device: str | None) -> TrainingResult:
+    return train(
+        settings,
+        TrainingSettings(epochs=2, learning_rate=0.01, precision="float64"),
+        teacher_frames(4),
+        seed=2,
+        fold=0,
+        n_folds=3,
+        checkpoint=folder / f"checkpoint-{device}",
+        device=None if device is None else torch.device(device),
+    )
+
+
+def test_the_rule_is_asked_where_no_device_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By training and by loading; and the CPU is one device like any other."""
+    asked: list[str | None] = []
+
+    def rule(name: str | None = None) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("al_charge.potentials.training.choose_device", rule)
+    monkeypatch.setattr("al_charge.potentials.model_file.choose_device", rule)
+    by_rule, told = (_trained(SMALL, tmp_path, device) for device in (None, "cpu"))
+    assert asked == [None]
+    assert by_rule.history == told.history
+    write_model(tmp_path / "m", [told.potential])
+    for device in (None, "cpu"):
+        model = load(tmp_path / "m", device=device)
+        assert isinstance(model, Potential) and model.device == torch.device("cpu")
+    assert asked == [None, None, "cpu"]
+
+
+def test_moved_and_back_it_is_the_same(tmp_path: Path) -> None:
+    potential = untrained(SMALL)
+    other = potential.to(device=torch.device("cpu"))
+    (first,), (second,) = (p.predict([small_salt()]) for p in (potential, other))
+    assert first.energy == second.energy
+    assert other.module is not potential.module
+    assert other.dtype == torch.float64
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_predicts_what_a_cpu_predicts(kind: str) -> None:
+    """In double precision, through states that hold tensors of a CPU alone."""
+    potential = untrained(KINDS[kind])
+    on_gpu = potential.to(device=choose_device("cuda"))
+    assert on_gpu.device.type == "cuda"
+    assert all(tensor.device.type == "cpu" for tensor in on_gpu.state()[1].values())
+    structures = [small_salt(), small_salt(1).repeat((2, 1, 1))]
+    larger = on_gpu.extend(["Fe4+"])
+    assert larger.device.type == "cuda"
+    for model in (on_gpu, larger):
+        for ours, theirs in zip(
+            model.predict(structures), potential.predict(structures), strict=True
+        ):
+            assert ours.energy == pytest.approx(theirs.energy, abs=1e-5)
+            np.testing.assert_allclose(ours.forces, theirs.forces, atol=1e-5)
+            np.testing.assert_allclose(ours.stress, theirs.stress, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_trains_as_a_cpu(kind: str, tmp_path: Path) -> None:
+    """Two epochs in double precision, and a checkpoint that either goes on from."""
+    cpu, gpu = (_trained(KINDS[kind], tmp_path, device) for device in ("cpu", "cuda:0"))
+    assert gpu.potential.device.type == "cuda"
+    for ours, theirs in zip(gpu.history, cpu.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    (tmp_path / "checkpoint-cuda:0").rename(tmp_path / "checkpoint-cpu")
+    again = _trained(KINDS[kind], tmp_path, "cpu")
+    assert again.history == gpu.history  # it had ended
+    assert again.potential.device.type == "cpu"
