@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -81,6 +82,7 @@ class Spilled(Sequence[T]):
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="al-charge-")  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
                 self._like = item
             self._file.write(content)
         except OSError as error:
