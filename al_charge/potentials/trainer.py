@@ -231,7 +231,8 @@ class Trainer:
         AlChargeError
             If processes that are to train together have different inputs.
         """
-        if self.ranks.agreed(identity) != identity:
+        differs = torch.tensor([self.ranks.agreed(identity) != identity], device=self.device)
+        if self.ranks.total(differs.long()) > 0:  # so that all processes raise it
             raise AlChargeError(
                 "the processes were given different data or settings",
                 where="training",
