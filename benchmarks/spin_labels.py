@@ -1,0 +1,119 @@
+"""Make GPAW labels of which some are ambiguous, as a data set for spin-aware potentials.
+
+Olivine NaxFePO4, one cell (4 Fe), single points in LCAO. Sites lie between the empty and the filled
+host; cells are strained and ions displaced at random. Every second geometry has shells that fit
+its charge states and is steered; the others have undistorted shells and start from moments alone,
+and often end with an electron shared by several iron sites. Needs GPAW; a label takes some minutes.
+What has ended is not run again, so the script can be stopped and started at will.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from al_charge.crystal.configuration import composition, to_atoms
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host, read_structure
+from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
+from al_charge.crystal.symmetry import canonical_hash
+from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw.labeler import GpawLabeler
+from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.labelling import make_label
+from al_charge.labelers.protocol import settings_hash
+from al_charge.loop.spec import load_spec
+
+CAMPAIGN = Path(__file__).parents[1] / "workflows" / "nafepo4_gpaw_round.yaml"
+STRAIN, RATTLE = 0.015, 0.03
+"""Standard deviations of a strain component, and of a coordinate in angstrom."""
+SODIUM = (2, 1, 3, 2, 0, 2, 1, 3, 2, 4)
+"""Working ions of one geometry after the other, half filled most often: there electrons are shared
+most easily."""
+
+
+def geometry(number: int) -> tuple[Atoms, bool]:
+    """Return the geometry of a number, and whether its charge order is steered to."""
+    rng = np.random.default_rng(number)
+    spec = load_spec(CAMPAIGN)
+    full = read_structure(spec.host.structure)
+    host = Host.build(spec.host, full)
+    assert spec.host.empty_structure is not None
+    empty = match_empty(full, read_structure(spec.host.empty_structure), spec.host.working_ion)
+    n_ions = SODIUM[number // 2 % len(SODIUM)]
+    choices = list(enumerate_distinct(host, n_ions))
+    config = choices[int(rng.integers(len(choices)))]
+    atoms = to_atoms(interpolated_host(host, full, empty, n_ions), config)
+    steered = number % 2 == 0
+    if steered:
+        atoms = distort_shells(atoms, SHELL_DISTORTION)
+    strain = rng.normal(0.0, STRAIN, (3, 3))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
+    atoms.positions += rng.normal(0.0, RATTLE, (len(atoms), 3))
+    atoms.info = {
+        "config_hash": canonical_hash(host, config),
+        "x": float(composition(host, config)),
+        "n_ions": n_ions,
+        "geometry": number,
+    }
+    return atoms, steered
+
+
+def labelled(number: int, folder: Path) -> Atoms | None:
+    """Return a geometry with its label, as ``al-charge export`` writes one; None if GPAW failed."""
+    atoms, steered = geometry(number)
+    plain: dict[str, Any] = {"bader": False, "tries": 1, "timeout": "60 min"}
+    labeler = GpawLabeler(GpawSettings(**plain, **({} if steered else {"shell_distortion": "0 A"})))
+    try:
+        result = make_label(labeler, atoms, folder / f"{number:03d}")
+    except AlChargeError as error:
+        print(f"{number}: {error}", flush=True)
+        return None
+    frame = result.reading.frames[-1]
+    moments = result.reading.moments
+    assert moments is not None
+    image = Atoms(atoms.numbers, frame.positions, cell=frame.cell, pbc=True, info=atoms.info)
+    pairs = zip(result.audit.sites, atoms.get_chemical_symbols(), strict=True)
+    image.set_array("requested_species", atoms.arrays["species"])
+    image.set_array("resolved_species", np.array([site or f"{symbol}?" for site, symbol in pairs]))
+    image.info |= {
+        "label": f"{number:03d}",
+        "settings_hash": settings_hash(labeler),
+        "engine": result.reading.engine,
+        "ambiguous": result.resolved is None,
+        "converged": result.reading.converged,
+    }
+    image.calc = SinglePointCalculator(
+        image, energy=frame.energy, forces=frame.forces, magmoms=np.array(moments)
+    )
+    return image
+
+
+def main() -> None:
+    """Label geometries one after the other; write those that are there after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="for the runs")
+    parser.add_argument("output", type=Path, help="extended XYZ file of the labels")
+    parser.add_argument("--labels", type=int, default=80)
+    options = parser.parse_args()
+    images: list[Atoms] = []
+    for number in range(options.labels):
+        image = labelled(number, options.folder)
+        if image is None:
+            continue
+        images.append(image)
+        ase.io.write(options.output, images, format="extxyz")
+        found = "ambiguous" if image.info["ambiguous"] else "certain"
+        iron = np.abs(image.get_magnetic_moments()[image.numbers == 26]).round(2)
+        print(f"{number}: x = {image.info['x']:.2f}, {found}, moments of Fe {iron}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
