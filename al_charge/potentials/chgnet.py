@@ -1,8 +1,8 @@
 """CHGNet on the species vocabulary, with the weights that its package ships as a start.
 
-Deng et al., Nature Machine Intelligence 5, 1031 (2023). The layers are the library's own; only
-their input, the graph of atoms, bonds and angles, is made here, as tensors from edge vectors, so
-that one derivative gives forces and stress as for every other network.
+Deng et al., Nature Machine Intelligence 5, 1031 (2023). The network and its weights are the
+library's own; it is evaluated on edge vectors by `al_charge.potentials.chgnet_layers`, so that one
+derivative gives forces and stress as for every other network.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from al_charge.errors import InputError
 from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.baseline import Baseline
+from al_charge.potentials.chgnet_layers import forward
 from al_charge.potentials.graph import Graph
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import ChgnetSettings
@@ -72,34 +73,15 @@ class Chgnet(Architecture):
 
     def forward(self, graph: Graph) -> AtomOutput:
         """Return energies and moments of the atoms; see ``Architecture.forward``."""
-        network: Any = self.network
-        # The library's only way past its own graphs.
-        found = network._compute(
-            _batched(graph.within(self.cutoff), network, self.angle_cutoff),
-            compute_magmom=True,
-            return_site_energies=True,
-        )
-        return AtomOutput(
-            energies=torch.cat(list(found["site_energies"])), moments=torch.cat(found["m"])
-        )
+        energies, moments, _ = self._pass(graph)
+        return AtomOutput(energies=energies, moments=moments)
 
     def features(self, graph: Graph) -> list[Tensor]:
         """Return the scalar features of atoms before the first layer and after each."""
-        network: Any = self.network
-        found: list[Tensor] = []
+        return self._pass(graph)[2]
 
-        def keep(_layer: nn.Module, _inputs: Any, output: Tensor) -> None:
-            found.append(output)
-
-        # The library hands out the features of one layer only.
-        layers = (network.atom_embedding, *network.atom_conv_layers)
-        hooks = [layer.register_forward_hook(keep) for layer in layers]
-        try:
-            self(graph)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return found
+    def _pass(self, graph: Graph) -> tuple[Tensor, Tensor, list[Tensor]]:
+        return forward(self.network, graph.within(self.cutoff), self.angle_cutoff)
 
     @torch.no_grad()
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
@@ -152,44 +134,3 @@ def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
     weights[_EMBEDDING] = weights[_EMBEDDING][rows]
     parent.module.load_state_dict(weights)
     return parent.with_vocabulary(vocabulary)
-
-
-def _batched(graph: Graph, network: Any, angle_cutoff: float) -> Any:
-    """Return the library's batch of graphs; its bonds are undirected, and its edges directed."""
-    from chgnet.model.model import BatchedGraph
-
-    lengths = torch.linalg.vector_norm(graph.vectors, dim=1)
-    edges = torch.arange(len(lengths), device=lengths.device)
-    first = edges < graph.opposites
-    bonds = torch.cumsum(first, 0) - 1
-    bond_of = torch.where(first, bonds, bonds[graph.opposites])
-    bases = network.bond_basis_expansion
-    left, right = _angles(graph.centres, lengths.detach() < angle_cutoff)
-    directions = graph.vectors / lengths[:, None]
-    return BatchedGraph(
-        atomic_numbers=graph.species + 1,  # the network looks up the row before
-        bond_bases_ag=bases.rbf_expansion_ag(lengths[first]),
-        bond_bases_bg=bases.rbf_expansion_bg(lengths[first]),
-        angle_bases=network.angle_basis_expansion(directions[left], directions[right]),
-        batched_atom_graph=torch.stack([graph.centres, graph.neighbours], dim=1),
-        batched_bond_graph=torch.stack([graph.centres[left], bond_of[left], bond_of[right]], dim=1),
-        atom_owners=graph.batch,
-        directed2undirected=bond_of,
-        atom_positions=[],
-        strains=[],
-        volumes=graph.volumes,
-    )
-
-
-def _angles(centres: Tensor, short: Tensor) -> tuple[Tensor, Tensor]:
-    """Return all ordered pairs of different short edges from one centre, centres ascending."""
-    edges = torch.nonzero(short).squeeze(1)
-    count = torch.bincount(centres[edges], minlength=int(centres.max()) + 1)
-    partners = count[centres[edges]]
-    left = torch.repeat_interleave(torch.arange(len(edges), device=edges.device), partners)
-    begins = torch.cumsum(count, 0) - count
-    place = torch.arange(len(left), device=edges.device)
-    place = place - torch.repeat_interleave(torch.cumsum(partners, 0) - partners, partners)
-    right = begins[centres[edges]][left] + place
-    different = left != right
-    return edges[left[different]], edges[right[different]]

@@ -17,6 +17,7 @@ from al_charge.crystal.configuration import to_structure
 from al_charge.errors import InputError
 from al_charge.potentials.chgnet import PRETRAINED, pretrained
 from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.settings import PUBLISHED_CHGNET, ChgnetSettings, TrainingSettings
 from al_charge.potentials.training import train
 from al_charge.potentials.vocabulary import Vocabulary
@@ -56,6 +57,18 @@ def test_published_weights_give_what_the_library_gives(
         np.testing.assert_allclose(ours.forces, theirs["f"], atol=2e-4)
         np.testing.assert_allclose(ours.stress, theirs["s"] * GPa, atol=2e-5)
         np.testing.assert_allclose(ours.moments, theirs["m"], atol=2e-4)
+
+
+def test_a_structure_without_angles(published: Any) -> None:
+    """No two atoms are near enough to make one; the library leaves those layers out."""
+    atoms = _salt(0)
+    atoms.set_cell(1.6 * np.asarray(atoms.cell), scale_atoms=True)
+    assert len(find_neighbours(atoms, 3.0).centres) == 0
+    theirs = published.predict_structure(to_structure(atoms), task="efsm")
+    (ours,) = pretrained(ChgnetSettings(), AWARE).predict([atoms])
+    assert ours.energy / len(atoms) == pytest.approx(float(theirs["e"]), abs=2e-5)
+    np.testing.assert_allclose(ours.forces, theirs["f"], atol=2e-4)
+    np.testing.assert_allclose(ours.moments, theirs["m"], atol=2e-4)
 
 
 def test_training_starts_from_the_published_weights(tmp_path: Path) -> None:
