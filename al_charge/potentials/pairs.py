@@ -57,7 +57,7 @@ class PairTerms:
         return float(self.cutoff / (self.coefficients.shape[2] - 3))
 
     @cached_property
-    def _pieces(self) -> Array:
+    def pieces(self) -> Array:
         """Cubic of each interval of each pair in powers of t, shape (pairs * intervals, 4)."""
         windows = np.lib.stride_tricks.sliding_window_view(self.coefficients, 4, axis=2)
         pieces: Array = np.ascontiguousarray((windows @ _PIECES).reshape(-1, 4))
@@ -88,7 +88,7 @@ class PairTerms:
         interval = place.astype(np.int64)
         t = place - interval
         n_intervals = self.coefficients.shape[2] - 3
-        c = self._pieces[pair * n_intervals + interval].T
+        c = self.pieces[pair * n_intervals + interval].T
         energy = 0.5 * float(np.sum(((c[3] * t + c[2]) * t + c[1]) * t + c[0]))
         slope = ((3.0 * c[3] * t + 2.0 * c[2]) * t + c[1]) / (self.spacing * distances)
         pulls = vectors * slope[:, None]
@@ -115,7 +115,7 @@ class PairTerms:
         interval = place.astype(np.int64)
         t = place - interval
         pair = species * self.coefficients.shape[0] + neighbours
-        c = self._pieces[pair * n_intervals + interval].T
+        c = self.pieces[pair * n_intervals + interval].T
         inside = distances < self.cutoff
         slope = inside * ((3.0 * c[3] * t + 2.0 * c[2]) * t + c[1]) / (self.spacing * distances)
         curvature = inside * (6.0 * c[3] * t + 2.0 * c[2]) / self.spacing**2

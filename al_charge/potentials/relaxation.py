@@ -7,7 +7,7 @@ until atoms have moved by that much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ from al_charge.potentials.graph import Neighbours, find_neighbours
 from al_charge.potentials.stiffness import pair_stiffness, symmetric, voigt
 
 Array = NDArray[np.float64]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of structures that are done, and that of all."""
 
 SKIN = 0.6
 """Distance in angstrom by which neighbour lists reach farther than the potentials."""

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -19,10 +19,7 @@ from ase import Atoms
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.committee import Committee
-from al_charge.potentials.relaxation import Relaxed, relax
-
-Progress = Callable[[int, int], None]
-"""Called with the number of structures that are done, and that of all."""
+from al_charge.potentials.relaxation import Progress, Relaxed, relax
 
 Sent = tuple[list[tuple[str, bytes]], float]
 """A committee on its way: configuration as JSON and weights as safetensors, and its scale."""
