@@ -25,7 +25,7 @@ force_option = click.option("--force", is_flag=True, help="Replace a file that i
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument DATA.extxyz and how it is read, passed on as ``data`` and ``reading``."""
+    """Add the argument DATA and how it is read, passed on as ``data`` and ``reading``."""
     for decorate in (
         click.option(
             "--flip-charges",
@@ -39,7 +39,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "config_hash, or else similar structures are one group.",
         ),
         oxidation_option,
-        click.argument("data", metavar="DATA.extxyz", type=click.Path(path_type=Path)),
+        click.argument("data", metavar="DATA", type=click.Path(path_type=Path)),
     ):
         function = decorate(function)
     return function
@@ -53,10 +53,21 @@ def read_data(
     group: str | None,
     flip_charges: bool,
     share_moments: bool = False,
+    cache: Path | None = None,
 ) -> Dataset:
-    """Read labelled structures as the options say; tell on standard error what was left out."""
+    """Read labelled structures as the options say; tell on standard error what was left out.
+
+    Parameters
+    ----------
+    cache
+        Folder to keep labels of the database in; one that goes with the command if None.
+    """
+    from al_charge.loop.label_query import PREFIX
     from al_charge.potentials.dataset import Reading, read_dataset
 
+    if str(data).startswith(PREFIX):
+        given = {"--oxidation": oxidation, "--group": group, "--flip-charges": flip_charges}
+        return _query(str(data), given, share_moments, cache)
     reading = Reading(
         need_states=need_states,
         states=split_states(oxidation),
@@ -66,9 +77,40 @@ def read_data(
     )
     with busy(f"reading {data}"):
         found = read_dataset(data, reading)
-    for reason, number in found.left_out.items():
-        click.echo(f"al-charge: {data}: {number} frames left out: {reason}", err=True)
+    _tell_left_out(data, found, "frames")
     return found
+
+
+def _query(text: str, given: dict[str, Any], spin: bool, cache: Path | None) -> Dataset:
+    """Return labels of the database; refuse options that say how a file is read."""
+    import tempfile
+
+    from al_charge.cli.target import open_store
+    from al_charge.errors import InputError
+    from al_charge.loop.label_query import parse_query, query_labels
+    from al_charge.store.connection import settings_from_environment
+
+    query = parse_query(text)
+    for option, value in given.items():
+        if value:
+            raise InputError(
+                "it is for files; labels of the database know it",
+                where=option,
+                remedy="leave it out",
+            )
+    if cache is None:
+        folder = tempfile.TemporaryDirectory(prefix="al-charge-")
+        cache = Path(click.get_current_context().with_resource(folder))
+    store = open_store(settings_from_environment())
+    with busy(f"reading {text}"):
+        found = query_labels(store, query, cache, spin=spin)
+    _tell_left_out(text, found, "labels")
+    return found
+
+
+def _tell_left_out(data: Path | str, found: Dataset, what: str) -> None:
+    for reason, number in found.left_out.items():
+        click.echo(f"al-charge: {data}: {number} {what} left out: {reason}", err=True)
 
 
 def split_states(oxidation: str) -> tuple[str, ...]:

@@ -41,10 +41,11 @@ def command(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Draw the features that MODEL has of every redox site in DATA.extxyz, layer by layer.
+    """Draw the features that MODEL has of every redox site in DATA, layer by layer.
 
-    Sites are coloured by charge state; of every configuration the last frame counts, and of a
-    committee the first member. A blind model is drawn as well, the charge states being the file's.
+    DATA is a file, or labels of the database as in 'al-charge train'. Sites are coloured by charge
+    state; of every configuration the last frame counts, and of a committee the first member. A
+    blind model is drawn as well, the charge states being those of DATA.
     """
     from al_charge.errors import InputError
     from al_charge.potentials.dataset import last_of_groups

@@ -35,19 +35,20 @@ ROWS = {
 @data_options
 @json_option
 def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
-    """Compare MODEL with the labels of DATA.extxyz: errors, and the order of energies.
+    """Compare MODEL with the labels of DATA: errors, and the order of energies.
 
-    Energies per formula unit are told where the file tells x, as files of 'al-charge export' do.
+    DATA is a file, or labels of the database as in 'al-charge train'. Energies per formula unit are
+    told where DATA tells x, as the database and files of 'al-charge export' do.
     Kendall's tau is that of the energies of one composition, a configuration's last frame each.
     """
     from al_charge.potentials.accuracy import accuracy
+    from al_charge.potentials.frames import species_of
     from al_charge.potentials.model_file import load_model
 
     predictor = load_model(model)
     spin = any(member.spin_aware for member in members_of(predictor))
     found = read_data(data, need_states=is_aware(predictor), share_moments=spin, **reading)
-    species = {str(token) for frame in found.frames for token in frame.atoms.arrays["species"]}
-    refuse_unknown(predictor, species, str(data))
+    refuse_unknown(predictor, species_of(found.frames), str(data))
     with counting(f"predicting {len(found.frames)} frames") as report:
         document: dict[str, Any] = {"model": str(model), "data": str(data)}
         document |= accuracy(predictor, found, report)

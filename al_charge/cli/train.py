@@ -1,7 +1,8 @@
-"""`al-charge train`: potentials on the labelled structures of a file."""
+"""`al-charge train`: potentials on the labelled structures of a file or the database."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +71,18 @@ def command(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Train a potential on DATA.extxyz and write it to MODEL.
+    """Train a potential on DATA and write it to MODEL.
 
-    DATA is what 'al-charge export' writes, or any file that ASE reads with energies and forces.
+    DATA is what 'al-charge export' writes, or any file that ASE reads with energies and forces; or
+    labels of the database: 'db:demo-1' those of a campaign, 'db:demo-1,composition=1/2' some of
+    them, 'db:settings=3fa1,host=77c0' all with settings and host whose hash begins so.
+
     MODEL is a safetensors file with weights, configuration and the history of the training. Killed,
     the same command goes on from its last checkpoint, beside MODEL, and ends the same. Several
     processes train together as 'torchrun --nproc-per-node 2 -m al_charge train ...'.
     """
     from al_charge.errors import UnfinishedError
+    from al_charge.loop.labelled_frames import cache_of, delete_cache
     from al_charge.potentials.device import choose_device
     from al_charge.potentials.distributed import process_group
     from al_charge.potentials.fitting import Fit, delete_checkpoints, fit
@@ -87,10 +92,12 @@ def command(
     place = choose_device(device)
     ranks = click.get_current_context().with_resource(process_group(place))
     spec, parents = _settings(kind, settings_file, blind, start)
+    cache = cache_of(model.parent, model.name)
     found = read_data(
         data,
         need_states=spec.potential.charge_aware,
         share_moments=bool(getattr(spec.potential, "spin", False)),
+        cache=cache,
         **reading,
     )
     what = Fit(spec.potential, spec.training, members=members, seed=seed, folds=folds)
@@ -124,6 +131,7 @@ def command(
     how |= {"data": data.name, "groups_from": found.groups_from, "states_from": found.states_from}
     write_model(model, potentials, how)
     delete_checkpoints(checkpoint, members)
+    delete_cache(cache)
     document = {"model": str(model), "kind": str(spec.potential.kind)} | how
     show(document, as_json, lambda: _table(document))
 
@@ -157,7 +165,7 @@ def _settings(
     return spec, parents
 
 
-def _tell_lacking(what: Fit, frames: list[TrainingFrame]) -> None:
+def _tell_lacking(what: Fit, frames: Sequence[TrainingFrame]) -> None:
     """Say what is trained without labels, and so means nothing, and whether nothing is held out."""
     from al_charge.potentials.fitting import held_out_groups
 

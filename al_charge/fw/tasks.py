@@ -90,10 +90,12 @@ class TrainTask(_RoundTask):
 
     def run_task(self, fw_spec: Mapping[str, Any]) -> None:
         """Run the step."""
+        from al_charge.loop.labelled_frames import cache_of
         from al_charge.loop.train import train_member
 
         directory = self.directory(fw_spec, f"train-{self['member']}")
-        train_member(self.campaign(), self["round"], self["member"], directory)
+        cache = cache_of(Path(fw_spec["_fw_env"]["runs"]) / str(self["campaign"]))
+        train_member(self.campaign(), self["round"], self["member"], directory, cache)
 
 
 @explicit_serialize

@@ -27,9 +27,9 @@ from al_charge.loop.energies import (
     labelled_hull,
     usable,
 )
+from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
-from al_charge.loop.train import label_atoms
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import CampaignState, CandidateDoc
 from al_charge.thermo.hull import Hull, max_hull_shift

@@ -15,7 +15,7 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import lowest_labels, usable
-from al_charge.loop.train import label_atoms
+from al_charge.loop.labelled_frames import label_atoms
 from al_charge.search.genetic import evolve
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc

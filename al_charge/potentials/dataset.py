@@ -17,7 +17,7 @@ from pymatgen.core.periodic_table import Element
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.structure_file import read_structures, tell_species
 from al_charge.errors import InputError, did_you_mean
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.frames import TrainingFrame, last_places
 from al_charge.potentials.grouping import derive_groups
 from al_charge.potentials.nearest_states import nearest_states
 
@@ -33,12 +33,12 @@ NEUTRAL = 0.05
 
 @dataclass(frozen=True)
 class Dataset:
-    """The labelled structures of a file.
+    """Labelled structures of a file, or of a database.
 
     Attributes
     ----------
     frames
-        In the order of the file.
+        In the order of the file; a list, or read when they are asked for.
     formula_units
         Of every frame, where the file tells them; None where it does not.
     left_out
@@ -49,7 +49,7 @@ class Dataset:
         In a few words, where charge states come from, with the number of frames.
     """
 
-    frames: list[TrainingFrame]
+    frames: Sequence[TrainingFrame]
     formula_units: list[int | None]
     left_out: dict[str, int]
     groups_from: str
@@ -150,7 +150,7 @@ def _as(tokens: Sequence[str], image: Atoms) -> Atoms:
 
 def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
     """Return the places of the last frame of every group, ascending."""
-    return sorted({frame.group: index for index, frame in enumerate(frames)}.values())
+    return sorted(last_places(frames))
 
 
 def _refused(image: Atoms) -> str:

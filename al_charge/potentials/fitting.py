@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ import torch
 
 from al_charge.errors import InputError
 from al_charge.potentials.committee import Committee, calibrate
-from al_charge.potentials.dataset import last_of_groups
-from al_charge.potentials.frames import TrainingFrame, fold_of
+from al_charge.potentials.frames import (
+    TrainingFrame,
+    fold_of,
+    groups_of,
+    last_places,
+    species_of,
+)
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training import TrainingResult, train
@@ -21,6 +27,9 @@ from al_charge.potentials.vocabulary import Vocabulary
 
 MemberProgress = Callable[[int, int, int, dict[str, float]], None]
 """Called with the member, the epoch just ended, the number of epochs, and the epoch's figures."""
+
+CAN_LACK = ("stress", "moments", "charges")
+"""What a frame may have or not."""
 
 _KEPT = ("charge_aware", "pair_cutoff", "pair_intervals", "pretrained", "foundation")
 """Settings in which a potential may differ from the one that it starts from."""
@@ -114,7 +123,7 @@ def delete_checkpoints(checkpoint: Path, members: int) -> None:
 
 def held_out_groups(frames: Sequence[TrainingFrame], folds: int, member: int) -> int:
     """Return how many groups a member holds out."""
-    groups = {frame.group for frame in frames}
+    groups = set(groups_of(frames))
     held = sum(fold_of(group, folds) == member % folds for group in groups)
     return 0 if folds == 1 or held == len(groups) else held
 
@@ -171,24 +180,23 @@ def _start(
             remedy="leave --blind out, or start from a blind model",
         )
     if settings.charge_aware and not parent.vocabulary.charge_aware:
-        species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
-        return parent.with_vocabulary(Vocabulary.of(species, charge_aware=True))
+        return parent.with_vocabulary(Vocabulary.of(species_of(frames), charge_aware=True))
     return parent
 
 
 def _document(
     what: Fit, frames: Sequence[TrainingFrame], results: Sequence[TrainingResult]
 ) -> dict[str, Any]:
+    told = Counter(
+        name for frame in frames for name in CAN_LACK if getattr(frame, name) is not None
+    )
     return {
         "settings": what.training.model_dump(mode="json"),
         "seed": what.seed,
         "folds": what.folds,
         "frames": len(frames),
-        "frames_with": {
-            name: sum(getattr(frame, name) is not None for frame in frames)
-            for name in ("stress", "moments", "charges")
-        },
-        "groups": len({frame.group for frame in frames}),
+        "frames_with": {name: told[name] for name in CAN_LACK},
+        "groups": len(set(groups_of(frames))),
         "history": [result.history for result in results],
         "held_out": [result.held_out for result in results],
         "spread_scale": _spread_scale(frames, results),
@@ -199,9 +207,10 @@ def _spread_scale(frames: Sequence[TrainingFrame], results: Sequence[TrainingRes
     """Return the factor that makes a committee's spread as large as its held-out errors."""
     if len(results) == 1:
         return 1.0
-    last = {frames[i].group: frames[i] for i in last_of_groups(frames)}
+    of_groups = groups_of(frames)
+    last = {of_groups[place]: place for place in last_places(frames)}
     groups = sorted({group for result in results for group in result.held_out})
-    atoms = [last[group].atoms for group in groups]
+    atoms = [frames[last[group]].atoms for group in groups]
     predicted = Committee([result.potential for result in results]).predict(atoms)
     spread = {g: p.spread / len(a) for g, p, a in zip(groups, predicted, atoms, strict=True)}
     held = [item for result in results for item in result.held_out.items()]

@@ -74,10 +74,15 @@ class CachedFrames(Sequence[TrainingFrame]):
         Rows of the frames.
     groups
         Group of every frame.
+    sizes
+        Frames of every label, by key.
     """
 
-    def __init__(self, file: Path, ids: array[int], groups: Sequence[str]) -> None:
+    def __init__(
+        self, file: Path, ids: array[int], groups: Sequence[str], sizes: Mapping[str, int]
+    ) -> None:
         self.groups = groups
+        self.sizes = sizes
         self._ids = ids
         self._file = file
         self._connection = _connect(file)
@@ -193,12 +198,14 @@ def _filled(file: Path, wanted: Mapping[str, str], fetch: Fetch) -> CachedFrames
             with _transaction(connection):
                 for key, rows in some:
                     _put(connection, key, wanted[key], rows)
-        ids, groups = array("q"), []
+        ids, sizes = array("q"), {}
+        groups: list[str] = []
         for key, stamp in wanted.items():
-            for row, group in _checked(connection, key, stamp):
-                ids.append(row)
-                groups.append(group)
-    return CachedFrames(file, ids, groups)
+            checked = _checked(connection, key, stamp)
+            sizes[key] = len(checked)
+            ids.extend(row for row, _ in checked)
+            groups += [group for _, group in checked]
+    return CachedFrames(file, ids, groups, sizes)
 
 
 def _put(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -102,6 +102,40 @@ class Chosen(Sequence[TrainingFrame]):
         if isinstance(place, slice):
             return Chosen(self._frames, self._places[place])
         return self._frames[self._places[place]]
+
+
+class Regrouped(Sequence[TrainingFrame]):
+    """Frames under other groups.
+
+    Parameters
+    ----------
+    frames
+        A list, or frames that are read from a file each time.
+    names
+        New group of every old one.
+    """
+
+    def __init__(self, frames: Sequence[TrainingFrame], names: Mapping[str, str]) -> None:
+        self._frames = frames
+        self._names = names
+        self.groups = [names[group] for group in groups_of(frames)]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, place: int) -> TrainingFrame: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Chosen: ...
+
+    def __getitem__(self, place: int | slice) -> TrainingFrame | Chosen:
+        """Return one frame, or some of them."""
+        if isinstance(place, slice):
+            return Chosen(self, range(len(self))[place])
+        frame = self._frames[place]
+        return replace(frame, group=self._names[frame.group])
 
 
 def groups_of(frames: Sequence[TrainingFrame]) -> Sequence[str]:

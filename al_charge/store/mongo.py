@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from al_charge.store.campaigns import Campaigns
-from al_charge.store.labels import Labels
+from al_charge.store.label_streams import LabelStreams
 from al_charge.store.migrations import migrate
 from al_charge.store.models import Models
 from al_charge.store.proposals import Proposals
 
 
-class Store(Proposals, Labels, Models, Campaigns):
+class Store(Proposals, LabelStreams, Models, Campaigns):
     """Everything that campaigns keep.
 
     Whatever is stored under a key is written once: a second writer changes nothing and is told so.

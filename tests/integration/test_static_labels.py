@@ -83,7 +83,7 @@ def play(campaign: Campaign, number: int, folder: Path) -> CampaignState:
     for slot in range(label_slots(campaign, number)):
         label(campaign, number, slot, folder / f"label-{slot}")
     for member in range(campaign.spec.committee.size):
-        train_member(campaign, number, member, folder / f"train-{member}")
+        train_member(campaign, number, member, folder / f"train-{member}", folder / "cache")
     return assess(campaign, number, folder / "metal")
 
 

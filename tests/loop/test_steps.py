@@ -185,11 +185,17 @@ class Run:
     def label(self, number: int, slot: int) -> None:
         label(self.campaign, number, slot, self.folder / f"label-{slot}")
 
+    @property
+    def cache(self) -> Path:
+        return self.folder / "labels"
+
     def assess(self, number: int) -> None:
         self.states.append(assess(self.campaign, number, self.folder / "metal"))
 
     def train(self, number: int, member: int) -> None:
-        train_member(self.campaign, number, member, self.folder / f"train-{number}-{member}")
+        train_member(
+            self.campaign, number, member, self.folder / f"train-{number}-{member}", self.cache
+        )
 
     def twice(self, name: str, step: Callable[[], object]) -> None:
         step()
@@ -294,7 +300,9 @@ def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
     found = run.asked_for(run.twist)
     assert found.config_hash != found.requested_hash
     assert found.resolved == run.engine.resolves[run.twist] != found.requested
-    frames = [f for f in training_frames(run.campaign, 1) if f.group == found.config_hash]
+    frames = [
+        f for f in training_frames(run.campaign, 1, run.cache) if f.group == found.config_hash
+    ]
     assert frames
     entries = labelled_hull(run.campaign).hull.entries
     assert found.config_hash in {entry.config_hash for entry in entries}
@@ -308,7 +316,7 @@ def test_an_uncertain_charge_order_is_kept_but_never_used(run: Run) -> None:
     found = run.asked_for(run.blur)
     assert found.resolved is None
     assert found.config_hash == run.blur
-    assert run.blur not in {frame.group for frame in training_frames(run.campaign, 1)}
+    assert run.blur not in {frame.group for frame in training_frames(run.campaign, 1, run.cache)}
     assert found.key not in {entry.key for entry in labelled_hull(run.campaign).hull.entries}
 
 
@@ -360,7 +368,7 @@ def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     stored = run.store.model("steps", 0, 1)
     assert stored is not None
     run.store.database["models"].delete_one({"_id": stored[0].doc_id})
-    train_member(run.campaign, 0, 1, tmp_path)
+    train_member(run.campaign, 0, 1, tmp_path, tmp_path / "labels")
     again = run.store.model("steps", 0, 1)
     assert again is not None
     assert again[1] == stored[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.train import frames_of, training_frames
+from al_charge.loop.labelled_frames import frames_of
+from al_charge.loop.train import training_frames
 from al_charge.potentials.settings import PainnSettings
 from al_charge.store.documents import FrameDoc, LabelDoc
+from al_charge.store.label_streams import LabelHead
 
 MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
 CHARGES = [1.9, 1.5, 1.7, 1.7, -6.8]
@@ -40,18 +44,44 @@ def _label(resolved: list[str] | None) -> LabelDoc:
 
 
 def _campaign(label: LabelDoc, *, spin: bool) -> Campaign:
-    store = SimpleNamespace(labels_of_campaign=lambda name, up_to: [label])
+    head = LabelHead(
+        key=label.key,
+        config_hash=label.config_hash,
+        host_fingerprint="h",
+        settings_hash="s",
+        engine="e",
+        composition="1/2",
+        n_ions=1,
+        energy=-2.0,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        refused="unusable" if label.unusable else "" if label.resolved else "ambiguous",
+        has_moments=True,
+    )
+    store = SimpleNamespace(
+        label_heads=lambda name, up_to: iter([head]), stream_labels=lambda keys: iter([label])
+    )
     spec = SimpleNamespace(potential=PainnSettings(spin=spin))
     return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
 
 
 @pytest.mark.parametrize("spin", [False, True])
-def test_an_uncertain_label_is_learned_from_only_where_moments_are_told(spin: bool) -> None:
+def test_an_uncertain_label_is_learned_from_only_where_moments_are_told(
+    spin: bool, tmp_path: Path
+) -> None:
     uncertain, certain = _label(None), _label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"])
-    assert len(training_frames(_campaign(uncertain, spin=spin), 0)) == (2 if spin else 0)
-    assert len(training_frames(_campaign(certain, spin=spin), 0)) == 2
+    frames = training_frames(_campaign(uncertain, spin=spin), 0, tmp_path / "a")
+    assert len(frames) == (2 if spin else 0)
+    assert all("moments" in frame.atoms.arrays for frame in frames)
+    assert len(training_frames(_campaign(certain, spin=spin), 0, tmp_path / "b")) == 2
     broken = certain.model_copy(update={"unusable": "another functional"})
-    assert training_frames(_campaign(broken, spin=spin), 0) == []
+    assert len(training_frames(_campaign(broken, spin=spin), 0, tmp_path / "c")) == 0
+
+
+def test_one_cache_serves_potentials_with_and_without_spin(tmp_path: Path) -> None:
+    label = _label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"])
+    for spin in (False, True, False):
+        for frame in training_frames(_campaign(label, spin=spin), 0, tmp_path):
+            assert ("moments" in frame.atoms.arrays) == spin
 
 
 def test_an_uncertain_site_has_the_state_nearest_to_its_moment() -> None:

@@ -142,7 +142,9 @@ class Site:
             self.twice("label", lambda s=slot: label(campaign, 1, s, self.folder))
         for member in range(2):
             folder = self.folder / self.name / str(member)
-            self.twice("train", lambda m=member, f=folder: train_member(campaign, 1, m, f))
+            self.twice(
+                "train", lambda m=member, f=folder: train_member(campaign, 1, m, f, f / "cache")
+            )
         self.twice("assess", lambda: states.append(assess(campaign, 1, self.folder)))
         assert states[0] is states[1]
         return states[0]

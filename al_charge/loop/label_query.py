@@ -1,0 +1,212 @@
+"""Labels of the database, asked for by campaign, composition, host and settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from al_charge.errors import InputError, did_you_mean
+from al_charge.loop.labelled_frames import cached_labels, learnable
+from al_charge.store.label_streams import LabelHead
+from al_charge.store.mongo import Store
+
+if TYPE_CHECKING:
+    from al_charge.potentials.dataset import Dataset
+    from al_charge.potentials.frames import Regrouped, TrainingFrame
+
+PREFIX = "db:"
+"""What stands before a query where files may stand as well."""
+SHOWN = 8
+"""Characters of a hash that are enough to tell it from others."""
+_FIELDS: dict[str, Callable[[LabelHead], str]] = {
+    "composition": lambda head: head.composition,
+    "host": lambda head: head.host_fingerprint,
+    "settings": lambda head: head.settings_hash,
+}
+_NAMES = ("campaign", *_FIELDS)
+
+
+@dataclass(frozen=True)
+class LabelQuery:
+    """Which labels are asked for.
+
+    Attributes
+    ----------
+    text
+        As the user wrote it.
+    campaign
+        Name of a campaign that uses them; None for all labels.
+    wanted
+        Values by field, any of which will do.
+    """
+
+    text: str
+    campaign: str | None
+    wanted: dict[str, tuple[str, ...]]
+
+
+def parse_query(text: str) -> LabelQuery:
+    """Read what stands for labels of the database.
+
+    Parameters
+    ----------
+    text
+        ``db:`` and terms with commas between them: a campaign's name, or a field, ``=`` and its
+        value. ``composition`` is x as a fraction; ``host`` and ``settings`` are hashes, or how they
+        begin. A field given twice takes either value.
+
+    Raises
+    ------
+    InputError
+        If a term cannot be read, or there is none.
+    """
+    wanted: dict[str, tuple[str, ...]] = {}
+    for term in text.removeprefix(PREFIX).split(","):
+        name, equals, value = (part.strip() for part in term.partition("="))
+        if not equals:
+            name, value = "campaign", name
+        if name not in _NAMES:
+            raise InputError(
+                f"labels have no field '{name}'", where=text, remedy=did_you_mean(name, _NAMES)
+            )
+        if not value:
+            raise InputError(
+                "a term is empty", where=text, remedy=f"name a campaign, as in '{PREFIX}demo-1'"
+            )
+        if name == "composition":
+            value = _fraction(value, text)
+        wanted[name] = (*wanted.get(name, ()), value)
+    campaigns = wanted.pop("campaign", ())
+    if len(campaigns) > 1:
+        raise InputError("it names two campaigns", where=text, remedy="name one, or none")
+    return LabelQuery(text, campaigns[0] if campaigns else None, wanted)
+
+
+def _fraction(value: str, where: str) -> str:
+    try:
+        return str(Fraction(value))
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"'{value}' is no composition", where=where, remedy="write a fraction, such as 2/3"
+        ) from error
+
+
+def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) -> Dataset:
+    """Return the labels that are asked for as frames to train and to test on.
+
+    Parameters
+    ----------
+    cache
+        Folder to keep their frames in.
+    spin
+        Whether the potential is told moments, and so learns from labels whose charge states are
+        uncertain.
+
+    Returns
+    -------
+    Dataset
+        Frames are grouped by the canonical hash of their configuration, and read from the cache
+        when they are asked for. ``left_out`` counts labels.
+
+    Raises
+    ------
+    InputError
+        If there is no such campaign or no such label, or labels have different settings.
+    """
+    from al_charge.potentials.dataset import Dataset
+
+    if query.campaign is not None:
+        store.campaign(query.campaign)
+    heads = _matching(store.label_heads(query.campaign), query)
+    used = [head for head in heads if learnable(head, spin=spin)]
+    left_out = Counter(head.refused for head in heads if not learnable(head, spin=spin))
+    if not used:
+        why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
+        raise InputError("it has no label that can be used", where=query.text, remedy=why)
+    _refuse_mixed(used, query)
+    frames = cached_labels(store, used, cache, spin=spin)
+    sizes, units = frames.sizes, _formula_units(used)
+    states_from: Counter[str] = Counter()
+    for head in used:
+        how = "nearest to uncertain moments" if head.refused else "the labels"
+        states_from[how] += sizes[head.key]
+    several = len({head.host_fingerprint for head in used}) > 1
+    return Dataset(
+        frames=_across_hosts(frames) if several else frames,
+        formula_units=[
+            units.get(head.host_fingerprint) for head in used for _ in range(sizes[head.key])
+        ],
+        left_out=dict(left_out),
+        groups_from="config_hash and structure" if several else "config_hash",
+        states_from=dict(states_from),
+    )
+
+
+def _across_hosts(frames: Sequence[TrainingFrame]) -> Regrouped:
+    """Return frames of which the same structure in several hosts, under two hashes, is one group.
+
+    As when one campaign has a larger cell of another's crystal.
+    """
+    from al_charge.potentials.frames import Regrouped, groups_of, last_places
+    from al_charge.potentials.grouping import derive_groups
+
+    places = last_places(frames)
+    groups = groups_of(frames)
+    names = derive_groups([frames[place].atoms for place in places])
+    return Regrouped(frames, {groups[p]: name for p, name in zip(places, names, strict=True)})
+
+
+def _matching(heads: Iterable[LabelHead], query: LabelQuery) -> list[LabelHead]:
+    """Return the labels that have one of the values that are asked for, in every field."""
+    found = list(heads)
+    for name, values in query.wanted.items():
+        of = _FIELDS[name]
+        known = {of(head) for head in found}
+        chosen: set[str] = set()
+        for value in values:
+            like = {
+                k for k in known if (k == value if name == "composition" else k.startswith(value))
+            }
+            if not like:
+                raise InputError(
+                    f"no label has {name} {value}",
+                    where=query.text,
+                    remedy=_instead(name, value, known),
+                )
+            chosen |= like
+        found = [head for head in found if of(head) in chosen]
+    return found
+
+
+def _instead(name: str, value: str, known: set[str]) -> str:
+    """Return which values there are."""
+    if name == "composition":
+        return f"there are {', '.join(sorted(known, key=Fraction))}" if known else ""
+    return did_you_mean(value[:SHOWN], {text[:SHOWN] for text in known})
+
+
+def _refuse_mixed(heads: Sequence[LabelHead], query: LabelQuery) -> None:
+    """Refuse energies that stand on no common scale."""
+    settings = Counter((head.settings_hash, head.engine.split()[0]) for head in heads)
+    if len({key for key, _ in settings}) < 2:
+        return
+    kinds = [f"{key[:SHOWN]} ({number} by {by})" for (key, by), number in settings.most_common()]
+    (first, _), _ = settings.most_common(1)[0]
+    raise InputError(
+        f"labels of different settings are not comparable: {', '.join(kinds)}",
+        where=query.text,
+        remedy=f"choose one, as in '{query.text},settings={first[:SHOWN]}'",
+    )
+
+
+def _formula_units(heads: Iterable[LabelHead]) -> dict[str, int]:
+    """Return the formula units of the cells of every host, as far as its labels tell them."""
+    return {
+        head.host_fingerprint: round(head.n_ions / Fraction(head.composition))
+        for head in heads
+        if head.n_ions
+    }

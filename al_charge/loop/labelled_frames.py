@@ -1,0 +1,121 @@
+"""Labels of the database as frames to train on, by way of a cache on the local disk."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+
+from al_charge.crystal.configuration import set_species
+from al_charge.store.documents import FrameDoc, LabelDoc
+from al_charge.store.label_streams import LabelHead
+from al_charge.store.mongo import Store
+
+if TYPE_CHECKING:
+    from al_charge.potentials.frame_cache import CachedFrames
+    from al_charge.potentials.frames import TrainingFrame
+
+
+def learnable(head: LabelHead, *, spin: bool) -> bool:
+    """Return whether a label may be learned from.
+
+    One whose charge states are uncertain is learned from only by a potential that is told the
+    moments.
+    """
+    return not head.refused or (spin and head.refused == "ambiguous" and head.has_moments)
+
+
+def cache_of(folder: Path, name: str = "") -> Path:
+    """Return the cache of this machine in a folder; no two machines share one.
+
+    Parameters
+    ----------
+    name
+        Of what it is for, where the folder is for several things.
+    """
+    return folder / f"{name}{'.' if name else ''}labels-{socket.gethostname()}"
+
+
+def delete_cache(cache: Path) -> None:
+    """Delete a cache; a process that still reads it is not disturbed."""
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+def cached_labels(
+    store: Store, heads: Iterable[LabelHead], cache: Path, *, spin: bool
+) -> CachedFrames:
+    """Return the frames of labels, of which those that the cache lacks are streamed into it first.
+
+    Parameters
+    ----------
+    heads
+        Of the labels, in order.
+    cache
+        Its folder.
+    spin
+        Whether the potential is told moments.
+    """
+    from al_charge.potentials.frame_cache import cached_frames
+
+    def fetch(keys: Sequence[str]) -> Iterator[tuple[str, list[TrainingFrame]]]:
+        for label in store.stream_labels(keys):
+            yield label.key, frames_of(label, spin=spin)
+
+    # A database that was made anew may have another label under the same key.
+    wanted = {h.key: f"{h.created.isoformat()} {h.energy!r} {int(spin)}" for h in heads}
+    return cached_frames(cache, wanted, fetch)
+
+
+def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
+    """Return a label's frames to train on.
+
+    The engine tells moments and charges of the last geometry. They are targets there alone; as the
+    input of a spin-aware potential, an array of the structure, moments stand for all geometries.
+    """
+    from al_charge.potentials.frames import TrainingFrame
+
+    last = len(label.frames) - 1
+    moments = None if label.moments is None else np.array(label.moments)
+    charges = None if label.bader is None else np.array(label.bader)
+    structures = [label_atoms(label, frame) for frame in label.frames]
+    for atoms in structures:
+        if spin and moments is not None:
+            atoms.set_array("moments", moments)
+    return [
+        TrainingFrame(
+            atoms=atoms,
+            energy=frame.energy,
+            forces=np.array(frame.forces),
+            stress=np.array(frame.stress) if frame.stress is not None else None,
+            group=label.config_hash,
+            moments=moments if number == last else None,
+            charges=charges if number == last else None,
+        )
+        for number, (atoms, frame) in enumerate(zip(structures, label.frames, strict=True))
+    ]
+
+
+def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
+    """Return one frame of a label as Atoms under the species that the engine found."""
+    atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
+    atoms.set_array("host_site", np.array(label.host_site))
+    set_species(atoms, list(label.resolved or _nearest_states(label)))
+    return atoms
+
+
+def _nearest_states(label: LabelDoc) -> list[str]:
+    """Return for every atom the charge state whose window its moment is nearest to."""
+    from al_charge.potentials.nearest_states import nearest_state
+
+    assert label.moments is not None
+    middles = {token: float(np.mean(window)) for token, window in label.windows.items()}
+    sites = label.sites or [None] * len(label.requested)
+    return [
+        site or nearest_state(asked, abs(moment), middles)
+        for site, asked, moment in zip(sites, label.requested, label.moments, strict=True)
+    ]
