@@ -36,6 +36,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "max_labels": campaign.spec.convergence.max_labels,
         "ambiguous": _refused(label for label in labels if label.comparable),
         "unusable": _refused(label for label in labels if not label.comparable),
+        "charge_orders": _charge_orders(campaign, rounds),
         "failures": [
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
             for failure in store.failures(campaign.name)
@@ -105,6 +106,22 @@ def _verification(assessment: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what the verification of the hull has shown, in words as well; None without one."""
     found = (assessment or {}).get("verification")
     return None if found is None else found | {"outcome": outcome_of(found)}
+
+
+def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int] | None:
+    """Count the candidates whose own potentials disagree with their charge order.
+
+    In the last round that has proposed any; None where no candidate could be compared.
+    """
+    for record in reversed(rounds):
+        told = [p.statistics for p in campaign.store.proposals(campaign.name, record.number)]
+        compared = sum(statistics.get("compared", 0) for statistics in told)
+        if compared:
+            flagged = sum(statistics["flagged"] for statistics in told if "flagged" in statistics)
+            return {"round": record.number, "compared": compared, "flagged": flagged}
+        if told:
+            return None
+    return None
 
 
 def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:

@@ -109,6 +109,11 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
         x=Fraction(candidate.composition),
         energy=candidate.energy / units,
         error_bar=(candidate.spread or 0.0) / units,
+        remark=(
+            f"its own potentials disagree with {len(candidate.drifted)} of its charge states"
+            if candidate.drifted
+            else ""
+        ),
     )
 
 

@@ -71,6 +71,7 @@ def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDo
 def _evolved_candidates(
     campaign: Campaign, round_number: int, n_ions: int
 ) -> tuple[list[CandidateDoc], dict[str, Any]]:
+    from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.relaxation import relax
 
     committee = load_committee(campaign, round_number - 1)
@@ -118,6 +119,7 @@ def _evolved_candidates(
     candidates = []
     for config, _ in ranking:
         result = relaxed[canonical_hash(campaign.host, config)]
+        species = result.atoms.arrays["species"]
         candidates.append(
             _document(
                 campaign,
@@ -127,12 +129,16 @@ def _evolved_candidates(
                 geometry_of(result.atoms),
                 energy=result.energy,
                 spread=result.spread,
+                drifted=drifted_sites(committee, species, result.moments, result.charges),
             )
         )
     statistics = {
         "evaluated": len(relaxed),
         "steps": sum(result.steps for result in relaxed.values()),
         "unconverged": sum(not result.converged for result in relaxed.values()),
+        "candidates": len(candidates),
+        "compared": sum(candidate.drifted is not None for candidate in candidates),
+        "flagged": sum(bool(candidate.drifted) for candidate in candidates),
     }
     return candidates, statistics
 
@@ -185,6 +191,7 @@ def _document(
     *,
     energy: float | None = None,
     spread: float | None = None,
+    drifted: list[int] | None = None,
 ) -> CandidateDoc:
     config = canonical(campaign.host, config)
     return CandidateDoc(
@@ -197,5 +204,6 @@ def _document(
         geometry=geometry,
         energy=energy,
         spread=spread,
+        drifted=drifted,
         origin="seed" if energy is None else "search",
     )

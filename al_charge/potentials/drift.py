@@ -8,7 +8,7 @@ state. Such a charge order is one that the potential itself does not stand by.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def updated(old: SiteMeans, new: SiteMeans) -> SiteMeans:
 
 def drifted_sites(
     predictor: Potential | Committee,
-    species: Sequence[str],
+    species: Iterable[str],
     moments: Array | None,
     charges: Array | None,
 ) -> list[int] | None:

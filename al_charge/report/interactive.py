@@ -48,7 +48,7 @@ def hull_html(
     ticks = style.fraction_ticks([e.x for e in hull.entries], hull.compositions)
     _lay_out(figure, hull, "hull", labeler, campaign, ticks)
     figure.update_yaxes(title="Formation energy (meV per formula unit)")
-    _write(figure, path)
+    write_page(figure, path)
 
 
 def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
@@ -87,7 +87,7 @@ def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign:
     ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
     _lay_out(figure, profile, "voltage", labeler, campaign, style.fraction_ticks(ends, ends))
     figure.update_yaxes(title=f"Voltage against {profile.working_ion} metal (V)")
-    _write(figure, path)
+    write_page(figure, path)
 
 
 def _candidates(hull: Hull, candidates: Sequence[Entry]) -> go.Scatter:
@@ -119,6 +119,8 @@ def _entry_text(hull: Hull, entry: Entry) -> str:
     ]
     if entry.error_bar is not None:
         lines.append(f"error bar {1e3 * entry.error_bar:.1f} meV/f.u.")
+    if entry.remark:
+        lines.append(entry.remark)
     return "<br>".join(lines)
 
 
@@ -156,6 +158,7 @@ def _lay_out(
     figure.update_yaxes(showgrid=True, gridcolor="#E6E6E6")
 
 
-def _write(figure: go.Figure, path: Path) -> None:
+def write_page(figure: go.Figure, path: Path) -> None:
+    """Write a figure as a page that loads nothing from elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path, include_plotlyjs=True, config={"displaylogo": False})

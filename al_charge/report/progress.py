@@ -37,6 +37,12 @@ def _summary(status: dict[str, Any]) -> Text:
     if (verification := status["verification"]) is not None:
         style = "green" if verification["verified"] else "yellow"
         text.append(f"\nhull: {verification['outcome']}", style=style)
+    if (orders := status["charge_orders"]) is not None and orders["flagged"]:
+        line = (
+            f"{orders['flagged']} of {orders['compared']} candidates of round {orders['round']}: "
+            "their own potentials disagree with their charge order"
+        )
+        text.append(f"\n{line}", style="yellow")
     for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)

@@ -177,6 +177,9 @@ class CandidateDoc(Document):
         Relaxed by the committee, or the host's own where there is no committee yet.
     energy, spread
         eV per cell, of the committee; None where there is none.
+    drifted
+        Atoms of the geometry whose charge state the committee's own moments or charges there
+        disagree with; None where it cannot tell.
     origin
         How it was found, e.g. ``enumerated`` or ``crossover``.
     """
@@ -192,6 +195,7 @@ class CandidateDoc(Document):
     geometry: Geometry
     energy: Number | None = None
     spread: Number | None = None
+    drifted: Integers | None = None
     origin: str
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from pymongo.database import Database
 
 from al_charge.store.documents import DOCUMENTS
+from al_charge.store.from_version_2 import ADDED
 from al_charge.store.schema import create_collections
 
 Stored = dict[str, Any]
@@ -20,7 +21,9 @@ _RELAX = "spec.campaign.labeler.relax"
 
 def to_version_2(database: Database[Stored]) -> None:
     """Add the new fields, with what the old ones tell and nothing guessed; safe to repeat."""
-    create_collections(database)  # the validators of version 1 refuse the new fields
+    # The validators of version 1 refuse the new fields; the present ones, which replace them, want
+    # those of later versions at once.
+    create_collections(database)
     labels, references = database["labels"], database["references"]
     for label in list(labels.find(_OLD, {"frames": 0})):
         labels.update_one({"_id": label["_id"]} | _OLD, {"$set": _of_label(label)})
@@ -30,7 +33,8 @@ def to_version_2(database: Database[Stored]) -> None:
     for relaxed, now in ((True, "cell"), (False, "none")):
         database["campaigns"].update_many({_RELAX: relaxed}, {"$set": {_RELAX: now}})
     for document in DOCUMENTS:
-        database[document.collection].update_many(_OLD, {"$set": {"schema_version": 2}})
+        changes = {"schema_version": 2, **ADDED.get(document.collection, {})}
+        database[document.collection].update_many(_OLD, {"$set": changes})
 
 
 def _of_label(label: Stored) -> Stored:

@@ -10,6 +10,7 @@ from pymongo.database import Database
 
 from al_charge.errors import InputError
 from al_charge.store.from_version_1 import to_version_2
+from al_charge.store.from_version_2 import to_version_3
 from al_charge.store.schema import create_collections
 
 _VERSION_ID = "version"
@@ -32,6 +33,7 @@ class Migration:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=1, apply=create_collections),
     Migration(version=2, apply=to_version_2),
+    Migration(version=3, apply=to_version_3),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

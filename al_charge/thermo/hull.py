@@ -38,6 +38,8 @@ class Entry:
         Total energy, eV per formula unit of the framework.
     error_bar
         One standard deviation, eV per formula unit; None where it is not known.
+    remark
+        For people who look at it; empty for none.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Entry:
     x: Fraction
     energy: float
     error_bar: float | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ STATUS: dict[str, Any] = {
         {"label": "0123456789", "x": "1/2", "reason": "moments of atoms 4 fit no charge state"},
     ],
     "unusable": [],
+    "charge_orders": {"round": 1, "compared": 40, "flagged": 3},
     "failures": [{"label": "abcdef1234", "round": 1, "reason": "the SCF did not converge"}],
     "criteria": [
         {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
@@ -61,6 +62,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "3.10 meV/f.u.",
         "0 1/2 1",
         "held for 0 of 2 rounds",
+        "3 of 40 candidates of round 1: their own potentials disagree with their charge order",
         "2 labels ambiguous, the last 01234567 at x = 1/2: moments of atoms 4 fit no charge state",
         "1 label given up, the last abcdef12: the SCF did not converge",
         "'al-charge labels olivine' lists them",

@@ -11,7 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from al_charge.loop.campaign import open_campaign
-from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION
+from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, Geometry
 from al_charge.store.from_version_1 import to_version_2
 from al_charge.store.migrations import stored_version
 from al_charge.store.mongo import Store
@@ -122,8 +122,40 @@ def test_a_migration_killed_half_way_is_completed(
     assert old["labels"].count_documents({"schema_version": 2}) == 1
     Store(old).ensure_schema()
     assert asked[2:] == asked[1:2] + [key for key in LABELS if key not in asked[:2]]
-    assert old["labels"].count_documents({"schema_version": 2}) == len(LABELS)
+    assert old["labels"].count_documents({"schema_version": SCHEMA_VERSION}) == len(LABELS)
     assert stored_version(old) == SCHEMA_VERSION
+
+
+def test_a_candidate_of_version_2_says_nothing_of_its_charge_states(
+    database: Database[dict[str, Any]],
+) -> None:
+    """Nothing is made up: whether the committee agreed is not known."""
+    store = Store(database)
+    store.ensure_schema()
+    geometry = Geometry(
+        numbers=[26], positions=[[0.0] * 3], cell=[[9.0] * 3] * 3, species=["Fe3+"], host_site=[0]
+    )
+    candidate = CandidateDoc(
+        campaign="old",
+        round=1,
+        n_ions=0,
+        composition="0",
+        config_hash="h",
+        colours=[1],
+        geometry=geometry,
+        energy=-1.0,
+        spread=0.1,
+        origin="search",
+    )
+    stored = candidate.to_mongo() | {"schema_version": 2}
+    del stored["drifted"]
+    candidates = database["candidates"]
+    candidates.insert_one(stored, bypass_document_validation=True)
+    database["schema"].update_one({}, {"$set": {"version": 2}})
+    store.ensure_schema()
+    assert stored_version(database) == SCHEMA_VERSION
+    assert store.candidate(candidate.doc_id) == candidate
+    assert candidates.find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
 
 
 def test_code_of_version_1_can_no_longer_write(old: Database[dict[str, Any]]) -> None:

@@ -89,7 +89,7 @@ def test_a_newer_database_is_refused(database: Database[dict[str, Any]]) -> None
     store = Store(database)
     store.ensure_schema()
     store.database["schema"].update_one({}, {"$set": {"version": SCHEMA_VERSION + 1}})
-    with pytest.raises(InputError, match=r"schema version 3.*up to 2; update al-charge"):
+    with pytest.raises(InputError, match=r"schema version 4.*up to 3; update al-charge"):
         store.ensure_schema()
 
 
