@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +22,10 @@ Array = NDArray[np.float64]
 
 PER_BATCH = 8
 """Structures whose features are computed at once."""
+NEIGHBOURS = 15
+"""Of a site in UMAP, its own default; fewer where there are not so many sites."""
+FEWEST_FOR_UMAP = 8
+"""Sites below which neighbourhoods mean nothing."""
 ROUNDING = 1e-6
 """Part of the features' size below which a difference is one of single precision."""
 
@@ -82,7 +87,7 @@ def embed(potential: Potential, structures: Sequence[Atoms], method: str = "pca"
     Raises
     ------
     InputError
-        If there is no redox site, or umap-learn is needed and not installed.
+        If there is no redox site, or too few for UMAP, or umap-learn is needed and not installed.
     """
     reduce = _umap() if method == "umap" else principal_axes
     states, features = site_features(potential, structures)
@@ -160,8 +165,12 @@ def _is_redox(atoms: Atoms) -> NDArray[np.bool_]:
 
 
 def _umap() -> Any:
+    """Return a reduction by UMAP (McInnes et al. 2018), the same picture every time."""
     try:
-        umap: Any = import_module("umap")
+        with warnings.catch_warnings():
+            # It tells on import that a part of it which nobody needs here lacks a library.
+            warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+            umap: Any = import_module("umap")
     except ImportError as error:
         raise NotInstalledError(
             "umap-learn is not installed",
@@ -170,6 +179,14 @@ def _umap() -> Any:
         ) from error
 
     def reduce(values: Array) -> tuple[Array, None]:
-        return np.asarray(umap.UMAP(random_state=0).fit_transform(values), dtype=float), None
+        if len(values) < FEWEST_FOR_UMAP:
+            raise InputError(
+                f"{len(values)} redox sites are too few for UMAP",
+                where="--method umap",
+                remedy="use --method pca",
+            )
+        neighbours = min(NEIGHBOURS, len(values) - 1)
+        reducer = umap.UMAP(n_neighbors=neighbours, random_state=0, n_jobs=1)
+        return np.asarray(reducer.fit_transform(values), dtype=float), None
 
     return reduce

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -68,20 +66,25 @@ def test_only_a_charge_aware_potential_separates_at_the_start() -> None:
     assert blind.states == aware.states
 
 
-def test_umap_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stand:
-        def __init__(self, **options: Any) -> None:
-            assert options == {"random_state": 0}
-
-        def fit_transform(self, values: np.ndarray) -> np.ndarray:
-            return values[:, :2].astype(np.float32)
-
-    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Stand))
-    found = embed(untrained(PAINN), SALTS, "umap")
+def test_umap_keeps_neighbours_together_and_draws_the_same_twice() -> None:
+    salts = [small_salt(seed) for seed in range(24)]
+    found = embed(untrained(PAINN), salts, "umap")
     assert found.method == "umap"
-    _, layers = site_features(untrained(PAINN), SALTS)
-    np.testing.assert_allclose(found.layers[1].points, layers[1][:, :2], rtol=1e-6)
-    assert found.layers[1].explained is None
+    first = found.layers[0]
+    assert first.points.shape == (48, 2)
+    assert first.explained is None
+    # Before the first layer all sites of one state have the same features.
+    states = np.array(found.states)
+    distances = np.linalg.norm(first.points[:, None] - first.points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (states[distances.argmin(axis=1)] == states).all()
+    again = embed(untrained(PAINN), salts, "umap")
+    np.testing.assert_array_equal(again.layers[2].points, found.layers[2].points)
+
+
+def test_umap_of_a_few_sites_is_refused() -> None:
+    with pytest.raises(InputError, match="4 redox sites are too few for UMAP"):
+        embed(untrained(PAINN), SALTS[:2], "umap")
 
 
 def test_umap_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
