@@ -6,6 +6,7 @@ from al_charge.errors import InputError
 from al_charge.loop.campaign import Campaign, new_document
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.verify import is_verification, open_verification
+from al_charge.potentials.long_range import require_les
 from al_charge.store.documents import CampaignState, RoundDoc
 from al_charge.store.mongo import Store
 
@@ -33,11 +34,13 @@ def check_spec(spec: CampaignSpec) -> None:
     ------
     InputError
         If the host has no compositions to compare, the labeler lacks parameters for a species, or
-        the label budget cannot hold a first round.
+        the label budget cannot hold a first round; or something is not installed.
     """
     foundation = getattr(spec.potential, "foundation", None)
     if foundation is not None and not foundation.is_file():
         raise InputError(f"no file {foundation}", where="potential.foundation")
+    if getattr(spec.potential, "long_range", "none") == "les":
+        require_les()
     campaign = spec.convergence
     if spec.acquisition.first_round > campaign.max_labels:
         raise InputError(

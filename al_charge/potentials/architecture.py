@@ -29,11 +29,15 @@ class AtomOutput:
         Size of the site moment in Bohr magnetons, shape (n_atoms,); None without such a head.
     charges
         Net charge in e, cations positive, shape (n_atoms,); None without such a head.
+    structures
+        Of order one, shape (n_graphs,): energies of whole structures, which are added; None where
+        atoms have all of the energy.
     """
 
     energies: Tensor
     moments: Tensor | None = None
     charges: Tensor | None = None
+    structures: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Architecture(nn.Module):
 
         Edges may be longer than the cutoff; they must not count, and the energy must go to
         that smoothly. Forces and stress come from the gradient with respect to
-        ``graph.vectors``.
+        ``graph.geometry``.
         """
 
     @abstractmethod
@@ -147,7 +151,8 @@ def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Eval
 
     The derivative of the energy with respect to edge vectors gives all: a force is the sum over
     an atom's edges, the stress the sum of the outer products with the edge vectors, which equals
-    the derivative with respect to strain over the volume.
+    the derivative with respect to strain over the volume. Where a graph has positions and cells,
+    the energy is differentiated by these as well.
 
     Parameters
     ----------
@@ -158,19 +163,30 @@ def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Eval
     training
         Whether the results are to be differentiated again.
     """
-    vectors = graph.vectors.detach().requires_grad_(True)
+    geometry = {name: v.detach().requires_grad_(True) for name, v in graph.geometry.items()}
     with torch.enable_grad():
-        output: AtomOutput = module(graph.with_vectors(vectors))
+        output: AtomOutput = module(graph.with_geometry(geometry))
         atomic = output.energies
         energies = atomic.new_zeros(graph.n_graphs).index_add(0, graph.batch, atomic)
+        total = atomic.sum()
+        if output.structures is not None:
+            energies, total = energies + output.structures, total + output.structures.sum()
         # The heads' outputs are differentiated later, through the same graph.
-        (gradient,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=training)
+        gradient, *others = torch.autograd.grad(
+            total, list(geometry.values()), create_graph=training
+        )
         forces = gradient.new_zeros(graph.n_atoms, 3)
         forces = forces.index_add(0, graph.centres, gradient)
         forces = forces.index_add(0, graph.neighbours, -gradient)
         outer = graph.vectors.unsqueeze(2) * gradient.unsqueeze(1)
         virial = outer.new_zeros(graph.n_graphs, 3, 3)
         virial = virial.index_add(0, graph.batch[graph.centres], outer)
+        if graph.positions is not None and graph.cells is not None:
+            of_positions, of_cells = others
+            forces = forces - of_positions
+            outer = graph.positions.unsqueeze(2) * of_positions.unsqueeze(1)
+            virial = virial.index_add(0, graph.batch, outer)
+            virial = virial + graph.cells.transpose(1, 2) @ of_cells
         stress = (virial + virial.transpose(1, 2)) / (2.0 * graph.volumes[:, None, None])
     if training:
         return Evaluation(energies, forces, stress, output.moments, output.charges)

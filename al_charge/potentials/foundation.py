@@ -37,6 +37,7 @@ _SHAPE = (
     "interaction",
     "distance_transform",
     "pair_repulsion",
+    "long_range",
 )
 """Settings that a campaign must share with its foundation model."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -71,7 +71,8 @@ class Graph:
     """One or several structures as one graph; all that an architecture sees.
 
     Energies depend on geometry through ``vectors`` alone, so that forces and stress follow from
-    the gradient with respect to them.
+    the gradient with respect to them; those of networks with long-range interactions also through
+    ``positions`` and ``cells``.
 
     Attributes
     ----------
@@ -92,6 +93,9 @@ class Graph:
         Structure of every atom, shape (n_atoms,), int64; ascending.
     volumes
         angstrom^3, shape (n_graphs,).
+    positions, cells
+        angstrom, shapes (n_atoms, 3) and (n_graphs, 3, 3), cell vectors as rows; None for networks
+        that see edges alone.
     """
 
     vectors: Tensor
@@ -103,6 +107,8 @@ class Graph:
     numbers: Tensor
     batch: Tensor
     volumes: Tensor
+    positions: Tensor | None = None
+    cells: Tensor | None = None
 
     @property
     def n_atoms(self) -> int:
@@ -114,9 +120,15 @@ class Graph:
         """Structures."""
         return int(self.volumes.shape[0])
 
-    def with_vectors(self, vectors: Tensor) -> Graph:
-        """Return the same graph with other edge vectors."""
-        return replace(self, vectors=vectors)
+    @property
+    def geometry(self) -> dict[str, Tensor]:
+        """What energies are differentiated by: vectors, and positions and cells if it has them."""
+        known = {name: getattr(self, name) for name in ("vectors", "positions", "cells")}
+        return {name: values for name, values in known.items() if values is not None}
+
+    def with_geometry(self, geometry: Mapping[str, Tensor]) -> Graph:
+        """Return the same graph with other vectors, positions or cells."""
+        return replace(self, **geometry)
 
     def within(self, cutoff: float) -> Graph:
         """Return the graph without edges beyond a cutoff in angstrom."""
@@ -144,6 +156,11 @@ class Graph:
             numbers=self.numbers.to(device),
             batch=self.batch.to(device),
             volumes=self.volumes.to(device=device, dtype=dtype),
+            **{
+                name: values.to(device=device, dtype=dtype)
+                for name, values in self.geometry.items()
+                if name != "vectors"
+            },
         )
 
 
@@ -155,6 +172,7 @@ def build_graph(
     dtype: torch.dtype = torch.float32,
     neighbours: Neighbours | None = None,
     moments: NDArray[np.float64] | None = None,
+    whole: bool = False,
 ) -> Graph:
     """Return the graph of one structure.
 
@@ -172,6 +190,8 @@ def build_graph(
         Pairs found before; they may reach farther than the cutoff.
     moments
         Site moments in Bohr magnetons, shape (n_atoms,); zeros when None.
+    whole
+        Whether the graph has positions and cells, too.
 
     Raises
     ------
@@ -181,7 +201,8 @@ def build_graph(
     if "species" not in atoms.arrays:
         raise AlChargeError("the structure has no species array", where="atoms.arrays")
     pairs = find_neighbours(atoms, cutoff) if neighbours is None else neighbours
-    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    cell = np.asarray(atoms.cell)
+    vectors = pairs.vectors(atoms.positions, cell)
     near = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) < cutoff**2)
     species = vocabulary.index(atoms.arrays["species"])
     if moments is None:
@@ -196,6 +217,8 @@ def build_graph(
         numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         volumes=torch.tensor([abs(np.linalg.det(atoms.cell))], dtype=dtype),
+        positions=torch.tensor(atoms.positions, dtype=dtype) if whole else None,
+        cells=torch.tensor(cell, dtype=dtype)[None] if whole else None,
     )
 
 
@@ -221,4 +244,11 @@ def collate(graphs: Sequence[Graph]) -> Graph:
             [graph.batch + int(s) for graph, s in zip(graphs, structures, strict=False)]
         ),
         volumes=torch.cat([graph.volumes for graph in graphs]),
+        positions=_together([graph.positions for graph in graphs]),
+        cells=_together([graph.cells for graph in graphs]),
     )
+
+
+def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.graph import Graph
+from al_charge.potentials.long_range import ARGUMENTS, ewald_energies, require_les
 from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.spin import SpinInput
 from al_charge.potentials.vocabulary import Vocabulary
@@ -43,7 +44,8 @@ class Mace(Architecture):
     Parameters
     ----------
     network
-        A ``mace.modules.ScaleShiftMACE`` with zero atomic energies, unit scale and no shift.
+        A ``mace.modules.ScaleShiftMACE`` with zero atomic energies, unit scale and no shift, or
+        a ``MACELES``, which also has latent charges.
     spin
         Features of moments for the atoms to start with; None where moments are no input.
     """
@@ -56,6 +58,9 @@ class Mace(Architecture):
     @classmethod
     def build(cls, settings: MaceSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
         """Return a network with fresh weights; see ``Architecture.build``."""
+        latent = settings.long_range == "les"
+        if latent:
+            require_les()
         modules = import_mace()
         from e3nn import o3
 
@@ -65,7 +70,7 @@ class Mace(Architecture):
             for degree in range(settings.max_l + 1)
         )
         with _building():
-            network = modules.ScaleShiftMACE(
+            network = (modules.extensions.MACELES if latent else modules.ScaleShiftMACE)(
                 atomic_inter_scale=1.0,
                 atomic_inter_shift=0.0,
                 atomic_energies=np.zeros((1, len(vocabulary))),
@@ -88,6 +93,7 @@ class Mace(Architecture):
                 radial_MLP=list(RADIAL_LAYERS),
                 distance_transform=_TRANSFORMS[settings.distance_transform],
                 pair_repulsion=settings.pair_repulsion,
+                **({"les_arguments": ARGUMENTS} if latent else {}),
             )
         spin = SpinInput(settings.channels, float(settings.cutoff)) if settings.spin else None
         return cls(network, spin)
@@ -98,8 +104,13 @@ class Mace(Architecture):
         This is the energy part of MACE's own forward pass on the graph's edge vectors. MACE's own
         goes on to forces by way of positions, which would repeat what is shared by all networks.
         """
-        energies, _ = self._pass(graph)
-        return AtomOutput(energies)
+        energies, layers = self._pass(graph)
+        net = cast(Any, self.network)
+        if not hasattr(net, "les"):
+            return AtomOutput(energies)
+        readouts = zip(net.les_readouts, layers[1:], strict=True)
+        charges = sum(readout(features, None).squeeze(-1) for readout, features in readouts)
+        return AtomOutput(energies, structures=ewald_energies(net.les, charges, graph))
 
     def features(self, graph: Graph) -> list[Tensor]:
         """Return the scalar features of atoms before the first layer and after each."""

@@ -144,6 +144,11 @@ class Potential:
         return bool(getattr(self.settings, "spin", False))
 
     @property
+    def long_range(self) -> bool:
+        """Whether energies depend on more than the neighbours of atoms."""
+        return bool(getattr(self.settings, "long_range", "none") != "none")
+
+    @property
     def reach(self) -> float:
         """Distance in angstrom that neighbour lists have to cover."""
         return max(self.cutoff, self.baseline.cutoff)
@@ -223,6 +228,7 @@ class Potential:
             dtype=self.dtype,
             neighbours=neighbours,
             moments=moments,
+            whole=self.long_range,
         )
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:

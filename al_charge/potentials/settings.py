@@ -138,6 +138,11 @@ class MaceSettings(_ArchitectureSettings):
     pair_repulsion: bool = Field(
         default=False, description="whether nuclei repel each other at short range (ZBL)"
     )
+    long_range: Literal["none", "les"] = Field(
+        default="none",
+        description="electrostatics beyond the cutoff: none, or latent Ewald summation, for which "
+        "the package les is installed",
+    )
     foundation: Path | None = Field(
         default=None,
         description="file of a converted foundation model to start from; see docs/decisions",
