@@ -16,6 +16,8 @@ from al_charge.cli.datafile import (
     split_states,
 )
 from al_charge.cli.output import json_option, show
+from al_charge.cli.relaxing import check, relaxed
+from al_charge.cli.target import PROCESSES
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,6 +35,20 @@ if TYPE_CHECKING:
 @oxidation_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write an extxyz file.")
 @force_option
+@click.option("--relax", is_flag=True, help="Relax ions and cell first, charge states as they are.")
+@click.option(
+    "--fmax",
+    default="0.03 eV/A",
+    show_default=True,
+    metavar="FORCE",
+    help="Largest force left by --relax; the stress counts as a force, too.",
+)
+@click.option("--processes", type=PROCESSES, help="Relax by this many processes.")
+@click.option(
+    "--batched",
+    is_flag=True,
+    help="Relax many at once with torch-sim, on a GPU if there is one (extra 'gpu').",
+)
 @json_option
 def command(
     model: Path,
@@ -40,16 +56,23 @@ def command(
     oxidation: str,
     output: Path | None,
     force: bool,
+    relax: bool,
+    fmax: str,
+    processes: int | None,
+    batched: bool,
     as_json: bool,
 ) -> None:
     """Predict energy, forces and stress of structures, and moments and charges where MODEL can.
 
     STRUCTURE is a CIF, a POSCAR, an extended XYZ file with one structure or many, or any other file
     that ASE reads. Its charge states are told as by 'al-charge label'; a blind model needs none.
+    Where MODEL predicts moments or charges, sites that these say are in another state are counted.
     """
     from al_charge.potentials.dataset import Reading
+    from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.model_file import load_model
 
+    limit = check(relax, fmax, processes, batched)
     if output is not None:
         refuse_existing(output, force)
     predictor = load_model(model)
@@ -58,10 +81,20 @@ def command(
     names, images, told = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
         refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
+    found = []
+    if relax:
+        found = relaxed(predictor, images, fmax=limit, processes=processes, batched=batched)
+        images = [each.atoms for each in found]
     predictions: list[Prediction | CommitteePrediction] = [*predictor.predict(images)]
     if output is not None:
         _write(output, images, predictions, aware)
     document = [_document(*each) for each in zip(names, images, told, predictions, strict=True)]
+    for row, atoms, prediction in zip(document, images, predictions, strict=True):
+        sites = prediction.moments, prediction.charges
+        row["drifted_sites"] = drifted_sites(predictor, atoms.arrays["species"], *sites)
+    for row, end in zip(document, found, strict=False):
+        row |= {"converged": end.converged, "steps": end.steps}
+        row |= {"cell": end.atoms.cell.tolist(), "positions": end.atoms.positions.tolist()}
     show(document, as_json, lambda: _table(document))
 
 
@@ -141,19 +174,38 @@ def _table(document: list[dict[str, Any]]) -> Any:
     committee = document[0]["spread"] is not None
     headings = ["structure", "formula", "energy (eV)", "eV/atom"]
     headings += ["spread (eV)"] if committee else []
+    headings += ["largest force (eV/A)", "pressure (eV/A^3)"]
+    headings += ["steps"] if "steps" in document[0] else []
     told = ", ".join(sorted({row["states_from"] for row in document}))
-    table = Table(
-        *headings, "largest force (eV/A)", "pressure (eV/A^3)", caption=f"charge states: {told}"
-    )
+    table = Table(*headings, caption=f"charge states: {told}")
     for row in document:
+        ends = []
+        if "steps" in row:
+            ends.append(f"{row['steps']}{'' if row['converged'] else ', not converged'}")
         pressure = -sum(row["stress"][i][i] for i in range(3)) / 3.0
         table.add_row(
             row["structure"], row["formula"], f"{row['energy']:.4f}",
             f"{row['energy_per_atom']:.5f}", *([f"{row['spread']:.4f}"] if committee else []),
-            f"{row['largest_force']:.4f}", f"{pressure:.6f}",
+            f"{row['largest_force']:.4f}", f"{pressure:.6f}", *ends,
         )  # fmt: skip
     sites = [key for key in ("moments", "charges") if document[0][key] is not None]
-    return Group(table, *(_sites(document, key) for key in sites))
+    return Group(table, *(_sites(document, key) for key in sites), *_drifts(document))
+
+
+def _drifts(document: list[dict[str, Any]]) -> list[Any]:
+    """Return lines about sites that the model's own moments and charges put in another state."""
+    from rich.text import Text
+
+    relaxed_ones = [row for row in document if "steps" in row]
+    if relaxed_ones and all(row["drifted_sites"] is None for row in relaxed_ones):
+        return [Text("whether sites keep their charge states, this model cannot tell")]
+    lines = []
+    for row in document:
+        if sites := row["drifted_sites"]:
+            named = ", ".join(f"{row['species'][site]} (atom {site})" for site in sites)
+            line = f"{row['structure']}: predicted to be in another charge state: {named}"
+            lines.append(Text(line, style="yellow"))
+    return lines
 
 
 def _sites(document: list[dict[str, Any]], key: str) -> Any:

@@ -21,7 +21,9 @@ from matplotlib.image import imread
 from al_charge.potentials import load
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.dataset import Reading, read_dataset
-from al_charge.potentials.model_file import read_members
+from al_charge.potentials.drift import drifted_sites
+from al_charge.potentials.model_file import read_members, write_model
+from al_charge.potentials.relaxation import relax
 from al_charge.testing.labelled import CHARGES, SPECIES, labelled, salt, write_labels
 
 Run = Callable[..., tuple[int, str, str]]
@@ -191,6 +193,61 @@ def test_predictions_are_the_model_s(model: str, run: Run, tmp_path: Path) -> No
     assert (code, err.count("\n")) == (2, 1)
     assert "already there; use --force" in err
     assert run("predict", model, str(file), "-o", str(output), "--force")[0] == 0
+
+
+def test_relaxing_first(model: str, run: Run, tmp_path: Path) -> None:
+    """One by one and by processes alike; what is written is the end; drift is told."""
+    file, output = tmp_path / "s.extxyz", tmp_path / "relaxed.extxyz"
+    starts = [labelled(seed) for seed in range(2)]
+    write(file, starts, format="extxyz")
+    options = ("--relax", "--fmax", "400 meV/A", "--json")
+    code, out, err = run("predict", model, str(file), *options, "-o", str(output))
+    assert code == 0, err
+    alone = json.loads(out)
+    code, out, err = run("predict", model, str(file), *options, "--processes", "2")
+    assert code == 0, err
+    assert json.loads(out) == alone
+    committee = load(model)
+    assert isinstance(committee, Committee)
+    frames = [f.atoms for f in read_dataset(file, Reading(need_states=True)).frames]
+    expected = relax(committee, frames, fmax=0.4, max_steps=500)
+    for row, end, image in zip(alone, expected, read(output, ":"), strict=True):
+        assert (row["converged"], row["steps"]) == (end.converged, end.steps)
+        assert row["energy"] == pytest.approx(end.energy, abs=1e-5)
+        np.testing.assert_allclose(row["positions"], end.atoms.positions, atol=1e-8)
+        np.testing.assert_allclose(image.positions, end.atoms.positions, atol=1e-6)
+        assert row["drifted_sites"] == drifted_sites(
+            committee, row["species"], np.array(row["moments"]), np.array(row["charges"])
+        )
+    members, training = read_members(Path(model))
+    for member in members:  # what the labels told of Fe3+ is now far from what is predicted
+        member.site_means = {"moments": {"Fe2+": 3.7, "Fe3+": 9.0}}
+    other = tmp_path / "other.safetensors"
+    write_model(other, members, training)
+    code, out, err = run("predict", str(other), str(file), *options[:-1])
+    assert code == 0, err
+    text = " ".join(out.split())
+    assert "steps" in text
+    assert f"{file}, frame 1: predicted to be in another charge state: Fe3+ (atom 4)" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--processes", "2"), "--processes: there is nothing to relax; give --relax, too"),
+        (("--batched",), "--batched: there is nothing to relax"),
+        (("--relax", "--batched", "--processes", "2"), "a batch is relaxed by one process"),
+        (("--relax", "--fmax", "small"), "--fmax: 'small' is no force with its unit"),
+        (("--relax", "--fmax", "0 eV/A"), "--fmax: no force is as small as that"),
+    ],
+)
+def test_relaxations_that_make_no_sense_are_refused(
+    options: tuple[str, ...], words: str, model: str, data: str, run: Run
+) -> None:
+    code, out, err = run("predict", model, data, *options)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
 
 
 def test_charge_states_to_predict_for(model: str, run: Run, tmp_path: Path) -> None:
