@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -39,6 +41,8 @@ def command(
         categories=categories or CATEGORIES,
         until_idle=until_idle,
     )
+    # Without this the processes would end at once, with this one, and not where they can go on.
+    signal.signal(signal.SIGTERM, _end)
     pool.start()
     try:
         pool.wait()
@@ -53,3 +57,7 @@ def command(
             remedy=f"run 'al-charge campaign resume {target.name}'",
         )
     click.echo(f"campaign '{target.name}' is {document.state.value}", err=True)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -5,12 +5,15 @@ Their module paths are stored in the database: keep them where they are.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
 
+from al_charge.errors import UnfinishedError
 from al_charge.fw.launchpad import store_of
 from al_charge.loop.campaign import Campaign, open_campaign
 
@@ -95,7 +98,13 @@ class TrainTask(_RoundTask):
 
         directory = self.directory(fw_spec, f"train-{self['member']}")
         cache = cache_of(Path(fw_spec["_fw_env"]["runs"]) / str(self["campaign"]))
-        train_member(self.campaign(), self["round"], self["member"], directory, cache)
+        try:
+            train_member(self.campaign(), self["round"], self["member"], directory, cache)
+        except UnfinishedError:
+            # The training heeded SIGTERM and is safe; now the signal does to the worker what it
+            # would have done without it.
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
 
 
 @explicit_serialize
