@@ -48,7 +48,9 @@ def main(command: str = "", *arguments: str) -> int:
         install("embedded")
         os.execv(VENV / "bin" / "al-charge", ["al-charge", "demo", *arguments])
     if command == "test":
-        install("embedded", "dev", *(["gpaw"] if can_build() else []))
+        # For newer Pythons torch-sim comes with neighbour lists as CUDA code, which no test needs.
+        batched = ["gpu"] if sys.version_info < (3, 12) else []
+        install("embedded", "dev", *batched, *(["gpaw"] if can_build() else []))
         return test(*arguments)
     if command == "check":
         install("embedded", "dev")
