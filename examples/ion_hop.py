@@ -1,0 +1,155 @@
+"""The barrier of a sodium hop along the b channel of olivine, with a stored potential.
+
+    python examples/ion_hop.py nafepo4.safetensors --plot hop.png --images hop
+
+One sodium of NaFePO4 is missing, and the one next to it along b moves into its place (nudged
+elastic band, climbing image). The electron hole that the vacancy leaves, one Fe3+ among Fe2+, stays
+on an iron as far from the first site as from the last: charge states are part of the structure, and
+the polaron does not follow the ion. So both ends are mirror images, and equal in energy.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.filters import FrechetCellFilter
+from ase.io import read, write
+from ase.mep import NEB
+from ase.optimize import BFGS, FIRE
+from ase.utils.forcecurve import fit_images
+
+from al_charge.potentials import load
+from al_charge.potentials.committee import Committee
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parent.parent
+LENGTHS = [True, True, True, False, False, False]
+"""Strains that are relaxed: right angles belong to the mirror plane between the ends."""
+MakeCalculator = Callable[[], BaseCalculator]
+
+
+def filled(data: Path) -> Atoms:
+    """Return the labelled NaFePO4 of lowest energy, with its charge states."""
+    labels = [atoms for atoms in read(data, ":") if atoms.info["x"] == 1.0]
+    lowest = min(labels, key=lambda atoms: atoms.get_potential_energy())
+    atoms = Atoms(lowest.symbols, lowest.positions, cell=lowest.cell, pbc=True)
+    atoms.set_array("species", lowest.arrays["resolved_species"])
+    return atoms
+
+
+def ends(host: Atoms) -> tuple[Atoms, Atoms]:
+    """Return a structure with one sodium less, before and after its neighbour's hop.
+
+    Parameters
+    ----------
+    host
+        NaFePO4 with its charge states, b along the second lattice vector.
+    """
+    sodium = [atom.index for atom in host if atom.symbol == "Na"]
+    iron = [atom.index for atom in host if atom.symbol == "Fe"]
+    vacancy = sodium[0]
+    vectors = host.get_distances(vacancy, sodium[1:], mic=True, vector=True)
+    along_b = host.cell[1] / np.linalg.norm(host.cell[1])
+    across = np.linalg.norm(vectors - np.outer(vectors @ along_b, along_b), axis=1)
+    next_along_b = np.where(across < 0.5, np.linalg.norm(vectors, axis=1), np.inf).argmin()
+    hopping = sodium[1 + next_along_b]
+    hole = iron[host.get_distances(vacancy, iron, mic=True).argmin()]
+    before = host.copy()
+    before.arrays["species"][hole] = "Fe3+"
+    after = before.copy()
+    after.positions[hopping] -= vectors[next_along_b]
+    kept = [atom.index for atom in host if atom.index != vacancy]
+    return before[kept], after[kept]
+
+
+def hop(host: Atoms, make: MakeCalculator, images: int = 5, fmax: float = 0.05) -> list[Atoms]:
+    """Return the minimum energy path of the hop, both ends included.
+
+    The lengths of the cell are relaxed before the hop, and kept on the path.
+
+    Parameters
+    ----------
+    host
+        See `ends`.
+    make
+        Returns a new calculator; every image needs its own.
+    images
+        Between the ends; an odd number has one on the mirror plane.
+    fmax
+        Largest force at which the band's relaxation ends, in eV/angstrom; a fifth for its ends.
+    """
+    before, after = ends(host)
+    before.calc, after.calc = make(), make()
+    _finish(BFGS(FrechetCellFilter(before, mask=LENGTHS), logfile=None), fmax / 5)
+    after.set_cell(before.cell, scale_atoms=True)
+    _finish(BFGS(after, logfile=None), fmax / 5)
+    path = [before, *(before.copy() for _ in range(images)), after]
+    for atoms in path[1:-1]:
+        atoms.calc = make()
+    band = NEB(path, k=0.5, method="improvedtangent")
+    band.interpolate("idpp", mic=True)
+    _finish(FIRE(band, logfile=None), 2 * fmax)
+    band.climb = True
+    _finish(FIRE(band, logfile=None), fmax)
+    return path
+
+
+def _finish(optimizer: BFGS | FIRE, fmax: float) -> None:
+    if not optimizer.run(fmax=fmax, steps=500):
+        raise SystemExit("a relaxation did not end: look at the path before you trust it")
+
+
+def write_images(path: list[Atoms], folder: Path) -> None:
+    """Write every image to a file of its own, as ``al-charge label`` takes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, atoms in enumerate(path):
+        image = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+        # Extended XYZ itself calls the column of elements "species".
+        image.set_array("requested_species", atoms.arrays["species"])
+        write(folder / f"{number}.extxyz", image)
+
+
+def main() -> None:
+    """Print the profile, draw it, and write the path."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", type=Path, help="what 'al-charge train' wrote")
+    parser.add_argument("--data", type=Path, default=ROOT / "examples/data/nafepo4_gpaw.extxyz")
+    parser.add_argument(
+        "--repeat", type=int, nargs=3, default=(1, 1, 1), help="cells along a, b and c"
+    )
+    parser.add_argument("--plot", type=Path, default=Path("hop.png"))
+    parser.add_argument("--images", type=Path, help="folder to write the path to, for labels")
+    arguments = parser.parse_args()
+    model = load(arguments.model)
+    host = filled(arguments.data).repeat(arguments.repeat)
+    path = hop(host, model.calculator)
+
+    energies = np.array([atoms.get_potential_energy() for atoms in path])
+    energies -= energies[0]
+    spreads = [p.spread for p in model.predict(path)] if isinstance(model, Committee) else []
+    print("image   energy (eV)" + "   committee's spread (eV)" * bool(spreads))
+    for number, energy in enumerate(energies):
+        print(f"{number:5}{energy:12.3f}" + "".join(f"{s:16.3f}" for s in spreads[number:][:1]))
+    print(f"barrier: {energies.max():.2f} eV; the ends differ by {1e3 * energies[-1]:.1f} meV")
+
+    fit = fit_images(path)
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    axes.plot(fit.fit_path, fit.fit_energies, color="#0072B2")
+    axes.errorbar(fit.path, fit.energies, spreads or None, fmt="o", color="#0072B2", capsize=3)
+    axes.set(xlabel="length of the path (A)", ylabel="energy (eV)")
+    axes.set_title(f"sodium hop along b: {energies.max():.2f} eV")
+    figure.savefig(arguments.plot, dpi=150)
+    if arguments.images:
+        write_images(path, arguments.images)
+
+
+if __name__ == "__main__":
+    main()

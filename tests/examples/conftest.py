@@ -1,0 +1,70 @@
+"""The examples as modules, and a small potential for them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+
+from al_charge.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"
+SETTINGS = {
+    "potential": {
+        "kind": "painn",
+        "cutoff": "4 A",
+        "channels": 8,
+        "radial": 8,
+        "pair_cutoff": "6 A",
+        "pair_intervals": 8,
+    },
+    "training": {"epochs": 5},
+}
+
+
+def example(name: str) -> ModuleType:
+    """Import one script of ``examples/``."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def ion_hop() -> ModuleType:
+    """Import the example of a hop."""
+    return example("ion_hop")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run the main function of an example and return what it printed."""
+
+    def call(name: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        example(name).main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two potentials on the labels of the repository, of few features and without a prior."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("model")
+    settings, path = folder / "settings.yaml", folder / "model.safetensors"
+    settings.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
+    options = ["--settings", str(settings), "--members", "2", "--json"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", str(DATA), str(path), *options])
+    assert not exit_.value.code
+    return path
