@@ -15,6 +15,7 @@ COMMANDS = {
     "audit": "Tell the charge states that a run's output shows.",
     "campaign": "Submit, follow, pause and resume campaigns.",
     "check": "Check a campaign file without running anything.",
+    "curves": "Show how the trainings of a model or a campaign went.",
     "db": "Start, stop and look at the embedded MongoDB.",
     "demo": "Run a small real campaign to a converged hull.",
     "embedding": "Draw redox sites as a model sees them, layer by layer.",
@@ -26,7 +27,7 @@ COMMANDS = {
     "label": "Label one structure with one engine.",
     "labels": "List a campaign's labels one by one.",
     "predict": "Predict energies, forces and more of structures with a model.",
-    "train": "Train a potential on the labels of a file.",
+    "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",
 }

@@ -79,7 +79,11 @@ def runs_folder() -> Path:
 
 
 def _resolve(ctx: click.Context, parameter: click.Parameter, value: str) -> Target:
-    """Take a campaign's name, or its file, which also names its database."""
+    return target_of(value)
+
+
+def target_of(value: str) -> Target:
+    """Return the campaign of a name, or of a file, which also names its database."""
     from al_charge.store.connection import settings_from_environment
 
     if not value.endswith((".yaml", ".yml")):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from al_charge.cli.datafile import counting, data_options, force_option, read_data, refuse_existing
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import json_option, plot_option, show
 
 if TYPE_CHECKING:
     from al_charge.loop.spec import PotentialSpec
@@ -54,6 +54,7 @@ SITES = {"cpainn": ("moments", "charges"), "chgnet": ("moments",)}
 @click.option(
     "--device", help="cpu, cuda, or one GPU such as cuda:1; by default a GPU if there is one."
 )
+@plot_option
 @force_option
 @json_option
 def command(
@@ -67,6 +68,7 @@ def command(
     seed: int,
     start: Path | None,
     device: str | None,
+    plot: Path | None,
     force: bool,
     as_json: bool,
     **reading: Any,
@@ -87,8 +89,12 @@ def command(
     from al_charge.potentials.distributed import process_group
     from al_charge.potentials.fitting import Fit, delete_checkpoints, fit
     from al_charge.potentials.model_file import write_model
+    from al_charge.report.curves import Curve, plot_curves
+    from al_charge.report.plots import check_ending
 
     refuse_existing(model, force)
+    if plot is not None:
+        check_ending(plot)
     place = choose_device(device)
     ranks = click.get_current_context().with_resource(process_group(place))
     spec, parents = _settings(kind, settings_file, blind, start)
@@ -132,6 +138,9 @@ def command(
     write_model(model, potentials, how)
     delete_checkpoints(checkpoint, members)
     delete_cache(cache)
+    if plot is not None:
+        curves = [Curve(member, history) for member, history in enumerate(how["history"])]
+        plot_curves(curves, plot, f"{spec.potential.kind}, {model.name}")
     document = {"model": str(model), "kind": str(spec.potential.kind)} | how
     show(document, as_json, lambda: _table(document))
 
@@ -199,11 +208,13 @@ def _table(document: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from al_charge.report.curves import best_entry
+
     table = Table("member", "epochs", "loss", "energy (meV/atom)", "forces (meV/A)", "held out")
     for number, (history, held) in enumerate(
         zip(document["history"], document["held_out"], strict=True)
     ):
-        best = min(history, key=lambda entry: entry.get("held_out_loss", -entry["epoch"]))
+        best = best_entry(history)
         errors = [f"{1e3 * best[n]:.2f}" if n in best else "" for n in ("energy", "force")]
         table.add_row(
             str(number + 1), str(len(history)), f"{best['loss']:.3g}", *errors, str(len(held))

@@ -16,8 +16,6 @@ WIDTH, HEIGHT = 2.9, 3.3
 MOST_IN_A_ROW = 4
 RESOLUTION = 160
 """Dots per inch."""
-COLOURS = (style.HULL, style.PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of charge states in alphabetical order."""
 _AXES = {"pca": "principal axis", "umap": "UMAP axis"}
 
 
@@ -49,7 +47,7 @@ def embedding_png(path: Path, embedding: Embedding, *, title: str) -> None:
                 s=14,
                 alpha=0.7,
                 linewidths=0,
-                color=COLOURS[index % len(COLOURS)],
+                color=style.SERIES[index % len(style.SERIES)],
                 label=f"{state} ({len(points)})",
             )
         axes.set_title("before layer 1" if place == 0 else f"after layer {place}", fontsize=10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import InputError
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import assessed_hull, candidate_entry
@@ -40,7 +39,7 @@ def voltage_result(campaign: Campaign) -> dict[str, Any]:
 def plot_hull(campaign: Campaign, path: Path) -> None:
     """Write the hull with labels and candidates as PNG or HTML, by the ending of ``path``."""
     found, _ = assessed_hull(campaign)
-    plot = _by_ending(path, plots.hull_png, interactive.hull_html)
+    plot = plots.by_ending(path, plots.hull_png, interactive.hull_html)
     plot(
         path,
         found.hull,
@@ -52,7 +51,7 @@ def plot_hull(campaign: Campaign, path: Path) -> None:
 
 def plot_voltage(campaign: Campaign, path: Path) -> None:
     """Write the voltage profile as PNG or HTML, by the ending of ``path``."""
-    plot = _by_ending(path, plots.voltage_png, interactive.voltage_html)
+    plot = plots.by_ending(path, plots.voltage_png, interactive.voltage_html)
     plot(path, _profile(campaign), labeler=campaign.spec.labeler.kind, campaign=_title(campaign))
 
 
@@ -75,11 +74,3 @@ def _candidates(campaign: Campaign) -> list[Entry]:
         for candidate in answers_of(campaign).unanswered(found)
         if candidate.energy is not None
     ]
-
-
-def _by_ending(path: Path, png: Any, html: Any) -> Any:
-    if path.suffix not in (".png", ".html"):
-        raise InputError(
-            f"unknown ending '{path.suffix}'", where=str(path), remedy="use .png or .html"
-        )
-    return png if path.suffix == ".png" else html

@@ -13,6 +13,8 @@ PREDICTED = "#D55E00"
 """Vermilion: what a committee predicts and no labeler has confirmed."""
 FAINT = "#8A8A8A"
 """Grey: axes, grid and secondary text."""
+SERIES = (HULL, PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Of things of one kind, such as charge states or members."""
 
 MANY_TICKS = 13
 

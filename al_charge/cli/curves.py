@@ -1,0 +1,80 @@
+"""`al-charge curves`: how the trainings of a model or a campaign went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from al_charge.cli.output import json_option, plot_option, show
+from al_charge.cli.target import target_of
+
+if TYPE_CHECKING:
+    from al_charge.report.curves import Curve
+
+
+@click.command("curves")
+@click.argument("source", metavar="MODEL|CAMPAIGN")
+@plot_option
+@json_option
+def command(source: str, plot: Path | None, as_json: bool) -> None:
+    """Show the trainings of a file of 'al-charge train', or of CAMPAIGN round by round.
+
+    The figures are losses, and errors on what was held out. Epochs of a campaign are counted on
+    from round to round, since each round goes on from the potentials of the one before.
+    """
+    from al_charge.report.curves import curves_document, curves_table, plot_curves
+    from al_charge.report.plots import check_ending
+
+    if plot is not None:
+        check_ending(plot)
+    title, curves = _curves(source)
+    if plot is not None:
+        plot_curves(curves, plot, title)
+    document = curves_document(source, curves)
+    show(document, as_json, lambda: curves_table(curves))
+
+
+def _curves(source: str) -> tuple[str, list[Curve]]:
+    """Return a title, and the trainings."""
+    path = Path(source)
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        return _of_file(path)
+    return _of_campaign(source)
+
+
+def _of_file(path: Path) -> tuple[str, list[Curve]]:
+    from al_charge.errors import InputError
+    from al_charge.potentials.model_file import read_members
+    from al_charge.report.curves import Curve
+
+    members, training = read_members(path)
+    histories = training.get("history")
+    if not histories:
+        raise InputError(
+            "it does not tell how it was trained",
+            where=str(path),
+            remedy="give a file of 'al-charge train', or a campaign",
+        )
+    title = f"{members[0].settings.kind}, {path.name}"
+    return title, [Curve(member, history) for member, history in enumerate(histories)]
+
+
+def _of_campaign(name: str) -> tuple[str, list[Curve]]:
+    from al_charge.errors import AlChargeError
+    from al_charge.report.curves import Curve
+
+    campaign = target_of(name).campaign()
+    curves = [
+        Curve(model.member, model.history, model.round)
+        for model in campaign.store.models(campaign.name)
+        if model.history
+    ]
+    if not curves:
+        raise AlChargeError(
+            "no potential has been trained yet",
+            where=f"campaign '{campaign.name}'",
+            remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
+        )
+    return f"{campaign.spec.potential.kind}, campaign {campaign.name}, by round", curves

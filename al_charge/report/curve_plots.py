@@ -1,0 +1,170 @@
+"""Plots of trainings: PNG by matplotlib, interactive HTML by plotly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from plotly.subplots import make_subplots
+
+from al_charge.report import style
+from al_charge.report.curves import Curve, Line, Panel, panels, round_starts
+from al_charge.report.interactive import write_page
+
+COLUMNS = 2
+WIDTH, HEIGHT = 4.6, 2.7
+"""Of one panel, inches."""
+RESOLUTION = 160
+"""Dots per inch."""
+PIXELS = 280
+"""Height of one panel of a page."""
+
+
+def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
+    """Return one panel for every quantity, one line for every training, its best epoch marked."""
+    drawn = panels(curves)
+    rows = -(-len(drawn) // COLUMNS)
+    columns = min(COLUMNS, len(drawn))
+    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+    for place, panel in enumerate(drawn):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        _draw(axes, panel)
+        _mark_rounds(axes, curves)
+    handles, texts = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, frameon=False, fontsize=9, ncols=6, loc="outside lower center")
+    return figure
+
+
+def curves_png(path: Path, curves: Sequence[Curve], *, title: str) -> None:
+    """Write the panels of ``curves_figure`` as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    curves_figure(curves, title=title).savefig(path, dpi=RESOLUTION, facecolor="white")
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    named: set[int] = set()
+    for line in panel.lines:
+        member = line.curve.member
+        axes.plot(
+            line.x,
+            line.y,
+            color=_colour(member),
+            linewidth=1.3,
+            marker="." if len(line.x) == 1 else None,
+            label=None if member in named else f"member {member + 1}",
+        )
+        named.add(member)
+    axes.plot(
+        [line.best[0] for line in panel.lines],
+        [line.best[1] for line in panel.lines],
+        linestyle="none",
+        marker="o",
+        markersize=5,
+        markerfacecolor="white",
+        markeredgecolor=style.LABELLED,
+        label="best epoch, whose weights are kept",
+        zorder=4,
+    )
+    if _logarithmic(panel):
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        axes.yaxis.set_major_formatter(_plain)
+        axes.yaxis.set_minor_formatter(_plain)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(panel.quantity.title, loc="left", fontsize=10)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.tick_params(labelsize=8, colors=style.FAINT)
+    axes.tick_params(which="minor", labelsize=8, colors=style.FAINT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _mark_rounds(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Draw where each round begins, and its number."""
+    for number, start in round_starts(curves).items():
+        if number is None:
+            continue
+        if start:
+            axes.axvline(start + 0.5, color=style.FAINT, linewidth=0.7, linestyle=(0, (4, 3)))
+        axes.annotate(
+            str(number),
+            (start + 0.5, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -2),
+            textcoords="offset points",
+            va="top",
+            fontsize=7.5,
+            color=style.FAINT,
+        )
+
+
+def curves_html(path: Path, curves: Sequence[Curve], *, title: str) -> None:
+    """Write the same panels as an interactive page."""
+    drawn = panels(curves)
+    rows = -(-len(drawn) // COLUMNS)
+    figure = make_subplots(rows, COLUMNS, subplot_titles=[p.quantity.title for p in drawn])
+    for place, panel in enumerate(drawn):
+        row, column = divmod(place, COLUMNS)
+        cell = {"row": row + 1, "col": column + 1}
+        for line in panel.lines:
+            figure.add_trace(_trace(line, panel), **cell)
+        figure.add_trace(_best(panel, shown=place == 0), **cell)
+        figure.update_yaxes(type="log" if _logarithmic(panel) else "linear", **cell)
+        figure.update_xaxes(title="epoch", **cell)
+        for start in round_starts(curves).values():
+            if start:
+                dashed = {"color": style.FAINT, "width": 1, "dash": "dash"}
+                figure.add_vline(x=start + 0.5, line=dashed, **cell)
+    figure.update_layout(template="simple_white", title=title, height=PIXELS * rows + 120)
+    write_page(figure, path)
+
+
+def _trace(line: Line, panel: Panel) -> go.Scatter:
+    name = _name(line.curve)
+    return go.Scatter(
+        x=line.x,
+        y=line.y,
+        mode="lines" if len(line.x) > 1 else "markers",
+        name=name,
+        line={"color": _colour(line.curve.member), "width": 1.5},
+        hovertemplate=f"{name}<br>epoch %{{x}}<br>%{{y:.4g}} {panel.quantity.unit}<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _best(panel: Panel, *, shown: bool) -> go.Scatter:
+    return go.Scatter(
+        x=[line.best[0] for line in panel.lines],
+        y=[line.best[1] for line in panel.lines],
+        text=[_name(line.curve) for line in panel.lines],
+        mode="markers",
+        name="best epoch, whose weights are kept",
+        marker={"symbol": "circle-open", "size": 8, "color": style.LABELLED},
+        hovertemplate="%{text}, best<br>epoch %{x}<br>%{y:.4g}<extra></extra>",
+        showlegend=shown,
+    )
+
+
+def _name(curve: Curve) -> str:
+    member = f"member {curve.member + 1}"
+    return member if curve.round is None else f"round {curve.round}, {member}"
+
+
+def _colour(member: int) -> str:
+    return style.SERIES[member % len(style.SERIES)]
+
+
+def _plain(value: float, _: float) -> str:
+    return f"{value:g}"
+
+
+def _logarithmic(panel: Panel) -> bool:
+    return all(y > 0.0 for line in panel.lines for y in line.y)

@@ -1,0 +1,201 @@
+"""How trainings went, epoch by epoch: what is drawn, tabulated and written as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+History = Sequence[Mapping[str, float]]
+"""One entry per epoch, as in `al_charge.potentials.training.TrainingResult`."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A figure of every epoch.
+
+    Attributes
+    ----------
+    key
+        Its name in a history.
+    name, unit
+        As people read them; no unit for a loss.
+    factor
+        From the package's unit to that one.
+    form
+        How it is written in a table.
+    """
+
+    key: str
+    name: str
+    unit: str
+    factor: float
+    form: str
+
+    @property
+    def title(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+QUANTITIES = (
+    Quantity("loss", "training loss", "", 1.0, ".3g"),
+    Quantity("held_out_loss", "held-out loss", "", 1.0, ".3g"),
+    Quantity("energy", "energy", "meV/atom", 1e3, ".2f"),
+    Quantity("force", "forces", "meV/A", 1e3, ".1f"),
+    Quantity("stress", "stress", "meV/A^3", 1e3, ".2f"),
+    Quantity("moment", "moments", "Bohr magnetons", 1.0, ".3f"),
+    Quantity("charge", "charges", "e", 1.0, ".3f"),
+)
+"""What is shown; errors are root mean squares on frames held out, weighted as in training."""
+UNITS = {
+    "loss": "squared errors of frames trained on, weighted, relative to those before training",
+    "held_out_loss": "squared errors of frames held out, weighted",
+    "energy": "eV/atom, root mean square over frames held out, weighted as in training",
+    "force": "eV/angstrom, likewise",
+    "stress": "eV/angstrom^3, likewise",
+    "moment": "Bohr magnetons, likewise; zero where the potential has no such head",
+    "charge": "e, likewise; zero where the potential has no such head",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One training.
+
+    Attributes
+    ----------
+    member
+        Of the committee, from zero.
+    history
+        One entry per epoch.
+    round
+        Of the campaign; None outside one.
+    """
+
+    member: int
+    history: History
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity of one training as it is drawn.
+
+    Attributes
+    ----------
+    curve
+        Which training.
+    x, y
+        Epochs, counted on from round to round, and values in the quantity's unit.
+    best
+        Point of the epoch whose weights were kept.
+    """
+
+    curve: Curve
+    x: list[int]
+    y: list[float]
+    best: tuple[int, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Everything that is drawn of one quantity."""
+
+    quantity: Quantity
+    lines: list[Line]
+
+
+def best_entry(history: History) -> Mapping[str, float]:
+    """Return the epoch whose weights were kept: the best on frames held out, or else the last."""
+    return min(history, key=lambda entry: entry.get("held_out_loss", -entry["epoch"]))
+
+
+def round_starts(curves: Sequence[Curve]) -> dict[int | None, int]:
+    """Return for every round how many epochs were before it, of the longest training each."""
+    longest: dict[int | None, int] = {}
+    for curve in sorted(curves, key=lambda curve: -1 if curve.round is None else curve.round):
+        longest[curve.round] = max(longest.get(curve.round, 0), len(curve.history))
+    starts = accumulate(longest.values(), initial=0)
+    return dict(zip(longest, starts, strict=False))
+
+
+def panels(curves: Sequence[Curve]) -> list[Panel]:
+    """Return what there is to draw; quantities that are nowhere told or always zero are left out.
+
+    Parameters
+    ----------
+    curves
+        Trainings, of one round or of several, each of which goes on where the one before ended.
+    """
+    starts = round_starts(curves)
+    found = []
+    for quantity in QUANTITIES:
+        lines = [_line(curve, quantity, starts[curve.round]) for curve in curves]
+        drawn = [line for line in lines if line is not None]
+        if any(any(line.y) for line in drawn):
+            found.append(Panel(quantity, drawn))
+    return found
+
+
+def _line(curve: Curve, quantity: Quantity, start: int) -> Line | None:
+    told = [entry for entry in curve.history if quantity.key in entry]
+    if not told:
+        return None
+
+    def point(entry: Mapping[str, float]) -> tuple[int, float]:
+        return start + int(entry["epoch"]), quantity.factor * entry[quantity.key]
+
+    points = [point(entry) for entry in told]
+    return Line(curve, [x for x, _ in points], [y for _, y in points], point(best_entry(told)))
+
+
+def curves_document(source: str, curves: Sequence[Curve]) -> dict[str, Any]:
+    """Return trainings as a JSON document, in the package's units."""
+    return {
+        "source": source,
+        "trainings": [
+            {
+                "round": curve.round,
+                "member": curve.member,
+                "epochs": len(curve.history),
+                "best_epoch": int(best_entry(curve.history)["epoch"]),
+                "history": [dict(entry) for entry in curve.history],
+            }
+            for curve in curves
+        ],
+        "units": dict(UNITS),
+    }
+
+
+def curves_table(curves: Sequence[Curve]) -> Any:
+    """Return a table of every training's best epoch."""
+    from rich.table import Table
+
+    shown = [panel.quantity for panel in panels(curves) if panel.quantity.key != "loss"]
+    rounds = any(curve.round is not None for curve in curves)
+    heads = ["round"] * rounds + ["member", "best"]
+    table = Table(
+        *heads,
+        *(quantity.title.replace(" (", "\n(") for quantity in shown),
+        caption="Figures of the epoch whose weights were kept.",
+    )
+    for curve in curves:
+        best = best_entry(curve.history)
+        table.add_row(
+            *([str(curve.round)] * rounds),
+            str(curve.member + 1),
+            f"{best['epoch']:.0f} of {len(curve.history)}",
+            *(format(q.factor * best[q.key], q.form) if q.key in best else "" for q in shown),
+        )
+    return table
+
+
+def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """Write trainings as PNG or HTML, by the ending of ``path``."""
+    from al_charge.report.curve_plots import curves_html, curves_png
+    from al_charge.report.plots import by_ending
+
+    by_ending(path, curves_png, curves_html)(path, curves, title=title)
