@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from al_charge.potentials.architecture import Architecture, AtomOutput
 from al_charge.potentials.graph import Graph
 from al_charge.potentials.long_range import ARGUMENTS, ewald_energies, require_les
+from al_charge.potentials.mace_messages import Convolution, find_rows, interact
 from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.spin import SpinInput
 from al_charge.potentials.vocabulary import Vocabulary
@@ -54,6 +55,8 @@ class Mace(Architecture):
         super().__init__()
         self.network = network
         self.spin = spin
+        blocks = cast(Any, network).interactions
+        self.convolutions = [Convolution(block.conv_tp) for block in blocks]
 
     @classmethod
     def build(cls, settings: MaceSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
@@ -127,8 +130,11 @@ class Mace(Architecture):
         vectors = -graph.vectors
         rows = nn.functional.one_hot(graph.species, len(net.atomic_numbers)).to(vectors.dtype)
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        angular = net.spherical_harmonics(vectors)
-        radial, cutoff = net.radial_embedding(lengths, rows, edges, net.atomic_numbers)
+        places = find_rows(graph)
+        angular = net.spherical_harmonics(vectors)[places.edges] * places.filled
+        radial, _ = net.radial_embedding(
+            lengths[places.first], rows, edges[:, places.first], net.atomic_numbers
+        )
         features = net.node_embedding(rows)
         if self.spin is not None:
             features = features + self.spin(graph)
@@ -136,16 +142,11 @@ class Mace(Architecture):
         energies = vectors.new_zeros(graph.n_atoms)
         if hasattr(net, "pair_repulsion_fn"):
             energies = net.pair_repulsion_fn(lengths, rows, edges, net.atomic_numbers)
-        for interaction, product, readout in zip(
-            net.interactions, net.products, net.readouts, strict=True
+        for block, convolution, product, readout in zip(
+            net.interactions, self.convolutions, net.products, net.readouts, strict=True
         ):
-            messages, skipped = interaction(
-                node_attrs=rows,
-                node_feats=features,
-                edge_attrs=angular,
-                edge_feats=radial,
-                edge_index=edges,
-                cutoff=cutoff,
+            messages, skipped = interact(
+                block, convolution, rows, features, graph, places, angular, radial
             )
             features = product(node_feats=messages, sc=skipped, node_attrs=rows)
             layers.append(features)
