@@ -20,8 +20,8 @@ from al_charge.potentials import load
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = {"FePO4": (9.81, 5.79, 4.78), "NaFePO4": (10.406, 6.219, 4.947)}
-"""a, b, c in angstrom of the olivines, Pnma: Rousse et al., Chem. Mater. 15, 4082 (2003), and Moreau
-et al., Chem. Mater. 22, 4126 (2010)."""
+"""a, b, c in angstrom of the olivines, Pnma: Rousse et al., Chem. Mater. 15, 4082 (2003), and
+Moreau et al., Chem. Mater. 22, 4126 (2010)."""
 
 
 def relaxed(atoms: Atoms, fmax: float = 0.02) -> Atoms:
