@@ -61,6 +61,7 @@ def test_one_word_is_enough_for_another_kind(template: str, kind: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.mongod
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_checked_and_goes_through_a_round(kind: str, tmp_path: Path) -> None:
     """Labels, a committee, candidates relaxed by it, labels of those, and a committee again."""
