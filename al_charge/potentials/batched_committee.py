@@ -143,6 +143,8 @@ class BatchedCommittee:
             numbers=self._numbers[places],
             batch=batch,
             volumes=torch.linalg.det(cells).abs(),
+            positions=positions,
+            cells=cells,
         )
         graphs: dict[float, Graph] = {}
         priors = {
@@ -175,7 +177,10 @@ class BatchedCommittee:
         dtype = potential.dtype
         graph = replace(
             graphs[potential.cutoff], species=part.rows[places], moments=part.moments[places]
-        ).to(dtype)
+        )
+        if not potential.long_range:
+            graph = replace(graph, positions=None, cells=None)
+        graph = graph.to(dtype)
         said = evaluate(part.module, graph)
         energies = potential.scale * said.energies.double()
         energies = energies.index_add(0, whole.batch, part.references[places])

@@ -35,15 +35,25 @@ def import_torch_sim() -> Any:
 def fire(model: Any, cell: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Return how FIRE begins and goes on.
 
-    The unit cell filter: that of Frechet has, in torch-sim 0.3, a loop over all structures.
+    The unit cell filter: that of Frechet has, in torch-sim 0.3, a loop over all structures. A
+    strain counts as a length by the cube root of the volume, as in ``relax``, and not by the number
+    of atoms, which makes cells so soft that they need several times as many steps.
     """
     torch_sim = import_torch_sim()
+    step: Callable[[Any], Any]
     if hasattr(torch_sim, "CellFilter"):  # since torch-sim 0.4
-        cells = torch_sim.CellFilter.unit if cell else None
-        init = partial(torch_sim.fire_init, model=model, cell_filter=cells)
-        return init, partial(torch_sim.fire_step, model=model)
-    begin = torch_sim.unit_cell_fire if cell else torch_sim.optimizers.fire
-    init, step = begin(model)
+        step = partial(torch_sim.fire_step, model=model)
+        begin = partial(torch_sim.fire_init, model=model)
+        cells = {"cell_filter": torch_sim.CellFilter.unit} if cell else {}
+    else:
+        begin, step = (torch_sim.unit_cell_fire if cell else torch_sim.optimizers.fire)(model)
+        cells = {}
+
+    def init(state: Any) -> Any:
+        if not cell:
+            return begin(state)
+        return begin(state, cell_factor=state.volume.abs() ** (1.0 / 3.0), **cells)
+
     return init, step
 
 

@@ -49,7 +49,7 @@ KINDS: dict[str, PotentialSettings] = {
 with_torch_sim = pytest.mark.skipif(
     importlib.util.find_spec("torch_sim") is None, reason="torch-sim is not installed"
 )
-FMAX = 0.003
+FMAX = 0.001
 
 
 def say(table: BatchedCommittee, numbers: list[int], structures: list[Atoms]) -> BatchedPrediction:

@@ -21,6 +21,8 @@ from al_charge.errors import InputError, NotInstalledError
 from al_charge.loop.rounds import check_spec
 from al_charge.loop.spec import load_spec
 from al_charge.potentials import long_range
+from al_charge.potentials.batched_committee import BatchedCommittee
+from al_charge.potentials.committee import Committee
 from al_charge.potentials.foundation import mace_input, read_foundation, write_foundation
 from al_charge.potentials.graph import build_graph, find_neighbours
 from al_charge.potentials.long_range import ARGUMENTS, ewald_energies
@@ -191,3 +193,19 @@ def test_the_stand_in_computes_what_the_package_does(les: Any) -> None:
     for seed in range(3):
         atoms = small_salt(seed)
         assert energy(les, atoms) == pytest.approx(energy(ours, atoms), rel=1e-9)
+
+
+def test_a_batch_on_tensors_sees_positions_and_cells(settings: MaceSettings) -> None:
+    """As the committee that relaxes one by one does."""
+    committee = Committee([untrained(settings)])
+    structures = [small_salt(0), small_salt(1)]
+    found = BatchedCommittee(committee, structures, torch.device("cpu")).evaluate(
+        torch.arange(16),
+        torch.as_tensor(np.concatenate([atoms.positions for atoms in structures])),
+        torch.as_tensor(np.array([atoms.cell.array for atoms in structures])),
+        torch.repeat_interleave(torch.arange(2), 8),
+    )
+    for k, expected in enumerate(committee.predict(structures)):
+        assert float(found.energy[k]) == pytest.approx(expected.energy, abs=1e-9)
+        np.testing.assert_allclose(found.forces[8 * k : 8 * k + 8], expected.forces, atol=1e-9)
+        np.testing.assert_allclose(found.stress[k], expected.stress, atol=1e-9)
