@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from al_charge.potentials.baseline import Baseline
+from al_charge.potentials.device import choose_device
 from al_charge.potentials.frames import TrainingFrame
 from al_charge.potentials.graph import find_neighbours
 from al_charge.potentials.pairs import PairTerms
@@ -241,6 +243,15 @@ class PotentialContract:
         assert np.array_equal(first.stress, second.stress)
         assert again.settings == potential.settings
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+    def test_a_gpu_computes_what_a_cpu_computes(self, settings: PotentialSettings) -> None:
+        """In double precision, also when species are added there."""
+        potential, atoms = untrained(settings), small_salt()
+        on_gpu = potential.to(device=choose_device("cuda")).extend(["Fe4+", "Mn2+"])
+        (known,), (found,) = potential.predict([atoms]), on_gpu.predict([atoms])
+        assert abs(found.energy - known.energy) < 1e-5
+        np.testing.assert_allclose(found.forces, known.forces, atol=1e-5)
+
     def test_training_lowers_the_error(self, settings: PotentialSettings, tmp_path: Path) -> None:
         """Without pair terms there is much for the network to learn."""
         result = _train(settings, tmp_path / "a", epochs=20, n_folds=1, pair_cutoff=0.0)
@@ -257,12 +268,9 @@ class PotentialContract:
                 raise _KilledError
 
         whole = _train(settings, tmp_path / "whole")
-        killed = False
-        try:
+        with pytest.raises(_KilledError):
             _train(settings, tmp_path / "killed", progress=kill)
-        except _KilledError:
-            killed = True
-        assert killed and (tmp_path / "killed").exists()
+        assert (tmp_path / "killed").exists()
         resumed = _train(settings, tmp_path / "killed")
         assert resumed.history == whole.history
         assert resumed.held_out == whole.held_out and whole.held_out
