@@ -132,7 +132,7 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     sizes, units = frames.sizes, _formula_units(used)
     states_from: Counter[str] = Counter()
     for head in used:
-        how = "nearest to uncertain moments" if head.refused else "the labels"
+        how = "nearest to uncertain moments" if head.refused else "as the labeler found them"
         states_from[how] += sizes[head.key]
     several = len({head.host_fingerprint for head in used}) > 1
     return Dataset(

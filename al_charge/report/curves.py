@@ -51,7 +51,8 @@ QUANTITIES = (
 )
 """What is shown; errors are root mean squares on frames held out, weighted as in training."""
 UNITS = {
-    "loss": "squared errors of frames trained on, weighted, relative to those before training",
+    "loss": "squared errors of frames trained on, weighted, in units of the potential's scale "
+    "(the forces in eV/angstrom that are left to the network) squared",
     "held_out_loss": "squared errors of frames held out, weighted",
     "energy": "eV/atom, root mean square over frames held out, weighted as in training",
     "force": "eV/angstrom, likewise",

@@ -75,7 +75,7 @@ def test_training_on_a_campaign_s_labels(
     assert document["frames"] == 6
     assert document["frames_with"] == {"stress": 3, "moments": 4, "charges": 3}
     assert document["groups"] == len({label.config_hash for label in usable(labelled)})
-    assert document["states_from"] == {"the labels": 6}
+    assert document["states_from"] == {"as the labeler found them": 6}
     assert (document["data"], document["groups_from"]) == ("db:labelled", "config_hash")
     assert not cache_of(tmp_path, "model").exists()
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -122,7 +122,10 @@ def test_evaluating_on_the_database(
         6.5 * found["all"]["energy_per_atom"]["rmse"]
     )
     everything = query_labels(labelled.store, parse_query("db:labelled"), tmp_path / "c", spin=True)
-    assert everything.states_from == {"the labels": 6, "nearest to uncertain moments": 1}
+    assert everything.states_from == {
+        "as the labeler found them": 6,
+        "nearest to uncertain moments": 1,
+    }
     assert everything.left_out == {"unusable": 1}
     # x = 0 has no ion to tell the formula units by; its host does.
     assert everything.formula_units == [4] * 7
