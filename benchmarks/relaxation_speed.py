@@ -219,13 +219,16 @@ def record_of(case: Case, first: Case) -> dict[str, Any]:
 
 def table(records: Sequence[dict[str, Any]]) -> Table:
     """Return the records as a table."""
-    result = Table("", "relaxations/s", "ratio", "evaluations", "unconverged", "differs (meV)")
+    result = Table(
+        "", "per second", "ratio", "evaluations", "ms each", "unconverged", "differs (meV)"
+    )
     for record in records:
         result.add_row(
             record["case"],
             f"{record['per_second']:.3f}",
             f"{record['ratio']:.2f}",
             f"{record['evaluations']:.0f}",
+            f"{1e3 / record['per_second'] / record['evaluations']:.0f}",
             f"{record['unconverged']} of {record['relaxations']}",
             f"{1e3 * record['median_energy_difference']:.2f}, at most "
             f"{1e3 * record['largest_energy_difference']:.1f}",
