@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.committee import load_member
 from al_charge.loop.labelled_frames import cached_labels, learnable
+from al_charge.loop.start import start_of
 from al_charge.store.documents import ModelDoc
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def train_member(
     def report(epoch: int, epochs: int, _: dict[str, float]) -> None:
         store.set_progress(campaign.name, round_number, f"train {member}", epoch, epochs)
 
+    start, parent = start_of(campaign, round_number, member)
     result = train(
         campaign.spec.potential,
         campaign.spec.training,
@@ -63,7 +64,7 @@ def train_member(
         fold=member,
         n_folds=FOLDS_PER_MEMBER * campaign.spec.committee.size,
         checkpoint=directory / "checkpoint",
-        warm_start=load_member(campaign, round_number - 1, member) if round_number else None,
+        warm_start=parent,
         progress=report,
     )
     config, weights = result.potential.state()
@@ -76,6 +77,7 @@ def train_member(
             metrics=result.history[-1],
             history=result.history,
             held_out=result.held_out,
+            start=start,
         ),
         save(weights),
     )

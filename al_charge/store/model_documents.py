@@ -23,6 +23,9 @@ class ModelDoc(Document):
         One entry per epoch.
     held_out
         eV/atom, the residual of the last frame of each group that the member did not see.
+    start
+        Identity of the model that it started from, or ``fresh``: weights as the settings say.
+        Empty where an earlier version did not record it.
     """
 
     collection: ClassVar[str] = "models"
@@ -34,6 +37,7 @@ class ModelDoc(Document):
     metrics: dict[str, Number] = Field(default_factory=dict)
     history: list[dict[str, Number]] = Field(default_factory=list)
     held_out: dict[str, Number] = Field(default_factory=dict)
+    start: str = ""
     created: datetime = Field(default_factory=now)
     weights_file: str = ""
     sha256: str = ""

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ase import Atoms
 from pymongo import MongoClient
 from pymongo.database import Database
+from safetensors.torch import load
 
 from al_charge.crystal.configuration import from_atoms, set_species
 from al_charge.crystal.symmetry import canonical_hash
@@ -373,6 +375,19 @@ def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     assert again is not None
     assert again[1] == stored[1]
     assert again[0].held_out == stored[0].held_out
+
+
+def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:
+    """Its document tells, and the scale of its network is the one that it was born with."""
+    first, second = (run.store.models("steps", number) for number in (0, 1))
+    assert first and {model.start for model in first} == {"fresh"}
+    assert [model.start for model in second] == [model.doc_id for model in first]
+    weights = {}
+    for model in (first[0], second[0]):
+        stored = run.store.model("steps", model.round, model.member)
+        assert stored is not None
+        weights[model.round] = load(stored[1])
+    assert torch.equal(weights[0]["scale"], weights[1]["scale"])
 
 
 def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) -> None:
