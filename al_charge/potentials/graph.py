@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.vocabulary import Vocabulary
+
+BATCH_ATOMS = 512
+"""Atoms in one batch of predictions at most; larger ones are slower on a CPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,20 @@ def build_graph(
         positions=torch.tensor(atoms.positions, dtype=dtype) if whole else None,
         cells=torch.tensor(cell, dtype=dtype)[None] if whole else None,
     )
+
+
+def chunks(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
+    """Divide structures, in order, into batches of a bounded number of atoms."""
+    chunk: list[Atoms] = []
+    size = 0
+    for atoms in structures:
+        if chunk and size + len(atoms) > BATCH_ATOMS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(atoms)
+        size += len(atoms)
+    if chunk:
+        yield chunk
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:

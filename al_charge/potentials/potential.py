@@ -10,34 +10,28 @@ import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from al_charge.errors import AlChargeError
 from al_charge.potentials.architecture import Architecture, architecture_class, evaluate
 from al_charge.potentials.baseline import Baseline
 from al_charge.potentials.graph import (
     Graph,
     Neighbours,
     build_graph,
+    chunks,
     collate,
     find_neighbours,
 )
-from al_charge.potentials.pairs import PairTerms
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.prior import load_prior
 from al_charge.potentials.settings import PotentialSettings
+from al_charge.potentials.state import restored, state_of
 from al_charge.potentials.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from al_charge.potentials.calculator import PotentialCalculator
 
 Array = NDArray[np.float64]
-
-STATE_VERSION = 1
-BATCH_ATOMS = 512
-"""Atoms in one batch of predictions at most; larger ones are slower on a CPU's cache."""
-_SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
 
 SiteMeans = dict[str, dict[str, float]]
 """Mean size of the ``moments`` (Bohr magnetons) and mean ``charges`` (e) by species token."""
@@ -174,7 +168,7 @@ class Potential:
         pairs: Iterator[Neighbours | None] = (
             repeat(None) if neighbours is None else iter(neighbours)
         )
-        for chunk in _chunks(structures):
+        for chunk in chunks(structures):
             yield from self._predict(chunk, list(islice(pairs, len(chunk))))
 
     def _predict(
@@ -289,27 +283,7 @@ class Potential:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the configuration, JSON-serialisable, and the weights, on the CPU."""
-        config = {
-            "version": STATE_VERSION,
-            "settings": self.settings.model_dump(mode="json"),
-            "tokens": list(self.vocabulary.tokens),
-            "mean_neighbours": self.mean_neighbours,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
-        weights = {
-            f"module.{name}": value.detach().to("cpu", copy=True).contiguous()
-            for name, value in self.module.state_dict().items()
-        }
-        if self.site_means:
-            config["site_means"] = self.site_means
-        weights["references"] = torch.tensor(self.baseline.references)
-        if self.baseline.pairs is not None:
-            config["pair_cutoff"] = self.baseline.pairs.cutoff
-            weights["pairs"] = torch.tensor(self.baseline.pairs.coefficients)
-        if self.spin_aware:
-            weights["typical_moments"] = torch.tensor(self.typical_moments)
-        weights["scale"] = torch.tensor([self.scale], dtype=torch.float64)
-        return config, weights
+        return state_of(self)
 
     @classmethod
     def from_state(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Potential:
@@ -320,62 +294,10 @@ class Potential:
         AlChargeError
             If the state is of another version, or its weights do not fit.
         """
-        if (version := config.get("version")) != STATE_VERSION:
-            raise AlChargeError(
-                f"a potential of version {version} cannot be read",
-                where="potential",
-                remedy=f"this release reads version {STATE_VERSION}",
-            )
-        settings = _SETTINGS.validate_python(config["settings"])
-        potential = cls.fresh(
-            settings,
-            Vocabulary(tuple(config["tokens"]), settings.charge_aware),
-            mean_neighbours=float(config["mean_neighbours"]),
-            seed=0,
-            baseline=_read_baseline(config, weights),
-            scale=float(weights["scale"]),
-            typical_moments=(
-                weights["typical_moments"].numpy() if "typical_moments" in weights else None
-            ),
-            site_means=config.get("site_means"),
-        )
-        potential.module.to(getattr(torch, config["dtype"]))
-        own = {
-            name.removeprefix("module."): value
-            for name, value in weights.items()
-            if name.startswith("module.")
-        }
-        try:
-            potential.module.load_state_dict(own)
-        except RuntimeError as error:
-            raise AlChargeError(
-                "weights do not fit the configuration", where="potential"
-            ) from error
-        return potential
+        return restored(cls, config, weights)
 
     def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator."""
         from al_charge.potentials.calculator import PotentialCalculator
 
         return PotentialCalculator(self, charge_aware=self.vocabulary.charge_aware)
-
-
-def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:
-    pairs = None
-    if "pairs" in weights:
-        pairs = PairTerms(float(config["pair_cutoff"]), weights["pairs"].numpy())
-    return Baseline(weights["references"].numpy(), pairs)
-
-
-def _chunks(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
-    """Divide structures, in order, into batches of a bounded number of atoms."""
-    chunk: list[Atoms] = []
-    size = 0
-    for atoms in structures:
-        if chunk and size + len(atoms) > BATCH_ATOMS:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(atoms)
-        size += len(atoms)
-    if chunk:
-        yield chunk

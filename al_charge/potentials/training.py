@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +20,12 @@ from al_charge.potentials.drift import site_means, updated
 from al_charge.potentials.frames import (
     Chosen,
     TrainingFrame,
-    groups_of,
     last_places,
     species_of,
     split_frames,
 )
 from al_charge.potentials.graph import find_neighbours
+from al_charge.potentials.identity import identity_of
 from al_charge.potentials.interruption import heeding_sigterm
 from al_charge.potentials.loss import prepare
 from al_charge.potentials.potential import Potential
@@ -134,7 +132,7 @@ def train(
         seed,
         Ranks.current(),
     )
-    identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
+    identity = identity_of(settings, training, frames, [seed, fold, n_folds], warm_start)
     trainer.resume(checkpoint, identity)
     with heeding_sigterm() as stop:
         stopped = False
@@ -264,37 +262,3 @@ def _residuals(potential: Potential, held: Sequence[TrainingFrame]) -> dict[str,
         frame.group: (prediction.energy - frame.energy) / len(frame.atoms)
         for frame, prediction in zip(last, predictions, strict=True)
     }
-
-
-def _identity(
-    settings: PotentialSettings,
-    training: TrainingSettings,
-    frames: Sequence[TrainingFrame],
-    numbers: list[int],
-    warm_start: Potential | None,
-) -> str:
-    """Return a hash of everything that the result depends on."""
-    digest = hashlib.sha256()
-    # How often checkpoints are written changes no result.
-    facts = [
-        settings.model_dump(mode="json"),
-        training.model_dump(mode="json", exclude={"checkpoint_every"}),
-        numbers,
-        list(groups_of(frames)),
-    ]
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    for frame in frames:
-        atoms = frame.atoms
-        stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
-        digest.update(" ".join(atoms.arrays["species"]).encode())
-        unknown = np.full(len(atoms), np.nan)
-        told = atoms.arrays.get("moments")
-        sites = [unknown if v is None else v for v in (told, frame.moments, frame.charges)]
-        for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress, *sites):
-            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
-    if warm_start is not None:
-        config, weights = warm_start.state()
-        digest.update(json.dumps(config, sort_keys=True).encode())
-        for name in sorted(weights):
-            digest.update(weights[name].numpy().tobytes())
-    return digest.hexdigest()
