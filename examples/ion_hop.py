@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -19,10 +20,11 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.filters import FrechetCellFilter
+from ase.geometry import find_mic
 from ase.io import read, write
 from ase.mep import NEB
 from ase.optimize import BFGS, FIRE
-from ase.utils.forcecurve import fit_images
+from scipy.interpolate import PchipInterpolator
 
 from al_charge.potentials import load
 from al_charge.potentials.committee import Committee
@@ -117,6 +119,19 @@ def write_images(path: list[Atoms], folder: Path) -> None:
         write(folder / f"{number}.extxyz", image)
 
 
+def draw(path: list[Atoms], energies: np.ndarray, spreads: list[float], plot: Path) -> None:
+    """Draw the energy (eV) along the path, with the committee's spread if there is one."""
+    steps = [find_mic(b.positions - a.positions, a.cell)[0] for a, b in pairwise(path)]
+    lengths = np.cumsum([0.0, *(np.linalg.norm(step) for step in steps)])
+    fine = np.linspace(0.0, lengths[-1], 200)
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    axes.plot(fine, PchipInterpolator(lengths, energies)(fine), color="#0072B2")
+    axes.errorbar(lengths, energies, spreads or None, fmt="o", color="#0072B2", capsize=3)
+    axes.set(xlabel="length of the path (A)", ylabel="energy (eV)")
+    axes.set_title(f"sodium hop along b: {energies.max():.2f} eV")
+    figure.savefig(plot, dpi=150)
+
+
 def main() -> None:
     """Print the profile, draw it, and write the path."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -140,13 +155,7 @@ def main() -> None:
         print(f"{number:5}{energy:12.3f}" + "".join(f"{s:16.3f}" for s in spreads[number:][:1]))
     print(f"barrier: {energies.max():.2f} eV; the ends differ by {1e3 * energies[-1]:.1f} meV")
 
-    fit = fit_images(path)
-    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    axes.plot(fit.fit_path, fit.fit_energies, color="#0072B2")
-    axes.errorbar(fit.path, fit.energies, spreads or None, fmt="o", color="#0072B2", capsize=3)
-    axes.set(xlabel="length of the path (A)", ylabel="energy (eV)")
-    axes.set_title(f"sodium hop along b: {energies.max():.2f} eV")
-    figure.savefig(arguments.plot, dpi=150)
+    draw(path, energies, spreads, arguments.plot)
     if arguments.images:
         write_images(path, arguments.images)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -16,17 +19,16 @@ from al_charge.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"
-SETTINGS = {
-    "potential": {
-        "kind": "painn",
-        "cutoff": "4 A",
-        "channels": 8,
-        "radial": 8,
-        "pair_cutoff": "6 A",
-        "pair_intervals": 8,
-    },
-    "training": {"epochs": 5},
+SMALL = {
+    "kind": "painn",
+    "cutoff": "4 A",
+    "channels": 8,
+    "radial": 8,
+    "pair_cutoff": "6 A",
+    "pair_intervals": 8,
 }
+ON_A_PRIOR = SMALL | {"pair_cutoff": "8 A", "prior": "chgnet"}
+"""As the labels were made; without a prior, so few do not say how stiff bonds are."""
 
 
 def example(name: str) -> ModuleType:
@@ -57,14 +59,24 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two potentials on the labels of the repository, of few features and without a prior."""
+def committee(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two potentials on the labels of the repository, of few features: quick, and no good."""
+    return _trained(tmp_path_factory.mktemp("committee"), SMALL, epochs=5, members=2)
+
+
+@pytest.fixture(scope="session")
+def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One potential on the labels of the repository, on top of a prior as in their campaign."""
+    return _trained(tmp_path_factory.mktemp("potential"), ON_A_PRIOR, epochs=15, members=1)
+
+
+def _trained(folder: Path, potential: dict[str, Any], *, epochs: int, members: int) -> Path:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("model")
     settings, path = folder / "settings.yaml", folder / "model.safetensors"
-    settings.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
-    options = ["--settings", str(settings), "--members", "2", "--json"]
-    with pytest.raises(SystemExit) as exit_:
+    document = {"potential": potential, "training": {"epochs": epochs}}
+    settings.write_text(yaml.safe_dump(document), encoding="utf-8")
+    options = ["--settings", str(settings), "--members", str(members), "--json"]
+    with pytest.raises(SystemExit) as exit_, contextlib.redirect_stdout(io.StringIO()):
         main(["train", str(DATA), str(path), *options])
     assert not exit_.value.code
     return path
