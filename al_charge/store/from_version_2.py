@@ -1,4 +1,4 @@
-"""From schema version 2 to 3: a candidate says which charge states its own committee doubts."""
+"""From schema version 2 to 3: candidates tell of charge states in doubt, models how they began."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pymongo.database import Database
 from al_charge.store.documents import DOCUMENTS
 from al_charge.store.schema import create_collections
 
-ADDED: dict[str, dict[str, Any]] = {"candidates": {"drifted": None}}
+ADDED: dict[str, dict[str, Any]] = {"candidates": {"drifted": None}, "models": {"start": ""}}
 """New fields by collection, with what they say of documents that were written without them."""
 
 _OLD = {"schema_version": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
@@ -126,7 +127,8 @@ def test_hull_page_holds_every_label(
     tmp_path: Path, hull_with_bars: Hull, candidates: list[Entry]
 ) -> None:
     path = tmp_path / "hull.html"
-    hull_html(path, hull_with_bars, labeler="born", candidates=candidates)
+    doubted = replace(candidates[0], remark="its own potentials disagree with it")
+    hull_html(path, hull_with_bars, labeler="born", candidates=[doubted, *candidates[1:]])
     shown = {trace["name"].split(" (")[0]: trace for trace in traces(path)}
     assert set(shown) == {"predicted, not labelled", "labelled", "hull, 3 vertices"}
     vertices = shown["hull, 3 vertices"]
@@ -139,6 +141,7 @@ def test_hull_page_holds_every_label(
     }
     predicted = shown["predicted, not labelled"]
     assert predicted["y"] == pytest.approx([-80.0, 2000.0])
+    assert [doubted.remark in text for text in predicted["text"]] == [True, False]
     assert predicted["marker"]["line"]["color"] == PREDICTED
 
 

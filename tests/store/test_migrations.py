@@ -11,7 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from al_charge.loop.campaign import open_campaign
-from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, Geometry
+from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, Geometry, ModelDoc
 from al_charge.store.from_version_1 import to_version_2
 from al_charge.store.migrations import stored_version
 from al_charge.store.mongo import Store
@@ -126,10 +126,11 @@ def test_a_migration_killed_half_way_is_completed(
     assert stored_version(old) == SCHEMA_VERSION
 
 
-def test_a_candidate_of_version_2_says_nothing_of_its_charge_states(
-    database: Database[dict[str, Any]],
+@pytest.mark.parametrize("version", [1, 2])
+def test_candidates_and_models_of_older_versions(
+    database: Database[dict[str, Any]], version: int
 ) -> None:
-    """Nothing is made up: whether the committee agreed is not known."""
+    """Nothing is made up: whether the committee agreed, or where training began, is not known."""
     store = Store(database)
     store.ensure_schema()
     geometry = Geometry(
@@ -147,15 +148,21 @@ def test_a_candidate_of_version_2_says_nothing_of_its_charge_states(
         spread=0.1,
         origin="search",
     )
-    stored = candidate.to_mongo() | {"schema_version": 2}
-    del stored["drifted"]
-    candidates = database["candidates"]
-    candidates.insert_one(stored, bypass_document_validation=True)
-    database["schema"].update_one({}, {"$set": {"version": 2}})
+    model = ModelDoc(
+        campaign="old", round=1, member=0, config={}, metrics={}, history=[], held_out={}
+    )
+    for document, new in ((candidate, "drifted"), (model, "start")):
+        stored = document.to_mongo() | {"schema_version": version}
+        del stored[new]
+        database[document.collection].insert_one(stored, bypass_document_validation=True)
+    database["schema"].update_one({}, {"$set": {"version": version}})
     store.ensure_schema()
     assert stored_version(database) == SCHEMA_VERSION
     assert store.candidate(candidate.doc_id) == candidate
-    assert candidates.find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
+    assert database["candidates"].find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
+    (kept,) = database["models"].find({})
+    assert ModelDoc.from_mongo(kept) == model
+    assert kept["start"] == ""
 
 
 def test_code_of_version_1_can_no_longer_write(old: Database[dict[str, Any]]) -> None:
