@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -229,6 +230,22 @@ def test_relaxing_first(model: str, run: Run, tmp_path: Path) -> None:
     text = " ".join(out.split())
     assert "steps" in text
     assert f"{file}, frame 1: predicted to be in another charge state: Fe3+ (atom 4)" in text
+
+
+def test_relaxing_in_a_batch(model: str, run: Run, tmp_path: Path) -> None:
+    """Where torch-sim is installed it ends as well; elsewhere a line says what is missing."""
+    file = tmp_path / "s.extxyz"
+    write(file, [labelled(seed) for seed in range(2)], format="extxyz")
+    options = ("--relax", "--fmax", "400 meV/A", "--batched", "--json")
+    code, out, err = run("predict", model, str(file), *options)
+    if importlib.util.find_spec("torch_sim") is None:
+        assert (code, out) == (2, "")
+        assert "install al-charge with the extra 'gpu'" in err
+        return
+    assert code == 0, err
+    for row in json.loads(out):
+        assert row["steps"] > 1
+        assert not row["converged"] or row["largest_force"] <= 0.4001
 
 
 @pytest.mark.parametrize(
