@@ -132,6 +132,7 @@ def command(
             where=str(model),
             remedy="give the same command again to go on",
         ) from stop
+    ranks.wait()  # all read the cache until here
     if not ranks.first:
         return
     how |= {"data": data.name, "groups_from": found.groups_from, "states_from": found.states_from}

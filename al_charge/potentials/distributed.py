@@ -67,6 +67,11 @@ class Ranks:
         found: Item = values[0]
         return found
 
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
     def sum_gradients(self, weights: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
         """Replace gradients by their sums over processes, and return those of some numbers.
 
@@ -107,7 +112,9 @@ def process_group(device: torch.device) -> Iterator[Ranks]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        distributed.init_process_group("nccl", device_id=device)
+    else:
+        distributed.init_process_group("gloo")
     try:
         ranks = Ranks.current()
         with contextlib.nullcontext() if ranks.first else _muted():
