@@ -11,6 +11,7 @@ the polaron does not follow the ion. So both ends are mirror images, and equal i
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,8 @@ from al_charge.potentials.committee import Committee
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+# SciPy's, about the logarithm of a strain that is right to twelve digits
+warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
 ROOT = Path(__file__).resolve().parent.parent
 LENGTHS = [True, True, True, False, False, False]
 """Strains that are relaxed: right angles belong to the mirror plane between the ends."""

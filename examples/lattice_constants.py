@@ -9,6 +9,7 @@ is Fe3+, of the other Fe2+: the calculator tells so from neutrality.
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 from ase import Atoms
@@ -18,6 +19,8 @@ from ase.optimize import BFGS
 
 from al_charge.potentials import load
 
+# SciPy's, about the logarithm of a strain that is right to twelve digits
+warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENT = {"FePO4": (9.81, 5.79, 4.78), "NaFePO4": (10.406, 6.219, 4.947)}
 """a, b, c in angstrom of the olivines, Pnma: Rousse et al., Chem. Mater. 15, 4082 (2003), and

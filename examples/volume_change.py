@@ -9,6 +9,7 @@ potential. The charge states stay those of the label.
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -22,6 +23,8 @@ from al_charge.potentials import load
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+# SciPy's, about the logarithm of a strain that is right to twelve digits
+warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
 ROOT = Path(__file__).resolve().parent.parent
 
 
