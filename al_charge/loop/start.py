@@ -19,8 +19,8 @@ def start_of(campaign: Campaign, round_number: int, member: int) -> tuple[str, P
     """Return what a member of a round starts from.
 
     That is always the same member of the round before, however much the labels have grown or
-    changed: its energy baseline is fitted again, and measured at equal cost no training from
-    scratch was better; see docs/decisions.
+    changed: its energy baseline is fitted again, and in as many epochs a training from scratch
+    comes no further; docs/decisions/0070-warm-start.md has the figures.
 
     Returns
     -------
