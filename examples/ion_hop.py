@@ -66,7 +66,8 @@ def ends(host: Atoms) -> tuple[Atoms, Atoms]:
     across = np.linalg.norm(vectors - np.outer(vectors @ along_b, along_b), axis=1)
     next_along_b = np.where(across < 0.5, np.linalg.norm(vectors, axis=1), np.inf).argmin()
     hopping = sodium[1 + next_along_b]
-    hole = iron[host.get_distances(vacancy, iron, mic=True).argmin()]
+    far = [host.get_distances(site, iron, mic=True) for site in (vacancy, hopping)]
+    hole = iron[np.sum(far, axis=0).argmin()]
     before = host.copy()
     before.arrays["species"][hole] = "Fe3+"
     after = before.copy()

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from al_charge.cli.main import main
 from al_charge.crystal.structure_file import load_structure
 from al_charge.labelers.born.model import BornModel
-from al_charge.potentials.dataset import Reading, read_dataset
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.dataset import Reading, read_dataset
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PainnSettings, TrainingSettings
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 
 pytestmark = [
     pytest.mark.slow,
@@ -111,6 +111,24 @@ def olivine() -> Atoms:
     host = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
     host.set_array("species", np.array([STATES[symbol] for symbol in host.symbols]))
     return host
+
+
+@pytest.mark.parametrize("repeat", [(1, 1, 1), (1, 2, 1), (1, 3, 2)])
+def test_the_hole_is_as_far_from_both_sites(
+    ion_hop: ModuleType, repeat: tuple[int, int, int]
+) -> None:
+    """In larger cells, too: then the ends are mirror images."""
+    before, after = ion_hop.ends(olivine().repeat(repeat))
+    hole = before.arrays["species"].tolist().index("Fe3+")
+    hopping = np.linalg.norm(after.positions - before.positions, axis=1).argmax()
+    distances = [atoms.get_distance(hole, hopping, mic=True) for atoms in (before, after)]
+    assert distances[0] == pytest.approx(distances[1], abs=1e-6)
+    assert distances[0] < 3.6
+    energies = []
+    for atoms in (before, after):
+        atoms.calc = Born()
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6)
 
 
 def test_labels_where_the_hop_goes_mend_its_barrier(ion_hop: ModuleType, tmp_path: Path) -> None:
