@@ -27,8 +27,8 @@ from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.born.parameters import METAL_ENERGIES
 from al_charge.loop.spec import load_spec
-from al_charge.potentials.dataset import Dataset, Reading, read_dataset
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.dataset import Dataset, Reading, read_dataset
+from al_charge.potentials.data.frames import TrainingFrame
 
 ROOT = Path(__file__).parents[1]
 GPAW_LABELS = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"

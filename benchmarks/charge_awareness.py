@@ -34,7 +34,7 @@ from al_charge.potentials.accuracy import accuracy
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.model_file import write_model
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.relaxation import Relaxed, relax
+from al_charge.potentials.relaxation.one_by_one import Relaxed, relax
 from al_charge.potentials.settings import (
     ChgnetSettings,
     CpainnSettings,
@@ -43,7 +43,7 @@ from al_charge.potentials.settings import (
     PotentialSettings,
     TrainingSettings,
 )
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.voltage import voltage_profile
 

@@ -28,9 +28,9 @@ from rich.progress import track
 from rich.table import Table
 
 from al_charge.potentials.accuracy import accuracy
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.settings import ChgnetSettings, TrainingSettings
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 from al_charge.report import style
 
 SIZES = (6, 12, 24, 100)

@@ -16,10 +16,10 @@ import torch
 from ase import Atoms
 from potential_speed import structure
 
-from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.loss import Batch, errors, join, prepare
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.trainer import Trainer
+from al_charge.potentials.training.loss import Batch, errors, join, prepare
+from al_charge.potentials.training.trainer import Trainer
 
 TOKENS = {"Fe2+": 26, "Fe3+": 27, "Na+": 11, "O2-": 8, "P5+": 15}
 """Atomic number that stands for a species in the library's run."""

@@ -14,11 +14,11 @@ import numpy as np
 from ase.io import write
 from racing import TOKENS, Race, as_elements, counted, loss_of, n_edges, quiet, unweighted
 
-from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.mace import copy_weights
+from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.networks.mace import copy_weights
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import MaceSettings, TrainingSettings
-from al_charge.potentials.trainer import Trainer
+from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 
 

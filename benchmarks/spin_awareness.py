@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from al_charge.potentials.dataset import Reading, read_dataset
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.dataset import Reading, read_dataset
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import (
     MaceSettings,
@@ -32,7 +32,7 @@ from al_charge.potentials.settings import (
     PotentialSettings,
     TrainingSettings,
 )
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 
 LABELS = Path(__file__).parents[1] / "examples" / "data" / "nafepo4_gpaw_spin.extxyz"
 HELD_OUT = 1 / 3

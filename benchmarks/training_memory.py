@@ -29,11 +29,11 @@ from rich.table import Table
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host, HostSpec
-from al_charge.potentials import spilled
-from al_charge.potentials.frame_cache import cached_frames
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data import spilled
+from al_charge.potentials.data.frame_cache import cached_frames
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.settings import PainnSettings, TrainingSettings
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 PER_LABEL = 10

@@ -17,7 +17,7 @@ from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers import make_labeler
 from al_charge.labelers.labelling import make_label
 from al_charge.loop.spec import CampaignSpec
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.frames import TrainingFrame
 
 FIRST, MORE = 20, 16
 """Labels of the first round, and new ones of every round after it."""

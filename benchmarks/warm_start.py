@@ -38,7 +38,7 @@ from rich.table import Table
 from warm_scenarios import FIRST, MORE, Label, Round, pool, rounds_of
 
 from al_charge.loop.spec import load_spec
-from al_charge.potentials.baseline import frame_weight
+from al_charge.potentials.baseline.fit import frame_weight
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import (
     CpainnSettings,
@@ -47,7 +47,7 @@ from al_charge.potentials.settings import (
     PotentialSettings,
     TrainingSettings,
 )
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 
 CAMPAIGN = Path(__file__).parents[1] / "workflows" / "nafepo4_born.yaml"
 HELD_OUT = 48

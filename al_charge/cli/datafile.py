@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
-    from al_charge.potentials.dataset import Dataset
+    from al_charge.potentials.data.dataset import Dataset
     from al_charge.potentials.potential import Potential
 
 oxidation_option = click.option(
@@ -63,7 +63,7 @@ def read_data(
         Folder to keep labels of the database in; one that goes with the command if None.
     """
     from al_charge.loop.label_query import PREFIX
-    from al_charge.potentials.dataset import Reading, read_dataset
+    from al_charge.potentials.data.dataset import Reading, read_dataset
 
     if str(data).startswith(PREFIX):
         given = {"--oxidation": oxidation, "--group": group, "--flip-charges": flip_charges}

@@ -48,7 +48,7 @@ def command(
     blind model is drawn as well, the charge states being those of DATA.
     """
     from al_charge.errors import InputError
-    from al_charge.potentials.dataset import last_of_groups
+    from al_charge.potentials.data.dataset import last_of_groups
     from al_charge.potentials.embedding import embed
     from al_charge.potentials.model_file import load_model
     from al_charge.report.embedding import embedding_png

@@ -42,7 +42,7 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     Kendall's tau is that of the energies of one composition, a configuration's last frame each.
     """
     from al_charge.potentials.accuracy import accuracy
-    from al_charge.potentials.frames import species_of
+    from al_charge.potentials.data.frames import species_of
     from al_charge.potentials.model_file import load_model
 
     predictor = load_model(model)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from al_charge.potentials.committee import CommitteePrediction
-    from al_charge.potentials.dataset import Reading
+    from al_charge.potentials.data.dataset import Reading
     from al_charge.potentials.prediction import Prediction
 
 
@@ -68,7 +68,7 @@ def command(
     that ASE reads. Its charge states are told as by 'al-charge label'; a blind model needs none.
     Where MODEL predicts moments or charges, sites that these say are in another state are counted.
     """
-    from al_charge.potentials.dataset import Reading
+    from al_charge.potentials.data.dataset import Reading
     from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.model_file import load_model
 
@@ -103,7 +103,7 @@ def _read(
 ) -> tuple[list[str], list[Atoms], list[str]]:
     """Return names, structures, and where charge states come from, of every structure there is."""
     from al_charge.crystal.structure_file import read_structures
-    from al_charge.potentials.dataset import with_species
+    from al_charge.potentials.data.dataset import with_species
 
     names: list[str] = []
     images: list[Atoms] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from al_charge.potentials.committee import Committee
     from al_charge.potentials.potential import Potential
-    from al_charge.potentials.relaxation import Relaxed
+    from al_charge.potentials.relaxation.one_by_one import Relaxed
 
 MAX_STEPS, MAX_FIRE_STEPS = 500, 2000
 """Evaluations of one structure after which it is given up, by either method."""
@@ -68,10 +68,10 @@ def relaxed(
     batched
         Whether torch-sim relaxes them together.
     """
-    from al_charge.potentials.batched_relaxation import relax_batched
     from al_charge.potentials.committee import Committee
-    from al_charge.potentials.relaxation import relax
-    from al_charge.potentials.relaxation_processes import relax_in_processes
+    from al_charge.potentials.relaxation.batched import relax_batched
+    from al_charge.potentials.relaxation.one_by_one import relax
+    from al_charge.potentials.relaxation.processes import relax_in_processes
 
     committee = predictor if isinstance(predictor, Committee) else Committee([predictor])
     found: list[Relaxed] = []

@@ -13,9 +13,9 @@ from al_charge.cli.output import json_option, plot_option, show
 
 if TYPE_CHECKING:
     from al_charge.loop.spec import PotentialSpec
-    from al_charge.potentials.fitting import Fit
-    from al_charge.potentials.frames import TrainingFrame
+    from al_charge.potentials.data.frames import TrainingFrame
     from al_charge.potentials.potential import Potential
+    from al_charge.potentials.training.fitting import Fit
 
 KINDS = ("painn", "cpainn", "mace", "chgnet")
 SITES = {"cpainn": ("moments", "charges"), "chgnet": ("moments",)}
@@ -86,9 +86,9 @@ def command(
     from al_charge.errors import UnfinishedError
     from al_charge.loop.labelled_frames import cache_of, delete_cache
     from al_charge.potentials.device import choose_device
-    from al_charge.potentials.distributed import process_group
-    from al_charge.potentials.fitting import Fit, delete_checkpoints, fit
     from al_charge.potentials.model_file import write_model
+    from al_charge.potentials.training.distributed import process_group
+    from al_charge.potentials.training.fitting import Fit, delete_checkpoints, fit
     from al_charge.report.curves import Curve, plot_curves
     from al_charge.report.plots import check_ending
 
@@ -177,7 +177,7 @@ def _settings(
 
 def _tell_lacking(what: Fit, frames: Sequence[TrainingFrame]) -> None:
     """Say what is trained without labels, and so means nothing, and whether nothing is held out."""
-    from al_charge.potentials.fitting import held_out_groups
+    from al_charge.potentials.training.fitting import held_out_groups
 
     for name in SITES.get(what.potential.kind, ()):
         if all(getattr(frame, name) is None for frame in frames):

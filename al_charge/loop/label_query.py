@@ -15,8 +15,8 @@ from al_charge.store.label_streams import LabelHead
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
-    from al_charge.potentials.dataset import Dataset
-    from al_charge.potentials.frames import Regrouped, TrainingFrame
+    from al_charge.potentials.data.dataset import Dataset
+    from al_charge.potentials.data.frames import Regrouped, TrainingFrame
 
 PREFIX = "db:"
 """What stands before a query where files may stand as well."""
@@ -117,7 +117,7 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     InputError
         If there is no such campaign or no such label, or labels have different settings.
     """
-    from al_charge.potentials.dataset import Dataset
+    from al_charge.potentials.data.dataset import Dataset
 
     if query.campaign is not None:
         store.campaign(query.campaign)
@@ -151,8 +151,8 @@ def _across_hosts(frames: Sequence[TrainingFrame]) -> Regrouped:
 
     As when one campaign has a larger cell of another's crystal.
     """
-    from al_charge.potentials.frames import Regrouped, groups_of, last_places
-    from al_charge.potentials.grouping import derive_groups
+    from al_charge.potentials.data.frames import Regrouped, groups_of, last_places
+    from al_charge.potentials.data.grouping import derive_groups
 
     places = last_places(frames)
     groups = groups_of(frames)

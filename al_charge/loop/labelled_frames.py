@@ -17,8 +17,8 @@ from al_charge.store.label_streams import LabelHead
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
-    from al_charge.potentials.frame_cache import CachedFrames
-    from al_charge.potentials.frames import TrainingFrame
+    from al_charge.potentials.data.frame_cache import CachedFrames
+    from al_charge.potentials.data.frames import TrainingFrame
 
 
 def learnable(head: LabelHead, *, spin: bool) -> bool:
@@ -60,7 +60,7 @@ def cached_labels(
     spin
         Whether the potential is told moments.
     """
-    from al_charge.potentials.frame_cache import cached_frames
+    from al_charge.potentials.data.frame_cache import cached_frames
 
     def fetch(keys: Sequence[str]) -> Iterator[tuple[str, list[TrainingFrame]]]:
         for label in store.stream_labels(keys):
@@ -77,7 +77,7 @@ def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
     The engine tells moments and charges of the last geometry. They are targets there alone; as the
     input of a spin-aware potential, an array of the structure, moments stand for all geometries.
     """
-    from al_charge.potentials.frames import TrainingFrame
+    from al_charge.potentials.data.frames import TrainingFrame
 
     last = len(label.frames) - 1
     moments = None if label.moments is None else np.array(label.moments)
@@ -110,7 +110,7 @@ def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
 
 def _nearest_states(label: LabelDoc) -> list[str]:
     """Return for every atom the charge state whose window its moment is nearest to."""
-    from al_charge.potentials.nearest_states import nearest_state
+    from al_charge.potentials.data.nearest_states import nearest_state
 
     assert label.moments is not None
     middles = {token: float(np.mean(window)) for token, window in label.windows.items()}

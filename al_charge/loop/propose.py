@@ -21,7 +21,7 @@ from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
 
 if TYPE_CHECKING:
-    from al_charge.potentials.relaxation import Relaxed
+    from al_charge.potentials.relaxation.one_by_one import Relaxed
 
 
 def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
@@ -72,7 +72,7 @@ def _evolved_candidates(
     campaign: Campaign, round_number: int, n_ions: int
 ) -> tuple[list[CandidateDoc], dict[str, Any]]:
     from al_charge.potentials.drift import drifted_sites
-    from al_charge.potentials.relaxation import relax
+    from al_charge.potentials.relaxation.one_by_one import relax
 
     committee = load_committee(campaign, round_number - 1)
     labelled = [

@@ -6,7 +6,7 @@ from al_charge.errors import InputError
 from al_charge.loop.campaign import Campaign, new_document
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.verify import is_verification, open_verification
-from al_charge.potentials.long_range import require_les
+from al_charge.potentials.networks.long_range import require_les
 from al_charge.store.documents import CampaignState, RoundDoc
 from al_charge.store.mongo import Store
 

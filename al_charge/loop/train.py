@@ -14,7 +14,7 @@ from al_charge.loop.start import start_of
 from al_charge.store.documents import ModelDoc
 
 if TYPE_CHECKING:
-    from al_charge.potentials.frames import TrainingFrame
+    from al_charge.potentials.data.frames import TrainingFrame
 
 FOLDS_PER_MEMBER = 2
 """Labels are divided into this many parts per member; each member holds out one part of its own."""
@@ -37,7 +37,7 @@ def train_member(
     """
     from safetensors.torch import save
 
-    from al_charge.potentials.training import train
+    from al_charge.potentials.training.train import train
 
     store = campaign.store
     if store.has_model(campaign.name, round_number, member):

@@ -14,8 +14,8 @@ from scipy.stats import kendalltau
 
 from al_charge.crystal.charges import redox_elements
 from al_charge.potentials.calculator import Predictor
-from al_charge.potentials.dataset import Dataset, last_of_groups
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.dataset import Dataset, last_of_groups
+from al_charge.potentials.data.frames import TrainingFrame
 
 Array = NDArray[np.float64]
 

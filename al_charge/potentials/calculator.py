@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
 
-from al_charge.potentials.dataset import Reading, with_species
+from al_charge.potentials.data.dataset import Reading, with_species
 
 Array = NDArray[np.float64]
 

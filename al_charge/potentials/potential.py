@@ -12,9 +12,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 from torch import Tensor
 
-from al_charge.potentials.architecture import Architecture, architecture_class, evaluate
-from al_charge.potentials.baseline import Baseline
-from al_charge.potentials.graph import (
+from al_charge.potentials.baseline.fit import Baseline
+from al_charge.potentials.baseline.prior import load_prior
+from al_charge.potentials.networks.architecture import Architecture, architecture_class, evaluate
+from al_charge.potentials.networks.graph import (
     Graph,
     Neighbours,
     build_graph,
@@ -23,7 +24,6 @@ from al_charge.potentials.graph import (
     find_neighbours,
 )
 from al_charge.potentials.prediction import Prediction
-from al_charge.potentials.prior import load_prior
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.state import restored, state_of
 from al_charge.potentials.vocabulary import Vocabulary

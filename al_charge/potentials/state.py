@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from al_charge.errors import AlChargeError
-from al_charge.potentials.baseline import Baseline
-from al_charge.potentials.pairs import PairTerms
+from al_charge.potentials.baseline.fit import Baseline
+from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 History = Sequence[Mapping[str, float]]
-"""One entry per epoch, as in `al_charge.potentials.training.TrainingResult`."""
+"""One entry per epoch, as in `al_charge.potentials.training.train.TrainingResult`."""
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.spatial.transform import Rotation
 
-from al_charge.potentials.baseline import Baseline
+from al_charge.potentials.baseline.fit import Baseline
+from al_charge.potentials.baseline.pairs import PairTerms
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.device import choose_device
-from al_charge.potentials.frames import TrainingFrame
-from al_charge.potentials.graph import find_neighbours
-from al_charge.potentials.pairs import PairTerms
+from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PainnSettings, PotentialSettings, TrainingSettings
-from al_charge.potentials.training import TrainingResult, train
+from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.potentials.vocabulary import Vocabulary
 
 Array = NDArray[np.float64]

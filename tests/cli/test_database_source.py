@@ -19,8 +19,8 @@ from al_charge.loop.campaign import Campaign
 from al_charge.loop.label_query import LabelQuery, parse_query, query_labels
 from al_charge.loop.labelled_frames import cache_of
 from al_charge.potentials.accuracy import accuracy
-from al_charge.potentials.frames import groups_of, split_frames
-from al_charge.potentials.grouping import derive_groups
+from al_charge.potentials.data.frames import groups_of, split_frames
+from al_charge.potentials.data.grouping import derive_groups
 from al_charge.potentials.model_file import load_model, read_members
 from al_charge.report.export import frames_of
 from al_charge.store.documents import LabelDoc

@@ -21,10 +21,10 @@ from matplotlib.image import imread
 
 from al_charge.potentials import load
 from al_charge.potentials.committee import Committee
-from al_charge.potentials.dataset import Reading, read_dataset
+from al_charge.potentials.data.dataset import Reading, read_dataset
 from al_charge.potentials.drift import drifted_sites
 from al_charge.potentials.model_file import read_members, write_model
-from al_charge.potentials.relaxation import relax
+from al_charge.potentials.relaxation.one_by_one import relax
 from al_charge.testing.labelled import CHARGES, SPECIES, labelled, salt, write_labels
 
 Run = Callable[..., tuple[int, str, str]]

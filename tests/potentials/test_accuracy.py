@@ -12,8 +12,8 @@ from ase import Atoms
 from scipy.stats import kendalltau
 
 from al_charge.potentials.accuracy import accuracy, formula
-from al_charge.potentials.dataset import Dataset
-from al_charge.potentials.frames import TrainingFrame
+from al_charge.potentials.data.dataset import Dataset
+from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.prediction import Prediction
 from al_charge.testing.labelled import SPECIES, salt
 

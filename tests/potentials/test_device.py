@@ -19,7 +19,7 @@ from al_charge.potentials.settings import (
     PotentialSettings,
     TrainingSettings,
 )
-from al_charge.potentials.training import TrainingResult, train
+from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import small_salt, teacher_frames, untrained
 
 SMALL = CpainnSettings(cutoff="4 A", channels=8, radial=6)
@@ -106,7 +106,7 @@ def test_the_rule_is_asked_where_no_device_is_given(
         asked.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr("al_charge.potentials.training.choose_device", rule)
+    monkeypatch.setattr("al_charge.potentials.training.train.choose_device", rule)
     monkeypatch.setattr("al_charge.potentials.model_file.choose_device", rule)
     by_rule, told = (_trained(SMALL, tmp_path, device) for device in (None, "cpu"))
     assert asked == [None]

@@ -13,7 +13,7 @@ from al_charge.potentials.committee import Committee
 from al_charge.potentials.drift import drifted_sites, site_means, updated
 from al_charge.potentials.potential import Potential, SiteMeans
 from al_charge.potentials.settings import CpainnSettings, PotentialSettings, TrainingSettings
-from al_charge.potentials.training import train
+from al_charge.potentials.training.train import train
 from al_charge.testing.potentials import TOKENS, small_salt, teacher_frames, untrained
 
 MOMENTS = np.array([{"Fe2+": 3.7, "Fe3+": 4.3}.get(token, 0.05) for token in TOKENS])

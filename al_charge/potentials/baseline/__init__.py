@@ -1,0 +1,1 @@
+"""What linear least squares or a pretrained model explains before a network is trained."""

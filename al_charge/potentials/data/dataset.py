@@ -1,0 +1,301 @@
+"""Labelled structures of a file, ours or somebody else's, as frames to train and to test on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
+from pymatgen.core.periodic_table import Element
+
+from al_charge.crystal.configuration import set_species
+from al_charge.crystal.structure_file import read_structures, tell_species
+from al_charge.errors import InputError, did_you_mean
+from al_charge.potentials.data.frames import TrainingFrame, last_places
+from al_charge.potentials.data.grouping import derive_groups
+from al_charge.potentials.data.nearest_states import nearest_states
+
+Array = NDArray[np.float64]
+
+GROUP_KEY = "config_hash"
+"""Entry of a frame's info that names its group, where nothing else is said."""
+CHARGE_ARRAYS = ("bader_charges", "bader_charge")
+"""Arrays that may hold Bader charges, in the order in which they are tried."""
+NEUTRAL = 0.05
+"""e per atom that net charges of a cell may sum to at most; numbers of electrons sum to more."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled structures of a file, or of a database.
+
+    Attributes
+    ----------
+    frames
+        In the order of the file; a list, or read when they are asked for.
+    formula_units
+        Of every frame, where the file tells them; None where it does not.
+    left_out
+        Reasons why frames were left out, with how many.
+    groups_from
+        In a few words, what frames are grouped by.
+    states_from
+        In a few words, where charge states come from, with the number of frames.
+    """
+
+    frames: Sequence[TrainingFrame]
+    formula_units: list[int | None]
+    left_out: dict[str, int]
+    groups_from: str
+    states_from: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file of labelled structures is read.
+
+    Attributes
+    ----------
+    need_states
+        Whether charge states that cannot be told are refused; else such frames have elements only.
+    states
+        Charge states that the user gives; see `al_charge.crystal.structure_file.load_structure`.
+    group
+        Entry of every frame's info to group by; None for ``config_hash``, or else by structure.
+    flip_charges
+        Whether the file's Bader charges are negative for cations, and are to be turned over.
+    share_moments
+        Whether all frames of one exported label have the moments of its last, and structures an
+        array ``moments``, as a potential needs that has them as an input. Ambiguous labels with
+        moments are then not left out: `al_charge.potentials.data.nearest_states`.
+    """
+
+    need_states: bool = True
+    states: tuple[str, ...] = ()
+    group: str | None = None
+    flip_charges: bool = False
+    share_moments: bool = False
+
+
+def read_dataset(path: Path, reading: Reading) -> Dataset:
+    """Read labelled structures from an extended XYZ file, or any other that ASE reads.
+
+    Frames that ``al-charge export`` marked as standing on no hull are left out. Moments and charges
+    are taken where a frame has them, energies and forces it must have.
+
+    Raises
+    ------
+    InputError
+        With the frame that is wrong.
+    """
+    frames: list[TrainingFrame] = []
+    kept: list[Atoms] = []
+    left_out: Counter[str] = Counter()
+    states_from: Counter[str] = Counter()
+    images = read_structures(path)
+    nearest = nearest_states(images) if reading.share_moments else {}
+    for number, image in enumerate(images):
+        refused = _refused(image)
+        if refused and not (refused == "ambiguous" and number in nearest):
+            left_out[refused] += 1
+            continue
+        where = f"{path}, frame {number}"
+        if refused:
+            atoms, how = _as(nearest[number], image), "nearest to uncertain moments"
+        else:
+            atoms, how = with_species(image, reading, where)
+        states_from[how] += 1
+        frames.append(_frame(image, atoms, reading, where))
+        kept.append(image)
+    if not frames:
+        raise InputError("it has no frame that can be used", where=str(path), remedy=_why(left_out))
+    if reading.share_moments:
+        frames = _shared_moments(frames, kept)
+    names, groups_from = _groups([f.atoms for f in frames], kept, reading.group, path)
+    return Dataset(
+        frames=[replace(f, group=name) for f, name in zip(frames, names, strict=True)],
+        formula_units=_formula_units(kept),
+        left_out=dict(left_out),
+        groups_from=groups_from,
+        states_from=dict(states_from),
+    )
+
+
+def with_species(image: Atoms, reading: Reading, where: str) -> tuple[Atoms, str]:
+    """Return a structure with its charge states, and where they come from.
+
+    Where they need not be told and cannot be, every atom is its neutral element.
+    """
+    try:
+        tokens, how = tell_species(image, reading.states, where=where)
+    except InputError as error:
+        if reading.need_states or reading.states:
+            place = error.where if where in error.where else f"{where}: {error.where}"
+            raise InputError(error.what, where=place, remedy=error.remedy) from error
+        tokens, how = [f"{symbol}0+" for symbol in image.symbols], "not told"
+    return _as(tokens, image), how
+
+
+def _as(tokens: Sequence[str], image: Atoms) -> Atoms:
+    atoms = Atoms(image.numbers, image.positions, cell=image.cell, pbc=True)
+    set_species(atoms, list(tokens))
+    return atoms
+
+
+def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
+    """Return the places of the last frame of every group, ascending."""
+    return sorted(last_places(frames))
+
+
+def _refused(image: Atoms) -> str:
+    """Return why a frame that was exported here stands on no hull; empty where it does."""
+    info = image.info
+    if info.get("unusable") is True:
+        return "unusable"
+    if info.get("converged") is False:
+        return "not converged"
+    if info.get("ambiguous") is True:
+        return "ambiguous"
+    return "refused" if info.get("refused") else ""
+
+
+def _why(left_out: Counter[str]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in left_out.items())
+
+
+def _frame(image: Atoms, atoms: Atoms, reading: Reading, where: str) -> TrainingFrame:
+    results: dict[str, Any] = image.calc.results if image.calc is not None else {}
+    found: dict[str, Array] = {
+        name: np.asarray(results[name], dtype=float)
+        for name in ("energy", "forces", "stress", "magmoms")
+        if name in results
+    }
+    found |= {"positions": image.positions, "cell": image.cell.array}
+    if (charges := _charges(image, reading, where)) is not None:
+        found["Bader charges"] = charges
+    for name in ("energy", "forces"):
+        if name not in found:
+            raise InputError(
+                f"it has no {name}", where=where, remedy=f"give every frame energy and {name}"
+            )
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"its {name} are not all numbers", where=where, remedy="mend it")
+    moments = found.get("magmoms")
+    if moments is not None and moments.shape != (len(atoms),):
+        raise InputError("its moments are vectors; give their sizes along one axis", where=where)
+    return TrainingFrame(
+        atoms=atoms,
+        energy=float(found["energy"]),
+        forces=found["forces"],
+        stress=_full(found["stress"]) if "stress" in found else None,
+        group="",
+        moments=moments,
+        charges=charges,
+    )
+
+
+def _full(stress: Array) -> Array:
+    if stress.shape == (3, 3):
+        return stress
+    full: Array = voigt_6_to_full_3x3_stress(stress)
+    return full
+
+
+def _charges(image: Atoms, reading: Reading, where: str) -> Array | None:
+    """Return net charges in e, cations positive; None where there are none.
+
+    Raises
+    ------
+    InputError
+        If they do not sum to zero, or cations are negative.
+    """
+    name = next((name for name in CHARGE_ARRAYS if name in image.arrays), None)
+    if name is None:
+        return None
+    charges = np.asarray(image.arrays[name], dtype=float)
+    charges = -charges if reading.flip_charges else charges
+    if abs(total := float(charges.sum())) > NEUTRAL * len(image):
+        raise InputError(
+            f"its {name} sum to {total:+.2f} e, so they are no net charges",
+            where=where,
+            remedy="subtract the electrons of each atom from those of its neutral one",
+        )
+    if _cations_negative(image, charges):
+        remedy = "leave --flip-charges out" if reading.flip_charges else "give --flip-charges"
+        raise InputError(
+            f"cations are negative in its {name}; here they are positive",
+            where=where,
+            remedy=remedy,
+        )
+    return charges
+
+
+def _cations_negative(image: Atoms, charges: Array) -> bool:
+    """Return whether more electronegative atoms have the larger charges."""
+    attraction = np.array([Element(symbol).X for symbol in image.symbols])
+    attraction = np.nan_to_num(attraction - np.nanmean(attraction))
+    return bool(np.sum(attraction * charges) > 0.0)
+
+
+def _groups(
+    structures: Sequence[Atoms], images: Sequence[Atoms], key: str | None, path: Path
+) -> tuple[list[str], str]:
+    """Return the group of every frame, and what they are grouped by."""
+    wanted = key or GROUP_KEY
+    having = [wanted in image.info for image in images]
+    if all(having):
+        return [str(image.info[wanted]) for image in images], wanted
+    if key is not None or any(having):
+        number = having.index(False)
+        known = set.intersection(*(set(image.info) for image in images))
+        raise InputError(
+            f"a frame has no '{wanted}' to group by",
+            where=f"{path}, frame {number} of those used",
+            remedy=did_you_mean(wanted, known) or "leave --group out",
+        )
+    return derive_groups(structures), "structure"
+
+
+def _formula_units(images: Sequence[Atoms]) -> list[int | None]:
+    """Return the formula units of cells that were exported here; None where nothing tells them.
+
+    A cell without working ions has as many as its framework, which other cells tell.
+    """
+    units: list[int | None] = []
+    sizes = set()
+    for image in images:
+        n_ions, x = image.info.get("n_ions"), image.info.get("x")
+        unit = round(n_ions / x) if n_ions and x else None
+        units.append(unit)
+        if n_ions and unit:
+            sizes.add((len(image) - n_ions) / unit)
+    if len(sizes) == 1:
+        (size,) = sizes
+        for index, image in enumerate(images):
+            if image.info.get("n_ions") == 0:
+                units[index] = round(len(image) / size)
+    return units
+
+
+def _shared_moments(frames: list[TrainingFrame], images: Sequence[Atoms]) -> list[TrainingFrame]:
+    """Return frames with the moments of their label, which an engine tells of its last one."""
+    labels = [image.info.get("label") for image in images]
+    known = {
+        label: frame.moments
+        for label, frame in zip(labels, frames, strict=True)
+        if frame.moments is not None
+    }
+    shared = []
+    for label, frame in zip(labels, frames, strict=True):
+        moments = known.get(label) if frame.moments is None else frame.moments
+        if moments is not None:
+            frame.atoms.set_array("moments", moments)
+        shared.append(replace(frame, moments=moments))
+    return shared

@@ -1,0 +1,1 @@
+"""Networks: graphs of atoms, and the architectures that act on them."""

@@ -1,0 +1,1 @@
+"""Relaxing structures with a committee: one by one, by processes, or batched."""

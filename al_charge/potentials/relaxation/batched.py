@@ -1,0 +1,93 @@
+"""Relaxing many structures at once with torch-sim, meant for a GPU.
+
+FIRE on ions and cell. A structure leaves the batch when it has converged, and the next one takes
+its place.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from al_charge.errors import AlChargeError, InputError
+from al_charge.potentials.committee import Committee
+from al_charge.potentials.device import choose_device
+from al_charge.potentials.relaxation.batched_run import BatchedRun
+from al_charge.potentials.relaxation.one_by_one import Progress, Relaxed
+from al_charge.potentials.relaxation.torch_sim_adapter import import_torch_sim
+
+LARGEST_BATCH = {"cuda": 32768, "cpu": 512}
+"""Atoms in one batch at first; on a CPU more of them are no faster."""
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def relax_batched(
+    committee: Committee,
+    structures: Sequence[Atoms],
+    *,
+    fmax: float,
+    max_steps: int,
+    cell: bool = True,
+    reach: float = np.inf,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> list[Relaxed]:
+    """Relax structures as ``relax`` does, to the same minima, many at once.
+
+    Steps are those of FIRE, which needs more of them than ``relax``: give ``max_steps`` in the
+    hundreds. Where the batch does not fit into memory, it is halved.
+
+    Parameters
+    ----------
+    committee, structures, fmax, max_steps, cell
+        As for ``relax``.
+    reach
+        Must be infinite: torch-sim cannot hold atoms back.
+    device
+        Such as ``cuda`` or ``cpu``; a GPU if there is one when None.
+    progress
+        Called after every structure.
+
+    Raises
+    ------
+    NotInstalledError
+        Without torch-sim.
+    InputError
+        If there is a reach, or no such device.
+    AlChargeError
+        If not even one structure fits into memory.
+    """
+    if not np.isinf(reach):
+        raise InputError(
+            "a batched relaxation cannot keep atoms within a reach",
+            where="reach",
+            remedy="relax by processes",
+        )
+    import_torch_sim()
+    if not structures:
+        return []
+    run = BatchedRun(committee, structures, choose_device(device), fmax, max_steps, cell, progress)
+    limit = LARGEST_BATCH[run.table.device.type]
+    while len(run.done) < len(structures):
+        try:
+            run.go_on(max(limit, *run.table.sizes, 1))
+            continue
+        except RuntimeError as error:
+            if not any(words in str(error).lower() for words in _MEMORY):
+                raise
+            if run.systems == 1:
+                raise AlChargeError(
+                    f"one structure of {run.atoms} atoms does not fit into the memory of the "
+                    f"{run.table.device.type} device",
+                    where="batched relaxation",
+                    remedy="relax by processes, or with a smaller potential",
+                ) from error
+        limit = run.atoms // 2
+        gc.collect()  # what the failed batch held, before the next one is made
+        if run.table.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return [run.done[number] for number in range(len(structures))]

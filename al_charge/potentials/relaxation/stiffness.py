@@ -1,0 +1,100 @@
+"""The stiffness of a crystal as its pair terms see it: a first guess for quasi-Newton steps."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from al_charge.potentials.committee import Committee
+from al_charge.potentials.networks.graph import Neighbours
+
+Array = NDArray[np.float64]
+
+SOFTEST, USUAL = 1.0, 10.0
+"""eV/A^2: what no mode's stiffness is taken to be below, and that of all modes without pair
+terms."""
+_ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
+_ROOT = np.sqrt(2.0)
+
+
+def symmetric(components: Array) -> Array:
+    """Return the symmetric matrix, (3, 3), of six components whose last three count root two."""
+    matrix = np.zeros((3, 3))
+    scaled = components / np.array([1.0, 1.0, 1.0, _ROOT, _ROOT, _ROOT])
+    matrix[_ROWS, _COLUMNS] = matrix[_COLUMNS, _ROWS] = scaled
+    return matrix
+
+
+def voigt(matrix: Array) -> Array:
+    """Return the six components of a symmetric matrix, such that their dot products agree."""
+    components: Array = matrix[_ROWS, _COLUMNS] * np.array([1.0, 1.0, 1.0, _ROOT, _ROOT, _ROOT])
+    return components
+
+
+def pair_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours, length: float) -> Array:
+    """Return the inverse second derivative by displacements and strain times a length.
+
+    Modes that are soft or unstable are made stiff enough to descend along.
+
+    Parameters
+    ----------
+    committee
+        Its members' mean pair terms are used.
+    atoms, pairs
+        Structure and its neighbours.
+    length
+        angstrom per unit of strain.
+
+    Returns
+    -------
+    ndarray, shape (3 n_atoms + 6, 3 n_atoms + 6), A^2/eV
+    """
+    size = 3 * len(atoms) + 6
+    blocks = _edge_stiffness(committee, atoms, pairs)
+    if blocks is None:
+        return np.eye(size) / USUAL
+    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    basis = np.array([symmetric(row) for row in np.eye(6)]) / length
+    # How an edge changes with each component of strain, shape (n_edges, 3, 6).
+    strained = np.einsum("aij,ej->eia", basis, vectors)
+    coupled = blocks @ strained
+    n = len(atoms)
+    whole = np.zeros((size, size))
+    whole[:-6, :-6] = _assemble(pairs, blocks, n)
+    for a in range(6):
+        for i in range(3):
+            whole[i : 3 * n : 3, 3 * n + a] = -np.bincount(
+                pairs.centres, coupled[:, i, a], minlength=n
+            )
+    whole[-6:, :-6] = whole[:-6, -6:].T
+    whole[-6:, -6:] = 0.5 * np.einsum("eia,eib->ab", strained, coupled)
+    values, modes = np.linalg.eigh(whole)
+    inverse: Array = (modes / np.maximum(np.abs(values), SOFTEST)) @ modes.T
+    return inverse
+
+
+def _edge_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours) -> Array | None:
+    """Return the mean of the members' pair stiffness, shape (n_edges, 3, 3)."""
+    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    found = []
+    for member in committee.members:
+        if member.baseline.pairs is not None:
+            rows = member.vocabulary.index(atoms.arrays["species"])
+            terms = member.baseline.pairs
+            found.append(terms.stiffness(vectors, rows[pairs.centres], rows[pairs.neighbours]))
+    return np.mean(found, axis=0) if found else None
+
+
+def _assemble(pairs: Neighbours, blocks: Array, n_atoms: int) -> Array:
+    """Return the stiffness by displacements, shape (3 n_atoms, 3 n_atoms)."""
+    matrix = np.zeros((n_atoms, 3, n_atoms, 3))
+    where = pairs.centres * n_atoms + pairs.neighbours
+    diagonal = np.arange(n_atoms)
+    for i in range(3):
+        for j in range(3):
+            between = np.bincount(where, blocks[:, i, j], minlength=n_atoms**2)
+            table = between.reshape(n_atoms, n_atoms)
+            matrix[:, i, :, j] = -table
+            matrix[diagonal, i, diagonal, j] += table.sum(axis=1)
+    return matrix.reshape(3 * n_atoms, 3 * n_atoms)

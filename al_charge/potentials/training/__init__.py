@@ -1,0 +1,1 @@
+"""Training: frames to weights, in one process or several."""

@@ -1,0 +1,264 @@
+"""Training one potential: resumable, deterministic, the best by validation kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.potentials.baseline.fit import fit_baseline, frame_weight
+from al_charge.potentials.data.frames import (
+    Chosen,
+    TrainingFrame,
+    last_places,
+    species_of,
+    split_frames,
+)
+from al_charge.potentials.data.spilled import Spilled
+from al_charge.potentials.device import choose_device
+from al_charge.potentials.drift import site_means, updated
+from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.settings import (
+    ChgnetSettings,
+    MaceSettings,
+    PotentialSettings,
+    TrainingSettings,
+)
+from al_charge.potentials.training.distributed import Ranks
+from al_charge.potentials.training.identity import identity_of
+from al_charge.potentials.training.interruption import heeding_sigterm
+from al_charge.potentials.training.loss import prepare
+from al_charge.potentials.training.trainer import Trainer
+from al_charge.potentials.vocabulary import Vocabulary
+
+Array = NDArray[np.float64]
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called with the epoch just ended, the number of epochs, and that epoch's figures."""
+
+SITE_VALUES: tuple[Literal["moments", "charges"], ...] = ("moments", "charges")
+
+SMALLEST_SCALE = 0.01
+"""eV per unit of the network's output at least, where frames have hardly any force."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gives.
+
+    Attributes
+    ----------
+    potential
+        The best by validation; the last where nothing was held out.
+    history
+        One entry per epoch: learning rate, training loss, and root mean squared errors on held-out
+        frames, named as in `al_charge.potentials.training.loss.Errors`.
+    held_out
+        Predicted minus true energy in eV/atom of the last frame of every held-out group.
+    """
+
+    potential: Potential
+    history: list[dict[str, float]]
+    held_out: dict[str, float]
+
+
+def train(
+    settings: PotentialSettings,
+    training: TrainingSettings,
+    frames: Sequence[TrainingFrame],
+    *,
+    seed: int,
+    fold: int,
+    n_folds: int,
+    checkpoint: Path,
+    warm_start: Potential | None = None,
+    progress: Progress | None = None,
+    device: torch.device | None = None,
+) -> TrainingResult:
+    """Train one potential.
+
+    The result depends on the inputs alone. A training that was killed goes on from its last
+    checkpoint when it is called again with the same inputs, and ends with the same result, bit for
+    bit, on the same kind of device. A checkpoint of other inputs is not used. SIGTERM ends the
+    training after the step under way, with a checkpoint.
+
+    In a process group the processes share the work, and each of them gets the result.
+
+    Parameters
+    ----------
+    settings, training
+        What to train, and how.
+    frames
+        Labelled geometries; frames of one group stand together, in the order of its relaxation.
+    seed
+        Of fresh weights and of the order of frames.
+    fold, n_folds
+        Which part of the groups is held out.
+    checkpoint
+        File to keep checkpoints in; its folder exists.
+    warm_start
+        Potential to start from instead of fresh weights; extended with species that it lacks.
+    progress
+        Called after each epoch.
+    device
+        Where to train, and where the result is: `al_charge.potentials.device.choose_device`'s
+        choice if None.
+
+    Raises
+    ------
+    UnfinishedError
+        If SIGTERM came; what was done is in the checkpoint.
+    """
+    if not frames:
+        raise AlChargeError("there is no frame to train on", where="training")
+    used, held = split_frames(frames, fold=fold, n_folds=n_folds)
+    warm_start = warm_start or _foundation(settings, frames)
+    device = device or choose_device()
+    potential = _start(settings, frames, used, seed, warm_start, device)
+    potential.module.to(getattr(torch, training.precision))
+    trainer = Trainer(
+        potential,
+        training,
+        prepare(potential, used),
+        prepare(potential, held),
+        seed,
+        Ranks.current(),
+    )
+    identity = identity_of(settings, training, frames, [seed, fold, n_folds], warm_start)
+    trainer.resume(checkpoint, identity)
+    with heeding_sigterm() as stop:
+        stopped = False
+        while not trainer.finished:
+            stopped = not trainer.epoch(stop)
+            if stopped:
+                break
+            if trainer.finished or trainer.done % training.checkpoint_every == 0:
+                trainer.save(checkpoint, identity)
+            if progress is not None:
+                progress(trainer.done, training.epochs, trainer.history[-1])
+        if stopped or trainer.ranks.agreed(stop()):
+            trainer.save(checkpoint, identity)
+            raise _stopped(trainer, checkpoint)
+    best = trainer.best_potential()
+    return TrainingResult(best, trainer.history, _residuals(best, held))
+
+
+def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
+    return UnfinishedError(
+        f"told to end by SIGTERM after {trainer.done} epochs and {len(trainer.losses)} steps",
+        where=str(checkpoint),
+        remedy="the same training goes on from there when it is run again",
+    )
+
+
+def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
+    """Return the model that training is to start from by the settings, if they name one."""
+    species = species_of(frames)
+    if isinstance(settings, ChgnetSettings) and settings.pretrained:
+        from al_charge.potentials.networks.chgnet import pretrained
+
+        return pretrained(settings, Vocabulary.of(species, charge_aware=settings.charge_aware))
+    if isinstance(settings, MaceSettings) and settings.foundation is not None:
+        from al_charge.potentials.networks.foundation import read_foundation
+
+        return read_foundation(settings.foundation, settings, species)
+    return None
+
+
+def _start(
+    settings: PotentialSettings,
+    frames: Sequence[TrainingFrame],
+    used: Sequence[TrainingFrame],
+    seed: int,
+    warm_start: Potential | None,
+    device: torch.device,
+) -> Potential:
+    """Return the potential before its first epoch, with the energy baseline of its frames."""
+    species = species_of(frames)
+    fit = partial(
+        fit_baseline,
+        frames=used,
+        pair_cutoff=float(settings.pair_cutoff),
+        pair_intervals=settings.pair_intervals,
+    )
+    if warm_start is not None:
+        potential = warm_start.extend(species)
+        potential.module.to(device)
+        means = _site_means(potential.vocabulary, used, "moments")
+        potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
+        potential.site_means = updated(potential.site_means, site_means(used))
+        known = Spilled(potential.predict_each(frame.atoms for frame in used))
+        potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
+        return potential
+    vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
+    potential = Potential.fresh(
+        settings,
+        vocabulary,
+        mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
+        seed=seed,
+        typical_moments=_site_means(vocabulary, used, "moments"),
+        site_means=site_means(used),
+    )
+    potential.module.start_sites(
+        *(
+            torch.as_tensor(_site_means(vocabulary, used, name), dtype=potential.dtype)
+            for name in SITE_VALUES
+        )
+    )
+    known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
+    potential.baseline = fit(vocabulary, known=known)
+    potential.scale = _scale(potential, used)
+    potential.module.to(device)
+    return potential
+
+
+def _site_means(
+    vocabulary: Vocabulary, frames: Sequence[TrainingFrame], name: Literal["moments", "charges"]
+) -> Array:
+    """Return the mean over sites of every species, shape (n_species,); zero where none is known."""
+    sums, counts = np.zeros(len(vocabulary)), np.zeros(len(vocabulary))
+    for frame in frames:
+        values = getattr(frame, name)
+        if values is not None:
+            rows = vocabulary.index(frame.atoms.arrays["species"])
+            values = np.abs(values) if name == "moments" else values
+            sums += np.bincount(rows, values, minlength=len(vocabulary))
+            counts += np.bincount(rows, minlength=len(vocabulary))
+    means: Array = sums / np.maximum(counts, 1)
+    return means
+
+
+def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
+    """Return the weighted root mean square of the forces that the baseline leaves, in eV/A."""
+    squares, weights = [], []
+    for frame in frames:
+        pairs = find_neighbours(frame.atoms, potential.reach)
+        left = frame.forces - potential.predict_baseline(frame.atoms, pairs).forces
+        squares.append(np.mean(left**2))
+        weights.append(frame_weight(frame.forces) ** 2)
+    return max(float(np.sqrt(np.average(squares, weights=weights))), SMALLEST_SCALE)
+
+
+def _mean_neighbours(frames: Sequence[TrainingFrame], cutoff: float) -> float:
+    """Return pairs per atom within the cutoff, over the last frame of every group."""
+    last = Chosen(frames, last_places(frames))
+    pairs = sum(len(find_neighbours(frame.atoms, cutoff).centres) for frame in last)
+    return pairs / sum(len(frame.atoms) for frame in last)
+
+
+def _residuals(potential: Potential, held: Sequence[TrainingFrame]) -> dict[str, float]:
+    """Return predicted minus true energy (eV/atom) of the last frame of every group."""
+    last = Chosen(held, last_places(held))
+    predictions = potential.predict_each(frame.atoms for frame in last)
+    return {
+        frame.group: (prediction.energy - frame.energy) / len(frame.atoms)
+        for frame, prediction in zip(last, predictions, strict=True)
+    }

@@ -1,0 +1,128 @@
+"""MACE: that it is mace's own network, and its rows of species; the rest is in the contract."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from al_charge.potentials.networks.foundation import mace_input
+from al_charge.potentials.networks.mace import Mace
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.settings import MaceSettings
+from al_charge.potentials.vocabulary import Vocabulary
+
+SMALL = MaceSettings(channels=4, cutoff="3.5 A", max_ell=1)
+
+
+def salt(seed: int = 0) -> Atoms:
+    """Return eight atoms off their sites, with both charge states of iron."""
+    tokens = ["Na+", "O2-", "Fe2+", "O2-", "Fe3+", "O2-", "Na+", "P5+"]
+    grid = np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 3)
+    atoms = Atoms([t.rstrip("+-0123456789") for t in tokens], 2.2 * grid, cell=[4.4] * 3, pbc=True)
+    atoms.rattle(0.15, seed=seed)
+    atoms.set_array("species", np.array(tokens, dtype="U8"))
+    return atoms
+
+
+def potential(settings: MaceSettings = SMALL, *, seed: int = 1) -> Potential:
+    """Return an untrained potential for the salt, in double precision."""
+    vocabulary = Vocabulary.of(salt().arrays["species"], charge_aware=settings.charge_aware)
+    fresh = Potential.fresh(settings, vocabulary, mean_neighbours=12.0, seed=seed)
+    fresh.module.to(torch.float64)
+    return fresh
+
+
+def network(a_potential: Potential) -> torch.nn.Module:
+    """Return mace's own module."""
+    assert isinstance(a_potential.module, Mace)
+    return a_potential.module.network
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SMALL,
+        SMALL.model_copy(update={"layers": 1, "max_l": 0}),
+        SMALL.model_copy(update={"layers": 3, "max_l": 2, "max_ell": 2, "correlation": 3}),
+        SMALL.model_copy(
+            update={
+                "interaction": "density",
+                "distance_transform": "agnesi",
+                "pair_repulsion": True,
+            }
+        ),
+    ],
+    ids=["small", "one layer", "three layers", "density"],
+)
+def test_energy_forces_and_stress_are_those_of_mace(settings: MaceSettings) -> None:
+    ours = potential(settings)
+    (prediction,) = ours.predict([salt()])
+    theirs = network(ours)(mace_input(salt(), ours), compute_stress=True)
+
+    assert np.abs(prediction.forces).max() > 1e-4
+    assert prediction.energy == pytest.approx(theirs["energy"].item(), rel=1e-9)
+    assert prediction.forces == pytest.approx(theirs["forces"].detach().numpy(), abs=1e-9)
+    assert prediction.stress == pytest.approx(theirs["stress"][0].detach().numpy(), abs=1e-9)
+
+
+def test_rows_are_found_in_weights_of_several_degrees() -> None:
+    """Between layers that both have vectors, a skip connection has a block for each degree."""
+    parent = potential(SMALL.model_copy(update={"layers": 3, "max_l": 2, "max_ell": 2}))
+    child = parent.extend(["Fe4+", "Mn2+"])
+    before, after = parent.predict([salt()])[0], child.predict([salt()])[0]
+
+    assert child.vocabulary.tokens == (*parent.vocabulary.tokens, "Fe4+", "Mn2+")
+    assert after.energy == pytest.approx(before.energy, abs=1e-12)
+    assert after.forces == pytest.approx(before.forces, abs=1e-12)
+
+
+def test_a_new_charge_state_starts_as_its_nearest_kin_and_a_new_element_does_not() -> None:
+    child = potential().extend(["Fe4+", "Mn2+"])
+    structures = [salt() for _ in range(3)]
+    structures[1].arrays["species"][4] = "Fe4+"  # was Fe3+
+    structures[2].arrays["species"][4] = "Mn2+"
+    energies = [p.energy for p in child.predict(structures)]
+
+    assert energies[1] == energies[0]
+    assert abs(energies[2] - energies[0]) > 1e-6
+
+
+def test_physical_atomic_numbers_stand_in_the_network() -> None:
+    ours = potential()
+
+    assert ours.vocabulary.tokens == ("Fe2+", "Fe3+", "Na+", "O2-", "P5+")
+    assert network(ours).get_buffer("atomic_numbers").tolist() == [26, 26, 11, 8, 15]
+
+
+def test_weights_follow_from_the_seed_whatever_the_default_precision() -> None:
+    vocabulary = Vocabulary.of(salt().arrays["species"], charge_aware=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        one = Potential.fresh(SMALL, vocabulary, mean_neighbours=12.0, seed=3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    two = Potential.fresh(SMALL, vocabulary, mean_neighbours=12.0, seed=3)
+    other = Potential.fresh(SMALL, vocabulary, mean_neighbours=12.0, seed=4)
+    energies = [p.predict([salt()])[0].energy for p in (one, two, other)]
+
+    assert one.dtype == torch.float32
+    assert energies[0] == energies[1] != energies[2]
+
+
+def test_importing_mace_prints_nothing_and_leaves_torch_restricted() -> None:
+    """Mace would let ``torch.load`` unpickle anything, in this process and its children."""
+    code = (
+        "import os; from al_charge.potentials.networks.mace import import_mace; import_mace();"
+        "import sys; sys.exit('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' in os.environ)"
+    )
+    clean = {k: v for k, v in os.environ.items() if k != "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=clean, check=False)
+
+    assert done.returncode == 0
+    assert done.stdout == b""
