@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,8 @@ def command(
         ) from stop
     ranks.wait()  # all read the cache until here
     if not ranks.first:
+        if os.environ.get("LOCAL_RANK") == "0":  # the first of another machine
+            delete_cache(cache)
         return
     how |= {"data": data.name, "groups_from": found.groups_from, "states_from": found.states_from}
     write_model(model, potentials, how)

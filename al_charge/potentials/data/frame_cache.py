@@ -32,17 +32,18 @@ from al_charge.potentials.data.frames import Chosen, TrainingFrame
 Fetch = Callable[[Sequence[str]], Iterator[tuple[str, Sequence[TrainingFrame]]]]
 """Given keys of labels, yields each with its frames."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the file; one of another layout is filled again."""
 AT_ONCE = 64
 """Labels that are written in one transaction."""
 PATIENCE = 600.0
 """s to wait for another process that writes."""
+# Numbers of rows are never used again: whoever reads an older row finds it gone, and not another.
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE labels (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, frames INTEGER NOT NULL);
-CREATE TABLE frames (id INTEGER PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL,
-    "group" TEXT NOT NULL, checksum BLOB NOT NULL, content BLOB NOT NULL, UNIQUE (key, number));
+CREATE TABLE frames (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL,
+    number INTEGER NOT NULL, "group" TEXT NOT NULL, checksum BLOB NOT NULL, content BLOB NOT NULL, UNIQUE (key, number));
 PRAGMA user_version = {LAYOUT};
 COMMIT;
 """

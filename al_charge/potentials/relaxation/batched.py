@@ -59,7 +59,7 @@ def relax_batched(
     InputError
         If there is a reach, or no such device.
     AlChargeError
-        If not even one structure fits into memory.
+        If not even as many atoms as the largest structure has fit into memory.
     """
     if not np.isinf(reach):
         raise InputError(
@@ -73,15 +73,16 @@ def relax_batched(
     run = BatchedRun(committee, structures, choose_device(device), fmax, max_steps, cell, progress)
     limit = LARGEST_BATCH[run.table.device.type]
     while len(run.done) < len(structures):
+        most = max(limit, *run.table.sizes)
         try:
-            run.go_on(max(limit, *run.table.sizes, 1))
+            run.go_on(most)
             continue
         except RuntimeError as error:
             if not any(words in str(error).lower() for words in _MEMORY):
                 raise
-            if run.systems == 1:
+            if run.systems <= 1 or most == max(run.table.sizes):
                 raise AlChargeError(
-                    f"one structure of {run.atoms} atoms does not fit into the memory of the "
+                    f"a batch of {most} atoms does not fit into the memory of the "
                     f"{run.table.device.type} device",
                     where="batched relaxation",
                     remedy="relax by processes, or with a smaller potential",

@@ -158,7 +158,7 @@ class BatchedRun:
     def _judge(self, state: Any, numbers: list[int]) -> tuple[Tensor, Tensor]:
         """Return the largest force of every structure as ``relax`` counts it, and if it is sound.
 
-        The stress counts as the force on the strain times the cube root of the volume.
+        The stress counts as the force on the strain divided by the cube root of the volume.
         """
         batch, cells, starts = state.system_idx, state.row_vector_cell, self.cells[numbers]
         zeros = cells.new_zeros(len(numbers))

@@ -93,8 +93,8 @@ def relax(
     structures
         Starts, with ``species`` arrays; not modified.
     fmax
-        Largest force left in eV/angstrom. The stress counts as the force on the strain times the
-        cube root of the volume.
+        Largest force left in eV/angstrom. The stress counts as the force on the strain
+        divided by the cube root of the volume.
     max_steps
         Evaluations at most.
     cell

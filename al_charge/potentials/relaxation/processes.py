@@ -40,6 +40,8 @@ def relax_in_processes(
 ) -> list[Relaxed]:
     """Relax structures as ``relax`` does, bit for bit and in their order, by several processes.
 
+    They compute on the CPU, wherever the committee is.
+
     Each process gets the committee once, and the next structure whenever it is free. They are
     started afresh, so that a script which calls this needs ``if __name__ == "__main__":``. When
     this ends, by an error or Ctrl-C as well, they have ended.

@@ -86,9 +86,9 @@ def train(
     """Train one potential.
 
     The result depends on the inputs alone. A training that was killed goes on from its last
-    checkpoint when it is called again with the same inputs, and ends with the same result, bit for
-    bit, on the same kind of device. A checkpoint of other inputs is not used. SIGTERM ends the
-    training after the step under way, with a checkpoint.
+    checkpoint when it is called again with the same inputs, and ends with the same result: on a
+    CPU bit for bit, on a GPU sums have no fixed order. A checkpoint of other inputs is not used.
+    SIGTERM ends the training after the step under way, with a checkpoint.
 
     In a process group the processes share the work, and each of them gets the result.
 

@@ -244,9 +244,13 @@ def test_memory_that_runs_out_halves_the_batch(
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.energy == pytest.approx(theirs.energy, abs=1e-3)
     largest[0], before = 0, len(asked)
-    with pytest.raises(AlChargeError, match=r"one structure of \d+ atoms does not fit"):
+    with pytest.raises(AlChargeError, match=r"a batch of \d+ atoms does not fit"):
         relax_batched(committee, four, **options)
     assert asked[before:] == [4, 2, 1]
+    # Small ones that fill as much memory as the largest needs do not go round for ever.
+    largest[0] = 1
+    with pytest.raises(AlChargeError, match=r"a batch of \d+ atoms does not fit"):
+        relax_batched(committee, [*near, near[2].repeat((2, 1, 1))], **options)
 
 
 @pytest.fixture(scope="module")
