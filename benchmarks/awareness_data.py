@@ -37,6 +37,11 @@ GPAW_METAL = -1.3206083808081852
 """eV/atom of sodium with the settings of the labels, from the JSON file beside them."""
 BORN_LABELLED = 160
 """Mixed configurations that a potential is trained on."""
+LARGEST_FORCE = 1.0
+"""eV/angstrom, in frames that errors are measured on: farther ones matter to no hull."""
+RELAXED_FORCE = 0.5
+"""eV/angstrom, in GPAW labels that count as the result of a relaxation. Labels are single points at
+geometries that committees relaxed; some are far from GPAW's own minimum, and are no targets."""
 BORN_RANKED, BORN_LOWEST = 24, 6
 """Configurations of a held-out composition that are relaxed, and how many of them are the
 labeler's lowest; the others are drawn at random."""
@@ -80,7 +85,7 @@ class Target:
     energy
         The labeler's lowest, eV per formula unit.
     relaxed
-        The labeler's geometry at that energy.
+        The geometry of that energy.
     held_out
         Whether no potential of this trial was trained on it.
     """
@@ -102,7 +107,7 @@ class Trial:
     frames
         To train on.
     test
-        Held-out frames at the labeler's geometries.
+        Held-out frames, of those with no force beyond ``LARGEST_FORCE``.
     targets
         To relax; end members among them.
     metal_energy
@@ -127,6 +132,7 @@ def trial(data: str, folder: Path, seed: int) -> Trial:
 def _read(path: Path) -> tuple[Labelled, ...]:
     data = read_dataset(path, Reading())
     infos = [atoms.info for atoms in ase.io.iread(path)]
+    assert len(infos) == len(data.frames), f"frames of {path} were left out"
     groups: dict[str, list[int]] = defaultdict(list)
     for number, frame in enumerate(data.frames):
         groups[frame.group].append(number)
@@ -188,6 +194,8 @@ def _gpaw(seed: int) -> Trial:
     targets = []
     for one in labelled:
         lowest = min(one.frames, key=lambda frame: frame.energy)
+        if _largest_force(lowest) > RELAXED_FORCE:
+            continue
         energy = lowest.energy / one.formula_units
         start = starts[one.name]
         targets.append(Target(one.name, one.x, start, energy, lowest.atoms, one.name in names))
@@ -218,6 +226,15 @@ def _gpaw_starts() -> dict[str, Atoms]:
 
 
 def _dataset(held: Sequence[Labelled]) -> Dataset:
-    frames = [frame for one in held for frame in one.frames]
-    units: list[int | None] = [one.formula_units for one in held for _ in one.frames]
+    known: list[tuple[TrainingFrame, int | None]] = [
+        (frame, one.formula_units)
+        for one in held
+        for frame in one.frames
+        if _largest_force(frame) <= LARGEST_FORCE
+    ]
+    frames, units = [frame for frame, _ in known], [unit for _, unit in known]
     return Dataset(frames, units, left_out={}, groups_from="configuration", states_from={})
+
+
+def _largest_force(frame: TrainingFrame) -> float:
+    return float(np.linalg.norm(frame.forces, axis=1).max())

@@ -30,14 +30,27 @@ COLUMNS = {
     "stress": ("meV/A^3", lambda r: _rmse(r, "stress")),
     "moments": ("muB", lambda r: _rmse(r, "moments_of_redox_sites")),
     "charges": ("e", lambda r: _rmse(r, "charges_of_redox_sites")),
-    "Kendall": ("", lambda r: float(np.mean(list(r["kendall"].values())))),
-    "missed": ("ground states", lambda r: float(len(r["missed"]))),
-    "hull": ("meV/f.u.", lambda r: 1e3 * r["hull_error"]),
-    "voltage": ("mV", lambda r: 1e3 * r["voltage_error"]),
-    "drifted": ("% of sites", lambda r: 100 * r["drifted"]),
-    "by moment": ("% of sites", lambda r: _percent(r["moments_drifted"])),
+    "order": ("Kendall", lambda r: _order(r["at_labels"])),
+    "missed": ("ground states", lambda r: float(len(r["at_labels"]["missed"]))),
+    "hull": ("meV/f.u.", lambda r: 1e3 * r["at_labels"]["hull_error"]),
+    "voltage": ("mV", lambda r: 1e3 * r["at_labels"]["voltage_error"]),
 }
-"""Unit and value of every figure of a record; None where there is none."""
+"""Unit and value of every figure of a record at the labeler's geometries; None where there is none."""
+RELAXED = {
+    "converged": ("%", lambda r: 100 * r["relaxed"]["converged"]),
+    "order": ("Kendall", lambda r: _order(r["relaxed"])),
+    "missed": ("ground states", lambda r: float(len(r["relaxed"]["missed"]))),
+    "hull": ("meV/f.u.", lambda r: 1e3 * r["relaxed"]["hull_error"]),
+    "voltage": ("mV", lambda r: 1e3 * r["relaxed"]["voltage_error"]),
+    "drifted": ("% of sites", lambda r: 100 * r["relaxed"]["drifted"]),
+    "by moment": ("% of sites", lambda r: _percent(r["relaxed"]["moments_drifted"])),
+}
+"""The same after the potential's own relaxations from unrelaxed starts."""
+TABLES = {"at the labeler's geometries": COLUMNS, "after its own relaxations": RELAXED}
+
+
+def _order(judged: Record) -> float:
+    return float(np.mean(list(judged["kendall"].values())))
 
 
 def _rmse(record: Record, name: str) -> float | None:
@@ -49,53 +62,67 @@ def _percent(part: float | None) -> float | None:
     return None if part is None else 100 * part
 
 
-def write_report(data: str, folder: Path, pairs: str, console: Console) -> None:
-    """Print the table of all records of a data set; write it as JSON, and both figures.
+def write_report(data: str, folder: Path, names: Sequence[str], pairs: str) -> None:
+    """Print the tables of some cases; write them as JSON, and both figures.
 
-    Records whose pair terms do not reach as far as ``pairs`` have lines of their own.
+    Parameters
+    ----------
+    data
+        Data set.
+    folder
+        With the records.
+    names
+        Of the cases.
+    pairs
+        Reach of the pair terms in the figures.
     """
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{data}-*-*-*-*.json"))]
-    groups: dict[tuple[str, bool], list[Record]] = defaultdict(list)
-    shorter: dict[str, list[Record]] = defaultdict(list)
+    records = [json.loads((folder / f"{name}.json").read_text()) for name in names]
+    groups: dict[tuple[str, str, bool], list[Record]] = defaultdict(list)
     for record in records:
-        if record["pairs"] == pairs:
-            groups[record["kind"], record["charge_aware"]].append(record)
-        else:
-            shorter[record["pairs"]].append(record)
-    order = [(kind, aware) for kind in KINDS for aware in (False, True) if (kind, aware) in groups]
-    rows = [row(groups[key]) for key in order] + [row(found) for found in shorter.values()]
-    console.print(table(data, rows))
-    for kind in KINDS:
-        if (kind, True) in groups and (kind, False) in groups:
-            blind, aware = (
-                np.mean([record["hull_error"] for record in groups[kind, seen]])
-                for seen in (False, True)
-            )
-            console.print(f"{KINDS[kind]}: hull error blind / aware {blind / aware:.1f}")
+        groups[record["pairs"], record["kind"], record["charge_aware"]].append(record)
+    rows = [row(members) for members in groups.values()]
+    console = Console()
+    for title in TABLES:
+        console.print(table(f"{data}, {title}: mean and 95 % interval over seeds", rows, title))
+    for one in rows:
+        blind = groups.get((one["pairs"], one["kind"], False))
+        if one["charge_aware"] and blind:
+            told = [
+                f"{row(blind)[title]['hull'][0] / one[title]['hull'][0]:.1f} {title}"
+                for title in TABLES
+            ]
+            console.print(f"{_name(one)}: hull error of blind / aware {', '.join(told)}")
     (folder / f"{data}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    draw_hulls(folder / f"{data}_hulls.png", groups)
-    draw_sites(folder / f"{data}_sites.png", data, folder, groups)
+    drawn = {key[1:]: members for key, members in groups.items() if key[0] == pairs}
+    draw_hulls(folder / f"{data}_hulls.png", drawn)
+    draw_sites(folder / f"{data}_sites.png", data, folder, drawn)
 
 
 def row(records: Sequence[Record]) -> dict[str, Any]:
     """Return mean and half the 95 % interval of the mean of every figure over seeds."""
+    first = records[0]
     result: dict[str, Any] = {
-        "kind": records[0]["kind"],
-        "charge_aware": records[0]["charge_aware"],
-        "pairs": records[0]["pairs"],
-        "seeds": len(records),
-        "weights": records[0]["weights"],
-        "training_seconds": float(np.mean([r["training_seconds"] for r in records])),
+        name: first[name] for name in ("kind", "charge_aware", "pairs", "weights", "epochs")
     }
-    for name, (_, value) in COLUMNS.items():
-        found = [value(record) for record in records]
-        values = np.array([v for v in found if v is not None])
-        result[name] = interval(values) if len(values) else None
-    compositions = sorted({x for r in records for x in r["kendall"]}, key=Fraction)
-    result["kendall"] = {
-        x: interval(np.array([record["kendall"][x] for record in records])) for x in compositions
-    }
+    result["seeds"] = len(records)
+    result["training_seconds"] = float(np.mean([r["training_seconds"] for r in records]))
+    for title, columns in TABLES.items():
+        result[title] = {
+            name: _interval([value(record) for record in records])
+            for name, (_, value) in columns.items()
+        }
+    for name in ("at_labels", "pairs_alone", "relaxed"):
+        result[f"{name}_kendall"] = {
+            x: interval(np.array([record[name]["kendall"][x] for record in records]))
+            for x in first[name]["kendall"]
+        }
+    result["pairs_alone_hull"] = _interval([1e3 * r["pairs_alone"]["hull_error"] for r in records])
     return result
+
+
+def _interval(values: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return interval(np.array(known)) if known else None
 
 
 def interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
@@ -106,17 +133,20 @@ def interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
     return [float(values.mean()), float(reach)]
 
 
-def table(data: str, rows: Sequence[dict[str, Any]]) -> Table:
+def table(title: str, rows: Sequence[dict[str, Any]], part: str) -> Table:
     """Return one line for each potential."""
-    result = Table(title=f"{data}: mean and 95 % interval over seeds")
-    result.add_column("potential")
-    for name, (unit, _) in COLUMNS.items():
+    columns = TABLES[part]
+    result = Table("potential", title=title)
+    for name, (unit, _) in columns.items():
         result.add_column(f"{name.strip()}\n{unit}", justify="right")
     for one in rows:
-        sight = "aware" if one["charge_aware"] else "blind"
-        cells = [_cell(one[name]) for name in COLUMNS]
-        result.add_row(f"{KINDS[one['kind']]}, {sight}, {one['pairs']}", *cells)
+        result.add_row(_name(one), *(_cell(one[part][name]) for name in columns))
     return result
+
+
+def _name(one: dict[str, Any]) -> str:
+    sight = "aware" if one["charge_aware"] else "blind"
+    return f"{KINDS[one['kind']]}, {sight}, pairs {one['pairs']}"
 
 
 def _cell(values: Sequence[float] | None) -> str:
@@ -162,7 +192,7 @@ def draw_hulls(path: Path, groups: dict[tuple[str, bool], list[Record]]) -> None
 
 def _formation(record: Record, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return compositions and formation energies (meV/f.u.) against a record's own end members."""
-    rows = record["relaxed"]
+    rows = record["relaxed"]["targets"]
     x = np.array([float(Fraction(one["x"])) for one in rows])
     energies = np.array([one[name] for one in rows])
     first, last = energies[x == 0.0].min(), energies[x == 1.0].min()

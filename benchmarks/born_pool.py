@@ -48,7 +48,7 @@ class _Job:
     host: Host
 
     def frames(self, config: Configuration) -> list[Atoms]:
-        """Return the geometry asked for, one half way down in energy, and the relaxed one."""
+        """Return the geometry asked for, one three quarters down in energy, and the relaxed one."""
         start = to_atoms(self.host, config)
         species = [str(token) for token in start.arrays["species"]]
         points = relax(BornModel(species), start.positions, start.cell.array, fmax=FMAX)

@@ -134,6 +134,7 @@ def draw(path: list[Atoms], energies: np.ndarray, spreads: list[float], plot: Pa
     axes.set(xlabel="length of the path (A)", ylabel="energy (eV)")
     axes.set_title(f"sodium hop along b: {energies.max():.2f} eV")
     figure.savefig(plot, dpi=150)
+    plt.close(figure)
 
 
 def main() -> None:

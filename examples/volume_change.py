@@ -81,6 +81,7 @@ def main() -> None:
     axes.set(xlabel="x in NaxFePO4", ylabel="volume (A$^3$ per formula unit)")
     axes.legend(frameon=False)
     figure.savefig(arguments.plot, dpi=150)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_stopped_by_hand_it_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("al_charge.potentials.fitting.train", interrupted)
+    monkeypatch.setattr("al_charge.potentials.training.fitting.train", interrupted)
     code, out, err = run("train", data, str(tmp_path / "m"), "--settings", settings(tmp_path))
     assert (code, out) == (1, "")
     assert err.strip().endswith("stopped; give the same command again to go on")
@@ -399,6 +399,7 @@ def test_what_is_trained_without_labels_is_said(run: Run, tmp_path: Path) -> Non
 def test_the_settings_in_the_documentation_are_right(data: str, run: Run, tmp_path: Path) -> None:
     """Those of the published cPaiNN."""
     text = (Path(__file__).parents[2] / "docs" / "potentials.md").read_text()
+    text = text.partition("## The published cPaiNN")[2]
     block = text.partition("```yaml\n")[2].partition("```")[0]
     file = tmp_path / "published.yaml"
     file.write_text(block.replace("epochs: 1000", "epochs: 1"))

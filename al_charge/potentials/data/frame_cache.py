@@ -43,7 +43,8 @@ _SCHEMA = f"""
 BEGIN;
 CREATE TABLE labels (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, frames INTEGER NOT NULL);
 CREATE TABLE frames (id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL,
-    number INTEGER NOT NULL, "group" TEXT NOT NULL, checksum BLOB NOT NULL, content BLOB NOT NULL, UNIQUE (key, number));
+    number INTEGER NOT NULL, "group" TEXT NOT NULL, checksum BLOB NOT NULL, content BLOB NOT NULL,
+    UNIQUE (key, number));
 PRAGMA user_version = {LAYOUT};
 COMMIT;
 """
