@@ -35,7 +35,7 @@ COLUMNS = {
     "hull": ("meV/f.u.", lambda r: 1e3 * r["at_labels"]["hull_error"]),
     "voltage": ("mV", lambda r: 1e3 * r["at_labels"]["voltage_error"]),
 }
-"""Unit and value of every figure of a record at the labeler's geometries; None where there is none."""
+"""Unit and value of the figures of a record at the labeler's geometries; None where it has none."""
 RELAXED = {
     "converged": ("%", lambda r: 100 * r["relaxed"]["converged"]),
     "order": ("Kendall", lambda r: _order(r["relaxed"])),

@@ -1,9 +1,10 @@
 """Print what ambiguous labels are worth to a potential that is told the moments.
 
-On a file of `spin_labels`: trained on certain labels alone without and with moments as an input,
-and on all labels with them; tested on certain and on ambiguous labels that were held out, whole
-configurations at a time. A potential without moments as input cannot use ambiguous labels: their
-charge states are not known.
+On a file of `spin_labels`: trained on certain labels or on all, without and with moments as an
+input, with equal numbers of steps; tested on certain and on ambiguous labels that were held out,
+whole configurations at a time. An uncertain site has the charge state that its moment is nearest to. A
+prediction is told either the label's own moments or, as for a structure that nobody has computed
+yet, those that are typical of its charge states.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ KINDS: dict[str, type[PainnSettings] | type[MaceSettings]] = {
 }
 CASES = (
     ("certain labels, no moments", False, False),
+    ("all labels, no moments", False, True),
     ("certain labels, moments", True, False),
     ("all labels, moments", True, True),
 )
+BATCH = 4
 
 
 def read(path: Path) -> tuple[list[TrainingFrame], list[bool]]:
@@ -86,7 +89,7 @@ def errors(potential: Potential, frames: Sequence[TrainingFrame]) -> tuple[float
     )
 
 
-def run(kind: str, seed: int, path: Path, epochs: int, folder: Path) -> list[dict[str, Any]]:
+def run(kind: str, seed: int, path: Path, steps: int, folder: Path) -> list[dict[str, Any]]:
     """Return one record for each case of a seed."""
     frames, ambiguous = read(path)
     groups = sorted({frame.group for frame in frames})
@@ -97,9 +100,10 @@ def run(kind: str, seed: int, path: Path, epochs: int, folder: Path) -> list[dic
         seen = frames if spin else [without_moments(frame) for frame in frames]
         pairs = list(zip(seen, ambiguous, strict=True))
         used = [f for f, unsure in pairs if f.group not in held and (all_labels or not unsure)]
+        epochs = round(steps / np.ceil(len(used) / BATCH))
         result = train(
             settings_of(kind, spin),
-            TrainingSettings(epochs=epochs, patience=epochs),
+            TrainingSettings(epochs=epochs, batch_size=BATCH),
             used,
             seed=seed,
             fold=0,
@@ -109,9 +113,11 @@ def run(kind: str, seed: int, path: Path, epochs: int, folder: Path) -> list[dic
         record: dict[str, Any] = {"kind": kind, "case": name, "seed": seed, "labels": len(used)}
         for what, unsure in (("certain", False), ("ambiguous", True)):
             test = [f for f, is_unsure in pairs if f.group in held and is_unsure is unsure]
-            if test:
-                energy, forces = errors(result.potential, test)
-                record |= {f"{what}_energy": energy, f"{what}_forces": forces}
+            told = {"": test} | ({" typical": [without_moments(f) for f in test]} if spin else {})
+            for how, labels in told.items():
+                if labels:
+                    energy, forces = errors(result.potential, labels)
+                    record |= {f"{what}_energy{how}": energy, f"{what}_forces{how}": forces}
         records.append(record)
     return records
 
@@ -124,6 +130,8 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
         "certain_forces": "certain\nmeV/A",
         "ambiguous_energy": "ambiguous\nmeV/atom",
         "ambiguous_forces": "ambiguous\nmeV/A",
+        "certain_energy typical": "certain, typical\nmoments, meV/atom",
+        "certain_forces typical": "certain, typical\nmoments, meV/A",
     }
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
@@ -133,8 +141,7 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
         cells = []
         for name in names:
             values = np.array([m[name] for m in members if name in m], dtype=float)
-            mean, reach = interval(values)
-            cells.append(f"{mean:.1f} ± {reach:.1f}")
+            cells.append("{:.1f} ± {:.1f}".format(*interval(values)) if len(values) else "")
         result.add_row(kind, case, *cells)
     return result
 
@@ -146,14 +153,14 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, default=LABELS)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--json", type=Path, default=Path("spin_awareness.json"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     jobs = [(kind, seed) for kind in options.kinds for seed in range(options.seeds)]
     records = []
     for kind, seed in track(jobs, "trainings"):
-        records += run(kind, seed, options.labels, options.epochs, options.folder)
+        records += run(kind, seed, options.labels, options.steps, options.folder)
     options.json.write_text(json.dumps(records, indent=1), encoding="utf-8")
     Console().print(table(records))
 
