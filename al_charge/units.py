@@ -21,7 +21,9 @@ _FACTORS: dict[str, dict[str, float]] = {
     "length": {"A": 1.0, "nm": 10.0},
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
 }
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S+)\s*", re.ASCII)
+_QUANTITY = re.compile(
+    r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\s\d.]\S*)\s*", re.ASCII
+)
 
 
 def parse_quantity(text: Any, dimension: str) -> float:

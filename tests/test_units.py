@@ -58,7 +58,7 @@ def test_ways_to_write_one(text: str) -> None:
     "value",
     [
         *(1, 1.0, True, None, b"1 eV", ["1 eV"], {"value": 1}),
-        *("", "1", "eV", "one eV", "nan eV", "inf eV", "1 eV eV"),
+        *("", "1", "0.1", "10", "eV", "one eV", "nan eV", "inf eV", "1 eV eV"),
         *("1_0 eV", "1,5 eV", "0x1 eV", "\u0661 eV"),
     ],
 )
