@@ -7,6 +7,7 @@ composition are held out, others with each seed.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +34,6 @@ from al_charge.potentials.data.frames import TrainingFrame
 ROOT = Path(__file__).parents[1]
 GPAW_LABELS = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"
 GPAW_CAMPAIGN = ROOT / "workflows" / "nafepo4_gpaw.yaml"
-GPAW_METAL = -1.3206083808081852
-"""eV/atom of sodium with the settings of the labels, from the JSON file beside them."""
 BORN_LABELLED = 160
 """Mixed configurations that a potential is trained on."""
 LARGEST_FORCE = 1.0
@@ -203,7 +202,7 @@ def _gpaw(seed: int) -> Trial:
         frames=[frame for one in labelled if one.name not in names for frame in one.frames],
         test=_dataset(held),
         targets=targets,
-        metal_energy=GPAW_METAL,
+        metal_energy=json.loads(GPAW_LABELS.with_suffix(".json").read_text())["metal"]["energy"],
         formula_units=labelled[0].formula_units,
     )
 

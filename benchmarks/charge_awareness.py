@@ -32,6 +32,7 @@ from rich.progress import track
 
 from al_charge.potentials.accuracy import accuracy
 from al_charge.potentials.committee import Committee
+from al_charge.potentials.drift import drifted_sites
 from al_charge.potentials.model_file import write_model
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
@@ -166,12 +167,11 @@ def after_relaxation(potential: Potential, own: Trial) -> dict[str, Any]:
     starts = [target.start for target in own.targets]
     found = relax(Committee([potential]), starts, fmax=FMAX, max_steps=MAX_STEPS)
     energies = [one.energy / own.formula_units for one in found]
-    told = any(frame.moments is not None for frame in own.test.frames)
     return judged(own, energies) | {
         "converged": sum(one.converged for one in found) / len(found),
         "drifted": drifted(own.targets, [one.atoms for one in found]),
         "drifted_in_labels": drifted(own.targets, [target.relaxed for target in own.targets]),
-        "moments_drifted": moments_drifted(potential, own.targets, found) if told else None,
+        "moments_drifted": moments_drifted(potential, own.targets, found),
         "seconds": time.process_time() - began,
         "targets": [
             {
@@ -293,20 +293,16 @@ def moments_drifted(
 ) -> float | None:
     """Return the fraction of Fe sites whose predicted moment is nearer to the other state's.
 
-    None for a potential that predicts none.
+    None for a potential that predicts none, or learned of none.
     """
-    predictions = potential.predict([one.atoms for one in found])
-    wrong = []
-    for target, prediction in zip(targets, predictions, strict=True):
-        if prediction.moments is None:
+    sites, wrong = 0, 0
+    for target, one in zip(targets, found, strict=True):
+        species = target.start.arrays["species"]
+        other = drifted_sites(potential, species, one.moments, None)
+        if other is None:
             return None
-        iron = prediction.moments[target.start.numbers == 26]
-        wrong.append((iron < MOMENT_MIDDLE) != (_iron_states(target.start) == "Fe2+"))
-    return float(np.mean(np.concatenate(wrong)))
-
-
-MOMENT_MIDDLE = 4.0
-"""Bohr magnetons between Fe2+ (3.66) and Fe3+ (4.32) in the GPAW labels."""
+        sites, wrong = sites + int(np.sum(target.start.numbers == 26)), wrong + len(other)
+    return wrong / sites
 
 
 def is_done(case: Case, folder: Path) -> bool:

@@ -136,8 +136,10 @@ class Graph:
     def within(self, cutoff: float) -> Graph:
         """Return the graph without edges beyond a cutoff in angstrom."""
         inside = torch.linalg.vector_norm(self.vectors.detach(), dim=1) < cutoff
-        if bool(inside.all()):
-            return self
+        return self if bool(inside.all()) else self.with_edges(inside)
+
+    def with_edges(self, inside: Tensor) -> Graph:
+        """Return the graph with those edges alone for which a mask, shape (n_edges,), is true."""
         renumbered = torch.cumsum(inside, 0) - 1
         return replace(
             self,

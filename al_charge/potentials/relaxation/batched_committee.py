@@ -173,7 +173,7 @@ class BatchedCommittee:
         """Return what one potential says; graphs by cutoff are made once for all."""
         potential, places = part.potential, whole.species
         if potential.cutoff not in graphs:
-            graphs[potential.cutoff] = _within(whole, lengths < potential.cutoff)
+            graphs[potential.cutoff] = whole.with_edges(lengths < potential.cutoff)
         dtype = potential.dtype
         graph = replace(
             graphs[potential.cutoff], species=part.rows[places], moments=part.moments[places]
@@ -243,18 +243,6 @@ def _prior(structures: Sequence[Atoms]) -> Potential:
     species = {str(token) for atoms in structures for token in atoms.arrays["species"]}
     vocabulary = Vocabulary.of(species, charge_aware=False)
     return pretrained(ChgnetSettings(charge_aware=False), vocabulary)
-
-
-def _within(graph: Graph, near: Tensor) -> Graph:
-    """Return a graph without the edges that are not near."""
-    renumbered = torch.cumsum(near, 0) - 1
-    return replace(
-        graph,
-        vectors=graph.vectors[near],
-        centres=graph.centres[near],
-        neighbours=graph.neighbours[near],
-        opposites=renumbered[graph.opposites[near]],
-    )
 
 
 def _mean(values: Sequence[Tensor | None]) -> Tensor | None:

@@ -227,6 +227,8 @@ def mean_errors(
 ) -> dict[str, float]:
     """Return root mean squared errors over all frames, by the names of `Errors`.
 
+    Those of moments and charges are over the sites that have one.
+
     Parameters
     ----------
     device
@@ -234,12 +236,15 @@ def mean_errors(
     ranks
         Processes that each take a part of the batches.
     """
-    frames = sum(batch.graph.n_graphs for batch in batches)
     names = [field.name for field in fields(Errors)]
-    sums = np.zeros(len(names))
+    sums, numbers = np.zeros(len(names)), np.zeros(3)
     for batch in ranks.part(batches):
-        found = errors(module, scale, batch.to(device))
-        weights = batch.graph.n_graphs / frames
-        sums += weights * np.array([float(getattr(found, name)) for name in names])
-    total = ranks.total(torch.as_tensor(sums, device=device)).cpu().numpy()
-    return dict(zip(names, np.sqrt(total).tolist(), strict=True))
+        own = counts(batch)
+        found = errors(module, scale, batch.to(device)).times(*own.to(device))
+        sums += [float(getattr(found, name)) for name in names]
+        numbers += own.numpy()
+    both = torch.as_tensor(np.concatenate([sums, numbers]), device=device)
+    total = ranks.total(both).cpu().numpy()
+    frames, moments, charges = np.maximum(total[len(names) :], 1.0)
+    means = total[: len(names)] / [frames, frames, frames, moments, charges]
+    return dict(zip(names, np.sqrt(means).tolist(), strict=True))

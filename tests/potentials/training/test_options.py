@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from scipy.special import huber
 
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
-from al_charge.potentials.training.loss import errors, join, prepare
+from al_charge.potentials.settings import CpainnSettings, PainnSettings, TrainingSettings
+from al_charge.potentials.training.distributed import Ranks
+from al_charge.potentials.training.loss import errors, join, mean_errors, prepare
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.testing.potentials import teacher_frames, untrained
@@ -95,3 +97,21 @@ def test_every_schedule_begins_with_a_rise() -> None:
         trainer = _trainer(schedule, [])
         assert trainer._rate(0.0) < 0.05
         assert trainer._rate(0.02) < trainer._rate(0.05)
+
+
+def test_errors_of_moments_are_over_the_sites_that_have_one() -> None:
+    """Frames without moments make the error of moments no smaller."""
+    potential = untrained(CpainnSettings(cutoff="3.5 A", channels=4, radial=4))
+    frames = teacher_frames(4)
+    size = len(frames[0].atoms)
+    told = replace(frames[0], moments=np.linspace(0.0, 4.0, size))
+    batches = prepare(potential, [told, *(replace(f, moments=None) for f in frames[1:])])
+    found = mean_errors(
+        potential.module, potential.scale, batches, device=potential.device, ranks=Ranks()
+    )
+    (predicted,) = potential.predict([told.atoms])
+    assert predicted.moments is not None and told.moments is not None
+    off = predicted.moments - np.abs(told.moments)
+    weight = float(batches[0].weights)
+    assert found["moment"] == pytest.approx(np.sqrt(weight * np.mean(off**2)), rel=1e-6)
+    assert found["charge"] == 0.0
