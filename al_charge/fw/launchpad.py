@@ -34,12 +34,19 @@ def store_of(launchpad: LaunchPad) -> Store:
 
 
 def initialise(launchpad: LaunchPad) -> None:
-    """Set FireWorks' counters once; `LaunchPad.reset` would delete what is there."""
-    launchpad.fw_id_assigner.update_one(
-        {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
-    )
+    """Make FireWorks' indexes and counters once; `LaunchPad.reset` would delete what is there.
+
+    Nothing is written where that has been done, so that a user who may only read gets a LaunchPad
+    as well, and a worker needs no right to create indexes.
+    """
+    if launchpad.fw_id_assigner.find_one({"_id": -1}) is not None:
+        return
     launchpad.fireworks.create_index("fw_id", unique=True)
     launchpad.fireworks.create_index([("spec.campaign", 1), ("state", 1)])
     launchpad.workflows.create_index("nodes")
     launchpad.launches.create_index("launch_id", unique=True)
     launchpad.launches.create_index("fw_id")
+    # Last: it says that all of this is there.
+    launchpad.fw_id_assigner.update_one(
+        {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
+    )

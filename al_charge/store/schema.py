@@ -12,6 +12,8 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from al_charge.store.documents import DOCUMENTS, Document
 
 NAMESPACE_EXISTS = 48
+FILES = ("weights", "frames")
+"""Collections of GridFS."""
 
 _BSON_TYPES: dict[str, list[str]] = {
     "integer": ["int", "long"],
@@ -86,3 +88,15 @@ def create_collections(database: Database[dict[str, Any]]) -> None:
             database.command("collMod", name, validator=validator, validationLevel="strict")
         if name in _INDEXES:
             database[name].create_indexes(_INDEXES[name])
+    create_file_indexes(database)
+
+
+def create_file_indexes(database: Database[dict[str, Any]]) -> None:
+    """Create the indexes of GridFS, which otherwise the first file's writer would have to create.
+
+    A worker has no right to.
+    """
+    for name in FILES:
+        database[name]["files"].create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])
+        chunks = [("files_id", ASCENDING), ("n", ASCENDING)]
+        database[name]["chunks"].create_index(chunks, unique=True)
