@@ -50,7 +50,7 @@ def test_told_to_end_it_writes_a_checkpoint_and_goes_on_from_it(
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     (line,) = [line for line in said.splitlines() if line.startswith("al-charge:")]
-    assert line.startswith(f"al-charge: {command[2]}: told to end by SIGTERM after ")
+    assert line.startswith(f"al-charge: {command[2]}: told to end after ")
     assert line.endswith("steps; give the same command again to go on")
     assert checkpoint.exists() and not (tmp_path / "stopped").exists()
     assert run(*command)[0] == 0

@@ -13,6 +13,7 @@ import pytest
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.gpaw import process
+from al_charge.stopping import SIGNALS
 
 SLEEPER = """
 import os, pathlib, subprocess, sys, time
@@ -81,7 +82,7 @@ def test_timeout_leaves_nothing_alive(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_it_dies_with_its_worker(tmp_path: Path, sent: signal.Signals) -> None:
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(tmp_path)], stderr=subprocess.DEVNULL
@@ -151,8 +152,29 @@ def test_the_request_to_stop_is_gone_when_it_runs_again(tmp_path: Path) -> None:
     run("import os; assert not os.path.exists('stop')", tmp_path)
 
 
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_a_worker_that_is_told_to_stop_lets_its_engine_save(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    code = f"import pathlib\nfrom al_charge.labelers.gpaw import process\nengine = {HEEDING!r}\n"
+    code += "process.run([sys.executable, '-c', engine], pathlib.Path(sys.argv[1]), 600)"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", f"import sys\n{code}", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert wait_until(lambda: (tmp_path / "started").exists())
+        worker.send_signal(sent)
+        _, said = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+    assert "UnfinishedError" in said
+    assert "told to end and stopped at a saved state" in said
+
+
 def test_an_engine_that_was_told_to_end_by_others(tmp_path: Path) -> None:
-    with pytest.raises(UnfinishedError, match="asked to end and stopped at a saved state"):
+    with pytest.raises(UnfinishedError, match="told to end and stopped at a saved state"):
         run("raise SystemExit(75)", tmp_path)
 
 

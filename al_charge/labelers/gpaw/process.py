@@ -14,12 +14,16 @@ from pathlib import Path
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
+from al_charge.stopping import heeding_signals
 
 LOG = "output.log"
 """Name of the file that holds whatever the process printed."""
 
 GRACE = 120.0
 """Seconds that a process has to stop in: an SCF step and the writing of its state."""
+
+_GLANCE = 0.5
+"""Seconds between two looks at whether this process was told to stop."""
 
 MARGIN = 60.0
 """Seconds of a batch job that are left for what comes after the engine."""
@@ -35,9 +39,10 @@ _ONE_THREAD = {
 def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     """Run a command to its end in a session of its own, one thread to a process.
 
-    When the time is up, or that of the batch job nearly is, the file `STOP` asks it to stop where
-    it can be continued. Its whole process group is killed when it does not, or when this call is
-    left in any other way, and the kernel kills it when the calling process dies.
+    When the time is up, or that of the batch job nearly is, or a signal tells this process to
+    stop, the file `STOP` asks it to stop where it can be continued. Its whole process group is
+    killed when it does not, or when this call is left in any other way, and the kernel kills it
+    when the calling process dies.
 
     Parameters
     ----------
@@ -60,6 +65,7 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     if timeout <= 0:
         raise UnfinishedError("the batch job has no time left for a run", where=str(directory))
     stop.unlink(missing_ok=True)
+    began = time.monotonic()
     guard = [sys.executable, str(GUARD), str(os.getpid())]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -79,7 +85,8 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
             process.wait()
     if status is None or status == STOPPED:
         how = "killed" if status is None else "stopped at a saved state"
-        why = f"not finished after {timeout:g} s" if stop.exists() else "asked to end"
+        late = time.monotonic() - began >= timeout
+        why = f"not finished after {timeout:g} s" if late else "told to end"
         raise UnfinishedError(
             f"{why} and {how}",
             where=str(log),
@@ -97,11 +104,14 @@ def time_left() -> float:
 
 def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int | None:
     """Return the exit status, None if the process did not heed the request to stop."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(timeout)
-    stop.touch()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(GRACE)
+    end = time.monotonic() + timeout
+    with heeding_signals() as told:
+        while not told() and (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(min(left, _GLANCE))
+        stop.touch()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(GRACE)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from monty.io import zopen
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.protocol import Attempt
 
 LOG = "custodian.json"
@@ -41,7 +41,7 @@ def check_ended(folder: Path) -> None:
 
     Raises
     ------
-    AlChargeError
+    UnfinishedError
         If VASP was stopped before it had converged.
     """
     if not any(_WALLTIME in correction["errors"] for correction in _corrections(folder)):
@@ -50,7 +50,7 @@ def check_ended(folder: Path) -> None:
 
     # It may have converged in the time that it was left.
     if not read_vasprun(folder).converged:
-        raise AlChargeError(
+        raise UnfinishedError(
             "stopped because its time was up, before it had converged",
             where=str(folder),
             remedy="run it again: it goes on from where it stopped; or allow a longer timeout",

@@ -15,7 +15,7 @@ from ase.build import bulk
 
 from al_charge.crystal.species import element_of
 from al_charge.crystal.valence import Audit, Windows, audit
-from al_charge.errors import AlChargeError, InputError, NotInstalledError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import process
 from al_charge.labelers.protocol import Reading, Relax
@@ -97,6 +97,8 @@ class VaspLabeler:
         ------
         NotInstalledError
             If there is no VASP on this machine.
+        UnfinishedError
+            If its time was up or it was told to end; run again, it goes on from what is there.
         AlChargeError
             If it failed, with its reason in one line.
         """
@@ -113,6 +115,8 @@ class VaspLabeler:
             raise AlChargeError(
                 f"cannot run VASP: {error.strerror or error}", where=str(directory)
             ) from error
+        except UnfinishedError:
+            raise
         except AlChargeError as error:
             if not (directory / stages.FAILURE).is_file():
                 raise

@@ -14,19 +14,25 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import guard
+from al_charge.labelers.gpaw.files import STOP, STOPPED
 from al_charge.labelers.vasp import custodian_log, stages
 
-LONGEST_WAIT = 300
-"""Seconds between two looks at a running VASP, and what it is left at the end of its time."""
+GLANCE = 10
+"""Seconds between two looks at a running VASP."""
+
+LONGEST_BUFFER = 600
+"""Seconds that VASP is left at the end of its time, at most."""
 
 
 def main() -> None:
     """Run the job in the current folder; a failure is left in a file with its reason."""
     try:
         run_stages(Path.cwd())
+    except UnfinishedError:
+        sys.exit(STOPPED)
     except AlChargeError as error:
         reason = {"what": error.what, "where": error.where, "remedy": error.remedy}
         write_json(Path(stages.FAILURE).absolute(), reason)
@@ -85,33 +91,38 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
 
     Raises
     ------
+    UnfinishedError
+        If there is no time left for it.
     AlChargeError
         If custodian could not mend what went wrong.
     """
     from atomate2.vasp import run
     from custodian.custodian import CustodianError
-    from custodian.vasp.handlers import WalltimeHandler
+
+    from al_charge.labelers.vasp.stop_handler import StopHandler
 
     if seconds_left < 1:
-        raise AlChargeError(
+        raise UnfinishedError(
             "its time was up before this run of VASP could begin",
             where=str(Path.cwd()),
             remedy="run it again: it goes on from the run before; or allow a longer timeout",
         )
     # Left there by a batch job or the stage before: the handler's clock begins now.
     os.environ.pop("CUSTODIAN_WALLTIME_START", None)
-    wait = max(1, min(LONGEST_WAIT, int(seconds_left / 20)))
     # A single point is stopped within its only ionic step, whose wave functions are then written.
-    walltime = WalltimeHandler(
-        wall_time=int(seconds_left), buffer_time=2 * wait, electronic_step_stop=_is_single_point()
+    stop = StopHandler(
+        Path.cwd().parent / STOP,
+        wall_time=int(seconds_left),
+        buffer_time=2 * max(1, min(LONGEST_BUFFER // 2, int(seconds_left / 20))),
+        electronic_step_stop=_is_single_point(),
     )
     try:
         run.run_vasp(
             vasp_cmd=_tied(launch["command"]),
             vasp_gamma_cmd=_tied(launch["gamma_command"]),
             # Copies: a handler counts what it has met, and that of another stage is not this one's.
-            handlers=[*deepcopy(run.DEFAULT_HANDLERS), walltime],
-            custodian_kwargs={"polling_time_step": 1, "monitor_freq": wait},
+            handlers=[*deepcopy(run.DEFAULT_HANDLERS), stop],
+            custodian_kwargs={"polling_time_step": 1, "monitor_freq": GLANCE},
         )
     except CustodianError as error:
         raise custodian_log.failure(Path.cwd(), error) from error

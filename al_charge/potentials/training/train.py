@@ -34,7 +34,7 @@ from al_charge.potentials.settings import (
 )
 from al_charge.potentials.training.distributed import Ranks
 from al_charge.potentials.training.identity import identity_of
-from al_charge.potentials.training.interruption import heeding_sigterm
+from al_charge.stopping import heeding_signals
 from al_charge.potentials.training.loss import prepare
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
@@ -134,7 +134,7 @@ def train(
     )
     identity = identity_of(settings, training, frames, [seed, fold, n_folds], warm_start)
     trainer.resume(checkpoint, identity)
-    with heeding_sigterm() as stop:
+    with heeding_signals() as stop:
         stopped = False
         while not trainer.finished:
             stopped = not trainer.epoch(stop)
@@ -153,7 +153,7 @@ def train(
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
     return UnfinishedError(
-        f"told to end by SIGTERM after {trainer.done} epochs and {len(trainer.losses)} steps",
+        f"told to end after {trainer.done} epochs and {len(trainer.losses)} steps",
         where=str(checkpoint),
         remedy="the same training goes on from there when it is run again",
     )

@@ -273,6 +273,29 @@ def test_time_that_is_up_ends_the_run_and_vasp_with_it(
     _wait_for_end(standin.last_process())
 
 
+def test_told_to_stop_vasp_stops_in_order_and_goes_on_when_run_again(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+) -> None:
+    standin.tell(faults={"static": ["until STOPCAR"]})
+    labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "job")], stderr=-1)
+    try:
+        end = time.monotonic() + 120
+        while not standin.starts() and time.monotonic() < end:
+            time.sleep(0.1)
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=100)
+    finally:
+        worker.kill()
+    assert b"UnfinishedError" in said
+    assert "LABORT" in (tmp_path / "job" / "static" / "STOPCAR").read_text()
+    assert not (tmp_path / "job" / "failure.json").exists()
+    labeler().run(tmp_path / "job")
+    assert standin.starts() == ["static", "static"]
+    assert labeler().read(tmp_path / "job").converged
+    assert not (tmp_path / "job" / "static" / "STOPCAR").exists()
+
+
 WORKER = """
 import sys
 from pathlib import Path

@@ -78,6 +78,8 @@ if fault == "die":
     sys.exit(174)
 if fault == "hang":
     time.sleep(600)
+while fault == "until STOPCAR" and not Path("STOPCAR").exists():
+    time.sleep(0.1)
 if fault == "disk full":
     print("forrtl: No space left on device", file=sys.stderr)
     sys.exit(29)
@@ -182,7 +184,7 @@ def step_of(at: Rows, axes: Rows, n: int) -> tuple[float, Rows, Rows]:
 
 
 nsw, nelm = int(incar.get("NSW", 0)), int(incar["NELM"])
-scf_steps = nelm if fault == "no SCF" else 3
+scf_steps = nelm if fault in ("no SCF", "until STOPCAR") else 3
 steps = []
 start, final = cell, positions
 for n in range(3 if nsw else 1):
@@ -277,7 +279,7 @@ axes = [" ".join(f"{x:.12f}" for x in row) for row in end]
 lines = [*poscar[:2], *axes, *poscar[5:8]]
 lines += [f"{a:.12f} {b:.12f} {c:.12f}" for a, b, c in final]
 Path("CONTCAR").write_text("\n".join(lines) + "\n")
-if fault == "stopped":  # as by a STOPCAR: whole files, electrons not converged
+if fault in ("stopped", "until STOPCAR"):  # as by a STOPCAR: whole files, electrons not converged
     sys.exit(0)
 if fault.startswith("say "):
     print(fault.removeprefix("say "))

@@ -13,7 +13,7 @@ import torch
 
 from al_charge.errors import UnfinishedError
 from al_charge.potentials.settings import PainnSettings, TrainingSettings
-from al_charge.potentials.training.interruption import heeding_sigterm
+from al_charge.stopping import heeding_signals
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import teacher_frames
 
@@ -64,7 +64,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     handlers: list[Any] = []
 
     def look() -> None:
-        with heeding_sigterm() as stop:
+        with heeding_signals() as stop:
             handlers.append((signal.getsignal(signal.SIGTERM), stop()))
 
     before = signal.getsignal(signal.SIGTERM)
@@ -77,7 +77,7 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with heeding_sigterm() as stop:
+        with heeding_signals() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
             assert not stop()
     finally:
