@@ -34,10 +34,10 @@ from al_charge.potentials.settings import (
 )
 from al_charge.potentials.training.distributed import Ranks
 from al_charge.potentials.training.identity import identity_of
-from al_charge.stopping import heeding_signals
 from al_charge.potentials.training.loss import prepare
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
+from al_charge.stopping import heeding_signals
 
 Array = NDArray[np.float64]
 

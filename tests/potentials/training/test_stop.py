@@ -13,8 +13,8 @@ import torch
 
 from al_charge.errors import UnfinishedError
 from al_charge.potentials.settings import PainnSettings, TrainingSettings
-from al_charge.stopping import heeding_signals
 from al_charge.potentials.training.train import TrainingResult, train
+from al_charge.stopping import heeding_signals
 from al_charge.testing.potentials import teacher_frames
 
 EPOCHS = 4

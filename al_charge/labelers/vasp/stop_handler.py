@@ -1,0 +1,28 @@
+"""A handler of custodian's that has VASP stop in order: its time is up, or it is told to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from custodian.vasp.handlers import WalltimeHandler
+
+
+class StopHandler(WalltimeHandler):
+    """Custodian's own handler of the walltime, which also heeds a file.
+
+    Parameters
+    ----------
+    stop
+        VASP is asked to stop as soon as this file exists.
+    settings
+        Of `WalltimeHandler`.
+    """
+
+    def __init__(self, stop: Path, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.stop = str(stop)
+
+    def check(self, directory: str = "./") -> bool:
+        """Return whether VASP has to stop."""
+        return Path(self.stop).exists() or bool(super().check(directory))
