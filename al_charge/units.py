@@ -2,7 +2,7 @@
 
 Inside the package energies are in eV, lengths in angstrom, forces in eV/angstrom, stresses in
 eV/angstrom^3 with ASE's sign (positive under tension), times in seconds, charges in e (cations
-positive) and moments in Bohr magnetons.
+positive), moments in Bohr magnetons and memory in GB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _FACTORS: dict[str, dict[str, float]] = {
     "energy": {"eV": 1.0, "meV": 1e-3},
     "force": {"eV/A": 1.0, "meV/A": 1e-3},
     "length": {"A": 1.0, "nm": 10.0},
+    "memory": {"GB": 1.0, "MB": 1e-3, "TB": 1e3},
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
 }
 _QUANTITY = re.compile(
@@ -34,7 +35,7 @@ def parse_quantity(text: Any, dimension: str) -> float:
     text
         A number followed by a unit. A bare number is refused, since its unit can only be guessed.
     dimension
-        One of ``energy``, ``force``, ``length``, ``time``.
+        One of ``energy``, ``force``, ``length``, ``memory``, ``time``.
 
     Raises
     ------
@@ -77,5 +78,7 @@ Force = Annotated[float, _reader("force"), _writer("force")]
 """eV/angstrom; written as '0.01 eV/A'."""
 Length = Annotated[float, _reader("length"), _writer("length")]
 """angstrom; written as '4.5 A'."""
+Memory = Annotated[float, _reader("memory"), _writer("memory")]
+"""GB; written as '64 GB'."""
 Time = Annotated[float, _reader("time"), _writer("time")]
 """seconds; written as '20 min'."""

@@ -155,7 +155,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="host",
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
-    campaign = spec.model_dump(mode="json", exclude={"database"}, round_trip=True)
+    # Where it is kept and what its jobs ask for do not make another campaign.
+    campaign = spec.model_dump(mode="json", exclude={"database", "resources"}, round_trip=True)
     # The structure is stored itself; where its file lay does not make another campaign.
     campaign["host"]["structure"] = spec.host.structure.name
     contents = {"campaign": campaign, "structure": structure.as_dict()}

@@ -13,6 +13,7 @@ from al_charge.acquisition.settings import AcquisitionSettings
 from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.settings import LabelerSettings
+from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
 from al_charge.search.settings import SearchSettings
@@ -90,6 +91,9 @@ class CampaignSpec(BaseModel):
     convergence: ConvergenceSettings = ConvergenceSettings()
     database: DatabaseSettings | None = Field(
         default=None, description="MongoDB to use; the embedded server when absent"
+    )
+    resources: ResourcesSettings = Field(
+        default=ResourcesSettings(), description="what jobs of each category ask of a queue"
     )
     seed: int = Field(default=1, ge=0, lt=2**31, description="of every random choice")
 

@@ -1,0 +1,41 @@
+"""What a campaign's jobs ask of a queue."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from al_charge.units import Memory, Time
+
+
+class JobResources(BaseModel):
+    """Jobs of one category; what is left out is as in the folder of the site."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nodes: int | None = Field(default=None, ge=1, le=10_000, description="nodes of a job")
+    cores: int | None = Field(default=None, ge=1, le=10_000, description="cores on each node")
+    processes: int | None = Field(
+        default=None, ge=1, le=256, description="workers in a job; they run on its first node"
+    )
+    gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs on each node")
+    memory: Memory | None = Field(default=None, gt=0, description="of each node")
+    walltime: Time | None = Field(default=None, ge=60, description="longest time of a job")
+    queue: str | None = Field(
+        default=None, pattern=r"^[\w.@,+-]{1,64}$", description="queue or partition"
+    )
+    account: str | None = Field(
+        default=None, pattern=r"^[\w.@+-]{1,64}$", description="what the time is charged to"
+    )
+    jobs: int | None = Field(
+        default=None, ge=1, le=1000, description="how many are kept in the queue, running included"
+    )
+
+
+class ResourcesSettings(BaseModel):
+    """What jobs of each category ask of the queue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu: JobResources = Field(default=JobResources(), description="propose, select, assess")
+    dft: JobResources = Field(default=JobResources(), description="label")
+    gpu: JobResources = Field(default=JobResources(), description="train")
