@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fireworks import LaunchPad
 
+from al_charge.fw.lost import HANDED_BACK
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import from_documents, rounds_held
 from al_charge.loop.verify import outcome_of
@@ -70,12 +71,22 @@ def stuck(launchpad: LaunchPad, name: str) -> str | None:
     if "FIZZLED" not in tasks or tasks.keys() & {"READY", "RUNNING", "RESERVED"}:
         return None
     failed = launchpad.fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
-    launch = launchpad.launches.find_one({"launch_id": {"$in": (failed or {}).get("launches", [])}})
-    action = (launch or {}).get("action") or {}
-    trace = action.get("stored_data", {}).get("_exception", {}).get("_stacktrace") or ""
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    reason = re.sub(r"^[\w.]*Error: ", "", lines[-1]) if lines else "its process ended"
-    return f"{failed['name'] if failed else name}: {reason}"
+    return f"{failed['name']}: {failure_of(launchpad, failed)}" if failed else None
+
+
+def failure_of(launchpad: LaunchPad, firework: Mapping[str, Any]) -> str:
+    """Return in one line why a Firework is FIZZLED: its error, or what became of its process."""
+    launch = launchpad.launches.find_one(
+        {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
+    )
+    stored = ((launch or {}).get("action") or {}).get("stored_data") or {}
+    if stored.get(HANDED_BACK):
+        return str(stored["_message"])
+    # Where it could not even be read, there is no launch.
+    found = stored.get("_exception") or firework["spec"].get("_exception_details") or {}
+    lines = [line.strip() for line in (found.get("_stacktrace") or "").splitlines()]
+    last = next((line for line in reversed(lines) if line), "its process ended")
+    return re.sub(r"^[\w.]*Error: ", "", last)
 
 
 def held(assessed: list[RoundDoc]) -> int:

@@ -1,0 +1,42 @@
+"""Locks of workflows that were left by workers that are gone."""
+
+from __future__ import annotations
+
+import time
+
+from fireworks import LaunchPad
+
+from al_charge.fw.processes import is_alive
+
+LOCK_SECONDS = 2.0
+"""A lock is held for milliseconds; so long nobody takes it and lets it go without being seen."""
+
+_LOCKED = {"locked": {"$exists": True}}
+
+
+def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
+    """Take the lock off a workflow if nobody who may hold it is left; return whether it was.
+
+    Where somebody may, nothing is done: FireWorks breaks such a lock itself after
+    WFLOCK_EXPIRATION_SECS.
+    """
+    found = launchpad.workflows.find_one({"nodes": fw_id} | _LOCKED, {"nodes": 1, "updated_on": 1})
+    if found is None or somebody_works(launchpad, found["nodes"]):
+        return False
+    time.sleep(LOCK_SECONDS)
+    same = {"_id": found["_id"], "updated_on": found["updated_on"]}
+    freed = launchpad.workflows.update_one(same | _LOCKED, {"$unset": {"locked": True}})
+    return bool(freed.modified_count)
+
+
+def somebody_works(launchpad: LaunchPad, nodes: list[int]) -> bool:
+    """Return whether a worker that may be alive has taken a Firework of a workflow."""
+    busy = {"fw_id": {"$in": nodes}, "state": {"$in": ["RUNNING", "RESERVED"]}}
+    launch_ids = [
+        launch_id
+        for firework in launchpad.fireworks.find(busy, {"launches": 1})
+        for launch_id in firework["launches"]
+    ]
+    launches = {"launch_id": {"$in": launch_ids}, "state": {"$ne": "FIZZLED"}}
+    workers = launchpad.launches.distinct("fworker.name", launches)
+    return any(is_alive(worker) is not False for worker in workers)

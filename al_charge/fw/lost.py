@@ -1,0 +1,245 @@
+"""Runs that ended without saying so: finding them, and handing their Fireworks back.
+
+A launch ends in four ways: its task returns, its task raises, its worker is told to stop, or its
+worker is gone. The last two leave it RUNNING; whoever notices calls `release`, and the Firework is
+READY again for any worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fireworks import FWAction, LaunchPad
+from fireworks.core.launchpad import WFLock
+from fireworks.fw_config import RUN_EXPIRATION_SECS
+
+from al_charge.fw.locks import free_lock
+from al_charge.fw.processes import is_alive
+
+MAX_CRASHES = 5
+"""Times that a Firework may take its worker's process with it before it is left FIZZLED."""
+
+BUSY = ("RUNNING", "RESERVED")
+"""States of Fireworks and launches that a worker has taken and not given back."""
+
+HANDED_BACK = "handed_back"
+"""In the ``stored_data`` of a launch: it did not fail, its worker ended."""
+
+Stored = Mapping[str, Any]
+
+
+def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
+    """Return the runs whose worker, on this machine, is gone.
+
+    Parameters
+    ----------
+    campaign
+        Whose runs; of all campaigns when None.
+
+    Returns
+    -------
+    dict
+        Worker names by launch id.
+    """
+    return {
+        launch["launch_id"]: launch["fworker"]["name"]
+        for launch in unfinished(launchpad, campaign)
+        if launch["state"] in BUSY and is_alive(launch["fworker"]["name"]) is False
+    }
+
+
+def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
+    """Return the runs on other machines that have been silent for RUN_EXPIRATION_SECS.
+
+    One look does not tell: after an outage of the database every worker elsewhere has been
+    silent for as long. A run whose heartbeat is the same in a second look, more than
+    PING_TIME_SECS later, is lost.
+
+    Parameters
+    ----------
+    campaign
+        Whose runs; of all campaigns when None.
+
+    Returns
+    -------
+    dict
+        Time of the last heartbeat, as the worker's own clock had it, by launch id.
+    """
+    time = server_time(launchpad)
+    offsets = clock_offsets(launchpad)
+    return {
+        launch["launch_id"]: heartbeat(launch)
+        for launch in unfinished(launchpad, campaign)
+        if launch["state"] == "RUNNING"
+        and is_alive(launch["fworker"]["name"]) is None
+        and silence(launch, time, offsets) > RUN_EXPIRATION_SECS
+    }
+
+
+def release_of(
+    launchpad: LaunchPad, worker_names: Collection[str], reason: str, crashed: bool
+) -> int:
+    """Hand back whatever worker processes that are gone had taken; return how many Fireworks.
+
+    Parameters
+    ----------
+    reason
+        What became of the processes; it is kept with the launches.
+    crashed
+        Whether they ended by themselves or were killed, rather than told to stop.
+    """
+    launch_ids = [
+        launch["launch_id"]
+        for launch in unfinished(launchpad)
+        if launch["fworker"]["name"] in worker_names
+    ]
+    return release(launchpad, launch_ids, reason, crashed=crashed)
+
+
+def release(
+    launchpad: LaunchPad, launch_ids: Iterable[int], reason: str, *, crashed: bool = False
+) -> int:
+    """Hand Fireworks back whose runs have ended without saying so; return how many.
+
+    A run that has completed in the meantime is left as it is, and its result brought in.
+
+    Parameters
+    ----------
+    reason
+        Why; it is kept in the ``stored_data`` of the launch.
+    crashed
+        Whether the run counts as one that took its process with it. A Firework with MAX_CRASHES of
+        those stays FIZZLED, until somebody makes it ready again.
+    """
+    taken = []
+    for launch_id in launch_ids:
+        launch = launchpad.launches.find_one({"launch_id": launch_id}, {"fw_id": 1})
+        firework = launch and launchpad.fireworks.find_one({"fw_id": launch["fw_id"]})
+        # One without a workflow is what a killed submit has left, and deleted by repair.
+        if firework and launchpad.workflows.count_documents({"nodes": firework["fw_id"]}):
+            ready = _end(launchpad, launch_id, firework, reason, crashed)
+            taken.append((firework["fw_id"], launch_id, ready))
+    released = 0
+    for fw_id, launch_id, ready in taken:
+        free_lock(launchpad, fw_id)
+        if ready:
+            released += make_ready(launchpad, fw_id, launch_id)
+        else:
+            launchpad._refresh_wf(fw_id)
+    return released
+
+
+def _end(
+    launchpad: LaunchPad, launch_id: int, firework: Stored, reason: str, crashed: bool
+) -> bool:
+    """End a launch with a reason; return whether its Firework is to be made ready again."""
+    given_up = crashed and _crashes(launchpad, firework) + 1 >= MAX_CRASHES
+    if given_up:
+        reason = f"{reason}; its process has now ended {MAX_CRASHES} times"
+    stored = {"_message": reason, HANDED_BACK: True, "crashed": crashed, "given_up": given_up}
+    ended = {"state": "FIZZLED", "created_on": datetime.now(UTC).isoformat()}
+    done = launchpad.launches.update_one(
+        {"launch_id": launch_id, "state": {"$in": BUSY}},
+        {
+            "$set": {"state": "FIZZLED", "action": FWAction(stored_data=stored).to_dict()},
+            "$push": {"state_history": ended},
+        },
+    )
+    return bool(done.modified_count) and not given_up
+
+
+def make_ready(launchpad: LaunchPad, fw_id: int, launch_id: int | None) -> bool:
+    """Make a Firework ready again, if the run that is known to have ended is still its last.
+
+    Parameters
+    ----------
+    launch_id
+        That run; None for a Firework that was reserved, and its worker killed before there was one.
+    """
+    with WFLock(launchpad, fw_id):
+        firework = launchpad.fireworks.find_one({"fw_id": fw_id}, {"state": 1, "launches": 1})
+        # Between reservation and first refresh a launch is not in its Firework's list yet.
+        if firework["state"] not in BUSY or firework["launches"] not in ([], [launch_id]):
+            return False
+        if launch_id is not None and not firework["launches"]:
+            archived = {"$addToSet": {"archived_launches": launch_id}}
+            launchpad.fireworks.update_one({"fw_id": fw_id}, archived)
+        workflow = launchpad.get_wf_by_fw_id_lzyfw(fw_id)
+        launchpad._update_wf(workflow, workflow.rerun_fw(fw_id))
+    return True
+
+
+def _crashes(launchpad: LaunchPad, firework: Stored) -> int:
+    """Count the runs that took their process with them since the Firework was last given up."""
+    launch_ids = [*firework.get("archived_launches", []), *firework["launches"]]
+    found = launchpad.launches.find(
+        {"launch_id": {"$in": launch_ids}, "action.stored_data.crashed": True},
+        sort=[("launch_id", -1)],
+    )
+    count = 0
+    for launch in found:
+        if launch["action"]["stored_data"].get("given_up"):
+            break
+        count += 1
+    return count
+
+
+def unfinished(launchpad: LaunchPad, campaign: str | None = None) -> list[dict[str, Any]]:
+    """Return the launches of Fireworks that a worker has taken and not given back.
+
+    Those that their Firework does not know yet are among them, and those that have ended although
+    their Firework does not know that yet.
+    """
+    where = {"spec.campaign": campaign or {"$exists": True}, "state": {"$in": BUSY}}
+    fireworks = list(launchpad.fireworks.find(where, {"fw_id": 1, "launches": 1}))
+    known = [launch_id for firework in fireworks for launch_id in firework["launches"]]
+    unlisted = [firework["fw_id"] for firework in fireworks if not firework["launches"]]
+    return list(
+        launchpad.launches.find(
+            {
+                "$or": [
+                    {"launch_id": {"$in": known}},
+                    {"fw_id": {"$in": unlisted}, "state": {"$in": BUSY}},
+                ]
+            }
+        )
+    )
+
+
+def heartbeat(launch: Stored) -> str:
+    """Return when a launch last gave a sign of life, as its worker's clock had it."""
+    last = launch["state_history"][-1]
+    return str(last.get("updated_on") or last["created_on"])
+
+
+def silence(launch: Stored, time: datetime, offsets: Mapping[str, float]) -> float:
+    """Return for how long a launch has been silent by the server's clock, in s.
+
+    Parameters
+    ----------
+    time
+        Of the server.
+    offsets
+        From `clock_offsets`.
+    """
+    last = _aware(datetime.fromisoformat(heartbeat(launch)))
+    return (time - last).total_seconds() + offsets.get(launch["fworker"]["name"], 0.0)
+
+
+def clock_offsets(launchpad: LaunchPad) -> dict[str, float]:
+    """Return how far the registered workers' clocks are ahead of the server's, in s."""
+    return {
+        worker["_id"]: float(worker.get("clock_offset") or 0.0)
+        for worker in launchpad.db["workers"].find({}, {"clock_offset": 1})
+    }
+
+
+def server_time(launchpad: LaunchPad) -> datetime:
+    """Return the time by the server's clock."""
+    return _aware(launchpad.db.client.admin.command("hello")["localTime"])
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
