@@ -102,7 +102,7 @@ def _stored(key: str) -> Output:
     from al_charge.errors import InputError
     from al_charge.labelers.outputs import Output
     from al_charge.labelers.protocol import BaderCharges
-    from al_charge.store.connection import settings_from_environment
+    from al_charge.store.settings import settings_from_environment
 
     label = open_store(settings_from_environment()).label(key)
     if label is None:

@@ -32,7 +32,7 @@ def submit(file: Path, workers: int | None) -> None:
     from al_charge.loop.rounds import check_spec, current_round
     from al_charge.loop.rounds import submit as store_campaign
     from al_charge.loop.spec import load_spec
-    from al_charge.store.connection import settings_from_environment
+    from al_charge.store.settings import settings_from_environment
 
     spec = load_spec(file)
     check_spec(spec)
@@ -94,7 +94,7 @@ def pause(target: Target) -> None:
 @json_option
 def list_campaigns(as_json: bool) -> None:
     """List the campaigns of the database."""
-    from al_charge.store.connection import settings_from_environment
+    from al_charge.store.settings import settings_from_environment
 
     store = open_store(settings_from_environment())
     document = [

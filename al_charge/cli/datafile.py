@@ -88,7 +88,7 @@ def _query(text: str, given: dict[str, Any], spin: bool, cache: Path | None) -> 
     from al_charge.cli.target import open_store
     from al_charge.errors import InputError
     from al_charge.loop.label_query import parse_query, query_labels
-    from al_charge.store.connection import settings_from_environment
+    from al_charge.store.settings import settings_from_environment
 
     query = parse_query(text)
     for option, value in given.items():

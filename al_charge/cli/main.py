@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from al_charge.errors import AlChargeError, InputError, did_you_mean
+from al_charge.errors import AlChargeError, InputError, did_you_mean, one_line
 
 COMMANDS = {
     "audit": "Tell the charge states that a run's output shows.",
@@ -32,6 +32,9 @@ COMMANDS = {
     "worker": "Run a campaign's tasks on this machine.",
 }
 """Every command with its line in the overview; each lives in the module of its name."""
+
+_UNAUTHORIZED = 13
+"""MongoDB's code for what a user's roles do not allow."""
 
 
 class LazyGroup(click.Group):
@@ -97,7 +100,7 @@ def _run(arguments: list[str]) -> int:
             raise
         if (code := _database_error(error)) is not None:
             return code
-        summary = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        summary = one_line(f"{type(error).__name__}: {error}")
         _say(f"{summary}; this is a fault of al-charge: run again with --debug and report it")
         return 1
     return result if isinstance(result, int) else 0
@@ -112,11 +115,11 @@ def _report(error: BaseException) -> int:
         error.show()
         return 2
     if isinstance(error, click.ClickException):
-        _say(" ".join(error.format_message().split()))
+        _say(one_line(error.format_message()))
         return 2
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        _say(f"{name}{error.strerror or error}")
+        _say(one_line(f"{name}{error.strerror or error}"))
         return 2
     raise KeyboardInterrupt
 
@@ -124,7 +127,12 @@ def _report(error: BaseException) -> int:
 def _database_error(error: Exception) -> int | None:
     if not type(error).__module__.startswith("pymongo"):
         return None
-    _say(f"database: {' '.join(str(error).split())[:200]}; check it with 'al-charge db status'")
+    if getattr(error, "code", None) == _UNAUTHORIZED:
+        # What the server says repeats the whole command, documents and all.
+        remedy = "ask an admin of it for another role ('al-charge db users')"
+        _say(f"database: your user may not do this there; {remedy}")
+        return 2
+    _say(f"database: {one_line(str(error))}; check it with 'al-charge db status'")
     return 1
 
 

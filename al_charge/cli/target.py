@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
 
     from al_charge.loop.campaign import Campaign
-    from al_charge.store.connection import DatabaseSettings
     from al_charge.store.mongo import Store
+    from al_charge.store.settings import DatabaseSettings
 
 PROCESSES = click.IntRange(1, 256)
 """How many worker processes one command may start."""
@@ -49,14 +50,22 @@ class Target:
 
 
 def open_store(database: DatabaseSettings | None) -> Store:
-    """Connect to a database, its collections made ready."""
+    """Connect to a database, its collections made ready if it is a new one."""
     from al_charge.store.connection import connect
     from al_charge.store.mongo import Store
 
+    if database is not None and (warning := database.insecurity()) is not None:
+        warn_once(warning)
     store = Store(connect(database))
     _when_done(store.close)
     store.ensure_schema()
     return store
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    """Print a line of warning, the same one no second time."""
+    click.echo(f"al-charge: warning: {line}", err=True)
 
 
 def _when_done(close: Callable[[], None]) -> None:
@@ -84,7 +93,7 @@ def _resolve(ctx: click.Context, parameter: click.Parameter, value: str) -> Targ
 
 def target_of(value: str) -> Target:
     """Return the campaign of a name, or of a file, which also names its database."""
-    from al_charge.store.connection import settings_from_environment
+    from al_charge.store.settings import settings_from_environment
 
     if not value.endswith((".yaml", ".yml")):
         return Target(value, settings_from_environment())

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fireworks import LaunchPad
 
-from al_charge.store.connection import DatabaseSettings, launchpad_uri
+from al_charge.store.connection import launchpad_uri
+from al_charge.store.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from al_charge.store.mongo import Store

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.processes import worker_name
 from al_charge.fw.status import stuck
-from al_charge.store.connection import DatabaseSettings
+from al_charge.store.settings import DatabaseSettings
 from al_charge.store.documents import CampaignState
 
 POLL_SECONDS = 0.3

@@ -17,7 +17,7 @@ from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
 from al_charge.search.settings import SearchSettings
-from al_charge.store.connection import DatabaseSettings
+from al_charge.store.settings import DatabaseSettings
 from al_charge.units import Energy
 
 _PATHS = (
@@ -25,6 +25,9 @@ _PATHS = (
     ("host", "empty_structure"),
     ("potential", "foundation"),
     ("database", "credentials_file"),
+    ("database", "tls_ca_file"),
+    ("database", "tls_certificate_key_file"),
+    ("database", "tls_key_password_file"),
 )
 _KINDS = {"tuple_type": "a list", "bool_type": "true or false"} | dict.fromkeys(
     ("dict_type", "model_type", "model_attributes_type"), "fields of its own, such as 'kind: ...'"

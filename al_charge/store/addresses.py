@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote_plus, unquote_plus
 
 SELECTION_TIMEOUT = 5.0
@@ -49,13 +50,32 @@ class UriParts:
     options: tuple[str, ...]
     has_password: bool
 
+    def option(self, name: str) -> str | None:
+        """Return the value of an option, whatever its case; None where it is not given."""
+        for given in reversed(self.options):
+            key, _, value = given.partition("=")
+            if key.lower() == name.lower():
+                return unquote_plus(value)
+        return None
+
+    def without(self, *names: str) -> UriParts:
+        """Return the same server without a user and without some options."""
+        dropped = {name.lower() for name in names}
+        kept = [one for one in self.options if one.partition("=")[0].lower() not in dropped]
+        return replace(self, user="", options=tuple(kept))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every host is this machine."""
+        return self.scheme == "mongodb://" and all(map(_is_local, self.hosts.split(",")))
+
 
 def split_uri(uri: str) -> UriParts | None:
     """Take a URI apart; return None for what is no MongoDB URI."""
     match = _URI.fullmatch(uri.strip())
     if match is None:
         return None
-    options = tuple(option for option in (match["options"] or "").split("&") if option)
+    options = tuple(option for option in re.split("[&;]", match["options"] or "") if option)
     secret = any(option.partition("=")[0].lower() in _SECRET_OPTIONS for option in options)
     return UriParts(
         scheme=match["scheme"],
@@ -67,16 +87,28 @@ def split_uri(uri: str) -> UriParts | None:
     )
 
 
-def complete_uri(parts: UriParts, name: str, credentials: Credentials | None) -> str:
+def complete_uri(
+    parts: UriParts,
+    name: str,
+    credentials: Credentials | None,
+    extra: Mapping[str, str] | None = None,
+) -> str:
     """Return a URI with credentials, a database and safe options.
 
     Every write waits for the journal: without that a killed server loses acknowledged writes.
+
+    Parameters
+    ----------
+    extra
+        Options that replace those of the URI, not yet quoted.
     """
     login = ""
+    always = {"journal": "true"} | dict(extra or {})
+    replaced = {key.lower() for key in always}
     options = dict(option.partition("=")[::2] for option in parts.options)
+    options = {key: value for key, value in options.items() if key.lower() not in replaced}
+    options |= {key: quote_plus(value) for key, value in always.items()}
     given = {key.lower() for key in options}
-    options = {key: value for key, value in options.items() if key.lower() != "journal"}
-    options["journal"] = "true"
     if "serverselectiontimeoutms" not in given:
         options["serverSelectionTimeoutMS"] = str(round(1000 * SELECTION_TIMEOUT))
     if credentials is not None:
@@ -87,6 +119,13 @@ def complete_uri(parts: UriParts, name: str, credentials: Credentials | None) ->
         login = f"{quote_plus(parts.user)}@"
     query = "&".join(f"{key}={value}" for key, value in options.items())
     return f"{parts.scheme}{login}{parts.hosts}/{name}?{query}"
+
+
+def _is_local(host: str) -> bool:
+    if "%2f" in host.lower():
+        return True
+    name = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    return name in ("localhost", "[::1]") or re.fullmatch(r"127(\.\d+){3}", name) is not None
 
 
 def socket_uri_parts(socket: str) -> UriParts:

@@ -17,14 +17,10 @@ import yaml
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from al_charge.store.connection import (
-    PASSWORD_ENV,
-    USERNAME_ENV,
-    DatabaseSettings,
-    connect,
-)
+from al_charge.store.connection import connect
 from al_charge.store.mongo import Store
 from al_charge.store.mongod import find_mongod
+from al_charge.store.settings import PASSWORD_ENV, USERNAME_ENV, DatabaseSettings
 
 DB = Path(__file__).parents[2] / "db"
 CONFIGURATION: dict[str, Any] = yaml.safe_load((DB / "mongod.conf").read_text())

@@ -17,18 +17,16 @@ from pymongo.database import Database
 from al_charge.errors import InputError
 from al_charge.store import addresses
 from al_charge.store.addresses import Credentials, complete_uri, split_uri
-from al_charge.store.connection import (
+from al_charge.store.connection import connect, launchpad_uri
+from al_charge.store.credentials import find_credentials, read_credentials
+from al_charge.store.embedded import EmbeddedServer
+from al_charge.store.settings import (
     PASSWORD_ENV,
     URI_ENV,
     USERNAME_ENV,
     DatabaseSettings,
-    connect,
-    find_credentials,
-    launchpad_uri,
-    read_credentials,
     settings_from_environment,
 )
-from al_charge.store.embedded import EmbeddedServer
 
 SECRET = "s3cret/@:%"
 
@@ -214,7 +212,7 @@ def test_another_users_database_is_refused(
 ) -> None:
     monkeypatch.setenv(USERNAME_ENV, user)
     monkeypatch.setenv(PASSWORD_ENV, SECRET)
-    with pytest.raises(InputError, match="readWrite role"):
+    with pytest.raises(InputError, match="a role on it"):
         connect(DatabaseSettings(uri=external_uri, name="not_mine"))
 
 

@@ -1,0 +1,148 @@
+"""Where logins come from: the environment, or files that only their owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from al_charge.errors import InputError
+from al_charge.store.addresses import Credentials, UriParts
+from al_charge.store.settings import (
+    CREDENTIALS_ENV,
+    KEY_PASSWORD_ENV,
+    PASSWORD_ENV,
+    USERNAME_ENV,
+    DatabaseSettings,
+)
+
+_FORM = 'write {"username": "...", "password": "..."}'
+
+
+def find_credentials(settings: DatabaseSettings) -> Credentials | None:
+    """Return who to log in as; None where nothing is said about it, or a certificate is the login.
+
+    Raises
+    ------
+    InputError
+        If a variable or file that the settings name is missing, open to others or incomplete.
+    """
+    if settings.uses_certificate_login:
+        return None
+    if settings.credentials_file is not None:
+        return read_credentials(settings.credentials_file)
+    username = _from_environment(settings.username_env, USERNAME_ENV) or settings.parts.user
+    password = _from_environment(settings.password_env, PASSWORD_ENV)
+    if username and password:
+        return Credentials(username, password)
+    if not password and (named := os.environ.get(CREDENTIALS_ENV)):
+        return read_credentials(Path(named))
+    if not (username or password) or _logs_in_otherwise(settings.parts):
+        return None
+    lacking = ("password", PASSWORD_ENV) if username else ("user name", USERNAME_ENV)
+    raise InputError(
+        f"the {lacking[0]} is missing",
+        where=f"database {settings.uri}",
+        remedy=f"set {lacking[1]}, or name a credentials_file",
+    )
+
+
+def read_credentials(path: Path) -> Credentials:
+    """Read a credentials file, JSON with ``username`` and ``password``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, others can read it, or a field is missing.
+    """
+    where = f"credentials file {path}"
+    text = read_private(path, where)
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InputError("it is no JSON", where=where, remedy=_FORM) from error
+    fields = document if isinstance(document, dict) else {}
+    username, password = fields.get("username"), fields.get("password")
+    if not (isinstance(username, str) and username and isinstance(password, str) and password):
+        raise InputError("it needs two texts, 'username' and 'password'", where=where, remedy=_FORM)
+    return Credentials(username, password)
+
+
+def read_private(path: Path, where: str) -> str:
+    """Return the text of a file that nobody but its owner may read.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is no text, or others can read it.
+    """
+    try:
+        with path.open("rb") as file:
+            # Asked of the open file: what is read is what was looked at.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & 0o077:
+                raise InputError(
+                    f"others can read it (mode {mode:04o})", where=where, remedy=f"chmod 600 {path}"
+                )
+            return file.read().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=where) from error
+    except UnicodeDecodeError as error:
+        raise InputError("it is no text", where=where) from error
+
+
+def tls_options(settings: DatabaseSettings) -> dict[str, str]:
+    """Return the options of a URI by which a client uses TLS as the settings say.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or others can read one that holds a secret.
+    """
+    key_file = settings.key_file
+    options: dict[str, str] = {}
+    if settings.wants_tls:
+        options["tls"] = "true"
+    if settings.tls_ca_file is not None:
+        _refuse_unreadable(settings.tls_ca_file)
+        options["tlsCAFile"] = str(settings.tls_ca_file)
+    if key_file is not None:
+        read_private(key_file, f"certificate key file {key_file}")
+        options["tlsCertificateKeyFile"] = str(key_file)
+        if password := _key_password(settings):
+            options["tlsCertificateKeyFilePassword"] = password
+    if settings.x509:
+        options |= {"authMechanism": "MONGODB-X509", "authSource": "$external"}
+    return options
+
+
+def _key_password(settings: DatabaseSettings) -> str | None:
+    file = settings.tls_key_password_file
+    if file is not None:
+        return read_private(file, f"password file {file}").strip()
+    return _from_environment(settings.tls_key_password_env, KEY_PASSWORD_ENV)
+
+
+def _refuse_unreadable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"cannot read it: {error.strerror}", where=f"CA file {path}") from error
+
+
+def _logs_in_otherwise(parts: UriParts) -> bool:
+    """Tell whether the URI chooses a way to log in that may need no password."""
+    return parts.option("authMechanism") is not None
+
+
+def _from_environment(named: str | None, default: str) -> str | None:
+    """Return the variable that the settings name, or else the default one if it is set."""
+    if named is None:
+        return os.environ.get(default)
+    value = os.environ.get(named)
+    if not value:
+        raise InputError(
+            "this environment variable is not set", where=named, remedy=f"export {named}=..."
+        )
+    return value
