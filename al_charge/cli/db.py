@@ -6,6 +6,8 @@ import json
 
 import click
 
+from al_charge.cli.users import users
+
 
 @click.group("db")
 def db() -> None:
@@ -45,4 +47,5 @@ def status(as_json: bool) -> None:
     click.echo(f"files in {found['folder']}")
 
 
+db.add_command(users)
 command = db

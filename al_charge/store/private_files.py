@@ -32,7 +32,7 @@ def private_folder(folder: Path) -> None:
 
 def write_private(path: Path, document: Mapping[str, Any]) -> None:
     """Write JSON for its owner only; after a crash the file is the old one or the new one."""
-    draft = path.with_suffix(".new")
+    draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as file:

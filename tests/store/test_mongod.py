@@ -108,7 +108,7 @@ def test_an_open_folder_is_closed(tmp_path: Path) -> None:
 def test_private_json_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     write_private(path, {"x": 1})
-    path.with_suffix(".new").write_text("left by a crash")
+    path.with_name(f".{path.name}.new").write_text("left by a crash")
     write_private(path, {"x": 2})
     assert read_json(path) == {"x": 2}
     assert path.stat().st_mode & 0o777 == 0o600

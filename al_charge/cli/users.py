@@ -1,0 +1,182 @@
+"""`al-charge db users`: who may use the database, and for what."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from al_charge.cli.output import json_option, show
+from al_charge.errors import AlChargeError, InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from al_charge.store.settings import DatabaseSettings
+    from al_charge.store.users import Users
+
+NEW_PASSWORD_ENV = "AL_CHARGE_NEW_PASSWORD"
+ROLES = ("admin", "worker", "reader")
+
+credentials_option = click.option(
+    "--credentials",
+    type=click.Path(path_type=Path),
+    help="File for a random password, readable by you only. Without it the password is asked "
+    f"for, or taken from {NEW_PASSWORD_ENV}.",
+)
+
+
+@click.group("users")
+def users() -> None:
+    """Make, list and remove users of the database.
+
+    The database is the one that AL_CHARGE_DATABASE names, else the embedded one. Log in as an
+    admin; the first one of a new server is made without a login, on the server's own machine.
+    """
+
+
+@users.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice(ROLES),
+    help="reader: reads; worker: submits and runs campaigns; admin: users, schema, restoring.",
+)
+@credentials_option
+@click.option(
+    "--certificate",
+    is_flag=True,
+    help="NAME is the subject of a certificate, such as 'CN=anna,O=group', and logs in by it.",
+)
+def add(name: str, role: str, credentials: Path | None, certificate: bool) -> None:
+    """Make the user NAME, and the database ready for it."""
+    from al_charge.store.roles import Role
+    from al_charge.store.settings import settings_from_environment
+    from al_charge.store.users import reserve_credentials_file
+
+    if certificate and credentials is not None:
+        raise InputError("a login by certificate has no password", where="--credentials")
+    if not name.strip():
+        raise InputError("a user needs a name", where="NAME")
+    if credentials is not None:
+        reserve_credentials_file(credentials)
+    settings = settings_from_environment()
+    password = None if certificate else _new_password(credentials)
+    if role == "admin" and settings is not None and _nobody_logs_in(settings):
+        _add_first(settings, name, password)
+    else:
+        _prepare(settings)
+        _users(settings).add(name, Role(role), password)
+    _keep(credentials, name, password)
+    click.echo(f"user '{name}' made, {role}")
+
+
+@users.command("list")
+@json_option
+def list_users(as_json: bool) -> None:
+    """List the users of the database."""
+    from al_charge.store.settings import settings_from_environment
+
+    found = _users(settings_from_environment()).everyone()
+    document = [{"name": u.name, "role": str(u.role), "login": u.login} for u in found]
+    show(document, as_json, lambda: _table(document))
+
+
+@users.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove the user NAME; connections that it has open are cut off."""
+    from al_charge.store.settings import settings_from_environment
+
+    _users(settings_from_environment()).remove(name)
+    click.echo(f"user '{name}' removed")
+
+
+@users.command("password")
+@click.argument("name")
+@credentials_option
+def password(name: str, credentials: Path | None) -> None:
+    """Give the user NAME another password."""
+    from al_charge.store.settings import settings_from_environment
+
+    new = _new_password(credentials)
+    _users(settings_from_environment()).set_password(name, new)
+    _keep(credentials, name, new)
+    click.echo(f"user '{name}' has a new password")
+
+
+def _users(settings: DatabaseSettings | None) -> Users:
+    from al_charge.store.connection import connect
+    from al_charge.store.users import Users
+
+    database = connect(settings)
+    click.get_current_context().call_on_close(database.client.close)
+    return Users(database, "admin" if settings is None else settings.login_database)
+
+
+def _nobody_logs_in(settings: DatabaseSettings) -> bool:
+    from al_charge.store.credentials import find_credentials
+
+    mechanism = settings.parts.option("authMechanism")
+    return find_credentials(settings) is None and not settings.x509 and mechanism is None
+
+
+def _add_first(settings: DatabaseSettings, name: str, password: str | None) -> None:
+    from al_charge.store.addresses import Credentials
+    from al_charge.store.users import add_first_admin
+
+    if password is None:
+        raise InputError("the first user of a server logs in by a password", where="--certificate")
+    add_first_admin(settings, Credentials(name, password))
+
+
+def _prepare(settings: DatabaseSettings | None) -> None:
+    """Make what a worker has no right to make: collections, indexes, counters, roles."""
+    from al_charge.cli.target import Target, open_store
+    from al_charge.store.roles import refresh_roles
+    from al_charge.store.schema import create_file_indexes
+
+    store = open_store(settings)
+    create_file_indexes(store.database)
+    refresh_roles(store.database)
+    Target("", settings).launchpad()
+
+
+def _new_password(credentials: Path | None) -> str:
+    """Return a password that is random, from the environment, or typed unseen."""
+    from al_charge.store.users import new_password
+
+    if credentials is not None:
+        return new_password()
+    if given := os.environ.get(NEW_PASSWORD_ENV):
+        return given
+    typed: str = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
+    return typed
+
+
+def _keep(credentials: Path | None, name: str, password: str | None) -> None:
+    from al_charge.store.private_files import write_private
+
+    if credentials is None:
+        return
+    try:
+        write_private(credentials, {"username": name, "password": password})
+    except OSError as error:
+        raise AlChargeError(
+            f"the password is lost, for the file cannot be written: {error.strerror}",
+            where=str(credentials),
+            remedy=f"'al-charge db users password {name}' gives another one",
+        ) from error
+    click.echo(f"login in {credentials}", err=True)
+
+
+def _table(document: list[dict[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table("user", "role", "logs in by")
+    for row in document:
+        table.add_row(row["name"], row["role"], row["login"])
+    return table

@@ -1,0 +1,128 @@
+"""What the users of a database may do: three roles, each no wider than its work.
+
+A *reader* reads. A *worker* runs campaigns: it reads everything and writes what campaigns and
+FireWorks write. It cannot drop a collection or a database, nor change validators, indexes or
+users; what is written once, such as a label, it can neither change nor remove. An *admin* of the
+database does the rest: users, schema, restoring.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+ROLE_EXISTS = 51002
+
+
+class Role(StrEnum):
+    """What a user is for."""
+
+    ADMIN = "admin"
+    WORKER = "worker"
+    READER = "reader"
+
+
+_ONCE = ("insert",)
+_KEPT = ("insert", "update")
+_FILE = ("insert", "remove")
+_FREE = ("insert", "update", "remove")
+
+WRITES: dict[str, tuple[str, ...]] = {
+    # written once and never changed
+    "failures": _ONCE,
+    "label_uses": _ONCE,
+    "labels": _ONCE,
+    "models": _ONCE,
+    "proposals": _ONCE,
+    "references": _ONCE,
+    # grown, and never removed
+    "attempts": _KEPT,
+    "campaigns": _KEPT,
+    "rounds": _KEPT,
+    # a task that is run again clears what its first run left
+    "candidates": _FREE,
+    "frames.chunks": _FILE,
+    "frames.files": _FILE,
+    "weights.chunks": _FILE,
+    "weights.files": _FILE,
+    # who works on what
+    "claims": _FREE,
+    "workers": _FREE,
+    # FireWorks' own
+    "fireworks": _FREE,
+    "fw_gridfs.chunks": _FREE,
+    "fw_gridfs.files": _FREE,
+    "fw_id_assigner": _FREE,
+    "launches": _FREE,
+    "offline_runs": _FREE,
+    "workflows": _FREE,
+}
+"""What a worker may do to each collection, besides reading it."""
+
+
+def refresh_roles(database: Database[dict[str, Any]]) -> None:
+    """Define the roles of a database as this version of al-charge knows them."""
+    name = Role.WORKER.value
+    wanted = _privileges(database.name)
+    inherited = [{"role": "read", "db": database.name}]
+    try:
+        database.command("createRole", name, privileges=wanted, roles=inherited)
+        return
+    except OperationFailure as error:
+        if error.code != ROLE_EXISTS:
+            raise
+    # Neither `updateRole` nor `dropRole` here: an admin of one database may not do the first, and
+    # the second would take the role from its users.
+    (role,) = database.command("rolesInfo", name, showPrivileges=True)["roles"]
+    known = {name: set(actions) for name, actions in WRITES.items()}
+    surplus = [
+        {"resource": held["resource"], "actions": sorted(extra)}
+        for held in role["privileges"]
+        if (extra := set(held["actions"]) - known.get(held["resource"].get("collection"), set()))
+    ]
+    database.command("grantPrivilegesToRole", name, privileges=wanted)
+    database.command("grantRolesToRole", name, roles=inherited)
+    if surplus:
+        database.command("revokePrivilegesFromRole", name, privileges=surplus)
+
+
+def _privileges(database: str) -> list[dict[str, Any]]:
+    return [
+        {"resource": {"db": database, "collection": name}, "actions": list(actions)}
+        for name, actions in WRITES.items()
+    ]
+
+
+def granted(role: Role, database: str, login_database: str) -> list[dict[str, str]]:
+    """Return the roles of MongoDB that make up one of ours.
+
+    Parameters
+    ----------
+    database
+        The one with the campaigns.
+    login_database
+        The one that keeps the user. An admin of users in ``admin`` can give itself any right on
+        the server.
+    """
+    if role is Role.WORKER:
+        return [{"role": Role.WORKER.value, "db": database}]
+    if role is Role.READER:
+        return [{"role": "read", "db": database}]
+    owner = [{"role": "dbOwner", "db": database}]
+    if login_database == "admin":
+        owner.append({"role": "userAdminAnyDatabase", "db": "admin"})
+    return owner
+
+
+def role_of(roles: list[dict[str, str]], database: str) -> Role | None:
+    """Return which of ours a user's roles of MongoDB make up; None for other users."""
+    names = {role["role"] for role in roles if role["db"] == database}
+    everywhere = {role["role"] for role in roles if role["db"] == "admin"}
+    if "dbOwner" in names or "root" in everywhere:
+        return Role.ADMIN
+    if Role.WORKER.value in names:
+        return Role.WORKER
+    return Role.READER if "read" in names else None
