@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+LONGEST = 500
+"""Characters of one part of an error; more is a part of the file that is wrong."""
+
 
 class AlChargeError(Exception):
     """Work that was started and failed.
@@ -34,10 +37,9 @@ class AlChargeError(Exception):
 
     def __str__(self) -> str:
         """Return the one line that the user sees."""
-        line = f"{self.where}: {self.what}" if self.where else self.what
-        if self.remedy:
-            line = f"{line}; {self.remedy}"
-        return " ".join(line.split())
+        where, what, remedy = map(one_line, (self.where, self.what, self.remedy))
+        line = f"{where}: {what}" if where else what
+        return f"{line}; {remedy}" if remedy else line
 
 
 class UnfinishedError(AlChargeError):
@@ -52,6 +54,18 @@ class InputError(AlChargeError):
 
 class NotInstalledError(InputError):
     """Input that is right, and cannot be used on this machine: something is not installed."""
+
+
+def one_line(text: str) -> str:
+    """Return text that fits into a line and a terminal, whatever a file has put into it.
+
+    Control characters, which a terminal would obey, are spelled out; of long text the middle is
+    left out.
+    """
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ def _settings(engine: str | None, file: Path | None) -> LabelerSettings:
 
     from al_charge.errors import InputError
     from al_charge.labelers.settings import LabelerSettings
-    from al_charge.loop.strict_yaml import read_mapping
+    from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
 
     section: Any = {"kind": engine}
     if file is not None:
@@ -126,13 +126,15 @@ def _settings(engine: str | None, file: Path | None) -> LabelerSettings:
         )
     adapter: TypeAdapter[LabelerSettings] = TypeAdapter(LabelerSettings)
     try:
-        return adapter.validate_python(section)
+        settings = adapter.validate_python(section)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(["labeler", *map(str, problem["loc"][1:])])
         raise InputError(
             problem["msg"].removeprefix("Value error, "), where=f"{file or '--engine'}: {field}"
         ) from error
+    refuse_false_numbers(section, settings, str(file), "labeler")
+    return settings
 
 
 def _windows(settings: LabelerSettings) -> Windows | None:

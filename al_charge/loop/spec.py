@@ -14,7 +14,7 @@ from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.settings import LabelerSettings
 from al_charge.loop.resources import ResourcesSettings
-from al_charge.loop.strict_yaml import read_mapping
+from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
 from al_charge.search.settings import SearchSettings
 from al_charge.store.settings import DatabaseSettings
@@ -149,9 +149,11 @@ def load_potential_spec(path: Path | None, kind: str | None = None) -> Potential
             remedy="leave --kind out",
         )
     try:
-        return PotentialSpec.model_validate(sections)
+        spec = PotentialSpec.model_validate(sections)
     except ValidationError as error:
         raise _refusal(error, source) from error
+    refuse_false_numbers(sections, spec, str(source))
+    return spec
 
 
 def load_spec(path: Path) -> CampaignSpec:
@@ -168,9 +170,11 @@ def load_spec(path: Path) -> CampaignSpec:
 def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
     """Check a campaign that was read from ``source``."""
     try:
-        return CampaignSpec.model_validate(_resolved(document, source))
+        spec = CampaignSpec.model_validate(_resolved(document, source))
     except ValidationError as error:
         raise _refusal(error, source) from error
+    refuse_false_numbers(document, spec, str(source))
+    return spec
 
 
 def _resolved(document: Mapping[str, Any], source: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""YAML without its traps: no field given twice, no infinite or unbounded number."""
+"""YAML without its traps: no field given twice, no number that is none, nothing that explodes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from al_charge.errors import InputError
 
 LARGEST_INTEGER = 2**53
 """Larger ones are no quantity of a campaign, and do not survive JSON."""
+LARGEST_FILE = 1_000_000
+"""Characters of a file, written out without aliases; a campaign has some thousand."""
 
 
 class _Refusal(yaml.MarkedYAMLError):
@@ -39,14 +43,42 @@ class _Loader(yaml.SafeLoader):
             value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         except ValueError:
             value = math.inf  # Python reads no integer of thousands of digits
-        if not math.isfinite(value) or (whole and abs(value) > LARGEST_INTEGER):
+        if (whole and abs(value) > LARGEST_INTEGER) or not math.isfinite(value):
             problem = f"'{node.value[:20]}' is no number of ordinary size"
             raise _Refusal(problem=problem, problem_mark=node.start_mark)
         return value
 
+    def no_plain_data(self, node: Any) -> None:
+        """Refuse what a campaign has no use for: dates, bytes, sets and pairs in an order."""
+        problem = f"YAML takes this for a {node.tag.rpartition(':')[2]}; write text in quotes"
+        raise _Refusal(problem=problem, problem_mark=node.start_mark)
+
+    def get_single_node(self) -> Any:
+        """Return the document's node, unless its aliases make it endless or far too large."""
+        node = super().get_single_node()
+        if node is not None:
+            _written_out(node, {})
+        return node
+
+
+def _written_out(node: Any, sizes: dict[int, int]) -> int:
+    """Return how many characters a node has with every alias replaced by what it stands for."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1 + len(node.value)
+    if id(node) not in sizes:
+        sizes[id(node)] = LARGEST_FILE  # for one that is inside itself
+        parts = node.value if isinstance(node, yaml.SequenceNode) else chain(*node.value)
+        sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
+    if sizes[id(node)] >= LARGEST_FILE:
+        problem = "its aliases (*) have no end, or stand for far too much"
+        raise _Refusal(problem=problem, problem_mark=node.start_mark)
+    return sizes[id(node)]
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.number)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
+for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.no_plain_data)
 
 
 def read_mapping(path: Path) -> dict[Any, Any]:
@@ -59,7 +91,11 @@ def read_mapping(path: Path) -> dict[Any, Any]:
     """
     try:
         # The loader is a SafeLoader: it makes plain data only.
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LARGEST_FILE + 1)
+        if len(text) > LARGEST_FILE:
+            raise InputError("it is too large for a campaign", where=str(path))
+        document = yaml.load(text, _Loader)
     except OSError as error:
         raise InputError(
             f"cannot read it: {error.strerror}", where=str(path), remedy="check the path"
@@ -80,3 +116,37 @@ def read_mapping(path: Path) -> dict[Any, Any]:
             "it holds no campaign", where=str(path), remedy="start from 'al-charge init'"
         )
     return document
+
+
+def refuse_false_numbers(given: Any, taken: Any, source: str, *steps: str) -> None:
+    """Refuse what became a number though nobody could have meant it as one.
+
+    pydantic takes ``true`` for 1 and the text ``1e999``, which is no float of YAML, for infinity.
+
+    Parameters
+    ----------
+    given
+        What a file holds.
+    taken
+        What a model made of it.
+    source, steps
+        The file and the field in it, for errors.
+
+    Raises
+    ------
+    InputError
+        With the field that is wrong.
+    """
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            inner = taken.get(name) if isinstance(taken, Mapping) else getattr(taken, name, None)
+            refuse_false_numbers(value, inner, source, *steps, str(name))
+    elif isinstance(given, list) and isinstance(taken, Sequence):
+        for place, (value, inner) in enumerate(zip(given, taken, strict=False)):
+            refuse_false_numbers(value, inner, source, *steps, str(place))
+    elif isinstance(taken, int | float) and not isinstance(taken, bool):
+        where = f"{source}: {'.'.join(steps)}"
+        if isinstance(given, bool):
+            raise InputError("true and false are no numbers", where=where, remedy="write a number")
+        if not abs(taken) <= LARGEST_INTEGER:
+            raise InputError(f"'{given}' is no number of ordinary size", where=where)
