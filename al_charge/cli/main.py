@@ -26,6 +26,8 @@ COMMANDS = {
     "init": "Write a campaign file to start from.",
     "label": "Label one structure with one engine.",
     "labels": "List a campaign's labels one by one.",
+    "launch": "Keep jobs of a campaign in a cluster's queue.",
+    "launchers": "Write and check what a cluster's queue needs.",
     "predict": "Predict energies, forces and more of structures with a model.",
     "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",

@@ -1,4 +1,4 @@
-"""The campaign files that come with the package."""
+"""The campaign files and launchers that come with the package."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 from al_charge.errors import AlChargeError, InputError, did_you_mean
 
 
-def templates_folder() -> Path:
-    """Return the folder of campaign files: inside an installed package, or beside its source."""
+def packaged_folder(name: str) -> Path:
+    """Return a folder of files: inside an installed package, or beside its source."""
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / "workflows", package.parent / "workflows"):
+    for folder in (package / name, package.parent / name):
         if folder.is_dir():
             return folder
-    raise AlChargeError("the campaign files of the package are missing", remedy="reinstall it")
+    raise AlChargeError(f"the folder '{name}' of the package is missing", remedy="reinstall it")
+
+
+def templates_folder() -> Path:
+    """Return the folder of campaign files."""
+    return packaged_folder("workflows")
 
 
 def template(name: str) -> Path:

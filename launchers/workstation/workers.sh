@@ -15,12 +15,12 @@ al-charge worker "$campaign" --category gpu &
 training=$!
 
 finish() {
-    trap '' TERM INT
+    trap "" TERM INT USR1 USR2
     kill -TERM -- "-$science" "-$training" 2>/dev/null
     wait
     exit 143
 }
-trap finish TERM INT
+trap finish TERM INT USR1 USR2
 
 status=0
 wait "$science" || status=$?

@@ -1,0 +1,134 @@
+"""`al-charge launch`: keep jobs of a campaign in a cluster's queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from al_charge.cli.launchers import DEFAULT_FOLDER
+
+if TYPE_CHECKING:
+    from al_charge.fw.queue_adapter import Jobs
+    from al_charge.fw.queue_launch import Launcher
+    from al_charge.store.documents import CampaignState
+
+PATIENCE = 3600.0
+"""s; how long the queue or the database may be away."""
+
+
+@click.command("launch")
+@click.argument("campaign")
+@click.option(
+    "--site",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="Folder that 'al-charge launchers new' wrote.",
+)
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    type=click.Choice(["cpu", "dft", "gpu"]),
+    help="Only jobs of this kind.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 1000),
+    help="How many of each kind to keep in the queue, instead of what the files say.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(1.0, 3600.0),
+    default=30.0,
+    show_default=True,
+    help="Seconds between looks at the queue.",
+)
+@click.option("--once", is_flag=True, help="Fill the queue up once and leave.")
+def command(
+    campaign: str,
+    site: Path,
+    categories: tuple[str, ...],
+    jobs: int | None,
+    interval: float,
+    once: bool,
+) -> None:
+    """Keep jobs for CAMPAIGN in the queue until it ends.
+
+    Given a campaign's file rather than its name, jobs ask for what its section 'resources' says.
+    Ctrl-C leaves the jobs alone; the same command carries on.
+    """
+    from al_charge.cli.running import refuse_failed
+    from al_charge.cli.target import target_of
+    from al_charge.fw.queue_launch import Launcher, plan_jobs
+    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.loop.resources import ResourcesSettings
+    from al_charge.loop.spec import load_spec
+    from al_charge.store.embedded import default_home
+
+    target = target_of(campaign)
+    is_file = campaign.endswith((".yaml", ".yml"))
+    resources = load_spec(Path(campaign)).resources if is_file else ResourcesSettings()
+    argument = str(Path(campaign).absolute()) if is_file else campaign
+    plans = plan_jobs(
+        site, target.name, resources, categories or CATEGORIES, argument=argument, jobs=jobs
+    )
+    if target.database is None:
+        click.echo("the embedded database serves jobs of this machine only", err=True)
+    store = target.store()
+    store.campaign(target.name)
+    folder = default_home() / "jobs" / target.name
+    launcher = Launcher(target.launchpad(), target.name, plans, folder)
+    try:
+        _keep_filled(launcher, 0.0 if once else interval)
+    except KeyboardInterrupt:
+        click.echo("jobs stay in the queue; the same command carries on", err=True)
+        raise SystemExit(1) from None
+    document = store.campaign(target.name)
+    refuse_failed(document)
+    click.echo(f"campaign '{target.name}' is {document.state.value}", err=True)
+
+
+def _keep_filled(launcher: Launcher, interval: float) -> None:
+    """Look at the queue, once or until the campaign ends; say what has changed."""
+    from pymongo.errors import PyMongoError
+
+    from al_charge.fw.queue_adapter import QueueError
+    from al_charge.store.documents import CampaignState
+
+    last_good: float | None = None
+    last_line = ""
+    while True:
+        try:
+            state, jobs = launcher.look()
+        except (QueueError, PyMongoError) as error:
+            # What has never worked is not away.
+            if last_good is None or time.monotonic() - last_good > PATIENCE:
+                raise
+            line = f"trying again: {' '.join(str(error).split())[:200]}"
+        else:
+            last_good, line = time.monotonic(), _summary(state, jobs)
+            if state is not CampaignState.RUNNING or not interval:
+                _say(line)
+                return
+        if line != last_line:
+            _say(line)
+            last_line = line
+        time.sleep(interval)
+
+
+def _say(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
+
+
+def _summary(state: CampaignState, jobs: Mapping[str, Jobs]) -> str:
+    """Return one line: the campaign's state and the jobs of each category."""
+    parts = [
+        f"{category}: {found.running} running, {found.waiting} waiting"
+        for category, found in jobs.items()
+    ]
+    return "; ".join([state.value, *parts])

@@ -1,0 +1,236 @@
+"""The folder of a site: written from the launchers that come with the package, read and judged."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
+
+from al_charge.errors import InputError, did_you_mean
+from al_charge.fw.queue_sites import QUEUES, WORKSTATION, Site, settings_for
+from al_charge.fw.rounds import CATEGORIES
+from al_charge.loop.resources import ResourcesSettings
+from al_charge.loop.strict_yaml import read_mapping
+from al_charge.store.private_files import writing_to
+
+SHARED = "shared"
+"""Folder of the launchers with what every site has."""
+
+_OF_FIREWORKS = frozenset(
+    {"_fw_name", "_fw_q_type", "_fw_q_name", "_fw_template_file", "_fw_timeout", "logdir"}
+)
+_OPTIONAL = _OF_FIREWORKS | {"_jobs", "_q_commands_override"}
+_NEEDED = ("rocket_launch", "job_name", "walltime", "_jobs")
+
+
+def adapter_file(folder: Path, category: str) -> Path:
+    """Return the file of a site that describes a category's jobs."""
+    return folder / f"my_qadapter_{category}.yaml"
+
+
+def fworker_file(folder: Path, category: str) -> Path:
+    """Return the file of a site that tells which tasks are a category's."""
+    return folder / f"my_fworker_{category}.yaml"
+
+
+def write_site(
+    launchers: Path,
+    name: str,
+    folder: Path,
+    *,
+    resources: ResourcesSettings,
+    campaign: str | None,
+    pre_rocket: str,
+) -> None:
+    """Write a site's folder; either all of it is there in the end, or nothing.
+
+    Parameters
+    ----------
+    launchers
+        The launchers that come with the package.
+    name
+        Kind of the site.
+    resources
+        What jobs ask for; the rest stays as the package has it.
+    campaign
+        Name of the campaign whose tasks count; None for those of all.
+    pre_rocket
+        What a job runs first.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind of site, or something is in the folder already.
+    """
+    known = [*QUEUES, WORKSTATION]
+    if name not in known:
+        raise InputError(f"no site '{name}'", remedy=did_you_mean(name, known))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            "something is there already", where=str(folder), remedy="name another folder"
+        )
+    with writing_to(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".launchers-") as draft:
+            content = Path(draft, "site")
+            _copy(launchers / SHARED, content)
+            _copy(launchers / name, content)
+            for category in CATEGORIES:
+                if name in QUEUES:
+                    _fill_adapter(content, category, QUEUES[name], resources, pre_rocket)
+                if campaign is not None:
+                    query = json.dumps({"spec.campaign": campaign})
+                    _set_values(fworker_file(content, category), {"query": query})
+            content.replace(folder)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy files; what may be read or run only where they come from may be edited here."""
+    folder.mkdir(exist_ok=True)
+    for file in sorted(source.iterdir()):
+        target = folder / file.name
+        shutil.copyfile(file, target)
+        target.chmod(0o755 if file.suffix == ".sh" else 0o644)
+
+
+def _fill_adapter(
+    folder: Path, category: str, site: Site, resources: ResourcesSettings, pre_rocket: str
+) -> None:
+    path = adapter_file(folder, category)
+    settings = settings_for(site, getattr(resources, category), read_adapter(folder, category))
+    _set_values(path, {"pre_rocket": pre_rocket} | settings)
+
+
+def _set_values(path: Path, settings: dict[str, Any]) -> None:
+    """Put values into a YAML file of one field per line, its comments kept."""
+    text = path.read_text(encoding="utf-8")
+    for key, value in settings.items():
+        field = re.compile(rf"^{key}: *(?:'[^'\n]*'|[^#\n]*?)( *#.*)?$", re.MULTILINE)
+        found = field.search(text)
+        if found is None:
+            raise InputError(f"there is no line '{key}: ...'", where=str(path))
+        line = f"{key}: {_scalar(value)}"
+        if found[1]:
+            line = f"{line:<{found[0].index('#') - 1}} {found[1].strip()}"
+        text = text[: found.start()] + line + text[found.end() :]
+    path.write_text(text, encoding="utf-8")
+
+
+def _scalar(value: Any) -> str:
+    """Return a value as YAML."""
+    quoted = isinstance(value, str) and "'" not in value and value.isprintable()
+    return f"'{value}'" if quoted else json.dumps(value)
+
+
+def site_of(folder: Path) -> Site | None:
+    """Return the kind of site that a folder is for; None for a workstation.
+
+    Raises
+    ------
+    InputError
+        If it is no folder of a site.
+    """
+    files = [adapter_file(folder, category) for category in CATEGORIES]
+    there = [file for file in files if file.is_file()]
+    if not there:
+        if fworker_file(folder, CATEGORIES[0]).is_file():
+            return None
+        raise InputError(
+            "it is no folder of launchers",
+            where=str(folder),
+            remedy="write one with 'al-charge launchers new SITE FOLDER'",
+        )
+    q_type = read_mapping(there[0]).get("_fw_q_type")
+    for site in QUEUES.values():
+        if site.q_type == q_type:
+            return site
+    raise InputError(
+        f"'{q_type}' is no known queue",
+        where=f"{there[0]}: _fw_q_type",
+        remedy=did_you_mean(str(q_type), [site.q_type for site in QUEUES.values()]),
+    )
+
+
+def read_adapter(folder: Path, category: str) -> dict[str, Any]:
+    """Return the settings of a category's jobs, with the path of their template made absolute.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown, of the wrong kind, or missing.
+    """
+    path = adapter_file(folder, category)
+    settings = read_mapping(path)
+    q_type = settings.get("_fw_q_type")
+    known_types = [site.q_type for site in QUEUES.values()]
+    if q_type not in known_types:
+        raise InputError(
+            f"'{q_type}' is no known queue",
+            where=f"{path}: _fw_q_type",
+            remedy=did_you_mean(str(q_type), known_types),
+        )
+    if (template := settings.get("_fw_template_file")) is not None:
+        settings["_fw_template_file"] = str((folder / str(template)).absolute())
+    refuse_unknown(path, settings, _known_settings(settings, path))
+    for key, value in settings.items():
+        if not isinstance(value, str | int | float | None) and key != "_q_commands_override":
+            raise InputError("its value is no text or number", where=f"{path}: {key}")
+        if "$$" in str(value):
+            raise InputError(
+                "FireWorks drops lines with '$$'", where=f"{path}: {key}", remedy="write one '$'"
+            )
+    for key in _NEEDED:
+        if settings.get(key) is None:
+            raise InputError("this field is required", where=f"{path}: {key}")
+    for key in ("job_name", "walltime"):
+        if not isinstance(settings[key], str):
+            raise InputError(
+                f"YAML takes '{settings[key]}' for a number",
+                where=f"{path}: {key}",
+                remedy="write it in quotes, such as '24:00:00'",
+            )
+    if not isinstance(settings["_jobs"], int) or settings["_jobs"] < 1:
+        raise InputError(
+            "it is no number of jobs", where=f"{path}: _jobs", remedy="write 1 or more"
+        )
+    return settings
+
+
+def refuse_unknown(path: Path, settings: Iterable[Any], known: Iterable[str]) -> None:
+    """Refuse the first unknown field of a file.
+
+    Raises
+    ------
+    InputError
+        With the field that was probably meant.
+    """
+    known = set(known)
+    for key in settings:
+        if key not in known:
+            raise InputError(
+                f"there is no field '{key}'",
+                where=f"{path}: {key}",
+                remedy=did_you_mean(str(key), {name for name in known if name[0] != "_"}),
+            )
+
+
+def _known_settings(settings: dict[str, Any], path: Path) -> set[str]:
+    """Return the fields that an adapter's template has, and those that FireWorks reads itself."""
+    default = CommonAdapter._get_default_template_file(settings["_fw_q_type"])
+    template = Path(settings.get("_fw_template_file") or default)
+    try:
+        text = template.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read {template}",
+            where=f"{path}: _fw_template_file",
+            remedy="copy it from the launchers of the package",
+        ) from error
+    found = set(re.findall(r"\$\$\{([\w-]+)\}", text))
+    return (found - {"launch_dir"}) | _OPTIONAL

@@ -1,0 +1,258 @@
+"""Keeping jobs in a queue, through FireWorks' queue launcher, for as long as there is work."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fireworks import FWorker, LaunchPad
+from fireworks.fw_config import PING_TIME_SECS
+from fireworks.queue.queue_launcher import launch_rocket_to_queue
+
+from al_charge.errors import AlChargeError, InputError
+from al_charge.fw.launchpad import store_of
+from al_charge.fw.lost import BUSY, gone_runs, release, silent_runs
+from al_charge.fw.queue_adapter import Jobs, NamedJobsAdapter, QueueError, job_name
+from al_charge.fw.queue_folder import read_adapter, site_of
+from al_charge.fw.queue_sites import settings_for
+from al_charge.fw.status import stuck, tasks_by_state
+from al_charge.loop.resources import ResourcesSettings
+from al_charge.store.documents import CampaignState
+from al_charge.store.embedded import HOME_ENV, default_home
+from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
+
+FRUITLESS = 3
+"""Jobs in a row, for each that is kept queued, that may end without a task having moved."""
+IDLE_LOOKS = 3
+"""Looks in a row that may find nothing to do in a campaign that has not ended."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs of one category: what they are, and how many are kept in the queue."""
+
+    category: str
+    adapter: NamedJobsAdapter
+    jobs: int
+
+    @property
+    def processes(self) -> int:
+        """Number of workers in a job."""
+        found = re.search(r"--processes (\d+)", self.adapter["rocket_launch"])
+        return int(found[1]) if found else 1
+
+
+def plan_jobs(
+    site: Path,
+    campaign: str,
+    resources: ResourcesSettings,
+    categories: Sequence[str],
+    *,
+    argument: str,
+    jobs: int | None = None,
+) -> list[Plan]:
+    """Return the jobs of a campaign at a site.
+
+    Parameters
+    ----------
+    site
+        Folder of the site.
+    campaign
+        Its name.
+    resources
+        What its jobs ask for; the rest is as the folder has it.
+    argument
+        What `al-charge worker` is given: the campaign's name, or the full path of its file.
+    jobs
+        How many of each category are kept in the queue; None for what the files say.
+
+    Raises
+    ------
+    InputError
+        If the folder is not right, or not one of a site with a queue.
+    """
+    kind = site_of(site)
+    if kind is None:
+        raise InputError("a workstation has no queue", where=str(site), remedy="run its workers.sh")
+    environment = job_environment(site, argument)
+    plans = []
+    for category in categories:
+        settings = read_adapter(site, category)
+        settings |= settings_for(kind, getattr(resources, category), settings)
+        settings["job_name"] = job_name(category, campaign)
+        settings["pre_rocket"] = "\n".join(filter(None, [environment, settings["pre_rocket"]]))
+        adapter = NamedJobsAdapter.from_dict(settings)
+        plans.append(Plan(category, adapter, jobs or settings["_jobs"]))
+    return plans
+
+
+def job_environment(site: Path, argument: str) -> str:
+    """Return lines for a job script that say where things are, and no secret.
+
+    Not every site hands a job the environment that it was submitted from.
+    """
+    variables = {
+        "AL_CHARGE_CAMPAIGN": argument,
+        "AL_CHARGE_LAUNCHERS": str(site.absolute()),
+        HOME_ENV: str(default_home()),
+    }
+    # A URI with a password is refused wherever one is read.
+    variables |= {
+        name: os.environ[name] for name in (URI_ENV, CREDENTIALS_ENV) if name in os.environ
+    }
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+class Launcher:
+    """Keeps the planned jobs of a campaign in the queue.
+
+    Parameters
+    ----------
+    launchpad
+        Of the campaign's database.
+    campaign
+        Its name.
+    plans
+        One for each category.
+    folder
+        Where scripts and what jobs print go: a folder in it for each category.
+    """
+
+    def __init__(
+        self, launchpad: LaunchPad, campaign: str, plans: Sequence[Plan], folder: Path
+    ) -> None:
+        self._launchpad = launchpad
+        self._campaign = campaign
+        self._plans = plans
+        self._folder = folder
+        self._tasks: dict[str, int] = {}
+        self._fruitless = 0
+        self._idle = 0
+        self._silent: dict[int, tuple[str, float]] = {}
+
+    def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
+        """Hand back lost runs, fill the queue up, and tell how things stand.
+
+        Returns
+        -------
+        tuple
+            The campaign's state, and its jobs by category.
+
+        Raises
+        ------
+        QueueError
+            If the queue does not answer, or refuses a job.
+        AlChargeError
+            If jobs end without having done anything, or nothing is left for them to do.
+        """
+        self._release_lost()
+        store = store_of(self._launchpad)
+        if (reason := stuck(self._launchpad, self._campaign)) is not None:
+            store.set_campaign_state(self._campaign, CampaignState.FAILED, reason)
+        state = store.campaign(self._campaign).state
+        tasks = tasks_by_state(self._launchpad, self._campaign)
+        if tasks != self._tasks:
+            self._tasks, self._fruitless = tasks, 0
+        if state is not CampaignState.RUNNING:
+            return state, {plan.category: plan.adapter.count() for plan in self._plans}
+        self._refuse_nothing_left(tasks)
+        return state, {plan.category: self._fill(plan) for plan in self._plans}
+
+    def _fill(self, plan: Plan) -> Jobs:
+        """Submit as many jobs of a category as there is work and room for."""
+        jobs = plan.adapter.count()
+        ready = self._launchpad.fireworks.count_documents(
+            {
+                "spec.campaign": self._campaign,
+                "spec._category": plan.category,
+                "state": "READY",
+            }
+        )
+        useful = math.ceil(ready / plan.processes) - jobs.waiting
+        for _ in range(min(plan.jobs - jobs.total, useful)):
+            if self._fruitless >= FRUITLESS * max(plan.jobs, 2):
+                raise AlChargeError(
+                    f"{self._fruitless} jobs in a row ended without having done anything",
+                    where=f"jobs {plan.adapter['job_name']}",
+                    remedy=f"see what they say in {self._folder / plan.category}",
+                )
+            if not self._submit(plan):
+                break
+            self._fruitless += 1
+            jobs = Jobs(jobs.waiting + 1, jobs.running)
+        return jobs
+
+    def _submit(self, plan: Plan) -> bool:
+        folder = self._folder / plan.category
+        folder.mkdir(parents=True, exist_ok=True)
+        fworker = FWorker(
+            name=plan.adapter["job_name"],
+            category=plan.category,
+            query={"spec.campaign": self._campaign},
+        )
+        with _cause() as causes:
+            job = launch_rocket_to_queue(
+                self._launchpad, fworker, plan.adapter, str(folder), strm_lvl="CRITICAL"
+            )
+        if job is False:
+            cause = causes[0] if causes else "it does not say why"
+            raise QueueError(str(cause), where=f"the queue refused a job of '{plan.category}'")
+        return job is not None
+
+    def _refuse_nothing_left(self, tasks: Mapping[str, int]) -> None:
+        """Complain when a campaign that has not ended has had nothing to do for a while."""
+        self._idle = 0 if tasks.keys() & {"READY", *BUSY} else self._idle + 1
+        if self._idle >= IDLE_LOOKS:
+            raise AlChargeError(
+                "it has not ended, and nothing is left to run",
+                where=f"campaign '{self._campaign}'",
+                remedy=f"run 'al-charge campaign resume {self._campaign}'",
+            )
+
+    def _release_lost(self) -> None:
+        """Make ready again what was lost with its worker: there may be no job left to notice."""
+        gone = gone_runs(self._launchpad, self._campaign)
+        release(self._launchpad, gone, "its worker is gone", crashed=True)
+        now = time.monotonic()
+        seen = self._silent
+        self._silent = {
+            launch: seen[launch] if seen.get(launch, ("",))[0] == beat else (beat, now)
+            for launch, beat in silent_runs(self._launchpad, self._campaign).items()
+        }
+        lost = [
+            launch for launch, (_, since) in self._silent.items() if now - since > PING_TIME_SECS
+        ]
+        release(self._launchpad, lost, "its worker has fallen silent", crashed=True)
+
+
+@contextmanager
+def _cause() -> Iterator[list[BaseException]]:
+    """Catch the errors that FireWorks' queue launcher logs and keeps to itself."""
+    logger, handler = logging.getLogger("queue.launcher"), _Errors()
+    logger.addHandler(handler)
+    try:
+        yield handler.errors
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Errors(logging.Handler):
+    """Keeps the exceptions that are being handled while something is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception."""
+        if (error := sys.exc_info()[1]) is not None:
+            self.errors.append(error)
