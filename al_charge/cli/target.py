@@ -14,6 +14,7 @@ from al_charge.errors import InputError
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
+    from pymongo.database import Database
 
     from al_charge.loop.campaign import Campaign
     from al_charge.store.mongo import Store
@@ -51,15 +52,42 @@ class Target:
 
 def open_store(database: DatabaseSettings | None) -> Store:
     """Connect to a database, its collections made ready if it is a new one."""
-    from al_charge.store.connection import connect
     from al_charge.store.mongo import Store
+
+    store = Store(open_database(database))
+    store.ensure_schema()
+    return store
+
+
+def open_database(database: DatabaseSettings | None) -> Database[dict[str, Any]]:
+    """Connect to a database, whatever is in it."""
+    from al_charge.store.connection import connect
 
     if database is not None and (warning := database.insecurity()) is not None:
         warn_once(warning)
-    store = Store(connect(database))
-    _when_done(store.close)
-    store.ensure_schema()
-    return store
+    connected = connect(database)
+    _when_done(connected.client.close)
+    return connected
+
+
+def database_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option --database, passed on as settings named ``database``."""
+    option = click.option(
+        "--database",
+        metavar="URI",
+        callback=_settings,
+        help="MongoDB to use: mongodb://HOST/NAME, without a password. By default the one that "
+        "AL_CHARGE_DATABASE names, else the embedded one.",
+    )
+    return option(function)
+
+
+def _settings(
+    ctx: click.Context, parameter: click.Parameter, uri: str | None
+) -> DatabaseSettings | None:
+    from al_charge.store.settings import settings_from_environment, settings_of
+
+    return settings_from_environment() if uri is None else settings_of(uri, "--database")
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from al_charge.cli.output import json_option, show
+from al_charge.cli.target import Target, database_option, open_database, open_store
 from al_charge.errors import AlChargeError, InputError
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ credentials_option = click.option(
 
 @click.group("users")
 def users() -> None:
-    """Make, list and remove users of the database.
+    """Make, list and remove users of a database.
 
-    The database is the one that AL_CHARGE_DATABASE names, else the embedded one. Log in as an
-    admin; the first one of a new server is made without a login, on the server's own machine.
+    Log in as an admin of it; the first one of a new server is made without a login, on the
+    server's own machine.
     """
 
 
@@ -51,10 +52,16 @@ def users() -> None:
     is_flag=True,
     help="NAME is the subject of a certificate, such as 'CN=anna,O=group', and logs in by it.",
 )
-def add(name: str, role: str, credentials: Path | None, certificate: bool) -> None:
+@database_option
+def add(
+    name: str,
+    role: str,
+    credentials: Path | None,
+    certificate: bool,
+    database: DatabaseSettings | None,
+) -> None:
     """Make the user NAME, and the database ready for it."""
     from al_charge.store.roles import Role
-    from al_charge.store.settings import settings_from_environment
     from al_charge.store.users import reserve_credentials_file
 
     if certificate and credentials is not None:
@@ -63,58 +70,51 @@ def add(name: str, role: str, credentials: Path | None, certificate: bool) -> No
         raise InputError("a user needs a name", where="NAME")
     if credentials is not None:
         reserve_credentials_file(credentials)
-    settings = settings_from_environment()
     password = None if certificate else _new_password(credentials)
-    if role == "admin" and settings is not None and _nobody_logs_in(settings):
-        _add_first(settings, name, password)
+    if role == "admin" and database is not None and _nobody_logs_in(database):
+        _add_first(database, name, password)
     else:
-        _prepare(settings)
-        _users(settings).add(name, Role(role), password)
+        _prepare(database)
+        _users(database).add(name, Role(role), password)
     _keep(credentials, name, password)
     click.echo(f"user '{name}' made, {role}")
 
 
 @users.command("list")
+@database_option
 @json_option
-def list_users(as_json: bool) -> None:
-    """List the users of the database."""
-    from al_charge.store.settings import settings_from_environment
-
-    found = _users(settings_from_environment()).everyone()
+def list_users(as_json: bool, database: DatabaseSettings | None) -> None:
+    """List the users of a database."""
+    found = _users(database).everyone()
     document = [{"name": u.name, "role": str(u.role), "login": u.login} for u in found]
     show(document, as_json, lambda: _table(document))
 
 
 @users.command("remove")
 @click.argument("name")
-def remove(name: str) -> None:
-    """Remove the user NAME; connections that it has open are cut off."""
-    from al_charge.store.settings import settings_from_environment
-
-    _users(settings_from_environment()).remove(name)
+@database_option
+def remove(name: str, database: DatabaseSettings | None) -> None:
+    """Remove the user NAME; connections that it has open may do nothing more."""
+    _users(database).remove(name)
     click.echo(f"user '{name}' removed")
 
 
 @users.command("password")
 @click.argument("name")
 @credentials_option
-def password(name: str, credentials: Path | None) -> None:
+@database_option
+def password(name: str, credentials: Path | None, database: DatabaseSettings | None) -> None:
     """Give the user NAME another password."""
-    from al_charge.store.settings import settings_from_environment
-
     new = _new_password(credentials)
-    _users(settings_from_environment()).set_password(name, new)
+    _users(database).set_password(name, new)
     _keep(credentials, name, new)
     click.echo(f"user '{name}' has a new password")
 
 
 def _users(settings: DatabaseSettings | None) -> Users:
-    from al_charge.store.connection import connect
     from al_charge.store.users import Users
 
-    database = connect(settings)
-    click.get_current_context().call_on_close(database.client.close)
-    return Users(database, "admin" if settings is None else settings.login_database)
+    return Users(open_database(settings), "admin" if settings is None else settings.login_database)
 
 
 def _nobody_logs_in(settings: DatabaseSettings) -> bool:
@@ -135,7 +135,6 @@ def _add_first(settings: DatabaseSettings, name: str, password: str | None) -> N
 
 def _prepare(settings: DatabaseSettings | None) -> None:
     """Make what a worker has no right to make: collections, indexes, counters, roles."""
-    from al_charge.cli.target import Target, open_store
     from al_charge.store.roles import refresh_roles
     from al_charge.store.schema import create_file_indexes
 

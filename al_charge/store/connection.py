@@ -156,6 +156,12 @@ def _client(uri: str, where: str) -> MongoClient[dict[str, Any]]:
             warnings.simplefilter("error", UserWarning)
             return MongoClient(uri, tz_aware=True, appname="al-charge")
     except (ConfigurationError, ValueError, TypeError, UserWarning) as error:
+        if "rivate key" in str(error):
+            raise InputError(
+                "the private key of the certificate cannot be read",
+                where=where,
+                remedy="check that both belong together, and the key's password",
+            ) from error
         raise InputError(f"its URI is wrong: {error}", where=where) from error
 
 

@@ -155,10 +155,24 @@ def settings_from_environment() -> DatabaseSettings | None:
         If it is no MongoDB URI, holds a password, or is unsafe.
     """
     uri = os.environ.get(URI_ENV)
-    if not uri:
-        return None
+    return settings_of(uri, URI_ENV) if uri else None
+
+
+def settings_of(uri: str, where: str) -> DatabaseSettings:
+    """Return the database of a URI.
+
+    Parameters
+    ----------
+    where
+        The option or variable that it was given in.
+
+    Raises
+    ------
+    InputError
+        If it is no MongoDB URI, holds a password, or is unsafe.
+    """
     try:
         return DatabaseSettings(uri=uri)
     except ValidationError as error:
         what = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(what, where=URI_ENV) from None
+        raise InputError(what, where=where) from None

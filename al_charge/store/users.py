@@ -12,9 +12,9 @@ from pymongo.database import Database
 from pymongo.errors import ConnectionFailure, OperationFailure
 
 from al_charge.errors import AlChargeError, InputError, did_you_mean
-from al_charge.store.addresses import Credentials, complete_uri
+from al_charge.store.addresses import Credentials
 from al_charge.store.connection import UNAUTHORIZED
-from al_charge.store.credentials import tls_options
+from al_charge.store.replica_set import direct_uri
 from al_charge.store.roles import Role, granted, role_of
 from al_charge.store.settings import DatabaseSettings
 
@@ -181,16 +181,13 @@ def add_first_admin(settings: DatabaseSettings, credentials: Credentials) -> Non
             where=where,
             remedy="add ?authSource=admin to the URI",
         )
-    uri = complete_uri(settings.parts.without("authSource"), "admin", None, tls_options(settings))
-    roles = granted(Role.ADMIN, settings.database_name, "admin")
-    roles.append({"role": "clusterAdmin", "db": "admin"})
-    with MongoClient[dict[str, Any]](uri) as client:
+    with MongoClient[dict[str, Any]](direct_uri(settings)) as client:
         try:
             client["admin"].command(
                 "createUser",
                 credentials.username,
                 pwd=credentials.password,
-                roles=roles,
+                roles=["root"],  # no other may be given before there is a user
                 mechanisms=_MECHANISMS,
             )
         except ConnectionFailure as error:
