@@ -1,15 +1,18 @@
 """From schema version 1 to 2: labels and references say more about how they were made.
 
-A labeler's ``relax`` in a campaign is a word instead of yes or no.
+A labeler's ``relax`` in a campaign is a word instead of yes or no. How the analytic model relaxed
+is no longer among the settings that its energies depend on, which have another hash.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from pymongo.database import Database
 
-from al_charge.store.documents import DOCUMENTS
+from al_charge.store.documents import DOCUMENTS, ReferenceDoc
 from al_charge.store.from_version_2 import ADDED
 from al_charge.store.schema import create_collections
 
@@ -30,11 +33,34 @@ def to_version_2(database: Database[Stored]) -> None:
     for reference in list(references.find(_OLD)):
         twin = labels.find_one({"settings_hash": reference["settings_hash"]}, {"frames": 0}) or {}
         references.update_one({"_id": reference["_id"]} | _OLD, {"$set": _of_reference(twin)})
+    _rename_settings(database)
     for relaxed, now in ((True, "cell"), (False, "none")):
         database["campaigns"].update_many({_RELAX: relaxed}, {"$set": {_RELAX: now}})
     for document in DOCUMENTS:
         changes = {"schema_version": 2, **ADDED.get(document.collection, {})}
         database[document.collection].update_many(_OLD, {"$set": changes})
+
+
+def _rename_settings(database: Database[Stored]) -> None:
+    """Give labels of the analytic model, their metals and campaigns the hash of today's settings.
+
+    Labels keep their keys. They come last, since they tell what is left to do after a kill.
+    """
+    labels, references = database["labels"], database["references"]
+    counted = {"settings.engine": "born", "settings.relax": {"$exists": True}}
+    for old in labels.distinct("settings_hash", counted):
+        label = labels.find_one({"settings_hash": old} | counted, {"settings": 1}) or {}
+        kept = {k: v for k, v in label["settings"].items() if k not in ("relax", "fmax")}
+        new = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        renamed = {"settings": kept, "settings_hash": new}
+        database["campaigns"].update_many({"settings_hash": old}, {"$set": {"settings_hash": new}})
+        for reference in list(references.find({"settings_hash": old})):
+            doc_id = ReferenceDoc.id_of(new, reference["ion"])
+            references.replace_one(
+                {"_id": doc_id}, reference | renamed | {"_id": doc_id}, upsert=True
+            )
+            references.delete_one({"_id": reference["_id"]})
+        labels.update_many({"settings_hash": old}, {"$set": renamed})
 
 
 def _of_label(label: Stored) -> Stored:

@@ -9,11 +9,22 @@ from typing import Any
 from pymongo.database import Database
 
 from al_charge.errors import InputError
+from al_charge.store.fields import now
 from al_charge.store.from_version_1 import to_version_2
 from al_charge.store.from_version_2 import to_version_3
 from al_charge.store.schema import create_collections
 
+SCHEMA = "schema"
+"""The collection that tells the version of all others, and what is being done to them."""
+MIGRATION_ID = "migration"
+RESTORE_ID = "restore"
+"""Markers of a migration and a restore that have not ended."""
+
 _VERSION_ID = "version"
+_REMEDIES = {
+    MIGRATION_ID: "wait for it, or run 'al-charge db migrate' again if it was killed",
+    RESTORE_ID: "wait for it, or restore the same file again if it was killed",
+}
 
 
 @dataclass(frozen=True)
@@ -40,34 +51,104 @@ MIGRATIONS: tuple[Migration, ...] = (
 
 def stored_version(database: Database[dict[str, Any]]) -> int:
     """Return the schema version of a database, 0 for one that has none yet."""
-    found = database["schema"].find_one({"_id": _VERSION_ID})
+    found = database[SCHEMA].find_one({"_id": _VERSION_ID})
     return 0 if found is None else int(found["version"])
 
 
-def migrate(
+def prepare(
     database: Database[dict[str, Any]], migrations: tuple[Migration, ...] = MIGRATIONS
 ) -> None:
-    """Bring a database to the present schema, one recorded step at a time.
+    """Make a new database ready; refuse one that is not of the present schema.
 
     Raises
     ------
     InputError
-        If the database was made by newer code.
+        If the database is older or newer than this code, or half migrated or restored.
     """
-    newest = migrations[-1].version
-    version = stored_version(database)
-    if version > newest:
-        raise InputError(
-            f"the database has schema version {version}, this al-charge knows up to {newest}",
-            where=f"database '{database.name}'",
-            remedy="update al-charge, or name another database",
-        )
-    due = [migration for migration in migrations if migration.version > version]
+    refuse_unfinished(database, MIGRATION_ID, RESTORE_ID)
+    version, newest = stored_version(database), migrations[-1].version
+    refuse_newer(version, f"database '{database.name}'", newest)
     if version == 0:
         # Collections are made as they are now, and there is nothing in them to migrate.
-        due = [Migration(version=newest, apply=migrations[0].apply)]
-    for migration in due:
-        migration.apply(database)
-        database["schema"].update_one(
-            {"_id": _VERSION_ID}, {"$max": {"version": migration.version}}, upsert=True
+        migrations[0].apply(database)
+        _record(database, newest)
+    elif version < newest:
+        raise InputError(
+            f"the database has schema version {version}, this al-charge needs {newest}",
+            where=f"database '{database.name}'",
+            remedy="run 'al-charge db migrate', which makes a backup first",
         )
+
+
+def migrate(
+    database: Database[dict[str, Any]], migrations: tuple[Migration, ...] = MIGRATIONS
+) -> int:
+    """Bring a database to the present schema, one recorded step at a time; safe to repeat.
+
+    Only while no worker runs, and with a backup at hand: there is no way back.
+
+    Returns
+    -------
+    int
+        The version from which it started.
+
+    Raises
+    ------
+    InputError
+        If the database is newer than this code, or half restored.
+    """
+    refuse_unfinished(database, RESTORE_ID)
+    version, newest = stored_version(database), migrations[-1].version
+    refuse_newer(version, f"database '{database.name}'", newest)
+    marker = {"_id": MIGRATION_ID}
+    database[SCHEMA].update_one(marker, {"$set": {"started": now()}}, upsert=True)
+    for migration in migrations:
+        if migration.version > version:
+            migration.apply(database)
+            _record(database, migration.version)
+    database[SCHEMA].delete_one(marker)
+    return version
+
+
+def is_due(database: Database[dict[str, Any]]) -> bool:
+    """Tell whether a database is older than this code, or half migrated."""
+    version = stored_version(database)
+    begun = database[SCHEMA].find_one({"_id": MIGRATION_ID}) is not None
+    return begun or 0 < version < MIGRATIONS[-1].version
+
+
+def refuse_newer(version: int, where: str, newest: int = MIGRATIONS[-1].version) -> None:
+    """Refuse a schema that this code does not know.
+
+    Raises
+    ------
+    InputError
+        If it was made by newer code.
+    """
+    if version > newest:
+        raise InputError(
+            f"it has schema version {version}, this al-charge knows up to {newest}",
+            where=where,
+            remedy="update al-charge",
+        )
+
+
+def refuse_unfinished(database: Database[dict[str, Any]], *markers: str) -> None:
+    """Refuse a database that is half migrated or half restored.
+
+    Raises
+    ------
+    InputError
+        If one of the markers is there.
+    """
+    found = database[SCHEMA].find_one({"_id": {"$in": list(markers)}})
+    if found is not None:
+        raise InputError(
+            f"a {found['_id']} began at {found['started']:%Y-%m-%d %H:%M} UTC and has not ended",
+            where=f"database '{database.name}'",
+            remedy=_REMEDIES[found["_id"]],
+        )
+
+
+def _record(database: Database[dict[str, Any]], version: int) -> None:
+    database[SCHEMA].update_one({"_id": _VERSION_ID}, {"$max": {"version": version}}, upsert=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.label_streams import LabelStreams
-from al_charge.store.migrations import migrate
+from al_charge.store.migrations import prepare
 from al_charge.store.models import Models
 from al_charge.store.proposals import Proposals
 
@@ -22,14 +22,14 @@ class Store(Proposals, LabelStreams, Models, Campaigns):
     """
 
     def ensure_schema(self) -> None:
-        """Create what is missing and bring an older database to the present schema.
+        """Make a new database ready.
 
         Raises
         ------
         InputError
-            If the database was made by newer code.
+            If the database is older or newer than this code, or half migrated or restored.
         """
-        migrate(self.database)
+        prepare(self.database)
 
     def close(self) -> None:
         """Close the connection."""

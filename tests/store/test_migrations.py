@@ -1,7 +1,8 @@
-"""A database that version 1 of the schema wrote is read by the present code."""
+"""Databases that past versions of the schema wrote are migrated and read by the present code."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,24 @@ from bson import json_util
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
+from al_charge.errors import InputError
 from al_charge.loop.campaign import open_campaign
+from al_charge.loop.energies import assessed_hull
+from al_charge.store.backup.restore import restore
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, Geometry, ModelDoc
+from al_charge.store.fields import now
 from al_charge.store.from_version_1 import to_version_2
-from al_charge.store.migrations import stored_version
+from al_charge.store.migrations import (
+    MIGRATION_ID,
+    SCHEMA,
+    is_due,
+    migrate,
+    stored_version,
+)
 from al_charge.store.mongo import Store
 
-VERSION_1 = Path(__file__).parent / "data" / "schema_1.json"
+DATA = Path(__file__).parent / "data"
+VERSION_1 = DATA / "schema_1.json"
 """Validators and documents as version 1 wrote them: labels by Born and GPAW, one ambiguous."""
 
 
@@ -33,7 +45,7 @@ def old(database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
 
 
 def test_every_document_is_brought_to_the_present_version(old: Database[dict[str, Any]]) -> None:
-    Store(old).ensure_schema()
+    migrate(old)
     assert stored_version(old) == SCHEMA_VERSION
     read = 0
     for document in DOCUMENTS:
@@ -46,7 +58,7 @@ def test_every_document_is_brought_to_the_present_version(old: Database[dict[str
 def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, Any]]) -> None:
     store = Store(old)
     before = {label["_id"]: label for label in documents_of_version_1()["labels"]}
-    store.ensure_schema()
+    migrate(old)
     born, gpaw, ambiguous = (
         store.label(key) for key in ("born-label", "gpaw-label", "gpaw-ambiguous")
     )
@@ -55,6 +67,9 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
     assert ambiguous is not None
     for label in (born, gpaw, ambiguous):
         kept = label.to_mongo()
+        if label is born:
+            assert kept["settings"].keys() == {"engine", "version", "max_steps"}
+            kept |= {name: before[label.key][name] for name in ("settings", "settings_hash")}
         assert {
             name: value
             for name, value in before[label.key].items()
@@ -79,7 +94,7 @@ def test_a_campaign_can_still_be_opened(
     old: Database[dict[str, Any]], name: str, relax: str | None
 ) -> None:
     store = Store(old)
-    store.ensure_schema()
+    migrate(old)
     before = {doc["_id"]: doc for doc in documents_of_version_1()["campaigns"]}[name]
     assert store.campaign(name).settings_hash == before["settings_hash"]
     campaign = open_campaign(store, name)
@@ -91,7 +106,7 @@ def test_a_campaign_can_still_be_opened(
 
 def test_a_reference_learns_its_settings_from_labels(old: Database[dict[str, Any]]) -> None:
     store = Store(old)
-    store.ensure_schema()
+    migrate(old)
     known = store.reference("olivine", "gpaw-settings", "Na")
     assert known is not None
     assert (known.energy, known.engine, known.wall_time) == (-1.31, "gpaw 26.7.0", None)
@@ -117,10 +132,16 @@ def test_a_migration_killed_half_way_is_completed(
 
     monkeypatch.setattr(from_version_1, "_of_label", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        Store(old).ensure_schema()
+        migrate(old)
     assert stored_version(old) == 1
     assert old["labels"].count_documents({"schema_version": 2}) == 1
-    Store(old).ensure_schema()
+    with pytest.raises(
+        InputError, match=r"a migration began at .* run 'al-charge db"
+    ):
+        Store(old).ensure_schema()
+    assert is_due(old)
+    migrate(old)
+    assert not is_due(old)
     assert asked[2:] == asked[1:2] + [key for key in LABELS if key not in asked[:2]]
     assert old["labels"].count_documents({"schema_version": SCHEMA_VERSION}) == len(LABELS)
     assert stored_version(old) == SCHEMA_VERSION
@@ -156,13 +177,52 @@ def test_candidates_and_models_of_older_versions(
         del stored[new]
         database[document.collection].insert_one(stored, bypass_document_validation=True)
     database["schema"].update_one({}, {"$set": {"version": version}})
-    store.ensure_schema()
+    migrate(database)
     assert stored_version(database) == SCHEMA_VERSION
     assert store.candidate(candidate.doc_id) == candidate
     assert database["candidates"].find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
     (kept,) = database["models"].find({})
     assert ModelDoc.from_mongo(kept) == model
     assert kept["start"] == ""
+
+
+def test_a_migration_killed_after_its_last_step_is_due(database: Database[dict[str, Any]]) -> None:
+    Store(database).ensure_schema()
+    assert not is_due(database)
+    database[SCHEMA].insert_one({"_id": MIGRATION_ID, "started": now()})
+    assert is_due(database)
+    assert migrate(database) == SCHEMA_VERSION
+    Store(database).ensure_schema()
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_a_whole_campaign_of_every_version_is_read(
+    database: Database[dict[str, Any]], version: int
+) -> None:
+    """Backups of one small campaign, made with the code of each version, and the hull it showed."""
+    restored = restore(database, DATA / f"schema_{version}.zip", lambda *_: None)
+    assert (restored.schema_version, stored_version(database)) == (version, version)
+    store = Store(database)
+    if version < SCHEMA_VERSION:
+        with pytest.raises(InputError, match=rf"version {version}, .* run 'al-charge db migrate'"):
+            store.ensure_schema()
+        assert migrate(database) == version
+    store.ensure_schema()
+    for document in DOCUMENTS:
+        for stored in database[document.collection].find():
+            assert document.from_mongo(stored).schema_version == SCHEMA_VERSION
+    known = json.loads((DATA / f"schema_{version}_hull.json").read_text())
+    found, _ = assessed_hull(open_campaign(store, "kept"))
+    assert [vertex.key for vertex in found.hull.vertices] == known["vertices"]
+    assert [(str(entry.x), entry.key) for entry in found.hull.entries] == [
+        (entry["x"], entry["label_id"]) for entry in known["entries"]
+    ]
+    for entry, before in zip(found.hull.entries, known["entries"], strict=True):
+        shown = (entry.energy, found.hull.distance(entry), entry.error_bar)
+        expected = [before[x] for x in ("energy_per_formula", "distance_to_hull", "error_bar")]
+        assert shown == pytest.approx(expected, abs=1e-9)
+    for model in store.models("kept"):
+        assert store.model("kept", model.round, model.member) is not None
 
 
 def test_code_of_version_1_can_no_longer_write(old: Database[dict[str, Any]]) -> None:

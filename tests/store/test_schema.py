@@ -12,7 +12,7 @@ from pymongo.errors import WriteError
 
 from al_charge.errors import InputError
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, RoundDoc
-from al_charge.store.migrations import MIGRATIONS, Migration, migrate, stored_version
+from al_charge.store.migrations import MIGRATIONS, Migration, migrate, prepare, stored_version
 from al_charge.store.mongo import Store
 
 
@@ -100,9 +100,13 @@ def test_an_older_database_is_migrated_step_by_step(database: Database[dict[str,
         return Migration(version, lambda _: applied.append(version))
 
     later = [step(SCHEMA_VERSION + 1), step(SCHEMA_VERSION + 2)]
-    migrate(database)
-    migrate(database, (*MIGRATIONS, *later))
-    migrate(database, (*MIGRATIONS, *later))
+    prepare(database)
+    with pytest.raises(
+        InputError, match=r"version 3, this al-charge needs 5; run"
+    ):
+        prepare(database, (*MIGRATIONS, *later))
+    assert migrate(database, (*MIGRATIONS, *later)) == SCHEMA_VERSION
+    assert migrate(database, (*MIGRATIONS, *later)) == SCHEMA_VERSION + 2
     assert applied == [SCHEMA_VERSION + 1, SCHEMA_VERSION + 2]
     assert stored_version(database) == SCHEMA_VERSION + 2
 
@@ -110,7 +114,7 @@ def test_an_older_database_is_migrated_step_by_step(database: Database[dict[str,
 def test_a_new_database_starts_at_the_newest_schema(database: Database[dict[str, Any]]) -> None:
     applied: list[int] = []
     first = Migration(1, lambda _: applied.append(1))
-    migrate(database, (first, Migration(2, lambda _: applied.append(2))))
+    prepare(database, (first, Migration(2, lambda _: applied.append(2))))
     assert applied == [1]
     assert stored_version(database) == 2
 

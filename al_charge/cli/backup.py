@@ -1,0 +1,95 @@
+"""`al-charge db backup` and `al-charge db restore`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from al_charge.cli.target import database_option, open_database
+from al_charge.errors import InputError
+
+if TYPE_CHECKING:
+    from al_charge.store.backup.make import Progress
+    from al_charge.store.backup.manifest import Manifest
+    from al_charge.store.settings import DatabaseSettings
+
+
+@click.command("backup")
+@click.argument("target", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="Delete all but this many of the newest backups of this database in FOLDER.",
+)
+@database_option
+def backup(target: Path, keep: int | None, database: DatabaseSettings | None) -> None:
+    """Write a database into one file, which is new; workers may go on meanwhile.
+
+    In FOLDER, which exists, the file is called after the database and the time. Prints its path.
+    """
+    from al_charge.store.backup.make import dated_file, keep_newest, make_backup
+
+    if keep is not None and not target.is_dir():
+        raise InputError(
+            "old backups are deleted in a folder only", where="--keep", remedy="name a folder"
+        )
+    connected = open_database(database)
+    path = dated_file(target, connected.name) if target.is_dir() else target
+    with document_progress() as progress:
+        made = make_backup(connected, path, progress)
+    click.echo(path)
+    click.echo(f"{summary(made)}, {path.stat().st_size / 1e6:.1f} MB in the file", err=True)
+    if keep is not None:
+        for old in keep_newest(target, connected.name, keep):
+            click.echo(f"deleted {old}", err=True)
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+def restore(file: Path, database: DatabaseSettings | None) -> None:
+    """Write a backup into an empty database, and compare the two.
+
+    The file is checked before anything is written. Restoring again completes a restore that was
+    killed.
+    """
+    from al_charge.store.backup.restore import restore as restore_backup
+
+    if not file.is_file():
+        raise InputError("no such file", where=str(file))
+    connected = open_database(database)
+    with document_progress() as progress:
+        done = restore_backup(connected, file, progress)
+    click.echo(f"{summary(done)}, as they were at {done.started:%Y-%m-%d %H:%M} UTC")
+    click.echo("continue each campaign with 'al-charge campaign resume CAMPAIGN'", err=True)
+
+
+def summary(manifest: Manifest) -> str:
+    """Say how much a backup holds."""
+    return (
+        f"{manifest.documents} documents in {len(manifest.collections)} collections "
+        f"({manifest.size / 1e6:.1f} MB)"
+    )
+
+
+@contextmanager
+def document_progress() -> Iterator[Progress]:
+    """Draw how far a backup or a restore has come, where somebody may see it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bars:
+        task = bars.add_task("", total=None)
+
+        def show(name: str, done: int, total: int) -> None:
+            bars.update(task, description=name, completed=done, total=max(done, total))
+
+        yield show

@@ -1,0 +1,96 @@
+"""`al-charge db migrate`: an older database becomes one of the present schema."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.cli.target import database_option, open_database
+from al_charge.errors import InputError
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from al_charge.store.settings import DatabaseSettings
+
+
+@click.command("migrate")
+@click.option(
+    "--backups",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder for the backup that is made first; by default 'backups' in al-charge's own.",
+)
+@database_option
+def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
+    """Bring a database to the schema of this al-charge, after a backup.
+
+    Stop every worker before. Killed half-way it is completed by running it again.
+    """
+    from al_charge.store import migrations
+    from al_charge.store.documents import SCHEMA_VERSION
+
+    connected = open_database(database)
+    version = migrations.stored_version(connected)
+    migrations.refuse_newer(version, f"database '{connected.name}'")
+    if not migrations.is_due(connected):
+        click.echo(f"nothing to migrate: schema version {version or SCHEMA_VERSION}")
+        return
+    _refuse_workers(connected)
+    click.echo(f"backup first: {_back_up(connected, folder)}")
+    migrations.migrate(connected)
+    click.echo(f"migrated from schema version {version} to {SCHEMA_VERSION}")
+
+
+def _back_up(database: Database[dict[str, Any]], folder: Path | None) -> Path:
+    """Make a backup and return its path.
+
+    Raises
+    ------
+    InputError
+        If the disk has no room for it.
+    """
+    from al_charge.cli.backup import document_progress
+    from al_charge.store.backup.make import dated_file, make_backup, needed_space
+    from al_charge.store.embedded import default_home
+    from al_charge.store.private_files import private_folder
+
+    if folder is None:
+        folder = default_home() / "backups"
+        private_folder(folder)
+    elif not folder.is_dir():
+        raise InputError("no such folder", where=str(folder), remedy="make it first")
+    needed, free = needed_space(database), shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"the backup may need {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free",
+            where=str(folder),
+            remedy="free some space, or name another folder with --backups",
+        )
+    path = dated_file(folder, database.name)
+    with document_progress() as progress:
+        make_backup(database, path, progress)
+    return path
+
+
+def _refuse_workers(database: Database[dict[str, Any]]) -> None:
+    """Refuse a database that workers write to.
+
+    Raises
+    ------
+    InputError
+        If a worker was seen lately and is not known to have ended.
+    """
+    from al_charge.fw.live import live_workers
+
+    live = live_workers(database)
+    if live:
+        some = ", ".join(live[:3]) + (" ..." if len(live) > 3 else "")
+        raise InputError(
+            f"{len(live)} worker processes run: {some}",
+            where=f"database '{database.name}'",
+            remedy="stop them first; one that died unseen is forgotten after some minutes",
+        )

@@ -1,0 +1,1 @@
+"""Backups: one file that holds a database, made while workers run."""

@@ -1,0 +1,181 @@
+"""The file of a backup: a zip archive with one stream of BSON per collection, and a manifest.
+
+Members are called by their number. No name in an archive is ever used as a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from pydantic import ValidationError
+
+from al_charge.errors import InputError
+from al_charge.store.backup.digest import Digest
+from al_charge.store.backup.manifest import CollectionEntry, Manifest
+
+LARGEST_DOCUMENT = 16 * 1024**2 + 16 * 1024
+"""Bytes; MongoDB's limit with what the server itself may add."""
+LARGEST_MANIFEST = 16 * 1024**2
+"""Bytes."""
+
+_MANIFEST = "manifest.json"
+_SMALLEST_DOCUMENT = 5
+# Any date may be in a document, those included that Python cannot hold.
+_OPTIONS: CodecOptions[dict[str, object]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+# What zipfile and zlib raise for a file that is none of theirs or was changed.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    struct.error,
+    BSONError,
+)
+
+
+class ArchiveWriter:
+    """Writes the streams of an archive, then its manifest."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # The fastest level: weights hardly shrink, and labels do at any level.
+        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write the table of contents."""
+        self._zip.close()
+
+    @contextmanager
+    def stream(self, number: int) -> Iterator[BinaryIO]:
+        """Open the stream of one collection."""
+        with self._zip.open(_member(number), "w", force_zip64=True) as stream:
+            yield stream  # type: ignore[misc]
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest."""
+        self._zip.writestr(_MANIFEST, manifest.model_dump_json(exclude_none=True))
+
+
+class Archive:
+    """Reads an archive; whatever is wrong with it is told in one line.
+
+    Attributes
+    ----------
+    manifest
+        What it says of itself.
+    identity
+        Hash of the manifest, which holds the hashes of all the rest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._where = str(path)
+        with self._readable():
+            self._zip = zipfile.ZipFile(path)
+        try:
+            with self._readable():
+                content = self._manifest_content()
+                self.manifest = Manifest.model_validate_json(content)
+                self.identity = hashlib.sha256(content).hexdigest()
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    def documents(self, entry: CollectionEntry) -> Iterator[bytes]:
+        """Yield the documents of a collection as BSON.
+
+        Raises
+        ------
+        InputError
+            If the stream is damaged.
+        """
+        number = self.manifest.collections.index(entry)
+        with self._readable(), self._zip.open(_member(number)) as stream:
+            for _ in range(entry.documents):
+                head = stream.read(4)
+                size = int.from_bytes(head, "little", signed=True)
+                if not _SMALLEST_DOCUMENT <= size <= LARGEST_DOCUMENT:
+                    raise zipfile.BadZipFile("no document there")
+                raw = head + stream.read(size - len(head))
+                if len(raw) != size:
+                    raise zipfile.BadZipFile("a document is cut off")
+                yield raw
+            if stream.read(1):
+                raise zipfile.BadZipFile("more documents than the manifest says")
+
+    def check(self, entry: CollectionEntry) -> None:
+        """Read a collection and compare it with what the manifest says.
+
+        Raises
+        ------
+        InputError
+            If it is not what was backed up.
+        """
+        found = Digest()
+        with self._readable():
+            for raw in self.documents(entry):
+                found.add(raw)
+                if "_id" not in bson.decode(raw, codec_options=_OPTIONS):
+                    raise ValueError("a document without identity")
+        if (found.size, found.sha256) != (entry.size, entry.sha256):
+            raise self._damaged()
+
+    def _manifest_content(self) -> bytes:
+        with self._zip.open(_MANIFEST) as stream:
+            content = stream.read(LARGEST_MANIFEST + 1)
+        if len(content) > LARGEST_MANIFEST:
+            raise ValueError("the manifest is too long")
+        return content
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"it is no backup that this al-charge can read: manifest: {field}: {first['msg']}",
+                where=self._where,
+                remedy="update al-charge if a newer one has made it",
+            ) from error
+        except _DAMAGED as error:
+            raise self._damaged() from error
+        except OSError as error:
+            raise InputError(f"cannot read it: {error.strerror}", where=self._where) from error
+
+    def _damaged(self) -> InputError:
+        return InputError(
+            "it is damaged, cut off, or no backup of al-charge",
+            where=self._where,
+            remedy="nothing was restored; take another backup",
+        )
+
+
+def _member(number: int) -> str:
+    return f"{number:04d}.bson"

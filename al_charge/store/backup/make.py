@@ -1,0 +1,159 @@
+"""Making a backup of a database, while workers write to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+
+import al_charge
+from al_charge.errors import AlChargeError, InputError
+from al_charge.store.backup.archive import ArchiveWriter
+from al_charge.store.backup.cut import ORDER, Cut, in_order
+from al_charge.store.backup.digest import Digest
+from al_charge.store.backup.manifest import CollectionEntry, Index, Manifest
+from al_charge.store.backup.new_file import new_file, remove_stale_parts
+from al_charge.store.migrations import RESTORE_ID, refuse_newer, refuse_unfinished, stored_version
+
+Stored = dict[str, Any]
+Progress = Callable[[str, int, int], None]
+"""Called with a collection, how many of its documents are done, and about how many there are."""
+
+SUFFIX = ".zip"
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+_STAMPED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
+
+
+def make_backup(database: Database[Stored], path: Path, progress: Progress) -> Manifest:
+    """Write everything that a database holds into one new file.
+
+    Workers may go on meanwhile. The file is complete or absent, and for its owner only.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to back up, the file is there already, or it cannot be written.
+    """
+    database = database.with_options(read_concern=ReadConcern("majority"))
+    version = _version_to_copy(database)
+    started, mongodb = _server(database)
+    with new_file(path) as file, ArchiveWriter(file) as archive:
+        collections = list(_copy(database, archive, progress))
+        if stored_version(database) != version:
+            raise AlChargeError(
+                "its schema was migrated meanwhile", where=str(path), remedy="make it again"
+            )
+        manifest = Manifest(
+            format=1,
+            database=database.name,
+            schema_version=version,
+            al_charge=al_charge.__version__,
+            mongodb=mongodb,
+            started=started,
+            finished=_server(database)[0],
+            collections=collections,
+        )
+        archive.finish(manifest)
+    return manifest
+
+
+def dated_file(folder: Path, name: str) -> Path:
+    """Return where today's backup of a database belongs in a folder."""
+    return folder / f"{name}-{datetime.now(UTC).strftime(_STAMP)}{SUFFIX}"
+
+
+def keep_newest(folder: Path, name: str, number: int) -> list[Path]:
+    """Delete all but the newest backups of a database that carry their date in their name.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was deleted.
+    """
+    pattern = f"{name}-{_STAMPED}{SUFFIX}"
+    remove_stale_parts(folder, pattern)
+    old = sorted(path for path in folder.glob(pattern) if path.is_file())[:-number]
+    for path in old:
+        path.unlink()
+    return old
+
+
+def needed_space(database: Database[Stored]) -> int:
+    """Return how many bytes a backup takes at most."""
+    return int(database.command("dbStats")["dataSize"])
+
+
+def _version_to_copy(database: Database[Stored]) -> int:
+    """Return the schema version of a database that can be copied."""
+    version = stored_version(database)
+    if version == 0:
+        raise InputError(
+            "there is nothing to back up",
+            where=f"database '{database.name}'",
+            remedy="name the database with --database or AL_CHARGE_DATABASE",
+        )
+    refuse_newer(version, f"database '{database.name}'")
+    refuse_unfinished(database, RESTORE_ID)
+    return version
+
+
+def _server(database: Database[Stored]) -> tuple[datetime, str]:
+    """Return time and version of the server."""
+    hello = database.command("hello")
+    return hello["localTime"].replace(tzinfo=UTC), str(database.command("buildInfo")["version"])
+
+
+def _copy(
+    database: Database[Stored], archive: ArchiveWriter, progress: Progress
+) -> Iterator[CollectionEntry]:
+    found = {one["name"]: one for one in database.list_collections(filter={"type": "collection"})}
+    cut = Cut()
+    for number, name in enumerate(in_order(found)):
+        collection = database[name]
+        indexes = [_index(one) for one in collection.list_indexes() if one["name"] != "_id_"]
+        with archive.stream(number) as stream:
+            digest = _copy_documents(collection, cut, stream, progress)
+        yield CollectionEntry(
+            name=name,
+            validator=found[name]["options"].get("validator"),
+            indexes=indexes,
+            documents=digest.documents,
+            size=digest.size,
+            sha256=digest.sha256,
+        )
+
+
+def _copy_documents(
+    collection: Collection[Stored], cut: Cut, stream: BinaryIO, progress: Progress
+) -> Digest:
+    digest, name = Digest(), collection.name
+    about = collection.estimated_document_count()
+    progress(name, 0, about)
+    for query in cut.queries(name):
+        for batch in collection.find_raw_batches(query, sort=ORDER.get(name)):
+            for raw in split_documents(batch):
+                stream.write(raw)
+                digest.add(raw)
+                cut.add(name, raw)
+            progress(name, digest.documents, about)
+    return digest
+
+
+def split_documents(batch: bytes) -> Iterator[bytes]:
+    """Yield the documents of a batch as the server sends it."""
+    start = 0
+    while start < len(batch):
+        end = start + int.from_bytes(batch[start : start + 4], "little")
+        yield batch[start:end]
+        start = end
+
+
+def _index(stored: Mapping[str, Any]) -> Index:
+    known = {name: stored[name] for name in Index.model_fields if name in stored}
+    return Index(**(known | {"key": list(stored["key"].items())}))

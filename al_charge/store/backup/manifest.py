@@ -1,0 +1,97 @@
+"""What a backup says of itself; nothing in it is trusted before it is checked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
+_SHA256 = r"^[0-9a-f]{64}$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Index(_Part):
+    """An index of a collection, in MongoDB's words."""
+
+    name: str
+    key: list[tuple[str, int | str]] = Field(min_length=1)
+    unique: bool | None = None
+    sparse: bool | None = None
+    expireAfterSeconds: int | None = None  # noqa: N815
+
+
+class CollectionEntry(_Part):
+    """A collection of the backup.
+
+    Attributes
+    ----------
+    validator
+        Its ``$jsonSchema``, None where it has none.
+    documents, size, sha256
+        Those of `al_charge.store.backup.digest.Digest`.
+    """
+
+    name: str = Field(pattern=_NAME)
+    validator: dict[str, Any] | None = None
+    indexes: list[Index]
+    documents: int = Field(ge=0)
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=_SHA256)
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_servers(cls, name: str) -> str:
+        if name.startswith("system."):
+            raise ValueError("a collection of the server itself")
+        return name
+
+    @field_validator("validator")
+    @classmethod
+    def _schema_only(cls, validator: dict[str, Any] | None) -> dict[str, Any] | None:
+        if validator is not None and validator.keys() != {"$jsonSchema"}:
+            raise ValueError("a validator may be a $jsonSchema only")
+        return validator
+
+
+class Manifest(_Part):
+    """A backup: which database, when, by what, and its collections in the order of reading.
+
+    Attributes
+    ----------
+    format
+        Version of the file's layout.
+    started, finished
+        Time of the server, UTC.
+    al_charge, mongodb
+        Versions of the program that made it and of the server.
+    """
+
+    format: Literal[1]
+    database: str
+    schema_version: int = Field(ge=1)
+    al_charge: str
+    mongodb: str
+    started: AwareDatetime
+    finished: AwareDatetime
+    collections: list[CollectionEntry]
+
+    @field_validator("collections")
+    @classmethod
+    def _once_each(cls, collections: list[CollectionEntry]) -> list[CollectionEntry]:
+        if len({entry.name for entry in collections}) < len(collections):
+            raise ValueError("a collection is there twice")
+        return collections
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are in all."""
+        return sum(entry.documents for entry in self.collections)
+
+    @property
+    def size(self) -> int:
+        """Size of all documents, in bytes of BSON."""
+        return sum(entry.size for entry in self.collections)
