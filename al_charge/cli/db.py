@@ -1,4 +1,4 @@
-"""`al-charge db`: the embedded MongoDB."""
+"""`al-charge db`: the embedded MongoDB, and what is done to any database as a whole."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 
 import click
 
+from al_charge.cli.backup import backup, restore
+from al_charge.cli.initiate import initiate
+from al_charge.cli.migrate import migrate
 from al_charge.cli.users import users
 
 
 @click.group("db")
 def db() -> None:
-    """Start, stop and look at the embedded MongoDB."""
+    """Run the embedded MongoDB; back up, restore and migrate any."""
 
 
 @db.command("start")
@@ -47,5 +50,6 @@ def status(as_json: bool) -> None:
     click.echo(f"files in {found['folder']}")
 
 
-db.add_command(users)
+for part in (backup, restore, migrate, initiate, users):
+    db.add_command(part)
 command = db
