@@ -22,21 +22,17 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
     AlChargeError
         If every worker ended while the campaign was still running, or a task failed for good.
     """
+    from al_charge.fw.pool import WorkerPool
     from al_charge.fw.rounds import CATEGORIES
-    from al_charge.fw.worker import WorkerPool
 
-    pool = WorkerPool(
+    with WorkerPool(
         target.database,
         target.name,
         runs or runs_folder(),
         processes=processes,
         categories=CATEGORIES,
-    )
-    pool.start()
-    try:
-        follow(target, 1.0, lambda: pool.alive > 0)
-    finally:
-        pool.stop()
+    ) as pool:
+        follow(target, 1.0, pool.tend)
     document = target.store().campaign(target.name)
     refuse_failed(document)
     if document.state.value == "running":
@@ -64,18 +60,30 @@ def refuse_failed(document: CampaignDoc) -> None:
 
 
 def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: True) -> None:
-    """Draw a campaign's status on standard error until it ends, pauses, or ``go_on`` is false."""
+    """Draw a campaign's status on standard error until it ends, pauses, or ``go_on`` is false.
+
+    A database that is away is waited for.
+    """
+    from pymongo.errors import ConnectionFailure
     from rich.console import Console
     from rich.live import Live
 
     from al_charge.fw.status import status_document
+    from al_charge.fw.worker import PATIENCE
     from al_charge.report.progress import status_panel
 
     launchpad, campaign = target.launchpad(), target.campaign()
     console = Console(stderr=True)
     document = status_document(launchpad, campaign)
     with Live(status_panel(document), console=console, refresh_per_second=2) as live:
+        answered = time.monotonic()
         while document["state"] == "running" and go_on():
             time.sleep(interval)
-            document = status_document(launchpad, campaign)
+            try:
+                document = status_document(launchpad, campaign)
+            except ConnectionFailure:
+                if time.monotonic() - answered > PATIENCE:
+                    raise
+                continue
+            answered = time.monotonic()
             live.update(status_panel(document))

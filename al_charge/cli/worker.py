@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -23,31 +21,42 @@ from al_charge.cli.target import PROCESSES, Target, campaign_argument, runs_fold
 @click.option("--processes", default=1, show_default=True, type=PROCESSES)
 @click.option("--until-idle", is_flag=True, help="End when no task is ready, as queue jobs should.")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder for the files of jobs.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0.0, 1e6),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait for a database that is away.",
+)
 def command(
-    target: Target, categories: tuple[str, ...], processes: int, until_idle: bool, runs: Path | None
+    target: Target,
+    categories: tuple[str, ...],
+    processes: int,
+    until_idle: bool,
+    runs: Path | None,
+    patience: float,
 ) -> None:
-    """Run tasks of CAMPAIGN until it ends or pauses."""
+    """Run tasks of CAMPAIGN until it ends or pauses.
+
+    Told to end by SIGTERM or SIGUSR1, as batch systems do some time before the walltime, it lets
+    its processes save what they do, hands it back for other workers, and ends.
+    """
     from al_charge.cli.running import refuse_failed
     from al_charge.errors import AlChargeError
+    from al_charge.fw.pool import WorkerPool
     from al_charge.fw.rounds import CATEGORIES
-    from al_charge.fw.worker import WorkerPool
 
     target.store().campaign(target.name)
-    pool = WorkerPool(
+    with WorkerPool(
         target.database,
         target.name,
         (runs or runs_folder()).absolute(),
         processes=processes,
         categories=categories or CATEGORIES,
         until_idle=until_idle,
-    )
-    # Without this the processes would end at once, with this one, and not where they can go on.
-    signal.signal(signal.SIGTERM, _end)
-    pool.start()
-    try:
+        patience=patience,
+    ) as pool:
         pool.wait()
-    finally:
-        pool.stop()
     document = target.store().campaign(target.name)
     refuse_failed(document)
     if pool.failed:
@@ -57,7 +66,3 @@ def command(
             remedy=f"run 'al-charge campaign resume {target.name}'",
         )
     click.echo(f"campaign '{target.name}' is {document.state.value}", err=True)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from fireworks import LaunchPad
+from pymongo.errors import ConnectionFailure
 
+from al_charge.fw import registry
+from al_charge.fw.trust import refuse_foreign_tasks
+from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
 from al_charge.store.settings import DatabaseSettings
 
@@ -13,16 +18,43 @@ if TYPE_CHECKING:
     from al_charge.store.mongo import Store
 
 
-def connect_launchpad(settings: DatabaseSettings | None) -> LaunchPad:
+class _LaunchPad(LaunchPad):  # type: ignore[misc]
+    """A LaunchPad whose heartbeat outlives an outage of the database."""
+
+    def ping_launch(
+        self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None
+    ) -> None:
+        """Record that a launch still runs, and with it its worker."""
+        try:
+            super().ping_launch(launch_id, ptime, checkpoint)
+            registry.seen(self)
+        except ConnectionFailure:
+            pass  # the thread that beats would end by it; the next beat may get through
+
+
+def connect_launchpad(
+    settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
+) -> LaunchPad:
     """Return the LaunchPad of a database; its credentials stay in this process.
+
+    What the LaunchPad reads from the database makes no objects but this package's Firetasks.
 
     Parameters
     ----------
     settings
         The database; None for the embedded server.
+    patience
+        s; how long an operation waits for a server before it fails.
     """
+    refuse_foreign_tasks()
     uri, name = launchpad_uri(settings)
-    launchpad = LaunchPad(host=uri, name=name, uri_mode=True, strm_lvl="CRITICAL")
+    launchpad = _LaunchPad(
+        host=uri,
+        name=name,
+        uri_mode=True,
+        strm_lvl="CRITICAL",
+        mongoclient_kwargs={"serverSelectionTimeoutMS": round(1000 * patience)},
+    )
     initialise(launchpad)
     return launchpad
 
@@ -47,6 +79,7 @@ def initialise(launchpad: LaunchPad) -> None:
     launchpad.workflows.create_index("nodes")
     launchpad.launches.create_index("launch_id", unique=True)
     launchpad.launches.create_index("fw_id")
+    launchpad.db[registry.COLLECTION].create_index("seen", expireAfterSeconds=registry.KEPT_SECONDS)
     # Last: it says that all of this is there.
     launchpad.fw_id_assigner.update_one(
         {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True

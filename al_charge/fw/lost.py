@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from fireworks import FWAction, LaunchPad
@@ -76,6 +77,37 @@ def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, 
         and is_alive(launch["fworker"]["name"]) is None
         and silence(launch, time, offsets) > RUN_EXPIRATION_SECS
     }
+
+
+class LostWatch:
+    """Looks for lost runs again and again, and hands them back.
+
+    Parameters
+    ----------
+    campaign
+        Whose runs.
+    interval
+        s between two looks; more than PING_TIME_SECS.
+    """
+
+    def __init__(self, launchpad: LaunchPad, campaign: str, interval: float) -> None:
+        self._launchpad = launchpad
+        self._campaign = campaign
+        self._interval = interval
+        self._next = 0.0
+        self._silent: dict[int, str] = {}
+
+    def look(self) -> int:
+        """Hand back what is lost, if another look is due; return how many Fireworks."""
+        if monotonic() < self._next:
+            return 0
+        self._next = monotonic() + self._interval
+        gone = gone_runs(self._launchpad, self._campaign)
+        released = release(self._launchpad, gone, "its worker is gone", crashed=True)
+        silent = silent_runs(self._launchpad, self._campaign)
+        lost = [run for run, beat in silent.items() if self._silent.get(run) == beat]
+        self._silent = silent
+        return released + release(self._launchpad, lost, "its worker fell silent")
 
 
 def release_of(

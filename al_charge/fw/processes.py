@@ -7,10 +7,15 @@ import socket
 import psutil
 
 
-def worker_name() -> str:
-    """Return a name by which `is_alive` can tell whether this process still runs."""
-    process = psutil.Process()
+def worker_name(pid: int | None = None) -> str:
+    """Return a name by which `is_alive` can tell whether a process still runs, by default this."""
+    process = psutil.Process(pid)
     return f"{process.pid}@{socket.gethostname()}@{process.create_time():.2f}"
+
+
+def host_of(name: str) -> str:
+    """Return the machine of the worker of that name."""
+    return [*name.split("@"), ""][1]
 
 
 def is_alive(name: str) -> bool | None:

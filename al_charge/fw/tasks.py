@@ -5,17 +5,19 @@ Their module paths are stored in the database: keep them where they are.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
 
-from al_charge.errors import UnfinishedError
+from al_charge.fw.claims import alone
 from al_charge.fw.launchpad import store_of
+from al_charge.fw.leaving import leave, passing_trouble
 from al_charge.loop.campaign import Campaign, open_campaign
+
+SPOOL = "spool"
+"""Folder, among a campaign's files, of finished labels that wait for the database."""
 
 
 class _RoundTask(FiretaskBase):  # type: ignore[misc]
@@ -23,13 +25,32 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
 
     launchpad: LaunchPad
 
+    def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction | None:
+        """Run the step. Where something else than the step fails, the worker process ends."""
+        files = Path(fw_spec["_fw_env"]["runs"]) / str(self["campaign"])
+        try:
+            return self.step(files)
+        except Exception as error:
+            if (trouble := passing_trouble(error, files)) is not None:
+                leave(trouble)
+            raise
+
+    def step(self, files: Path) -> FWAction | None:
+        """Do the step.
+
+        Parameters
+        ----------
+        files
+            Folder of the campaign's files on this machine.
+        """
+        raise NotImplementedError
+
     def campaign(self) -> Campaign:
         return open_campaign(store_of(self.launchpad), self["campaign"])
 
-    def directory(self, spec: Mapping[str, Any], name: str) -> Path:
+    def directory(self, files: Path, name: str) -> Path:
         """Return the folder of one product: the same for every run of its task."""
-        runs = Path(spec["_fw_env"]["runs"])
-        return runs / str(self["campaign"]) / f"round-{self['round']:03d}" / name
+        return files / f"round-{self['round']:03d}" / name
 
 
 @explicit_serialize
@@ -38,8 +59,8 @@ class ProposeTask(_RoundTask):
 
     required_params = ("campaign", "round", "n_ions")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
-        """Run the step."""
+    def step(self, files: Path) -> None:
+        """Do the step."""
         from al_charge.loop.propose import propose
 
         propose(self.campaign(), self["round"], self["n_ions"])
@@ -51,8 +72,8 @@ class SelectTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
-        """Run the step."""
+    def step(self, files: Path) -> None:
+        """Do the step."""
         from al_charge.loop.select import select_candidates
 
         select_candidates(self.campaign(), self["round"])
@@ -64,12 +85,18 @@ class LabelTask(_RoundTask):
 
     required_params = ("campaign", "round", "slot")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
-        """Run the step."""
+    def step(self, files: Path) -> None:
+        """Do the step."""
         from al_charge.loop.label import label
 
-        directory = self.directory(fw_spec, f"label-{self['slot']:03d}")
-        label(self.campaign(), self["round"], self["slot"], directory)
+        label(
+            self.campaign(),
+            self["round"],
+            self["slot"],
+            self.directory(files, f"label-{self['slot']:03d}"),
+            spool=files / SPOOL,
+            claim=lambda key: alone(self.launchpad, f"label {key}"),
+        )
 
 
 @explicit_serialize
@@ -78,11 +105,11 @@ class MetalTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
-        """Run the step."""
+    def step(self, files: Path) -> None:
+        """Do the step."""
         from al_charge.loop.reference import label_metal
 
-        label_metal(self.campaign(), self.directory(fw_spec, "metal"))
+        label_metal(self.campaign(), self.directory(files, "metal"))
 
 
 @explicit_serialize
@@ -91,20 +118,13 @@ class TrainTask(_RoundTask):
 
     required_params = ("campaign", "round", "member")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
-        """Run the step."""
+    def step(self, files: Path) -> None:
+        """Do the step."""
         from al_charge.loop.labelled_frames import cache_of
         from al_charge.loop.train import train_member
 
-        directory = self.directory(fw_spec, f"train-{self['member']}")
-        cache = cache_of(Path(fw_spec["_fw_env"]["runs"]) / str(self["campaign"]))
-        try:
-            train_member(self.campaign(), self["round"], self["member"], directory, cache)
-        except UnfinishedError:
-            # The training heeded SIGTERM and is safe; now the signal does to the worker what it
-            # would have done without it.
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise
+        directory = self.directory(files, f"train-{self['member']}")
+        train_member(self.campaign(), self["round"], self["member"], directory, cache_of(files))
 
 
 @explicit_serialize
@@ -113,14 +133,14 @@ class AssessTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction:
-        """Run the step."""
+    def step(self, files: Path) -> FWAction:
+        """Do the step."""
         from al_charge.fw.rounds import ensure_round
         from al_charge.loop.assess import assess
         from al_charge.store.documents import CampaignState
 
         campaign = self.campaign()
-        state = assess(campaign, self["round"], self.directory(fw_spec, "metal"))
+        state = assess(campaign, self["round"], self.directory(files, "metal"))
         if state is CampaignState.RUNNING:
             ensure_round(self.launchpad, campaign, self["round"] + 1)
         return FWAction(stored_data={"state": state.value})

@@ -1,10 +1,9 @@
-"""Workers: processes that take Fireworks of one campaign until it ends."""
+"""One worker process: it takes Fireworks of one campaign until it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,16 +15,29 @@ from types import FrameType
 
 from fireworks import FWorker, LaunchPad
 from fireworks.core.rocket_launcher import launch_rocket
-from pymongo.errors import PyMongoError
+from fireworks.fw_config import PING_TIME_SECS
+from pymongo.errors import ConnectionFailure
 
+from al_charge.errors import AlChargeError, InputError
+from al_charge.fw import registry
 from al_charge.fw.launchpad import connect_launchpad, store_of
+from al_charge.fw.leaving import leave, passing_trouble
 from al_charge.fw.processes import worker_name
 from al_charge.fw.status import stuck
+from al_charge.fw.tasks import SPOOL
+from al_charge.fw.trust import OURS
+from al_charge.stopping import SIGNALS
+from al_charge.store.documents import SCHEMA_VERSION, CampaignState
+from al_charge.store.migrations import stored_version
 from al_charge.store.settings import DatabaseSettings
-from al_charge.store.documents import CampaignState
+from al_charge.store.spool import Spool
 
 POLL_SECONDS = 0.3
 """Pause of a worker that found nothing to do."""
+
+PATIENCE = 600.0
+"""s; how long work waits for a database that is away."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -36,6 +48,7 @@ def work(
     *,
     categories: Sequence[str],
     until_idle: bool,
+    patience: float = PATIENCE,
 ) -> None:
     """Run a campaign's Fireworks in this process until it ends, pauses or the worker is told to.
 
@@ -49,11 +62,18 @@ def work(
         Which Fireworks to take: of ``cpu``, ``dft`` and ``gpu``.
     until_idle
         Also stop as soon as nothing is ready.
+    patience
+        s; how long to wait for a database that is away.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    launchpad = connect_launchpad(settings)
+    launchpad = connect_launchpad(settings, patience)
     with contextlib.chdir(runs), contextlib.closing(launchpad.connection):
-        _work(launchpad, campaign, runs, categories, until_idle)
+        registry.register(launchpad, campaign, categories)
+        try:
+            _work(launchpad, campaign, runs, categories, until_idle)
+        finally:
+            with contextlib.suppress(ConnectionFailure):
+                registry.forget(launchpad, [worker_name()])
 
 
 def _work(
@@ -63,98 +83,77 @@ def _work(
     fworker = FWorker(
         name=worker_name(),
         category=list(categories),
-        query={"spec.campaign": campaign},
+        query={
+            "spec.campaign": campaign,
+            "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(OURS)}}}},
+        },
         env={"runs": str(runs)},
     )
+    Spool(runs / campaign / SPOOL).deliver_all(store)
+    next_sign = time.monotonic() + PING_TIME_SECS
     while store.campaign(campaign).state is CampaignState.RUNNING:
-        if not launch_rocket(launchpad, fworker, strm_lvl="CRITICAL"):
-            if (reason := stuck(launchpad, campaign)) is not None:
-                store.set_campaign_state(campaign, CampaignState.FAILED, reason)
-            if until_idle:
-                return
-            time.sleep(POLL_SECONDS)
+        _check_schema(launchpad)
+        if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL"):
+            continue
+        if (reason := stuck(launchpad, campaign)) is not None:
+            store.set_campaign_state(campaign, CampaignState.FAILED, reason)
+        if until_idle:
+            return
+        if time.monotonic() > next_sign:
+            registry.seen(launchpad)
+            next_sign = time.monotonic() + PING_TIME_SECS
+        time.sleep(POLL_SECONDS)
 
 
-class WorkerPool:
-    """Worker processes that end with the process that started them."""
+def _check_schema(launchpad: LaunchPad) -> None:
+    """Refuse to go on in a database that was migrated meanwhile.
 
-    def __init__(
-        self,
-        settings: DatabaseSettings | None,
-        campaign: str,
-        runs: Path,
-        *,
-        processes: int,
-        categories: Sequence[str],
-        until_idle: bool = False,
-    ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._processes = [
-            context.Process(
-                target=_main,
-                args=(settings, campaign, runs, tuple(categories), until_idle, os.getpid()),
-                name=f"worker-{number}",
-            )
-            for number in range(processes)
-        ]
-
-    def start(self) -> None:
-        """Start every process."""
-        # Each worker computes on one thread: on a busy machine more are slower.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        for process in self._processes:
-            process.start()
-
-    @property
-    def alive(self) -> int:
-        """Number of processes that still run."""
-        return sum(process.is_alive() for process in self._processes)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a process ended with an error."""
-        return any(process.exitcode not in (None, 0) for process in self._processes)
-
-    def wait(self) -> None:
-        """Wait until every process has ended."""
-        for process in self._processes:
-            process.join()
-
-    def stop(self) -> None:
-        """End every process; what they were doing is found and redone by resume."""
-        for process in self._processes:
-            if process.is_alive():
-                process.terminate()
-        for process in self._processes:
-            process.join(timeout=10)
-            if process.is_alive():
-                process.kill()
-                process.join()
+    Raises
+    ------
+    InputError
+        If it was.
+    """
+    version = stored_version(launchpad.db)
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"the database has now schema version {version}, this worker knows {SCHEMA_VERSION}",
+            where=f"database '{launchpad.db.name}'",
+            remedy="start workers of the al-charge that has migrated it",
+        )
 
 
-def _main(
+def main(
     settings: DatabaseSettings | None,
     campaign: str,
     runs: Path,
     categories: tuple[str, ...],
     until_idle: bool,
+    patience: float,
     parent: int,
 ) -> None:
-    """Run one worker process; errors end it with one line."""
+    """Be a worker process; errors end it with one line."""
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     _die_with_parent(parent)
-    signal.signal(signal.SIGTERM, _leave)
+    for number in SIGNALS:
+        signal.signal(number, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        work(settings, campaign, runs, categories=categories, until_idle=until_idle)
-    except PyMongoError as error:
-        message = " ".join(str(error).split())[:120]
-        print(
-            f"worker: lost the database ({message}); run 'al-charge campaign resume {campaign}'",
-            file=sys.stderr,
+        work(
+            settings,
+            campaign,
+            runs,
+            categories=categories,
+            until_idle=until_idle,
+            patience=patience,
         )
+    except Exception as error:
+        if (trouble := passing_trouble(error, runs)) is not None:
+            leave(trouble)
+        if not isinstance(error, AlChargeError):
+            raise
+        print(f"worker: {error}", file=sys.stderr, flush=True)
         # A heartbeat thread may still be waiting for the server.
-        os._exit(1)
+        os._exit(error.exit_code)
 
 
 def _die_with_parent(parent: int) -> None:
@@ -165,5 +164,5 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _leave(signum: int, frame: FrameType | None) -> None:
-    os._exit(128 + signum)
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    leave(f"told to end by {signal.Signals(signum).name}")

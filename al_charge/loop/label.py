@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ase import Atoms
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species, to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
+from al_charge.loop.disk import is_full
 from al_charge.loop.verify import relax_in
 from al_charge.loop.windows import windows_for
 from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc, StartDoc
+from al_charge.store.labels import UNFINISHED
+from al_charge.store.spool import Spool
+
+MOST_STARTS = 20
+"""Times that a label may be stopped unfinished and continued before it is given up."""
 
 
-def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> None:
+def label(
+    campaign: Campaign,
+    round_number: int,
+    slot: int,
+    directory: Path,
+    *,
+    spool: Path,
+    claim: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> None:
     """Make the label of one slot of a round's selection.
 
     An existing label, of this campaign or another with the same settings, is used as it is. A job
@@ -30,6 +46,15 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
         Position in the selection; a slot beyond its end has nothing to do.
     directory
         Folder for the engine's files. What an interrupted run has left there is continued.
+    spool
+        Folder where a finished label waits while the database is away.
+    claim
+        Holds a label's key for one process at a time, as campaigns may want the same label at once.
+
+    Raises
+    ------
+    UnfinishedError
+        If the engine was stopped before its end; called again, it continues.
     """
     record = campaign.store.round(campaign.name, round_number)
     selected = record.selected if record is not None else None
@@ -46,10 +71,12 @@ def label(campaign: Campaign, round_number: int, slot: int, directory: Path) -> 
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
     relax = relax_in(campaign, round_number)
     store, key = campaign.store, label_key(campaign, candidate, relax)
-    if store.label(key) is None and store.failure(key) is None:
-        job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
-        job.run()
-    if store.label(key) is not None:
+    if not store.has_label(key):
+        with claim(key):
+            if not store.has_label(key) and store.failure(key) is None:
+                job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
+                job.run(Spool(spool))
+    if store.has_label(key):
         store.link_label(campaign.name, round_number, key)
 
 
@@ -75,37 +102,71 @@ class _Job:
         self.directory = directory
         self.windows = windows_for(campaign, round_number, candidate.n_ions)
 
-    def run(self) -> None:
-        """Store the label, or the failure of the last start."""
-        store, name, key = self.campaign.store, self.campaign.name, self.key
+    def run(self, spool: Spool) -> None:
+        """Store the label, or the failure of the last start.
+
+        Raises
+        ------
+        UnfinishedError
+            If the engine was stopped before its end, and may be continued.
+        NotInstalledError
+            If there is no engine on this machine.
+        """
+        store, name = self.campaign.store, self.campaign.name
         started = time.monotonic()
-        reason = ""
         starts = self.starts()
         for folder, atoms in starts.items():
-            attempt = store.start_attempt(
-                key, campaign=name, round=self.round_number, slot=self.slot
-            )
-            try:
-                document = self.made_from(atoms, folder)
-            except AlChargeError as error:
-                reason = str(error)
-            except OSError as error:  # a full disk costs this label, not the round
-                reason = f"{error.strerror or error}: {error.filename or folder}"
-            else:
-                made = store.put_label(document)
-                store.finish_attempt(attempt, "made" if made else "discarded")
+            reason = self.attempt(atoms, folder, spool)
+            if reason is None:
                 break
-            store.finish_attempt(attempt, "failed", reason)
         else:
-            failure = FailureDoc(
-                key=key,
-                campaign=name,
-                round=self.round_number,
-                reason=reason,
-                attempts=len(starts),
+            store.put_failure(
+                FailureDoc(
+                    key=self.key,
+                    campaign=name,
+                    round=self.round_number,
+                    reason=reason or "",
+                    attempts=len(starts),
+                )
             )
-            store.put_failure(failure)
         store.add_stage_seconds(name, self.round_number, "label", time.monotonic() - started)
+
+    def attempt(self, atoms: Atoms, folder: Path, spool: Spool) -> str | None:
+        """Try to make the label from one start; return why there is none, None if there is.
+
+        Raises
+        ------
+        UnfinishedError
+            As `run`.
+        """
+        store = self.campaign.store
+        attempt = store.start_attempt(
+            self.key, campaign=self.campaign.name, round=self.round_number, slot=self.slot
+        )
+        try:
+            made = spool.deliver(store, self.made_from(atoms, folder))
+        except UnfinishedError as error:
+            store.finish_attempt(attempt, UNFINISHED, str(error))
+            if self.unfinished_starts() < MOST_STARTS:
+                raise
+            return f"not finished after {MOST_STARTS} starts: {error}"
+        except NotInstalledError as error:  # on this machine
+            store.finish_attempt(attempt, "failed", str(error))
+            raise
+        except (AlChargeError, OSError) as error:
+            reason = _line(error)
+            if is_full(folder, error):  # which says nothing about the label
+                store.finish_attempt(attempt, "failed", f"the disk is full: {reason}")
+                raise UnfinishedError("the disk is full", where=str(folder)) from error
+            store.finish_attempt(attempt, "failed", reason)
+            return reason
+        store.finish_attempt(attempt, "made" if made else "discarded")
+        return None
+
+    def unfinished_starts(self) -> int:
+        """Return how often this label was stopped before its end."""
+        attempts = self.campaign.store.attempts(self.campaign.name, self.key)
+        return sum(attempt.outcome == UNFINISHED for attempt in attempts)
 
     def starts(self) -> dict[Path, Atoms]:
         """Return the geometries to try in turn, by the folder of their files.
@@ -187,6 +248,12 @@ class _Job:
             campaign=campaign.name,
             round=self.round_number,
         )
+
+
+def _line(error: AlChargeError | OSError) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'its files'}"
+    return str(error)
 
 
 def _check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:

@@ -214,8 +214,8 @@ class AttemptDoc(Document):
     Attributes
     ----------
     outcome
-        ``made`` where the engine ran to a result, else e.g. ``failed``; None while it runs, or
-        where it was killed.
+        ``made`` where the engine ran to a result, ``unfinished`` where it was stopped and can be
+        continued, else e.g. ``failed``; None while it runs, or where it was killed.
     """
 
     collection: ClassVar[str] = "attempts"

@@ -21,6 +21,9 @@ LARGEST_INLINE_FRAMES = 2 * 1024 * 1024
 MADE = "made"
 """Outcome of an attempt in which the engine ran to a result."""
 
+UNFINISHED = "unfinished"
+"""Outcome of an attempt that was stopped where it can be continued."""
+
 
 class Labels(Campaigns):
     """The labels of a store."""

@@ -1,82 +1,90 @@
-"""What SIGTERM does to a worker: its training is saved first, then it ends."""
+"""What makes a worker process leave: a signal, or trouble that is none of its task's."""
 
 from __future__ import annotations
 
-import os
-import signal
+import errno
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 
-from al_charge.errors import UnfinishedError
-from al_charge.fw import worker
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw.tasks import TrainTask
+from al_charge.stopping import EXIT_CODE
 
 
-class _LeftError(Exception):
+class _LeftError(BaseException):
     """Stands for the end of the process."""
 
 
-def leave(_number: int, _frame: Any) -> None:
-    raise _LeftError
-
-
 @pytest.fixture
-def leaving() -> Any:
-    """Let SIGTERM raise an error."""
-    before = signal.signal(signal.SIGTERM, leave)
-    yield
-    signal.signal(signal.SIGTERM, before)
+def exit_codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Exit codes with which the process would have ended."""
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise _LeftError
+
+    monkeypatch.setattr("os._exit", leave)
+    return codes
 
 
-def test_a_training_that_was_told_to_end_ends_its_worker(
-    leaving: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a lost run, which resume finds, and not as a failed one."""
+def train(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a training that raises."""
 
-    def stopped(*_: Any) -> None:
-        raise UnfinishedError("told to end by SIGTERM")
+    def fail(*_: Any) -> None:
+        raise error
 
     monkeypatch.setattr(TrainTask, "campaign", lambda _: None)
-    monkeypatch.setattr("al_charge.loop.train.train_member", stopped)
-    task = TrainTask(campaign="c", round=0, member=0)
-    with pytest.raises(_LeftError):
-        task.run_task({"_fw_env": {"runs": str(tmp_path)}})
+    monkeypatch.setattr("al_charge.loop.train.train_member", fail)
+    TrainTask(campaign="c", round=0, member=0).run_task({"_fw_env": {"runs": str(folder)}})
 
 
-def test_told_to_end_the_command_lets_its_workers_save_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UnfinishedError("told to end after 3 epochs"), "told to end after 3 epochs"),
+        (AutoReconnect("connection closed"), "the database does not answer"),
+        (ServerSelectionTimeoutError("no primary"), "the database does not answer"),
+        (OperationFailure("no space", code=14031), "the database's disk is full"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+    ],
+)
+def test_trouble_that_passes_ends_the_process_and_not_the_task(
+    error: Exception,
+    said: str,
+    exit_codes: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from al_charge.cli.worker import command
+    with pytest.raises(_LeftError):
+        train(error, tmp_path, monkeypatch)
+    assert exit_codes == [EXIT_CODE]
+    err = capfd.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
 
-    calls = []
 
-    class Pool:
-        def __init__(self, *_: Any, **__: Any) -> None:
-            pass
+@pytest.mark.parametrize(
+    "error", [AlChargeError("no usable label"), OperationFailure("no", code=13), ValueError("x")]
+)
+def test_a_failure_of_the_task_is_its_own(
+    error: Exception, exit_codes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(type(error)):
+        train(error, tmp_path, monkeypatch)
+    assert exit_codes == []
 
-        def start(self) -> None:
-            calls.append("start")
 
-        def wait(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        def stop(self) -> None:
-            calls.append("stop")
-
-    monkeypatch.setattr(worker, "WorkerPool", Pool)
-    campaign = SimpleNamespace(campaign=lambda _: None)
-    target = SimpleNamespace(name="c", database=None, store=lambda: campaign)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert command.callback is not None
-        with pytest.raises(SystemExit) as ended:
-            command.callback(
-                target=target, categories=(), processes=1, until_idle=False, runs=tmp_path
-            )
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert calls == ["start", "stop"]
+def test_whatever_fails_on_a_full_disk_may_go_on_when_there_is_space(
+    exit_codes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library tells a full disk in words of its own."""
+    monkeypatch.setattr("al_charge.loop.disk.SMALLEST_FREE_SPACE", 2**62)
+    with pytest.raises(_LeftError):
+        train(ValueError("database or disk is full"), tmp_path, monkeypatch)
+    assert exit_codes == [EXIT_CODE]

@@ -81,7 +81,7 @@ def play(campaign: Campaign, number: int, folder: Path) -> CampaignState:
             propose(campaign, number, n_ions)
         select_candidates(campaign, number)
     for slot in range(label_slots(campaign, number)):
-        label(campaign, number, slot, folder / f"label-{slot}")
+        label(campaign, number, slot, folder / f"label-{slot}", spool=folder / "spool")
     for member in range(campaign.spec.committee.size):
         train_member(campaign, number, member, folder / f"train-{member}", folder / "cache")
     return assess(campaign, number, folder / "metal")

@@ -6,15 +6,17 @@ import errno
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ase import Atoms
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -24,6 +26,7 @@ from al_charge.loop.rounds import open_round, submit
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
 from al_charge.store.mongo import Store
+from al_charge.store.spool import Spool
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC = {
@@ -109,7 +112,7 @@ def key_of(campaign: Campaign, slot: int) -> str:
     ("slot", "failure", "reason"),
     [
         (0, AlChargeError("the SCF did not converge", where="gpaw"), "gpaw: the SCF did not"),
-        (1, OSError(errno.ENOSPC, "No space left on device", "job/x.gpw"), "No space left.*x.gpw"),
+        (1, OSError(errno.EIO, "Input/output error", "job/x.gpw"), "Input/output error.*x.gpw"),
     ],
 )
 def test_a_failed_run_is_quarantined_with_its_reason(
@@ -117,7 +120,7 @@ def test_a_failed_run_is_quarantined_with_its_reason(
 ) -> None:
     engine: Any = campaign.labeler
     engine.failure = failure
-    label(campaign, 0, slot, tmp_path)
+    label(campaign, 0, slot, tmp_path, spool=tmp_path / "spool")
     key = key_of(campaign, slot)
     found = campaign.store.failure(key)
     assert found is not None
@@ -125,8 +128,108 @@ def test_a_failed_run_is_quarantined_with_its_reason(
     assert [a.outcome for a in campaign.store.attempts("faults", key)] == ["failed"]
     assert campaign.store.label(key) is None
     engine.failure = None
-    label(campaign, 0, slot, tmp_path)  # given up: it is not tried again
+    label(campaign, 0, slot, tmp_path, spool=tmp_path / "spool")  # given up: it is not tried again
     assert engine.runs == 1
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "job/x.gpw")
+MISSING = NotInstalledError("there is no vasp_std on PATH")
+STOPPED = UnfinishedError("told to end and stopped at a saved state")
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised", "outcome"),
+    [
+        (STOPPED, UnfinishedError, "unfinished"),
+        (FULL, UnfinishedError, "failed"),
+        (MISSING, NotInstalledError, "failed"),
+    ],
+    ids=["stopped", "disk full", "not installed"],
+)
+def test_what_is_no_fault_of_the_label_does_not_cost_it(
+    campaign: Campaign,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    raised: type[Exception],
+    outcome: str,
+) -> None:
+    key = f"innocent {outcome} {raised.__name__}"
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: key)
+    engine: Any = campaign.labeler
+    engine.failure = failure
+    with pytest.raises(raised):
+        label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    assert campaign.store.failure(key) is None
+    engine.failure = None
+    label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    assert campaign.store.has_label(key)
+    assert [a.outcome for a in campaign.store.attempts("faults", key)] == [outcome, "made"]
+
+
+def test_a_label_that_never_ends_is_given_up(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "endless")
+    monkeypatch.setattr("al_charge.loop.label.MOST_STARTS", 3)
+    engine: Any = campaign.labeler
+    engine.failure = STOPPED
+    for _ in range(2):
+        with pytest.raises(UnfinishedError):
+            label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    found = campaign.store.failure("endless")
+    assert found is not None
+    assert "not finished after 3 starts" in found.reason
+
+
+def test_a_finished_label_outlives_the_database(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "spooled")
+    folder = tmp_path / "spool"
+
+    def away(*_: Any) -> bool:
+        raise AutoReconnect("connection closed")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Store, "put_label", away)
+        with pytest.raises(AutoReconnect):
+            label(campaign, 0, 0, tmp_path / "job", spool=folder)
+    assert [path.name for path in folder.iterdir()] == ["spooled.json"]
+    assert Spool(folder).deliver_all(campaign.store) == 1
+    assert list(folder.iterdir()) == []
+    delivered = campaign.store.label("spooled")
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "direct")
+    label(campaign, 0, 0, tmp_path / "job", spool=folder)
+    direct = campaign.store.label("direct")
+    assert delivered is not None and direct is not None
+    own = {"key", "created", "wall_time"}
+    assert delivered.model_dump(exclude=own) == direct.model_dump(exclude=own)
+
+
+def test_a_damaged_file_of_the_spool_is_put_aside(campaign: Campaign, tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"key": "cut", "frames": [')
+    assert Spool(tmp_path).deliver_all(campaign.store) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cut.unreadable"]
+
+
+def test_one_process_at_a_time_makes_a_label(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "shared")
+    engine: Any = campaign.labeler
+
+    @contextmanager
+    def claim(key: str) -> Iterator[None]:
+        """Another campaign makes the label while we wait for it."""
+        assert key == "shared"
+        label(campaign, 0, 0, tmp_path / "other", spool=tmp_path)
+        yield
+
+    label(campaign, 0, 0, tmp_path / "ours", spool=tmp_path, claim=claim)
+    assert engine.runs == 1
+    assert not (tmp_path / "ours").exists()
 
 
 def test_a_charge_order_that_the_host_has_not_is_quarantined(
@@ -134,7 +237,7 @@ def test_a_charge_order_that_the_host_has_not_is_quarantined(
 ) -> None:
     engine: Any = campaign.labeler
     engine.finds = "Fe4+"
-    label(campaign, 0, 2, tmp_path)
+    label(campaign, 0, 2, tmp_path, spool=tmp_path / "spool")
     found = campaign.store.failure(key_of(campaign, 2))
     assert found is not None
     assert "may not be 4" in found.reason
@@ -145,13 +248,13 @@ def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: 
     engine: Any = campaign.labeler
     engine.failure = KeyboardInterrupt()  # what stops a worker stops no other way
     with pytest.raises(KeyboardInterrupt):
-        label(campaign, 0, 3, tmp_path)
+        label(campaign, 0, 3, tmp_path, spool=tmp_path / "spool")
     left = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert left
     (attempt,) = campaign.store.attempts("faults", key_of(campaign, 3))
     assert attempt.outcome is None
     engine.failure = None
-    label(campaign, 0, 3, tmp_path)
+    label(campaign, 0, 3, tmp_path, spool=tmp_path / "spool")
     assert left <= set(tmp_path.rglob("*"))
     made = campaign.store.label(key_of(campaign, 3))
     assert made is not None
@@ -166,7 +269,7 @@ def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: 
 def test_a_label_is_never_made_twice(campaign: Campaign, tmp_path: Path) -> None:
     engine: Any = campaign.labeler
     for _ in range(2):
-        label(campaign, 0, 4, tmp_path)
+        label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
     assert engine.runs == 1
     assert campaign.store.labels_made_twice("faults") == []
 
@@ -175,7 +278,7 @@ def test_an_engine_that_has_changed_computes_nothing(campaign: Campaign, tmp_pat
     campaign.__dict__["settings_hash"] = "of another version"
     engine: Any = campaign.labeler
     with pytest.raises(InputError, match="no longer those of its labels"):
-        label(campaign, 0, 4, tmp_path)
+        label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
     assert engine.runs == 0
 
 
@@ -185,7 +288,7 @@ def test_a_label_tells_what_it_was_audited_with(
     windows = Windows({"Fe2+": (3.6, 3.8), "Fe3+": (4.2, 4.4)}, {"Fe2+": 1.5, "Fe3+": 2.0})
     monkeypatch.setattr("al_charge.loop.label.windows_for", lambda *_: windows)
     monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "audited")
-    label(campaign, 0, 4, tmp_path)
+    label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
     made = campaign.store.label("audited")
     assert made is not None
     assert made.bader_centres == windows.charges

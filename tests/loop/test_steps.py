@@ -185,7 +185,13 @@ class Run:
         return None
 
     def label(self, number: int, slot: int) -> None:
-        label(self.campaign, number, slot, self.folder / f"label-{slot}")
+        label(
+            self.campaign,
+            number,
+            slot,
+            self.folder / f"label-{slot}",
+            spool=self.folder / "spool",
+        )
 
     @property
     def cache(self) -> Path:
@@ -400,7 +406,7 @@ def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) 
         propose(again, 0, n_ions)
     selected = select_candidates(again, 0)
     for slot in range(len(selected)):
-        label(again, 0, slot, tmp_path)
+        label(again, 0, slot, tmp_path, spool=tmp_path / "spool")
     assert not engine.asked
     assert run.store.attempts("again") == []
     used = {found.key for found in run.store.labels_of_campaign("again")}
@@ -409,6 +415,6 @@ def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) 
 
 def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
     before = snapshot(run.store)
-    label(run.campaign, 1, 3, tmp_path / "none")
+    label(run.campaign, 1, 3, tmp_path / "none", spool=tmp_path / "spool")
     assert snapshot(run.store) == before
     assert not (tmp_path / "none").exists()

@@ -120,7 +120,7 @@ class Site:
         for n_ions in campaign.host.ion_counts:
             propose(campaign, 0, n_ions)
         for slot in range(len(select_candidates(campaign, 0))):
-            label(campaign, 0, slot, self.folder)
+            label(campaign, 0, slot, self.folder, spool=self.folder / "spool")
         met = [c | {"met": True} for c in as_documents(criteria(*self.blank()))]
         vertices = [["0", ""], ["1/2", ""], ["1", ""]]
         found = {"criteria": met, "vertices": vertices, "verify_next": True, "spread_scale": 1.0}
@@ -139,7 +139,9 @@ class Site:
         states: list[CampaignState] = []
         self.twice("open", lambda: open_round(campaign, 1))
         for slot in range(label_slots(campaign, 1)):
-            self.twice("label", lambda s=slot: label(campaign, 1, s, self.folder))
+            self.twice(
+                "label", lambda s=slot: label(campaign, 1, s, self.folder, spool=self.folder)
+            )
         for member in range(2):
             folder = self.folder / self.name / str(member)
             self.twice(
@@ -220,7 +222,7 @@ def test_competitors_within_the_window_are_relaxed_too(
     assert record.reasons[:3] == ["vertex at x = 0", "vertex at x = 1/2", "vertex at x = 1"]
     if 1 in expected:
         assert record.reasons[3] == "600 meV/f.u. above the hull at x = 1/4"
-    label(site.campaign, 1, 0, tmp_path)
+    label(site.campaign, 1, 0, tmp_path, spool=tmp_path / "spool")
     assert site.engine.asked[-1] == (0, Relax.IONS)  # no cell without a stress
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
-from al_charge.stopping import heeding_signals
+from al_charge.stopping import batch_seconds_left, heeding_signals
 
 LOG = "output.log"
 """Name of the file that holds whatever the process printed."""
@@ -98,8 +98,7 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
 
 def time_left() -> float:
     """Return the seconds that the batch job leaves to an engine, infinite where none is known."""
-    end = os.environ.get("SLURM_JOB_END_TIME", "")
-    return int(end) - time.time() - GRACE - MARGIN if end.isdigit() else float("inf")
+    return batch_seconds_left() - GRACE - MARGIN
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int | None:

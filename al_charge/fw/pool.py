@@ -1,0 +1,267 @@
+"""The parent of worker processes: it hands back what they leave behind, and replaces them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from fireworks import LaunchPad
+from fireworks.fw_config import PING_TIME_SECS
+from pymongo.errors import ConnectionFailure
+
+from al_charge.errors import AlChargeError
+from al_charge.fw import registry, worker
+from al_charge.fw.launchpad import connect_launchpad
+from al_charge.fw.lost import LostWatch, release_of
+from al_charge.fw.processes import worker_name
+from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
+from al_charge.store.settings import DatabaseSettings
+
+SAVE_SECONDS = 150.0
+"""s; how long worker processes that are told to stop have for saving what they do."""
+
+_PAUSE = 0.5
+_LONGEST_PAUSE = 60.0
+_SHORT_LIFE = 60.0
+_MOST_SHORT_LIVES = 8
+_REFUSED = 2
+
+
+@dataclass
+class _Slot:
+    """One worker process and those that it has replaced."""
+
+    process: SpawnProcess | None = None
+    name: str = ""
+    started: float = 0.0
+    due: float | None = 0.0
+    """When the next process is to be started; None for never."""
+    short_lives: int = 0
+    """How many processes in a row have ended soon."""
+    exit_codes: list[int] = field(default_factory=list)
+
+
+class WorkerPool:
+    """Worker processes that end with the process that started them.
+
+    As a context it starts them, lets SIGTERM and SIGUSR1 end this process by `SystemExit`, and in
+    the end stops them. In between, `tend` has to be called again and again.
+
+    Parameters
+    ----------
+    settings
+        The database; None for the embedded server.
+    runs
+        Folder for the files of jobs.
+    patience
+        s; how long to wait for a database that is away.
+    """
+
+    def __init__(
+        self,
+        settings: DatabaseSettings | None,
+        campaign: str,
+        runs: Path,
+        *,
+        processes: int,
+        categories: Sequence[str],
+        until_idle: bool = False,
+        patience: float = worker.PATIENCE,
+    ) -> None:
+        self._settings = settings
+        self._campaign = campaign
+        self._patience = patience
+        self._arguments = (
+            settings,
+            campaign,
+            runs,
+            tuple(categories),
+            until_idle,
+            patience,
+            os.getpid(),
+        )
+        self._slots = [_Slot() for _ in range(processes)]
+        self._left: dict[str, tuple[str, bool]] = {}
+        self._away_since: float | None = None
+        self._launchpad: LaunchPad | None = None
+        self._watch: LostWatch | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Start every process."""
+        # Each worker computes on one thread: on a busy machine more are slower.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        for number in SIGNALS:
+            self._handlers[number] = signal.signal(number, _end)
+        self._start_due()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop every process."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            self._stop()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def wait(self) -> None:
+        """Tend the processes until all have ended for good."""
+        while self.tend():
+            time.sleep(_PAUSE)
+
+    def tend(self) -> bool:
+        """Hand back what processes that have ended were doing, and replace them.
+
+        Returns
+        -------
+        bool
+            Whether there is or will be a process that works.
+
+        Raises
+        ------
+        AlChargeError
+            If the database stays away for longer than the patience, or every process ends soon
+            after its start.
+        """
+        for slot in self._slots:
+            if slot.process is not None and not slot.process.is_alive():
+                self._ended(slot)
+        if self._hand_back():
+            self._start_due()
+        return any(slot.process is not None or slot.due is not None for slot in self._slots)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a process ended with an error and was not replaced."""
+        return any(slot.exit_codes and slot.exit_codes[-1] != 0 for slot in self._slots)
+
+    def _ended(self, slot: _Slot) -> None:
+        """Note what became of a process, and whether another one takes its place."""
+        assert slot.process is not None
+        code = slot.process.exitcode or 0
+        slot.exit_codes.append(code)
+        slot.process.close()
+        slot.process, slot.due = None, None
+        if code == 0:
+            return
+        self._left[slot.name] = _what_became(code)
+        if code == _REFUSED or (code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS):
+            return
+        soon = time.monotonic() - slot.started < _SHORT_LIFE
+        slot.short_lives = slot.short_lives + 1 if soon else 0
+        if code != EXIT_CODE and slot.short_lives > _MOST_SHORT_LIVES:
+            raise AlChargeError(
+                f"worker processes end soon after their start: {_what_became(code)[0]}",
+                where=self._campaign,
+                remedy="see what they printed; 'al-charge doctor' tells what was left behind",
+            )
+        pause = min(_LONGEST_PAUSE, 2.0**slot.short_lives - 1)
+        slot.due = time.monotonic() + pause
+
+    def _start_due(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        for slot in self._slots:
+            if slot.process is None and slot.due is not None and slot.due <= time.monotonic():
+                slot.process = context.Process(target=worker.main, args=self._arguments)
+                slot.process.start()
+                slot.name = worker_name(slot.process.pid)
+                slot.started, slot.due = time.monotonic(), None
+
+    def _hand_back(self) -> bool:
+        """Hand back what ended processes were doing; return whether the database let us.
+
+        Raises
+        ------
+        AlChargeError
+            If it has been away for longer than the patience.
+        """
+        try:
+            launchpad = self._connected()
+            for name, (reason, crashed) in list(self._left.items()):
+                release_of(launchpad, [name], reason, crashed)
+                registry.forget(launchpad, [name])
+                del self._left[name]
+            assert self._watch is not None
+            self._watch.look()
+        except (ConnectionFailure, AlChargeError) as error:
+            self._wait_or_give_up(error)
+            return False
+        self._away_since = None
+        return True
+
+    def _connected(self) -> LaunchPad:
+        if self._settings is None:
+            from al_charge.store.embedded import EmbeddedServer
+
+            EmbeddedServer().start()  # brings it back after a crash
+        if self._launchpad is None:
+            self._launchpad = connect_launchpad(self._settings)
+            self._watch = LostWatch(self._launchpad, self._campaign, 1.5 * PING_TIME_SECS)
+        return self._launchpad
+
+    def _wait_or_give_up(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            line = " ".join(str(error).split())[:120]
+            print(f"workers: waiting for the database ({line})", file=sys.stderr, flush=True)
+        if now - self._away_since > self._patience:
+            raise AlChargeError(
+                f"the database has been away for {self._patience:.0f} s",
+                where=self._campaign,
+                remedy=f"when it is back, 'al-charge campaign resume {self._campaign}'",
+            ) from error
+
+    def _stop(self) -> None:
+        """End every process in order, and hand back what they were doing."""
+        alive = [slot.process for slot in self._slots if slot.process is not None]
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + SAVE_SECONDS
+        for process in alive:
+            process.join(timeout=max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.exit_codes.append(slot.process.exitcode or 0)
+                self._left[slot.name] = ("its worker was told to end", False)
+                slot.process, slot.due = None, None
+        try:
+            self._hand_back()
+        except AlChargeError:
+            pass  # said already; resume finds what they were doing
+        finally:
+            if self._launchpad is not None:
+                self._launchpad.connection.close()
+
+
+def _what_became(code: int) -> tuple[str, bool]:
+    """Return how a process ended, and whether it did so by itself or was killed."""
+    if code == EXIT_CODE:
+        return "its worker had to end", False
+    if code == _REFUSED:
+        return "its worker was refused", False
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"its process {how}", True
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,49 @@
+"""What may come out of the database as code: this package's Firetasks and nothing else.
+
+A document of FireWorks names a class by its module, and FireWorks imports and makes whatever is
+named, anywhere in the document. Whoever may write the database could so run any code as the user
+of every worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fireworks.utilities import fw_serializers
+
+from al_charge.errors import AlChargeError
+
+OURS = frozenset(
+    f"{{{{al_charge.fw.tasks.{name}Task}}}}"
+    for name in ("Propose", "Select", "Label", "Metal", "Train", "Assess")
+)
+"""Firetasks that are run, by the names that FireWorks gives them."""
+
+_QUEUE_ADAPTER = "CommonAdapter"
+"""Read from a user's own file, through the same function."""
+
+_load = fw_serializers.load_object
+
+
+class ForeignTaskError(AlChargeError):
+    """A document names a class that is not to be made."""
+
+
+def refuse_foreign_tasks() -> None:
+    """From now on FireWorks makes no object that is not ours, in this process."""
+    # The one function through which every document passes; FireWorks has no setting for it.
+    fw_serializers.load_object = _load_ours
+    # Otherwise "@module" and "@class" make an object of any installed class.
+    fw_serializers.DECODE_MONTY = False
+
+
+def _load_ours(document: Mapping[str, Any]) -> Any:
+    name = document["_fw_name"]
+    if name not in OURS and name != _QUEUE_ADAPTER:
+        raise ForeignTaskError(
+            f"'{name}' is no task of al-charge, and is not run",
+            where="FireWorks",
+            remedy="see 'al-charge doctor', and who may write the database",
+        )
+    return _load(document)

@@ -1,0 +1,79 @@
+"""Workers go on by themselves: after kills, outages of the database, and when told to stop."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from al_charge.stopping import SIGNALS
+from al_charge.store.embedded import EmbeddedServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
+Site = Any
+"""See conftest.py."""
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Wait for something to be true, and return it."""
+    deadline = time.monotonic() + 120
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+class Fireworks:
+    """FireWorks' collections of a site, looked at from outside."""
+
+    def __init__(self, site: Site) -> None:
+        self._server = EmbeddedServer(Path(site.environment["AL_CHARGE_HOME"]))
+
+    def look(self, collection: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+        uri = self._server.start().uri("admin")
+        with MongoClient[dict[str, Any]](uri) as client:
+            return list(client["al_charge"][collection].find(query))
+
+    def running(self) -> list[dict[str, Any]]:
+        return self.look("fireworks", {"state": "RUNNING"})
+
+
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_told_to_stop_workers_hand_back_what_they_do(
+    make_site: Callable[[str], Site], sent: signal.Signals
+) -> None:
+    site = make_site("site")
+    fireworks = Fireworks(site)
+    site.run("campaign", "submit", str(site.file))
+    site.start_worker()
+    wait_until(fireworks.running)
+    site.worker.send_signal(sent)
+    assert site.worker.wait(timeout=60) == 128 + sent
+    assert fireworks.running() == []
+    assert fireworks.look("workers", {}) == []
+    assert fireworks.look("fireworks", {"state": "FIZZLED"}) == []
+    ended = fireworks.look("launches", {"action.stored_data.handed_back": True})
+    assert all(not launch["action"]["stored_data"]["crashed"] for launch in ended)
+
+
+def test_workers_need_no_help(make_site: Callable[[str], Site]) -> None:
+    """Nobody calls `campaign resume`: what is killed is replaced, and its work handed back."""
+    rng = random.Random(11)
+    calm, rough = make_site("calm"), make_site("rough")
+    for site in (calm, rough):
+        site.run("campaign", "submit", str(site.file))
+    calm.finish()
+    rough.start_worker()
+    for victim in ("child", "mongod", "child", "mongod", "child"):
+        time.sleep(rng.uniform(2.0, 6.0))
+        pids = wait_until(lambda victim=victim: rough.victims()[victim])
+        psutil.Process(rng.choice(pids)).kill()
+    assert rough.worker.wait(timeout=900) == 0
+    assert rough.ended_like(calm)
