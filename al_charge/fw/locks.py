@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from fireworks import LaunchPad
 
@@ -11,7 +12,8 @@ from al_charge.fw.processes import is_alive
 LOCK_SECONDS = 2.0
 """A lock is held for milliseconds; so long nobody takes it and lets it go without being seen."""
 
-_LOCKED = {"locked": {"$exists": True}}
+LOCKED = {"locked": {"$exists": True}}
+"""Query for workflows that somebody has locked."""
 
 
 def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
@@ -20,12 +22,17 @@ def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
     Where somebody may, nothing is done: FireWorks breaks such a lock itself after
     WFLOCK_EXPIRATION_SECS.
     """
-    found = launchpad.workflows.find_one({"nodes": fw_id} | _LOCKED, {"nodes": 1, "updated_on": 1})
+    found = launchpad.workflows.find_one({"nodes": fw_id} | LOCKED, {"nodes": 1, "updated_on": 1})
     if found is None or somebody_works(launchpad, found["nodes"]):
         return False
     time.sleep(LOCK_SECONDS)
-    same = {"_id": found["_id"], "updated_on": found["updated_on"]}
-    freed = launchpad.workflows.update_one(same | _LOCKED, {"$unset": {"locked": True}})
+    return unlock(launchpad, found["_id"], found["updated_on"])
+
+
+def unlock(launchpad: LaunchPad, workflow: Any, updated_on: Any) -> bool:
+    """Take the lock off a workflow that nobody has changed since; return whether it was."""
+    same = {"_id": workflow, "updated_on": updated_on}
+    freed = launchpad.workflows.update_one(same | LOCKED, {"$unset": {"locked": True}})
     return bool(freed.modified_count)
 
 
