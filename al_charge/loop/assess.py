@@ -65,7 +65,7 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
         campaign.store.add_stage_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
         )
-    state, reason = _next_state(campaign, round_number)
+    state, reason = next_state(campaign, round_number)
     if state is not CampaignState.RUNNING:
         campaign.store.set_campaign_state(campaign.name, state, reason)
     return state
@@ -252,7 +252,8 @@ def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterio
     return settings.verify and not campaign.relaxes and held >= settings.rounds
 
 
-def _next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
+def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
+    """Return the state that an assessed round leaves its campaign in, with the reason."""
     settings = campaign.spec.convergence
     record = campaign.store.round(campaign.name, round_number)
     assessment = (record.assessment if record is not None else None) or {}

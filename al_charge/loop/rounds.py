@@ -59,12 +59,20 @@ def open_round(campaign: Campaign, number: int) -> None:
 
 
 def current_round(campaign: Campaign) -> int:
-    """Return the number of the round that is under way or due, 0 for a new campaign."""
+    """Return the number of the round that is under way or due, 0 for a new campaign.
+
+    A round whose assessment ends the campaign is under way until the campaign has been told.
+    """
+    from al_charge.loop.assess import next_state
+
     last = campaign.store.last_round(campaign.name)
     if last is None:
         return 0
-    running = campaign.store.campaign(campaign.name).state is CampaignState.RUNNING
-    return last.number + 1 if last.assessment is not None and running else last.number
+    state = campaign.store.campaign(campaign.name).state
+    if last.assessment is not None and state is CampaignState.RUNNING:
+        state, _ = next_state(campaign, last.number)
+        return last.number + (state is CampaignState.RUNNING)
+    return last.number
 
 
 def label_slots(campaign: Campaign, number: int) -> int:

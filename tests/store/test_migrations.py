@@ -135,9 +135,7 @@ def test_a_migration_killed_half_way_is_completed(
         migrate(old)
     assert stored_version(old) == 1
     assert old["labels"].count_documents({"schema_version": 2}) == 1
-    with pytest.raises(
-        InputError, match=r"a migration began at .* run 'al-charge db"
-    ):
+    with pytest.raises(InputError, match=r"a migration began at .* run 'al-charge db"):
         Store(old).ensure_schema()
     assert is_due(old)
     migrate(old)

@@ -101,9 +101,7 @@ def test_an_older_database_is_migrated_step_by_step(database: Database[dict[str,
 
     later = [step(SCHEMA_VERSION + 1), step(SCHEMA_VERSION + 2)]
     prepare(database)
-    with pytest.raises(
-        InputError, match=r"version 3, this al-charge needs 5; run"
-    ):
+    with pytest.raises(InputError, match=r"version 3, this al-charge needs 5; run"):
         prepare(database, (*MIGRATIONS, *later))
     assert migrate(database, (*MIGRATIONS, *later)) == SCHEMA_VERSION
     assert migrate(database, (*MIGRATIONS, *later)) == SCHEMA_VERSION + 2
