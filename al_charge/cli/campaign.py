@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from al_charge.cli.doctor import no_wait_option, watching
 from al_charge.cli.output import json_option, print_json, show
 from al_charge.cli.target import PROCESSES, Target, campaign_argument, open_store
 
@@ -47,22 +48,22 @@ def submit(file: Path, workers: int | None) -> None:
 
 @command.command("resume")
 @campaign_argument
+@no_wait_option
 @workers_option
-def resume(target: Target, workers: int | None) -> None:
+def resume(target: Target, no_wait: bool, workers: int | None) -> None:
     """Continue a campaign after any interruption, or after a pause.
 
     Finds runs whose worker is gone, repairs half-written workflows, deletes orphans, and adds the
     round that is due. Labels that exist are never made again.
     """
-    from dataclasses import asdict
-
     from al_charge.fw.repair import repair
 
     campaign = target.campaign()
-    done = repair(target.launchpad(), campaign)
-    found = ", ".join(f"{count} {what}" for what, count in asdict(done).items() if count)
+    done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
+    counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
+    found = f"mended: {counts}" if counts else "nothing to repair"
     state = campaign.store.campaign(target.name).state.value
-    click.echo(f"campaign '{target.name}' is {state}; {found or 'nothing to repair'}")
+    click.echo(f"campaign '{target.name}' is {state}; {found}")
     _go_on(target, workers)
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "curves": "Show how the trainings of a model or a campaign went.",
     "db": "Start, stop and look at the embedded MongoDB.",
     "demo": "Run a small real campaign to a converged hull.",
+    "doctor": "Find what crashes have left, and mend it.",
     "embedding": "Draw redox sites as a model sees them, layer by layer.",
     "enumerate": "Count or list the distinct configurations of a host.",
     "evaluate": "Compare a model with labels.",

@@ -16,6 +16,7 @@ from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
+from al_charge.fw.heartbeats import clock_offsets, heartbeat, server_time, silence
 from al_charge.fw.locks import free_lock
 from al_charge.fw.processes import is_alive
 
@@ -32,7 +33,7 @@ Stored = Mapping[str, Any]
 
 
 def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
-    """Return the runs whose worker, on this machine, is gone.
+    """Return the runs whose worker, on this machine, is gone before its Firework knew their end.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, st
     return {
         launch["launch_id"]: launch["fworker"]["name"]
         for launch in unfinished(launchpad, campaign)
-        if launch["state"] in BUSY and is_alive(launch["fworker"]["name"]) is False
+        if is_alive(launch["fworker"]["name"]) is False
     }
 
 
@@ -79,6 +80,28 @@ def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, 
     }
 
 
+def reserved_without_run(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
+    """Return the Fireworks that a worker has taken, and there is no run of them.
+
+    One look does not tell: every worker is for a moment between the two.
+
+    Returns
+    -------
+    dict
+        Time of the reservation, as the worker's own clock had it, by Firework id.
+    """
+    where = {"spec.campaign": campaign or {"$exists": True}, "state": "RESERVED"}
+    fields = {"fw_id": 1, "updated_on": 1}
+    reserved = list(launchpad.fireworks.find(where | {"launches": {"$size": 0}}, fields))
+    ids = [firework["fw_id"] for firework in reserved]
+    runs = launchpad.launches.distinct("fw_id", {"fw_id": {"$in": ids}, "state": {"$in": BUSY}})
+    return {
+        firework["fw_id"]: str(firework["updated_on"])
+        for firework in reserved
+        if firework["fw_id"] not in runs
+    }
+
+
 class LostWatch:
     """Looks for lost runs again and again, and hands them back.
 
@@ -96,6 +119,7 @@ class LostWatch:
         self._interval = interval
         self._next = 0.0
         self._silent: dict[int, str] = {}
+        self._reserved: dict[int, str] = {}
 
     def look(self) -> int:
         """Hand back what is lost, if another look is due; return how many Fireworks."""
@@ -107,7 +131,12 @@ class LostWatch:
         silent = silent_runs(self._launchpad, self._campaign)
         lost = [run for run, beat in silent.items() if self._silent.get(run) == beat]
         self._silent = silent
-        return released + release(self._launchpad, lost, "its worker fell silent")
+        released += release(self._launchpad, lost, "its worker fell silent")
+        reserved = reserved_without_run(self._launchpad, self._campaign)
+        for fw_id in [one for one in reserved if self._reserved.get(one) == reserved[one]]:
+            released += make_ready(self._launchpad, fw_id, None)
+        self._reserved = reserved
+        return released
 
 
 def release_of(
@@ -179,7 +208,17 @@ def _end(
             "$push": {"state_history": ended},
         },
     )
-    return bool(done.modified_count) and not given_up
+    if done.modified_count:
+        return not given_up
+    # Whoever handed it back before may have been killed half-way.
+    before = launchpad.launches.find_one({"launch_id": launch_id}, {"action": 1}) or {}
+    return is_handed_back(before)
+
+
+def is_handed_back(launch: Stored) -> bool:
+    """Return whether a launch was ended for its Firework to be made ready again."""
+    stored = (launch.get("action") or {}).get("stored_data") or {}
+    return bool(stored.get(HANDED_BACK)) and not stored.get("given_up")
 
 
 def make_ready(launchpad: LaunchPad, fw_id: int, launch_id: int | None) -> bool:
@@ -238,40 +277,3 @@ def unfinished(launchpad: LaunchPad, campaign: str | None = None) -> list[dict[s
             }
         )
     )
-
-
-def heartbeat(launch: Stored) -> str:
-    """Return when a launch last gave a sign of life, as its worker's clock had it."""
-    last = launch["state_history"][-1]
-    return str(last.get("updated_on") or last["created_on"])
-
-
-def silence(launch: Stored, time: datetime, offsets: Mapping[str, float]) -> float:
-    """Return for how long a launch has been silent by the server's clock, in s.
-
-    Parameters
-    ----------
-    time
-        Of the server.
-    offsets
-        From `clock_offsets`.
-    """
-    last = _aware(datetime.fromisoformat(heartbeat(launch)))
-    return (time - last).total_seconds() + offsets.get(launch["fworker"]["name"], 0.0)
-
-
-def clock_offsets(launchpad: LaunchPad) -> dict[str, float]:
-    """Return how far the registered workers' clocks are ahead of the server's, in s."""
-    return {
-        worker["_id"]: float(worker.get("clock_offset") or 0.0)
-        for worker in launchpad.db["workers"].find({}, {"clock_offset": 1})
-    }
-
-
-def server_time(launchpad: LaunchPad) -> datetime:
-    """Return the time by the server's clock."""
-    return _aware(launchpad.db.client.admin.command("hello")["localTime"])
-
-
-def _aware(time: datetime) -> datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -12,13 +12,13 @@ from fireworks import FWAction, FWorker, LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from al_charge.fw import locks
+from al_charge.fw.heartbeats import server_time
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.lost import (
     MAX_CRASHES,
     gone_runs,
     release,
     release_of,
-    server_time,
     silent_runs,
 )
 from al_charge.fw.processes import worker_name

@@ -1,0 +1,109 @@
+"""`al-charge doctor`: find what crashes and outages have left, and mend it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.cli.output import json_option, print_json
+from al_charge.cli.target import Target, open_database, runs_folder, target_of
+
+if TYPE_CHECKING:
+    from al_charge.fw.doctor import Finding, Scene
+
+no_wait_option = click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Leave silent runs on other machines alone, rather than watch them for a heartbeat.",
+)
+
+
+def watching(seconds: float) -> AbstractContextManager[object]:
+    """Say on standard error that there is a pause, while it lasts."""
+    from rich.console import Console
+
+    line = f"looking again in {seconds:.0f} s at what may just be going on"
+    return Console(stderr=True).status(line)
+
+
+@click.command("doctor")
+@click.argument("campaign", required=False)
+@click.option("--fix", is_flag=True, help="Do what it says, as far as that can be done here.")
+@no_wait_option
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."
+)
+@json_option
+def command(
+    campaign: str | None, fix: bool, no_wait: bool, runs: Path | None, as_json: bool
+) -> int:
+    """Find what is broken in CAMPAIGN, or in the whole database, and say what would mend it.
+
+    Nothing is changed without --fix, and no label, model or file is ever deleted. Exit code 1:
+    something is wrong and was not mended.
+    """
+    from al_charge.fw.doctor import look, mend
+
+    scene = _scene(campaign, (runs or runs_folder()).absolute(), wait=not no_wait)
+    mended: list[Finding] = []
+    if scene is None:
+        left: list[Finding] = []
+    elif fix:
+        mended, left = mend(scene, waiting=watching)
+    else:
+        left = look(scene, waiting=watching)
+    if as_json:
+        print_json([_document(one, True) for one in mended] + [_document(one) for one in left])
+    else:
+        _tell(mended, left)
+    return int(any(not finding.note for finding in left))
+
+
+def _scene(campaign: str | None, runs: Path, wait: bool) -> Scene | None:
+    """Open the database as it is; None where it holds nothing yet."""
+    from al_charge.fw.doctor import Scene
+    from al_charge.store.migrations import stored_version
+    from al_charge.store.mongo import Store
+    from al_charge.store.settings import settings_from_environment
+
+    target = target_of(campaign) if campaign else Target("", settings_from_environment())
+    store = Store(open_database(target.database))
+    if campaign:
+        store.campaign(target.name)
+    elif stored_version(store.database) == 0:
+        return None
+    return Scene(target.launchpad(), store, target.name or None, runs, wait)
+
+
+def _tell(mended: list[Finding], left: list[Finding]) -> None:
+    """Print one line for each finding, what is wrong before what is worth knowing."""
+    for finding in mended:
+        click.echo(f"mended: {_line(finding)}")
+    for finding in sorted(left, key=lambda one: one.note):
+        click.echo(f"{'note: ' if finding.note else ''}{_line(finding)}")
+    wrong = [finding for finding in left if not finding.note]
+    curable = sum(finding.fix is not None for finding in wrong)
+    if not wrong:
+        click.echo("nothing is wrong" if not mended else "nothing else is wrong")
+    elif curable and not mended:
+        click.echo(f"{len(wrong)} findings; 'al-charge doctor --fix' mends {curable} of them")
+
+
+def _line(finding: Finding) -> str:
+    line = f"{finding.kind}: {finding.where}: {finding.what}; {finding.cure}"
+    return " ".join(line.split())
+
+
+def _document(finding: Finding, mended: bool = False) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "where": finding.where,
+        "what": finding.what,
+        "cure": finding.cure,
+        "note": finding.note,
+        "curable": finding.fix is not None,
+        "mended": mended,
+    }

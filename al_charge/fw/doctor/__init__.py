@@ -1,0 +1,108 @@
+"""The doctor: finds what crashes and outages have left, and mends it while workers go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from time import sleep
+
+from al_charge.fw.doctor import files, labels, runs, workers, workflows
+from al_charge.fw.doctor.finding import Finding, Scene
+
+__all__ = ["CHECKS", "REPAIRS", "Check", "Finding", "Scene", "look", "mend"]
+
+Check = Callable[[Scene], Iterable[Finding]]
+
+REPAIRS: tuple[Check, ...] = (
+    workers.claims,
+    workflows.locked,
+    runs.lost_runs,
+    runs.reservations,
+    runs.ended_runs,
+    workflows.orphans,
+    workflows.incomplete,
+    workflows.doubled,
+    workflows.at_odds,
+    runs.failed_tasks,
+    workflows.missing_rounds,
+)
+"""What keeps a campaign from going on; `al-charge campaign resume` mends these."""
+
+CHECKS: tuple[Check, ...] = (
+    workers.own_clock,
+    workers.workers,
+    *REPAIRS,
+    workflows.foreign_tasks,
+    runs.stray_launches,
+    labels.waiting_labels,
+    labels.dangling_uses,
+    labels.without_labels,
+    labels.open_attempts,
+    labels.given_up,
+    labels.without_files,
+    files.missing_files,
+    files.leftover_files,
+)
+"""Everything that the doctor looks at, in the order in which it is mended."""
+
+MOST_LOOKS = 6
+"""Times that `mend` looks again: a cure may bring to light what it had hidden."""
+
+Waiting = Callable[[float], AbstractContextManager[object]]
+
+
+def look(
+    scene: Scene, checks: Sequence[Check] = CHECKS, waiting: Waiting = lambda _: nullcontext()
+) -> list[Finding]:
+    """Return what is found, without changing anything.
+
+    What may be a worker between two writes is looked at twice.
+
+    Parameters
+    ----------
+    waiting
+        Tells the user that there is a pause of so many seconds, while it lasts.
+    """
+    schema = list(workers.schema(scene))
+    if schema:
+        return schema  # nothing else can be read
+    first = list(_findings(scene, checks))
+    pauses = [finding.watch for finding in first if finding.watch is not None]
+    if not pauses:
+        return first
+    with waiting(max(pauses)):
+        sleep(max(pauses))
+    before = {finding.identity for finding in first}
+    return [
+        finding
+        for finding in _findings(scene, checks)
+        if finding.watch is None or finding.identity in before
+    ]
+
+
+def _findings(scene: Scene, checks: Sequence[Check]) -> Iterator[Finding]:
+    for check in checks:
+        yield from check(scene)
+
+
+def mend(
+    scene: Scene, checks: Sequence[Check] = CHECKS, waiting: Waiting = lambda _: nullcontext()
+) -> tuple[list[Finding], list[Finding]]:
+    """Mend what can be mended; return what was, and what is left.
+
+    It does no harm while workers go on, and nothing if it is done again.
+    """
+    mended: dict[tuple[object, ...], Finding] = {}
+    for _ in range(MOST_LOOKS):
+        found = look(scene, checks, waiting)
+        # What comes back in spite of its cure is left for a person.
+        due = [one for one in found if one.fix is not None and one.identity not in mended]
+        if not due:
+            break
+        for finding in due:
+            assert finding.fix is not None
+            finding.fix()
+            mended[finding.identity] = finding
+    for finding in found:
+        mended.pop(finding.identity, None)
+    return list(mended.values()), found

@@ -1,0 +1,62 @@
+"""Findings about GridFS: files without a document, documents without their file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from al_charge.fw.doctor.finding import Finding, Scene
+from al_charge.store.documents import LabelDoc, ModelDoc
+
+_RESTORE = "restore the database from a backup"
+
+
+def leftover_files(scene: Scene) -> Iterator[Finding]:
+    """Tell of files that no document names: a killed task was between the two."""
+    if scene.campaign is not None:
+        return  # a file says of no campaign that it is its own
+    for bucket, document, field in _BUCKETS:
+        named = set(scene.store.database[document.collection].distinct(field))
+        files = scene.store.database[f"{bucket}.files"].find({}, {"length": 1})
+        left = [file["length"] for file in files if str(file["_id"]) not in named]
+        if left:
+            size = sum(left) / 1e6
+            what = f"{len(left)} files, {size:.1f} MB, that no document names"
+            cure = "nothing need be done: they only take room"
+            yield Finding("leftover file", f"GridFS '{bucket}'", what, cure, note=True)
+
+
+def missing_files(scene: Scene) -> Iterator[Finding]:
+    """Find models and labels whose file is missing or incomplete."""
+    query = {} if scene.campaign is None else {"campaign": scene.campaign}
+    for bucket, document, field in _BUCKETS:
+        whole = _whole_files(scene, bucket)
+        documents = scene.store.database[document.collection]
+        for stored in documents.find(query | {field: {"$ne": None}}, {field: 1}):
+            if stored[field] not in whole:
+                what = f"its {bucket} in GridFS are missing or incomplete"
+                kind = document.collection.removesuffix("s")
+                yield Finding(f"half-written {kind}", f"{kind} {stored['_id']}", what, _RESTORE)
+
+
+def _whole_files(scene: Scene, bucket: str) -> set[str]:
+    """Return the ids of the files of which every piece is there."""
+    pieces: dict[Any, int] = {
+        group["_id"]: group["pieces"]
+        for group in scene.store.database[f"{bucket}.chunks"].aggregate(
+            [{"$group": {"_id": "$files_id", "pieces": {"$sum": 1}}}]
+        )
+    }
+    return {
+        str(file["_id"])
+        for file in scene.store.database[f"{bucket}.files"].find({}, {"length": 1, "chunkSize": 1})
+        if pieces.get(file["_id"], 0) >= math.ceil(file["length"] / file["chunkSize"])
+    }
+
+
+_BUCKETS: tuple[tuple[str, type[LabelDoc] | type[ModelDoc], str], ...] = (
+    ("frames", LabelDoc, "frames_file"),
+    ("weights", ModelDoc, "weights_file"),
+)
+"""Each bucket of GridFS, whose documents name its files, and in which field."""

@@ -1,0 +1,98 @@
+"""What the doctor finds, and where it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fireworks import LaunchPad
+
+from al_charge.store.documents import CampaignDoc, CampaignState
+from al_charge.store.embedded import default_home
+from al_charge.store.mongo import Store
+
+GLANCE = 2.0
+"""s; what is seen twice so far apart is not a worker between two writes."""
+
+RESUMABLE = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.FAILED)
+"""States of campaigns that go on, or can."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes
+    ----------
+    kind
+        Which thing, in two or three words.
+    where
+        The task, workflow, label, worker or campaign.
+    what
+        What is wrong with it.
+    cure
+        What is to be done, as a command: "make it ready again".
+    fix
+        Does it; None where only a person can, or where nothing need be done.
+    note
+        Whether it is worth knowing rather than wrong.
+    watch
+        After so many seconds a second look must find the same; None where one look tells.
+    seen
+        What has to be the same in the second look.
+    """
+
+    kind: str
+    where: str
+    what: str
+    cure: str
+    fix: Callable[[], object] | None = None
+    note: bool = False
+    watch: float | None = None
+    seen: object = None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes it the same finding in another look."""
+        return self.kind, self.where, self.seen
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the doctor looks.
+
+    Attributes
+    ----------
+    launchpad, store
+        FireWorks' collections and the package's own, of one database.
+    campaign
+        The only campaign to look at; the whole database when None.
+    runs
+        Folder of the jobs' files on this machine.
+    wait
+        Whether there is time to watch runs on other machines for a heartbeat.
+    """
+
+    launchpad: LaunchPad
+    store: Store
+    campaign: str | None
+    runs: Path = field(default_factory=lambda: default_home() / "runs")
+    wait: bool = True
+
+    @property
+    def campaigns(self) -> list[str]:
+        """Names of the campaigns that are looked at."""
+        if self.campaign is not None:
+            return [self.campaign]
+        return list(self.store.database[CampaignDoc.collection].distinct("_id"))
+
+    def of(self, field: str) -> dict[str, Any]:
+        """Return the query for what a field says belongs to the campaigns that are looked at."""
+        return {field: self.campaign if self.campaign is not None else {"$type": "string"}}
+
+
+def firework_line(firework: dict[str, Any]) -> str:
+    """Return how a Firework is called in findings."""
+    return f"{firework.get('name', 'Firework')} ({firework['fw_id']})"

@@ -1,0 +1,209 @@
+"""Findings about labels: without files, not in the database, attempts left open, given up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from al_charge.fw.doctor.finding import (
+    GLANCE,
+    RESUMABLE,
+    Finding,
+    Scene,
+    firework_line,
+)
+from al_charge.fw.doctor.runs import rerun
+from al_charge.fw.lost import BUSY
+from al_charge.fw.processes import host_of, worker_name
+from al_charge.fw.tasks import SPOOL
+from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.verify import relax_in
+from al_charge.store.documents import AttemptDoc, LabelDoc, LabelUseDoc
+from al_charge.store.spool import Spool
+
+INTERRUPTED = "interrupted"
+"""Outcome of an attempt whose process has ended."""
+LABEL_TASK = "{{al_charge.fw.tasks.LabelTask}}"
+"""The Firetask that makes a label, by the name that FireWorks gives it."""
+
+
+def without_files(scene: Scene) -> Iterator[Finding]:
+    """Find labels whose files are not where they were made; the labels are whole without them."""
+    labels = scene.store.database[LabelDoc.collection]
+    query = {} if scene.campaign is None else {"campaign": scene.campaign}
+    elsewhere = 0
+    for label in labels.find(query, {"directory": 1}):
+        folder = Path(label["directory"])
+        if folder.is_dir():
+            continue
+        if scene.runs.is_dir() and scene.runs in folder.parents:
+            yield Finding(
+                "label without files",
+                f"label {label['_id']}",
+                f"there is no {folder}",
+                "nothing need be done, unless you want the engine's files from a backup",
+                note=True,
+            )
+        else:
+            elsewhere += 1
+    if elsewhere:
+        what = f"the files of {elsewhere} labels are not on this machine"
+        cure = "look on the machines that made them, if you want them"
+        yield Finding(
+            "label without files", scene.campaign or "the database", what, cure, note=True
+        )
+
+
+def without_labels(scene: Scene) -> Iterator[Finding]:
+    """Find label tasks that are done, although there is neither a label nor a failure of theirs."""
+    for name in scene.campaigns:
+        done = {"spec.campaign": name, "state": "COMPLETED", "spec._tasks._fw_name": LABEL_TASK}
+        tasks = list(scene.launchpad.fireworks.find(done, {"name": 1, "fw_id": 1, "spec": 1}))
+        there = _products(scene, name)
+        campaign = open_campaign(scene.store, name)
+        for record in scene.store.rounds(name):
+            slots = {
+                task["spec"]["_tasks"][0]["slot"]: task
+                for task in tasks
+                if task["spec"]["round"] == record.number
+            }
+            selected = dict(enumerate(record.selected or []))
+            wanted = {slot: selected[slot] for slot in slots.keys() & selected.keys()}
+            # What an earlier round uses as well is missing from this count, and looked up.
+            if len(wanted) > there[record.number]:
+                for slot, doc_id in wanted.items():
+                    yield from _missing_label(scene, campaign, slots[slot], doc_id)
+
+
+def _products(scene: Scene, name: str) -> Counter[int]:
+    """Count the labels and failures of a campaign by the round that they belong to."""
+    uses = scene.store.label_uses(name)
+    labels = scene.store.database[LabelDoc.collection]
+    made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
+    count = Counter(use.round for use in uses if use.key in made)
+    return count + Counter(failure.round for failure in scene.store.failures(name))
+
+
+def _missing_label(
+    scene: Scene, campaign: Campaign, firework: dict[str, Any], doc_id: str
+) -> Iterator[Finding]:
+    number, slot = firework["spec"]["round"], firework["spec"]["_tasks"][0]["slot"]
+    candidate = scene.store.candidate(doc_id)
+    if candidate is None:
+        return
+    key = label_key(campaign, candidate, relax_in(campaign, number))
+    workable = scene.store.campaign(campaign.name).state in RESUMABLE
+    if scene.store.has_label(key) or scene.store.failure(key) is not None:
+        return
+    folder = scene.runs / campaign.name / f"round-{number:03d}" / f"label-{slot:03d}"
+    files = "its files are here" if folder.is_dir() else "its files are not on this machine"
+    yield Finding(
+        "files without label" if folder.is_dir() else "task without label",
+        firework_line(firework),
+        f"the task is done, but label {key} is not in the database; {files}",
+        "hand the task back: it reads what is there, and computes the rest"
+        if workable
+        else "restore the database from a backup: the campaign has ended",
+        partial(rerun, scene, firework["fw_id"], campaign.name, "COMPLETED") if workable else None,
+    )
+
+
+def waiting_labels(scene: Scene) -> Iterator[Finding]:
+    """Find finished labels that wait on this machine's disk for the database."""
+    for name in scene.campaigns:
+        folder = scene.runs / name / SPOOL
+        for path in sorted(folder.glob("*.json")):
+            yield Finding(
+                "label not delivered",
+                f"label {path.stem}",
+                f"it waits in {path}",
+                "deliver it",
+                partial(Spool(folder).deliver_all, scene.store),
+                watch=GLANCE,
+            )
+        for path in sorted(folder.glob("*.unreadable")):
+            yield Finding(
+                "label not delivered",
+                f"label {path.stem}",
+                f"{path} cannot be read",
+                "delete the file when its task is done: the task has made the label anew",
+                note=True,
+            )
+
+
+def open_attempts(scene: Scene) -> Iterator[Finding]:
+    """Find attempts at labels whose process has ended without saying how."""
+    query = {"outcome": None} | ({} if scene.campaign is None else {"campaign": scene.campaign})
+    for stored in scene.store.database[AttemptDoc.collection].find(query):
+        attempt = AttemptDoc.from_mongo(stored)
+        if not _goes_on(scene, attempt):
+            task = f"{attempt.campaign}/{attempt.round} label {attempt.slot}"
+            yield Finding(
+                "attempt left open",
+                f"{task}, attempt {attempt.attempt[:8]}",
+                f"process {attempt.pid} on {attempt.hostname} is gone",
+                f"close it as '{INTERRUPTED}'",
+                partial(
+                    scene.store.finish_attempt, attempt.attempt, INTERRUPTED, "its process was gone"
+                ),
+                watch=GLANCE,
+            )
+
+
+def _goes_on(scene: Scene, attempt: AttemptDoc) -> bool:
+    """Return whether the process of an attempt may still be at it."""
+    here = host_of(worker_name())
+    if attempt.hostname == here:
+        try:
+            began = psutil.Process(attempt.pid).create_time()
+        except psutil.Error:
+            return False
+        return bool(began <= attempt.started.timestamp() + 1.0)
+    task = {"_fw_name": LABEL_TASK, "slot": attempt.slot}
+    query = {
+        "spec.campaign": attempt.campaign,
+        "spec.round": attempt.round,
+        "state": {"$in": BUSY},
+        "spec._tasks": {"$elemMatch": task},
+    }
+    firework = scene.launchpad.fireworks.find_one(query, {"launches": 1})
+    launches = {"launch_id": {"$in": (firework or {}).get("launches", [])}}
+    workers = scene.launchpad.launches.distinct("fworker.name", launches)
+    return any(name.startswith(f"{attempt.pid}@{attempt.hostname}@") for name in workers)
+
+
+def given_up(scene: Scene) -> Iterator[Finding]:
+    """Tell which labels were given up, and why; the rounds go on without them."""
+    for name in scene.campaigns:
+        for failure in scene.store.failures(name):
+            yield Finding(
+                "label given up",
+                f"label {failure.key} of {name}/{failure.round}",
+                failure.reason,
+                "nothing need be done: its campaign goes on without it",
+                note=True,
+            )
+
+
+def dangling_uses(scene: Scene) -> Iterator[Finding]:
+    """Find campaigns that count a label which is not there."""
+    for name in scene.campaigns:
+        uses = scene.store.label_uses(name)
+        labels = scene.store.database[LabelDoc.collection]
+        made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
+        for use in uses:
+            if use.key not in made:
+                yield Finding(
+                    "use of no label",
+                    f"{name}/{use.round}",
+                    f"it counts label {use.key}, which is not in the database",
+                    "count it no more, until it is made again",
+                    partial(
+                        scene.store.database[LabelUseDoc.collection].delete_one, {"_id": use.doc_id}
+                    ),
+                )

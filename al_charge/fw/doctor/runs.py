@@ -1,0 +1,179 @@
+"""Findings about single tasks: lost, reserved, not brought in, failed; and launches of nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from fireworks.fw_config import PING_TIME_SECS, RESERVATION_EXPIRATION_SECS
+
+from al_charge.fw.claims import alone
+from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
+from al_charge.fw.heartbeats import clock_offsets, server_time, silence
+from al_charge.fw.locks import free_lock
+from al_charge.fw.lost import (
+    BUSY,
+    gone_runs,
+    is_handed_back,
+    make_ready,
+    release,
+    reserved_without_run,
+    silent_runs,
+    unfinished,
+)
+from al_charge.fw.processes import is_alive
+from al_charge.fw.status import failure_of
+from al_charge.fw.trust import OURS
+
+HEARTBEAT_WATCH = 1.2 * PING_TIME_SECS
+"""s in which a worker that lives gives a sign of it."""
+
+_READY = "make it ready again"
+
+
+def lost_runs(scene: Scene) -> Iterator[Finding]:
+    """Find runs whose worker is gone: seen on this machine, unheard of on others."""
+    for launch_id, worker in gone_runs(scene.launchpad, scene.campaign).items():
+        yield from _lost(scene, launch_id, f"its worker {worker} is gone", None, launch_id)
+    if not scene.wait:
+        return
+    for launch_id, last in silent_runs(scene.launchpad, scene.campaign).items():
+        yield from _lost(scene, launch_id, f"no heartbeat since {last}", HEARTBEAT_WATCH, last)
+
+
+def _lost(
+    scene: Scene, launch_id: int, what: str, watch: float | None, seen: object
+) -> Iterator[Finding]:
+    running = {"launch_id": launch_id, "state": {"$in": BUSY}}
+    launch = scene.launchpad.launches.find_one(running, {"fw_id": 1})
+    firework = launch and _in_workflow(scene, launch["fw_id"])
+    if firework:
+        fix = partial(release, scene.launchpad, [launch_id], what)
+        yield Finding("lost run", firework_line(firework), what, _READY, fix, False, watch, seen)
+
+
+def _in_workflow(scene: Scene, fw_id: int) -> dict[str, Any] | None:
+    """Return a Firework that belongs to a workflow; others are found as orphans."""
+    if not scene.launchpad.workflows.count_documents({"nodes": fw_id}, limit=1):
+        return None
+    found: dict[str, Any] | None = scene.launchpad.fireworks.find_one({"fw_id": fw_id})
+    return found
+
+
+def reservations(scene: Scene) -> Iterator[Finding]:
+    """Find Fireworks that somebody has reserved and will never run."""
+    for fw_id, since in reserved_without_run(scene.launchpad, scene.campaign).items():
+        if firework := _in_workflow(scene, fw_id):
+            what = "it is reserved, and there is no run of it"
+            fix = partial(_hand_back, scene, fw_id, None)
+            line = firework_line(firework)
+            yield Finding("reserved task", line, what, _READY, fix, watch=GLANCE, seen=since)
+    for launch in unfinished(scene.launchpad, scene.campaign):
+        firework = _in_workflow(scene, launch["fw_id"])
+        if firework and _waits_too_long(scene, launch):
+            what = "its queue job has not begun for two weeks"
+            end = partial(release, scene.launchpad, [launch["launch_id"]], "its job never began")
+            yield Finding("reserved task", firework_line(firework), what, _READY, end)
+
+
+def _hand_back(scene: Scene, fw_id: int, launch_id: int | None) -> None:
+    free_lock(scene.launchpad, fw_id)
+    make_ready(scene.launchpad, fw_id, launch_id)
+
+
+def _waits_too_long(scene: Scene, launch: dict[str, Any]) -> bool:
+    if launch["state"] != "RESERVED" or is_alive(launch["fworker"]["name"]) is not None:
+        return False
+    waited = silence(launch, server_time(scene.launchpad), clock_offsets(scene.launchpad))
+    return waited > float(RESERVATION_EXPIRATION_SECS)
+
+
+def ended_runs(scene: Scene) -> Iterator[Finding]:
+    """Find Fireworks that do not know yet that their run has ended."""
+    busy = scene.of("spec.campaign") | {"state": {"$in": BUSY}, "launches": {"$ne": []}}
+    for firework in scene.launchpad.fireworks.find(busy):
+        launch = scene.launchpad.launches.find_one({"launch_id": firework["launches"][-1]})
+        if launch is None or launch["state"] in BUSY or not _in_workflow(scene, firework["fw_id"]):
+            continue
+        fw_id, launch_id = firework["fw_id"], launch["launch_id"]
+        back = is_handed_back(launch)
+        yield Finding(
+            "result not brought in",
+            firework_line(firework),
+            f"its run is {launch['state']}, the task still {firework['state']}",
+            _READY if back else "bring the result of the run in",
+            partial(_hand_back, scene, fw_id, launch_id) if back else partial(_bring, scene, fw_id),
+            watch=GLANCE,
+            seen=launch_id,
+        )
+
+
+def _bring(scene: Scene, fw_id: int) -> None:
+    free_lock(scene.launchpad, fw_id)
+    scene.launchpad._refresh_wf(fw_id)
+
+
+def failed_tasks(scene: Scene) -> Iterator[Finding]:
+    """Find tasks that have failed, with their reasons."""
+    ours = {"spec._tasks._fw_name": {"$in": sorted(OURS)}}
+    failed = scene.of("spec.campaign") | ours | {"state": "FIZZLED"}
+    for firework in scene.launchpad.fireworks.find(failed):
+        if _in_workflow(scene, firework["fw_id"]):
+            what = failure_of(scene.launchpad, firework)
+            fix = partial(rerun, scene, firework["fw_id"], firework["spec"]["campaign"], "FIZZLED")
+            yield Finding("failed task", firework_line(firework), what, _READY, fix)
+
+
+def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:
+    """Make a Firework that has ended ready again, once, whoever else is about to."""
+    free_lock(scene.launchpad, fw_id)
+    with alone(scene.launchpad, campaign):
+        if scene.launchpad.fireworks.count_documents({"fw_id": fw_id, "state": state}):
+            scene.launchpad.rerun_fw(fw_id)
+
+
+def stray_launches(scene: Scene) -> Iterator[Finding]:
+    """Find launches that no Firework knows."""
+    launchpad = scene.launchpad
+    owners: dict[int, dict[str, Any]] = {}
+    known: set[int] = set()
+    fields = {"fw_id": 1, "state": 1, "launches": 1, "archived_launches": 1}
+    for firework in launchpad.fireworks.find(scene.of("spec.campaign"), fields):
+        owners[firework["fw_id"]] = firework
+        known.update(firework["launches"], firework.get("archived_launches", []))
+    where = {} if scene.campaign is None else {"fw_id": {"$in": list(owners)}}
+    fields = {"launch_id": 1, "fw_id": 1, "state": 1, "fworker.name": 1}
+    for launch in launchpad.launches.find(where, fields):
+        firework = owners.get(launch["fw_id"])
+        if launch["launch_id"] in known or not _is_stray(scene, launch, firework):
+            continue
+        yield Finding(
+            "stray run",
+            f"launch {launch['launch_id']} of Firework {launch['fw_id']}",
+            "no Firework knows it",
+            "file it with the Firework's earlier runs" if firework else "delete its record",
+            partial(_put_away, scene, launch, firework is not None),
+            watch=GLANCE,
+            seen=launch["state"],
+        )
+
+
+def _is_stray(scene: Scene, launch: dict[str, Any], firework: dict[str, Any] | None) -> bool:
+    name = str((launch["fworker"] or {}).get("name"))
+    if launch["state"] in BUSY and is_alive(name) is not False:
+        return False
+    if firework is not None:
+        return firework["state"] not in BUSY  # or its worker is just about to tell it
+    # Of other users of FireWorks we know nothing but that their workers have other names.
+    named_by_us = name.count("@") == 2
+    return named_by_us and not scene.launchpad.fireworks.count_documents({"fw_id": launch["fw_id"]})
+
+
+def _put_away(scene: Scene, launch: dict[str, Any], has_owner: bool) -> None:
+    if has_owner:
+        scene.launchpad.fireworks.update_one(
+            {"fw_id": launch["fw_id"]}, {"$addToSet": {"archived_launches": launch["launch_id"]}}
+        )
+    else:
+        scene.launchpad.launches.delete_one({"_id": launch["_id"]})

@@ -1,0 +1,101 @@
+"""Findings about machines and versions: clocks, code, the database's schema, claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from fireworks.fw_config import RUN_EXPIRATION_SECS
+
+import al_charge
+from al_charge.fw.claims import COLLECTION as CLAIMS
+from al_charge.fw.claims import PATIENCE
+from al_charge.fw.doctor.finding import Finding, Scene
+from al_charge.fw.heartbeats import server_time
+from al_charge.fw.processes import is_alive
+from al_charge.fw.registry import COLLECTION, clock_offset
+from al_charge.store.documents import SCHEMA_VERSION
+from al_charge.store.migrations import stored_version
+
+CLOCK_TOLERANCE = 10.0
+"""s that a clock may be off the server's."""
+
+
+def schema(scene: Scene) -> Iterator[Finding]:
+    """Find a database of another schema than this program's."""
+    version = stored_version(scene.store.database)
+    if version not in (0, SCHEMA_VERSION):
+        older = version < SCHEMA_VERSION
+        yield Finding(
+            "other schema",
+            f"database '{scene.store.database.name}'",
+            f"its schema is version {version}, this al-charge knows {SCHEMA_VERSION}",
+            "run 'al-charge db migrate'" if older else "update al-charge here",
+        )
+
+
+def own_clock(scene: Scene) -> Iterator[Finding]:
+    """Find a clock of this machine that is not the server's."""
+    yield from _clock("this machine", clock_offset(scene.launchpad))
+
+
+def workers(scene: Scene) -> Iterator[Finding]:
+    """Find workers whose clock is off, or that run another version than this program."""
+    for worker in _living(scene):
+        where = f"worker {worker['_id']}"
+        yield from _clock(where, float(worker.get("clock_offset") or 0.0))
+        version = (worker.get("version"), worker.get("schema"))
+        if version != (al_charge.__version__, SCHEMA_VERSION):
+            yield Finding(
+                "other version",
+                where,
+                f"it runs al-charge {version[0]} with schema {version[1]}, "
+                f"here it is {al_charge.__version__} with {SCHEMA_VERSION}",
+                "install one version everywhere, and start the worker again",
+            )
+
+
+def _clock(where: str, offset: float) -> Iterator[Finding]:
+    if abs(offset) > CLOCK_TOLERANCE:
+        way = "ahead of" if offset > 0 else "behind"
+        what = f"its clock is {abs(offset):.0f} s {way} the database server's"
+        yield Finding("clock skew", where, what, "set it, for instance with NTP")
+
+
+def _living(scene: Scene) -> list[dict[str, Any]]:
+    """Return the registered workers that are not known to be gone."""
+    recent = server_time(scene.launchpad) - timedelta(seconds=RUN_EXPIRATION_SECS)
+    found = scene.launchpad.db[COLLECTION].find(scene.of("campaign"))
+    return [worker for worker in found if _lives(worker, recent)]
+
+
+def _lives(worker: dict[str, Any], recent: datetime) -> bool:
+    alive = is_alive(worker["_id"])
+    seen: datetime = worker["seen"]
+    return alive is True or (alive is None and seen.replace(tzinfo=seen.tzinfo or UTC) > recent)
+
+
+def claims(scene: Scene) -> Iterator[Finding]:
+    """Find claims to a campaign or a label whose holder is gone."""
+    living = {worker["_id"] for worker in _living(replace(scene, campaign=None))}
+    found = scene.launchpad.db[CLAIMS].find(
+        {} if scene.campaign is None else {"_id": scene.campaign}
+    )
+    for claim in found:
+        owner = claim["owner"]
+        alive = is_alive(owner)
+        if alive is True or owner in living:
+            continue
+        yield Finding(
+            "stale claim",
+            claim["_id"],
+            f"its holder {owner} is gone" if alive is False else f"{owner} does not let it go",
+            "release it",
+            partial(scene.launchpad.db[CLAIMS].delete_one, claim),
+            # What holds a claim and is no worker does so for moments.
+            watch=None if alive is False else PATIENCE,
+            seen=owner,
+        )

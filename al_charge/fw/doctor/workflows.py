@@ -1,0 +1,241 @@
+"""Findings about workflows: locked, half-written, twice, at odds with their tasks, or missing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from al_charge.fw.claims import alone
+from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
+from al_charge.fw.locks import LOCKED, free_lock, somebody_works, unlock
+from al_charge.fw.lost import BUSY
+from al_charge.fw.rounds import ensure_round
+from al_charge.fw.trust import OURS
+from al_charge.loop.campaign import open_campaign
+from al_charge.loop.rounds import current_round
+from al_charge.store.documents import CampaignState
+
+_FOREIGN = {"spec._tasks": {"$elemMatch": {"_fw_name": {"$nin": sorted(OURS)}}}}
+_BUSY_THERE = "run 'al-charge doctor --fix' again when its running tasks have ended"
+
+
+def locked(scene: Scene) -> Iterator[Finding]:
+    """Find workflows whose lock nobody can hold."""
+    for workflow in scene.launchpad.workflows.find(scene.of("metadata.campaign") | LOCKED):
+        if not somebody_works(scene.launchpad, workflow["nodes"]):
+            seen = workflow["updated_on"]
+            yield Finding(
+                "locked workflow",
+                workflow["name"],
+                "whoever locked it is gone",
+                "take the lock off",
+                partial(unlock, scene.launchpad, workflow["_id"], seen),
+                watch=GLANCE,
+                seen=str(seen),
+            )
+
+
+def orphans(scene: Scene) -> Iterator[Finding]:
+    """Find Fireworks that a killed submit has left without a workflow."""
+    for campaign, ids in _without_workflow(scene).items():
+        query = {"fw_id": {"$in": ids}}
+        foreign = scene.launchpad.fireworks.distinct("fw_id", query | _FOREIGN)
+        left = sorted(set(ids) - set(foreign))
+        if left:
+            what = f"{len(left)} tasks belong to no workflow: Fireworks {_ids(left)}"
+            fix = partial(delete_orphans, scene, campaign)
+            yield Finding(
+                "orphaned tasks", campaign, what, "delete them", fix, watch=GLANCE, seen=tuple(left)
+            )
+
+
+def foreign_tasks(scene: Scene) -> Iterator[Finding]:
+    """Find Fireworks that would run other code than this package's; workers never run them."""
+    found = scene.launchpad.fireworks.find(scene.of("spec.campaign") | _FOREIGN)
+    without = {fw_id for ids in _without_workflow(scene).values() for fw_id in ids}
+    for firework in found:
+        orphan = firework["fw_id"] in without
+        yield Finding(
+            "foreign task",
+            firework_line(firework),
+            f"it would run {_task_names(firework)}, which is none of al-charge's",
+            "delete it" if orphan else "find out who put it there; no worker runs it",
+            partial(delete_orphans, scene, firework["spec"]["campaign"]) if orphan else None,
+        )
+    if scene.campaign is None:
+        elsewhere = {"spec.campaign": {"$not": {"$type": "string"}}}
+        count = scene.launchpad.fireworks.count_documents(elsewhere)
+        if count:
+            what = f"{count} Fireworks belong to no campaign"
+            cure = "leave them alone, if this database is shared with other FireWorks users"
+            yield Finding("foreign task", "the database", what, cure, note=True)
+
+
+def _task_names(firework: dict[str, Any]) -> str:
+    tasks = firework["spec"].get("_tasks", [])
+    return ", ".join(sorted({str(task.get("_fw_name")) for task in tasks} - OURS))
+
+
+def _without_workflow(scene: Scene) -> dict[str, list[int]]:
+    """Return the Fireworks of each campaign that belong to no workflow."""
+    nodes = {
+        node
+        for workflow in scene.launchpad.workflows.find({}, {"nodes": 1})
+        for node in workflow["nodes"]
+    }
+    found = defaultdict(list)
+    fields = {"fw_id": 1, "spec.campaign": 1}
+    for firework in scene.launchpad.fireworks.find(scene.of("spec.campaign"), fields):
+        if firework["fw_id"] not in nodes:
+            found[firework["spec"]["campaign"]].append(firework["fw_id"])
+    return found
+
+
+def delete_orphans(scene: Scene, campaign: str) -> None:
+    """Delete a campaign's Fireworks that belong to no workflow, with their launches."""
+    # A submit that is still under way looks the same.
+    with alone(scene.launchpad, campaign):
+        _delete(scene, _without_workflow(scene).get(campaign, []))
+
+
+def _delete(scene: Scene, ids: Iterable[int]) -> None:
+    those = {"fw_id": {"$in": list(ids)}}
+    # Before anything else, so that no worker takes one.
+    not_taken = those | {"state": {"$in": ["READY", "WAITING"]}}
+    scene.launchpad.fireworks.update_many(not_taken, {"$set": {"state": "DEFUSED"}})
+    scene.launchpad.launches.delete_many(those)
+    scene.launchpad.fireworks.delete_many(those)
+
+
+def incomplete(scene: Scene) -> Iterator[Finding]:
+    """Find workflows that name Fireworks which do not exist."""
+    there = set(scene.launchpad.fireworks.distinct("fw_id", scene.of("spec.campaign")))
+    for workflow in _workflows(scene):
+        missing = sorted(set(workflow["nodes"]) - there)
+        if missing:
+            free = not somebody_works(scene.launchpad, workflow["nodes"])
+            yield Finding(
+                "half-written workflow",
+                workflow["name"],
+                f"{len(missing)} of its tasks do not exist: Fireworks {_ids(missing)}",
+                "delete the rest of it, and add its round anew if it is due"
+                if free
+                else _BUSY_THERE,
+                partial(_delete_workflow, scene, workflow) if free else None,
+                watch=GLANCE,
+                seen=tuple(missing),
+            )
+
+
+def doubled(scene: Scene) -> Iterator[Finding]:
+    """Find rounds that have two workflows; the one that has come further stays."""
+    by_round = defaultdict(list)
+    for workflow in _workflows(scene):
+        metadata = workflow["metadata"]
+        by_round[metadata["campaign"], metadata.get("round")].append(workflow)
+    for workflows in by_round.values():
+        workflows.sort(key=lambda workflow: (-_completed(workflow), min(workflow["nodes"])))
+        for workflow in workflows[1:]:
+            free = not somebody_works(scene.launchpad, workflow["nodes"])
+            yield Finding(
+                "round with two workflows",
+                workflow["name"],
+                f"Fireworks {_ids(sorted(workflow['nodes']))} do again what "
+                f"{_ids(sorted(workflows[0]['nodes']))} do",
+                "delete the workflow that is less far" if free else _BUSY_THERE,
+                partial(_delete_workflow, scene, workflow) if free else None,
+            )
+
+
+def _completed(workflow: dict[str, Any]) -> int:
+    return list(workflow["fw_states"].values()).count("COMPLETED")
+
+
+def _delete_workflow(scene: Scene, workflow: dict[str, Any]) -> None:
+    with alone(scene.launchpad, workflow["metadata"]["campaign"]):
+        _delete(scene, workflow["nodes"])
+        scene.launchpad.workflows.delete_one({"_id": workflow["_id"]})
+
+
+def at_odds(scene: Scene) -> Iterator[Finding]:
+    """Find workflows whose states are not those of their Fireworks, or not what follows of them."""
+    states = {
+        firework["fw_id"]: firework["state"]
+        for firework in scene.launchpad.fireworks.find(
+            scene.of("spec.campaign"), {"fw_id": 1, "state": 1}
+        )
+    }
+    for workflow in _workflows(scene):
+        if not set(workflow["nodes"]) <= states.keys():
+            continue  # found as incomplete
+        wrong = _wrong_states(workflow, states)
+        if wrong:
+            yield Finding(
+                "states that disagree",
+                workflow["name"],
+                f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
+                "work the states out anew",
+                partial(refresh, scene, workflow["nodes"]),
+                watch=GLANCE,
+                seen=tuple(wrong),
+            )
+
+
+def _wrong_states(workflow: dict[str, Any], states: dict[int, str]) -> list[int]:
+    told = {int(node): state for node, state in workflow["fw_states"].items()}
+    # What a worker has taken the workflow learns of a moment later, or when it is handed back.
+    settled = [node for node in workflow["nodes"] if states[node] not in BUSY]
+    wrong = {node for node in settled if told.get(node) != states[node]}
+    parents: dict[int, set[int]] = {node: set() for node in workflow["nodes"]}
+    for parent, children in workflow["links"].items():
+        for child in children:
+            parents[child].add(int(parent))
+    for node, above in parents.items():
+        done = all(states[parent] == "COMPLETED" for parent in above)
+        wrong |= {node} if states[node] == ("WAITING" if done else "READY") else set()
+    return sorted(wrong)
+
+
+def refresh(scene: Scene, nodes: list[int]) -> None:
+    """Work out the states of a workflow's Fireworks anew, parents first."""
+    free_lock(scene.launchpad, nodes[0])
+    for node in sorted(nodes, reverse=True):
+        scene.launchpad._refresh_wf(node)
+
+
+def missing_rounds(scene: Scene) -> Iterator[Finding]:
+    """Find campaigns that run and have nothing to do, as their next round was never added."""
+    for name in scene.campaigns:
+        state = scene.store.campaign(name).state
+        open_ones = {"metadata.campaign": name, "state": {"$ne": "COMPLETED"}}
+        if state is not CampaignState.RUNNING or scene.launchpad.workflows.count_documents(
+            open_ones, limit=1
+        ):
+            continue
+        campaign = open_campaign(scene.store, name)
+        number = current_round(campaign)
+        where = {"metadata.campaign": name, "metadata.round": number}
+        if not scene.launchpad.workflows.count_documents(where, limit=1):
+            yield Finding(
+                "missing round",
+                name,
+                f"it is running, and round {number} has no workflow",
+                "add it",
+                partial(ensure_round, scene.launchpad, campaign, number),
+                watch=GLANCE,
+                seen=number,
+            )
+
+
+def _workflows(scene: Scene) -> list[dict[str, Any]]:
+    fields = dict.fromkeys(("nodes", "links", "fw_states", "name", "metadata"), 1)
+    return list(scene.launchpad.workflows.find(scene.of("metadata.campaign"), fields))
+
+
+def _ids(ids: list[int]) -> str:
+    """Return numbers in short: ``4, 5, 7``, or ``4 ... 19``."""
+    if len(ids) <= 4:
+        return ", ".join(map(str, ids))
+    return f"{ids[0]} ... {ids[-1]}"
