@@ -1,7 +1,7 @@
 """Set up al-charge in a virtual environment inside this clone, and run it.
 
     python3 bootstrap.py demo [ARGS]   install, then run `al-charge demo ARGS`
-    python3 bootstrap.py test [ARGS]   install with GPAW and the test tools, then run pytest ARGS
+    python3 bootstrap.py test [ARGS]   install with GPAW, test tools and Slurm, then run pytest ARGS
     python3 bootstrap.py check         check style, types and import direction
     python3 bootstrap.py gpaw          build GPAW (again), with the libraries that are there
 
@@ -10,6 +10,7 @@ The standard library is all it needs. What is installed already is not installed
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", "constraints.txt")
+SLURM = VENV / "slurm"
 CHECKS = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("lint-imports",))
 WITHOUT_LIBRARIES = """\
 noblas = True
@@ -51,6 +53,7 @@ def main(command: str = "", *arguments: str) -> int:
         # For newer Pythons torch-sim comes with neighbour lists as CUDA code, which no test needs.
         batched = ["gpu"] if sys.version_info < (3, 12) else []
         install("embedded", "dev", *batched, *(["gpaw"] if can_build() else []))
+        unpack_slurm()
         return test(*arguments)
     if command == "check":
         install("embedded", "dev")
@@ -114,6 +117,39 @@ def can_build() -> bool:
     return False
 
 
+def unpack_slurm() -> None:
+    """Unpack Slurm inside .venv for its test, from Debian's packages; nothing is installed.
+
+    Where that is not possible the test is left out, and this says why.
+    """
+    if SLURM.exists() or shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
+        return
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        say("the test with Slurm is left out: there is no apt-get to fetch it with")
+        return
+    with tempfile.TemporaryDirectory(dir=VENV) as name:
+        folder, tree = Path(name), Path(name, "tree")
+        # What apt-get knows of its servers may be old, or nothing at all.
+        fetched = download_slurm(folder)
+        if not fetched and os.geteuid() == 0 and run("apt-get", "update", quiet=True) == 0:
+            fetched = download_slurm(folder)
+        if not fetched:
+            say("the test with Slurm is left out: apt-get cannot fetch slurm-wlm")
+        elif any([run("dpkg", "-x", file, tree) for file in folder.glob("*.deb")]):
+            say("the test with Slurm is left out: its packages do not unpack")
+        else:
+            tree.replace(SLURM)
+
+
+def download_slurm(folder: Path) -> bool:
+    """Download Slurm's packages and those that they need, apart from what is installed."""
+    command = ["apt-get", "-s", "--no-install-recommends", "install", "slurm-wlm", "munge"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    packages = re.findall(r"^Inst (\S+)", done.stdout, re.MULTILINE)
+    download = ("apt-get", "-qq", "download", *packages)
+    return bool(packages) and run(*download, quiet=True, folder=folder) == 0
+
+
 def build_gpaw() -> None:
     """Compile GPAW with libxc, BLAS and MPI where all three are there, else with g++ alone."""
     create_environment()
@@ -155,12 +191,17 @@ def links(folder: Path, libraries: list[str]) -> bool:
 
 
 def run(
-    *command: str | Path, quiet: bool = False, environment: dict[str, str] | None = None
+    *command: str | Path,
+    quiet: bool = False,
+    environment: dict[str, str] | None = None,
+    folder: Path = ROOT,
 ) -> int:
-    """Run a program in the clone and return its exit code."""
+    """Run a program in a folder, the clone by default, and return its exit code."""
     output = subprocess.DEVNULL if quiet else None
     words = [str(part) for part in command]
-    return subprocess.run(words, cwd=ROOT, env=environment, stdout=output, stderr=output).returncode
+    return subprocess.run(
+        words, cwd=folder, env=environment, stdout=output, stderr=output
+    ).returncode
 
 
 def say(line: str) -> None:

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from fireworks.queue.queue_launcher import launch_rocket_to_queue
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.lost import BUSY, gone_runs, release, silent_runs
+from al_charge.fw.lost import BUSY, LostWatch
 from al_charge.fw.queue_adapter import Jobs, NamedJobsAdapter, QueueError, job_name
 from al_charge.fw.queue_folder import read_adapter, site_of
 from al_charge.fw.queue_sites import settings_for
@@ -137,7 +136,7 @@ class Launcher:
         self._tasks: dict[str, int] = {}
         self._fruitless = 0
         self._idle = 0
-        self._silent: dict[int, tuple[str, float]] = {}
+        self._watch = LostWatch(launchpad, campaign, 1.5 * PING_TIME_SECS)
 
     def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
         """Hand back lost runs, fill the queue up, and tell how things stand.
@@ -154,7 +153,8 @@ class Launcher:
         AlChargeError
             If jobs end without having done anything, or nothing is left for them to do.
         """
-        self._release_lost()
+        # There may be no job left to notice.
+        self._watch.look()
         store = store_of(self._launchpad)
         if (reason := stuck(self._launchpad, self._campaign)) is not None:
             store.set_campaign_state(self._campaign, CampaignState.FAILED, reason)
@@ -217,21 +217,6 @@ class Launcher:
                 where=f"campaign '{self._campaign}'",
                 remedy=f"run 'al-charge campaign resume {self._campaign}'",
             )
-
-    def _release_lost(self) -> None:
-        """Make ready again what was lost with its worker: there may be no job left to notice."""
-        gone = gone_runs(self._launchpad, self._campaign)
-        release(self._launchpad, gone, "its worker is gone", crashed=True)
-        now = time.monotonic()
-        seen = self._silent
-        self._silent = {
-            launch: seen[launch] if seen.get(launch, ("",))[0] == beat else (beat, now)
-            for launch, beat in silent_runs(self._launchpad, self._campaign).items()
-        }
-        lost = [
-            launch for launch, (_, since) in self._silent.items() if now - since > PING_TIME_SECS
-        ]
-        release(self._launchpad, lost, "its worker has fallen silent", crashed=True)
 
 
 @contextmanager
