@@ -237,6 +237,9 @@ class Host:
         return digest.hexdigest()[:16]
 
 
+_DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
+
+
 def read_structure(path: Path, where: str = "host.structure") -> Structure:
     """Read a parent structure from a CIF or POSCAR.
 
@@ -252,6 +255,13 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
     """
     if not path.is_file():
         raise InputError(f"no structure file {path}", where=where)
+    if any(ending in path.name.lower() for ending in _DOCUMENTS):
+        # Reading one imports and calls whatever it names.
+        raise InputError(
+            f"{path.name} is a document of pymatgen, not a structure file",
+            where=where,
+            remedy="give a CIF (.cif) or a POSCAR",
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", _HARMLESS_CIF_WARNING, UserWarning)

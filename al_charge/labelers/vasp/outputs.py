@@ -162,11 +162,13 @@ def archived_frames(folder: Path) -> list[Frame]:
             try:
                 with tarfile.open(archive) as packed:
                     found = [m for m in packed.getmembers() if Path(m.name).name == "vasprun.xml"]
-                    packed.extractall(scratch, members=found[:1], filter="data")
+                    for member in found[:1]:
+                        # Whatever folder it names, it goes into ours, and is read there.
+                        packed.extract(member.replace(name="vasprun.xml"), scratch, filter="data")
             except (OSError, EOFError, tarfile.TarError):
                 continue
-            for member in found[:1]:
-                frames += _salvage(Path(scratch, member.name))
+            if found:
+                frames += _salvage(Path(scratch, "vasprun.xml"))
     return frames
 
 
