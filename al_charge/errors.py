@@ -46,6 +46,10 @@ class UnfinishedError(AlChargeError):
     """Work that was stopped where it goes on when it is run again."""
 
 
+class CrashedError(AlChargeError):
+    """Work that ended without a result, for a reason that may be another one the next time."""
+
+
 class InputError(AlChargeError):
     """Input that was refused before anything was written."""
 

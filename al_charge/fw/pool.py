@@ -31,7 +31,7 @@ SAVE_SECONDS = 150.0
 
 _PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
-_SHORT_LIFE = 60.0
+_SHORT_LIFE = 20.0
 _MOST_SHORT_LIVES = 8
 _REFUSED = 2
 
@@ -171,7 +171,7 @@ class WorkerPool:
                 where=self._campaign,
                 remedy="see what they printed; 'al-charge doctor' tells what was left behind",
             )
-        pause = min(_LONGEST_PAUSE, 2.0**slot.short_lives - 1)
+        pause = min(_LONGEST_PAUSE, 0.5 * slot.short_lives**2)
         slot.due = time.monotonic() + pause
 
     def _start_due(self) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import CrashedError
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -14,7 +14,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
     Raises
     ------
-    AlChargeError
+    CrashedError
         If it cannot be written, for instance on a full disk.
     """
     unfinished = path.with_name(path.name + ".tmp")
@@ -22,7 +22,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         unfinished.write_text(json.dumps(document), encoding="utf-8")
         unfinished.replace(path)
     except OSError as error:
-        raise AlChargeError(f"cannot write: {error.strerror or error}", where=str(path)) from error
+        raise CrashedError(f"cannot write: {error.strerror or error}", where=str(path)) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,15 +30,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    AlChargeError
+    CrashedError
         If there is none or it is not whole.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AlChargeError(f"cannot read: {error.strerror or error}", where=str(path)) from error
+        raise CrashedError(f"cannot read: {error.strerror or error}", where=str(path)) from error
     except ValueError as error:
-        raise AlChargeError("the file is truncated or damaged", where=str(path)) from error
+        raise CrashedError("the file is truncated or damaged", where=str(path)) from error
     if not isinstance(document, dict):
-        raise AlChargeError("the file is truncated or damaged", where=str(path))
+        raise CrashedError("the file is truncated or damaged", where=str(path))
     return document

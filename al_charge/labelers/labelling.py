@@ -8,7 +8,7 @@ from ase import Atoms
 
 from al_charge.crystal.shells import mixed_sites
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, InputError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers.protocol import Attempt, Labeler, LabelResult, Reading, Relax
 
 
@@ -44,6 +44,8 @@ def make_label(
         If no try gave a result; the reason is the last one's.
     UnfinishedError
         If time was up; called again, it continues.
+    CrashedError
+        If the engine was killed, or what it wrote cannot be read; called again, it runs again.
     """
     if "species" not in atoms.arrays:
         raise InputError("the structure has no species array", where="atoms.arrays")
@@ -58,8 +60,8 @@ def make_label(
         try:
             labeler.run(folder)
             reading = labeler.read(folder)
-        except (InputError, UnfinishedError):
-            raise  # what is missing is missing in every try; what is unfinished can go on
+        except (InputError, UnfinishedError, CrashedError):
+            raise  # none of which another way of steering mends
         except AlChargeError as error:
             failure = error
             attempts.append(Attempt(f"try {number + 1}", str(error)))

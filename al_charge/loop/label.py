@@ -11,7 +11,13 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species, to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
+from al_charge.errors import (
+    AlChargeError,
+    CrashedError,
+    InputError,
+    NotInstalledError,
+    UnfinishedError,
+)
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
@@ -19,11 +25,14 @@ from al_charge.loop.disk import is_full
 from al_charge.loop.verify import relax_in
 from al_charge.loop.windows import windows_for
 from al_charge.store.documents import CandidateDoc, FailureDoc, FrameDoc, LabelDoc, StartDoc
-from al_charge.store.labels import UNFINISHED
+from al_charge.store.labels import CRASHED, DISK_FULL, UNFINISHED
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
 """Times that a label may be stopped unfinished and continued before it is given up."""
+
+MOST_CRASHES = 6
+"""Times that its engine may crash: with 3 in 10 runs crashing, 1 label in 1,400 is lost by that."""
 
 
 def label(
@@ -147,26 +156,46 @@ class _Job:
             made = spool.deliver(store, self.made_from(atoms, folder))
         except UnfinishedError as error:
             store.finish_attempt(attempt, UNFINISHED, str(error))
-            if self.unfinished_starts() < MOST_STARTS:
+            if self.count(UNFINISHED) < MOST_STARTS:
                 raise
             return f"not finished after {MOST_STARTS} starts: {error}"
+        except CrashedError as error:
+            return self.crashed(attempt, folder, error)
         except NotInstalledError as error:  # on this machine
             store.finish_attempt(attempt, "failed", str(error))
             raise
-        except (AlChargeError, OSError) as error:
-            reason = _line(error)
-            if is_full(folder, error):  # which says nothing about the label
-                store.finish_attempt(attempt, "failed", f"the disk is full: {reason}")
-                raise UnfinishedError("the disk is full", where=str(folder)) from error
-            store.finish_attempt(attempt, "failed", reason)
-            return reason
+        except OSError as error:
+            return self.crashed(attempt, folder, error)
+        except AlChargeError as error:
+            if is_full(folder):
+                return self.crashed(attempt, folder, error)
+            store.finish_attempt(attempt, "failed", str(error))
+            return str(error)
         store.finish_attempt(attempt, "made" if made else "discarded")
         return None
 
-    def unfinished_starts(self) -> int:
-        """Return how often this label was stopped before its end."""
+    def crashed(self, attempt: str, folder: Path, error: Exception) -> str:
+        """Record that an attempt ended by no fault of the label; return the reason at the last.
+
+        Raises
+        ------
+        UnfinishedError
+            If it may be tried again, perhaps elsewhere.
+        """
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"{error.strerror or error}: {error.filename or folder}"
+        full = is_full(folder, error)
+        outcome = DISK_FULL if full else CRASHED
+        self.campaign.store.finish_attempt(attempt, outcome, reason)
+        if full or self.count(CRASHED) < MOST_CRASHES:
+            raise UnfinishedError("the disk is full" if full else reason, where=str(folder))
+        return f"{reason} ({MOST_CRASHES} times)"
+
+    def count(self, outcome: str) -> int:
+        """Return how many attempts at this label have ended in one way."""
         attempts = self.campaign.store.attempts(self.campaign.name, self.key)
-        return sum(attempt.outcome == UNFINISHED for attempt in attempts)
+        return sum(attempt.outcome == outcome for attempt in attempts)
 
     def starts(self) -> dict[Path, Atoms]:
         """Return the geometries to try in turn, by the folder of their files.
@@ -248,12 +277,6 @@ class _Job:
             campaign=campaign.name,
             round=self.round_number,
         )
-
-
-def _line(error: AlChargeError | OSError) -> str:
-    if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or 'its files'}"
-    return str(error)
 
 
 def _check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:

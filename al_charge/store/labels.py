@@ -24,6 +24,12 @@ MADE = "made"
 UNFINISHED = "unfinished"
 """Outcome of an attempt that was stopped where it can be continued."""
 
+CRASHED = "crashed"
+"""Outcome of an attempt whose engine was killed, or whose files could not be written or read."""
+
+DISK_FULL = "disk full"
+"""Outcome of an attempt that had no space for its files."""
+
 
 class Labels(Campaigns):
     """The labels of a store."""

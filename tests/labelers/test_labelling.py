@@ -13,7 +13,7 @@ from ase import Atoms
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Audit, Windows, audit
-from al_charge.errors import AlChargeError, InputError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers.born.labeler import INPUT, RESULT, BornLabeler
 from al_charge.labelers.files import read_json
 from al_charge.labelers.labelling import make_label
@@ -155,16 +155,27 @@ def test_what_is_missing_in_every_try_is_tried_once(atoms: Atoms, tmp_path: Path
     assert tried(labeler) == [0]
 
 
-def test_a_result_that_cannot_be_read_is_a_failed_try(atoms: Atoms, tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_read_is_made_again(atoms: Atoms, tmp_path: Path) -> None:
     class Truncating(SpinningLabeler):
         def run(self, directory: Path) -> None:
             super().run(directory)
-            if directory.name == "try-0":
+            if not (tmp_path / "once").exists():
+                (tmp_path / "once").touch()
                 (directory / RESULT).write_text((directory / RESULT).read_text()[:200])
 
-    label = make_label(Truncating((ASKED, -1.0), (ASKED, -2.0)), atoms, tmp_path)
-    assert label.directory == tmp_path / "try-1"
-    assert "truncated" in label.attempts[0].outcome
+    labeler = Truncating((ASKED, -1.0), (ASKED, -2.0))
+    with pytest.raises(CrashedError, match="truncated"):
+        make_label(labeler, atoms, tmp_path)
+    label = make_label(labeler, atoms, tmp_path)
+    assert label.directory == tmp_path / "try-0"
+    assert label.reading.frames[0].energy == -1.0
+
+
+def test_an_engine_that_is_killed_is_not_steered_harder(atoms: Atoms, tmp_path: Path) -> None:
+    labeler = SpinningLabeler(CrashedError("killed by SIGKILL"), (ASKED, -1.0))
+    with pytest.raises(CrashedError):
+        make_label(labeler, atoms, tmp_path)
+    assert tried(labeler) == [0]
 
 
 def test_an_interrupted_label_goes_on_where_it_stopped(atoms: Atoms, tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
+from al_charge.errors import (
+    AlChargeError,
+    CrashedError,
+    InputError,
+    NotInstalledError,
+    UnfinishedError,
+)
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -112,7 +118,6 @@ def key_of(campaign: Campaign, slot: int) -> str:
     ("slot", "failure", "reason"),
     [
         (0, AlChargeError("the SCF did not converge", where="gpaw"), "gpaw: the SCF did not"),
-        (1, OSError(errno.EIO, "Input/output error", "job/x.gpw"), "Input/output error.*x.gpw"),
     ],
 )
 def test_a_failed_run_is_quarantined_with_its_reason(
@@ -133,6 +138,8 @@ def test_a_failed_run_is_quarantined_with_its_reason(
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "job/x.gpw")
+BROKEN = OSError(errno.EIO, "Input/output error", "job/x.gpw")
+KILLED = CrashedError("the run failed (killed by SIGKILL)", where="output.log")
 MISSING = NotInstalledError("there is no vasp_std on PATH")
 STOPPED = UnfinishedError("told to end and stopped at a saved state")
 
@@ -141,10 +148,12 @@ STOPPED = UnfinishedError("told to end and stopped at a saved state")
     ("failure", "raised", "outcome"),
     [
         (STOPPED, UnfinishedError, "unfinished"),
-        (FULL, UnfinishedError, "failed"),
+        (FULL, UnfinishedError, "disk full"),
+        (KILLED, UnfinishedError, "crashed"),
+        (BROKEN, UnfinishedError, "crashed"),
         (MISSING, NotInstalledError, "failed"),
     ],
-    ids=["stopped", "disk full", "not installed"],
+    ids=["stopped", "disk full", "killed", "broken disk", "not installed"],
 )
 def test_what_is_no_fault_of_the_label_does_not_cost_it(
     campaign: Campaign,
@@ -154,7 +163,7 @@ def test_what_is_no_fault_of_the_label_does_not_cost_it(
     raised: type[Exception],
     outcome: str,
 ) -> None:
-    key = f"innocent {outcome} {raised.__name__}"
+    key = f"innocent {failure}"
     monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: key)
     engine: Any = campaign.labeler
     engine.failure = failure
@@ -167,20 +176,32 @@ def test_what_is_no_fault_of_the_label_does_not_cost_it(
     assert [a.outcome for a in campaign.store.attempts("faults", key)] == [outcome, "made"]
 
 
+@pytest.mark.parametrize(
+    ("failure", "limit", "reason"),
+    [
+        (STOPPED, "MOST_STARTS", "not finished after 3 starts"),
+        (BROKEN, "MOST_CRASHES", "Input/output error: job/x.gpw (3 times)"),
+    ],
+)
 def test_a_label_that_never_ends_is_given_up(
-    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    campaign: Campaign,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    limit: str,
+    reason: str,
 ) -> None:
-    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "endless")
-    monkeypatch.setattr("al_charge.loop.label.MOST_STARTS", 3)
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: limit)
+    monkeypatch.setattr(f"al_charge.loop.label.{limit}", 3)
     engine: Any = campaign.labeler
-    engine.failure = STOPPED
+    engine.failure = failure
     for _ in range(2):
         with pytest.raises(UnfinishedError):
             label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
     label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
-    found = campaign.store.failure("endless")
+    found = campaign.store.failure(limit)
     assert found is not None
-    assert "not finished after 3 starts" in found.reason
+    assert reason in found.reason
 
 
 def test_a_finished_label_outlives_the_database(

@@ -21,7 +21,7 @@ from al_charge.crystal.valence import (
     Windows,
     audit,
 )
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import ladder, process, request
 from al_charge.labelers.gpaw.datasets import datasets_identity
@@ -170,7 +170,7 @@ class GpawLabeler:
                 if "net" in found:  # a refused density stays, to be looked at
                     (directory / DENSITY).unlink(missing_ok=True)
         except OSError as error:
-            raise AlChargeError(
+            raise CrashedError(
                 f"cannot run GPAW: {error.strerror or error}", where=str(directory)
             ) from error
 
@@ -282,7 +282,7 @@ def _write_input(directory: Path, document: dict[str, Any]) -> None:
                 if path.is_file():
                     path.unlink()
     except OSError as error:
-        raise AlChargeError(
+        raise CrashedError(
             f"cannot write: {error.strerror or error}", where=str(directory)
         ) from error
     write_json(directory / INPUT, document)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import dropwhile
 from pathlib import Path
 
-from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
 from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
 from al_charge.stopping import batch_seconds_left, heeding_signals
 
@@ -57,6 +57,8 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
     ------
     UnfinishedError
         If it ran out of time, or was told to end.
+    CrashedError
+        If a signal killed it.
     AlChargeError
         If it ended with any other exit status than zero.
     """
@@ -93,7 +95,8 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
             remedy="the same job goes on from its last saved state when it is run again",
         )
     if status != 0:
-        raise AlChargeError(f"the run failed ({_reason(status, log)})", where=str(log))
+        kind = CrashedError if status < 0 else AlChargeError
+        raise kind(f"the run failed ({_reason(status, log)})", where=str(log))
 
 
 def time_left() -> float:

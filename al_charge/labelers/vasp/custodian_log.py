@@ -8,7 +8,7 @@ from typing import Any
 
 from monty.io import zopen
 
-from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
 from al_charge.labelers.protocol import Attempt
 
 LOG = "custodian.json"
@@ -59,10 +59,13 @@ def check_ended(folder: Path) -> None:
 
 def failure(folder: Path, error: Exception) -> AlChargeError:
     """Return what custodian gave up on, in one line."""
+    from custodian.custodian import ReturnCodeError
+
     corrections = _corrections(folder)
     problems = list(dict.fromkeys(_problem(correction) for correction in corrections))
     if not problems:
-        return AlChargeError(f"custodian gave up: {_plain(error)}", where=str(folder))
+        kind = CrashedError if isinstance(error, ReturnCodeError) else AlChargeError
+        return kind(f"custodian gave up: {_plain(error)}", where=str(folder))
     tried = sum(bool(correction.get("actions")) for correction in corrections)
     return AlChargeError(
         f"custodian gave up after {tried} corrections: {'; '.join(problems[:4])}",
@@ -91,7 +94,7 @@ def _corrections(folder: Path) -> list[dict[str, Any]]:
                     jobs = json.load(text)
                 return [correction for job in jobs for correction in job["corrections"]]
             except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-                raise AlChargeError("custodian's log cannot be read", where=str(file)) from error
+                raise CrashedError("custodian's log cannot be read", where=str(file)) from error
     return []
 
 

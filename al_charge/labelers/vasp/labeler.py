@@ -15,7 +15,13 @@ from ase.build import bulk
 
 from al_charge.crystal.species import element_of
 from al_charge.crystal.valence import Audit, Windows, audit
-from al_charge.errors import AlChargeError, InputError, NotInstalledError, UnfinishedError
+from al_charge.errors import (
+    AlChargeError,
+    CrashedError,
+    InputError,
+    NotInstalledError,
+    UnfinishedError,
+)
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import process
 from al_charge.labelers.protocol import Reading, Relax
@@ -112,7 +118,7 @@ class VaspLabeler:
             module = [sys.executable, "-m", "al_charge.labelers.vasp.run"]
             process.run(module, directory, self._settings.timeout)
         except OSError as error:
-            raise AlChargeError(
+            raise CrashedError(
                 f"cannot run VASP: {error.strerror or error}", where=str(directory)
             ) from error
         except UnfinishedError:
@@ -121,11 +127,17 @@ class VaspLabeler:
             if not (directory / stages.FAILURE).is_file():
                 raise
             why = read_json(directory / stages.FAILURE)
-            raise AlChargeError(why["what"], where=why["where"], remedy=why["remedy"]) from error
+            kind = CrashedError if why["crashed"] else AlChargeError
+            raise kind(why["what"], where=why["where"], remedy=why["remedy"]) from error
 
     def read(self, directory: Path) -> Reading:
         """Read what the stages have left; see `al_charge.labelers.protocol.Labeler`."""
-        return reading.read(Request.read(directory), directory)
+        request = Request.read(directory)
+        try:
+            return reading.read(request, directory)
+        except CrashedError:
+            (directory / stages.REQUEST).unlink()  # so that it is prepared and run anew
+            raise
 
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
         """Tell the charge state of every atom by moments, checked by Bader charges."""
@@ -178,7 +190,7 @@ class VaspLabeler:
                 )
             request.write(directory)
         except OSError as error:
-            raise AlChargeError(
+            raise CrashedError(
                 f"cannot write the input files: {error.strerror or error}", where=str(directory)
             ) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ase.units import GPa
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Array, Frame
 
 KILOBAR = 0.1 * GPa
@@ -90,9 +90,9 @@ def find(folder: Path, name: str) -> Path:
     for file in (folder / name, folder / f"{name}.gz"):
         if file.is_file():
             if file.stat().st_size == 0:
-                raise AlChargeError("the file is empty", where=str(file))
+                raise CrashedError("the file is empty", where=str(file))
             return file
-    raise AlChargeError(f"there is no {name}", where=str(folder))
+    raise CrashedError(f"there is no {name}", where=str(folder))
 
 
 def read_vasprun(folder: Path) -> Run:
@@ -140,7 +140,7 @@ def read_outcar(folder: Path) -> Summary:
         seconds = float(statistics["Elapsed time (sec)"] or 0.0)
         moments = np.array([site["tot"] for site in outcar.magnetization or ()], dtype=float)
     except Exception as error:  # the parser raises whatever a broken file breaks
-        raise AlChargeError(
+        raise CrashedError(
             "the file is cut off or broken: VASP did not end", where=str(file)
         ) from error
     return Summary(moments if len(moments) else None, seconds, int(statistics.get("cores") or 1))
@@ -193,7 +193,7 @@ def _parse(file: Path, *, whole: bool = True) -> Any:
                 exception_on_bad_xml=whole,
             )
     except Exception as error:  # the parser raises whatever a broken file breaks
-        raise AlChargeError(
+        raise CrashedError(
             "the file is cut off or broken: VASP did not end", where=str(file)
         ) from error
 

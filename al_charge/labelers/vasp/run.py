@@ -14,7 +14,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import guard
 from al_charge.labelers.gpaw.files import STOP, STOPPED
@@ -34,7 +34,8 @@ def main() -> None:
     except UnfinishedError:
         sys.exit(STOPPED)
     except AlChargeError as error:
-        reason = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        reason: dict[str, Any] = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        reason["crashed"] = isinstance(error, CrashedError)
         write_json(Path(stages.FAILURE).absolute(), reason)
         sys.exit(str(error))
 
@@ -76,7 +77,7 @@ def _run_stage(folder: Path, launch: dict[str, Any], seconds_left: float) -> Non
     try:
         _run_custodian(launch, seconds_left)
     except OSError as error:
-        raise AlChargeError(
+        raise CrashedError(
             f"cannot run VASP: {error.strerror or error}", where=str(folder)
         ) from error
     finally:

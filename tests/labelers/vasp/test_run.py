@@ -17,7 +17,7 @@ from ase import Atoms
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import charge_order_contrast
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.files import write_json
 from al_charge.labelers.gpaw import process
 from al_charge.labelers.labelling import make_label
@@ -254,6 +254,21 @@ def test_an_interrupted_job_goes_on(
     assert len(reading.attempts) == 3
     assert reading.attempts[2].changed == "static: from what the interrupted start left"
     assert "ISTART = 1" in (tmp_path / "job" / "static" / "INCAR").read_text()
+
+
+@pytest.mark.parametrize("name", ["OUTCAR", "vasprun.xml"])
+def test_damaged_output_of_a_finished_job_is_made_again(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path, name: str
+) -> None:
+    vasp = labeler()
+    whole = label(vasp, nickel_oxide, tmp_path / "job")
+    (file,) = (tmp_path / "job" / "static").glob(f"{name}*")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CrashedError, match=name):
+        vasp.read(tmp_path / "job")
+    again = label(vasp, nickel_oxide, tmp_path / "job")
+    assert standin.starts() == ["static", "static"]
+    assert again.frames[-1].energy == whole.frames[-1].energy
 
 
 def test_time_that_is_up_ends_the_run_and_vasp_with_it(
