@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from fireworks.fw_config import RUN_EXPIRATION_SECS
@@ -18,7 +18,7 @@ def live_workers(database: Database[dict[str, Any]]) -> list[str]:
     On this machine a process itself tells; elsewhere one that was not seen for as long as a lost
     run takes to be found counts as gone.
     """
-    time = database.client["admin"].command("hello")["localTime"]
+    time = database.client["admin"].command("hello")["localTime"].replace(tzinfo=UTC)
     silent = time - timedelta(seconds=RUN_EXPIRATION_SECS)
     names = {one["_id"]: one["seen"] for one in database[COLLECTION].find({}, {"seen": 1})}
     alive = {name: is_alive(name) for name in names}

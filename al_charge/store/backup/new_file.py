@@ -29,25 +29,23 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         If the file is there already, another process writes it, or it cannot be written.
     """
     part = path.with_name(path.name + ".part")
-    _refuse_existing(path)
     with _told(path):
+        _refuse_existing(path)
         handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(handle, "r+b") as file:
-        with _told(path):
+        with os.fdopen(handle, "r+b") as file:
             _lock(file, path)
             os.fchmod(file.fileno(), 0o600)
             file.truncate(0)
-        try:
-            with _told(path):
+            try:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
                 _refuse_existing(path)
                 part.rename(path)
                 _sync_folder(path.parent)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
 
 def remove_stale_parts(folder: Path, pattern: str) -> None:
