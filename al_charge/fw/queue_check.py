@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,11 +19,16 @@ from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.queue_adapter import NamedJobsAdapter
-from al_charge.fw.queue_folder import fworker_file, read_adapter, refuse_unknown, site_of
+from al_charge.fw.queue_folder import (
+    fworker_file,
+    read_adapter,
+    read_fields,
+    refuse_unknown,
+    site_of,
+)
 from al_charge.fw.queue_probe import probe
 from al_charge.fw.queue_sites import SAVE_SECONDS, WORKSTATION, Site, seconds_of
 from al_charge.fw.rounds import CATEGORIES
-from al_charge.loop.strict_yaml import read_mapping
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 Level = Literal["ok", "warning", "error"]
@@ -107,9 +113,9 @@ def _failed(what: str, error: AlChargeError) -> Finding:
 
 def _heartbeats(folder: Path) -> list[Finding]:
     path = folder / "FW_config.yaml"
-    settings = read_mapping(path)
+    settings = read_fields(path)
     refuse_unknown(path, settings, fw_config.config_to_dict())
-    packaged = read_mapping(Path(__file__).with_name("FW_config.yaml"))
+    packaged = read_fields(Path(__file__).with_name("FW_config.yaml"))
     wrong = [name for name in _HEARTBEATS if settings.get(name) != packaged[name]]
     if wrong:
         name = wrong[0]
@@ -120,7 +126,7 @@ def _heartbeats(folder: Path) -> list[Finding]:
 
 def _launchpad(folder: Path) -> list[Finding]:
     path = folder / "my_launchpad.yaml"
-    settings = read_mapping(path)
+    settings = read_fields(path)
     refuse_unknown(path, settings, ("host", "name", "uri_mode", "strm_lvl"))
     if (settings.get("host"), settings.get("name")) != ("${uri}", "${name}"):
         raise InputError(
@@ -133,13 +139,21 @@ def _launchpad(folder: Path) -> list[Finding]:
 
 def _fworker(folder: Path, category: str) -> list[Finding]:
     path = fworker_file(folder, category)
-    settings = read_mapping(path)
+    settings = read_fields(path)
     refuse_unknown(path, settings, ("name", "category", "query", "env"))
     if settings.get("category") != category:
         raise InputError(
             f"its category is '{settings.get('category')}'",
             where=f"{path}: category",
             remedy=f"write '{category}'",
+        )
+    try:
+        query = json.loads(settings.get("query") or "null")
+    except (TypeError, ValueError):
+        query = None
+    if not isinstance(query, dict):
+        raise InputError(
+            "it is no query in JSON", where=f"{path}: query", remedy="write '{}' for every task"
         )
     return []
 
@@ -256,7 +270,7 @@ def _warning_seconds(site: Site, settings: dict[str, Any]) -> int:
         found = re.fullmatch(r"B:TERM@(\d+)", str(settings.get("signal")))
         return int(found[1]) if found else 0
     if site.name == "lsf":
-        return 60 * int(settings.get("warning") or 0)
+        return 60 * int(settings["warning"])
     return SAVE_SECONDS + 60  # job.sh has a clock of its own
 
 

@@ -22,11 +22,10 @@ from al_charge.store.private_files import writing_to
 SHARED = "shared"
 """Folder of the launchers with what every site has."""
 
-_OF_FIREWORKS = frozenset(
-    {"_fw_name", "_fw_q_type", "_fw_q_name", "_fw_template_file", "_fw_timeout", "logdir"}
-)
-_OPTIONAL = _OF_FIREWORKS | {"_jobs", "_q_commands_override"}
-_NEEDED = ("rocket_launch", "job_name", "walltime", "_jobs")
+_OF_FIREWORKS = frozenset({"_fw_name", "_fw_q_type", "_fw_template_file", "_fw_timeout", "_jobs"})
+_TEXTS = ("rocket_launch", "job_name", "walltime")
+_NUMBERS = ("_jobs",)
+_MOST = 10_000
 
 
 def adapter_file(folder: Path, category: str) -> Path:
@@ -136,25 +135,40 @@ def site_of(folder: Path) -> Site | None:
     InputError
         If it is no folder of a site.
     """
-    files = [adapter_file(folder, category) for category in CATEGORIES]
-    there = [file for file in files if file.is_file()]
-    if not there:
-        if fworker_file(folder, CATEGORIES[0]).is_file():
-            return None
-        raise InputError(
-            "it is no folder of launchers",
-            where=str(folder),
-            remedy="write one with 'al-charge launchers new SITE FOLDER'",
-        )
-    q_type = read_mapping(there[0]).get("_fw_q_type")
+    for category in CATEGORIES:
+        if adapter_file(folder, category).is_file():
+            return _queue_of(adapter_file(folder, category))
+    if fworker_file(folder, CATEGORIES[0]).is_file():
+        return None
+    raise InputError(
+        "it is no folder of launchers",
+        where=str(folder),
+        remedy="write one with 'al-charge launchers new SITE FOLDER'",
+    )
+
+
+def _queue_of(path: Path) -> Site:
+    """Return the kind of site that an adapter is for."""
+    q_type = read_fields(path).get("_fw_q_type")
     for site in QUEUES.values():
         if site.q_type == q_type:
             return site
     raise InputError(
         f"'{q_type}' is no known queue",
-        where=f"{there[0]}: _fw_q_type",
+        where=f"{path}: _fw_q_type",
         remedy=did_you_mean(str(q_type), [site.q_type for site in QUEUES.values()]),
     )
+
+
+def read_fields(path: Path) -> dict[Any, Any]:
+    """Return the fields of one of a site's files.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no YAML with fields.
+    """
+    return read_mapping(path, remedy="copy it from a new folder of 'al-charge launchers new'")
 
 
 def read_adapter(folder: Path, category: str) -> dict[str, Any]:
@@ -166,39 +180,32 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
         If a setting is unknown, of the wrong kind, or missing.
     """
     path = adapter_file(folder, category)
-    settings = read_mapping(path)
-    q_type = settings.get("_fw_q_type")
-    known_types = [site.q_type for site in QUEUES.values()]
-    if q_type not in known_types:
-        raise InputError(
-            f"'{q_type}' is no known queue",
-            where=f"{path}: _fw_q_type",
-            remedy=did_you_mean(str(q_type), known_types),
-        )
+    site, settings = _queue_of(path), read_fields(path)
     if (template := settings.get("_fw_template_file")) is not None:
         settings["_fw_template_file"] = str((folder / str(template)).absolute())
     refuse_unknown(path, settings, _known_settings(settings, path))
     for key, value in settings.items():
-        if not isinstance(value, str | int | float | None) and key != "_q_commands_override":
+        if isinstance(value, bool) or not isinstance(value, str | int | float | None):
             raise InputError("its value is no text or number", where=f"{path}: {key}")
-        if "$$" in str(value):
-            raise InputError(
-                "FireWorks drops lines with '$$'", where=f"{path}: {key}", remedy="write one '$'"
-            )
-    for key in _NEEDED:
+        if "$$" in str(value) or not str(value).replace("\n", "").isprintable():
+            raise InputError("no job script can hold this text", where=f"{path}: {key}")
+    for key in (*_TEXTS, *_NUMBERS, *site.numbers):
         if settings.get(key) is None:
             raise InputError("this field is required", where=f"{path}: {key}")
-    for key in ("job_name", "walltime"):
+    for key in _TEXTS:
         if not isinstance(settings[key], str):
             raise InputError(
                 f"YAML takes '{settings[key]}' for a number",
                 where=f"{path}: {key}",
                 remedy="write it in quotes, such as '24:00:00'",
             )
-    if not isinstance(settings["_jobs"], int) or settings["_jobs"] < 1:
-        raise InputError(
-            "it is no number of jobs", where=f"{path}: _jobs", remedy="write 1 or more"
-        )
+    for key in (*_NUMBERS, *site.numbers):
+        if not isinstance(settings[key], int) or not 1 <= settings[key] <= _MOST:
+            raise InputError(
+                f"'{settings[key]}' is no number of them",
+                where=f"{path}: {key}",
+                remedy=f"write a whole number from 1 to {_MOST}",
+            )
     return settings
 
 
@@ -210,13 +217,13 @@ def refuse_unknown(path: Path, settings: Iterable[Any], known: Iterable[str]) ->
     InputError
         With the field that was probably meant.
     """
-    known = set(known)
+    words = set(known)
     for key in settings:
-        if key not in known:
+        if key not in words:
             raise InputError(
                 f"there is no field '{key}'",
                 where=f"{path}: {key}",
-                remedy=did_you_mean(str(key), {name for name in known if name[0] != "_"}),
+                remedy=did_you_mean(str(key), words),
             )
 
 
@@ -226,11 +233,11 @@ def _known_settings(settings: dict[str, Any], path: Path) -> set[str]:
     template = Path(settings.get("_fw_template_file") or default)
     try:
         text = template.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"cannot read {template}",
+            "cannot read the template of its script",
             where=f"{path}: _fw_template_file",
-            remedy="copy it from the launchers of the package",
+            remedy="copy it from a new folder of 'al-charge launchers new'",
         ) from error
     found = set(re.findall(r"\$\$\{([\w-]+)\}", text))
-    return (found - {"launch_dir"}) | _OPTIONAL
+    return (found - {"launch_dir"}) | _OF_FIREWORKS

@@ -29,6 +29,8 @@ class Site:
         What FireWorks calls its queue.
     programs
         What submits jobs, and what lists them.
+    numbers
+        Settings of an adapter that have to be there, as whole numbers.
     translate
         Turns what a job asks for into settings of an adapter, of which the present ones are given.
     """
@@ -36,6 +38,7 @@ class Site:
     name: str
     q_type: str
     programs: tuple[str, str]
+    numbers: tuple[str, ...]
     translate: Callable[[JobResources, Settings], dict[str, Any]]
 
 
@@ -99,8 +102,8 @@ def _pbs(asked: JobResources, settings: Settings) -> dict[str, Any]:
 
 
 def _lsf(asked: JobResources, settings: Settings) -> dict[str, Any]:
-    ptile = asked.cores or int(settings["ptile"])
-    nodes = asked.nodes or max(1, int(settings["ntasks"]) // int(settings["ptile"]))
+    ptile = asked.cores or settings["ptile"]
+    nodes = asked.nodes or max(1, settings["ntasks"] // settings["ptile"])
     new: dict[str, Any] = {"ptile": ptile, "ntasks": nodes * ptile}
     if asked.memory is not None:
         new["memory"] = f"{_megabytes(asked.memory)}MB"
@@ -120,7 +123,7 @@ def _sge(asked: JobResources, settings: Settings) -> dict[str, Any]:
         )
     new = _given(slots=asked.cores)
     if asked.memory is not None:
-        slots = asked.cores or int(settings["slots"])
+        slots = asked.cores or settings["slots"]
         new["memory"] = f"mem_free={_megabytes(asked.memory / slots)}M"
     if asked.gpus is not None:
         new["gpus"] = f"gpu={asked.gpus}" if asked.gpus else None
@@ -139,10 +142,10 @@ def _megabytes(memory: float) -> int:
 QUEUES = {
     site.name: site
     for site in (
-        Site("slurm", "SLURM", ("sbatch", "squeue"), _slurm),
-        Site("pbs", "PBS", ("qsub", "qselect"), _pbs),
-        Site("lsf", "LoadSharingFacility", ("bsub", "bjobs"), _lsf),
-        Site("sge", "SGE", ("qsub", "qstat"), _sge),
+        Site("slurm", "SLURM", ("sbatch", "squeue"), (), _slurm),
+        Site("pbs", "PBS", ("qsub", "qselect"), ("nodes", "cores"), _pbs),
+        Site("lsf", "LoadSharingFacility", ("bsub", "bjobs"), ("ntasks", "ptile", "warning"), _lsf),
+        Site("sge", "SGE", ("qsub", "qstat"), ("slots",), _sge),
     )
 }
 """Sites with a queue, by name."""

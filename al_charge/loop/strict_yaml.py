@@ -81,8 +81,13 @@ for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.no_plain_data)
 
 
-def read_mapping(path: Path) -> dict[Any, Any]:
+def read_mapping(path: Path, remedy: str = "start from 'al-charge init'") -> dict[Any, Any]:
     """Return the fields of a YAML file.
+
+    Parameters
+    ----------
+    remedy
+        What to do about a file without fields.
 
     Raises
     ------
@@ -94,7 +99,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LARGEST_FILE + 1)
         if len(text) > LARGEST_FILE:
-            raise InputError("it is too large for a campaign", where=str(path))
+            raise InputError("it is too large", where=str(path))
         document = yaml.load(text, _Loader)
     except OSError as error:
         raise InputError(
@@ -112,9 +117,7 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"it is no YAML: {reason}", where=str(path)) from error
     if not isinstance(document, dict):
-        raise InputError(
-            "it holds no campaign", where=str(path), remedy="start from 'al-charge init'"
-        )
+        raise InputError("it holds no fields", where=str(path), remedy=remedy)
     return document
 
 
