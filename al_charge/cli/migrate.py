@@ -32,6 +32,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     """
     from al_charge.store import migrations
     from al_charge.store.documents import SCHEMA_VERSION
+    from al_charge.store.roles import refresh_used_roles
 
     connected = open_database(database)
     version = migrations.stored_version(connected)
@@ -42,6 +43,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
     migrations.migrate(connected)
+    refresh_used_roles(connected)
     click.echo(f"migrated from schema version {version} to {SCHEMA_VERSION}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
 
+from al_charge.errors import AlChargeError
 from al_charge.fw.claims import alone
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.leaving import leave, passing_trouble
@@ -20,6 +21,19 @@ SPOOL = "spool"
 """Folder, among a campaign's files, of finished labels that wait for the database."""
 
 
+def files_of(runs: Path, campaign: str) -> Path:
+    """Return the folder of a campaign's files.
+
+    Raises
+    ------
+    AlChargeError
+        If the name, which comes from the database, would lead out of the folder of runs.
+    """
+    if campaign in ("", ".", "..") or "\0" in campaign or Path(campaign).name != campaign:
+        raise AlChargeError("this is no campaign's name", where=repr(campaign))
+    return runs / campaign
+
+
 class _RoundTask(FiretaskBase):  # type: ignore[misc]
     """A step of one round; FireWorks sets ``launchpad`` before it runs a task."""
 
@@ -27,7 +41,7 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
 
     def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction | None:
         """Run the step. Where something else than the step fails, the worker process ends."""
-        files = Path(fw_spec["_fw_env"]["runs"]) / str(self["campaign"])
+        files = files_of(Path(fw_spec["_fw_env"]["runs"]), str(self["campaign"]))
         try:
             return self.step(files)
         except Exception as error:
@@ -123,7 +137,7 @@ class TrainTask(_RoundTask):
         from al_charge.loop.labelled_frames import cache_of
         from al_charge.loop.train import train_member
 
-        directory = self.directory(files, f"train-{self['member']}")
+        directory = self.directory(files, f"train-{self['member']:d}")
         train_member(self.campaign(), self["round"], self["member"], directory, cache_of(files))
 
 

@@ -27,13 +27,12 @@ class Role(StrEnum):
 
 _ONCE = ("insert",)
 _KEPT = ("insert", "update")
-_FILE = ("insert", "remove")
+_LINK = ("insert", "remove")
 _FREE = ("insert", "update", "remove")
 
 WRITES: dict[str, tuple[str, ...]] = {
     # written once and never changed
     "failures": _ONCE,
-    "label_uses": _ONCE,
     "labels": _ONCE,
     "models": _ONCE,
     "proposals": _ONCE,
@@ -42,12 +41,14 @@ WRITES: dict[str, tuple[str, ...]] = {
     "attempts": _KEPT,
     "campaigns": _KEPT,
     "rounds": _KEPT,
+    # links whose other end is gone, and files that nothing names, are removed
+    "label_uses": _LINK,
+    "frames.chunks": _LINK,
+    "frames.files": _LINK,
+    "weights.chunks": _LINK,
+    "weights.files": _LINK,
     # a task that is run again clears what its first run left
     "candidates": _FREE,
-    "frames.chunks": _FILE,
-    "frames.files": _FILE,
-    "weights.chunks": _FILE,
-    "weights.files": _FILE,
     # who works on what
     "claims": _FREE,
     "workers": _FREE,
@@ -87,6 +88,16 @@ def refresh_roles(database: Database[dict[str, Any]]) -> None:
     database.command("grantRolesToRole", name, roles=inherited)
     if surplus:
         database.command("revokePrivilegesFromRole", name, privileges=surplus)
+
+
+def refresh_used_roles(database: Database[dict[str, Any]]) -> None:
+    """Do the same where the database has these roles and its admin is at work."""
+    try:
+        found = database.command("rolesInfo", Role.WORKER.value)["roles"]
+    except OperationFailure:
+        return  # who may not look at roles has made none
+    if found:
+        refresh_roles(database)
 
 
 def _privileges(database: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from al_charge.cli.main import COMMANDS
-from al_charge.errors import InputError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.vasp.outputs import archived_frames
 from al_charge.loop.spec import parse_spec
 
@@ -87,7 +87,6 @@ def test_pickled_arrays_are_not_read(run: Run, tmp_path: Path, bomb: Path) -> No
     np.savez(file, density=array, coarse=array)
     from ase import Atoms
 
-    from al_charge.errors import AlChargeError
     from al_charge.labelers.bader import from_gpaw
 
     with pytest.raises(AlChargeError):
@@ -151,6 +150,15 @@ def test_yaml_makes_no_objects(run: Run, tmp_path: Path, bomb: Path) -> None:
 def test_names_of_campaigns_are_no_paths(name: str) -> None:
     with pytest.raises(InputError, match="name"):
         parse_spec(spec(name=name), source=HOSTS)
+
+
+@pytest.mark.parametrize("name", ["../x", "..", ".", "", "/etc", "a/b", "a/", "a\0b"])
+def test_names_in_the_database_are_no_paths(name: str) -> None:
+    from al_charge.fw.tasks import files_of
+
+    assert files_of(Path("runs"), "olivine.2") == Path("runs/olivine.2")
+    with pytest.raises(AlChargeError, match="no campaign's name"):
+        files_of(Path("runs"), name)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from al_charge.store.connection import connect
 from al_charge.store.documents import DOCUMENTS
 from al_charge.store.embedded import EmbeddedServer
 from al_charge.store.mongo import Store
-from al_charge.store.roles import WRITES, Role, refresh_roles
+from al_charge.store.roles import WRITES, Role, refresh_roles, refresh_used_roles
 from al_charge.store.schema import create_file_indexes
 from al_charge.store.settings import DatabaseSettings
 from al_charge.store.users import Users, new_password
@@ -185,6 +185,18 @@ def test_refreshed_roles_hold_at_once(log_in: Any, users: Users, database: Conne
     refresh_roles(log_in("admin"))
     worker["claims"].insert_one({})
     refused(lambda: worker["labels"].delete_many({}))
+
+
+def test_roles_are_refreshed_where_they_are(log_in: Any, users: Users, database: Connected) -> None:
+    lost = {"resource": {"db": database.name, "collection": "claims"}, "actions": ["insert"]}
+    database.command("revokePrivilegesFromRole", "worker", privileges=[lost])
+    refresh_used_roles(log_in("reader"))  # who may not: nothing happens
+    refused(lambda: log_in("worker")["claims"].insert_one({}))
+    refresh_used_roles(log_in("admin"))
+    log_in("worker")["claims"].insert_one({})
+    other = database.client[f"{database.name}_other"]
+    refresh_used_roles(other)
+    assert other.command("rolesInfo", 1)["roles"] == []
 
 
 def test_launchpad_of_a_ready_database_needs_no_rights(log_in: Any, users: Users) -> None:
