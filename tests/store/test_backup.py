@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -17,6 +18,7 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.backup.archive import Archive
@@ -30,7 +32,9 @@ from al_charge.store.documents import (
     FailureDoc,
     RoundDoc,
 )
+from al_charge.store.migrations import migrate
 from al_charge.store.mongo import Store
+from al_charge.store.roles import Role, granted
 
 Stored = dict[str, Any]
 WEIGHTS = os.urandom(600_000)
@@ -465,16 +469,32 @@ def test_a_database_that_others_write_to_is_not_called_restored(
         Store(database).ensure_schema()
 
 
-def test_who_may_only_read_may_back_up(
-    full: Store, mongodb_client: MongoClient[Stored], tmp_path: Path
-) -> None:
-    name = full.database.name
-    mongodb_client[name].command("createUser", "reader", pwd="secret", roles=["read"])
+@contextmanager
+def logged_in(client: MongoClient[Stored], database: str, role: Role) -> Iterator[Database[Stored]]:
+    """Connect to a database as a user with one of our roles."""
+    roles = granted(role, database, database)
+    client[database].command("createUser", role.value, pwd="secret", roles=roles)
+    assert client.address is not None
+    uri = f"mongodb://{role.value}:secret@{quote_plus(client.address[0])}/{database}"
     try:
-        assert mongodb_client.address is not None
-        uri = f"mongodb://reader:secret@{quote_plus(mongodb_client.address[0])}/{name}"
-        with MongoClient[Stored](uri, tz_aware=True) as client:
-            made = make_backup(client[name], tmp_path / "read.zip", quiet)
-        assert made.documents > 10
+        with MongoClient[Stored](uri, tz_aware=True) as connected:
+            yield connected[database]
     finally:
-        mongodb_client[name].command("dropUser", "reader")
+        client[database].command("dropUser", role.value)
+
+
+def test_readers_back_up_and_admins_restore_and_migrate(
+    full: Store, mongodb_client: MongoClient[Stored], database: Database[Stored], tmp_path: Path
+) -> None:
+    with logged_in(mongodb_client, full.database.name, Role.READER) as reading:
+        make_backup(reading, tmp_path / "read.zip", quiet)
+    with (
+        logged_in(mongodb_client, database.name, Role.READER) as reading,
+        pytest.raises(OperationFailure, match="not authorized"),
+    ):
+        restore(reading, tmp_path / "read.zip", quiet)
+    assert database.list_collection_names() == []
+    with logged_in(mongodb_client, database.name, Role.ADMIN) as own:
+        restore(own, tmp_path / "read.zip", quiet)
+        own["schema"].update_one({}, {"$set": {"version": 2}})
+        assert migrate(own) == 2
