@@ -47,7 +47,8 @@ def command(
     """
     from al_charge.fw.doctor import look, mend
 
-    scene = _scene(campaign, (runs or runs_folder()).absolute(), wait=not no_wait)
+    folder = (runs or runs_folder()).absolute()
+    scene = _scene(campaign, folder, wait=not no_wait, writes=fix)
     mended: list[Finding] = []
     if scene is None:
         left: list[Finding] = []
@@ -62,9 +63,10 @@ def command(
     return int(any(not finding.note for finding in left))
 
 
-def _scene(campaign: str | None, runs: Path, wait: bool) -> Scene | None:
+def _scene(campaign: str | None, runs: Path, *, wait: bool, writes: bool) -> Scene | None:
     """Open the database as it is; None where it holds nothing yet."""
     from al_charge.fw.doctor import Scene
+    from al_charge.fw.launchpad import connect_launchpad, open_launchpad
     from al_charge.store.migrations import stored_version
     from al_charge.store.mongo import Store
     from al_charge.store.settings import settings_from_environment
@@ -75,7 +77,9 @@ def _scene(campaign: str | None, runs: Path, wait: bool) -> Scene | None:
         store.campaign(target.name)
     elif stored_version(store.database) == 0:
         return None
-    return Scene(target.launchpad(), store, target.name or None, runs, wait)
+    launchpad = connect_launchpad(target.database) if writes else open_launchpad(target.database)
+    click.get_current_context().call_on_close(launchpad.connection.close)
+    return Scene(launchpad, store, target.name or None, runs, wait)
 
 
 def _tell(mended: list[Finding], left: list[Finding]) -> None:

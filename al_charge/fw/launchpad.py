@@ -35,7 +35,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
 def connect_launchpad(
     settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
 ) -> LaunchPad:
-    """Return the LaunchPad of a database; its credentials stay in this process.
+    """Return the LaunchPad of a database, made ready; its credentials stay in this process.
 
     What the LaunchPad reads from the database makes no objects but this package's Firetasks.
 
@@ -46,17 +46,24 @@ def connect_launchpad(
     patience
         s; how long an operation waits for a server before it fails.
     """
+    launchpad = open_launchpad(settings, patience)
+    initialise(launchpad)
+    return launchpad
+
+
+def open_launchpad(
+    settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
+) -> LaunchPad:
+    """Return the LaunchPad of a database as it is; see `connect_launchpad`."""
     refuse_foreign_tasks()
     uri, name = launchpad_uri(settings)
-    launchpad = _LaunchPad(
+    return _LaunchPad(
         host=uri,
         name=name,
         uri_mode=True,
         strm_lvl="CRITICAL",
         mongoclient_kwargs={"serverSelectionTimeoutMS": round(1000 * patience)},
     )
-    initialise(launchpad)
-    return launchpad
 
 
 def store_of(launchpad: LaunchPad) -> Store:

@@ -87,7 +87,7 @@ def claims(scene: Scene) -> Iterator[Finding]:
     for claim in found:
         owner = claim["owner"]
         alive = is_alive(owner)
-        if alive is True or owner in living:
+        if alive is True or owner in living or (alive is None and not scene.wait):
             continue
         yield Finding(
             "stale claim",
