@@ -6,7 +6,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,10 +14,9 @@ from pymongo import MongoClient
 
 from al_charge.stopping import SIGNALS
 from al_charge.store.embedded import EmbeddedServer
+from al_charge.testing.site import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
-Site = Any
-"""See conftest.py."""
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -34,7 +32,7 @@ class Fireworks:
     """FireWorks' collections of a site, looked at from outside."""
 
     def __init__(self, site: Site) -> None:
-        self._server = EmbeddedServer(Path(site.environment["AL_CHARGE_HOME"]))
+        self._server = EmbeddedServer(site.home)
 
     def look(self, collection: str, query: dict[str, Any]) -> list[dict[str, Any]]:
         uri = self._server.start().uri("admin")
@@ -54,6 +52,7 @@ def test_told_to_stop_workers_hand_back_what_they_do(
     site.run("campaign", "submit", str(site.file))
     site.start_worker()
     wait_until(fireworks.running)
+    assert site.worker is not None
     site.worker.send_signal(sent)
     assert site.worker.wait(timeout=60) == 128 + sent
     assert fireworks.running() == []
@@ -75,5 +74,6 @@ def test_workers_need_no_help(make_site: Callable[[str], Site]) -> None:
         time.sleep(rng.uniform(2.0, 6.0))
         pids = wait_until(lambda victim=victim: rough.victims()[victim])
         psutil.Process(rng.choice(pids)).kill()
+    assert rough.worker is not None
     assert rough.worker.wait(timeout=900) == 0
-    assert rough.ended_like(calm)
+    assert rough.differences(calm) == []

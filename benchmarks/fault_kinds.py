@@ -1,0 +1,246 @@
+"""The kinds of faults that `faults.py` injects into a running campaign."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from fireworks import LaunchPad
+from pymongo import MongoClient
+
+from al_charge.fw.rounds import round_workflow
+from al_charge.loop.campaign import open_campaign
+from al_charge.store.embedded import EmbeddedServer
+from al_charge.store.mongo import Store
+from al_charge.testing.site import NAME, Site
+
+BALLAST = "ballast"
+SILENT_SECONDS = 60.0
+TWICE = """
+import sys
+from al_charge.fw.launchpad import connect_launchpad
+from al_charge.fw.tasks import AssessTask
+task = AssessTask(campaign=sys.argv[1], round=int(sys.argv[2]))
+task.launchpad = connect_launchpad(None)
+print("ready", flush=True)
+sys.stdin.readline()
+task.run_task({"_fw_env": {"runs": sys.argv[3]}})
+"""
+
+
+def look(site: Site) -> MongoClient[dict[str, Any]]:
+    """Connect to a site's server, which is started if it does not run."""
+    return MongoClient(EmbeddedServer(site.home).start().uri("admin"), tz_aware=True)
+
+
+def stage(site: Site) -> str:
+    """Return what the campaign is doing, by the tasks that run."""
+    with look(site) as client:
+        running = client["al_charge"]["fireworks"].distinct("name", {"state": "RUNNING"})
+    return ", ".join(sorted({name.split()[1] for name in running})) or "between"
+
+
+def hit(site: Site, victim: str, number: signal.Signals, rng: random.Random) -> bool:
+    """Send a signal to a process of a kind; return whether there was one."""
+    pids = site.victims()[victim]
+    if not pids:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(rng.choice(pids)).send_signal(number)
+    return True
+
+
+def group(site: Site, *signals: signal.Signals, pause: float = 0.0) -> bool:
+    """Send signals to a worker with all its processes, and wait for its end."""
+    if site.worker is None or site.worker.poll() is not None:
+        return False
+    for number in signals:
+        with suppress(ProcessLookupError):
+            os.killpg(site.worker.pid, number)
+        time.sleep(pause)
+    site.worker.wait(timeout=200)
+    return True
+
+
+def kill_process(site: Site, rng: random.Random) -> bool:
+    """Kill -9 of one worker process: out of memory, say."""
+    return hit(site, "child", signal.SIGKILL, rng)
+
+
+def end_process(site: Site, rng: random.Random) -> bool:
+    """SIGTERM to one worker process."""
+    return hit(site, "child", signal.SIGTERM, rng)
+
+
+def kill_parent(site: Site, rng: random.Random) -> bool:
+    """Kill -9 of the parent of the worker processes."""
+    return hit(site, "worker", signal.SIGKILL, rng)
+
+
+def warn(site: Site, rng: random.Random) -> bool:
+    """SIGUSR1, the warning that the walltime is near; the worker ends by itself."""
+    done = hit(site, "worker", signal.SIGUSR1, rng)
+    if done and site.worker is not None:
+        site.worker.wait(timeout=200)
+    return done
+
+
+def walltime(site: Site, rng: random.Random) -> bool:
+    """SIGTERM to the whole job, and SIGKILL soon after, whatever it was doing."""
+    return group(site, signal.SIGTERM, signal.SIGKILL, pause=rng.uniform(0.0, 3.0))
+
+
+def cancel(site: Site, rng: random.Random) -> bool:
+    """SIGKILL to the whole job: scancel, or a node that is lost."""
+    return group(site, signal.SIGKILL)
+
+
+def kill_server(site: Site, rng: random.Random) -> bool:
+    """Kill -9 of mongod."""
+    return hit(site, "mongod", signal.SIGKILL, rng)
+
+
+def restart_server(site: Site, rng: random.Random) -> bool:
+    """Mongod shut down in order and started again some seconds later."""
+    hit(site, "mongod", signal.SIGTERM, rng)
+    time.sleep(rng.uniform(0.0, 5.0))
+    return True
+
+
+def cut_off(site: Site, rng: random.Random) -> bool:
+    """The server does not answer for a minute, and connections stay open."""
+    pids = site.victims()["mongod"]
+    if not pids:
+        return False
+    server = psutil.Process(pids[0])
+    server.suspend()
+    time.sleep(SILENT_SECONDS)
+    server.resume()
+    return True
+
+
+def fill_disk(site: Site, rng: random.Random) -> bool:
+    """No space for the files of jobs for some seconds."""
+    runs = site.home / "runs"
+    if not os.path.ismount(runs):
+        return False
+    try:
+        with suppress(OSError), (runs / BALLAST).open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65536))
+        time.sleep(rng.uniform(3.0, 10.0))
+    finally:
+        (runs / BALLAST).unlink(missing_ok=True)
+    return True
+
+
+def assess_twice(site: Site, rng: random.Random) -> bool:
+    """Two tasks that assess the same round at the same moment, beside the workers."""
+    with look(site) as client:
+        store = Store(client["al_charge"])
+        campaign = open_campaign(store, NAME)
+        members = range(campaign.spec.committee.size)
+        rounds = [
+            record.number
+            for record in store.rounds(NAME)
+            if all(store.has_model(NAME, record.number, member) for member in members)
+        ]
+    if not rounds:
+        return False
+    command = [sys.executable, "-c", TWICE, NAME, str(rounds[-1]), str(site.home / "runs")]
+    twins = [
+        subprocess.Popen(
+            command, env=site.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for twin in twins:
+        assert twin.stdout is not None
+        twin.stdout.readline()
+    for twin in twins:
+        twin.communicate(b"\n", timeout=200)
+    return True
+
+
+def _launchpad(client: MongoClient[dict[str, Any]]) -> LaunchPad:
+    """Return a LaunchPad on a client's database, for what no command does."""
+    launchpad = LaunchPad(
+        host="mongodb://localhost:1/",
+        name="al_charge",
+        uri_mode=True,
+        strm_lvl="CRITICAL",
+        mongoclient_kwargs={"connect": False},
+    )
+    for name in ("fireworks", "launches", "workflows", "fw_id_assigner"):
+        setattr(launchpad, name, client["al_charge"][name])
+    launchpad.db = client["al_charge"]
+    return launchpad
+
+
+def half_a_workflow(site: Site, rng: random.Random) -> bool:
+    """A kill between the two inserts of `add_wf`: Fireworks of the next round in no workflow."""
+    if not group(site, signal.SIGKILL):
+        return False
+    with look(site) as client:
+        store = Store(client["al_charge"])
+        number = store.rounds(NAME)[-1].number + 1
+        workflow = round_workflow(open_campaign(store, NAME), number)
+        _launchpad(client)._upsert_fws(list(workflow.id_fw.values()), reassign_all=True)
+    return True
+
+
+def locked_workflow(site: Site, rng: random.Random) -> bool:
+    """A kill of whoever holds the lock of a workflow, with a state that was not written."""
+    if not group(site, signal.SIGKILL):
+        return False
+    with look(site) as client:
+        workflows = client["al_charge"]["workflows"]
+        workflows.update_many({"state": {"$ne": "COMPLETED"}}, {"$set": {"locked": True}})
+    return True
+
+
+def wrong_clock(site: Site, rng: random.Random) -> bool:
+    """The worker is replaced by one whose clock is two hours wrong."""
+    if not group(site, signal.SIGKILL):
+        return False
+    site.run("campaign", "resume", NAME)
+    site.start_worker(FAULT_CLOCK=str(rng.choice((-7200, 7200))))
+    time.sleep(rng.uniform(8.0, 15.0))
+    return True
+
+
+def another_version(site: Site, rng: random.Random) -> bool:
+    """A worker of an older or newer al-charge joins, and has to leave at once."""
+    command = [*site.program, "worker", NAME]
+    wrong = site.environment | {"FAULT_SCHEMA": str(rng.choice((-1, 1)))}
+    done = subprocess.run(command, env=wrong, capture_output=True, text=True, timeout=200)
+    return done.returncode == 1 and "schema version" in done.stderr
+
+
+KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
+    "worker process killed": kill_process,
+    "worker process told to end": end_process,
+    "worker killed": kill_parent,
+    "walltime warning": warn,
+    "walltime": walltime,
+    "job cancelled, node lost": cancel,
+    "mongod killed": kill_server,
+    "mongod restarted": restart_server,
+    "database cut off for a minute": cut_off,
+    "disk full": fill_disk,
+    "two assess tasks at once": assess_twice,
+    "half-written workflow": half_a_workflow,
+    "workflow locked by the dead": locked_workflow,
+    "clock wrong by two hours": wrong_clock,
+    "worker of another version": another_version,
+}
+FROM_WITHIN = {"dft": "DFT killed by a signal", "cut": "output of DFT cut off"}
+"""Kinds that `faulty_worker.py` causes, by the beginning of its notes."""

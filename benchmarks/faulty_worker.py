@@ -1,0 +1,82 @@
+"""`al-charge` with faults that cannot be caused from outside of its processes.
+
+By environment variables: FAULT_DFT, the share of runs of the engine that end as one killed by a
+signal does, and the share whose output is cut off, as ``0.2 0.1``; FAULT_LOG, a folder that gets a
+file for each of them; FAULT_CLOCK, seconds by which this machine's clock is wrong; FAULT_SCHEMA,
+added to the version of the schema that this program knows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import random
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from al_charge.errors import CrashedError
+from al_charge.labelers.born.labeler import RESULT, BornLabeler
+
+
+def _failing_engine() -> None:
+    killed, cut = map(float, os.environ.get("FAULT_DFT", "0 0").split())
+    log = os.environ.get("FAULT_LOG", "")
+    run = BornLabeler.run
+
+    def faulty(labeler: BornLabeler, directory: Path) -> None:
+        chance = random.random()
+        if chance < killed:
+            Path(log, f"dft-{uuid.uuid4().hex}").touch()
+            raise CrashedError("the run failed (killed by SIGSEGV)", where=str(directory))
+        run(labeler, directory)
+        if chance < killed + cut:
+            Path(log, f"cut-{uuid.uuid4().hex}").touch()
+            result = directory / RESULT
+            result.write_bytes(result.read_bytes()[:100])
+
+    if killed or cut:
+        BornLabeler.run = faulty  # type: ignore[method-assign]
+
+
+def _wrong_clock() -> None:
+    wrong = datetime.timedelta(seconds=float(os.environ["FAULT_CLOCK"]))
+    right = datetime.datetime
+
+    class Wrong(right):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+            return right.now(tz) + wrong
+
+    class Module:
+        datetime = Wrong
+        timedelta = datetime.timedelta
+        timezone = datetime.timezone
+
+    from fireworks.core import firework, launchpad, rocket
+
+    from al_charge.fw import registry
+
+    for module in (firework, launchpad, rocket):
+        module.datetime = Module
+    registry.datetime = Wrong  # type: ignore[misc]
+
+
+def _another_version() -> None:
+    from al_charge.fw import worker
+
+    worker.SCHEMA_VERSION += int(os.environ["FAULT_SCHEMA"])
+
+
+# Also in the processes that a worker starts, which import this file.
+_failing_engine()
+if "FAULT_CLOCK" in os.environ:
+    _wrong_clock()
+if "FAULT_SCHEMA" in os.environ:
+    _another_version()
+
+if __name__ == "__main__":
+    from al_charge.cli.main import main
+
+    main(sys.argv[1:])
