@@ -71,22 +71,22 @@ def group(site: Site, *signals: signal.Signals, pause: float = 0.0) -> bool:
 
 
 def kill_process(site: Site, rng: random.Random) -> bool:
-    """Kill -9 of one worker process: out of memory, say."""
+    """Kill one worker process with -9, as for lack of memory."""
     return hit(site, "child", signal.SIGKILL, rng)
 
 
 def end_process(site: Site, rng: random.Random) -> bool:
-    """SIGTERM to one worker process."""
+    """Send SIGTERM to one worker process."""
     return hit(site, "child", signal.SIGTERM, rng)
 
 
 def kill_parent(site: Site, rng: random.Random) -> bool:
-    """Kill -9 of the parent of the worker processes."""
+    """Kill the parent of the worker processes with -9."""
     return hit(site, "worker", signal.SIGKILL, rng)
 
 
 def warn(site: Site, rng: random.Random) -> bool:
-    """SIGUSR1, the warning that the walltime is near; the worker ends by itself."""
+    """Send SIGUSR1, the warning that the walltime is near; the worker ends by itself."""
     done = hit(site, "worker", signal.SIGUSR1, rng)
     if done and site.worker is not None:
         site.worker.wait(timeout=200)
@@ -94,29 +94,29 @@ def warn(site: Site, rng: random.Random) -> bool:
 
 
 def walltime(site: Site, rng: random.Random) -> bool:
-    """SIGTERM to the whole job, and SIGKILL soon after, whatever it was doing."""
+    """Send SIGTERM to the whole job, and SIGKILL soon after, whatever it is doing."""
     return group(site, signal.SIGTERM, signal.SIGKILL, pause=rng.uniform(0.0, 3.0))
 
 
 def cancel(site: Site, rng: random.Random) -> bool:
-    """SIGKILL to the whole job: scancel, or a node that is lost."""
+    """Send SIGKILL to the whole job, as when a node is lost."""
     return group(site, signal.SIGKILL)
 
 
 def kill_server(site: Site, rng: random.Random) -> bool:
-    """Kill -9 of mongod."""
+    """Kill mongod with -9."""
     return hit(site, "mongod", signal.SIGKILL, rng)
 
 
 def restart_server(site: Site, rng: random.Random) -> bool:
-    """Mongod shut down in order and started again some seconds later."""
+    """Shut mongod down in order; it is started again some seconds later."""
     hit(site, "mongod", signal.SIGTERM, rng)
     time.sleep(rng.uniform(0.0, 5.0))
     return True
 
 
 def cut_off(site: Site, rng: random.Random) -> bool:
-    """The server does not answer for a minute, and connections stay open."""
+    """Silence the server for a minute, while its connections stay open."""
     pids = site.victims()["mongod"]
     if not pids:
         return False
@@ -128,7 +128,7 @@ def cut_off(site: Site, rng: random.Random) -> bool:
 
 
 def fill_disk(site: Site, rng: random.Random) -> bool:
-    """No space for the files of jobs for some seconds."""
+    """Leave no space for the files of jobs for some seconds."""
     runs = site.home / "runs"
     if not os.path.ismount(runs):
         return False
@@ -143,7 +143,7 @@ def fill_disk(site: Site, rng: random.Random) -> bool:
 
 
 def assess_twice(site: Site, rng: random.Random) -> bool:
-    """Two tasks that assess the same round at the same moment, beside the workers."""
+    """Run two tasks that assess the same round at the same moment, beside the workers."""
     with look(site) as client:
         store = Store(client["al_charge"])
         campaign = open_campaign(store, NAME)
@@ -186,7 +186,7 @@ def _launchpad(client: MongoClient[dict[str, Any]]) -> LaunchPad:
 
 
 def half_a_workflow(site: Site, rng: random.Random) -> bool:
-    """A kill between the two inserts of `add_wf`: Fireworks of the next round in no workflow."""
+    """Leave what a kill between the inserts of `add_wf` leaves: Fireworks in no workflow."""
     if not group(site, signal.SIGKILL):
         return False
     with look(site) as client:
@@ -198,7 +198,7 @@ def half_a_workflow(site: Site, rng: random.Random) -> bool:
 
 
 def locked_workflow(site: Site, rng: random.Random) -> bool:
-    """A kill of whoever holds the lock of a workflow, with a state that was not written."""
+    """Kill whoever holds the lock of a workflow."""
     if not group(site, signal.SIGKILL):
         return False
     with look(site) as client:
@@ -208,7 +208,7 @@ def locked_workflow(site: Site, rng: random.Random) -> bool:
 
 
 def wrong_clock(site: Site, rng: random.Random) -> bool:
-    """The worker is replaced by one whose clock is two hours wrong."""
+    """Replace the worker by one whose clock is two hours wrong."""
     if not group(site, signal.SIGKILL):
         return False
     site.run("campaign", "resume", NAME)
@@ -218,7 +218,7 @@ def wrong_clock(site: Site, rng: random.Random) -> bool:
 
 
 def another_version(site: Site, rng: random.Random) -> bool:
-    """A worker of an older or newer al-charge joins, and has to leave at once."""
+    """Let a worker of an older or newer al-charge join, which has to leave at once."""
     command = [*site.program, "worker", NAME]
     wrong = site.environment | {"FAULT_SCHEMA": str(rng.choice((-1, 1)))}
     done = subprocess.run(command, env=wrong, capture_output=True, text=True, timeout=200)

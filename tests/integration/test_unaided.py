@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psutil
@@ -26,6 +27,10 @@ def wait_until(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
+
+
+def pids_of(site: Site, victim: str) -> list[int]:
+    return site.victims()[victim]
 
 
 class Fireworks:
@@ -72,7 +77,7 @@ def test_workers_need_no_help(make_site: Callable[[str], Site]) -> None:
     rough.start_worker()
     for victim in ("child", "mongod", "child", "mongod", "child"):
         time.sleep(rng.uniform(2.0, 6.0))
-        pids = wait_until(lambda victim=victim: rough.victims()[victim])
+        pids = wait_until(partial(pids_of, rough, victim))
         psutil.Process(rng.choice(pids)).kill()
     assert rough.worker is not None
     assert rough.worker.wait(timeout=900) == 0
