@@ -146,4 +146,8 @@ def _run(command: list[str], text: str | None = None) -> subprocess.CompletedPro
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a program that failed said in the end."""
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return said[-1][:300] if said else f"it failed with exit code {done.returncode}"
+    return (
+        said[-1][:300].removeprefix(f"{done.args[0]}: ")
+        if said
+        else f"it failed with exit code {done.returncode}"
+    )

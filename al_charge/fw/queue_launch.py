@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,7 +200,8 @@ class Launcher:
             category=plan.category,
             query={"spec.campaign": self._campaign},
         )
-        with _cause() as causes:
+        with _cause() as causes, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "cd is deprecated", FutureWarning)  # FireWorks' own
             job = launch_rocket_to_queue(
                 self._launchpad, fworker, plan.adapter, str(folder), strm_lvl="CRITICAL"
             )

@@ -107,6 +107,8 @@ class Cluster:
                 env=self.home.environment,
                 stdout=output,
                 stderr=output,
+                # Whoever runs the tests in the background may ignore Ctrl-C, and so would it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def interrupt(self) -> None:
@@ -115,12 +117,26 @@ class Cluster:
         self.launcher.send_signal(signal.SIGINT)
         assert self.launcher.wait(timeout=PATIENCE) == 1
 
-    def labelling_job(self) -> str:
-        """Wait until a job works on a label, and return its id."""
-        self.wait_for(lambda: self.slurm.jobs("dft-kills", "RUNNING"))
-        self.wait_for(lambda: self.home.status()["tasks"].get("RUNNING"))
-        (job,) = self.slurm.jobs("dft-kills", "RUNNING")
-        return str(job)
+    def labelling_job(self, limit: str) -> str:
+        """Wait until a job of this walltime works on a label, and return its id."""
+        found: list[str] = []
+
+        def look() -> bool:
+            form = ("-h", "-n", "dft-kills", "-t", "RUNNING", "-o", "%l %i")
+            jobs = [line.split() for line in self.slurm.run("squeue", *form).splitlines()]
+            found[:] = [job for walltime, job in jobs if walltime == limit]
+            return bool(found) and self.labelling()
+
+        self.wait_for(look)
+        return found[0]
+
+    def labelling(self) -> bool:
+        """Tell whether a label is being made."""
+        name = self.home.environment[CREDENTIALS_ENV]
+        login = json.loads(Path(name).read_text())
+        with MongoClient[dict[str, Any]](self.home.environment[URI_ENV], **login) as client:
+            running = {"state": "RUNNING", "spec._category": "dft"}
+            return client["al_charge"]["fireworks"].count_documents(running) > 0
 
     def wait_until_gone(self, job: str) -> str:
         """Wait until a job has left the queue, and return what Slurm's log says of it."""
@@ -187,21 +203,23 @@ def test_campaign_through_slurm_ends_at_the_same_hull(
     found = json.loads(home.run("launchers", "check", str(cluster.site), "--json"))
     assert found["level"] in ("ok", "warning")
     adapter = cluster.site / "my_qadapter_dft.yaml"
-    adapter.write_text(adapter.read_text().replace("B:TERM@240", "B:TERM@20"))
+    adapter.write_text(adapter.read_text().replace("B:TERM@240", "B:TERM@5"))
 
     cluster.slow.touch()
     cluster.launch()
-    warned = cluster.labelling_job()
+    warned = cluster.labelling_job("1:00")
     assert "WEXITSTATUS 143" in cluster.wait_until_gone(warned)
-    cancelled = cluster.labelling_job()
-    assert cancelled != warned
     cluster.interrupt()
-    assert slurm.jobs("dft-kills", "RUNNING") == [cancelled]
+
+    cluster.ask_for(walltime="10 min", jobs=2)
+    cluster.launch()
+    cancelled = cluster.labelling_job("10:00")
+    cluster.interrupt()
+    assert cancelled in slurm.jobs("dft-kills", "RUNNING")
     slurm.run("scancel", cancelled)
     cluster.wait_until_gone(cancelled)
 
     cluster.slow.unlink()
-    cluster.ask_for(walltime="10 min", jobs=2)
     cluster.launch()
     assert cluster.launcher is not None
     assert cluster.launcher.wait(timeout=TIME_LIMIT) == 0, cluster.output.read_text()
