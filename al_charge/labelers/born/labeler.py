@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.born.model import BornModel, refuse_unknown
 from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, parameter_hash
 from al_charge.labelers.born.relaxation import Point, relax
@@ -149,7 +149,7 @@ class BornLabeler:
                 details=result["details"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise AlChargeError(
+            raise CrashedError(
                 "the file is truncated or damaged", where=str(directory / RESULT)
             ) from error
 

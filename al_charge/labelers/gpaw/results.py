@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.bader import from_gpaw
 from al_charge.labelers.files import read_json
 from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, RESULT, identity
@@ -54,7 +54,7 @@ def reading(directory: Path) -> Reading:
             },
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise AlChargeError("the file is truncated or damaged", where=where) from error
+        raise CrashedError("the file is truncated or damaged", where=where) from error
 
 
 def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, s
     try:
         net, electrons = np.array(found["net"], float), np.array(found["electrons"], float)
     except (KeyError, TypeError, ValueError) as error:
-        raise AlChargeError(
+        raise CrashedError(
             "the file is truncated or damaged", where=str(directory / BADER)
         ) from error
     return BaderCharges(net, electrons), ""
