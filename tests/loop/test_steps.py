@@ -371,6 +371,17 @@ def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
     assert current_round(run.campaign) == 1
 
 
+def test_a_round_that_ends_the_campaign_is_under_way_until_the_campaign_is_told(run: Run) -> None:
+    """As a kill between the two writes leaves it, or a backup that read between them."""
+    told = {"_id": "steps", "state": "exhausted"}
+    campaigns = run.store.database["campaigns"]
+    assert campaigns.update_one(told, {"$set": {"state": "running"}}).modified_count == 1
+    try:
+        assert current_round(run.campaign) == 1
+    finally:
+        campaigns.update_one({"_id": "steps"}, {"$set": told})
+
+
 def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     """A member whose document was lost is trained to the same weights again."""
     stored = run.store.model("steps", 0, 1)
