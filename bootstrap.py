@@ -3,12 +3,14 @@
     python3 bootstrap.py demo [ARGS]   install, then run `al-charge demo ARGS`
     python3 bootstrap.py test [ARGS]   install with GPAW, test tools and Slurm, then run pytest ARGS
     python3 bootstrap.py check         check style, types and import direction
+    python3 bootstrap.py audit         ask for known vulnerabilities of what constraints.txt pins
     python3 bootstrap.py gpaw          build GPAW (again), with the libraries that are there
 
 The standard library is all it needs. What is installed already is not installed again.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -58,6 +60,9 @@ def main(command: str = "", *arguments: str) -> int:
     if command == "check":
         install("embedded", "dev")
         return max([run(VENV / "bin" / tool, *options) for tool, *options in CHECKS])
+    if command == "audit":
+        install("embedded", "dev")
+        return run(PYTHON, "-m", "pytest", "-q", "tests/house/test_pins.py") or audit()
     if command == "gpaw":
         if not can_build():
             return 1
@@ -74,6 +79,24 @@ def test(*arguments: str) -> int:
     processes = str(min(2, os.cpu_count() or 1))
     options = ["-n", processes, "--dist", "loadgroup", "--cov=al_charge"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
+
+
+def audit(pins: str = "constraints.txt") -> int:
+    """Print known vulnerabilities of what is pinned, and of how much the database knows."""
+    tool = VENV / "audit" / "bin"
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "answer.json")
+        asked = ("-r", pins, "--no-deps", "--disable-pip", "-f", "json", "-o", answer)
+        if not run(sys.executable, "-m", "venv", VENV / "audit"):
+            run(tool / "pip", "install", "-q", "pip-audit>=2.10,<3") or run(
+                tool / "pip-audit", *asked
+            )
+        packages = json.loads(answer.read_text())["dependencies"] if answer.exists() else []
+    known = [one for one in packages if "vulns" in one]
+    bad = [f"{one['name']} {one['version']}: {v['id']}" for one in known for v in one["vulns"]]
+    say(f"vulnerabilities: {len(bad)}; asked for {len(known)} packages")
+    sys.stdout.writelines(f"{line}\n" for line in bad)
+    return min(len(bad), 1)
 
 
 def install(*extras: str) -> None:
