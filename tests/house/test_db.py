@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import ConnectionFailure, OperationFailure
@@ -248,6 +249,23 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     )
     ours = [line for line in done.stderr.splitlines() if "al-charge-mongod" in line]
     assert done.returncode == 0 and not ours, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
+def test_certificates_are_made_as_the_readme_says(tmp_path: Path) -> None:
+    lines = [line.strip() for line in (DB / "README.md").read_text().splitlines()]
+    commands = [line for line in lines if line.startswith(("openssl req", "openssl x509", "cat "))]
+    assert len(commands) == 4
+    for command in commands:
+        subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=60
+        )
+    server = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    authority = x509.load_pem_x509_certificate((tmp_path / "ca.pem").read_bytes())
+    server.verify_directly_issued_by(authority)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["db.group", "localhost"]
+    assert b"PRIVATE KEY" in (tmp_path / "server.pem").read_bytes()
 
 
 def test_unit_writes_only_where_the_server_does() -> None:
