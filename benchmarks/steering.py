@@ -22,8 +22,9 @@ from rich.table import Table
 
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
-from al_charge.crystal.host import Host, read_structure
+from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import read_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw.labeler import GpawLabeler

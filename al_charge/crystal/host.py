@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -17,16 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
 """Colour of an empty working-ion site; every other colour is the charge of what sits there."""
 LARGEST_SUPERCELL = 1000
 """Sites of a supercell; symmetry and search would take hours on a larger one."""
-_HARMLESS_CIF_WARNING = (
-    r"Issues encountered while parsing CIF: Skipping relative stoichiometry check[^\n]*$"
-)
-
 
 Charge = Annotated[int, Field(ge=-9, le=9)]
 """An oxidation state, in e."""
@@ -235,50 +231,6 @@ class Host:
         digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
         return digest.hexdigest()[:16]
-
-
-_DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
-
-
-def read_structure(path: Path, where: str = "host.structure") -> Structure:
-    """Read a parent structure from a CIF or POSCAR.
-
-    Parameters
-    ----------
-    where
-        Field that named the file, for errors.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it cannot be read, or it has partly occupied sites.
-    """
-    if not path.is_file():
-        raise InputError(f"no structure file {path}", where=where)
-    if any(ending in path.name.lower() for ending in _DOCUMENTS):
-        # Reading one imports and calls whatever it names.
-        raise InputError(
-            f"{path.name} is a document of pymatgen, not a structure file",
-            where=where,
-            remedy="give a CIF (.cif) or a POSCAR",
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", _HARMLESS_CIF_WARNING, UserWarning)
-            structure = Structure.from_file(path)
-    except Exception as error:  # pymatgen's parsers raise whatever their format breaks
-        raise InputError(
-            f"cannot read {path.name}: {error}",
-            where=where,
-            remedy="give a CIF (.cif) or a POSCAR",
-        ) from error
-    if not structure.is_ordered:
-        raise InputError(
-            f"{path.name} has partly occupied sites",
-            where=where,
-            remedy="give a structure whose every site is occupied",
-        )
-    return structure
 
 
 def _check_elements(spec: HostSpec, present: set[str]) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.io.formats import filetype
 from pymatgen.core.periodic_table import Element
-from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
+from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
 from al_charge.crystal.species import charge_of, element_of, high_spin_moment, parse, token
+from al_charge.crystal.strict_files import check_extxyz, check_poscar, is_cif, read_cif
 from al_charge.crystal.valence import GPAW_WINDOWS, VASP_WINDOWS, Windows, audit
 from al_charge.errors import InputError
 
@@ -62,6 +64,7 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
         zero.
     """
     (atoms,) = _read(path, "-1")
+    refuse_left_handed(atoms.cell.array, str(path))
     tokens, how = tell_species(atoms, states, where=path)
     result = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     set_species(result, list(tokens))
@@ -126,9 +129,11 @@ def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Seque
         return _complete(symbols, given, where), "as given"
     for name in ARRAYS:
         if name in atoms.arrays:
-            return [
-                parse(str(word)) for word in atoms.arrays[name]
-            ], "from the file's charge states"
+            written = [parse(str(word)) for word in atoms.arrays[name]]
+            for number, (species, symbol) in enumerate(zip(written, symbols, strict=True)):
+                if element_of(species) != symbol:
+                    raise InputError(f"atom {number} is {symbol}, not {species}", where=str(where))
+            return written, "from the file's charge states"
     if not redox_elements(symbols):
         return _complete(symbols, {}, where), "common oxidation states"
     if (tokens := _from_moments(atoms)) is not None:
@@ -143,9 +148,7 @@ def _read(path: Path, index: str) -> list[Atoms]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.suffix.lower() == ".cif":
-                return [_read_cif(path)]
-            images = read(path, index=index)
+            images = [_read_cif(path)] if is_cif(path) else _read_other(path, index)
     except InputError:
         raise
     except Exception as error:  # readers raise whatever their format breaks
@@ -160,11 +163,21 @@ def _read(path: Path, index: str) -> list[Atoms]:
         raise InputError("there is no structure in it", where=str(path))
     if any(atoms.cell.rank < 3 for atoms in structures):
         raise InputError("the structure has no cell in three dimensions", where=str(path))
+    for number, atoms in enumerate(structures):
+        where = f"{path}, frame {number}" if len(structures) > 1 else str(path)
+        refuse_impossible(atoms.cell.array, atoms.positions, where)
     return structures
 
 
+def _read_other(path: Path, index: str) -> Atoms | list[Atoms]:
+    check = {"extxyz": check_extxyz, "vasp": check_poscar}.get(filetype(str(path)))
+    if check is not None:
+        check(path)
+    return read(path, index=index)
+
+
 def _read_cif(path: Path) -> Atoms:
-    structure = Structure.from_file(path)
+    structure = read_cif(path)
     if not structure.is_ordered:
         raise InputError("it has partly occupied sites", where=str(path))
     charges: list[Any] = [getattr(species, "oxi_state", None) for species in structure.species]

@@ -13,8 +13,9 @@ from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.host import Host, read_structure
+from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import read_structure
 from al_charge.crystal.species import token
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers import make_labeler

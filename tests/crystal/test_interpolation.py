@@ -9,8 +9,9 @@ import pytest
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.host import Host, HostSpec, read_structure
+from al_charge.crystal.host import Host, HostSpec
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError
 
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"

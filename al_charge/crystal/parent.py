@@ -1,0 +1,63 @@
+"""The parent structure of a host, from a file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from pymatgen.core.structure import Structure
+
+from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
+from al_charge.crystal.strict_files import read_parent
+from al_charge.errors import InputError
+
+_DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
+
+
+def read_structure(path: Path, where: str = "host.structure") -> Structure:
+    """Read a parent structure from a CIF or POSCAR.
+
+    Parameters
+    ----------
+    where
+        Field that named the file, for errors.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or it has partly occupied sites.
+    """
+    if not path.is_file():
+        raise InputError(f"no structure file {path}", where=where)
+    if any(ending in path.name.lower() for ending in _DOCUMENTS):
+        # Reading one imports and calls whatever it names.
+        raise InputError(
+            f"{path.name} is a document of pymatgen, not a structure file",
+            where=where,
+            remedy="give a CIF (.cif) or a POSCAR",
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Without names of elements pymatgen would make them up.
+            warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")
+            structure = read_parent(path)
+            positions = structure.cart_coords
+    except InputError as error:
+        raise InputError(error.what, where=f"{where}: {error.where}") from error
+    except Exception as error:  # pymatgen's parsers raise whatever their format breaks
+        raise InputError(
+            f"cannot read {path.name}: {error}",
+            where=where,
+            remedy="give a CIF (.cif) or a POSCAR",
+        ) from error
+    if not structure.is_ordered:
+        raise InputError(
+            f"{path.name} has partly occupied sites",
+            where=where,
+            remedy="give a structure whose every site is occupied",
+        )
+    field = f"{where}: {path.name}"
+    refuse_impossible(structure.lattice.matrix, positions, field)
+    refuse_left_handed(structure.lattice.matrix, field)
+    return structure

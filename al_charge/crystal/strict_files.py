@@ -1,0 +1,128 @@
+"""What readers of structure files let pass in silence: numbers that are none, and counts too large.
+
+pymatgen takes the coordinate ``.`` for 0 and the occupancy ``abc`` for 1, and forgives more names
+than counts in a POSCAR; ASE goes on for as many atoms as an extended XYZ file says it has.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from monty.io import zopen
+from pymatgen.core.composition import Composition
+from pymatgen.core.structure import Structure
+from pymatgen.io.cif import CifFile
+
+from al_charge.errors import InputError
+
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
+_COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((f"_cell_length_{axis}" for axis in "abc"), (0.0, math.inf)),
+    **dict.fromkeys((f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")), (0.0, 180.0)),
+    **dict.fromkeys(_COORDINATES, (-math.inf, math.inf)),
+    "_atom_site_occupancy": (0.0, 1.0 + 1e-3),
+}
+"""Between which numbers the values of an item lie."""
+
+
+def is_cif(path: Path) -> bool:
+    """Return whether a file is called a CIF, compressed or not."""
+    return path.name.lower().removesuffix(".gz").endswith(".cif")
+
+
+def read_parent(path: Path) -> Structure:
+    """Read a CIF, or a POSCAR or whatever else pymatgen knows by its name; both checked."""
+    if is_cif(path):
+        return read_cif(path)
+    check_poscar(path)
+    return Structure.from_file(path)
+
+
+def read_cif(path: Path) -> Structure:
+    """Read the structure of a CIF, its partial occupancies and oxidation states included.
+
+    Raises
+    ------
+    InputError
+        If it holds several structures, a number that is none, or other atoms than its formula.
+    """
+    blocks = [block.data for block in CifFile.from_file(path).data.values()]
+    structures = [block for block in blocks if _COORDINATES[0] in block]
+    if len(structures) > 1:
+        raise InputError(
+            f"it holds {len(structures)} structures", where=str(path), remedy="keep one"
+        )
+    for block in structures:
+        _check_numbers(block, path)
+    structure = Structure.from_file(path)
+    for block in structures:
+        _check_formula(str(block.get("_chemical_formula_sum", "")), structure, path)
+    return structure
+
+
+def _check_numbers(block: dict[str, Any], path: Path) -> None:
+    for item, (low, high) in _LIMITS.items():
+        values = block.get(item, [])
+        for value in [values] if isinstance(values, str) else values:
+            number = _NUMBER.fullmatch(value)
+            if number is None or not low < float(number[1]) < high:
+                raise InputError(f"'{value}' is not what it can be", where=f"{path}: {item}")
+
+
+def _check_formula(formula: str, structure: Structure, path: Path) -> None:
+    """Compare with what a CIF says that it is made of, if it says so in a way that can be read."""
+    try:
+        told = Composition(formula.replace("'", " "))
+    except ValueError:
+        return
+    found = Composition(structure.composition.get_el_amt_dict())
+    if told and not told.fractional_composition.almost_equals(found.fractional_composition):
+        raise InputError(
+            f"its sites make {found.reduced_formula}, and it tells of {told.reduced_formula}",
+            where=str(path),
+            remedy="mend its sites, its symmetry or _chemical_formula_sum",
+        )
+
+
+def check_poscar(path: Path) -> None:
+    """Refuse a POSCAR that names more elements than it counts, or fewer.
+
+    Raises
+    ------
+    InputError
+        If it does.
+    """
+    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+        lines = [str(file.readline()).split() for _ in range(7)]
+    names, counts = lines[5:]
+    if names and names[0].isalpha() and len(names) != len(counts):
+        raise InputError(
+            f"{len(names)} elements and {len(counts)} numbers of atoms", where=str(path)
+        )
+
+
+def check_extxyz(path: Path) -> None:
+    """Refuse an extended XYZ file with fewer lines than it has atoms.
+
+    Raises
+    ------
+    InputError
+        With the frame that is cut.
+    """
+    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+        frame = 0
+        for line in file:
+            if not line.strip():
+                continue
+            atoms = int(line) if re.fullmatch(r"\s*\d{1,9}\s*", str(line)) else 10**9
+            lines = sum(1 for _ in zip(range(atoms + 1), file, strict=False))
+            if lines < atoms + 1:
+                raise InputError(
+                    "cannot read a structure: it is truncated, or tells no number of atoms",
+                    where=f"{path}, frame {frame}",
+                )
+            frame += 1
