@@ -16,7 +16,7 @@ COMMANDS = {
     "campaign": "Submit, follow, pause and resume campaigns.",
     "check": "Check a campaign file without running anything.",
     "curves": "Show how the trainings of a model or a campaign went.",
-    "db": "Start, stop and look at the embedded MongoDB.",
+    "db": "Run the embedded MongoDB; back up, restore and migrate any.",
     "demo": "Run a small real campaign to a converged hull.",
     "doctor": "Find what crashes have left, and mend it.",
     "embedding": "Draw redox sites as a model sees them, layer by layer.",

@@ -38,7 +38,8 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     version = migrations.stored_version(connected)
     migrations.refuse_newer(version, f"database '{connected.name}'")
     if not migrations.is_due(connected):
-        click.echo(f"nothing to migrate: schema version {version or SCHEMA_VERSION}")
+        found = f"has schema version {version}" if version else "is empty"
+        click.echo(f"nothing to migrate: database '{connected.name}' {found}")
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
@@ -92,7 +93,7 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
     if live:
         some = ", ".join(live[:3]) + (" ..." if len(live) > 3 else "")
         raise InputError(
-            f"{len(live)} worker processes run: {some}",
+            f"it has workers that run: {some}",
             where=f"database '{database.name}'",
             remedy="stop them first; one that died unseen is forgotten after some minutes",
         )

@@ -17,7 +17,7 @@ from bson.raw_bson import RawBSONDocument
 Query = dict[str, Any]
 
 LEFT_OUT = frozenset({"claims", "workers"})
-"""Collections that speak of processes that run now."""
+"""Collections that speak of processes that run now: without their documents."""
 
 REFERRERS_FIRST = (
     "workflows",
@@ -56,7 +56,7 @@ _AT_ONCE = 1000
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return the collections that belong to a backup, those that refer to others first."""
+    """Return collections in the order of a backup, those that refer to others first."""
 
     def place(name: str) -> tuple[int, str]:
         if name in REFERRERS_FIRST:
@@ -65,7 +65,7 @@ def in_order(names: Iterable[str]) -> list[str]:
         files = {"files": 100, "chunks": 101}
         return files.get(name.rpartition(".")[2], 0) if "." in name else 0, name
 
-    return sorted((name for name in names if name not in LEFT_OUT), key=place)
+    return sorted(names, key=place)
 
 
 class Cut:
@@ -80,6 +80,8 @@ class Cut:
     def queries(self, name: str) -> Iterator[Query]:
         """Yield queries that together find what belongs to the backup, each document once."""
         bucket, _, kind = name.rpartition(".")
+        if name in LEFT_OUT:
+            return
         if name == "workflows":
             yield _ENDED
         elif name in OF_WORKFLOWS:
