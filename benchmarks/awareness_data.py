@@ -23,8 +23,8 @@ from born_pool import EXHAUSTIVE, make_pool
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
-from al_charge.crystal.parent import read_structure
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import read_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.born.parameters import METAL_ENERGIES

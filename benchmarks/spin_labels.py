@@ -21,8 +21,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from al_charge.crystal.configuration import composition, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
-from al_charge.crystal.parent import read_structure
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import read_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.errors import AlChargeError
