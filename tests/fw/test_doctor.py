@@ -75,6 +75,14 @@ def failed(patient: Any) -> None:
     patient.launchpad.complete_launch(launch, FWAction(stored_data=stored), "FIZZLED")
 
 
+def taken_by_a_worker_that_could_not_import_it(patient: Any) -> None:
+    fw_id = patient.task("propose x=0")["fw_id"]
+    details = {"_stacktrace": "Traceback ...\nModuleNotFoundError: No module named 'al_charge'"}
+    patient.firework(fw_id, state="FIZZLED", **{"spec._exception_details": details})
+    states = {f"fw_states.{fw_id}": "FIZZLED"}
+    patient.launchpad.workflows.update_one({}, {"$set": states})
+
+
 def killed_while_adding_a_round(patient: Any) -> None:
     workflow = round_workflow(patient.campaign, 1)
     patient.launchpad._upsert_fws(workflow.fws, reassign_all=True)
@@ -184,6 +192,7 @@ DAMAGES: list[tuple[Callable[[Any], None], dict[str, int]]] = [
     (killed_before_the_refresh, {"result not brought in": 1}),
     (killed_while_handing_back, {"result not brought in": 1}),
     (failed, {"failed task": 1}),
+    (taken_by_a_worker_that_could_not_import_it, {"failed task": 1}),
     (killed_while_adding_a_round, {"orphaned tasks": 1}),
     (
         killed_between_additions_and_workflow,

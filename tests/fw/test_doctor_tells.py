@@ -16,7 +16,7 @@ from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 import al_charge
 from al_charge.fw import doctor
-from al_charge.fw.doctor import look, mend, workers
+from al_charge.fw.doctor import Finding, look, mend, workers
 from al_charge.fw.lost import MAX_CRASHES, LostWatch, release_of
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import round_workflow
@@ -58,9 +58,15 @@ def another_user_of_fireworks(patient: Any) -> None:
     patient.launchpad._upsert_fws([firework], reassign_all=True)
 
 
+def a_campaign_that_a_failure_has_stopped(patient: Any) -> None:
+    store, name = patient.scene.store, patient.campaign.name
+    store.set_campaign_state(name, CampaignState.FAILED, "no license")
+
+
 @pytest.mark.parametrize(
     ("damage", "kind", "what"),
     [
+        (a_campaign_that_a_failure_has_stopped, "stopped campaign", "no license"),
         (a_label_given_up, "label given up", "the SCF broke"),
         (a_folder_deleted_here, "label without files", "there is no "),
         (a_label_made_elsewhere, "label without files", "1 labels are not on this machine"),
@@ -331,3 +337,17 @@ def test_workers_themselves_mend_what_a_parent_and_its_child_left_together(patie
     states = {one["fw_id"]: one["state"] for one in patient.launchpad.fireworks.find()}
     assert (states[reserved], states[ended], states[back]) == ("READY", "COMPLETED", "READY")
     assert patient.kinds() == {}
+
+
+def test_a_cure_that_fails_keeps_the_others_from_nothing(patient: Any) -> None:
+    patient.run(DEAD)
+
+    def unreadable(_: Any) -> list[Finding]:
+        def fix() -> None:
+            raise RuntimeError("Traceback ...\nKeyError: '_tasks'")
+
+        return [Finding("broken", "task", "it is broken", "mend it", fix)]
+
+    mended, left = mend(patient.scene, (unreadable, doctor.runs.lost_runs))
+    assert [one.kind for one in mended] == ["lost run"]
+    assert [one.what for one in left] == ["it is broken; the cure failed: KeyError: '_tasks'"]

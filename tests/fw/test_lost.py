@@ -22,7 +22,7 @@ from al_charge.fw.lost import (
     silent_runs,
 )
 from al_charge.fw.processes import worker_name
-from al_charge.fw.rounds import ensure_round
+from al_charge.fw.rounds import ensure_round, round_workflow
 from al_charge.fw.status import stuck
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.rounds import submit
@@ -148,6 +148,22 @@ def test_a_firework_that_kills_its_worker_is_given_up_in_the_end(
     launchpad.rerun_fw(one)
     assert run(launchpad, DEAD)[0] == one
     assert release_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 1
+
+
+def test_a_run_that_was_handed_back_and_ends_later_changes_nothing(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    """As one whose machine was suspended: somebody else runs its Firework by then."""
+    fw_id, launch_id = run(launchpad, ELSEWHERE)
+    assert release(launchpad, [launch_id], "fell silent") == 1
+    again, second = run(launchpad, DEAD)
+    assert again == fw_id
+    before = list(launchpad.fireworks.find()), list(launchpad.workflows.find())
+    addition = round_workflow(campaign, 1)
+    launchpad.ping_launch(launch_id)
+    launchpad.complete_launch(launch_id, FWAction(additions=[addition]), "COMPLETED")
+    assert (list(launchpad.fireworks.find()), list(launchpad.workflows.find())) == before
+    assert firework_of(launchpad, fw_id)["launches"] == [second]
 
 
 def test_silence_is_judged_by_the_worker_s_own_clock(

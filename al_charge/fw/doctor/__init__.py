@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from time import sleep
 
+from al_charge.errors import AlChargeError
 from al_charge.fw.doctor import files, labels, runs, workers, workflows
 from al_charge.fw.doctor.finding import Finding, Scene
 
@@ -32,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     workers.own_clock,
     workers.workers,
     *REPAIRS,
+    workflows.stopped_campaigns,
     workflows.foreign_tasks,
     runs.stray_launches,
     labels.waiting_labels,
@@ -93,6 +96,7 @@ def mend(
     It does no harm while workers go on, and nothing if it is done again.
     """
     mended: dict[tuple[object, ...], Finding] = {}
+    failed: dict[tuple[object, ...], str] = {}
     for _ in range(MOST_LOOKS):
         found = look(scene, checks, waiting)
         # What comes back in spite of its cure is left for a person.
@@ -101,8 +105,19 @@ def mend(
             break
         for finding in due:
             assert finding.fix is not None
-            finding.fix()
             mended[finding.identity] = finding
+            try:
+                finding.fix()
+            except (AlChargeError, RuntimeError, ValueError) as error:
+                # What FireWorks raises of documents that it cannot read ends in the reason.
+                failed[finding.identity] = str(error).strip().splitlines()[-1]
     for finding in found:
         mended.pop(finding.identity, None)
-    return list(mended.values()), found
+    return list(mended.values()), [_with_failure(one, failed) for one in found]
+
+
+def _with_failure(finding: Finding, failed: Mapping[tuple[object, ...], str]) -> Finding:
+    """Return a finding that says why its cure failed, if it did."""
+    if finding.identity not in failed:
+        return finding
+    return replace(finding, what=f"{finding.what}; the cure failed: {failed[finding.identity]}")

@@ -229,6 +229,15 @@ def missing_rounds(scene: Scene) -> Iterator[Finding]:
             )
 
 
+def stopped_campaigns(scene: Scene) -> Iterator[Finding]:
+    """Tell which campaigns a failed task has stopped: their tasks may be ready, they are not."""
+    for name in scene.campaigns:
+        document = scene.store.campaign(name)
+        if document.state is CampaignState.FAILED:
+            cure = f"run 'al-charge campaign resume {name}' when the cause is mended"
+            yield Finding("stopped campaign", name, document.reason, cure, note=True)
+
+
 def _workflows(scene: Scene) -> list[dict[str, Any]]:
     fields = dict.fromkeys(("nodes", "links", "fw_states", "name", "metadata"), 1)
     return list(scene.launchpad.workflows.find(scene.of("metadata.campaign"), fields))
