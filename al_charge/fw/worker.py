@@ -27,6 +27,7 @@ from al_charge.fw.status import stuck
 from al_charge.fw.tasks import SPOOL
 from al_charge.fw.trust import OURS
 from al_charge.stopping import SIGNALS
+from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
 from al_charge.store.migrations import stored_version
 from al_charge.store.settings import DatabaseSettings
@@ -67,6 +68,7 @@ def work(
     """
     runs.mkdir(parents=True, exist_ok=True)
     launchpad = connect_launchpad(settings, patience)
+    forget_secrets(settings)
     with contextlib.chdir(runs), contextlib.closing(launchpad.connection):
         registry.register(launchpad, campaign, categories)
         try:

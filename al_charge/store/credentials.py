@@ -92,6 +92,15 @@ def read_private(path: Path, where: str) -> str:
         raise InputError("it is no text", where=where) from error
 
 
+def forget_secrets(settings: DatabaseSettings | None) -> None:
+    """Take passwords out of this process's environment, which the programs it starts inherit."""
+    names = [PASSWORD_ENV, KEY_PASSWORD_ENV]
+    if settings is not None:
+        names += [settings.password_env or "", settings.tls_key_password_env or ""]
+    for name in filter(None, names):
+        os.environ.pop(name, None)
+
+
 def tls_options(settings: DatabaseSettings) -> dict[str, str]:
     """Return the options of a URI by which a client uses TLS as the settings say.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from al_charge.errors import InputError
 from al_charge.store.addresses import Credentials, complete_uri
-from al_charge.store.credentials import find_credentials, read_private, tls_options
+from al_charge.store.credentials import find_credentials, forget_secrets, read_private, tls_options
 from al_charge.store.settings import (
     CREDENTIALS_ENV,
     KEY_PASSWORD_ENV,
@@ -148,6 +149,19 @@ def test_a_credentials_file_may_be_named_in_the_environment(
     monkeypatch.setenv(USERNAME_ENV, "ben")
     monkeypatch.setenv(PASSWORD_ENV, "other")
     assert find_credentials(settings) == Credentials("ben", "other")
+
+
+def test_programs_that_are_started_inherit_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = [PASSWORD_ENV, KEY_PASSWORD_ENV, "MINE", "KEY"]
+    for name in (*secret, USERNAME_ENV):
+        monkeypatch.setenv(name, "x")
+    forget_secrets(None)
+    assert PASSWORD_ENV not in os.environ and "MINE" in os.environ
+    forget_secrets(
+        DatabaseSettings(uri="mongodb://h", password_env="MINE", tls_key_password_env="KEY")
+    )
+    assert not set(secret) & set(os.environ)
+    assert os.environ[USERNAME_ENV] == "x"
 
 
 def test_users_live_where_the_uri_says() -> None:
