@@ -20,8 +20,8 @@ OURS = frozenset(
 )
 """Firetasks that are run, by the names that FireWorks gives them."""
 
-_QUEUE_ADAPTER = "CommonAdapter"
-"""Read from a user's own file, through the same function."""
+_QUEUE_ADAPTER = "{{al_charge.fw.queue_adapter.NamedJobsAdapter}}"
+"""Made from a user's own file, through the same function."""
 
 _load = fw_serializers.load_object
 
