@@ -309,4 +309,4 @@ def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_pa
     code, _, err = run("worker", "bad")
     assert (code, err.count("\n")) == (1, 1)
     assert "no usable label" in err
-    assert "is running; 2 fizzled" in run("campaign", "resume", "bad")[1]
+    assert "is running; mended: failed task (2)" in run("campaign", "resume", "bad")[1]
