@@ -1,0 +1,86 @@
+"""A store with something in every collection, and a backup of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from al_charge.store.backup.cut import LEFT_OUT
+from al_charge.store.backup.make import make_backup
+from al_charge.store.documents import (
+    FailureDoc,
+    RoundDoc,
+)
+from al_charge.store.mongo import Store
+
+Stored = dict[str, Any]
+FIREWORKS = ("workflows", "fireworks", "launches", "fw_id_assigner")
+
+
+@pytest.fixture(scope="session")
+def weights() -> bytes:
+    """Weights that take three chunks of GridFS."""
+    return os.urandom(600_000)
+
+
+@pytest.fixture
+def contents() -> Callable[[Database[Stored]], dict[str, list[Stored]]]:
+    """Return a function that gives every document by collection, those without any left out."""
+
+    def read(database: Database[Stored]) -> dict[str, list[Stored]]:
+        names = sorted(database.list_collection_names())
+        found = {name: list(database[name].find(sort=[("_id", 1)])) for name in names}
+        return {name: documents for name, documents in found.items() if documents}
+
+    return read
+
+
+@pytest.fixture
+def full(
+    store: Store,
+    make_campaign: Callable[..., Any],
+    make_candidate: Callable[..., Any],
+    make_label: Callable[..., Any],
+    make_model: Callable[..., Any],
+    make_reference: Callable[..., Any],
+    weights: bytes,
+) -> Iterator[Store]:
+    """A store with something in every collection, FireWorks' own included."""
+    store.add_campaign(make_campaign())
+    for number in (0, 1):
+        store.add_round(RoundDoc(campaign="olivine", number=number))
+    candidate = make_candidate("a")
+    store.put_proposal("olivine", 0, 1, [candidate], {})
+    store.record_selection("olivine", 0, {candidate.doc_id: "diverse"})
+    attempt = store.start_attempt("k", campaign="olivine", round=0, slot=0)
+    store.put_label(make_label("k"))
+    store.finish_attempt(attempt, "made")
+    store.link_label("olivine", 0, "k")
+    store.put_failure(FailureDoc(key="f", campaign="olivine", round=0, reason="no SCF", attempts=2))
+    store.put_model(make_model(), weights)
+    store.put_reference(make_reference())
+    database = store.database
+    database["workflows"].insert_one(
+        {"nodes": [1], "state": "COMPLETED", "metadata": {"campaign": "olivine"}}
+    )
+    database["fireworks"].create_index("fw_id", unique=True)
+    database["workers"].create_index("seen", expireAfterSeconds=3600)
+    database["fireworks"].insert_one({"fw_id": 1, "state": "COMPLETED"})
+    database["launches"].insert_one({"launch_id": 1, "fw_id": 1})
+    database["fw_id_assigner"].insert_one({"_id": -1, "next_fw_id": 2})
+    yield store
+    for name in (*FIREWORKS, *LEFT_OUT):
+        database.drop_collection(name)
+
+
+@pytest.fixture
+def backup(full: Store, tmp_path: Path) -> Path:
+    """A backup of the full store."""
+    path = tmp_path / "backup.zip"
+    make_backup(full.database, path, lambda *_: None)
+    return path
