@@ -29,4 +29,5 @@ def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
         return
     from rich.console import Console
 
-    Console().print(table())
+    # What a database or a file says is printed as it is; brackets in it are no markup.
+    Console(markup=False).print(table())

@@ -24,7 +24,8 @@ def status_panel(status: dict[str, Any]) -> Panel:
             _criteria_table(status),
         ),
         title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
-        subtitle=status["reason"] or None,
+        # As text: brackets in a reason are no markup.
+        subtitle=Text(status["reason"]) if status["reason"] else None,
     )
 
 

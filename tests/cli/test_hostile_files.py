@@ -18,6 +18,7 @@ from al_charge.cli.main import COMMANDS
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.vasp.outputs import archived_frames
 from al_charge.loop.spec import parse_spec
+from al_charge.store.documents import CampaignState
 
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
 Run = Callable[..., tuple[int, str, str]]
@@ -198,3 +199,12 @@ def test_archives_of_custodian_stay_in_their_folder(tmp_path: Path) -> None:
     assert archived_frames(job) == []
     added = set(tmp_path.rglob("*")) - set(before)
     assert {path.name for path in added} == {f"error.{n}.tar.gz" for n in (1, 2, 3)}
+
+
+def test_words_of_the_database_are_no_markup(run: Run, labelled: Any) -> None:
+    reason = "see [/tmp/x] and [bold]this"
+    labelled.store.set_campaign_state("labelled", CampaignState.FAILED, reason)
+    for command in ("list",), ("status", "labelled"):
+        code, out, err = run("campaign", *command)
+        assert code == 0, err
+        assert "[/tmp/x]" in out and "[bold]" in out
