@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from al_charge.crystal.charges import fixed_charges, redox_elements
+from al_charge.crystal.geometry import refuse_impossible
 from al_charge.crystal.species import element_of, token
 from al_charge.crystal.valence import Audit, Windows, audit, calibrate
 from al_charge.errors import AlChargeError, InputError
@@ -46,15 +49,10 @@ def read_output(path: Path, *, bader: bool = True) -> Output:
     file = _find(path)
     if file.stat().st_size == 0:
         raise InputError("it has zero bytes", where=str(file), remedy="run the calculation again")
-    name = file.name.removesuffix(".gz")
     try:
-        if name.startswith(("OUTCAR", "vasprun")):
-            from al_charge.labelers.outputs.vasp import read_vasp_output
-
-            return read_vasp_output(file, bader=bader)
-        from al_charge.labelers.outputs.gpaw import read_gpaw_output
-
-        return read_gpaw_output(file, bader=bader)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong is told below
+            return _whole(_read(file, bader))
     except AlChargeError:
         raise
     except Exception as error:  # parsers raise whatever their format breaks
@@ -62,6 +60,35 @@ def read_output(path: Path, *, bader: bool = True) -> Output:
         raise InputError(
             f"it is truncated, damaged or no output of VASP or GPAW ({summary})", where=str(file)
         ) from error
+
+
+def _read(file: Path, bader: bool) -> Output:
+    if file.name.startswith(("OUTCAR", "vasprun")):
+        from al_charge.labelers.outputs.vasp import read_vasp_output
+
+        return read_vasp_output(file, bader=bader)
+    from al_charge.labelers.outputs.gpaw import read_gpaw_output
+
+    return read_gpaw_output(file, bader=bader)
+
+
+def _whole(output: Output) -> Output:
+    """Return an output, unless it has other than one finite number where there must be one."""
+    where, n_atoms = str(output.source), len(output.atoms)
+    refuse_impossible(output.atoms.cell.array, output.atoms.positions, where)
+    if not all(0 < number < len(chemical_symbols) for number in output.atoms.numbers):
+        raise InputError("it has atoms of no element", where=where)
+    if output.energy is not None and not np.isfinite(output.energy):
+        raise InputError(f"its energy is {output.energy}", where=where)
+    if output.moments is not None and (
+        output.moments.shape != (n_atoms,) or not np.isfinite(output.moments).all()
+    ):
+        raise InputError(
+            f"it is damaged: {np.isfinite(output.moments).sum()} moments that can be read for "
+            f"{n_atoms} atoms",
+            where=where,
+        )
+    return output
 
 
 def requested_species(

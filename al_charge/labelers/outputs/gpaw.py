@@ -124,15 +124,17 @@ def _output(
 
 
 def _table_of_atoms(text: str) -> Atoms:
-    row = rf"^\|\s*\d+ \|\s*(\w+) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|"
+    row = rf"^\|\s*(\d+) \|\s*(\w+) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|"
     head, _, rest = text.partition("Unit cell  # ")
     rows = re.findall(row, head, re.MULTILINE)
     axes = re.findall(rf"^\|\s*(yes|no) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|", rest, re.MULTILINE)
+    if [int(number) for number, *_ in rows] != list(range(len(rows))) or len(axes) != 3:
+        raise ValueError("the table of atoms or that of the cell is not whole")
     return Atoms(
-        [symbol for symbol, *_ in rows],
-        positions=[[float(value) for value in values] for _, *values in rows],
-        cell=[[float(value) for value in values] for _, *values in axes[:3]],
-        pbc=[periodic == "yes" for periodic, *_ in axes[:3]],
+        [symbol for _, symbol, *_ in rows],
+        positions=[[float(value) for value in values] for _, _, *values in rows],
+        cell=[[float(value) for value in values] for _, *values in axes],
+        pbc=[periodic == "yes" for periodic, *_ in axes],
     )
 
 

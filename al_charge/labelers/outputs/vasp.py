@@ -17,6 +17,8 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.outputs.output import Output
 from al_charge.labelers.protocol import Array
 
+LARGEST = 2**30
+"""Characters of an output, decompressed; what is longer was made to fill the memory."""
 _NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
 _NO_TABLE = "the OUTCAR has no moments: set LORBIT = 11"
 _NOT_IN_XML = "vasprun.xml has no moments: put the OUTCAR of a run with LORBIT = 11 beside it"
@@ -75,8 +77,11 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
 
 
 def _from_vasprun(path: Path) -> tuple[Output, Array]:
+    text = _text(path)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise InputError("VASP writes no definitions of entities", where=str(path))
     try:
-        root = ElementTree.fromstring(_text(path))
+        root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InputError(
             f"it is truncated or damaged ({error})", where=str(path), remedy="run VASP to its end"
@@ -110,8 +115,18 @@ def _moments(text: str) -> Array | None:
     if not found or "magnetization (z)" in text:
         return None
     # A heading between two empty lines and a rule; the rows end with a rule.
-    rows = re.findall(r"^\s*\d+((?:\s+-?\d+\.\d+)+)\s*$", table.split("----\n", 2)[1], re.M)
-    return np.array([float(row.split()[-1]) for row in rows])
+    heading, body, after = table.split("----\n", 2)
+    columns = heading.partition("# of ion")[2].split()[:-1]  # the last is the rule
+    rows = [row.split() for row in re.findall(r"^\s*\d+(?:\s+-?\d+\.\d+)+\s*$", body, re.M)]
+    numbers = [int(row[0]) for row in rows]
+    if numbers != list(range(1, len(rows) + 1)) or {len(row) for row in rows} != {1 + len(columns)}:
+        raise ValueError("the table of moments is not whole")
+    moments = np.array([float(row[-1]) for row in rows])
+    total = re.match(r"tot .*?(\S+)\n", after)
+    # Every moment is rounded to three digits.
+    if total and abs(float(total[1]) - moments.sum()) > 0.001 * (len(rows) + 1):
+        raise ValueError(f"moments of {moments.sum():.3f} in all are not {total[1]}, as it says")
+    return moments
 
 
 def _why_no_moments(text: str) -> str:
@@ -145,4 +160,7 @@ def _bare(atoms: Atoms) -> Atoms:
 def _text(path: Path) -> str:
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        return str(file.read())
+        text = str(file.read(LARGEST + 1))
+    if len(text) > LARGEST:
+        raise InputError(f"it has more than {LARGEST} characters", where=str(path))
+    return text
