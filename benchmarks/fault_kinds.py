@@ -24,6 +24,7 @@ from al_charge.testing.site import NAME, Site
 
 BALLAST = "ballast"
 SILENT_SECONDS = 60.0
+BETWEEN = "nothing"
 TWICE = """
 import sys
 from al_charge.fw.launchpad import connect_launchpad
@@ -45,7 +46,7 @@ def stage(site: Site) -> str:
     """Return what the campaign is doing, by the tasks that run."""
     with look(site) as client:
         running = client["al_charge"]["fireworks"].distinct("name", {"state": "RUNNING"})
-    return ", ".join(sorted({name.split()[1] for name in running})) or "between"
+    return ", ".join(sorted({name.split()[1] for name in running})) or BETWEEN
 
 
 def hit(site: Site, victim: str, number: signal.Signals, rng: random.Random) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fault_kinds import FROM_WITHIN, KINDS, look, stage
+from fault_kinds import BETWEEN, FROM_WITHIN, KINDS, look, stage
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +32,8 @@ FAILING = "0.2 0.1"
 """Shares of runs of the engine that are killed, and whose output is cut off."""
 DISK_MB = 200
 PER_CAMPAIGN = 15
+LONGEST_START = 60.0
+"""s; after so long the fault comes whatever runs."""
 
 
 @dataclass
@@ -83,7 +85,8 @@ def disturb(site: Site, deck: list[str], rng: random.Random, tally: Tally) -> No
     """Inject faults until the campaign has ended or there were enough for one campaign."""
     for _ in range(PER_CAMPAIGN):
         _keep_working(site, tally)
-        time.sleep(rng.uniform(1.0, 6.0))
+        _wait_for_work(site)
+        time.sleep(rng.uniform(0.0, 4.0))
         if site.status()["state"] in ENDED:
             return
         kind = deck.pop() if deck else ""
@@ -104,6 +107,13 @@ def _keep_working(site: Site, tally: Tally) -> None:
     site.end_worker()
     site.run("campaign", "resume", NAME)
     site.start_worker()
+
+
+def _wait_for_work(site: Site) -> None:
+    """Wait for a task to run: a worker takes seconds to start."""
+    deadline = time.monotonic() + LONGEST_START
+    while time.monotonic() < deadline and stage(site) == BETWEEN:
+        time.sleep(0.2)
 
 
 def judge(site: Site, calm: Site, tally: Tally) -> None:

@@ -127,7 +127,7 @@ class LostWatch:
             return 0
         self._next = monotonic() + self._interval
         gone = gone_runs(self._launchpad, self._campaign)
-        released = release(self._launchpad, gone, "its worker is gone", crashed=True)
+        released = release(self._launchpad, gone, "its worker is gone")
         silent = silent_runs(self._launchpad, self._campaign)
         lost = [run for run, beat in silent.items() if self._silent.get(run) == beat]
         self._silent = silent
