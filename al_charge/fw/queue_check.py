@@ -92,10 +92,7 @@ def check_site(
         findings += _tried(f"jobs {category}", partial(_job, site, category, settings))
         environments.setdefault(str(settings.get("pre_rocket") or ""), []).append(category)
     for pre_rocket, categories in environments.items():
-        findings += [
-            Finding(level, what, text)
-            for level, what, text in probe(pre_rocket, categories, campaign)
-        ]
+        findings += [Finding(*found) for found in probe(pre_rocket, categories, campaign)]
     return findings
 
 

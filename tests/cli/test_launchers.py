@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, NotInstalledError
+from al_charge.fw.job_environment import MARK, environment
 from al_charge.fw.queue_check import check_site
 from al_charge.fw.queue_folder import read_adapter
 from al_charge.fw.queue_sites import QUEUES
@@ -33,10 +34,10 @@ ASKED = {
     "pbs": {"nodes": 2, "cores": 24, "walltime": "30:00:00", "memory": ":mem=48000mb"},
     "lsf": {"ntasks": 48, "ptile": 24, "walltime": "30:00", "memory": "48000MB"},
 }
-PROBED = {"missing": [], "gpus": 0, "gpu_build": True, "version": "1.0"}
+PROBED = {"missing": [], "gpus": 0, "gpu_build": True, "version": "1.0", "labeler": ""}
 PROGRAMS = {
-    "python": f"echo 'al-charge-probe:{json.dumps(PROBED)}'",
-    "al-charge": 'echo \'{"missing": ""}\'',
+    "python": f"echo '{MARK}{json.dumps(PROBED)}'",
+    "al-charge": "exit 0",
     **dict.fromkeys(("sbatch", "squeue", "qsub", "qselect", "qstat", "bsub", "bjobs"), "exit 0"),
 }
 MUTATIONS = 250
@@ -165,17 +166,41 @@ def test_labeler_is_looked_for_where_jobs_run(
     file = tmp_path / "campaign.yaml"
     file.write_text(CAMPAIGN)
     assert errors("--campaign", str(file)) == ""
-    write_program(programs / "al-charge", 'echo \'{"missing": "there is no vasp_std"}\'')
+    lacking = PROBED | {"labeler": "there is no vasp_std"}
+    write_program(programs / "python", f"echo '{MARK}{json.dumps(lacking)}'")
     assert errors("--campaign", str(file)) == "labeler: there is no vasp_std"
+
+
+def test_environment_of_this_python(tmp_path: Path) -> None:
+    found = environment(None)
+    assert (found["missing"], found["labeler"]) == ([], None)
+    file = tmp_path / "campaign.yaml"
+    file.write_text(CAMPAIGN)
+    assert environment(file)["labeler"] == ""
+    file.write_text(CAMPAIGN.replace("kind: born", "kind: bron"))
+    assert "did you mean 'born'?" in environment(file)["labeler"]
+
+
+def test_program_of_the_labeler_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutProgram:
+        def command(self) -> str:
+            raise NotInstalledError("there is no vasp_std on PATH")
+
+    monkeypatch.setattr("al_charge.labelers.make_labeler", lambda settings: WithoutProgram())
+    file = tmp_path / "campaign.yaml"
+    file.write_text(CAMPAIGN)
+    assert environment(file)["labeler"] == "there is no vasp_std on PATH"
 
 
 @pytest.mark.parametrize(
     ("program", "line", "text"),
     [
-        ("python", "exit 1", "its Python does not start"),
+        ("python", "exit 1", "its Python does not run al-charge"),
         (
             "python",
-            f"echo 'al-charge-probe:{json.dumps(PROBED | {'missing': ['ase: no']})}'",
+            f"echo '{MARK}{json.dumps(PROBED | {'missing': ['ase: no']})}'",
             "ase",
         ),
     ],

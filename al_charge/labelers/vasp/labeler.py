@@ -194,7 +194,7 @@ class VaspLabeler:
                 f"cannot write the input files: {error.strerror or error}", where=str(directory)
             ) from error
 
-    def _launch(self) -> dict[str, Any]:
+    def command(self) -> str:
         """Return how VASP is started on this machine.
 
         Raises
@@ -204,8 +204,7 @@ class VaspLabeler:
         """
         from atomate2 import SETTINGS
 
-        s = self._settings
-        command = s.command or SETTINGS.VASP_CMD
+        command: str = self._settings.command or SETTINGS.VASP_CMD
         program = shlex.split(command)[0]
         if shutil.which(program) is None:
             raise NotInstalledError(
@@ -213,8 +212,15 @@ class VaspLabeler:
                 where="labeler.command",
                 remedy="set 'command', or VASP_CMD in atomate2's settings; docs/vasp.md tells more",
             )
+        return command
+
+    def _launch(self) -> dict[str, Any]:
+        """Return how VASP is started, and for how long."""
+        from atomate2 import SETTINGS
+
+        s = self._settings
         return {
-            "command": command,
+            "command": self.command(),
             "gamma_command": s.gamma_command or SETTINGS.VASP_GAMMA_CMD,
             "timeout": min(float(s.timeout), process.time_left()),
             "keep_wavecar": s.keep_wavecar,

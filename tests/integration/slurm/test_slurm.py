@@ -19,6 +19,7 @@ from pymongo import MongoClient
 
 from al_charge.store.mongod import find_mongod
 from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
+from al_charge.testing.site import Site
 
 SMALL = ("rounds: 2, max_labels: 16", "rounds: 1, max_labels: 10")
 RESOURCES = """
@@ -82,7 +83,7 @@ def server(tmp_path: Path) -> Iterator[dict[str, str]]:
 class Cluster:
     """A home folder whose campaign runs through Slurm."""
 
-    def __init__(self, home: Any, slurm: Any, slow: Path) -> None:
+    def __init__(self, home: Site, slurm: Any, slow: Path) -> None:
         self.home = home
         self.slurm = slurm
         self.slow = slow
@@ -155,7 +156,7 @@ class Cluster:
 
     def files(self) -> str:
         """Return the content of all files of jobs, of Slurm and of the launcher."""
-        folders = (Path(self.home.environment["AL_CHARGE_HOME"]), self.slurm.folder, self.site)
+        folders = (self.home.home, self.slurm.folder, self.site)
         paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         return "\n".join(path.read_text(errors="replace") for path in [*paths, self.output])
 
@@ -169,7 +170,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(
-    make_site: Callable[[str], Any], slurm: Any, server: dict[str, str], tmp_path: Path
+    make_site: Callable[[str], Site], slurm: Any, server: dict[str, str], tmp_path: Path
 ) -> Iterator[Cluster]:
     """Make a home folder whose jobs take the database on TCP, with labels that can be slow."""
     home = make_site("cluster")
@@ -189,12 +190,12 @@ def cluster(
 @pytest.mark.mongod
 @pytest.mark.timeout(2 * TIME_LIMIT)
 def test_campaign_through_slurm_ends_at_the_same_hull(
-    make_site: Callable[[str], Any], cluster: Cluster, server: dict[str, str]
+    make_site: Callable[[str], Site], cluster: Cluster, server: dict[str, str]
 ) -> None:
     calm = make_site("calm")
     calm.file.write_text(calm.file.read_text().replace(*SMALL))
     calm.run("campaign", "submit", str(calm.file))
-    calm.finish()
+    calm.start_worker()
 
     home, slurm = cluster.home, cluster.slurm
     cluster.ask_for(walltime="1 min", jobs=1)
@@ -223,8 +224,10 @@ def test_campaign_through_slurm_ends_at_the_same_hull(
     cluster.launch()
     assert cluster.launcher is not None
     assert cluster.launcher.wait(timeout=TIME_LIMIT) == 0, cluster.output.read_text()
-    assert home.ended_like(calm)
-    jobs = Path(home.environment["AL_CHARGE_HOME"]) / "jobs" / "kills"
+    assert calm.worker is not None
+    assert calm.worker.wait(timeout=TIME_LIMIT) == 0
+    assert home.differences(calm) == []
+    jobs = home.home / "jobs" / "kills"
     for category in ("cpu", "dft", "gpu"):
         assert list((jobs / category).glob(f"{category}-kills-*.out"))
     password = json.loads(Path(server[CREDENTIALS_ENV]).read_text())["password"]
