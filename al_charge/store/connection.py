@@ -17,16 +17,7 @@ from al_charge.store.settings import (
     PASSWORD_ENV,
     USERNAME_ENV,
     DatabaseSettings,
-    settings_from_environment,
 )
-
-__all__ = [
-    "DatabaseSettings",
-    "connect",
-    "find_credentials",
-    "launchpad_uri",
-    "settings_from_environment",
-]
 
 if TYPE_CHECKING:
     from pymongo import MongoClient

@@ -10,7 +10,8 @@ private=$(mktemp -d) # mode 700
 trap 'rm -rf "$private"' EXIT
 python - "$here/my_launchpad.yaml" >"$private/my_launchpad.yaml" <<'END'
 import json, pathlib, string, sys
-from al_charge.store.connection import launchpad_uri, settings_from_environment
+from al_charge.store.connection import launchpad_uri
+from al_charge.store.settings import settings_from_environment
 
 uri, name = launchpad_uri(settings_from_environment())
 template = string.Template(pathlib.Path(sys.argv[1]).read_text())
