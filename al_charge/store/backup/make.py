@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic import ValidationError
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
@@ -26,6 +27,8 @@ Progress = Callable[[str, int, int], None]
 
 SUFFIX = ".zip"
 
+_SERVERS_OWN = ("v", "ns", "background")
+"""What a server says of an index besides what it was told."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 _STAMPED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
 
@@ -112,21 +115,45 @@ def _server(database: Database[Stored]) -> tuple[datetime, str]:
 def _copy(
     database: Database[Stored], archive: ArchiveWriter, progress: Progress
 ) -> Iterator[CollectionEntry]:
-    found = {one["name"]: one for one in database.list_collections(filter={"type": "collection"})}
+    found = {
+        one["name"]: one["options"].get("validator")
+        for one in database.list_collections(filter={"type": "collection"})
+        if not one["name"].startswith("system.")
+    }
     cut = Cut()
     for number, name in enumerate(in_order(found)):
-        collection = database[name]
-        indexes = [_index(one) for one in collection.list_indexes() if one["name"] != "_id_"]
+        indexes = [one for one in database[name].list_indexes() if one["name"] != "_id_"]
         with archive.stream(number) as stream:
-            digest = _copy_documents(collection, cut, stream, progress)
-        yield CollectionEntry(
+            digest = _copy_documents(database[name], cut, stream, progress)
+        yield _entry(name, found[name], indexes, digest)
+
+
+def _entry(
+    name: str, validator: Stored | None, indexes: Sequence[Mapping[str, Any]], digest: Digest
+) -> CollectionEntry:
+    """Return what the manifest says of a collection.
+
+    Raises
+    ------
+    InputError
+        If it could not be restored as it is.
+    """
+    try:
+        return CollectionEntry(
             name=name,
-            validator=found[name]["options"].get("validator"),
-            indexes=indexes,
+            validator=validator,
+            indexes=[_index(index) for index in indexes],
             documents=digest.documents,
             size=digest.size,
             sha256=digest.sha256,
         )
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(
+            f"no backup can hold its {field}: {error.errors()[0]['msg']}",
+            where=f"collection '{name}'",
+            remedy="it is none of al-charge's; move it to another database",
+        ) from error
 
 
 def _copy_documents(
@@ -155,5 +182,5 @@ def split_documents(batch: bytes) -> Iterator[bytes]:
 
 
 def _index(stored: Mapping[str, Any]) -> Index:
-    known = {name: stored[name] for name in Index.model_fields if name in stored}
-    return Index(**(known | {"key": list(stored["key"].items())}))
+    told = {name: value for name, value in stored.items() if name not in _SERVERS_OWN}
+    return Index(**(told | {"key": list(stored["key"].items())}))

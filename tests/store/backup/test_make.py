@@ -119,6 +119,20 @@ def test_the_newest_are_kept(tmp_path: Path) -> None:
     assert names_in(tmp_path) == sorted([*mine[3:], *others])
 
 
+def test_what_could_not_be_restored_is_not_backed_up(
+    database: Database[Stored], tmp_path: Path
+) -> None:
+    Store(database).ensure_schema()
+    database.create_collection("alien", validator={"a": {"$gt": 1}})
+    with pytest.raises(InputError, match=r"'alien': no backup can hold its validator: .*; it is n"):
+        make_backup(database, tmp_path / "new.zip", quiet)
+    database.drop_collection("alien")
+    database["alien"].create_index([("text", "text")])
+    with pytest.raises(InputError, match="'alien': no backup can hold its weights: Extra inputs"):
+        make_backup(database, tmp_path / "new.zip", quiet)
+    assert names_in(tmp_path) == []
+
+
 def test_an_empty_database_is_not_backed_up(database: Database[Stored], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is nothing to back up"):
         make_backup(database, tmp_path / "new.zip", quiet)
