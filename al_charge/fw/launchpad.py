@@ -9,7 +9,7 @@ from fireworks import LaunchPad
 from pymongo.errors import ConnectionFailure
 
 from al_charge.fw import registry
-from al_charge.fw.trust import refuse_foreign_tasks
+from al_charge.fw.trust import refuse_foreign_commands, refuse_foreign_tasks
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
 from al_charge.store.settings import DatabaseSettings
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class _LaunchPad(LaunchPad):  # type: ignore[misc]
-    """A LaunchPad whose heartbeat outlives an outage of the database."""
+    """A LaunchPad that hands out our tasks only, and whose heartbeat outlives an outage."""
+
+    def get_fw_dict_by_id(self, fw_id: int) -> dict[str, Any]:
+        """Return the document of a Firework, which is about to be run, say."""
+        document: dict[str, Any] = super().get_fw_dict_by_id(fw_id)
+        refuse_foreign_commands(document["spec"])
+        return document
 
     def ping_launch(
         self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None

@@ -20,6 +20,9 @@ OURS = frozenset(
 )
 """Firetasks that are run, by the names that FireWorks gives them."""
 
+COMMANDS = frozenset({"_tasks", "_category", "_add_launchpad_and_fw_id", "_exception_details"})
+"""Fields of a Firework's spec that FireWorks acts on, as far as ours have them."""
+
 _QUEUE_ADAPTER = "{{al_charge.fw.queue_adapter.NamedJobsAdapter}}"
 """Made from a user's own file, through the same function."""
 
@@ -36,6 +39,24 @@ def refuse_foreign_tasks() -> None:
     fw_serializers.load_object = _load_ours
     # Otherwise "@module" and "@class" make an object of any installed class.
     fw_serializers.DECODE_MONTY = False
+
+
+def refuse_foreign_commands(spec: Mapping[str, Any]) -> None:
+    """Refuse a Firework that asks FireWorks for more than to run its tasks.
+
+    Others copy files, choose folders, or run programs beside the task.
+
+    Raises
+    ------
+    ForeignTaskError
+        If it does.
+    """
+    if foreign := sorted(key for key in spec if key.startswith("_") and key not in COMMANDS):
+        raise ForeignTaskError(
+            f"a task of al-charge has no {', '.join(foreign)}, and is not run",
+            where="FireWorks",
+            remedy="see 'al-charge doctor', and who may write the database",
+        )
 
 
 def _load_ours(document: Mapping[str, Any]) -> Any:

@@ -12,7 +12,12 @@ from fireworks.core.rocket_launcher import launch_rocket
 from fireworks.utilities import fw_serializers
 
 from al_charge.fw import tasks, trust
-from al_charge.fw.trust import OURS, ForeignTaskError, refuse_foreign_tasks
+from al_charge.fw.trust import (
+    OURS,
+    ForeignTaskError,
+    refuse_foreign_commands,
+    refuse_foreign_tasks,
+)
 
 
 @pytest.fixture
@@ -57,6 +62,13 @@ def test_classes_of_other_packages_stay_dictionaries(guarded: None) -> None:
     inner = {"@module": "pymatgen.core.lattice", "@class": "Lattice", "matrix": [[1]]}
     firework = Firework.from_dict({"spec": {"_tasks": [], "inner": inner}})
     assert firework.spec["inner"] == inner
+
+
+@pytest.mark.parametrize("command", ["_launch_dir", "_files_in", "_background_tasks", "_recovery"])
+def test_fireworks_is_asked_for_nothing_but_the_tasks(command: str) -> None:
+    refuse_foreign_commands({"campaign": "c", "_tasks": [], "_category": "cpu"})
+    with pytest.raises(ForeignTaskError, match=command):
+        refuse_foreign_commands({"campaign": "c", "_tasks": [], command: "/etc"})
 
 
 @pytest.mark.mongod
