@@ -142,13 +142,21 @@ def judge(site: Site, calm: Site, tally: Tally) -> None:
     tally.wrong += [f"{site.home.parent.name}: {line}" for line in found]
 
 
-def document(tally: Tally, seconds: float) -> dict[str, Any]:
-    """Return what is written to ``faults.json``."""
+def document(tally: Tally, log: Path, seconds: float) -> dict[str, Any]:
+    """Return what is written to ``faults.json``.
+
+    Parameters
+    ----------
+    log
+        Notes of the faults from within.
+    """
+    within = Counter(FROM_WITHIN[path.name.split("-")[0]] for path in log.iterdir())
+    kinds = tally.kinds + within
     return {
-        "faults": tally.kinds.total(),
+        "faults": kinds.total(),
         "kinds": {
-            kind: {"injected": count, "during": dict(tally.stages[kind])}
-            for kind, count in sorted(tally.kinds.items())
+            kind: {"injected": count, "during": dict(tally.stages[kind]) or {"label": count}}
+            for kind, count in sorted(kinds.items())
         },
         "campaigns": tally.campaigns,
         "labels": tally.labels,
@@ -202,14 +210,10 @@ def main() -> None:
             judge(site, calm, tally)
         finally:
             close(site)
-        print(f"{tally.campaigns} campaigns, {tally.kinds.total()} faults", tally.wrong, flush=True)
-    for path in log.iterdir():
-        kind = FROM_WITHIN[path.name.split("-")[0]]
-        tally.kinds[kind] += 1
-        tally.stages[kind]["label"] += 1
+        found = document(tally, log, time.monotonic() - began)
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(f"{tally.campaigns} campaigns, {found['faults']} faults", tally.wrong, flush=True)
     close(calm)
-    found = document(tally, time.monotonic() - began)
-    arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     show(found)
     sys.exit(bool(tally.wrong))
 
