@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fireworks import fw_config
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw.queue_adapter import NamedJobsAdapter
 from al_charge.fw.queue_folder import (
     fworker_file,
@@ -34,10 +34,12 @@ from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 Level = Literal["ok", "warning", "error"]
 _HEARTBEATS = ("PING_TIME_SECS", "RUN_EXPIRATION_SECS", "WFLOCK_EXPIRATION_SECS")
 _SECRET = re.compile(
-    r"mongodb(?:\+srv)?://[^\s:@/]+:[^\s@/]+@|^\s*[\w-]*(?:password|passwd|secret)\w*\s*[:=]\s*"
-    r"(?!null\b|''|\"\"|\$)\S",
+    r"mongodb(?:\+srv)?://[^\s:@/]+:[^\s@/]+@"
+    r"|^[^#\n]*\b[\w-]*(?:password|passwd|secret)\w*[\"']?\s*[:=]\s*"
+    r"(?!null\b|''|\"\"|[\"']?\$)\S",
     re.IGNORECASE | re.MULTILINE,
 )
+"""A login in a URI, or a value of something that is called a password and no variable."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _heartbeats(folder: Path) -> list[Finding]:
     wrong = [name for name in _HEARTBEATS if settings.get(name) != packaged[name]]
     if wrong:
         name = wrong[0]
-        text = f"{name} is {settings.get(name)}, not {packaged[name]} as for every other worker"
+        text = f"{name} is {one_line(str(settings.get(name)))}, not {packaged[name]} as for every other worker"
         return [Finding("error", path.name, text)]
     return [Finding("ok", path.name, f"a run that is silent for {RUN_EXPIRATION_SECS} s is lost")]
 

@@ -7,11 +7,32 @@ save=180 # s; the queue has to warn earlier than that
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export OPENBLAS_NUM_THREADS="$OMP_NUM_THREADS" MKL_NUM_THREADS="$OMP_NUM_THREADS"
 
+group=
+timer=
+
+leave() { # STATUS
+    if [[ -n "$timer" ]]; then kill -KILL -- "-$timer" 2>/dev/null; fi
+    # A worker that was killed may have left children behind.
+    if [[ -n "$group" ]]; then kill -KILL -- "-$group" 2>/dev/null; fi
+    exit "$1"
+}
+
+finish() {
+    trap '' TERM INT USR1 USR2 XCPU
+    if [[ -n "$group" ]] && kill -TERM -- "-$group" 2>/dev/null; then
+        for _ in $(seq "$((5 * save))"); do
+            kill -0 -- "-$group" 2>/dev/null || break
+            sleep 0.2
+        done
+    fi
+    leave 143
+}
+trap finish TERM INT USR1 USR2 XCPU
+
 # With job control a command in the background is the head of a process group of its own.
 set -m
 "$@" &
 group=$!
-timer=
 
 # Some queues give only seconds between warning and end: there the job script says how long it may run.
 if [[ -n "${AL_CHARGE_WALLTIME:-}" ]]; then
@@ -20,24 +41,6 @@ if [[ -n "${AL_CHARGE_WALLTIME:-}" ]]; then
     (sleep "$((left > 0 ? left : 0))" && kill -TERM $$) &
     timer=$!
 fi
-
-leave() { # STATUS
-    if [[ -n "$timer" ]]; then kill -KILL -- "-$timer" 2>/dev/null; fi
-    # A worker that was killed may have left children behind.
-    kill -KILL -- "-$group" 2>/dev/null
-    exit "$1"
-}
-
-finish() {
-    trap '' TERM INT USR1 USR2 XCPU
-    kill -TERM -- "-$group" 2>/dev/null
-    for _ in $(seq "$((5 * save))"); do
-        kill -0 -- "-$group" 2>/dev/null || leave 143
-        sleep 0.2
-    done
-    leave 143
-}
-trap finish TERM INT USR1 USR2 XCPU
 
 wait "$group"
 leave $?

@@ -257,6 +257,7 @@ def test_what_is_wrong_with_jobs_is_told(
         ("my_launchpad.yaml", {"host": "mongodb://db.example.org"}, "filled in by fireworks.sh"),
         ("my_launchpad.yaml", {"password": "canary"}, "it holds a password"),
         ("my_launchpad.yaml", {"name": "mongodb://me:canary@db.example.org"}, "holds a password"),
+        ("my_qadapter_dft.yaml", {"pre_rocket": "export MY_PASSWORD=canary"}, "holds a password"),
         ("my_fworker_gpu.yaml", {"category": "cpu"}, "write 'gpu'"),
         ("my_fworker_gpu.yaml", {"query": "{"}, "it is no query in JSON"),
         ("my_fworker_gpu.yaml", {"quer": "{}"}, "did you mean 'query'?"),
@@ -275,6 +276,13 @@ def test_password_of_the_environment_is_looked_for(
     monkeypatch.setenv(PASSWORD_ENV, "canary-123")
     change(site / "my_qadapter_cpu.yaml", pre_rocket="export LOGIN=canary-123")
     assert "my_qadapter_cpu.yaml: it holds a password" in errors()
+
+
+def test_password_that_is_read_from_elsewhere_is_none(
+    errors: Callable[..., str], site: Path
+) -> None:
+    change(site / "my_qadapter_cpu.yaml", pre_rocket='export MY_PASSWORD="$(cat ~/.login)"')
+    assert "password" not in errors()
 
 
 def test_scripts_are_looked_at(errors: Callable[..., str], site: Path) -> None:
