@@ -118,7 +118,8 @@ def _heartbeats(folder: Path) -> list[Finding]:
     wrong = [name for name in _HEARTBEATS if settings.get(name) != packaged[name]]
     if wrong:
         name = wrong[0]
-        text = f"{name} is {one_line(str(settings.get(name)))}, not {packaged[name]} as for every other worker"
+        told = one_line(str(settings.get(name)))
+        text = f"{name} is {told}, not {packaged[name]} as for every other worker"
         return [Finding("error", path.name, text)]
     return [Finding("ok", path.name, f"a run that is silent for {RUN_EXPIRATION_SECS} s is lost")]
 
