@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.tasks import SPOOL
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.verify import relax_in
-from al_charge.store.documents import AttemptDoc, LabelDoc, LabelUseDoc
+from al_charge.store.documents import AttemptDoc, LabelDoc, LabelUseDoc, RoundDoc
 from al_charge.store.spool import Spool
 
 INTERRUPTED = "interrupted"
@@ -63,21 +63,23 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
     """Find label tasks that are done, although there is neither a label nor a failure of theirs."""
     for name in scene.campaigns:
         done = {"spec.campaign": name, "state": "COMPLETED", "spec._tasks._fw_name": LABEL_TASK}
-        tasks = list(scene.launchpad.fireworks.find(done, {"name": 1, "fw_id": 1, "spec": 1}))
+        fields = {"name": 1, "fw_id": 1, "spec.round": 1, "spec._tasks": 1}
+        by_round: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        for task in scene.launchpad.fireworks.find(done, fields):
+            by_round[task["spec"]["round"]][task["spec"]["_tasks"][0]["slot"]] = task
         there = _products(scene, name)
         campaign = open_campaign(scene.store, name)
-        for record in scene.store.rounds(name):
-            slots = {
-                task["spec"]["_tasks"][0]["slot"]: task
-                for task in tasks
-                if task["spec"]["round"] == record.number
-            }
-            selected = dict(enumerate(record.selected or []))
-            wanted = {slot: selected[slot] for slot in slots.keys() & selected.keys()}
+        selections = scene.store.database[RoundDoc.collection].find(
+            {"campaign": name, "selected": {"$ne": None}}, {"number": 1, "selected": 1}
+        )
+        for record in selections:
+            tasks = by_round[record["number"]]
+            selected = dict(enumerate(record["selected"]))
+            wanted = {slot: selected[slot] for slot in tasks.keys() & selected.keys()}
             # What an earlier round uses as well is missing from this count, and looked up.
-            if len(wanted) > there[record.number]:
+            if len(wanted) > there[record["number"]]:
                 for slot, doc_id in wanted.items():
-                    yield from _missing_label(scene, campaign, slots[slot], doc_id)
+                    yield from _missing_label(scene, campaign, tasks[slot], doc_id)
 
 
 def _products(scene: Scene, name: str) -> Counter[int]:
