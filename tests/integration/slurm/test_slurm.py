@@ -45,7 +45,7 @@ if Path(os.environ["AL_CHARGE_TEST_SLOW"]).exists():
     BornLabeler.run = slow
 """
 """Labels take for ever while a file is there."""
-PATIENCE = 180.0
+PATIENCE = 300.0
 TIME_LIMIT = 600.0
 
 
