@@ -110,7 +110,9 @@ class VaspLabeler:
         """
         request = Request.read(directory)
         if all(stages.is_done(directory / stage.name) for stage in request.stages):
-            return
+            if _is_whole(request, directory):
+                return
+            self._write_anew(request, directory)
         directory = directory.absolute()
         try:
             (directory / stages.FAILURE).unlink(missing_ok=True)
@@ -132,12 +134,7 @@ class VaspLabeler:
 
     def read(self, directory: Path) -> Reading:
         """Read what the stages have left; see `al_charge.labelers.protocol.Labeler`."""
-        request = Request.read(directory)
-        try:
-            return reading.read(request, directory)
-        except CrashedError:
-            (directory / stages.REQUEST).unlink()  # so that it is prepared and run anew
-            raise
+        return reading.read(Request.read(directory), directory)
 
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
         """Tell the charge state of every atom by moments, checked by Bader charges."""
@@ -177,6 +174,10 @@ class VaspLabeler:
         request = request.with_datasets(self._datasets(request.elements))
         if Request.is_in(directory) and Request.read(directory) == request:
             return
+        self._write_anew(request, directory)
+
+    def _write_anew(self, request: Request, directory: Path) -> None:
+        """Write a job's files; of what was there nothing is left."""
         try:
             stages.clear(directory)
             for stage in request.stages:
@@ -225,3 +226,14 @@ class VaspLabeler:
             "timeout": min(float(s.timeout), process.time_left()),
             "keep_wavecar": s.keep_wavecar,
         }
+
+
+def _is_whole(request: Request, directory: Path) -> bool:
+    """Return whether the outputs of a job that has ended can be read."""
+    try:
+        reading.read(request, directory)
+    except CrashedError:
+        return False
+    except AlChargeError:
+        pass  # they can, and what they say is no label
+    return True
