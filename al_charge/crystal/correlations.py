@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,10 +16,18 @@ CUTOFF = 7.0
 """Pairs of variable sites up to this distance in angstrom are counted."""
 SHELL_GAP = 0.05
 """Distances that differ by less than this, in angstrom, belong to one shell."""
+AT_ONCE = 500
+"""Configurations whose pairs are counted together."""
 
 
 def pair_correlations(host: Host, config: Configuration) -> NDArray[np.float64]:
-    """Return how often each pair of colours occurs in each distance shell.
+    """Return the row of `all_pair_correlations` of one configuration, shape (n_features,)."""
+    row: NDArray[np.float64] = all_pair_correlations(host, [config])[0]
+    return row
+
+
+def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArray[np.float64]:
+    """Return how often each pair of colours occurs in each distance shell, by configuration.
 
     Distances are those of the host's ideal sites, periodic images included. Vacancies count as a
     colour. Space-group operations permute sites of one element and keep distances, so the
@@ -26,21 +35,26 @@ def pair_correlations(host: Host, config: Configuration) -> NDArray[np.float64]:
 
     Returns
     -------
-    ndarray, shape (n_features,)
+    ndarray, shape (n_configs, n_features)
         Fraction of a shell's pairs that have the two colours, divided by the square root of the
         number of shells; the length depends on the host alone.
     """
     shells, labels, possible = _shells(host)
     elements = [host.elements[site] for site in host.variable_sites]
-    occupied = np.zeros((len(elements), len(labels)))
-    index = {label: i for i, label in enumerate(labels)}
-    for site, pair in enumerate(zip(elements, config.colours, strict=True)):
-        occupied[site, index[pair]] = 1.0
-    counts = np.einsum("ia,sij,jb->sab", occupied, shells, occupied, optimize=True)
-    # A pair of unlike colours is met twice, once from each end; one of like colours once.
-    counts = counts + np.triu(counts.transpose(0, 2, 1), k=1)
-    fractions: NDArray[np.float64] = counts[possible] / np.sqrt(len(shells))
-    return fractions
+    colours = np.array([config.colours for config in configs], dtype=int).reshape(-1, len(elements))
+    occupied = np.stack(
+        [(colours == colour) & (np.array(elements) == kind) for kind, colour in labels], axis=-1
+    ).astype(float)
+    found: NDArray[np.float64] = np.empty((len(configs), int(possible.sum())))
+    for start in range(0, len(configs), AT_ONCE):
+        some = occupied[start : start + AT_ONCE]
+        beside = np.einsum("sij,njb->nsib", shells, some, optimize=True)
+        counts = np.einsum("nia,nsib->nsab", some, beside, optimize=True)
+        # A pair of unlike colours is met twice, once from each end; one of like colours once.
+        counts = counts + np.triu(counts.transpose(0, 1, 3, 2), k=1)
+        found[start : start + AT_ONCE] = counts[:, possible]
+    found /= np.sqrt(len(shells))
+    return found
 
 
 @lru_cache(maxsize=32)

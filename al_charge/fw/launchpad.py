@@ -88,8 +88,11 @@ def initialise(launchpad: LaunchPad) -> None:
     if launchpad.fw_id_assigner.find_one({"_id": -1}) is not None:
         return
     launchpad.fireworks.create_index("fw_id", unique=True)
+    # Looked up twice for every Firework that runs.
+    launchpad.fireworks.create_index("launches")
     launchpad.fireworks.create_index([("spec.campaign", 1), ("state", 1)])
     launchpad.workflows.create_index("nodes")
+    launchpad.workflows.create_index([("metadata.campaign", 1), ("metadata.round", 1)])
     launchpad.launches.create_index("launch_id", unique=True)
     launchpad.launches.create_index("fw_id")
     launchpad.db[registry.COLLECTION].create_index("seen", expireAfterSeconds=registry.KEPT_SECONDS)

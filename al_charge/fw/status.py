@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,19 +23,19 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     assessed = [record for record in rounds if record.assessment is not None]
     last = assessed[-1].assessment if assessed else None
     judged = _judged(assessed)
-    labels = store.label_heads_of_campaign(campaign.name)
+    refused = store.label_heads_of_campaign(campaign.name, refused=True)
     return {
         "campaign": campaign.name,
         "state": document.state.value,
         "reason": document.reason,
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
-        "labels_used": len(labels),
+        "labels_used": len(store.rounds_of_use(campaign.name)),
         "labels_made": store.labels_made(campaign.name),
         "labels_requested_twice": len(store.labels_made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
-        "ambiguous": _refused(label for label in labels if label.comparable),
-        "unusable": _refused(label for label in labels if not label.comparable),
+        "ambiguous": _refused(label for label in refused if label.comparable),
+        "unusable": _refused(label for label in refused if not label.comparable),
         "charge_orders": _charge_orders(campaign, rounds),
         "failures": [
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
@@ -54,11 +53,14 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
 
 def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
     """Count a campaign's Fireworks by their state."""
-    counts = Counter(
-        firework["state"]
-        for firework in launchpad.fireworks.find({"spec.campaign": name}, {"state": 1})
+    counted = launchpad.fireworks.aggregate(
+        [
+            {"$match": {"spec.campaign": name}},
+            {"$group": {"_id": "$state", "number": {"$sum": 1}}},
+            {"$sort": {"_id": 1}},
+        ]
     )
-    return dict(sorted(counts.items()))
+    return {group["_id"]: group["number"] for group in counted}
 
 
 def stuck(launchpad: LaunchPad, name: str) -> str | None:
@@ -67,11 +69,14 @@ def stuck(launchpad: LaunchPad, name: str) -> str | None:
     Every later step of a round waits for all tasks of the step before, so that there is no more
     to come. None where work goes on.
     """
-    tasks = tasks_by_state(launchpad, name)
-    if "FIZZLED" not in tasks or tasks.keys() & {"READY", "RUNNING", "RESERVED"}:
+    fireworks = launchpad.fireworks
+    failed = fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
+    if failed is None:
         return None
-    failed = launchpad.fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
-    return f"{failed['name']}: {failure_of(launchpad, failed)}" if failed else None
+    going_on = {"spec.campaign": name, "state": {"$in": ["READY", "RUNNING", "RESERVED"]}}
+    if fireworks.find_one(going_on, {"_id": 1}) is not None:
+        return None
+    return f"{failed['name']}: {failure_of(launchpad, failed)}"
 
 
 def failure_of(launchpad: LaunchPad, firework: Mapping[str, Any]) -> str:

@@ -93,7 +93,7 @@ def _work(
     )
     Spool(runs / campaign / SPOOL).deliver_all(store)
     next_sign = time.monotonic() + PING_TIME_SECS
-    while store.campaign(campaign).state is CampaignState.RUNNING:
+    while store.campaign_state(campaign) is CampaignState.RUNNING:
         _check_schema(launchpad)
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL"):
             continue

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
-from al_charge.loop.verify import is_verification
-from al_charge.store.documents import CandidateDoc, LabelDoc
+from al_charge.loop.verify import verifications
+from al_charge.store.documents import CandidateDoc
+from al_charge.store.label_streams import LabelHead
 
 MISSES = 2
 """How often a configuration is asked for at a geometry that a committee relaxed, if what is found
@@ -72,18 +73,23 @@ class Answers:
         return [candidate for candidate in candidates if not self.answers(candidate)]
 
 
-def answers_of(campaign: Campaign) -> Answers:
-    """Return what a campaign has asked for and found so far."""
+def answers_of(campaign: Campaign, heads: Iterable[LabelHead] | None = None) -> Answers:
+    """Return what a campaign has asked for and found so far.
+
+    Parameters
+    ----------
+    heads
+        Of the campaign's labels, where they were read already.
+    """
     store = campaign.store
-    labels = store.labels_of_campaign(campaign.name)
+    labels = list(store.label_heads(campaign.name) if heads is None else heads)
     lowest: dict[str, float] = {}
     for label in filter(usable, labels):
         lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
+    rounds = store.rounds(campaign.name)
+    verifying = verifications(rounds)
     ids = [
-        key
-        for record in store.rounds(campaign.name)
-        if not is_verification(campaign, record.number)
-        for key in record.selected or []
+        key for record in rounds if record.number not in verifying for key in record.selected or []
     ]
     relaxed = {one.config_hash for one in filter(usable, labels) if one.relax != Relax.NONE.value}
     asked = {label.config_hash for label in labels} | {key.rsplit("/", 1)[-1] for key in ids}
@@ -94,19 +100,18 @@ def answers_of(campaign: Campaign) -> Answers:
 
 
 def _requests(
-    campaign: Campaign, ids: list[str], labels: list[LabelDoc]
+    campaign: Campaign, ids: list[str], labels: list[LabelHead]
 ) -> tuple[frozenset[str], Counter[str]]:
     """Return the keys of the labels asked for, and how often relaxed geometries were in vain."""
     missed: Counter[str] = Counter()
     if campaign.relaxes:
         return frozenset(), missed
     made = {label.key: label for label in labels}
-    keys = set()
-    for candidate in filter(None, map(campaign.store.candidate, ids)):
-        key = label_key(campaign, candidate)
-        keys.add(key)
+    asked = {label_key(campaign, one): one for one in campaign.store.stream_candidates(ids)}
+    failed = campaign.store.failed(asked.keys() - made.keys())
+    for key, candidate in asked.items():
         label = made.get(key)
         found = label is not None and usable(label) and label.config_hash == candidate.config_hash
-        given_up = label is not None or campaign.store.failure(key) is not None
+        given_up = label is not None or key in failed
         missed[candidate.config_hash] += given_up and not found and candidate.energy is not None
-    return frozenset(keys), missed
+    return frozenset(asked), missed

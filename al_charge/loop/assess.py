@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.loop.answers import answers_of
+from al_charge.loop.answers import Answers, answers_of
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee
 from al_charge.loop.convergence import (
@@ -27,15 +28,17 @@ from al_charge.loop.energies import (
     labelled_hull,
     usable,
 )
-from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
+from al_charge.store.base import KEYS_AT_ONCE
 from al_charge.store.documents import CampaignState, CandidateDoc
 from al_charge.thermo.hull import Hull, max_hull_shift
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
+
+Array = NDArray[np.float64]
 
 PER_COMPOSITION = 5
 """Lowest open candidates of each composition that the new committee looks at again."""
@@ -59,8 +62,8 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
     if assessment is None:
         label_metal(campaign, directory)
         started = time.monotonic()
-        assessment = campaign.store.record_assessment(
-            campaign.name, round_number, _assessment(campaign, round_number)
+        assessment = campaign.store.record_predictions(
+            campaign.name, round_number, *_assessment(campaign, round_number)
         )
         campaign.store.add_stage_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
@@ -71,20 +74,25 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
     return state
 
 
-def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
+def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], list[str], Array]:
+    """Return what is found, and what each member says of each label: keys and energies, eV/f.u."""
     from al_charge.potentials.committee import Committee
 
-    found = labelled_hull(campaign, up_to=round_number)
+    heads = list(campaign.store.label_heads(campaign.name))
+    found = labelled_hull(campaign, up_to=round_number, heads=heads)
     committee = load_committee(campaign, round_number)
     keys, members = _member_energies(campaign, committee, found)
     scale = _calibration(campaign, round_number, found, keys, members)
-    before = labelled_hull(campaign, up_to=round_number - 1).hull if round_number else None
+    before = None
+    if round_number:
+        before = labelled_hull(campaign, up_to=round_number - 1, heads=heads).hull
     predicted = None
     verifies = is_verification(campaign, round_number)
     if round_number > 0 and not verifies:
-        candidates = _lowest_candidates(campaign, round_number)
+        answers = answers_of(campaign, heads)
+        candidates = _lowest_candidates(campaign, round_number, answers)
         again = _predict_again(campaign, Committee(committee.members, scale), candidates)
-        predicted = answers_of(campaign).unanswered(again)
+        predicted = answers.unanswered(again)
     state = HullState(
         vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
         shift=max_hull_shift(before, found.hull) if before is not None else None,
@@ -94,7 +102,7 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
         deepest=None if predicted is None else _deepest(campaign, found.hull, predicted),
     )
     met = criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
-    return {
+    assessment = {
         "spread_scale": scale,
         "hull_shift": state.shift,
         "vertices": [list(vertex) for vertex in state.vertices],
@@ -102,24 +110,26 @@ def _assessment(campaign: Campaign, round_number: int) -> dict[str, Any]:
         "unlabelled_vertices": state.unlabelled_vertices,
         "criteria": as_documents(met),
         "labels": len(found.labels),
-        "label_keys": keys,
-        "member_energies": members.tolist(),
         "prospective": {"labels": 0} if verifies else _prospective(campaign, round_number, found),
         "verify_next": _is_to_be_verified(campaign, round_number, met),
         "verification": verification_of(campaign, round_number, found) if verifies else None,
     }
+    return assessment, keys, members
 
 
 def _member_energies(
     campaign: Campaign, committee: Committee, found: LabelledHull
-) -> tuple[list[str], np.ndarray]:
+) -> tuple[list[str], Array]:
     """Return label keys and every member's energy of them, eV/f.u., (n_members, n_labels)."""
     keys = sorted(found.labels)
-    atoms = [label_atoms(found.labels[key], found.labels[key].frames[-1]) for key in keys]
-    energies = [
-        [prediction.energy for prediction in member.predict(atoms)] for member in committee.members
-    ]
-    return keys, np.array(energies) / campaign.host.formula_units
+    energies = np.empty((len(committee.members), len(keys)))
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[start : start + KEYS_AT_ONCE]
+        geometries = dict(campaign.store.stream_results(some))
+        atoms = [atoms_of(geometries[key]) for key in some]
+        for row, member in zip(energies, committee.members, strict=True):
+            row[start : start + len(some)] = [one.energy for one in member.predict(atoms)]
+    return keys, energies / campaign.host.formula_units
 
 
 def _calibration(
@@ -127,7 +137,7 @@ def _calibration(
     round_number: int,
     found: LabelledHull,
     keys: list[str],
-    members: np.ndarray,
+    members: Array,
 ) -> float:
     """Return the factor that brings the members' spread to the size of their held-out errors."""
     from al_charge.potentials.committee import calibrate
@@ -148,12 +158,13 @@ def _calibration(
     return calibrate(residuals, spreads)
 
 
-def _lowest_candidates(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
+def _lowest_candidates(
+    campaign: Campaign, round_number: int, answers: Answers
+) -> list[CandidateDoc]:
     """Return the candidates of each composition that were predicted lowest.
 
     Only those count that need a label, or would if the new committee predicts them low enough.
     """
-    answers = answers_of(campaign)
     by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
     for candidate in campaign.store.candidates(campaign.name, round_number):
         if candidate.energy is not None and not answers.closed(candidate):
@@ -282,6 +293,8 @@ def _all_labelled(campaign: Campaign) -> bool:
     """
     if not campaign.relaxes:
         return False
-    labels = campaign.store.labels_of_campaign(campaign.name)
-    labelled = {label.config_hash for label in labels if usable(label)}
-    return len(labelled) == sum(count_distinct(campaign.host).values())
+    distinct = sum(count_distinct(campaign.host).values())
+    if len(campaign.store.rounds_of_use(campaign.name)) < distinct:
+        return False
+    heads = campaign.store.label_heads(campaign.name)
+    return len({head.config_hash for head in heads if usable(head)}) == distinct

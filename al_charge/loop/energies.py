@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import CandidateDoc, LabelDoc
+from al_charge.store.label_streams import LabelHead
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.uncertainty import ErrorBars, committee_error_bars, with_error_bars
+
+L = TypeVar("L", LabelDoc, LabelHead)
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,25 @@ class LabelledHull:
     """
 
     hull: Hull
-    labels: dict[str, LabelDoc]
+    labels: dict[str, LabelHead]
 
 
-def usable(label: LabelDoc) -> bool:
+def usable(label: LabelDoc | LabelHead) -> bool:
     """Return whether a label may stand on a hull: converged, certain, comparable."""
-    return label.converged and label.resolved is not None and not label.unusable
+    return not label.refused
 
 
-def labelled_hull(campaign: Campaign, *, up_to: int | None = None) -> LabelledHull:
+def labelled_hull(
+    campaign: Campaign, *, up_to: int | None = None, heads: Iterable[LabelHead] | None = None
+) -> LabelledHull:
     """Build the hull of a campaign's labels: of each configuration, the lowest.
 
     Parameters
     ----------
     up_to
         Last round whose labels count; all of them when None.
+    heads
+        Of the campaign's labels, where they were read already.
 
     Raises
     ------
@@ -48,10 +56,12 @@ def labelled_hull(campaign: Campaign, *, up_to: int | None = None) -> LabelledHu
         If the end members are not labelled yet.
     """
     host = campaign.host
+    if heads is None:
+        heads = campaign.store.label_heads(campaign.name, up_to)
     labels = {
-        label.key: label
-        for label in campaign.store.labels_of_campaign(campaign.name, up_to=up_to)
-        if usable(label)
+        head.key: head
+        for head in heads
+        if usable(head) and (up_to is None or (head.used or 0) <= up_to)
     }
     entries = [
         Entry(
@@ -89,13 +99,9 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
         )
     record = assessed[-1]
     found = labelled_hull(campaign, up_to=record.number)
-    assessment = record.assessment or {}
-    bars = committee_error_bars(
-        found.hull,
-        assessment["label_keys"],
-        assessment["member_energies"],
-        scale=assessment["spread_scale"],
-    )
+    keys, energies = campaign.store.predictions(record)
+    scale = (record.assessment or {})["spread_scale"]
+    bars = committee_error_bars(found.hull, keys, energies, scale=scale)
     return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars
 
 
@@ -117,7 +123,7 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
     )
 
 
-def lowest_labels(labels: Iterable[LabelDoc]) -> list[LabelDoc]:
+def lowest_labels(labels: Iterable[L]) -> list[L]:
     """Return the label of lowest energy of each configuration."""
     ordered = sorted(labels, key=lambda label: (label.energy, label.key), reverse=True)
     return list({label.config_hash: label for label in ordered}.values())

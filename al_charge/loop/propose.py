@@ -77,8 +77,8 @@ def _evolved_candidates(
     committee = load_committee(campaign, round_number - 1)
     labelled = [
         label
-        for label in campaign.store.labels_of_campaign(campaign.name, up_to=round_number - 1)
-        if label.n_ions == n_ions and usable(label)
+        for label in campaign.store.labels_at(campaign.name, [n_ions], round_number - 1)
+        if usable(label)
     ]
     starts = _known_geometries(campaign, round_number, n_ions, labelled)
     relaxed: dict[str, Relaxed] = {}
@@ -150,8 +150,8 @@ def _first_generation(
     earlier = sorted(
         (
             candidate
-            for candidate in campaign.store.candidates(campaign.name, round_number - 1)
-            if candidate.n_ions == n_ions and candidate.energy is not None
+            for candidate in campaign.store.candidates(campaign.name, round_number - 1, n_ions)
+            if candidate.energy is not None
         ),
         key=lambda candidate: (candidate.energy, candidate.config_hash),
     )
@@ -173,8 +173,8 @@ def _known_geometries(
     """
     found = {
         candidate.config_hash: atoms_of(candidate.geometry)
-        for candidate in campaign.store.candidates(campaign.name, round_number - 1)
-        if candidate.n_ions == n_ions and candidate.energy is not None
+        for candidate in campaign.store.candidates(campaign.name, round_number - 1, n_ions)
+        if candidate.energy is not None
     }
     if not campaign.relaxes:
         for label in lowest_labels(labelled):

@@ -68,7 +68,7 @@ def current_round(campaign: Campaign) -> int:
     last = campaign.store.last_round(campaign.name)
     if last is None:
         return 0
-    state = campaign.store.campaign(campaign.name).state
+    state = campaign.store.campaign_state(campaign.name)
     if last.assessment is not None and state is CampaignState.RUNNING:
         state, _ = next_state(campaign, last.number)
         return last.number + (state is CampaignState.RUNNING)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.acquisition.selection import Candidate, select, select_diverse
-from al_charge.crystal.correlations import pair_correlations
+from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
-from al_charge.loop.verify import is_verification
+from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
+from al_charge.store.label_streams import LabelHead
 
 
 def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
@@ -33,19 +35,25 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
-    candidates = answers_of(campaign).unanswered(store.candidates(campaign.name, round_number))
+    heads = list(store.label_heads(campaign.name))
+    proposed = store.candidates(campaign.name, round_number)
+    candidates = answers_of(campaign, heads).unanswered(proposed)
+    features = _features(campaign, candidates)
     room = label_room(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
-        pool = [_described(campaign, candidate, 0.0, 0.0) for candidate in candidates]
+        pool = [
+            _described(candidate, 0.0, 0.0, feature)
+            for candidate, feature in zip(candidates, features, strict=True)
+        ]
         picked = select_diverse(pool, min(settings.first_round, room))
     else:
-        found = labelled_hull(campaign)
+        found = labelled_hull(campaign, heads=heads)
         pool = []
-        for candidate in candidates:
+        for candidate, feature in zip(candidates, features, strict=True):
             entry = candidate_entry(campaign, candidate)
             energy = found.hull.formation_energy(entry)
-            pool.append(_described(campaign, candidate, energy, entry.error_bar or 0.0))
+            pool.append(_described(candidate, energy, entry.error_bar or 0.0, feature))
         vertices = [(v.x, found.hull.formation_energy(v)) for v in found.hull.vertices]
         count = min(settings.labels_per_round, room)
         picked = select(pool, vertices, settings, count, _labelled(campaign, found))
@@ -58,38 +66,42 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
 
 def label_room(campaign: Campaign) -> int:
     """Return how many labels the campaign may still select; those of verifications come on top."""
-    used = sum(
-        len(record.selected or [])
-        for record in campaign.store.rounds(campaign.name)
-        if not is_verification(campaign, record.number)
-    )
+    rounds = campaign.store.rounds(campaign.name)
+    verifying = verifications(rounds)
+    used = sum(len(one.selected or []) for one in rounds if one.number not in verifying)
     return max(0, campaign.spec.convergence.max_labels - used)
 
 
 def _labelled(campaign: Campaign, found: LabelledHull) -> list[Candidate]:
+    entries = found.hull.entries
+    features = _features(campaign, [found.labels[entry.key] for entry in entries])
     return [
         Candidate(
             key=entry.key,  # a static label leaves its configuration open to another
             x=entry.x,
             energy=found.hull.formation_energy(entry),
             spread=0.0,
-            features=_features(campaign, found.labels[entry.key].colours),
+            features=feature,
         )
-        for entry in found.hull.entries
+        for entry, feature in zip(entries, features, strict=True)
     ]
 
 
 def _described(
-    campaign: Campaign, candidate: CandidateDoc, energy: float, spread: float
+    candidate: CandidateDoc, energy: float, spread: float, features: NDArray[np.float64]
 ) -> Candidate:
     return Candidate(
         key=candidate.config_hash,
         x=Fraction(candidate.composition),
         energy=energy,
         spread=spread,
-        features=_features(campaign, candidate.colours),
+        features=features,
     )
 
 
-def _features(campaign: Campaign, colours: list[int]) -> NDArray[np.float64]:
-    return pair_correlations(campaign.host, configuration_of(colours))
+def _features(
+    campaign: Campaign, described: Sequence[CandidateDoc | LabelHead]
+) -> NDArray[np.float64]:
+    return all_pair_correlations(
+        campaign.host, [configuration_of(one.colours) for one in described]
+    )

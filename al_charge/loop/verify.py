@@ -8,12 +8,13 @@ verified; else the campaign goes on with what it has learned.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import LabelledHull, labelled_hull
-from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
+from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, RoundDoc
 from al_charge.thermo.hull import Entry, Hull
 
 
@@ -22,6 +23,11 @@ def is_verification(campaign: Campaign, number: int) -> bool:
     before = campaign.store.round(campaign.name, number - 1) if number else None
     assessment = before.assessment if before is not None else None
     return bool(assessment and assessment.get("verify_next"))
+
+
+def verifications(records: Iterable[RoundDoc]) -> set[int]:
+    """Return the numbers of the rounds that verify a hull; see `is_verification`."""
+    return {one.number + 1 for one in records if (one.assessment or {}).get("verify_next")}
 
 
 def relax_in(campaign: Campaign, number: int) -> Relax:
@@ -40,7 +46,9 @@ def open_verification(campaign: Campaign, number: int) -> None:
     reasons: dict[str, str] = {}
     by_ions: dict[int, list[CandidateDoc]] = defaultdict(list)
     for entry, reason in _to_relax(campaign, found.hull):
-        candidate = _candidate(campaign, number, found.labels[entry.key])
+        label = campaign.store.label(entry.key)
+        assert label is not None
+        candidate = _candidate(campaign, number, label)
         by_ions[candidate.n_ions].append(candidate)
         reasons[candidate.doc_id] = reason
     for n_ions, candidates in by_ions.items():

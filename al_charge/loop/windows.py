@@ -24,8 +24,8 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         return None
     moments: dict[str, list[float]] = defaultdict(list)
     charges: dict[str, list[float]] = defaultdict(list)
-    for label in campaign.store.labels_of_campaign(campaign.name, up_to=max(0, round_number - 1)):
-        if label.n_ions not in ends or not usable(label) or label.moments is None:
+    for label in campaign.store.labels_at(campaign.name, ends, max(0, round_number - 1)):
+        if not usable(label) or label.moments is None:
             continue
         for site, species in enumerate(label.resolved or ()):
             if element_of(species) in campaign.host.redox:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.correlations import pair_correlations
+from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.crystal.host import Host
 
 RIDGE = 0.03
@@ -39,7 +39,7 @@ def guess_energies(
     if not fitted:
         return np.zeros(len(configs))
     energies = np.array([known[config] for config in fitted])
-    inputs = np.array([pair_correlations(host, config) for config in fitted])
+    inputs = all_pair_correlations(host, fitted)
     centre, mean = inputs.mean(axis=0), energies.mean()
     inputs = inputs - centre
     # Solved among configurations rather than features: there are often fewer of them.
@@ -48,6 +48,6 @@ def guess_energies(
     weights = inputs.T @ np.linalg.solve(
         products + strength * np.eye(len(products)), energies - mean
     )
-    asked = np.array([pair_correlations(host, config) for config in configs])
+    asked = all_pair_correlations(host, configs)
     guesses: NDArray[np.float64] = (asked - centre) @ weights + mean
     return guesses

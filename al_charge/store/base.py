@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import gridfs
@@ -15,6 +16,9 @@ from pymongo.write_concern import WriteConcern
 
 from al_charge.errors import AlChargeError
 from al_charge.store.documents import Document
+
+KEYS_AT_ONCE = 1000
+"""Keys in one query."""
 
 Stored = dict[str, Any]
 D = TypeVar("D", bound=Document)
@@ -57,6 +61,12 @@ class Collections:
         keys = [(field.lstrip("-"), -1 if field.startswith("-") else 1) for field in order]
         found = self._collection(document).find(query, sort=keys or None)
         return [document.from_mongo(stored) for stored in found]
+
+
+def portions(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Yield keys, as many at a time as one query is asked for."""
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        yield list(keys[start : start + KEYS_AT_ONCE])
 
 
 def read_file(files: gridfs.GridFS, file_id: str, where: str) -> bytes:

@@ -61,6 +61,21 @@ class Campaigns(Collections):
             raise InputError("there is no such campaign", where=f"campaign '{name}'", remedy=remedy)
         return found
 
+    def campaign_state(self, name: str) -> CampaignState:
+        """Return the state of a campaign.
+
+        Raises
+        ------
+        InputError
+            If there is none of this name.
+        """
+        return CampaignState(self._campaign_field(name, "state"))
+
+    def _campaign_field(self, name: str, field: str) -> Any:
+        """Return one field of a campaign; its document also holds whole structures."""
+        found = self._collection(CampaignDoc).find_one({"_id": name}, {field: 1})
+        return getattr(self.campaign(name), field) if found is None else found[field]
+
     def campaigns(self) -> list[CampaignDoc]:
         """Return every campaign, oldest first."""
         return self._find(CampaignDoc, {}, "created", "name")
@@ -84,7 +99,7 @@ class Campaigns(Collections):
         InputError
             If the hash differs, or there is no such campaign.
         """
-        stored = self.campaign(name).settings_hash
+        stored = self._campaign_field(name, "settings_hash")
         if stored == settings_hash:
             return
         before = self._settings_behind(stored) if settings is not None else {}

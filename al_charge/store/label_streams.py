@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from al_charge.store.documents import LabelDoc
+from al_charge.store.base import portions
+from al_charge.store.documents import Geometry, LabelDoc
 from al_charge.store.labels import Labels
 
-KEYS_AT_ONCE = 1000
-"""Keys in one query."""
 LABELS_AT_ONCE = 16
 """Labels that the server sends together."""
 
@@ -21,30 +21,37 @@ class LabelHead:
 
     Attributes
     ----------
-    key, config_hash, host_fingerprint, settings_hash, engine, composition, n_ions, energy, created
+    key, config_hash, colours, host_fingerprint, settings_hash, engine, relax, composition, n_ions
+        Those of `al_charge.store.documents.LabelDoc`.
+    energy, created
         Those of `al_charge.store.documents.LabelDoc`.
     refused
         ``unusable``, ``not converged`` or ``ambiguous``, in this order; empty for none of them.
     has_moments
         Whether it has moments.
+    used
+        Round of the campaign that was asked for which has selected it; None without one.
     """
 
     key: str
     config_hash: str
+    colours: list[int]
     host_fingerprint: str
     settings_hash: str
     engine: str
+    relax: str
     composition: str
     n_ions: int
     energy: float
     created: datetime
     refused: str
     has_moments: bool
+    used: int | None = None
 
 
 _HEAD = {
     "_id": 0,
-    **dict.fromkeys(LabelHead.__slots__, 1),
+    **{name: 1 for name in LabelHead.__slots__ if name != "used"},
     "refused": {
         "$switch": {
             "branches": [
@@ -57,7 +64,7 @@ _HEAD = {
     },
     "has_moments": {"$gt": ["$moments", None]},
 }
-"""The server works them out, and sends no array."""
+"""The server works them out, and sends nothing of the atoms."""
 
 
 class LabelStreams(Labels):
@@ -75,15 +82,62 @@ class LabelStreams(Labels):
         up_to
             The last round whose labels count; all rounds when None.
         """
-        query = {} if campaign is None else self._used(campaign, up_to)
-        stages = [{"$match": query}, {"$sort": {"_id": 1}}, {"$project": _HEAD}]
+        uses = None if campaign is None else self.rounds_of_use(campaign, up_to)
+        query = {} if uses is None else {"_id": {"$in": list(uses)}}
+        stages: list[dict[str, Any]] = [
+            {"$match": query},
+            {"$sort": {"_id": 1}},
+            {"$project": _HEAD},
+        ]
         for found in self._collection(LabelDoc).aggregate(stages):
-            yield LabelHead(**found)
+            yield LabelHead(**found, used=None if uses is None else uses[found["key"]])
+
+    def labels_at(
+        self, campaign: str, n_ions: Collection[int], up_to: int | None = None
+    ) -> list[LabelDoc]:
+        """Return a campaign's labels of some compositions, oldest first, with the last frame only.
+
+        Parameters
+        ----------
+        n_ions
+            Numbers of working ions.
+        up_to
+            The last round whose labels count; all rounds when None.
+        """
+        query = {"n_ions": {"$in": list(n_ions)}} | self._used(campaign, up_to)
+        found = self._collection(LabelDoc).find(
+            query, {"frames": {"$slice": -1}}, sort=[("created", 1), ("_id", 1)]
+        )
+        labels = [self._with_frames(LabelDoc.from_mongo(stored)) for stored in found]
+        return [label.model_copy(update={"frames": label.frames[-1:]}) for label in labels]
+
+    def stream_results(self, keys: Sequence[str]) -> Iterator[tuple[str, Geometry]]:
+        """Yield the last geometries of certain labels with their keys, in any order.
+
+        They were checked when they were written, and are not again.
+        """
+        fields = {name: 1 for name in ("numbers", "host_site", "resolved", "frames_file")}
+        for some in portions(keys):
+            found = self._collection(LabelDoc).find(
+                {"_id": {"$in": some}}, {**fields, "frames": {"$slice": -1}}
+            )
+            for stored in found:
+                frames = stored["frames"] or self._frames_in(stored["frames_file"], stored["_id"])
+                yield (
+                    stored["_id"],
+                    Geometry.model_construct(
+                        numbers=stored["numbers"],
+                        positions=frames[-1]["positions"],
+                        cell=frames[-1]["cell"],
+                        species=stored["resolved"],
+                        host_site=stored["host_site"],
+                    ),
+                )
 
     def stream_labels(self, keys: Sequence[str]) -> Iterator[LabelDoc]:
         """Yield labels with their frames, a few of them in memory at a time."""
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            query = {"_id": {"$in": list(keys[start : start + KEYS_AT_ONCE])}}
+        for some in portions(keys):
+            query = {"_id": {"$in": some}}
             found = self._collection(LabelDoc).find(query, batch_size=LABELS_AT_ONCE)
             for stored in found:
                 yield self._with_frames(LabelDoc.from_mongo(stored))

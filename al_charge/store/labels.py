@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import bson
 from bson.objectid import ObjectId
 
-from al_charge.store.base import Stored, read_file
+from al_charge.store.base import Stored, portions, read_file
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.documents import AttemptDoc, FailureDoc, LabelDoc, LabelUseDoc
 from al_charge.store.fields import now
@@ -29,6 +30,9 @@ CRASHED = "crashed"
 
 DISK_FULL = "disk full"
 """Outcome of an attempt that had no space for its files."""
+
+_REFUSED = {"$or": [{"unusable": {"$ne": ""}}, {"converged": False}, {"resolved": None}]}
+"""Query for labels that stand on no hull."""
 
 
 class Labels(Campaigns):
@@ -73,17 +77,36 @@ class Labels(Campaigns):
         """
         return self._labels(self._used(name, up_to))
 
-    def label_heads_of_campaign(self, name: str) -> list[LabelDoc]:
-        """Return the labels of a campaign without their frames, for whoever looks often."""
+    def label_heads_of_campaign(self, name: str, *, refused: bool = False) -> list[LabelDoc]:
+        """Return the labels of a campaign without their frames, for whoever looks often.
+
+        Parameters
+        ----------
+        refused
+            Only those that stand on no hull.
+        """
+        query = self._used(name) | (_REFUSED if refused else {})
         found = self._collection(LabelDoc).find(
-            self._used(name), {"frames": 0}, sort=[("created", 1), ("_id", 1)]
+            query, {"frames": 0}, sort=[("created", 1), ("_id", 1)]
         )
         return [LabelDoc.from_mongo(stored | {"frames": []}) for stored in found]
 
+    def rounds_of_use(self, campaign: str, up_to: int | None = None) -> dict[str, int]:
+        """Return by key the labels that a campaign's rounds selected, with the round of each.
+
+        Parameters
+        ----------
+        up_to
+            The last round whose labels count; all rounds when None.
+        """
+        query: Stored = {"campaign": campaign}
+        if up_to is not None:
+            query["round"] = {"$lte": up_to}
+        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
+        return {use["key"]: use["round"] for use in found}
+
     def _used(self, campaign: str, up_to: int | None = None) -> Stored:
-        uses = self.label_uses(campaign)
-        keys = [use.key for use in uses if up_to is None or use.round <= up_to]
-        return {"_id": {"$in": keys}}
+        return {"_id": {"$in": list(self.rounds_of_use(campaign, up_to))}}
 
     def link_label(self, campaign: str, round: int, key: str) -> bool:
         """Record that a campaign uses a label; return False if it already does.
@@ -109,9 +132,12 @@ class Labels(Campaigns):
     def _with_frames(self, label: LabelDoc) -> LabelDoc:
         if label.frames_file is None:
             return label
-        content = read_file(self._frames, label.frames_file, f"label '{label.key}'")
-        frames: Any = bson.decode(content)["frames"]
+        frames = self._frames_in(label.frames_file, label.key)
         return LabelDoc.model_validate({**label.model_dump(), "frames": frames})
+
+    def _frames_in(self, file_id: str, key: str) -> Any:
+        content = read_file(self._frames, file_id, f"label '{key}'")
+        return bson.decode(content)["frames"]
 
     def start_attempt(
         self,
@@ -173,6 +199,15 @@ class Labels(Campaigns):
     def failure(self, key: str) -> FailureDoc | None:
         """Return why a label was given up, or None."""
         return self._get(FailureDoc, key)
+
+    def failed(self, keys: Collection[str]) -> set[str]:
+        """Return which of some labels were given up, by whomever."""
+        failures = self._collection(FailureDoc)
+        return {
+            failure["_id"]
+            for some in portions(list(keys))
+            for failure in failures.find({"_id": {"$in": some}}, {"_id": 1})
+        }
 
     def failures(self, campaign: str) -> list[FailureDoc]:
         """Return the labels that a campaign gave up, oldest first."""

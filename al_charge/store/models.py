@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
+import bson
+import numpy as np
 from bson.objectid import ObjectId
+from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.store.base import Stored, read_file
 from al_charge.store.campaigns import Campaigns
-from al_charge.store.documents import ModelDoc, ReferenceDoc
+from al_charge.store.documents import ModelDoc, ReferenceDoc, RoundDoc
+
+PREDICTIONS = "predictions_file"
+"""In a round's assessment: the file in GridFS with what its committee says of every label."""
 
 
 class Models(Campaigns):
@@ -64,6 +72,57 @@ class Models(Campaigns):
         query: Stored = {"campaign": campaign} | ({} if round is None else {"round": round})
         return self._find(ModelDoc, query, "round", "member")
 
+    def record_predictions(
+        self,
+        campaign: str,
+        number: int,
+        assessment: dict[str, Any],
+        keys: Sequence[str],
+        energies: NDArray[np.float64],
+    ) -> dict[str, Any]:
+        """Store what a round's assessment found and what its committee says of every label.
+
+        The predictions go to GridFS: they are as many as there are labels. Nothing changes if the
+        round is assessed already.
+
+        Parameters
+        ----------
+        keys
+            Of the labels.
+        energies
+            eV per formula unit, shape (n_members, n_labels).
+
+        Returns
+        -------
+        dict
+            The stored assessment: the first writer's.
+        """
+        content = bson.encode({"keys": list(keys), "energies": energies.astype("<f8").tobytes()})
+        name = f"{RoundDoc.id_of(campaign, number)}/predictions"
+        file_id = self._weights.put(content, filename=name)
+        named = assessment | {PREDICTIONS: str(file_id)}
+        stored = self.record_assessment(campaign, number, named)
+        if stored.get(PREDICTIONS) != str(file_id):
+            self._weights.delete(file_id)
+        return stored
+
+    def predictions(self, record: RoundDoc) -> tuple[list[str], NDArray[np.float64]]:
+        """Return label keys and what an assessed round's committee says of these labels.
+
+        Returns
+        -------
+        keys : list of str
+        energies : ndarray, shape (n_members, n_labels)
+            eV per formula unit.
+        """
+        found = record.assessment or {}
+        if PREDICTIONS in found:
+            file = bson.decode(read_file(self._weights, found[PREDICTIONS], record.doc_id))
+            return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(
+                -1, len(file["keys"])
+            )
+        return found["label_keys"], np.array(found["member_energies"])  # of an earlier version
+
     def put_reference(self, doc: ReferenceDoc) -> bool:
         """Store the energy of a metal; return False, changing nothing, if it is there already."""
         return self._insert_once(doc)
@@ -90,4 +149,6 @@ class Models(Campaigns):
         used = {
             doc["weights_file"] for doc in self._collection(ModelDoc).find({}, {"weights_file": 1})
         }
+        rounds = self._collection(RoundDoc)
+        used |= set(rounds.distinct(f"assessment.{PREDICTIONS}"))
         return [f._id for f in self._weights.find() if str(f._id) not in used]

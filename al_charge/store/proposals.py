@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from al_charge.store.base import Collections
+from al_charge.store.base import Collections, portions
 from al_charge.store.documents import CandidateDoc, ProposalDoc
 
 DUPLICATE_KEY = 11000
@@ -63,16 +63,32 @@ class Proposals(Collections):
         """Return the markers of a round, by number of ions."""
         return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "n_ions")
 
-    def candidates(self, campaign: str, round: int) -> list[CandidateDoc]:
-        """Return the candidates of a round, composition by composition, as they were proposed."""
-        query = {"campaign": campaign, "round": round}
+    def candidates(
+        self, campaign: str, round: int, n_ions: int | None = None
+    ) -> list[CandidateDoc]:
+        """Return the candidates of a round, composition by composition, as they were proposed.
+
+        Parameters
+        ----------
+        n_ions
+            Only those with so many working ions; all of them when None.
+        """
+        query: dict[str, Any] = {"campaign": campaign, "round": round}
+        if n_ions is not None:
+            query["n_ions"] = n_ions
         found = {doc.doc_id: doc for doc in self._find(CandidateDoc, query)}
-        markers = self.proposals(campaign, round)
+        markers = self._find(ProposalDoc, query, "n_ions")
         return [found[doc_id] for marker in markers for doc_id in marker.candidates]
 
     def candidate(self, doc_id: str) -> CandidateDoc | None:
         """Return one candidate by its id, or None."""
         return self._get(CandidateDoc, doc_id)
+
+    def stream_candidates(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
+        """Yield the candidates of certain ids, in any order; those that are missing are not."""
+        for some in portions(ids):
+            for stored in self._collection(CandidateDoc).find({"_id": {"$in": some}}):
+                yield CandidateDoc.from_mongo(stored)
 
     def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
         upserts = [

@@ -35,6 +35,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
     "labels": [
         IndexModel([("host_fingerprint", ASCENDING), ("settings_hash", ASCENDING)]),
         IndexModel([("config_hash", ASCENDING)]),
+        IndexModel([("n_ions", ASCENDING)]),
     ],
     "label_uses": [
         IndexModel([("campaign", ASCENDING), ("key", ASCENDING)], unique=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,13 @@ def label(asked: CandidateDoc, key: str, energy: float, **facts: Any) -> Any:
         "unusable": "",
         "relax": "none",
     }
-    return SimpleNamespace(**usual | facts)
+    return SimpleNamespace(**usual | facts, refused=refused_of(usual | facts))
+
+
+def refused_of(facts: dict[str, Any]) -> str:
+    """Return why a label of such facts stands on no hull."""
+    wrong = facts["unusable"] or not facts["converged"] or facts["resolved"] is None
+    return "refused" if wrong else ""
 
 
 class Store:
@@ -59,7 +66,7 @@ class Store:
     def __init__(self) -> None:
         self.asked: dict[int, list[CandidateDoc]] = {}
         self.labels: list[Any] = []
-        self.failed: set[str] = set()
+        self.given_up: set[str] = set()
 
     def rounds(self, name: str) -> list[Any]:
         return [
@@ -70,17 +77,20 @@ class Store:
     def round(self, name: str, number: int) -> Any:
         return next((r for r in self.rounds(name) if r.number == number), None)
 
-    def candidate(self, doc_id: str) -> CandidateDoc | None:
-        return next((c for asked in self.asked.values() for c in asked if c.doc_id == doc_id), None)
+    def stream_candidates(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
+        return (c for asked in self.asked.values() for c in asked if c.doc_id in ids)
 
-    def labels_of_campaign(self, name: str, up_to: int | None = None) -> list[Any]:
+    def label_heads(self, name: str, up_to: int | None = None) -> list[Any]:
         return self.labels
+
+    def labels_at(self, name: str, n_ions: Collection[int], up_to: int) -> list[Any]:
+        return [label for label in self.labels if label.n_ions in n_ions]
 
     def label(self, key: str) -> Any:
         return next((found for found in self.labels if found.key == key), None)
 
-    def failure(self, key: str) -> object | None:
-        return object() if key in self.failed else None
+    def failed(self, keys: Collection[str]) -> set[str]:
+        return self.given_up & set(keys)
 
 
 @pytest.fixture
@@ -105,7 +115,7 @@ def ask(campaign: Any, asked: CandidateDoc, result: Any = None) -> str:
     campaign.store.asked.setdefault(asked.round, []).append(asked)
     key = label_key(campaign, asked)
     if result is None:
-        campaign.store.failed.add(key)
+        campaign.store.given_up.add(key)
     else:
         campaign.store.labels.append(label(asked, key, **result))
     return key
@@ -217,7 +227,7 @@ def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> A
         "moments": [*moments, 0.1],
         "bader": [1.8 if state == "Fe3+" else 1.5] * len(moments) + [-1.4],
     }
-    return SimpleNamespace(**usual | facts)
+    return SimpleNamespace(**usual | facts, refused=refused_of(usual | facts))
 
 
 def test_windows_come_from_both_end_members(campaign: Any) -> None:

@@ -19,6 +19,7 @@ from al_charge.crystal.valence import Audit
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
+from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import geometry_of
 from al_charge.loop.label import _check_sites
 from al_charge.store.documents import CandidateDoc
@@ -99,8 +100,8 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
     selected = [f"c/0/{key}" for key in known]
     store = SimpleNamespace(
         candidates=lambda name, number: candidates,
-        labels_of_campaign=lambda name: [],
-        rounds=lambda name: [SimpleNamespace(number=0, selected=selected)],
+        label_heads=lambda name: [],
+        rounds=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)],
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
     return SimpleNamespace(name="c", host=host, store=store, spec=spec, relaxes=True)
@@ -127,5 +128,6 @@ def test_depth_below_the_hull_has_the_right_sign_and_size(
 def test_labelled_candidates_do_not_crowd_out_those_without_a_label(olivine: Host) -> None:
     found = [candidate(olivine, i, -9.0 - 0.01 * i) for i in range(8)]
     labelled = {c.config_hash for c in found[3:]}  # the five lowest
-    lowest = assess._lowest_candidates(campaign(olivine, found, labelled), 1)
+    here = campaign(olivine, found, labelled)
+    lowest = assess._lowest_candidates(here, 1, answers_of(here))
     assert [c.config_hash for c in lowest] == [c.config_hash for c in reversed(found[:3])]

@@ -47,9 +47,11 @@ def _campaign(label: LabelDoc, *, spin: bool) -> Campaign:
     head = LabelHead(
         key=label.key,
         config_hash=label.config_hash,
+        colours=[],
         host_fingerprint="h",
         settings_hash="s",
         engine="e",
+        relax="none",
         composition="1/2",
         n_ions=1,
         energy=-2.0,

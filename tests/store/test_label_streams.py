@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from al_charge.store import label_streams, labels
+from al_charge.store import base, labels
 from al_charge.store.documents import CampaignDoc, LabelDoc
 from al_charge.store.mongo import Store
 
@@ -21,7 +21,7 @@ def filled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Store:
     """Seven labels, of which a campaign uses five in three rounds; one has its frames in GridFS."""
-    monkeypatch.setattr(label_streams, "KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(base, "KEYS_AT_ONCE", 2)
     store.add_campaign(make_campaign())
     for key, fields in {
         "g": {},
@@ -38,6 +38,35 @@ def filled(
     for number, key in enumerate("gbfac"):
         store.link_label("olivine", number // 2, key)
     return store
+
+
+def test_heads_of_a_campaign_tell_the_round_that_uses_them(filled: Store) -> None:
+    used = {head.key: head.used for head in filled.label_heads("olivine")}
+    assert used == {"g": 0, "b": 0, "f": 1, "a": 1, "c": 2} == filled.rounds_of_use("olivine")
+    assert {head.key for head in filled.label_heads("olivine", up_to=1)} == {"a", "b", "f", "g"}
+    assert {head.used for head in filled.label_heads()} == {None}
+
+
+def test_labels_of_a_composition_have_their_last_frame(filled: Store) -> None:
+    filled.link_label("olivine", 2, "d")
+    assert [label.key for label in filled.labels_at("olivine", [2])] == ["d"]
+    assert filled.labels_at("olivine", [2], up_to=1) == []
+    (label,) = [one for one in filled.labels_at("olivine", [1]) if one.key == "c"]
+    whole = filled.label("c")
+    assert whole is not None
+    assert label.frames == whole.frames[-1:]
+
+
+def test_results_are_the_last_geometries(filled: Store) -> None:
+    found = dict(filled.stream_results(["c", "d", "g"]))
+    assert found.keys() == {"c", "d", "g"}
+    for key, geometry in found.items():
+        label = filled.label(key)
+        assert label is not None
+        assert geometry.positions == label.frames[-1].positions
+        assert geometry.cell == label.frames[-1].cell
+        assert geometry.species == label.resolved
+        assert (geometry.numbers, geometry.host_site) == (label.numbers, label.host_site)
 
 
 def test_heads_tell_what_documents_do(filled: Store) -> None:

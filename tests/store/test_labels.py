@@ -65,6 +65,7 @@ def test_a_campaign_has_the_labels_that_it_uses(
     assert {doc.key for doc in store.labels_of_campaign("one")} == {"a", "c"}
     assert [doc.key for doc in store.labels_of_campaign("two")] == ["a"]
     assert [(use.key, use.round) for use in store.label_uses("one")] == [("a", 0), ("c", 1)]
+    assert store.label_heads_of_campaign("one", refused=True) == []
     heads = store.label_heads_of_campaign("one")
     full = store.labels_of_campaign("one")
     assert heads == [label.model_copy(update={"frames": []}) for label in full]

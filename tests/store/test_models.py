@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc
+from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc, RoundDoc
+from al_charge.store.models import Models
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., ModelDoc]
@@ -62,6 +65,28 @@ def test_leftovers_are_removed_and_nothing_else(
     assert store.remove_leftovers() == 0
     assert store.model("olivine", 0, 0) is not None
     assert store.label("k") is not None
+
+
+def test_predictions_are_kept_beside_an_assessment(store: Store) -> None:
+    store.add_round(RoundDoc(campaign="olivine", number=0))
+    energies = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    kept = store.record_predictions("olivine", 0, {"moved": 0.1}, ["a", "b", "c"], energies)
+    again = store.record_predictions("olivine", 0, {"moved": 9.0}, ["a"], energies[:, :1])
+    assert again == kept
+    record = store.round("olivine", 0)
+    assert record is not None
+    keys, found = store.predictions(record)
+    assert keys == ["a", "b", "c"]
+    np.testing.assert_array_equal(found, energies)
+    assert store.remove_leftovers() == 0  # neither what is named nor what was not taken
+    assert store.database["weights.files"].count_documents({}) == 1
+
+
+def test_predictions_inside_an_older_assessment_are_read() -> None:
+    older = {"label_keys": ["a"], "member_energies": [[1.0], [2.0]]}
+    record = RoundDoc(campaign="olivine", number=0, assessment=older)
+    keys, found = Models.predictions(SimpleNamespace(), record)  # type: ignore[arg-type]
+    assert (keys, found.tolist()) == (["a"], [[1.0], [2.0]])
 
 
 def test_a_metal_is_shared_by_settings(

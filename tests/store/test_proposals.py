@@ -24,6 +24,16 @@ def test_a_proposal_is_stored_once_in_its_order(store: Store, make_candidate: Ma
     assert store.candidate("olivine/0/z") is None
 
 
+def test_candidates_by_composition_and_by_id(store: Store, make_candidate: Maker) -> None:
+    one, other = make_candidate("a"), make_candidate("b", n_ions=2)
+    for doc in (one, other):
+        store.put_proposal("olivine", 0, doc.n_ions, [doc], {})
+    assert store.candidates("olivine", 0) == [one, other]
+    assert store.candidates("olivine", 0, 2) == [other]
+    ids = [other.doc_id, "olivine/0/none", one.doc_id]
+    assert sorted(found.config_hash for found in store.stream_candidates(ids)) == ["a", "b"]
+
+
 def test_an_empty_proposal_is_complete(store: Store) -> None:
     assert store.put_proposal("olivine", 0, 1, [], {}) is True
     assert store.has_proposal("olivine", 0, 1) is True

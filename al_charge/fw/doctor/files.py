@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from al_charge.fw.doctor.finding import Finding, Scene
-from al_charge.store.documents import LabelDoc, ModelDoc
+from al_charge.store.documents import Document, LabelDoc, ModelDoc, RoundDoc
+from al_charge.store.models import PREDICTIONS
 
 _RESTORE = "restore the database from a backup"
 
@@ -16,8 +17,13 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
     """Tell of files that no document names: a killed task was between the two."""
     if scene.campaign is not None:
         return  # a file says of no campaign that it is its own
-    for bucket, document, field in _BUCKETS:
-        named = set(scene.store.database[document.collection].distinct(field))
+    for bucket in {bucket for bucket, _, _ in _NAMED}:
+        named = {
+            name
+            for of, document, field in _NAMED
+            if of == bucket
+            for name in scene.store.database[document.collection].distinct(field)
+        }
         files = scene.store.database[f"{bucket}.files"].find({}, {"length": 1})
         left = [file["length"] for file in files if str(file["_id"]) not in named]
         if left:
@@ -30,7 +36,7 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
 def missing_files(scene: Scene) -> Iterator[Finding]:
     """Find models and labels whose file is missing or incomplete."""
     query = {} if scene.campaign is None else {"campaign": scene.campaign}
-    for bucket, document, field in _BUCKETS:
+    for bucket, document, field in _NAMED:
         whole = _whole_files(scene, bucket)
         documents = scene.store.database[document.collection]
         for stored in documents.find(query | {field: {"$ne": None}}, {field: 1}):
@@ -59,8 +65,9 @@ def _whole_files(scene: Scene, bucket: str) -> set[str]:
     }
 
 
-_BUCKETS: tuple[tuple[str, type[LabelDoc] | type[ModelDoc], str], ...] = (
+_NAMED: tuple[tuple[str, type[Document], str], ...] = (
     ("frames", LabelDoc, "frames_file"),
     ("weights", ModelDoc, "weights_file"),
+    ("weights", RoundDoc, f"assessment.{PREDICTIONS}"),
 )
-"""Each bucket of GridFS, whose documents name its files, and in which field."""
+"""Buckets of GridFS, whose documents name files in them, and in which field."""
