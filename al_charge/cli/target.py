@@ -63,9 +63,9 @@ def open_database(database: DatabaseSettings | None) -> Database[dict[str, Any]]
     """Connect to a database, whatever is in it."""
     from al_charge.store.connection import connect
 
+    connected = connect(database)
     if database is not None and (warning := database.insecurity()) is not None:
         warn_once(warning)
-    connected = connect(database)
     _when_done(connected.client.close)
     return connected
 

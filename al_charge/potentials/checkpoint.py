@@ -41,6 +41,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError):
+    except (SafetensorError, ValueError, RecursionError):
         return None
     return (tensors, facts) if isinstance(facts, dict) else None

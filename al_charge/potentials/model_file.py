@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from al_charge.errors import AlChargeError, InputError
@@ -73,9 +72,11 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
         states = [(c, _part(tensors, f"{n}.")) for n, c in enumerate(facts[_MEMBERS])]
     try:
         members = [Potential.from_state(config, weights) for config, weights in states]
+        if not members:
+            raise ValueError("it has no members")
     except AlChargeError as error:
         raise InputError(error.what, where=str(path), remedy=error.remedy) from error
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             "it is damaged, or from another release of al-charge",
             where=str(path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,6 +58,7 @@ def restored(
             remedy=f"this release reads version {STATE_VERSION}",
         )
     settings = _SETTINGS.validate_python(config["settings"])
+    _check_values(config, weights)
     potential = kind.fresh(
         settings,
         Vocabulary(tuple(config["tokens"]), settings.charge_aware),
@@ -75,11 +77,34 @@ def restored(
         for name, value in weights.items()
         if name.startswith("module.")
     }
+    for name, value in potential.module.state_dict().items():
+        # torch would convert them in silence.
+        if name in own and own[name].is_floating_point() != value.is_floating_point():
+            raise ValueError(f"{name} are numbers of another kind")
     try:
         potential.module.load_state_dict(own)
     except RuntimeError as error:
         raise AlChargeError("weights do not fit the configuration", where="potential") from error
     return potential
+
+
+def _check_values(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Refuse what would be taken for something else.
+
+    Raises
+    ------
+    ValueError
+        If species are no list of tokens, or weights or sizes no finite numbers.
+    """
+    if not isinstance(config["tokens"], list):
+        raise ValueError("the species are no list")
+    numbers = [float(config[name]) for name in ("mean_neighbours", "pair_cutoff") if name in config]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a size is no number")
+    for name, value in weights.items():
+        known_kind = name.startswith("module.") or value.is_floating_point()
+        if not known_kind or not value.isfinite().all():
+            raise ValueError(f"{name} are not all numbers")
 
 
 def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:

@@ -60,7 +60,7 @@ def read_credentials(path: Path) -> Credentials:
     text = read_private(path, where)
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError("it is no JSON", where=where, remedy=_FORM) from error
     fields = document if isinstance(document, dict) else {}
     username, password = fields.get("username"), fields.get("password")
