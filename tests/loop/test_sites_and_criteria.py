@@ -21,7 +21,7 @@ from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import geometry_of
-from al_charge.loop.label import _check_sites
+from al_charge.loop.label_document import check_sites
 from al_charge.store.documents import CandidateDoc
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
@@ -62,7 +62,7 @@ def relaxed(host: Host, asked: CandidateDoc) -> Atoms:
 
 def test_a_relaxed_geometry_on_its_sites_is_kept(olivine: Host) -> None:
     asked = candidate(olivine, 4)
-    _check_sites(SimpleNamespace(host=olivine), asked, result(relaxed(olivine, asked)))  # type: ignore[arg-type]
+    check_sites(SimpleNamespace(host=olivine), asked, result(relaxed(olivine, asked)))  # type: ignore[arg-type]
 
 
 def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Host) -> None:
@@ -76,7 +76,7 @@ def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Ho
     sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
     atoms.positions[sodium] = olivine.structure.frac_coords[empty] @ atoms.cell.array
     with pytest.raises(AlChargeError, match="another configuration"):
-        _check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+        check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
 
 
 def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
@@ -85,7 +85,7 @@ def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
     sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
     atoms.positions[sodium] += atoms.cell.array[1] / 4  # half way along the channel
     with pytest.raises(AlChargeError, match="another configuration"):
-        _check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+        check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
 
 
 @pytest.fixture
