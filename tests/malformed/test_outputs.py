@@ -235,9 +235,7 @@ def vaspruns(dice: random.Random) -> Cases:
     text = gzip.decompress((DATA / "vasprun.xml.gz").read_bytes()).decode()
     for end in sorted(dice.sample(range(1, len(text.rstrip()) - 1), 60)):
         yield f"ends at {end}", text[:end]
-    laughs = "".join(
-        f'<!ENTITY l{n} "{"&l%d;" % (n - 1) * 10 if n else "lol"}">' for n in range(12)
-    )
+    laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol"}">' for n in range(12))
     for what, head in {
         "laughs": f"<!DOCTYPE modeling [{laughs}]>",
         "a file": '<!DOCTYPE modeling [<!ENTITY l11 SYSTEM "file:///etc/passwd">]>',
