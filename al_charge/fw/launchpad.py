@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fireworks import LaunchPad
+from fireworks.fw_config import PING_TIME_SECS
 from pymongo.errors import ConnectionFailure
 
 from al_charge.fw import registry
@@ -27,13 +29,18 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         refuse_foreign_commands(document["spec"])
         return document
 
+    _next_sign = 0.0
+    """When the worker is to be recorded again; FireWorks also beats at the end of each task."""
+
     def ping_launch(
         self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None
     ) -> None:
         """Record that a launch still runs, and with it its worker."""
         try:
             super().ping_launch(launch_id, ptime, checkpoint)
-            registry.seen(self)
+            if time.monotonic() > self._next_sign:
+                registry.seen(self)
+                self._next_sign = time.monotonic() + PING_TIME_SECS / 2
         except ConnectionFailure:
             pass  # the thread that beats would end by it; the next beat may get through
 

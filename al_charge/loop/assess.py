@@ -125,8 +125,8 @@ def _member_energies(
     energies = np.empty((len(committee.members), len(keys)))
     for start in range(0, len(keys), KEYS_AT_ONCE):
         some = keys[start : start + KEYS_AT_ONCE]
-        geometries = dict(campaign.store.stream_results(some))
-        atoms = [atoms_of(geometries[key]) for key in some]
+        found_atoms = {key: atoms_of(one) for key, one in campaign.store.stream_results(some)}
+        atoms = [found_atoms[key] for key in some]
         for row, member in zip(energies, committee.members, strict=True):
             row[start : start + len(some)] = [one.energy for one in member.predict(atoms)]
     return keys, energies / campaign.host.formula_units

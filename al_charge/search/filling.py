@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 
@@ -38,7 +41,7 @@ def draw_with_sum(
         }
         for site, values in enumerate(allowed)
     ]
-    remaining = _weights_of_the_rest(weights)
+    remaining = _weights_of_the_rest(tuple(tuple(choices.items()) for choices in weights))
     if total not in remaining[0]:
         raise InputError(f"no filling sums to {total}", where="configuration")
     drawn: list[int] = []
@@ -46,19 +49,28 @@ def draw_with_sum(
     for site, choices in enumerate(weights):
         rest = remaining[site + 1]
         values = [value for value in choices if left - value in rest]
-        chances = np.array([choices[value] * rest[left - value] for value in values])
-        value = values[int(rng.choice(len(values), p=chances / chances.sum()))]
+        chances = [choices[value] * rest[left - value] for value in values]
+        value = values[_place(chances, rng.random())]
         drawn.append(value)
         left -= value
     return tuple(drawn)
 
 
-def _weights_of_the_rest(weights: Sequence[dict[int, float]]) -> list[dict[int, float]]:
+def _place(chances: Sequence[float], at: float) -> int:
+    """Return which of some chances a number between 0 and 1 falls to."""
+    limits = list(accumulate(chances))
+    return min(bisect_right(limits, at * limits[-1]), len(limits) - 1)
+
+
+@lru_cache(maxsize=64)
+def _weights_of_the_rest(
+    weights: tuple[tuple[tuple[int, float], ...], ...],
+) -> list[dict[int, float]]:
     """Return, for every site, the summed weight of all ways to fill it and those after, by sum."""
     remaining: list[dict[int, float]] = [{0: 1.0}]
     for choices in reversed(weights):
         sums: dict[int, float] = {}
-        for value, weight in choices.items():
+        for value, weight in choices:
             for rest, rest_weight in remaining[-1].items():
                 sums[value + rest] = sums.get(value + rest, 0.0) + weight * rest_weight
         largest = max(sums.values())

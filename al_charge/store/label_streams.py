@@ -12,7 +12,7 @@ from al_charge.store.documents import Geometry, LabelDoc
 from al_charge.store.labels import Labels
 
 LABELS_AT_ONCE = 16
-"""Labels that the server sends together."""
+"""Labels that the server sends together; many objects at once are slow to collect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,12 @@ _HEAD = {
 }
 """The server works them out, and sends nothing of the atoms."""
 
+_RESULT_FIELDS = {"numbers": 1, "host_site": 1, "resolved": 1, "frames_file": 1}
+_RESULT: list[dict[str, Any]] = [
+    {"$project": _RESULT_FIELDS | {"last": {"$last": "$frames"}}},
+    {"$project": _RESULT_FIELDS | {"positions": "$last.positions", "cell": "$last.cell"}},
+]
+
 
 class LabelStreams(Labels):
     """Reading many labels of a store."""
@@ -116,23 +122,20 @@ class LabelStreams(Labels):
 
         They were checked when they were written, and are not again.
         """
-        fields = {name: 1 for name in ("numbers", "host_site", "resolved", "frames_file")}
         for some in portions(keys):
-            found = self._collection(LabelDoc).find(
-                {"_id": {"$in": some}}, {**fields, "frames": {"$slice": -1}}
-            )
+            stages = [{"$match": {"_id": {"$in": some}}}, *_RESULT]
+            found = self._collection(LabelDoc).aggregate(stages, batchSize=LABELS_AT_ONCE)
             for stored in found:
-                frames = stored["frames"] or self._frames_in(stored["frames_file"], stored["_id"])
-                yield (
-                    stored["_id"],
-                    Geometry.model_construct(
-                        numbers=stored["numbers"],
-                        positions=frames[-1]["positions"],
-                        cell=frames[-1]["cell"],
-                        species=stored["resolved"],
-                        host_site=stored["host_site"],
-                    ),
+                file_id, key = stored["frames_file"], stored["_id"]
+                last = stored if file_id is None else self._frames_in(file_id, key)[-1]
+                geometry = Geometry.model_construct(
+                    numbers=stored["numbers"],
+                    positions=last["positions"],
+                    cell=last["cell"],
+                    species=stored["resolved"],
+                    host_site=stored["host_site"],
                 )
+                yield key, geometry
 
     def stream_labels(self, keys: Sequence[str]) -> Iterator[LabelDoc]:
         """Yield labels with their frames, a few of them in memory at a time."""

@@ -31,7 +31,7 @@ CRASHED = "crashed"
 DISK_FULL = "disk full"
 """Outcome of an attempt that had no space for its files."""
 
-_REFUSED = {"$or": [{"unusable": {"$ne": ""}}, {"converged": False}, {"resolved": None}]}
+_REFUSED = {"$or": [{"unusable": {"$gt": ""}}, {"converged": False}, {"resolved": None}]}
 """Query for labels that stand on no hull."""
 
 
@@ -85,11 +85,17 @@ class Labels(Campaigns):
         refused
             Only those that stand on no hull.
         """
-        query = self._used(name) | (_REFUSED if refused else {})
+        uses = self.rounds_of_use(name)
+        # Of those that are refused there are few, and indexes find them.
+        query = _REFUSED if refused else {"_id": {"$in": list(uses)}}
         found = self._collection(LabelDoc).find(
             query, {"frames": 0}, sort=[("created", 1), ("_id", 1)]
         )
-        return [LabelDoc.from_mongo(stored | {"frames": []}) for stored in found]
+        return [
+            LabelDoc.from_mongo(stored | {"frames": []})
+            for stored in found
+            if stored["_id"] in uses
+        ]
 
     def rounds_of_use(self, campaign: str, up_to: int | None = None) -> dict[str, int]:
         """Return by key the labels that a campaign's rounds selected, with the round of each.

@@ -36,6 +36,9 @@ _INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("host_fingerprint", ASCENDING), ("settings_hash", ASCENDING)]),
         IndexModel([("config_hash", ASCENDING)]),
         IndexModel([("n_ions", ASCENDING)]),
+        IndexModel([("unusable", ASCENDING)]),
+        IndexModel([("converged", ASCENDING)]),
+        IndexModel([("resolved", ASCENDING)]),
     ],
     "label_uses": [
         IndexModel([("campaign", ASCENDING), ("key", ASCENDING)], unique=True),

@@ -47,6 +47,14 @@ def test_heads_of_a_campaign_tell_the_round_that_uses_them(filled: Store) -> Non
     assert {head.used for head in filled.label_heads()} == {None}
 
 
+def test_refused_labels_of_a_campaign(filled: Store) -> None:
+    filled.put_label(filled.label("a").model_copy(update={"key": "z"}))  # type: ignore[union-attr]
+    found = filled.label_heads_of_campaign("olivine", refused=True)
+    assert [label.key for label in found] == ["b", "f", "a"]
+    everything = filled.label_heads_of_campaign("olivine")
+    assert found == [label for label in everything if label.refused]
+
+
 def test_labels_of_a_composition_have_their_last_frame(filled: Store) -> None:
     filled.link_label("olivine", 2, "d")
     assert [label.key for label in filled.labels_at("olivine", [2])] == ["d"]
