@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class _LaunchPad(LaunchPad):  # type: ignore[misc]
     """A LaunchPad that hands out our tasks only, and whose heartbeat outlives an outage."""
 
+    _next_sign = 0.0
+    """When the worker is to be recorded again; FireWorks also beats at the end of each task."""
+
     def get_fw_dict_by_id(self, fw_id: int) -> dict[str, Any]:
         """Return the document of a Firework, which is about to be run, say."""
         document: dict[str, Any] = super().get_fw_dict_by_id(fw_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name
 from al_charge.store.documents import LabelDoc, ReferenceDoc
+from al_charge.store.mongo import Store
 from al_charge.thermo.hull import pretty_formula
 
 UNITS = {
@@ -30,6 +32,8 @@ UNITS = {
     "metal.energy": "eV/atom",
 }
 """What the numbers of both files are."""
+LABELS_IN_MEMORY = 64
+"""Labels whose frames are read together."""
 
 
 def export(
@@ -59,17 +63,27 @@ def export(
         If a file is there already, or cannot be written.
     """
     beside = _check_path(path, force)
-    labels = campaign.store.labels_of_campaign(campaign.name)
+    labels = campaign.store.label_heads_of_campaign(campaign.name)
     if usable_only:
         labels = [label for label in labels if not label.refused]
     if not labels:
         raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
     labels.sort(key=lambda label: (label.n_ions, label.energy, label.key))
     units = campaign.host.formula_units
-    images = [atoms for label in labels for atoms in frames_of(label, units, last=last)]
-    document = _document(campaign, labels, len(images))
-    _write(path, beside, images, document)
-    return document
+    images = (
+        atoms
+        for label in _in_order(campaign.store, [label.key for label in labels])
+        for atoms in frames_of(label, units, last=last)
+    )
+    return _write(path, beside, images, lambda written: _document(campaign, labels, written))
+
+
+def _in_order(store: Store, keys: list[str]) -> Iterator[LabelDoc]:
+    """Yield labels with their frames in the order of their keys, some in memory at a time."""
+    for start in range(0, len(keys), LABELS_IN_MEMORY):
+        some = keys[start : start + LABELS_IN_MEMORY]
+        found = {label.key: label for label in store.stream_labels(some)}
+        yield from (found[key] for key in some)
 
 
 def frames_of(label: LabelDoc, formula_units: int, *, last: bool = False) -> list[Atoms]:
@@ -150,13 +164,24 @@ def _check_path(path: Path, force: bool) -> Path:
     return beside
 
 
-def _write(path: Path, beside: Path, images: list[Atoms], document: dict[str, Any]) -> None:
-    """Write both files so that each is complete whenever it is there."""
+def _write(
+    path: Path, beside: Path, images: Iterable[Atoms], describe: Callable[[int], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write both files so that each is complete whenever it is there; return the JSON file's.
+
+    Parameters
+    ----------
+    describe
+        Returns it for so many images.
+    """
     drafts = [file.with_name(f"{file.name}.part") for file in (path, beside)]
+    written = 0
     try:
         with drafts[0].open("w", encoding="utf-8") as file:
             for atoms in images:
                 write_extxyz(file, _written(atoms))
+                written += 1
+        document = describe(written)
         drafts[1].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         for draft, target in zip(drafts, (path, beside), strict=True):
             draft.replace(target)
@@ -165,6 +190,7 @@ def _write(path: Path, beside: Path, images: list[Atoms], document: dict[str, An
             draft.unlink(missing_ok=True)
         what = f"cannot write it: {error.strerror or error}"
         raise InputError(what, where=str(path)) from error
+    return document
 
 
 def _written(atoms: Atoms) -> Atoms:

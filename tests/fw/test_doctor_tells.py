@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bson.objectid import ObjectId
 from fireworks import Firework, FWAction, ScriptTask
@@ -19,7 +20,7 @@ from al_charge.fw import doctor
 from al_charge.fw.doctor import Finding, look, mend, workers
 from al_charge.fw.lost import MAX_CRASHES, LostWatch, release_of
 from al_charge.fw.processes import host_of, worker_name
-from al_charge.fw.rounds import round_workflow
+from al_charge.fw.rounds import ensure_round, round_workflow
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState, FailureDoc, ModelDoc
 
 pytestmark = pytest.mark.mongod
@@ -104,6 +105,15 @@ def a_model_with_half_of_its_weights(patient: Any) -> None:
     patient.scene.store.database["weights.chunks"].delete_one({"n": 1})
 
 
+def an_assessment_without_its_predictions(patient: Any) -> None:
+    store, name = patient.scene.store, patient.campaign.name
+    store.record_predictions(name, 0, {"criteria": []}, ["k"], np.zeros((2, 1)))
+    ensure_round(patient.launchpad, patient.campaign, 1)
+    assert [one.kind for one in look(patient.scene)] == []
+    store.database["weights.files"].delete_many({})
+    store.database["weights.chunks"].delete_many({})
+
+
 def a_label_without_its_frames(patient: Any) -> None:
     patient.scene.store.put_label(patient.label("k"))
     where = {"frames_file": str(ObjectId()), "frames": []}
@@ -151,6 +161,7 @@ def half_written_while_somebody_works(patient: Any) -> None:
     [
         (a_model_without_weights, "half-written model", "missing or incomplete"),
         (a_model_with_half_of_its_weights, "half-written model", "missing or incomplete"),
+        (an_assessment_without_its_predictions, "half-written round", "weights in GridFS"),
         (a_label_without_its_frames, "half-written label", "missing or incomplete"),
         (a_foreign_task_in_a_workflow, "foreign task", "it would run rm"),
         (a_worker_with_a_slow_clock, "clock skew", "its clock is 40 s behind"),

@@ -39,8 +39,9 @@ def missing_files(scene: Scene) -> Iterator[Finding]:
     for bucket, document, field in _NAMED:
         whole = _whole_files(scene, bucket)
         documents = scene.store.database[document.collection]
-        for stored in documents.find(query | {field: {"$ne": None}}, {field: 1}):
-            if stored[field] not in whole:
+        there = {"$match": query | {field: {"$ne": None}}}
+        for stored in documents.aggregate([there, {"$project": {"file": f"${field}"}}]):
+            if stored["file"] not in whole:
                 what = f"its {bucket} in GridFS are missing or incomplete"
                 kind = document.collection.removesuffix("s")
                 yield Finding(f"half-written {kind}", f"{kind} {stored['_id']}", what, _RESTORE)
