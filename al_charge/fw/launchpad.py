@@ -32,9 +32,6 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         refuse_foreign_commands(document["spec"])
         return document
 
-    _next_sign = 0.0
-    """When the worker is to be recorded again; FireWorks also beats at the end of each task."""
-
     def ping_launch(
         self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None
     ) -> None:
