@@ -28,6 +28,7 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.rounds import round_workflow
+from al_charge.loop.answers import REQUESTS
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.label import label
 from al_charge.loop.reference import label_metal
@@ -89,6 +90,7 @@ class Maker:
         self.seen: set[str] = set()
         self.held: list[tuple[str, float]] = []
         self.keys: list[str] = []
+        self.requests: list[tuple[str, str, bool]] = []
         self.model = trained(self.campaign, folder)
 
     def make(self) -> None:
@@ -230,6 +232,7 @@ class Maker:
             collection.insert_many(document.to_mongo() for document in documents)
         self.held += [(one.config_hash, 0.01) for one in made]
         self.keys += [one.key for one in made]
+        self.requests = [(one.config_hash, one.key, False) for one in made]
 
     def write_models(self, number: int) -> None:
         """Write the committee of a round; each member holds out a part of its own."""
@@ -259,6 +262,7 @@ class Maker:
             "spread_scale": 1.0, "hull_shift": 0.01, "vertices": ends, "deepest": 0.01,
             "unlabelled_vertices": [], "criteria": met, "labels": len(self.keys),
             "prospective": {"labels": 0}, "verify_next": False, "verification": None,
+            REQUESTS: None if self.campaign.relaxes else self.requests,
         }  # fmt: skip
 
 

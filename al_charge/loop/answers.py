@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
 from al_charge.loop.verify import verifications
-from al_charge.store.documents import CandidateDoc
+from al_charge.store.documents import CandidateDoc, RoundDoc
 from al_charge.store.label_streams import LabelHead
 
 MISSES = 2
 """How often a configuration is asked for at a geometry that a committee relaxed, if what is found
 there is another charge order, an uncertain one or nothing at all."""
+
+REQUESTS = "requests"
+"""In a round's assessment, where labels are static: what became of what it had asked for."""
+
+Request = tuple[str, str, bool]
+"""Hash of a configuration, key of the label, and whether it was in vain at a relaxed geometry."""
 
 
 @dataclass(frozen=True)
@@ -88,30 +94,60 @@ def answers_of(campaign: Campaign, heads: Iterable[LabelHead] | None = None) -> 
         lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
     rounds = store.rounds(campaign.name)
     verifying = verifications(rounds)
-    ids = [
-        key for record in rounds if record.number not in verifying for key in record.selected or []
-    ]
+    rounds = [record for record in rounds if record.number not in verifying]
+    ids = [key for record in rounds for key in record.selected or []]
     relaxed = {one.config_hash for one in filter(usable, labels) if one.relax != Relax.NONE.value}
     asked = {label.config_hash for label in labels} | {key.rsplit("/", 1)[-1] for key in ids}
-    keys, missed = _requests(campaign, ids, labels)
+    keys, missed = _requests(campaign, rounds, labels)
     units = campaign.host.formula_units
     tolerance = float(campaign.spec.convergence.hull_tolerance) * units
     return Answers(campaign, frozenset(asked), keys, lowest, missed, frozenset(relaxed), tolerance)
 
 
+def requests_of(
+    campaign: Campaign, number: int, labels: Iterable[LabelHead]
+) -> list[Request] | None:
+    """Return what became of what a round has asked for; None where labels are not static."""
+    record = campaign.store.round(campaign.name, number)
+    if campaign.relaxes or record is None:
+        return None
+    return _requests_of(campaign, record.selected or [], labels)
+
+
+def _requests_of(
+    campaign: Campaign, ids: Sequence[str], labels: Iterable[LabelHead]
+) -> list[Request]:
+    made = {label.key: label for label in labels}
+    asked = {label_key(campaign, one): one for one in campaign.store.stream_candidates(ids)}
+    failed = campaign.store.failed(asked.keys() - made.keys())
+    requests = []
+    for key, candidate in asked.items():
+        label = made.get(key)
+        found = label is not None and usable(label) and label.config_hash == candidate.config_hash
+        given_up = label is not None or key in failed
+        missed = given_up and not found and candidate.energy is not None
+        requests.append((candidate.config_hash, key, missed))
+    return requests
+
+
 def _requests(
-    campaign: Campaign, ids: list[str], labels: list[LabelHead]
+    campaign: Campaign, rounds: Sequence[RoundDoc], labels: list[LabelHead]
 ) -> tuple[frozenset[str], Counter[str]]:
     """Return the keys of the labels asked for, and how often relaxed geometries were in vain."""
     missed: Counter[str] = Counter()
     if campaign.relaxes:
         return frozenset(), missed
-    made = {label.key: label for label in labels}
-    asked = {label_key(campaign, one): one for one in campaign.store.stream_candidates(ids)}
-    failed = campaign.store.failed(asked.keys() - made.keys())
-    for key, candidate in asked.items():
-        label = made.get(key)
-        found = label is not None and usable(label) and label.config_hash == candidate.config_hash
-        given_up = label is not None or key in failed
-        missed[candidate.config_hash] += given_up and not found and candidate.energy is not None
-    return frozenset(asked), missed
+    known = [(one.assessment or {}).get(REQUESTS) for one in rounds]
+    requests = {key: (name, in_vain) for found in known for name, key, in_vain in found or []}
+    # Rounds that are not assessed, or were by an earlier version.
+    ids = [
+        doc_id
+        for one, found in zip(rounds, known, strict=True)
+        if found is None
+        for doc_id in one.selected or []
+    ]
+    looked_up = _requests_of(campaign, ids, labels)
+    requests |= {key: (name, in_vain) for name, key, in_vain in looked_up}
+    for name, in_vain in requests.values():
+        missed[name] += in_vain
+    return frozenset(requests), missed

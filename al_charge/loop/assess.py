@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.loop.answers import Answers, answers_of
+from al_charge.loop.answers import REQUESTS, Answers, answers_of, requests_of
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee
 from al_charge.loop.convergence import (
@@ -91,7 +91,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
     if round_number > 0 and not verifies:
         answers = answers_of(campaign, heads)
         candidates = _lowest_candidates(campaign, round_number, answers)
-        again = _predict_again(campaign, Committee(committee.members, scale), candidates)
+        again = _predict_again(Committee(committee.members, scale), candidates)
         predicted = answers.unanswered(again)
     state = HullState(
         vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
@@ -111,6 +111,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
         "criteria": as_documents(met),
         "labels": len(found.labels),
         "prospective": {"labels": 0} if verifies else _prospective(campaign, round_number, found),
+        REQUESTS: requests_of(campaign, round_number, heads),
         "verify_next": _is_to_be_verified(campaign, round_number, met),
         "verification": verification_of(campaign, round_number, found) if verifies else None,
     }
@@ -176,9 +177,7 @@ def _lowest_candidates(
     ]
 
 
-def _predict_again(
-    campaign: Campaign, committee: Committee, candidates: list[CandidateDoc]
-) -> list[CandidateDoc]:
+def _predict_again(committee: Committee, candidates: list[CandidateDoc]) -> list[CandidateDoc]:
     """Return candidates with the new committee's energies at their geometries."""
     predictions = committee.predict([atoms_of(candidate.geometry) for candidate in candidates])
     return [

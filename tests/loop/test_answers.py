@@ -14,7 +14,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.protocol import Relax
-from al_charge.loop.answers import Answers, answers_of
+from al_charge.loop.answers import REQUESTS, Answers, answers_of, requests_of
 from al_charge.loop.campaign import geometry_of, label_key
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.windows import windows_for
@@ -67,10 +67,15 @@ class Store:
         self.asked: dict[int, list[CandidateDoc]] = {}
         self.labels: list[Any] = []
         self.given_up: set[str] = set()
+        self.assessments: dict[int, dict[str, Any]] = {}
 
     def rounds(self, name: str) -> list[Any]:
         return [
-            SimpleNamespace(number=n, selected=[c.doc_id for c in asked], assessment={})
+            SimpleNamespace(
+                number=n,
+                selected=[c.doc_id for c in asked],
+                assessment=self.assessments.get(n, {}),
+            )
             for n, asked in self.asked.items()
         ]
 
@@ -185,6 +190,18 @@ def test_what_the_labeler_has_relaxed_is_closed(campaign: Any) -> None:
     asked = candidate(campaign.host, -100.0)
     campaign.store.labels.append(label(asked, "relaxed", -100.0, relax="cell"))
     assert answers_of(campaign).closed(candidate(campaign.host, -500.0, round_number=2))
+
+
+def test_what_an_assessment_remembers_is_not_looked_up(campaign: Any) -> None:
+    host, store = campaign.host, campaign.store
+    for number in (1, 2):
+        ask(campaign, candidate(host, -500.0, round_number=number), None)
+    before = answers_of(campaign)
+    store.assessments = {n: {REQUESTS: requests_of(campaign, n, [])} for n in (1, 2)}
+    store.stream_candidates = lambda ids: iter(() if not ids else pytest.fail("looked up"))
+    after = answers_of(campaign)
+    assert (after.keys, after.missed) == (before.keys, before.missed)
+    assert after.missed[candidate(host, None).config_hash] == 2
 
 
 def test_an_open_question_of_the_same_round_is_not_missed(campaign: Any) -> None:
