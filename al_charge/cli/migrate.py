@@ -87,9 +87,9 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
     InputError
         If a worker was seen lately and is not known to have ended.
     """
-    from al_charge.fw.live import live_workers
+    from al_charge.fw.registry import living
 
-    live = live_workers(database)
+    live = sorted(worker["_id"] for worker in living(database))
     if live:
         some = ", ".join(live[:3]) + (" ..." if len(live) > 3 else "")
         raise InputError(

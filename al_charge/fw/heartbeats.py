@@ -41,7 +41,7 @@ def clock_offsets(launchpad: LaunchPad) -> dict[str, float]:
 
 def server_time(launchpad: LaunchPad) -> datetime:
     """Return the time by the server's clock."""
-    return datetime.now(UTC) - timedelta(seconds=registry.clock_offset(launchpad))
+    return datetime.now(UTC) - timedelta(seconds=registry.clock_offset(launchpad.db))
 
 
 def _aware(time: datetime) -> datetime:

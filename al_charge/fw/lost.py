@@ -14,7 +14,7 @@ from typing import Any
 
 from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
-from fireworks.fw_config import RUN_EXPIRATION_SECS
+from fireworks.fw_config import PING_TIME_SECS, RUN_EXPIRATION_SECS
 
 from al_charge.fw.heartbeats import clock_offsets, heartbeat, server_time, silence
 from al_charge.fw.locks import free_lock
@@ -28,6 +28,8 @@ BUSY = ("RUNNING", "RESERVED")
 
 HANDED_BACK = "handed_back"
 """In the ``stored_data`` of a launch: it did not fail, its worker ended."""
+
+_INTERVAL = 1.5 * PING_TIME_SECS
 
 Stored = Mapping[str, Any]
 
@@ -110,10 +112,10 @@ class LostWatch:
     campaign
         Whose runs.
     interval
-        s between two looks; more than PING_TIME_SECS.
+        s between two looks; more than a heartbeat takes.
     """
 
-    def __init__(self, launchpad: LaunchPad, campaign: str, interval: float) -> None:
+    def __init__(self, launchpad: LaunchPad, campaign: str, interval: float = _INTERVAL) -> None:
         self._launchpad = launchpad
         self._campaign = campaign
         self._interval = interval

@@ -8,17 +8,16 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from fireworks import LaunchPad
-from fireworks.fw_config import PING_TIME_SECS
 from pymongo.errors import ConnectionFailure
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.fw import registry, worker
 from al_charge.fw.launchpad import connect_launchpad
 from al_charge.fw.lost import LostWatch, release_of
@@ -33,7 +32,6 @@ _PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _SHORT_LIFE = 20.0
 _MOST_SHORT_LIVES = 8
-_REFUSED = 2
 
 
 @dataclass
@@ -47,7 +45,8 @@ class _Slot:
     """When the next process is to be started; None for never."""
     short_lives: int = 0
     """How many processes in a row have ended soon."""
-    exit_codes: list[int] = field(default_factory=list)
+    exit_code: int = 0
+    """Of the process that ended last."""
 
 
 class WorkerPool:
@@ -149,19 +148,21 @@ class WorkerPool:
     @property
     def failed(self) -> bool:
         """Whether a process ended with an error and was not replaced."""
-        return any(slot.exit_codes and slot.exit_codes[-1] != 0 for slot in self._slots)
+        return any(slot.exit_code != 0 for slot in self._slots)
 
     def _ended(self, slot: _Slot) -> None:
         """Note what became of a process, and whether another one takes its place."""
         assert slot.process is not None
         code = slot.process.exitcode or 0
-        slot.exit_codes.append(code)
+        slot.exit_code = code
         slot.process.close()
         slot.process, slot.due = None, None
         if code == 0:
             return
         self._left[slot.name] = _what_became(code)
-        if code == _REFUSED or (code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS):
+        if code == InputError.exit_code or (
+            code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS
+        ):
             return
         soon = time.monotonic() - slot.started < _SHORT_LIFE
         slot.short_lives = slot.short_lives + 1 if soon else 0
@@ -212,7 +213,7 @@ class WorkerPool:
             EmbeddedServer().start()  # brings it back after a crash
         if self._launchpad is None:
             self._launchpad = connect_launchpad(self._settings)
-            self._watch = LostWatch(self._launchpad, self._campaign, 1.5 * PING_TIME_SECS)
+            self._watch = LostWatch(self._launchpad, self._campaign)
         return self._launchpad
 
     def _wait_or_give_up(self, error: Exception) -> None:
@@ -241,7 +242,6 @@ class WorkerPool:
                 process.join()
         for slot in self._slots:
             if slot.process is not None:
-                slot.exit_codes.append(slot.process.exitcode or 0)
                 self._left[slot.name] = ("its worker was told to end", False)
                 slot.process, slot.due = None, None
         try:
@@ -257,7 +257,7 @@ def _what_became(code: int) -> tuple[str, bool]:
     """Return how a process ended, and whether it did so by itself or was killed."""
     if code == EXIT_CODE:
         return "its worker had to end", False
-    if code == _REFUSED:
+    if code == InputError.exit_code:
         return "its worker was refused", False
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return f"its process {how}", True

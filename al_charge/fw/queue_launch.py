@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fireworks import FWorker, LaunchPad
-from fireworks.fw_config import PING_TIME_SECS
 from fireworks.queue.queue_launcher import launch_rocket_to_queue
 
 from al_charge.errors import AlChargeError, InputError
@@ -137,7 +136,7 @@ class Launcher:
         self._tasks: dict[str, int] = {}
         self._fruitless = 0
         self._idle = 0
-        self._watch = LostWatch(launchpad, campaign, 1.5 * PING_TIME_SECS)
+        self._watch = LostWatch(launchpad, campaign)
 
     def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
         """Hand back lost runs, fill the queue up, and tell how things stand.

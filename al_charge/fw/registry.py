@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fireworks import LaunchPad
+from fireworks.fw_config import RUN_EXPIRATION_SECS
+from pymongo.database import Database
 
 import al_charge
-from al_charge.fw.processes import host_of, worker_name
+from al_charge.fw.processes import host_of, is_alive, worker_name
 from al_charge.store.documents import SCHEMA_VERSION
 
 COLLECTION = "workers"
@@ -30,7 +33,7 @@ def register(launchpad: LaunchPad, campaign: str, categories: Sequence[str]) -> 
             "categories": list(categories),
             "started": now,
             "seen": now,
-            "clock_offset": clock_offset(launchpad),
+            "clock_offset": clock_offset(launchpad.db),
         },
         upsert=True,
     )
@@ -52,10 +55,32 @@ def forget(launchpad: LaunchPad, names: Collection[str]) -> None:
     launchpad.db[COLLECTION].delete_many({"_id": {"$in": list(names)}})
 
 
-def clock_offset(launchpad: LaunchPad) -> float:
+def living(database: Database[dict[str, Any]], campaign: str | None = None) -> list[dict[str, Any]]:
+    """Return the documents of workers, those left out that have ended or fallen silent.
+
+    On this machine a process itself tells; elsewhere one that was not seen for as long as a lost
+    run takes to be found counts as gone.
+
+    Parameters
+    ----------
+    campaign
+        Whose workers; of all campaigns when None.
+    """
+    recent = datetime.now(UTC) - timedelta(seconds=clock_offset(database) + RUN_EXPIRATION_SECS)
+    found = database[COLLECTION].find({} if campaign is None else {"campaign": campaign})
+    return [worker for worker in found if _lives(worker, recent)]
+
+
+def _lives(worker: dict[str, Any], recent: datetime) -> bool:
+    alive = is_alive(worker["_id"])
+    seen: datetime = worker["seen"]
+    return alive is True or (alive is None and seen.replace(tzinfo=seen.tzinfo or UTC) > recent)
+
+
+def clock_offset(database: Database[dict[str, Any]]) -> float:
     """Return how far this machine's clock is ahead of the server's, in s."""
     began = time.monotonic()
-    server: datetime = launchpad.db.client["admin"].command("hello")["localTime"]
+    server: datetime = database.client["admin"].command("hello")["localTime"]
     half = timedelta(seconds=(time.monotonic() - began) / 2)
     if server.tzinfo is None:
         server = server.replace(tzinfo=UTC)

@@ -5,6 +5,7 @@ Their module paths are stored in the database: keep them where they are.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
                 leave(trouble)
             raise
 
+    @abstractmethod
     def step(self, files: Path) -> FWAction | None:
         """Do the step.
 
@@ -57,7 +59,6 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
         files
             Folder of the campaign's files on this machine.
         """
-        raise NotImplementedError
 
     def campaign(self) -> Campaign:
         return open_campaign(store_of(self.launchpad), self["campaign"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ from al_charge.fw.processes import worker_name
 from al_charge.fw.status import stuck
 from al_charge.fw.tasks import SPOOL
 from al_charge.fw.trust import OURS
+from al_charge.labelers.gpaw.guard import die_with_parent
 from al_charge.stopping import SIGNALS
 from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
@@ -38,8 +38,6 @@ POLL_SECONDS = 0.3
 
 PATIENCE = 600.0
 """s; how long work waits for a database that is away."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 def work(
@@ -159,9 +157,8 @@ def main(
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent is gone, so that nothing is left behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Have this process killed when its parent is gone, so that nothing is left behind."""
+    die_with_parent()
     if os.getppid() != parent:
         os._exit(1)
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
-
-from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 import al_charge
 from al_charge.fw.claims import COLLECTION as CLAIMS
 from al_charge.fw.claims import PATIENCE
 from al_charge.fw.doctor.finding import Finding, Scene
-from al_charge.fw.heartbeats import server_time
 from al_charge.fw.processes import is_alive
-from al_charge.fw.registry import COLLECTION, clock_offset
+from al_charge.fw.registry import clock_offset, living
 from al_charge.store.documents import SCHEMA_VERSION
 from al_charge.store.migrations import stored_version
 
@@ -39,12 +33,12 @@ def schema(scene: Scene) -> Iterator[Finding]:
 
 def own_clock(scene: Scene) -> Iterator[Finding]:
     """Find a clock of this machine that is not the server's."""
-    yield from _clock("this machine", clock_offset(scene.launchpad))
+    yield from _clock("this machine", clock_offset(scene.launchpad.db))
 
 
 def workers(scene: Scene) -> Iterator[Finding]:
     """Find workers whose clock is off, or that run another version than this program."""
-    for worker in _living(scene):
+    for worker in living(scene.launchpad.db, scene.campaign):
         where = f"worker {worker['_id']}"
         yield from _clock(where, float(worker.get("clock_offset") or 0.0))
         version = (worker.get("version"), worker.get("schema"))
@@ -65,29 +59,16 @@ def _clock(where: str, offset: float) -> Iterator[Finding]:
         yield Finding("clock skew", where, what, "set it, for instance with NTP")
 
 
-def _living(scene: Scene) -> list[dict[str, Any]]:
-    """Return the registered workers that are not known to be gone."""
-    recent = server_time(scene.launchpad) - timedelta(seconds=RUN_EXPIRATION_SECS)
-    found = scene.launchpad.db[COLLECTION].find(scene.of("campaign"))
-    return [worker for worker in found if _lives(worker, recent)]
-
-
-def _lives(worker: dict[str, Any], recent: datetime) -> bool:
-    alive = is_alive(worker["_id"])
-    seen: datetime = worker["seen"]
-    return alive is True or (alive is None and seen.replace(tzinfo=seen.tzinfo or UTC) > recent)
-
-
 def claims(scene: Scene) -> Iterator[Finding]:
     """Find claims to a campaign or a label whose holder is gone."""
-    living = {worker["_id"] for worker in _living(replace(scene, campaign=None))}
+    alive_names = {worker["_id"] for worker in living(scene.launchpad.db)}
     found = scene.launchpad.db[CLAIMS].find(
         {} if scene.campaign is None else {"_id": scene.campaign}
     )
     for claim in found:
         owner = claim["owner"]
         alive = is_alive(owner)
-        if alive is True or owner in living or (alive is None and not scene.wait):
+        if alive is True or owner in alive_names or (alive is None and not scene.wait):
             continue
         yield Finding(
             "stale claim",
