@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +69,9 @@ def make_backup(database: Database[Stored], path: Path, progress: Progress) -> M
 
 def dated_file(folder: Path, name: str) -> Path:
     """Return where today's backup of a database belongs in a folder."""
-    return folder / f"{name}-{datetime.now(UTC).strftime(_STAMP)}{SUFFIX}"
+    while (dated := folder / f"{name}-{datetime.now(UTC).strftime(_STAMP)}{SUFFIX}").exists():
+        time.sleep(0.1)  # another one was made in this second
+    return dated
 
 
 def keep_newest(folder: Path, name: str, number: int) -> list[Path]:
