@@ -15,8 +15,11 @@ from pymatgen.core.structure import Structure
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from al_charge.crystal.host import Host, HostSpec
-from al_charge.store.embedded import HOME_ENV, EmbeddedServer
+# A failed assertion of a contract tells its values, like one of a test module.
+pytest.register_assert_rewrite("al_charge.testing")
+
+from al_charge.crystal.host import Host, HostSpec  # noqa: E402
+from al_charge.store.embedded import HOME_ENV, EmbeddedServer  # noqa: E402
 
 STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"

@@ -82,15 +82,17 @@ def minimum(result: Reading) -> float:
     """
     volumes = np.array([abs(np.linalg.det(frame.cell)) for frame in result.frames])
     energies = np.array([frame.energy for frame in result.frames])
-    curvature, slope, constant = np.polyfit(volumes, energies, 2)
-    lowest = -slope / (2 * curvature)
+    # Around their middles: far from zero, rounding in the fit would be that of large differences.
+    middle, offset = volumes.mean(), energies.mean()
+    curvature, slope, constant = np.polyfit(volumes - middle, energies - offset, 2)
+    lowest = middle - slope / (2 * curvature)
     if curvature <= 0 or not volumes.min() <= lowest <= volumes.max():
         raise AlChargeError(
             "the energy of the metal has no minimum near its volume in experiment",
             where="labeler",
             remedy="give a higher cutoff, more metal_kpoints or a larger basis",
         )
-    return float(constant - slope**2 / (4 * curvature))
+    return float(offset + constant - slope**2 / (4 * curvature))
 
 
 def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, str]:
