@@ -135,6 +135,7 @@ def stand_in_potentials() -> None:
         ]
 
     Potential.predict = predict  # type: ignore[method-assign,assignment]
+    Potential.predict_each = predict  # type: ignore[method-assign,assignment]
     one_by_one.relax = relax  # type: ignore[assignment]
 
 
@@ -149,6 +150,8 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.fw.status import status_document, stuck
     from al_charge.loop.assess import assess
     from al_charge.loop.campaign import open_campaign
+    from al_charge.loop.committee import load_member
+    from al_charge.loop.predictions import predictions_for
     from al_charge.loop.propose import propose
     from al_charge.loop.rounds import current_round
     from al_charge.loop.select import select_candidates
@@ -195,6 +198,11 @@ def measure(folder: Path, meter: Meter) -> None:
 
     stand_in_potentials()
     assess_id = launchpad.fireworks.find_one({"spec.campaign": "scale", "state": "READY"})["fw_id"]
+    member = load_member(campaign(), number, 0)
+    assert member is not None
+    meter.time(
+        "read labels to predict them", lambda: predictions_for(campaign(), number, member), 1
+    )
     fworker = FWorker(name="1@node@0.00", query={"spec.campaign": "scale"})
     _, launch_id = meter.time("take a Firework", lambda: launchpad.checkout_fw(fworker, "/"), 1)
     meter.time("assess", lambda: assess(campaign(), number, folder / "metal"), 1)

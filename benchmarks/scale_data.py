@@ -250,7 +250,8 @@ class Maker:
                 held_out=dict(self.held[member :: 2 * size]),
             )
             if full:
-                self.store.put_model(document, weights)
+                said = zip(self.keys, self.rng.normal(-130, 1, len(self.keys)), strict=True)
+                self.store.put_model(document, weights, {key: float(e) for key, e in said})
             else:
                 self.store.database[ModelDoc.collection].insert_one(document.to_mongo())
 

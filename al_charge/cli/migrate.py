@@ -30,6 +30,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
 
     Stop every worker before. Killed half-way it is completed by running it again.
     """
+    from al_charge.fw.launchpad import make_indexes
     from al_charge.store import migrations
     from al_charge.store.documents import SCHEMA_VERSION
     from al_charge.store.roles import refresh_used_roles
@@ -44,6 +45,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
     migrations.migrate(connected)
+    make_indexes(connected)
     refresh_used_roles(connected)
     click.echo(f"migrated from schema version {version} to {SCHEMA_VERSION}")
 

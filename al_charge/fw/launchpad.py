@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fireworks import LaunchPad
 from fireworks.fw_config import PING_TIME_SECS
+from pymongo.database import Database
 from pymongo.errors import ConnectionFailure
 
 from al_charge.fw import registry
@@ -86,6 +87,19 @@ def store_of(launchpad: LaunchPad) -> Store:
     return Store(launchpad.db)
 
 
+def make_indexes(database: Database[dict[str, Any]]) -> None:
+    """Make the indexes of FireWorks' collections and of the workers; safe to repeat."""
+    database["fireworks"].create_index("fw_id", unique=True)
+    # Looked up twice for every Firework that runs.
+    database["fireworks"].create_index("launches")
+    database["fireworks"].create_index([("spec.campaign", 1), ("state", 1)])
+    database["workflows"].create_index("nodes")
+    database["workflows"].create_index([("metadata.campaign", 1), ("metadata.round", 1)])
+    database["launches"].create_index("launch_id", unique=True)
+    database["launches"].create_index("fw_id")
+    database[registry.COLLECTION].create_index("seen", expireAfterSeconds=registry.KEPT_SECONDS)
+
+
 def initialise(launchpad: LaunchPad) -> None:
     """Make FireWorks' indexes and counters once; `LaunchPad.reset` would delete what is there.
 
@@ -94,15 +108,7 @@ def initialise(launchpad: LaunchPad) -> None:
     """
     if launchpad.fw_id_assigner.find_one({"_id": -1}) is not None:
         return
-    launchpad.fireworks.create_index("fw_id", unique=True)
-    # Looked up twice for every Firework that runs.
-    launchpad.fireworks.create_index("launches")
-    launchpad.fireworks.create_index([("spec.campaign", 1), ("state", 1)])
-    launchpad.workflows.create_index("nodes")
-    launchpad.workflows.create_index([("metadata.campaign", 1), ("metadata.round", 1)])
-    launchpad.launches.create_index("launch_id", unique=True)
-    launchpad.launches.create_index("fw_id")
-    launchpad.db[registry.COLLECTION].create_index("seen", expireAfterSeconds=registry.KEPT_SECONDS)
+    make_indexes(launchpad.db)
     # Last: it says that all of this is there.
     launchpad.fw_id_assigner.update_one(
         {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True

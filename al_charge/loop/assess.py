@@ -28,10 +28,10 @@ from al_charge.loop.energies import (
     labelled_hull,
     usable,
 )
+from al_charge.loop.predictions import member_energies
 from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
-from al_charge.store.base import KEYS_AT_ONCE
 from al_charge.store.documents import CampaignState, CandidateDoc
 from al_charge.thermo.hull import Hull, max_hull_shift
 
@@ -81,7 +81,8 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
     heads = list(campaign.store.label_heads(campaign.name))
     found = labelled_hull(campaign, up_to=round_number, heads=heads)
     committee = load_committee(campaign, round_number)
-    keys, members = _member_energies(campaign, committee, found)
+    keys = sorted(found.labels)
+    members = member_energies(campaign, round_number, committee, keys)
     scale = _calibration(campaign, round_number, found, keys, members)
     before = None
     if round_number:
@@ -118,21 +119,6 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
     return assessment, keys, members
 
 
-def _member_energies(
-    campaign: Campaign, committee: Committee, found: LabelledHull
-) -> tuple[list[str], Array]:
-    """Return label keys and every member's energy of them, eV/f.u., (n_members, n_labels)."""
-    keys = sorted(found.labels)
-    energies = np.empty((len(committee.members), len(keys)))
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[start : start + KEYS_AT_ONCE]
-        found_atoms = {key: atoms_of(one) for key, one in campaign.store.stream_results(some)}
-        atoms = [found_atoms[key] for key in some]
-        for row, member in zip(energies, committee.members, strict=True):
-            row[start : start + len(some)] = [one.energy for one in member.predict(atoms)]
-    return keys, energies / campaign.host.formula_units
-
-
 def _calibration(
     campaign: Campaign,
     round_number: int,
@@ -148,13 +134,11 @@ def _calibration(
         columns[found.labels[key].config_hash].append(i)
     residuals, spreads = [], []
     spread = members.std(axis=0, ddof=1)
-    for member in range(campaign.spec.committee.size):
-        stored = campaign.store.model(campaign.name, round_number, member)
-        assert stored is not None
-        for group in stored[0].held_out:
+    for model in campaign.store.models(campaign.name, round_number):
+        for group in model.held_out:
             for i in columns[group]:
                 energy = found.labels[keys[i]].energy / campaign.host.formula_units
-                residuals.append(members[member, i] - energy)
+                residuals.append(members[model.member, i] - energy)
                 spreads.append(spread[i])
     return calibrate(residuals, spreads)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.labelled_frames import cached_labels, learnable
+from al_charge.loop.predictions import predictions_for
 from al_charge.loop.start import start_of
 from al_charge.store.documents import ModelDoc
 
@@ -80,6 +81,7 @@ def train_member(
             start=start,
         ),
         save(weights),
+        predictions_for(campaign, round_number, result.potential),
     )
     store.add_stage_seconds(campaign.name, round_number, "train", time.monotonic() - started)
 

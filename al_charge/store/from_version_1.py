@@ -12,8 +12,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from al_charge.store.documents import DOCUMENTS, ReferenceDoc
-from al_charge.store.from_version_2 import ADDED
+from al_charge.store.added_fields import add_fields
+from al_charge.store.documents import ReferenceDoc
 from al_charge.store.schema import create_collections
 
 Stored = dict[str, Any]
@@ -36,9 +36,7 @@ def to_version_2(database: Database[Stored]) -> None:
     _rename_settings(database)
     for relaxed, now in ((True, "cell"), (False, "none")):
         database["campaigns"].update_many({_RELAX: relaxed}, {"$set": {_RELAX: now}})
-    for document in DOCUMENTS:
-        changes = {"schema_version": 2, **ADDED.get(document.collection, {})}
-        database[document.collection].update_many(_OLD, {"$set": changes})
+    add_fields(database, 2)
 
 
 def _rename_settings(database: Database[Stored]) -> None:

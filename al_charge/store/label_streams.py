@@ -68,6 +68,7 @@ _HEAD = {
 
 _RESULT_FIELDS = {"numbers": 1, "host_site": 1, "resolved": 1, "frames_file": 1}
 _RESULT: list[dict[str, Any]] = [
+    {"$sort": {"_id": 1}},
     {"$project": _RESULT_FIELDS | {"last": {"$last": "$frames"}}},
     {"$project": _RESULT_FIELDS | {"positions": "$last.positions", "cell": "$last.cell"}},
 ]
@@ -118,9 +119,10 @@ class LabelStreams(Labels):
         return [label.model_copy(update={"frames": label.frames[-1:]}) for label in labels]
 
     def stream_results(self, keys: Sequence[str]) -> Iterator[tuple[str, Geometry]]:
-        """Yield the last geometries of certain labels with their keys, in any order.
+        """Yield the last geometries of certain labels with their keys.
 
-        They were checked when they were written, and are not again.
+        They come in the order of the keys where these are sorted. They were checked when they were
+        written, and are not again.
         """
         for some in portions(keys):
             stages = [{"$match": {"_id": {"$in": some}}}, *_RESULT]

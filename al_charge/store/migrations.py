@@ -9,9 +9,9 @@ from typing import Any
 from pymongo.database import Database
 
 from al_charge.errors import InputError
+from al_charge.store.added_fields import to_version_3, to_version_4
 from al_charge.store.fields import now
 from al_charge.store.from_version_1 import to_version_2
-from al_charge.store.from_version_2 import to_version_3
 from al_charge.store.schema import create_collections
 
 SCHEMA = "schema"
@@ -45,6 +45,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=1, apply=create_collections),
     Migration(version=2, apply=to_version_2),
     Migration(version=3, apply=to_version_3),
+    Migration(version=4, apply=to_version_4),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

@@ -19,6 +19,9 @@ class ModelDoc(Document):
         What builds the model that the weights fit into.
     weights_file, sha256
         The safetensors bytes in GridFS and their checksum; filled in by the store.
+    predictions_file
+        What it says of the labels of its round, in GridFS; filled in by the store. Empty where an
+        earlier version did not record it.
     history
         One entry per epoch.
     held_out
@@ -41,6 +44,7 @@ class ModelDoc(Document):
     created: datetime = Field(default_factory=now)
     weights_file: str = ""
     sha256: str = ""
+    predictions_file: str = ""
 
     @staticmethod
     def id_of(campaign: str, round: int, member: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bson
@@ -20,25 +20,36 @@ PREDICTIONS = "predictions_file"
 """In a round's assessment: the file in GridFS with what its committee says of every label."""
 
 
+MODEL_FILES = ("weights_file", "predictions_file")
+"""Fields of a model that name files in GridFS."""
+
+
 class Models(Campaigns):
     """The models of a store, and the metals that energies refer to."""
 
-    def put_model(self, doc: ModelDoc, weights: bytes) -> bool:
+    def put_model(self, doc: ModelDoc, weights: bytes, predictions: Mapping[str, float]) -> bool:
         """Store a model; return False, changing nothing, if its id is there already.
 
         Parameters
         ----------
         weights
             The content of a safetensors file.
+        predictions
+            What it says of labels: eV per cell by key.
         """
         if self.has_model(doc.campaign, doc.round, doc.member):
             return False
         file_id = self._weights.put(weights, filename=doc.doc_id)
-        checksum = hashlib.sha256(weights).hexdigest()
-        full = doc.model_copy(update={"weights_file": str(file_id), "sha256": checksum})
-        if self._insert_once(full):
+        said_id = self._weights.put(bson.encode(predictions), filename=f"{doc.doc_id}/predictions")
+        files = {
+            "weights_file": str(file_id),
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "predictions_file": str(said_id),
+        }
+        if self._insert_once(doc.model_copy(update=files)):
             return True
         self._weights.delete(file_id)
+        self._weights.delete(said_id)
         return False
 
     def has_model(self, campaign: str, round: int, member: int) -> bool:
@@ -66,6 +77,16 @@ class Models(Campaigns):
                 remedy="restore the database from a backup",
             )
         return doc, weights
+
+    def predictions_of(self, model: ModelDoc) -> dict[str, float]:
+        """Return what a model said of labels when it was stored: eV per cell by key.
+
+        Nothing is known of models of earlier versions.
+        """
+        if not model.predictions_file:
+            return {}
+        said = read_file(self._weights, model.predictions_file, f"model '{model.doc_id}'")
+        return dict(bson.decode(said))
 
     def models(self, campaign: str, round: int | None = None) -> list[ModelDoc]:
         """Return the models of a campaign, or of one round, without their weights."""
@@ -146,9 +167,8 @@ class Models(Campaigns):
         return self._get(ReferenceDoc, ReferenceDoc.id_of(settings_hash, ion))
 
     def _unused_weights(self) -> list[ObjectId]:
-        used = {
-            doc["weights_file"] for doc in self._collection(ModelDoc).find({}, {"weights_file": 1})
-        }
-        rounds = self._collection(RoundDoc)
-        used |= set(rounds.distinct(f"assessment.{PREDICTIONS}"))
+        files = dict.fromkeys(MODEL_FILES, 1)
+        models = self._collection(ModelDoc).find({}, files)
+        used = {model[name] for model in models for name in MODEL_FILES}
+        used |= set(self._collection(RoundDoc).distinct(f"assessment.{PREDICTIONS}"))
         return [f._id for f in self._weights.find() if str(f._id) not in used]

@@ -174,6 +174,7 @@ def test_an_old_database_is_refused_and_migrated_after_a_backup(
     code, out, _ = run("db", "migrate")
     assert code == 0
     assert out.endswith(f"migrated from schema version 1 to {SCHEMA_VERSION}\n")
+    assert "expireAfterSeconds" in workers.index_information()["seen_1"]
     (backup,) = (new_home.folder / "backups").iterdir()
     assert f"backup first: {backup}\n" in out
     assert len(json.loads(run("hull", "kept", "--json")[1])["entries"]) == 8

@@ -78,6 +78,7 @@ def test_curves_of_a_campaign_by_round(labelled: Campaign, run: Run, tmp_path: P
                     campaign="labelled", round=number, member=member, config={}, history=history
                 ),
                 b"weights",
+                {},
             )
     code, out, err = run("curves", "labelled", "--json")
     assert code == 0, err

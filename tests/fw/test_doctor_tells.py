@@ -90,14 +90,20 @@ def test_what_does_no_harm_is_a_note(
 
 def a_model(patient: Any, weights: bytes = b"weights") -> ModelDoc:
     document = ModelDoc(campaign=patient.campaign.name, round=0, member=0, config={})
-    patient.scene.store.put_model(document, weights)
+    patient.scene.store.put_model(document, weights, {"k": -1.0})
     return patient.scene.store.models(patient.campaign.name)[0]
 
 
 def a_model_without_weights(patient: Any) -> None:
     model = a_model(patient)
-    patient.scene.store.database["weights.files"].delete_one({"_id": ObjectId(model.weights_file)})
-    patient.scene.store.database["weights.chunks"].delete_many({})
+    file_id = ObjectId(model.weights_file)
+    patient.scene.store.database["weights.files"].delete_one({"_id": file_id})
+    patient.scene.store.database["weights.chunks"].delete_many({"files_id": file_id})
+
+
+def a_model_without_predictions(patient: Any) -> None:
+    file_id = ObjectId(a_model(patient).predictions_file)
+    patient.scene.store.database["weights.chunks"].delete_many({"files_id": file_id})
 
 
 def a_model_with_half_of_its_weights(patient: Any) -> None:
@@ -159,6 +165,7 @@ def half_written_while_somebody_works(patient: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "kind", "what"),
     [
+        (a_model_without_predictions, "half-written model", "missing or incomplete"),
         (a_model_without_weights, "half-written model", "missing or incomplete"),
         (a_model_with_half_of_its_weights, "half-written model", "missing or incomplete"),
         (an_assessment_without_its_predictions, "half-written round", "weights in GridFS"),

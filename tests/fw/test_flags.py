@@ -74,7 +74,7 @@ def trained(campaign: Campaign, moment_of_fe3: float) -> None:
             history=[],
             held_out={},
         )
-        campaign.store.put_model(document, save(weights))
+        campaign.store.put_model(document, save(weights), {})
 
 
 def proposed(campaign: Campaign) -> list[CandidateDoc]:

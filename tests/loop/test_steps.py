@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -26,8 +27,11 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.answers import answers_of
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label
+from al_charge.loop.labelled_frames import label_atoms
+from al_charge.loop.predictions import member_energies
 from al_charge.loop.propose import propose
 from al_charge.loop.rounds import current_round, label_slots, open_round, submit
 from al_charge.loop.select import label_room, select_candidates
@@ -392,6 +396,25 @@ def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     assert again is not None
     assert again[1] == stored[1]
     assert again[0].held_out == stored[0].held_out
+
+
+def test_a_member_says_of_every_usable_label_what_it_predicts(run: Run) -> None:
+    """It does when it is trained; one of an earlier version is asked when the round is assessed."""
+    committee = load_committee(run.campaign, 1)
+    labels = [found for found in run.store.labels_of_campaign("steps") if not found.refused]
+    keys = sorted(found.key for found in labels)
+    atoms = {found.key: label_atoms(found, found.frames[-1]) for found in labels}
+    expected = [[one.predict([atoms[key]])[0].energy for key in keys] for one in committee.members]
+    first = run.store.models("steps", 1)[0]
+    assert set(run.store.predictions_of(first)) == set(keys)
+    silent = {"$set": {"predictions_file": ""}}
+    for _ in range(2):
+        found = member_energies(run.campaign, 1, committee, keys)
+        np.testing.assert_allclose(4 * found, expected, rtol=0, atol=1e-4)
+        stored, energies = run.store.predictions(run.store.rounds("steps")[1])
+        assert stored == keys
+        np.testing.assert_allclose(found, energies, rtol=0, atol=1e-6)
+        run.store.database["models"].update_one({"_id": first.doc_id}, silent)
 
 
 def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bson.objectid import ObjectId
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc, RoundDoc
@@ -20,18 +21,20 @@ Maker = Callable[..., ModelDoc]
 def test_weights_come_back_bit_for_bit(store: Store, make_model: Maker) -> None:
     weights = random.Random(1).randbytes(3_000_000)
     doc = make_model(history=[{"loss": 0.5}], held_out={"g": -0.01}, metrics={"rmse": 0.1})
-    assert store.put_model(doc, weights) is True
-    assert store.put_model(doc, b"other") is False
+    assert store.put_model(doc, weights, {"k": -130.5}) is True
+    assert store.put_model(doc, b"other", {}) is False
     found = store.model("olivine", 0, 0)
     assert found is not None
     assert found[1] == weights
-    assert found[0].model_copy(update={"weights_file": "", "sha256": ""}) == doc
-    assert store.database["weights.files"].count_documents({}) == 1
+    files = {"weights_file": "", "sha256": "", "predictions_file": ""}
+    assert found[0].model_copy(update=files) == doc
+    assert store.predictions_of(found[0]) == {"k": -130.5}
+    assert store.database["weights.files"].count_documents({}) == 2
 
 
 def test_models_are_listed_by_round_and_member(store: Store, make_model: Maker) -> None:
     for number, member in ((1, 0), (0, 1), (0, 0)):
-        store.put_model(make_model(member, round=number), b"w")
+        store.put_model(make_model(member, round=number), b"w", {})
     keys = [(doc.round, doc.member) for doc in store.models("olivine")]
     assert keys == [(0, 0), (0, 1), (1, 0)]
     assert len(store.models("olivine", 1)) == 1
@@ -41,14 +44,26 @@ def test_models_are_listed_by_round_and_member(store: Store, make_model: Maker) 
 
 
 def test_damaged_weights_are_refused(store: Store, make_model: Maker) -> None:
-    store.put_model(make_model(), b"weights")
+    store.put_model(make_model(), b"weights", {})
     store.database["weights.chunks"].update_one({}, {"$set": {"data": b"weightz"}})
     with pytest.raises(AlChargeError, match=r"model 'olivine/0/0'.*checksum"):
         store.model("olivine", 0, 0)
 
 
+def test_a_model_of_an_earlier_version_said_nothing(store: Store, make_model: Maker) -> None:
+    assert store.predictions_of(make_model()) == {}
+
+
+def test_missing_predictions_are_told(store: Store, make_model: Maker) -> None:
+    store.put_model(make_model(), b"weights", {"k": 1.0})
+    (model,) = store.models("olivine")
+    store.database["weights.files"].delete_one({"_id": ObjectId(model.predictions_file)})
+    with pytest.raises(AlChargeError, match=r"model 'olivine/0/0': .* missing"):
+        store.predictions_of(model)
+
+
 def test_missing_weights_are_told(store: Store, make_model: Maker) -> None:
-    store.put_model(make_model(), b"weights")
+    store.put_model(make_model(), b"weights", {})
     store.database["weights.files"].delete_many({})
     with pytest.raises(AlChargeError, match="missing"):
         store.model("olivine", 0, 0)
@@ -57,11 +72,11 @@ def test_missing_weights_are_told(store: Store, make_model: Maker) -> None:
 def test_leftovers_are_removed_and_nothing_else(
     store: Store, make_model: Maker, make_label: Callable[..., LabelDoc]
 ) -> None:
-    store.put_model(make_model(), b"weights")
+    store.put_model(make_model(), b"weights", {})
     store.put_label(make_label("k", n_atoms=2000, n_frames=30))
-    store.put_model(make_model(1), b"orphan")
+    store.put_model(make_model(1), b"orphan", {})
     store.database["models"].delete_one({"member": 1})
-    assert store.remove_leftovers() == 1
+    assert store.remove_leftovers() == 2  # its weights and its predictions
     assert store.remove_leftovers() == 0
     assert store.model("olivine", 0, 0) is not None
     assert store.label("k") is not None

@@ -72,7 +72,7 @@ def test_worker_writes_what_campaigns_do(
     assert store.add_campaign(make_campaign())
     assert store.put_label(make_label("a"))
     assert not store.put_label(make_label("a"))
-    assert store.put_model(make_model(), b"weights")
+    assert store.put_model(make_model(), b"weights", {})
     store.remove_leftovers()
     for name in set(WRITES) - {document.collection for document in DOCUMENTS}:
         worker[name].insert_one({"_id": "x"})

@@ -8,7 +8,7 @@ from typing import Any
 
 from al_charge.fw.doctor.finding import Finding, Scene
 from al_charge.store.documents import Document, LabelDoc, ModelDoc, RoundDoc
-from al_charge.store.models import PREDICTIONS
+from al_charge.store.models import MODEL_FILES, PREDICTIONS
 
 _RESTORE = "restore the database from a backup"
 
@@ -39,7 +39,7 @@ def missing_files(scene: Scene) -> Iterator[Finding]:
     for bucket, document, field in _NAMED:
         whole = _whole_files(scene, bucket)
         documents = scene.store.database[document.collection]
-        there = {"$match": query | {field: {"$ne": None}}}
+        there = {"$match": query | {field: {"$nin": [None, ""]}}}
         for stored in documents.aggregate([there, {"$project": {"file": f"${field}"}}]):
             if stored["file"] not in whole:
                 what = f"its {bucket} in GridFS are missing or incomplete"
@@ -68,7 +68,7 @@ def _whole_files(scene: Scene, bucket: str) -> set[str]:
 
 _NAMED: tuple[tuple[str, type[Document], str], ...] = (
     ("frames", LabelDoc, "frames_file"),
-    ("weights", ModelDoc, "weights_file"),
+    *(("weights", ModelDoc, field) for field in MODEL_FILES),
     ("weights", RoundDoc, f"assessment.{PREDICTIONS}"),
 )
 """Buckets of GridFS, whose documents name files in them, and in which field."""

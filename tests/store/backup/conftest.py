@@ -62,7 +62,7 @@ def full(
     store.finish_attempt(attempt, "made")
     store.link_label("olivine", 0, "k")
     store.put_failure(FailureDoc(key="f", campaign="olivine", round=0, reason="no SCF", attempts=2))
-    store.put_model(make_model(), weights)
+    store.put_model(make_model(), weights, {"k": -1.0})
     store.put_reference(make_reference())
     database = store.database
     database["workflows"].insert_one(

@@ -104,7 +104,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
         key = f"{campaign}-{place}"
         store.put_label(make_label(key))
         store.link_label(campaign, place, key)
-        store.put_model(make_model(campaign=campaign, round=place), b"weights")
+        store.put_model(make_model(campaign=campaign, round=place), b"weights", {})
         store.record_assessment(campaign, place, {"labels": key})
         fw_id = number + 1
         store.database["fireworks"].insert_one({"fw_id": fw_id, "campaign": key})

@@ -1,0 +1,53 @@
+"""What each member of a round's committee says of the labels, worked out where it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.loop.energies import usable
+
+if TYPE_CHECKING:
+    from al_charge.potentials.committee import Committee
+    from al_charge.potentials.potential import Potential
+
+
+def predictions_for(
+    campaign: Campaign, round_number: int, potential: Potential
+) -> dict[str, float]:
+    """Return a potential's energies of the usable labels up to a round, eV per cell by key."""
+    heads = campaign.store.label_heads(campaign.name, up_to=round_number)
+    return _predict(campaign, potential, [head.key for head in heads if usable(head)])
+
+
+def member_energies(
+    campaign: Campaign, round_number: int, committee: Committee, keys: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return every member's energies of labels, eV/f.u., shape (n_members, n_labels).
+
+    What a member has not said yet it is asked now: those of earlier versions said nothing.
+    """
+    energies = np.empty((len(committee.members), len(keys)))
+    for model in campaign.store.models(campaign.name, round_number):
+        said = campaign.store.predictions_of(model)
+        new = [key for key in keys if key not in said]
+        said |= _predict(campaign, committee.members[model.member], new)
+        energies[model.member] = [said[key] for key in keys]
+    return energies / campaign.host.formula_units
+
+
+def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
+    read: list[str] = []
+
+    def structures() -> Iterator[Atoms]:
+        for key, geometry in campaign.store.stream_results(keys):
+            read.append(key)
+            yield atoms_of(geometry)
+
+    energies = [one.energy for one in potential.predict_each(structures())]
+    return dict(zip(read, energies, strict=True))
