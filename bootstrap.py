@@ -74,10 +74,10 @@ def main(command: str = "", *arguments: str) -> int:
 
 
 def test(*arguments: str) -> int:
-    """Run the tests with coverage: up to two processes, one thread each."""
+    """Run the tests: up to two processes, one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     processes = str(min(2, os.cpu_count() or 1))
-    options = ["-n", processes, "--dist", "loadgroup", "--cov=al_charge"]
+    options = ["-n", processes, "--dist", "loadgroup"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
 
 

@@ -12,6 +12,16 @@ from al_charge.testing.site import Site
 STRUCTURE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 
 
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The site of a campaign that nothing disturbed, at its end; for the group of that name."""
+    site = Site(tmp_path_factory.mktemp("calm") / "calm", STRUCTURE)
+    site.run("campaign", "submit", str(site.file))
+    site.finish()
+    yield site
+    site.stop()
+
+
 @pytest.fixture
 def make_site(tmp_path: Path) -> Iterator[Callable[[str], Site]]:
     """Make sites by name; all of them are stopped in the end."""

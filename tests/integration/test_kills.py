@@ -38,11 +38,12 @@ def disturb(site: Site, rng: random.Random) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.mongod
 @pytest.mark.timeout(1800)
-def test_killed_campaign_ends_at_the_same_hull(make_site: Callable[[str], Site]) -> None:
-    calm, rough = make_site("calm"), make_site("rough")
-    for site in (calm, rough):
-        site.run("campaign", "submit", str(site.file))
-    calm.finish()
+@pytest.mark.xdist_group("calm")
+def test_killed_campaign_ends_at_the_same_hull(
+    calm: Site, make_site: Callable[[str], Site]
+) -> None:
+    rough = make_site("rough")
+    rough.run("campaign", "submit", str(rough.file))
     killed = disturb(rough, random.Random(7))
     print(f"killed: {dict(killed)}")
     assert killed.total() >= KILLS

@@ -40,6 +40,8 @@ from al_charge.loop.train import train_member, training_frames
 from al_charge.store.documents import CampaignState, LabelDoc
 from al_charge.store.mongo import Store
 
+pytestmark = pytest.mark.xdist_group("steps")
+
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 MAX_LABELS = 10
 SLOSH = AlChargeError("the electrons slosh", where="engine", remedy="mix less")

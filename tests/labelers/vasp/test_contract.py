@@ -16,7 +16,10 @@ from al_charge.labelers.vasp import run
 from al_charge.testing.labelers import LabelerContract
 
 # pymatgen, inside custodian, about POTCARs that are headers only.
-pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::Warning"),
+    pytest.mark.xdist_group("vasp contract"),
+]
 HERE = Path(__file__).parent
 
 
