@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +64,52 @@ def export(
         If a file is there already, or cannot be written.
     """
     beside = _check_path(path, force)
-    labels = campaign.store.label_heads_of_campaign(campaign.name)
+    heads = list(campaign.store.label_heads(campaign.name))
     if usable_only:
-        labels = [label for label in labels if not label.refused]
-    if not labels:
+        heads = [head for head in heads if not head.refused]
+    if not heads:
         raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
-    labels.sort(key=lambda label: (label.n_ions, label.energy, label.key))
-    units = campaign.host.formula_units
-    images = (
-        atoms
-        for label in _in_order(campaign.store, [label.key for label in labels])
-        for atoms in frames_of(label, units, last=last)
-    )
-    return _write(path, beside, images, lambda written: _document(campaign, labels, written))
+    heads.sort(key=lambda head: (head.n_ions, head.energy, head.key))
+    summary = _Summary()
+
+    def images() -> Iterator[Atoms]:
+        for label in _in_order(campaign.store, [head.key for head in heads]):
+            frames = frames_of(label, campaign.host.formula_units, last=last)
+            summary.add(label, len(frames))
+            yield from frames
+
+    return _write(path, beside, images(), lambda: _document(campaign, summary))
+
+
+class _Summary:
+    """What the JSON file says of labels, which go by one after the other."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.by_x: Counter[str] = Counter()
+        self.engines: set[str] = set()
+        self.datasets: dict[str, str] = {}
+        self.settings: dict[str, Any] = {}
+        self.windows: dict[str, Any] = {}
+        self._newest: datetime | None = None
+
+    def add(self, label: LabelDoc, frames: int) -> None:
+        """Add a label of which so many frames are written."""
+        facts = {
+            "usable": not label.refused,
+            "ambiguous": label.resolved is None,
+            "unusable": bool(label.unusable),
+            "not_converged": not label.converged,
+            "as_requested": label.as_requested,
+        }
+        self.counts.update({"labels": 1, "frames": frames})
+        self.counts.update({name: int(holds) for name, holds in facts.items()})
+        self.by_x[label.composition] += 1
+        self.engines.add(label.engine)
+        self.datasets |= label.datasets
+        self.settings = self.settings or label.settings
+        if self._newest is None or label.created > self._newest:
+            self._newest, self.windows = label.created, label.windows
 
 
 def _in_order(store: Store, keys: list[str]) -> Iterator[LabelDoc]:
@@ -165,23 +199,21 @@ def _check_path(path: Path, force: bool) -> Path:
 
 
 def _write(
-    path: Path, beside: Path, images: Iterable[Atoms], describe: Callable[[int], dict[str, Any]]
+    path: Path, beside: Path, images: Iterable[Atoms], describe: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
     """Write both files so that each is complete whenever it is there; return the JSON file's.
 
     Parameters
     ----------
     describe
-        Returns it for so many images.
+        Returns it, once all images are written.
     """
     drafts = [file.with_name(f"{file.name}.part") for file in (path, beside)]
-    written = 0
     try:
         with drafts[0].open("w", encoding="utf-8") as file:
             for atoms in images:
                 write_extxyz(file, _written(atoms))
-                written += 1
-        document = describe(written)
+        document = describe()
         drafts[1].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         for draft, target in zip(drafts, (path, beside), strict=True):
             draft.replace(target)
@@ -209,7 +241,7 @@ def _kept(value: Any) -> Any:
     return text if same else f"_JSON {json.dumps(text)}"
 
 
-def _document(campaign: Campaign, labels: list[LabelDoc], n_frames: int) -> dict[str, Any]:
+def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
     store, ion = campaign.store, campaign.spec.host.working_ion
     stored = store.campaign(campaign.name)
     metal = store.reference(campaign.name, stored.settings_hash, ion)
@@ -220,12 +252,16 @@ def _document(campaign: Campaign, labels: list[LabelDoc], n_frames: int) -> dict
         "working_ion": ion,
         "labeler": labeler_name(campaign.spec.labeler.kind),
         "settings_hash": stored.settings_hash,
-        "settings": labels[0].settings,
-        "engines": sorted({label.engine for label in labels}),
-        "datasets": {name: one for label in labels for name, one in label.datasets.items()},
-        "moment_windows": max(labels, key=lambda label: label.created).windows,
+        "settings": summary.settings,
+        "engines": sorted(summary.engines),
+        "datasets": summary.datasets,
+        "moment_windows": summary.windows,
         "metal": _metal(metal),
-        "counts": _counts(labels, n_frames, len(store.failures(campaign.name))),
+        "counts": {
+            **summary.counts,
+            "quarantined": len(store.failures(campaign.name)),
+            "by_x": dict(summary.by_x),
+        },
         "units": dict(UNITS),
     }
 
@@ -234,17 +270,3 @@ def _metal(reference: ReferenceDoc | None) -> dict[str, Any] | None:
     if reference is None:
         return None
     return {"element": reference.ion, "energy": reference.energy, "engine": reference.engine}
-
-
-def _counts(labels: list[LabelDoc], n_frames: int, quarantined: int) -> dict[str, Any]:
-    return {
-        "labels": len(labels),
-        "frames": n_frames,
-        "usable": sum(not label.refused for label in labels),
-        "ambiguous": sum(label.resolved is None for label in labels),
-        "unusable": sum(bool(label.unusable) for label in labels),
-        "not_converged": sum(not label.converged for label in labels),
-        "as_requested": sum(label.as_requested for label in labels),
-        "quarantined": quarantined,
-        "by_x": dict(Counter(label.composition for label in labels)),
-    }
