@@ -154,7 +154,8 @@ def _cell(values: Sequence[float] | None) -> str:
         return ""
     mean, reach = values
     digits = 0 if mean >= 100 else 1 if mean >= 10 else 2 if mean >= 1 else 3
-    return f"{mean:.{digits}f} ± {reach:.{digits}f}"
+    told = f"{mean:.{digits}f}"
+    return told if np.isnan(reach) else f"{told} ± {reach:.{digits}f}"
 
 
 def draw_hulls(path: Path, groups: dict[tuple[str, bool], list[Record]]) -> None:
