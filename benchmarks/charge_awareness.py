@@ -55,7 +55,7 @@ PAIRS = {"born": "14 A", "gpaw": "8 A"}
 """Reach of the pair terms that every potential has. Born's charge orders differ by Coulomb energies
 of far sites, which no shorter reach and no network of this cutoff sees."""
 BARE, MIDDLE = "0 A", "8 A"
-"""With one seed, on Born labels: bare networks, all of them; and a reach between, aware PaiNN alone.
+"""With one seed, on Born labels: bare networks, all of them; a reach between, aware PaiNN alone.
 Born is a sum of pair terms, so that with pair terms there is little left to a network."""
 ARCHITECTURES: dict[str, type[Any]] = {
     "mace": MaceSettings,
