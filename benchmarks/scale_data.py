@@ -89,7 +89,7 @@ class Maker:
         self.template: LabelDoc | None = None
         self.seen: set[str] = set()
         self.held: list[tuple[str, float]] = []
-        self.keys: list[str] = []
+        self.energies: dict[str, float] = {}
         self.requests: list[tuple[str, str, bool]] = []
         self.model = trained(self.campaign, folder)
 
@@ -117,9 +117,9 @@ class Maker:
         for stage in ("propose", "select", "label", "train", "assess"):
             self.store.add_stage_seconds(self.campaign.name, number, stage, 100.0)
         if number < self.size.rounds - 1:
-            energies = self.rng.normal(-130, 1, size=(spec.committee.size, len(self.keys)))
+            energies = self.rng.normal(-130, 1, size=(spec.committee.size, len(self.energies)))
             self.store.record_predictions(
-                self.campaign.name, number, self.assessment(number), sorted(self.keys), energies
+                self.campaign.name, number, self.assessment(number), sorted(self.energies), energies
             )
         write_workflow(self.launchpad, self.campaign, number, last=number == self.size.rounds - 1)
 
@@ -177,7 +177,7 @@ class Maker:
         label(self.campaign, 0, 0, self.folder / "label", spool=self.folder / "spool")
         (made,) = self.store.labels_of_campaign(self.campaign.name)
         self.held.append((made.config_hash, 0.01))
-        self.keys.append(made.key)
+        self.energies[made.key] = made.energy
         return made
 
     def label_of(self, candidate: CandidateDoc, number: int) -> LabelDoc:
@@ -231,7 +231,7 @@ class Maker:
             collection = database[documents[0].collection]
             collection.insert_many(document.to_mongo() for document in documents)
         self.held += [(one.config_hash, 0.01) for one in made]
-        self.keys += [one.key for one in made]
+        self.energies |= {one.key: one.energy for one in made}
         self.requests = [(one.config_hash, one.key, False) for one in made]
 
     def write_models(self, number: int) -> None:
@@ -250,8 +250,10 @@ class Maker:
                 held_out=dict(self.held[member :: 2 * size]),
             )
             if full:
-                said = zip(self.keys, self.rng.normal(-130, 1, len(self.keys)), strict=True)
-                self.store.put_model(document, weights, {key: float(e) for key, e in said})
+                errors = self.rng.normal(scale=0.05, size=len(self.energies)).tolist()
+                said = zip(self.energies.items(), errors, strict=True)
+                predictions = {key: energy + error for (key, energy), error in said}
+                self.store.put_model(document, weights, predictions)
             else:
                 self.store.database[ModelDoc.collection].insert_one(document.to_mongo())
 
@@ -261,7 +263,7 @@ class Maker:
         met = [{"name": f"criterion {i}", "met": False, "value": "not yet"} for i in range(4)]
         return {
             "spread_scale": 1.0, "hull_shift": 0.01, "vertices": ends, "deepest": 0.01,
-            "unlabelled_vertices": [], "criteria": met, "labels": len(self.keys),
+            "unlabelled_vertices": [], "criteria": met, "labels": len(self.energies),
             "prospective": {"labels": 0}, "verify_next": False, "verification": None,
             REQUESTS: None if self.campaign.relaxes else self.requests,
         }  # fmt: skip

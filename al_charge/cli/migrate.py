@@ -44,9 +44,10 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
-    migrations.migrate(connected)
+    # First what does not depend on the version: the migration, once done, is not run again.
     make_indexes(connected)
     refresh_used_roles(connected)
+    migrations.migrate(connected)
     click.echo(f"migrated from schema version {version} to {SCHEMA_VERSION}")
 
 

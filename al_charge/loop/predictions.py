@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.loop.campaign import Campaign, atoms_of
@@ -32,22 +31,17 @@ def member_energies(
 
     What a member has not said yet it is asked now: those of earlier versions said nothing.
     """
-    energies = np.empty((len(committee.members), len(keys)))
-    for model in campaign.store.models(campaign.name, round_number):
+    rows = []
+    models = campaign.store.models(campaign.name, round_number)
+    for model, potential in zip(models, committee.members, strict=True):
         said = campaign.store.predictions_of(model)
-        new = [key for key in keys if key not in said]
-        said |= _predict(campaign, committee.members[model.member], new)
-        energies[model.member] = [said[key] for key in keys]
-    return energies / campaign.host.formula_units
+        said |= _predict(campaign, potential, [key for key in keys if key not in said])
+        rows.append([said[key] for key in keys])
+    return np.array(rows) / campaign.host.formula_units
 
 
 def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
-    read: list[str] = []
-
-    def structures() -> Iterator[Atoms]:
-        for key, geometry in campaign.store.stream_results(keys):
-            read.append(key)
-            yield atoms_of(geometry)
-
-    energies = [one.energy for one in potential.predict_each(structures())]
-    return dict(zip(read, energies, strict=True))
+    """Return a potential's energies of labels whose keys are sorted."""
+    results = campaign.store.stream_results(keys)
+    found = potential.predict_each(atoms_of(geometry) for _, geometry in results)
+    return {key: one.energy for key, one in zip(keys, found, strict=True)}

@@ -11,7 +11,7 @@ from al_charge.store.schema import create_collections
 
 ADDED: dict[str, dict[str, Any]] = {
     "candidates": {"drifted": None},
-    "models": {"start": "", "predictions_file": ""},
+    "models": {"start": "", "predictions_file": None},
 }
 """New fields by collection, with what they say of documents that were written without them."""
 

@@ -119,10 +119,9 @@ class LabelStreams(Labels):
         return [label.model_copy(update={"frames": label.frames[-1:]}) for label in labels]
 
     def stream_results(self, keys: Sequence[str]) -> Iterator[tuple[str, Geometry]]:
-        """Yield the last geometries of certain labels with their keys.
+        """Yield sorted keys of labels with their last geometries, in this order.
 
-        They come in the order of the keys where these are sorted. They were checked when they were
-        written, and are not again.
+        They were checked when they were written, and are not again.
         """
         for some in portions(keys):
             stages = [{"$match": {"_id": {"$in": some}}}, *_RESULT]

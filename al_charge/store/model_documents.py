@@ -20,7 +20,7 @@ class ModelDoc(Document):
     weights_file, sha256
         The safetensors bytes in GridFS and their checksum; filled in by the store.
     predictions_file
-        What it says of the labels of its round, in GridFS; filled in by the store. Empty where an
+        What it says of the labels of its round, in GridFS; filled in by the store. None where an
         earlier version did not record it.
     history
         One entry per epoch.
@@ -44,7 +44,7 @@ class ModelDoc(Document):
     created: datetime = Field(default_factory=now)
     weights_file: str = ""
     sha256: str = ""
-    predictions_file: str = ""
+    predictions_file: str | None = None
 
     @staticmethod
     def id_of(campaign: str, round: int, member: int) -> str:

@@ -19,7 +19,6 @@ from al_charge.store.documents import ModelDoc, ReferenceDoc, RoundDoc
 PREDICTIONS = "predictions_file"
 """In a round's assessment: the file in GridFS with what its committee says of every label."""
 
-
 MODEL_FILES = ("weights_file", "predictions_file")
 """Fields of a model that name files in GridFS."""
 
@@ -83,7 +82,7 @@ class Models(Campaigns):
 
         Nothing is known of models of earlier versions.
         """
-        if not model.predictions_file:
+        if model.predictions_file is None:
             return {}
         said = read_file(self._weights, model.predictions_file, f"model '{model.doc_id}'")
         return dict(bson.decode(said))

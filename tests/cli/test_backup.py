@@ -21,6 +21,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from al_charge.errors import AlChargeError
 from al_charge.fw.processes import worker_name
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, RoundDoc
@@ -142,6 +143,10 @@ def test_the_timer_runs_a_real_backup(labelled: Campaign, tmp_path: Path) -> Non
     assert timer["Timer"]["OnCalendar"]
 
 
+def gone(*_: object) -> None:
+    raise AlChargeError("the server has gone", where="here")
+
+
 def test_an_old_database_is_refused_and_migrated_after_a_backup(
     new_home: Home, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +175,11 @@ def test_an_old_database_is_refused_and_migrated_after_a_backup(
     code, _, err = run("db", "migrate", "--backups", str(tmp_path / "none"))
     assert (code, "no such folder" in one_line(err)) == (2, True)
     assert run("campaign", "list")[0] == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr("al_charge.fw.launchpad.make_indexes", gone)
+        assert run("db", "migrate")[0] == 1
+    shutil.rmtree(new_home.folder / "backups")
 
     code, out, _ = run("db", "migrate")
     assert code == 0

@@ -17,8 +17,6 @@ from pymongo import MongoClient
 
 from al_charge.cli.main import COMMANDS, main
 
-pytestmark = pytest.mark.xdist_group("commands")
-
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC: dict[str, Any] = {
     "name": "one-round",

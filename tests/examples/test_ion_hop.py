@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     # SciPy's, where ASE takes the logarithm of a tiny strain
     pytest.mark.filterwarnings("ignore:logm result may be inaccurate:RuntimeWarning"),
-    pytest.mark.xdist_group("examples"),
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -165,10 +165,10 @@ def half_written_while_somebody_works(patient: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "kind", "what"),
     [
-        (a_model_without_predictions, "half-written model", "missing or incomplete"),
-        (a_model_without_weights, "half-written model", "missing or incomplete"),
+        (a_model_without_predictions, "half-written model", "its predictions in GridFS"),
+        (a_model_without_weights, "half-written model", "its weights in GridFS"),
         (a_model_with_half_of_its_weights, "half-written model", "missing or incomplete"),
-        (an_assessment_without_its_predictions, "half-written round", "weights in GridFS"),
+        (an_assessment_without_its_predictions, "half-written round", "predictions in GridFS"),
         (a_label_without_its_frames, "half-written label", "missing or incomplete"),
         (a_foreign_task_in_a_workflow, "foreign task", "it would run rm"),
         (a_worker_with_a_slow_clock, "clock skew", "its clock is 40 s behind"),

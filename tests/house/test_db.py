@@ -30,7 +30,6 @@ CERTIFICATE_USER = "CN=dora,O=group"
 KEY_PASSWORD = "key-canary"
 
 Stored = dict[str, Any]
-pytestmark = pytest.mark.xdist_group("group_server")
 
 
 @pytest.fixture

@@ -12,14 +12,16 @@ from al_charge.testing.site import Site
 STRUCTURE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The site of a campaign that nothing disturbed, at its end; for the group of that name."""
+    """The site of a campaign that nothing disturbed, at its end."""
     site = Site(tmp_path_factory.mktemp("calm") / "calm", STRUCTURE)
-    site.run("campaign", "submit", str(site.file))
-    site.finish()
-    yield site
-    site.stop()
+    try:
+        site.run("campaign", "submit", str(site.file))
+        site.finish()
+        yield site
+    finally:
+        site.stop()
 
 
 @pytest.fixture

@@ -27,12 +27,7 @@ from al_charge.store.addresses import socket_uri_parts
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer
 from al_charge.store.settings import PASSWORD_ENV, URI_ENV, USERNAME_ENV
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.mongod,
-    pytest.mark.timeout(900),
-    pytest.mark.xdist_group("canary"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(900)]
 
 CANARIES = {
     "worker": "canary7Qx9v/@:%+w",

@@ -29,12 +29,7 @@ from al_charge.store.documents import CampaignState
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.mongod,
-    pytest.mark.timeout(1800),
-    pytest.mark.xdist_group("static labels"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
 SPEC = {
     "name": "static",

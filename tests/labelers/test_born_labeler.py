@@ -25,8 +25,6 @@ from al_charge.labelers.protocol import Labeler, LabelResult, Relax, settings_ha
 from al_charge.labelers.settings import BornSettings, LabelerSettings
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
-pytestmark = pytest.mark.xdist_group("born labels")
-
 EXPERIMENT = {0: (9.76, 5.75, 4.76), 4: (10.41, 6.22, 4.95)}
 """Cells of olivine FePO4 and NaFePO4 in experiment, angstrom."""
 

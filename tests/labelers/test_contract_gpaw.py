@@ -19,7 +19,6 @@ from al_charge.testing.settings import changed
 pytestmark = [
     pytest.mark.gpaw,
     pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed"),
-    pytest.mark.xdist_group("gpaw contract"),
 ]
 
 

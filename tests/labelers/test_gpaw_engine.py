@@ -30,7 +30,6 @@ from al_charge.labelers.settings import GpawSettings
 pytestmark = [
     pytest.mark.gpaw,
     pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed"),
-    pytest.mark.xdist_group("gpaw engine"),
 ]
 
 ORBITALS: dict[str, Any] = {

@@ -145,7 +145,14 @@ def test_a_migration_killed_half_way_is_completed(
     assert stored_version(old) == SCHEMA_VERSION
 
 
-@pytest.mark.parametrize("version", [1, 2])
+NEW_FIELDS = {
+    2: {"candidates": ["drifted"], "models": ["start"]},
+    3: {"models": ["predictions_file"]},
+}
+"""By the last version that did not have them."""
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_candidates_and_models_of_older_versions(
     database: Database[dict[str, Any]], version: int
 ) -> None:
@@ -170,9 +177,11 @@ def test_candidates_and_models_of_older_versions(
     model = ModelDoc(
         campaign="old", round=1, member=0, config={}, metrics={}, history=[], held_out={}
     )
-    for document, new in ((candidate, "drifted"), (model, "start")):
+    for document in (candidate, model):
         stored = document.to_mongo() | {"schema_version": version}
-        del stored[new]
+        for last, fields in NEW_FIELDS.items():
+            for field in fields.get(document.collection, []) if version <= last else []:
+                del stored[field]
         database[document.collection].insert_one(stored, bypass_document_validation=True)
     database["schema"].update_one({}, {"$set": {"version": version}})
     migrate(database)
@@ -181,7 +190,7 @@ def test_candidates_and_models_of_older_versions(
     assert database["candidates"].find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
     (kept,) = database["models"].find({})
     assert ModelDoc.from_mongo(kept) == model
-    assert kept["start"] == ""
+    assert (kept["start"], kept["predictions_file"]) == ("", None)
 
 
 def test_a_migration_killed_after_its_last_step_is_due(database: Database[dict[str, Any]]) -> None:

@@ -26,7 +26,7 @@ def test_weights_come_back_bit_for_bit(store: Store, make_model: Maker) -> None:
     found = store.model("olivine", 0, 0)
     assert found is not None
     assert found[1] == weights
-    files = {"weights_file": "", "sha256": "", "predictions_file": ""}
+    files = {"weights_file": "", "sha256": "", "predictions_file": None}
     assert found[0].model_copy(update=files) == doc
     assert store.predictions_of(found[0]) == {"k": -130.5}
     assert store.database["weights.files"].count_documents({}) == 2

@@ -36,13 +36,14 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
 def missing_files(scene: Scene) -> Iterator[Finding]:
     """Find models and labels whose file is missing or incomplete."""
     query = {} if scene.campaign is None else {"campaign": scene.campaign}
+    whole = {bucket: _whole_files(scene, bucket) for bucket in {one[0] for one in _NAMED}}
     for bucket, document, field in _NAMED:
-        whole = _whole_files(scene, bucket)
         documents = scene.store.database[document.collection]
-        there = {"$match": query | {field: {"$nin": [None, ""]}}}
+        there = {"$match": query | {field: {"$ne": None}}}
         for stored in documents.aggregate([there, {"$project": {"file": f"${field}"}}]):
-            if stored["file"] not in whole:
-                what = f"its {bucket} in GridFS are missing or incomplete"
+            if stored["file"] not in whole[bucket]:
+                name = field.rsplit(".")[-1].removesuffix("_file")
+                what = f"its {name} in GridFS are missing or incomplete"
                 kind = document.collection.removesuffix("s")
                 yield Finding(f"half-written {kind}", f"{kind} {stored['_id']}", what, _RESTORE)
 

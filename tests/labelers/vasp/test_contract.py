@@ -16,10 +16,7 @@ from al_charge.labelers.vasp import run
 from al_charge.testing.labelers import LabelerContract
 
 # pymatgen, inside custodian, about POTCARs that are headers only.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::Warning"),
-    pytest.mark.xdist_group("vasp contract"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 HERE = Path(__file__).parent
 
 

@@ -38,8 +38,6 @@ from al_charge.potentials.settings import (
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import small_salt, swapped_iron, untrained
 
-pytestmark = pytest.mark.xdist_group("batched")
-
 CPU = torch.device("cpu")
 KINDS: dict[str, PotentialSettings] = {
     "painn": PainnSettings(cutoff="3.5 A", channels=4, radial=4),

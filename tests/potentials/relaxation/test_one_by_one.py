@@ -34,8 +34,6 @@ from al_charge.potentials.relaxation.one_by_one import (
 from al_charge.potentials.settings import PainnSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
-pytestmark = pytest.mark.xdist_group("one by one")
-
 FMAX = 0.003
 SETTINGS = PainnSettings(channels=2, layers=1, radial=4, cutoff="3 A")
 

@@ -21,8 +21,6 @@ from al_charge.potentials.training.distributed import Ranks, process_group
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import teacher_frames
 
-pytestmark = pytest.mark.xdist_group("distributed")
-
 EPOCHS = 2
 SCRIPT = """
 import json, os, signal, sys

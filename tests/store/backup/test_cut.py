@@ -22,6 +22,7 @@ from al_charge.store.documents import (
     FailureDoc,
     RoundDoc,
 )
+from al_charge.store.models import MODEL_FILES
 from al_charge.store.mongo import Store
 
 Stored = dict[str, Any]
@@ -118,7 +119,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
     try:
         for number in range(4):
             path = tmp_path / f"{number}.zip"
-            make_backup(store.database, path, lambda *_: time.sleep(rng.uniform(0, 0.04)))
+            make_backup(store.database, path, lambda *_: time.sleep(rng.uniform(0, 0.01)))
             copy = mongodb_client[f"copy_{number}"]
             restore(copy, path, quiet)
             rounds.append(check_closed(Store(copy)))
@@ -149,7 +150,8 @@ def check_closed(store: Store) -> int:
             assert use.round in selected
             assert store.label(use.key) is not None
         for model in database["models"].find({"campaign": campaign.name}):
-            assert database["weights.files"].find_one(ObjectId(model["weights_file"])) is not None
+            for name in MODEL_FILES:
+                assert database["weights.files"].find_one(ObjectId(model[name])) is not None
         count += len(rounds)
     done = {
         f"{record['campaign']}-{record['number']}"

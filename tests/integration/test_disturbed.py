@@ -1,10 +1,12 @@
-"""Workers go on by themselves: after kills, outages of the database, and when told to stop."""
+"""Campaigns that are disturbed go on, by themselves or resumed, and end at the same hull."""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,9 +17,11 @@ from pymongo import MongoClient
 
 from al_charge.stopping import SIGNALS
 from al_charge.store.embedded import EmbeddedServer
-from al_charge.testing.site import Site
+from al_charge.testing.site import ENDED, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
+KILLS = 20
+VICTIMS = ("worker", "child", "mongod")
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -67,7 +71,6 @@ def test_told_to_stop_workers_hand_back_what_they_do(
     assert all(not launch["action"]["stored_data"]["crashed"] for launch in ended)
 
 
-@pytest.mark.xdist_group("calm")
 def test_workers_need_no_help(calm: Site, make_site: Callable[[str], Site]) -> None:
     """Nobody calls `campaign resume`: what is killed is replaced, and its work handed back."""
     rng = random.Random(11)
@@ -80,4 +83,35 @@ def test_workers_need_no_help(calm: Site, make_site: Callable[[str], Site]) -> N
         psutil.Process(rng.choice(pids)).kill()
     assert rough.worker is not None
     assert rough.worker.wait(timeout=900) == 0
+    assert rough.differences(calm) == []
+
+
+def disturb(site: Site, rng: random.Random) -> Counter[str]:
+    """Kill something at random moments until there were enough kills; return how many of which."""
+    killed: Counter[str] = Counter()
+    while killed.total() < KILLS and site.status()["state"] not in ENDED:
+        if site.worker is None:
+            site.start_worker()
+        time.sleep(rng.uniform(1.0, 8.0))
+        kind = rng.choice(VICTIMS)
+        pids = site.victims()[kind]
+        if pids:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            killed[kind] += 1
+        if kind != "child" or rng.random() < 0.5:
+            site.end_worker()
+            site.run("campaign", "resume", "kills")
+    return killed
+
+
+def test_killed_campaign_ends_at_the_same_hull(
+    calm: Site, make_site: Callable[[str], Site]
+) -> None:
+    rough = make_site("rough")
+    rough.run("campaign", "submit", str(rough.file))
+    killed = disturb(rough, random.Random(7))
+    print(f"killed: {dict(killed)}")
+    assert killed.total() >= KILLS
+    assert all(killed[kind] for kind in VICTIMS)
+    rough.finish()
     assert rough.differences(calm) == []
