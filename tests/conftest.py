@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pymatgen.core.lattice import Lattice
@@ -20,6 +22,9 @@ pytest.register_assert_rewrite("al_charge.testing")
 
 from al_charge.crystal.host import Host, HostSpec  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer  # noqa: E402
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
 
 STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -129,3 +134,45 @@ def database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Database[d
     name = f"test_{uuid.uuid4().hex}"
     yield mongodb_client[name]
     mongodb_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def launchpad_on() -> Callable[[Database[dict[str, Any]]], LaunchPad]:
+    """Make a LaunchPad on a database."""
+    from fireworks import LaunchPad
+
+    from al_charge.fw.launchpad import initialise
+
+    def make(database: Database[dict[str, Any]]) -> LaunchPad:
+        launchpad = LaunchPad(
+            host="mongodb://localhost:1/",
+            name=database.name,
+            uri_mode=True,
+            strm_lvl="CRITICAL",
+            mongoclient_kwargs={"connect": False},
+        )
+        for collection in ("fireworks", "launches", "offline_runs", "fw_id_assigner", "workflows"):
+            setattr(launchpad, collection, database[collection])
+        launchpad.db = database
+        initialise(launchpad)
+        return launchpad
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; return exit code, standard output and error."""
+    from al_charge.cli.main import main
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as exit_,
+        ):
+            main(list(arguments))
+        return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
+
+    return call

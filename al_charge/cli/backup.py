@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from al_charge.cli.progress import counting_documents
 from al_charge.cli.target import database_option, open_database
 from al_charge.errors import InputError
 
 if TYPE_CHECKING:
-    from al_charge.store.backup.make import Progress
     from al_charge.store.backup.manifest import Manifest
     from al_charge.store.settings import DatabaseSettings
 
@@ -39,7 +37,7 @@ def backup(target: Path, keep: int | None, database: DatabaseSettings | None) ->
         )
     connected = open_database(database)
     path = dated_file(target, connected.name) if target.is_dir() else target
-    with document_progress() as progress:
+    with counting_documents() as progress:
         made = make_backup(connected, path, progress)
     click.echo(path)
     click.echo(f"{summary(made)}, {path.stat().st_size / 1e6:.1f} MB in the file", err=True)
@@ -62,7 +60,7 @@ def restore(file: Path, database: DatabaseSettings | None) -> None:
     if not file.is_file():
         raise InputError("no such file", where=str(file))
     connected = open_database(database)
-    with document_progress() as progress:
+    with counting_documents() as progress:
         done = restore_backup(connected, file, progress)
     click.echo(f"{summary(done)}, as they were at {done.started:%Y-%m-%d %H:%M} UTC")
     click.echo("continue each campaign with 'al-charge campaign resume CAMPAIGN'", err=True)
@@ -74,22 +72,3 @@ def summary(manifest: Manifest) -> str:
         f"{manifest.documents} documents in {len(manifest.collections)} collections "
         f"({manifest.size / 1e6:.1f} MB)"
     )
-
-
-@contextmanager
-def document_progress() -> Iterator[Progress]:
-    """Draw how far a backup or a restore has come, where somebody may see it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bars = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bars:
-        task = bars.add_task("", total=None)
-
-        def show(name: str, done: int, total: int) -> None:
-            bars.update(task, description=name, completed=done, total=max(done, total))
-
-        yield show

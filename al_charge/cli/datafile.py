@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from al_charge.cli.progress import busy
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
@@ -166,37 +167,3 @@ def refuse_unknown(model: Potential | Committee, species: set[str], where: str) 
                 where=where,
                 remedy=f"it knows {', '.join(vocabulary.tokens)}",
             )
-
-
-@contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Show on standard error that something runs, and for how long."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        progress.add_task(what, total=None)
-        yield
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[..., None]]:
-    """Show a bar on standard error; call what is returned with done, total and a new text."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=None)
-
-        def report(done: int, total: int, text: str = what) -> None:
-            progress.update(task, completed=done, total=total, description=text)
-
-        yield report

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from al_charge.cli.datafile import (
-    busy,
     data_options,
     force_option,
     members_of,
@@ -17,6 +16,7 @@ from al_charge.cli.datafile import (
     refuse_unknown,
 )
 from al_charge.cli.output import json_option, show
+from al_charge.cli.progress import busy
 
 
 @click.command("embedding")

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from al_charge.cli.datafile import (
-    counting,
     data_options,
     is_aware,
     members_of,
@@ -16,6 +15,7 @@ from al_charge.cli.datafile import (
     refuse_unknown,
 )
 from al_charge.cli.output import json_option, show
+from al_charge.cli.progress import counting
 
 ROWS = {
     "energy_per_atom": ("energy (meV/atom)", 2),

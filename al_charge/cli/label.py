@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from al_charge.cli.output import json_option, show
+from al_charge.cli.progress import busy
 
 if TYPE_CHECKING:
     from al_charge.crystal.valence import Windows
@@ -80,7 +79,7 @@ def command(
     labeler = make_labeler(settings)
     moved = Relax(relax) if relax else labeler.relax
     directory = (folder or Path(f"{file.stem}-{settings.kind}")).absolute()
-    with _progress(f"{atoms.get_chemical_formula('metal')} with {settings.kind} in {directory}"):
+    with busy(f"{atoms.get_chemical_formula('metal')} with {settings.kind} in {directory}"):
         result = make_label(labeler, atoms, directory, relax=moved)
     document = label_document(
         result,
@@ -148,18 +147,3 @@ def _windows(settings: LabelerSettings) -> Windows | None:
         return Windows(settings.moment_windows)
     is_lcao = isinstance(settings, GpawSettings) and settings.mode == "lcao"
     return GPAW_LCAO_WINDOWS if is_lcao else GPAW_PW_WINDOWS
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """Show on standard error that a job runs, and for how long."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        progress.add_task(what, total=None)
-        yield

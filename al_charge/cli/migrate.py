@@ -59,7 +59,7 @@ def _back_up(database: Database[dict[str, Any]], folder: Path | None) -> Path:
     InputError
         If the disk has no room for it.
     """
-    from al_charge.cli.backup import document_progress
+    from al_charge.cli.progress import counting_documents
     from al_charge.store.backup.make import dated_file, make_backup, needed_space
     from al_charge.store.embedded import default_home
     from al_charge.store.private_files import private_folder
@@ -77,7 +77,7 @@ def _back_up(database: Database[dict[str, Any]], folder: Path | None) -> Path:
             remedy="free some space, or name another folder with --backups",
         )
     path = dated_file(folder, database.name)
-    with document_progress() as progress:
+    with counting_documents() as progress:
         make_backup(database, path, progress)
     return path
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from al_charge.cli.datafile import counting, data_options, force_option, read_data, refuse_existing
+from al_charge.cli.datafile import data_options, force_option, read_data, refuse_existing
 from al_charge.cli.output import json_option, plot_option, show
+from al_charge.cli.progress import counting
 
 if TYPE_CHECKING:
     from al_charge.loop.spec import PotentialSpec

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from al_charge.cli.main import main
 from al_charge.crystal.configuration import composition, ion_count, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.symmetry import canonical_hash
@@ -36,23 +33,6 @@ SPEC: dict[str, Any] = {
 }
 DIGITS = "123456789012345678901234"
 """A label's key that looks like a number."""
-
-
-@pytest.fixture(scope="session")
-def run() -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process; return exit code, standard output and error."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as exit_,
-        ):
-            main(list(arguments))
-        return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
-
-    return call
 
 
 @pytest.fixture

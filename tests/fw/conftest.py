@@ -17,7 +17,7 @@ from pymongo.database import Database
 
 from al_charge.fw import doctor, locks
 from al_charge.fw.doctor import Scene, look
-from al_charge.fw.launchpad import initialise, store_of
+from al_charge.fw.launchpad import store_of
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import ensure_round
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, new_document, open_campaign
@@ -26,27 +26,6 @@ from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc
 
 SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
 DEAD = f"{2**22}@{host_of(worker_name())}@1.00"
-
-
-@pytest.fixture(scope="session")
-def launchpad_on() -> Callable[[Database[dict[str, Any]]], LaunchPad]:
-    """Make a LaunchPad on a database."""
-
-    def make(database: Database[dict[str, Any]]) -> LaunchPad:
-        launchpad = LaunchPad(
-            host="mongodb://localhost:1/",
-            name=database.name,
-            uri_mode=True,
-            strm_lvl="CRITICAL",
-            mongoclient_kwargs={"connect": False},
-        )
-        for collection in ("fireworks", "launches", "offline_runs", "fw_id_assigner", "workflows"):
-            setattr(launchpad, collection, database[collection])
-        launchpad.db = database
-        initialise(launchpad)
-        return launchpad
-
-    return make
 
 
 @pytest.fixture

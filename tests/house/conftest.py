@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import configparser
-import contextlib
-import io
 import json
 import os
 import secrets
@@ -26,7 +24,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from al_charge.cli.main import main
 from al_charge.store.mongod import find_mongod
 from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
 
@@ -130,24 +127,6 @@ class Group:
         return self.folder / f"{role}.json"
 
 
-def command_line(*arguments: str) -> tuple[int, str, str]:
-    """Run the command line in this process; return exit code, standard output and error."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as exit_,
-    ):
-        main(list(arguments))
-    return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
-
-
-@pytest.fixture(scope="session")
-def run() -> Run:
-    """Run the command line in this process."""
-    return command_line
-
-
 def unit() -> configparser.ConfigParser:
     """Return the systemd unit."""
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
@@ -165,7 +144,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def group(tmp_path_factory: pytest.TempPathFactory, private_home: Path) -> Iterator[Group]:
+def group(
+    tmp_path_factory: pytest.TempPathFactory, private_home: Path, run: Run
+) -> Iterator[Group]:
     """Set up a server as the README says, and a user of each role."""
     made = Group(tmp_path_factory.mktemp("srv"), free_port(), Authority.new("authority"))
     folder = made.folder
@@ -185,7 +166,7 @@ def group(tmp_path_factory: pytest.TempPathFactory, private_home: Path) -> Itera
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(URI_ENV, f"{made.uri}&tls=true&tlsCAFile={made.ca_file}")
-            _set_up(made, patch)
+            _set_up(made, run, patch)
         yield made
     finally:
         stop = [str(find_mongod()), "--dbpath", str(folder / "data"), "--shutdown"]
@@ -193,20 +174,20 @@ def group(tmp_path_factory: pytest.TempPathFactory, private_home: Path) -> Itera
         shutil.rmtree(folder)
 
 
-def _set_up(group: Group, patch: pytest.MonkeyPatch) -> None:
+def _set_up(group: Group, run: Run, patch: pytest.MonkeyPatch) -> None:
     add = ("db", "users", "add")
     for arguments in (
         ("db", "initiate", f"localhost:{group.port}"),
         (*add, "admin", "--role", "admin", "--credentials", str(group.login("admin"))),
     ):
-        code, _, err = command_line(*arguments)
+        code, _, err = run(*arguments)
         assert code == 0, err
     patch.setenv(CREDENTIALS_ENV, str(group.login("admin")))
     for role in ("worker", "reader"):
         file = str(group.login(role))
-        code, _, err = command_line(*add, role, "--role", role, "--credentials", file)
+        code, _, err = run(*add, role, "--role", role, "--credentials", file)
         assert code == 0, err
-    code, _, err = command_line(*add, CERTIFICATE_USER, "--role", "reader", "--certificate")
+    code, _, err = run(*add, CERTIFICATE_USER, "--role", "reader", "--certificate")
     assert code == 0, err
     assert json.loads(group.login("worker").read_text())["username"] == "worker"
     assert not os.environ.get("AL_CHARGE_NEW_PASSWORD")

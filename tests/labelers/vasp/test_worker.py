@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pymongo.database import Database
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import VACANCY
 from al_charge.crystal.symmetry import canonical_hash
-from al_charge.fw.launchpad import initialise, store_of
+from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import LabelTask
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.rounds import submit
@@ -29,20 +30,12 @@ ENERGY = -4.52549041
 
 
 @pytest.fixture
-def launchpad(database: Database[dict[str, Any]]) -> LaunchPad:
+def launchpad(
+    database: Database[dict[str, Any]],
+    launchpad_on: Callable[[Database[dict[str, Any]]], LaunchPad],
+) -> LaunchPad:
     """A LaunchPad on the test's database."""
-    launchpad = LaunchPad(
-        host="mongodb://localhost:1/",
-        name=database.name,
-        uri_mode=True,
-        strm_lvl="CRITICAL",
-        mongoclient_kwargs={"connect": False},
-    )
-    for collection in ("fireworks", "launches", "offline_runs", "fw_id_assigner", "workflows"):
-        setattr(launchpad, collection, database[collection])
-    launchpad.db = database
-    initialise(launchpad)
-    return launchpad
+    return launchpad_on(database)
 
 
 @pytest.fixture
