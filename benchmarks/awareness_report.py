@@ -93,6 +93,9 @@ def write_report(data: str, folder: Path, names: Sequence[str], pairs: str) -> N
             ]
             console.print(f"{_name(one)}: hull error of blind / aware {', '.join(told)}")
     (folder / f"{data}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (folder / f"{data}.md").write_text(
+        "\n".join(markdown(rows, title) for title in TABLES), encoding="utf-8"
+    )
     drawn = {key[1:]: members for key, members in groups.items() if key[0] == pairs}
     draw_hulls(folder / f"{data}_hulls.png", drawn)
     draw_sites(folder / f"{data}_sites.png", data, folder, drawn)
@@ -142,6 +145,16 @@ def table(title: str, rows: Sequence[dict[str, Any]], part: str) -> Table:
     for one in rows:
         result.add_row(_name(one), *(_cell(one[part][name]) for name in columns))
     return result
+
+
+def markdown(rows: Sequence[dict[str, Any]], part: str) -> str:
+    """Return a table for the documentation; columns of which nothing is known are left out."""
+    known = [name for name in TABLES[part] if any(one[part][name] for one in rows)]
+    heads = [f"{name.strip()}, {TABLES[part][name][0]}" for name in known]
+    lines = [["potential", "seeds", *heads], ["---"] * (len(heads) + 2)]
+    for one in rows:
+        lines.append([_name(one), str(one["seeds"]), *(_cell(one[part][name]) for name in known)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _name(one: dict[str, Any]) -> str:
