@@ -398,7 +398,9 @@ def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     assert again[0].held_out == stored[0].held_out
 
 
-def test_a_member_says_of_every_usable_label_what_it_predicts(run: Run) -> None:
+def test_a_member_says_of_every_usable_label_what_it_predicts(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It does when it is trained; one of an earlier version is asked when the round is assessed."""
     committee = load_committee(run.campaign, 1)
     labels = [found for found in run.store.labels_of_campaign("steps") if not found.refused]
@@ -408,6 +410,11 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(run: Run) -> None:
     first = run.store.models("steps", 1)[0]
     assert set(run.store.predictions_of(first)) == set(keys)
     silent = {"$set": {"predictions_file": None}}
+    read: list[list[str]] = []
+    stream = run.campaign.store.stream_results
+    monkeypatch.setattr(
+        run.campaign.store, "stream_results", lambda some: [read.append(some), stream(some)][1]
+    )
     for _ in range(2):
         found = member_energies(run.campaign, 1, committee, keys)
         np.testing.assert_allclose(4 * found, expected, rtol=0, atol=1e-4)
@@ -415,6 +422,7 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(run: Run) -> None:
         assert stored == keys
         np.testing.assert_allclose(found, energies, rtol=0, atol=1e-6)
         run.store.database["models"].update_one({"_id": first.doc_id}, silent)
+    assert read == [[], [], keys, []]
 
 
 def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:

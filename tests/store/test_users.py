@@ -12,7 +12,6 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from al_charge.errors import InputError
-from al_charge.fw.launchpad import initialise
 from al_charge.store.addresses import Credentials, complete_uri, socket_uri_parts
 from al_charge.store.connection import connect
 from al_charge.store.documents import DOCUMENTS
@@ -199,22 +198,9 @@ def test_roles_are_refreshed_where_they_are(log_in: Any, users: Users, database:
     assert other.command("rolesInfo", 1)["roles"] == []
 
 
-def test_launchpad_of_a_ready_database_needs_no_rights(log_in: Any, users: Users) -> None:
-    from fireworks import LaunchPad
-
-    def launchpad_of(database: Connected) -> LaunchPad:
-        launchpad = LaunchPad(
-            host="mongodb://localhost:1/",
-            name=database.name,
-            uri_mode=True,
-            strm_lvl="CRITICAL",
-            mongoclient_kwargs={"connect": False},
-        )
-        for collection in ("fireworks", "launches", "fw_id_assigner", "workflows"):
-            setattr(launchpad, collection, database[collection])
-        launchpad.db = database
-        return launchpad
-
-    initialise(launchpad_of(users.database))
+def test_launchpad_of_a_ready_database_needs_no_rights(
+    log_in: Any, users: Users, launchpad_on: Any
+) -> None:
+    launchpad_on(users.database)
     for name in ("reader", "worker"):
-        initialise(launchpad_of(log_in(name)))
+        launchpad_on(log_in(name))

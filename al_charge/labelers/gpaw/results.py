@@ -92,7 +92,8 @@ def minimum(result: Reading) -> float:
             where="labeler",
             remedy="give a higher cutoff, more metal_kpoints or a larger basis",
         )
-    return float(offset + constant - slope**2 / (4 * curvature))
+    # To 1e-9 eV: what is beyond depends on the order in which a library adds.
+    return round(float(offset + constant - slope**2 / (4 * curvature)), 9)
 
 
 def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, str]:
