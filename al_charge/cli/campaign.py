@@ -49,16 +49,22 @@ def submit(file: Path, workers: int | None) -> None:
 @command.command("resume")
 @campaign_argument
 @no_wait_option
+@click.option("--retry", is_flag=True, help="Also make the labels once more that were given up.")
 @workers_option
-def resume(target: Target, no_wait: bool, workers: int | None) -> None:
+def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> None:
     """Continue a campaign after any interruption, or after a pause.
 
     Finds runs whose worker is gone, repairs half-written workflows, deletes orphans, and adds the
-    round that is due. Labels that exist are never made again.
+    round that is due. Labels that exist are never made again; with --retry those that were given up
+    are, once what they failed of is mended.
     """
     from al_charge.fw.repair import repair
+    from al_charge.fw.repair import retry as retry_given_up
 
     campaign = target.campaign()
+    if retry:
+        count = len(retry_given_up(target.launchpad(), campaign))
+        click.echo(f"{count} labels that were given up will be tried again")
     done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
     counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
     found = f"mended: {counts}" if counts else "nothing to repair"

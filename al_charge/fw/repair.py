@@ -1,4 +1,4 @@
-"""Repair: what keeps a campaign from going on is mended, and its next round added."""
+"""Repair: what keeps a campaign from going on is mended, its next round added, labels retried."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from contextlib import nullcontext
 
 from fireworks import LaunchPad
 
-from al_charge.fw.doctor import REPAIRS, Waiting, mend
+from al_charge.errors import InputError
+from al_charge.fw.doctor import REPAIRS, Waiting, labels, mend
 from al_charge.fw.doctor.finding import RESUMABLE, Scene
 from al_charge.fw.rounds import ensure_round
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.retry import retry_labels
 from al_charge.loop.rounds import current_round
 from al_charge.store.documents import CampaignState
 
@@ -48,3 +50,28 @@ def repair(
     if ensure_round(launchpad, campaign, current_round(campaign)):
         done["missing round"] += 1
     return done
+
+
+def retry(launchpad: LaunchPad, campaign: Campaign) -> list[str]:
+    """Hand the tasks of labels that were given up back, so that they are made once more.
+
+    Returns
+    -------
+    list of str
+        The keys of these labels.
+
+    Raises
+    ------
+    InputError
+        If the campaign has ended.
+    """
+    state = campaign.store.campaign(campaign.name).state
+    if state not in RESUMABLE:
+        raise InputError(
+            f"the campaign is {state.value}: it makes no more labels",
+            where=campaign.name,
+            remedy="leave --retry out",
+        )
+    keys = retry_labels(campaign)
+    mend(Scene(launchpad, campaign.store, campaign.name, wait=False), (labels.without_labels,))
+    return keys

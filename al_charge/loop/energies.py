@@ -98,8 +98,10 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
             remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
         )
     record = assessed[-1]
-    found = labelled_hull(campaign, up_to=record.number)
     keys, energies = campaign.store.predictions(record)
+    seen = frozenset(keys)  # a label that came meanwhile counts in the next round
+    heads = campaign.store.label_heads(campaign.name, record.number)
+    found = labelled_hull(campaign, heads=[head for head in heads if head.key in seen])
     scale = (record.assessment or {})["spread_scale"]
     bars = committee_error_bars(found.hull, keys, energies, scale=scale)
     return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 
 from ase import Atoms
@@ -24,7 +25,7 @@ from al_charge.loop.label_document import check_sites, label_document
 from al_charge.loop.verify import relax_in
 from al_charge.loop.windows import windows_for
 from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
-from al_charge.store.labels import CRASHED, DISK_FULL, UNFINISHED
+from al_charge.store.labels import CRASHED, DISK_FULL, RETRIED, UNFINISHED
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
@@ -53,7 +54,8 @@ def label(
     slot
         Position in the selection; a slot beyond its end has nothing to do.
     directory
-        Folder for the engine's files. What an interrupted run has left there is continued.
+        Folder for the engine's files. What an interrupted run has left there is continued. What is
+        tried again after it was given up has a folder of its own in there.
     spool
         Folder where a finished label waits while the database is away.
     claim
@@ -85,7 +87,20 @@ def label(
                 job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
                 job.run(Spool(spool))
     if store.has_label(key):
-        store.link_label(campaign.name, round_number, key)
+        store.link_label(campaign.name, _round_of_use(campaign, round_number, key), key)
+
+
+def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
+    """Return the first round, from a label's own on, that it can count in.
+
+    A round that was assessed without the label stays as it was assessed.
+    """
+    store = campaign.store
+    while (record := store.round(campaign.name, round_number)) is not None:
+        if record.assessment is None or key in store.predictions(record)[0]:
+            break
+        round_number += 1
+    return round_number
 
 
 class _Job:
@@ -107,7 +122,9 @@ class _Job:
         self.candidate = candidate
         self.relax = relax
         self.key = key
-        self.directory = directory
+        retries = campaign.store.retries(key)
+        # An engine goes on from its folder, and would find there that it has failed.
+        self.directory = directory / f"again-{retries}" if retries else directory
         self.windows = windows_for(campaign, round_number, candidate.n_ions)
 
     def run(self, spool: Spool) -> None:
@@ -192,9 +209,10 @@ class _Job:
         return f"{reason} ({MOST_CRASHES} times)"
 
     def count(self, outcome: str) -> int:
-        """Return how many attempts at this label have ended in one way."""
-        attempts = self.campaign.store.attempts(self.campaign.name, self.key)
-        return sum(attempt.outcome == outcome for attempt in attempts)
+        """Return how many attempts at this label have ended in one way, since it was given up."""
+        attempts = reversed(self.campaign.store.attempts(self.campaign.name, self.key))
+        since = takewhile(lambda attempt: attempt.outcome != RETRIED, attempts)
+        return sum(attempt.outcome == outcome for attempt in since)
 
     def starts(self) -> dict[Path, Atoms]:
         """Return the geometries to try in turn, by the folder of their files.

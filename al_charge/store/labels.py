@@ -31,6 +31,9 @@ CRASHED = "crashed"
 DISK_FULL = "disk full"
 """Outcome of an attempt that had no space for its files."""
 
+RETRIED = "retried"
+"""Outcome of the record that a label given up may be tried again; its reason is the failure's."""
+
 _REFUSED = {"$or": [{"unusable": {"$gt": ""}}, {"converged": False}, {"resolved": None}]}
 """Query for labels that stand on no hull."""
 
@@ -205,6 +208,23 @@ class Labels(Campaigns):
     def failure(self, key: str) -> FailureDoc | None:
         """Return why a label was given up, or None."""
         return self._get(FailureDoc, key)
+
+    def retry(self, key: str, *, campaign: str, round: int, slot: int) -> bool:
+        """Let a label be tried again; return False if it was not given up.
+
+        The failure and its reason stay among the attempts.
+        """
+        failure = self.failure(key)
+        if failure is None:
+            return False
+        record = self.start_attempt(key, campaign=campaign, round=round, slot=slot)
+        self.finish_attempt(record, RETRIED, failure.reason)
+        self._collection(FailureDoc).delete_one({"_id": key})
+        return True
+
+    def retries(self, key: str) -> int:
+        """Return how often a label was given up and tried again, by whomever."""
+        return self._collection(AttemptDoc).count_documents({"key": key, "outcome": RETRIED})
 
     def failed(self, keys: Collection[str]) -> set[str]:
         """Return which of some labels were given up, by whomever."""

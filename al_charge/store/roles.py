@@ -27,12 +27,11 @@ class Role(StrEnum):
 
 _ONCE = ("insert",)
 _KEPT = ("insert", "update")
-_LINK = ("insert", "remove")
+_REMOVABLE = ("insert", "remove")
 _FREE = ("insert", "update", "remove")
 
 WRITES: dict[str, tuple[str, ...]] = {
     # written once and never changed
-    "failures": _ONCE,
     "labels": _ONCE,
     "models": _ONCE,
     "proposals": _ONCE,
@@ -41,12 +40,14 @@ WRITES: dict[str, tuple[str, ...]] = {
     "attempts": _KEPT,
     "campaigns": _KEPT,
     "rounds": _KEPT,
+    # until the label is tried again
+    "failures": _REMOVABLE,
     # links whose other end is gone, and files that nothing names, are removed
-    "label_uses": _LINK,
-    "frames.chunks": _LINK,
-    "frames.files": _LINK,
-    "weights.chunks": _LINK,
-    "weights.files": _LINK,
+    "label_uses": _REMOVABLE,
+    "frames.chunks": _REMOVABLE,
+    "frames.files": _REMOVABLE,
+    "weights.chunks": _REMOVABLE,
+    "weights.files": _REMOVABLE,
     # a task that is run again clears what its first run left
     "candidates": _FREE,
     # who works on what

@@ -16,6 +16,7 @@ import yaml
 from pymongo import MongoClient
 
 from al_charge.cli.main import COMMANDS, main
+from al_charge.errors import AlChargeError
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC: dict[str, Any] = {
@@ -310,3 +311,35 @@ def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_pa
     assert (code, err.count("\n")) == (1, 1)
     assert "no usable label" in err
     assert "is running; mended: failed task (2)" in run("campaign", "resume", "bad")[1]
+
+
+def test_labels_that_were_given_up_are_retried_once_the_cause_is_mended(
+    server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The campaign that failed for want of labels makes all of them, and comes to its end."""
+    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.worker import work
+    from al_charge.labelers.born.labeler import BornLabeler
+
+    def broken(*_: object) -> None:
+        raise AlChargeError("the licence server is away", where="born")
+
+    labeler = {"kind": "born", "relax": "none"}  # so that no other campaign has made its labels
+    assert run("campaign", "submit", write(tmp_path, name="mended", labeler=labeler))[0] == 0
+    with monkeypatch.context() as outage:
+        outage.setattr(BornLabeler, "run", broken)
+        work(None, "mended", tmp_path / "runs", categories=CATEGORIES, until_idle=False)
+    document = json.loads(run("campaign", "status", "mended", "--json")[1])
+    assert (document["state"], len(document["failures"])) == ("failed", 7)
+    out = run("campaign", "resume", "mended", "--retry")[1]
+    assert "7 labels that were given up will be tried again" in out
+    document = json.loads(run("campaign", "status", "mended", "--json")[1])
+    assert (document["state"], document["failures"]) == ("running", [])
+    assert document["tasks"]["READY"] == 2  # the end members, which all others wait for
+    work(None, "mended", tmp_path / "runs", categories=CATEGORIES, until_idle=False)
+    document = json.loads(run("campaign", "status", "mended", "--json")[1])
+    assert document["state"] in ("converged", "exhausted")
+    assert document["labels_made"] == 7
+    code, _, err = run("campaign", "resume", "mended", "--retry")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "it makes no more labels" in err

@@ -28,6 +28,7 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.label import label
 from al_charge.loop.propose import propose
+from al_charge.loop.retry import retry_labels
 from al_charge.loop.rounds import open_round, submit
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
@@ -202,6 +203,32 @@ def test_a_label_that_never_ends_is_given_up(
     found = campaign.store.failure(limit)
     assert found is not None
     assert reason in found.reason
+
+
+def test_what_was_given_up_is_made_once_its_cause_is_mended(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its crashes are forgotten, and the engine finds nothing of what it left."""
+    monkeypatch.setattr("al_charge.loop.label.MOST_CRASHES", 2)
+    engine: Any = campaign.labeler
+    engine.failure = KILLED
+    with pytest.raises(UnfinishedError):
+        label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
+    label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
+    key = key_of(campaign, 1)
+    assert campaign.store.failure(key) is not None
+    assert key in retry_labels(campaign)
+    assert campaign.store.failure(key) is None
+    with pytest.raises(UnfinishedError):  # once more it may crash
+        label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
+    engine.failure = None
+    label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
+    made = campaign.store.label(key)
+    assert made is not None
+    assert made.directory == str(tmp_path / "again-1" / "try-0")
+    outcomes = [attempt.outcome for attempt in campaign.store.attempts("faults", key)]
+    assert outcomes == ["crashed", "crashed", "retried", "crashed", "made"]
+    assert key not in retry_labels(campaign)
 
 
 def test_a_finished_label_outlives_the_database(

@@ -28,16 +28,17 @@ from al_charge.loop.answers import answers_of
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.committee import load_committee
-from al_charge.loop.energies import labelled_hull
+from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.predictions import member_energies
 from al_charge.loop.propose import propose
+from al_charge.loop.retry import retry_labels
 from al_charge.loop.rounds import current_round, label_slots, open_round, submit
 from al_charge.loop.select import label_room, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.train import train_member, training_frames
-from al_charge.store.documents import CampaignState, LabelDoc
+from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -460,3 +461,21 @@ def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path)
     label(run.campaign, 1, 3, tmp_path / "none", spool=tmp_path / "spool")
     assert snapshot(run.store) == before
     assert not (tmp_path / "none").exists()
+
+
+def test_a_label_that_comes_late_counts_in_the_next_round(run: Run) -> None:
+    """What was given up, and is made after all, leaves assessed rounds as they are."""
+    assessed, _ = assessed_hull(run.campaign)
+    (failure,) = run.store.failures("steps")
+    assert retry_labels(run.campaign) == [failure.key]
+    del run.engine.fails[run.fail]
+    for slot in range(label_slots(run.campaign, 0)):
+        run.label(0, slot)
+    uses = {use.key: use.round for use in run.store.label_uses("steps")}
+    assert uses[failure.key] == 2
+    assert set(uses.values()) == {0, 1, 2}
+    # As if it had come while the last round was being assessed.
+    linked = run.store.database[LabelUseDoc.collection]
+    linked.update_one({"key": failure.key, "campaign": "steps"}, {"$set": {"round": 1}})
+    assert assessed_hull(run.campaign)[0] == assessed
+    assert failure.key in labelled_hull(run.campaign, up_to=1).labels

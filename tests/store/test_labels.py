@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.documents import CampaignDoc, FailureDoc, LabelDoc
+from al_charge.store.labels import RETRIED
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., LabelDoc]
@@ -165,3 +166,16 @@ def test_a_failure_is_kept_with_its_reason(store: Store) -> None:
     assert store.failure("other") is None
     assert store.failures("one") == [doc]
     assert store.failures("two") == []
+
+
+def test_a_failure_that_is_retried_stays_among_the_attempts(store: Store) -> None:
+    assert store.retry("k", campaign="one", round=0, slot=2) is False
+    store.put_failure(FailureDoc(key="k", campaign="one", round=0, reason="SCF", attempts=3))
+    assert store.retries("k") == 0
+    assert store.retry("k", campaign="two", round=1, slot=2) is True
+    assert store.failure("k") is None
+    assert store.retries("k") == 1
+    (record,) = store.attempts("two", "k")
+    assert (record.round, record.slot, record.outcome, record.reason) == (1, 2, RETRIED, "SCF")
+    again = FailureDoc(key="k", campaign="one", round=0, reason="SCF again", attempts=1)
+    assert store.put_failure(again) is True

@@ -187,7 +187,8 @@ def given_up(scene: Scene) -> Iterator[Finding]:
                 "label given up",
                 f"label {failure.key} of {name}/{failure.round}",
                 failure.reason,
-                "nothing need be done: its campaign goes on without it",
+                "nothing need be done: its campaign goes on without it, "
+                "or tries again with 'al-charge campaign resume --retry'",
                 note=True,
             )
 
