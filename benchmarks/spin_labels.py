@@ -1,10 +1,11 @@
-"""Make GPAW labels of which some are ambiguous, as a data set for spin-aware potentials.
+"""Make GPAW labels in several spin states, as a data set for spin-aware potentials.
 
-Olivine NaxFePO4, one cell (4 Fe), single points in LCAO. Sites lie between the empty and the filled
-host; cells are strained and ions displaced at random. Every second geometry has shells that fit
-its charge states and is steered; the others have undistorted shells and start from moments alone,
-and often end with an electron shared by several iron sites. Needs GPAW; a label takes some minutes.
-What has ended is not run again, so the script can be stopped and started at will.
+Olivine NaxFePO4, one cell (4 Fe), single points in LCAO with fixed total moments. Sites lie between
+the empty and the filled host, with shells that fit their charge states; cells are strained and ions
+displaced at random. Every second label starts with one electron of one iron turned, and with the
+total moment that belongs to it: that site ends in an intermediate spin state, whose moment fits no
+charge state, so that the label is ambiguous. Needs GPAW; a label takes some minutes. What has ended
+is not run again, so the script can be stopped and started at will.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import composition, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
@@ -26,6 +29,7 @@ from al_charge.crystal.parent import read_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.errors import AlChargeError
+from al_charge.labelers.gpaw import request
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
@@ -36,12 +40,11 @@ CAMPAIGN = Path(__file__).parents[1] / "workflows" / "nafepo4_gpaw_round.yaml"
 STRAIN, RATTLE = 0.015, 0.03
 """Standard deviations of a strain component, and of a coordinate in angstrom."""
 SODIUM = (2, 1, 3, 2, 0, 2, 1, 3, 2, 4)
-"""Working ions of one geometry after the other, half filled most often: there electrons are shared
-most easily."""
+"""Working ions of one pair of labels after the other: more of them where there are more orders."""
 
 
-def geometry(number: int) -> tuple[Atoms, bool]:
-    """Return the geometry of a number, and whether its charge order is steered to."""
+def geometry(number: int) -> tuple[Atoms, int | None]:
+    """Return the geometry of a number, and the iron of which an electron is turned, if any is."""
     rng = np.random.default_rng(number)
     spec = load_spec(CAMPAIGN)
     full = read_structure(spec.host.structure)
@@ -52,9 +55,7 @@ def geometry(number: int) -> tuple[Atoms, bool]:
     choices = list(enumerate_distinct(host, n_ions))
     config = choices[int(rng.integers(len(choices)))]
     atoms = to_atoms(interpolated_host(host, full, empty, n_ions), config)
-    steered = number % 2 == 0
-    if steered:
-        atoms = distort_shells(atoms, SHELL_DISTORTION)
+    atoms = distort_shells(atoms, SHELL_DISTORTION)
     strain = rng.normal(0.0, STRAIN, (3, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
     atoms.positions += rng.normal(0.0, RATTLE, (len(atoms), 3))
@@ -64,16 +65,27 @@ def geometry(number: int) -> tuple[Atoms, bool]:
         "n_ions": n_ions,
         "geometry": number,
     }
-    return atoms, steered
+    turned = int(rng.choice(np.flatnonzero(atoms.numbers == 26)))
+    return atoms, turned if number % 2 else None
 
 
 def labelled(number: int, folder: Path) -> Atoms | None:
     """Return a geometry with its label, as ``al-charge export`` writes one; None if GPAW failed."""
-    atoms, steered = geometry(number)
+    atoms, turned = geometry(number)
     plain: dict[str, Any] = {"bader": False, "tries": 1, "timeout": "60 min"}
-    labeler = GpawLabeler(GpawSettings(**plain, **({} if steered else {"shell_distortion": "0 A"})))
+    labeler = GpawLabeler(GpawSettings(**plain, fixed_moment=True))
+    high_spin = request.moments
+
+    def first_moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.float64]:
+        first = high_spin(settings, atoms, exact=exact)
+        if turned is not None:
+            first[turned] -= 2.0
+        return first
+
     try:
-        result = make_label(labeler, atoms, folder / f"{number:03d}")
+        # A labeler has no setting for what is a mistake in a campaign.
+        with patch.object(request, "moments", first_moments):
+            result = make_label(labeler, atoms, folder / f"{number:03d}")
     except AlChargeError as error:
         print(f"{number}: {error}", flush=True)
         return None
@@ -102,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="for the runs")
     parser.add_argument("output", type=Path, help="extended XYZ file of the labels")
-    parser.add_argument("--labels", type=int, default=80)
+    parser.add_argument("--labels", type=int, default=40)
     options = parser.parse_args()
     images: list[Atoms] = []
     for number in range(options.labels):

@@ -104,18 +104,15 @@ def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
     """Return one frame of a label as Atoms under the species that the engine found."""
     atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
     atoms.set_array("host_site", np.array(label.host_site))
-    set_species(atoms, list(label.resolved or _nearest_states(label)))
+    set_species(atoms, list(label.resolved or _fitting_states(label)))
     return atoms
 
 
-def _nearest_states(label: LabelDoc) -> list[str]:
-    """Return for every atom the charge state whose window its moment is nearest to."""
-    from al_charge.potentials.data.nearest_states import nearest_state
+def _fitting_states(label: LabelDoc) -> list[str]:
+    """Return for every atom a charge state whose window its moment is near to."""
+    from al_charge.potentials.data.nearest_states import fitting_states
 
     assert label.moments is not None
     middles = {token: float(np.mean(window)) for token, window in label.windows.items()}
     sites = label.sites or [None] * len(label.requested)
-    return [
-        site or nearest_state(asked, abs(moment), middles)
-        for site, asked, moment in zip(sites, label.requested, label.moments, strict=True)
-    ]
+    return fitting_states(sites, label.requested, label.moments, middles)

@@ -87,7 +87,10 @@ def test_one_cache_serves_potentials_with_and_without_spin(tmp_path: Path) -> No
 
 
 def test_an_uncertain_site_has_the_state_nearest_to_its_moment() -> None:
-    """3.95 is 0.275 from the middle of Fe2+ and 0.35 from that of Fe3+; 4.05 is nearer Fe3+."""
+    """3.95 is 0.275 from the middle of Fe2+ and 0.35 from that of Fe3+; 4.05 is nearer Fe3+.
+
+    No choice of states makes these five atoms neutral.
+    """
     for frame in frames_of(_label(None), spin=True):
         assert frame.atoms.arrays["species"].tolist() == ["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]
 

@@ -1,7 +1,7 @@
-"""Charge states for exported labels in which they are uncertain, for potentials told the moments.
+"""Charge states for labels in which they are uncertain, for potentials that are told the moments.
 
 Such a potential reads the site's moment beside its charge state, so that an uncertain site may
-be learned from under the state that it is nearest to. Nobody else should use these states.
+be learned from under a state that fits. Nobody else should use these states.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from al_charge.crystal.species import element_of
+from al_charge.crystal.species import charge_of, element_of
 
 UNCERTAIN = "?"
 """How the token of a site ends in an exported file if its charge state is uncertain."""
@@ -22,9 +22,8 @@ UNCERTAIN = "?"
 def nearest_states(images: Sequence[Atoms]) -> dict[int, list[str]]:
     """Return species tokens for all frames of ambiguous labels, by their place in the file.
 
-    An uncertain site has the state of its element whose mean moment, over the certain sites of
-    the file, is nearest to its own; without any, the state that was asked for. Frames of labels
-    without moments are left out.
+    They are those of `fitting_states`, with the mean moment of every state over the certain sites
+    of the file. Frames of labels without moments are left out.
     """
     moments = {
         image.info.get("label"): np.abs(image.calc.results["magmoms"])
@@ -38,15 +37,12 @@ def nearest_states(images: Sequence[Atoms]) -> dict[int, list[str]]:
     }
     means = _means([image for i, image in enumerate(images) if i not in uncertain])
     return {
-        place: [
-            _nearest(str(found), str(asked), float(moment), means)
-            for found, asked, moment in zip(
-                image.arrays["resolved_species"],
-                image.arrays["requested_species"],
-                moments[image.info["label"]],
-                strict=True,
-            )
-        ]
+        place: fitting_states(
+            [None if token.endswith(UNCERTAIN) else token for token in _tokens(image, "resolved")],
+            _tokens(image, "requested"),
+            moments[image.info["label"]],
+            means,
+        )
         for place, image in uncertain.items()
         if {"resolved_species", "requested_species"} <= set(image.arrays)
     }
@@ -61,27 +57,59 @@ def _means(images: Sequence[Atoms]) -> dict[str, float]:
         tokens = image.arrays.get("resolved_species", np.array([]))
         for token in sorted(set(tokens.tolist())):
             values[token].append(np.abs(image.calc.results["magmoms"][tokens == token]))
-    return {token: float(np.concatenate(found).mean()) for token, found in values.items()}
+    return {
+        token: float(np.concatenate(found).mean())
+        for token, found in values.items()
+        if not token.endswith(UNCERTAIN)
+    }
 
 
-def _nearest(found: str, asked: str, moment: float, means: dict[str, float]) -> str:
-    if not found.endswith(UNCERTAIN):
-        return found
-    certain = {t: mean for t, mean in means.items() if not t.endswith(UNCERTAIN)}
-    return nearest_state(asked, moment, certain)
+def _tokens(image: Atoms, which: str) -> list[str]:
+    return [str(token) for token in image.arrays[f"{which}_species"]]
 
 
-def nearest_state(asked: str, moment: float, centres: Mapping[str, float]) -> str:
-    """Return the state of an element whose moment is nearest, or the one asked for without any.
+def fitting_states(
+    found: Sequence[str | None],
+    asked: Sequence[str],
+    moments: ArrayLike,
+    centres: Mapping[str, float],
+) -> list[str]:
+    """Return a charge state for every atom, of which some are uncertain.
+
+    Of all choices that leave the cell neutral it is the one whose moments are nearest to those of
+    its states: a site in another spin state has the moment of another charge state, and the other
+    sites tell its charge. If none is neutral, every uncertain site has the nearest.
 
     Parameters
     ----------
+    found
+        Species token of every atom, None where it is uncertain.
     asked
-        Species token; only its element counts.
-    moment
-        Size of the site's moment in Bohr magnetons.
+        Species tokens that were asked for: those of an element of which no state has a moment.
+    moments
+        Bohr magnetons, shape (n_atoms,); their sign does not count.
     centres
         Moment of every state, of any element.
     """
+    choices = [
+        [token] if token else _kin(other, centres)
+        for token, other in zip(found, asked, strict=True)
+    ]
+    # The best choice so far for every charge of the atoms so far.
+    best: dict[int, tuple[float, list[str]]] = {0: (0.0, [])}
+    for tokens, moment in zip(choices, np.abs(np.asarray(moments, dtype=float)), strict=True):
+        reached: dict[int, tuple[float, list[str]]] = {}
+        for charge, (off, chosen) in best.items():
+            for token in tokens:
+                further = off + (abs(centres[token] - moment) if len(tokens) > 1 else 0.0)
+                total = charge + charge_of(token)
+                if total not in reached or further < reached[total][0]:
+                    reached[total] = (further, [*chosen, token])
+        best = reached
+    return best.get(0, min(best.values()))[1]
+
+
+def _kin(asked: str, centres: Mapping[str, float]) -> list[str]:
+    """Return the states of the same element that have a moment, or the one asked for."""
     kin = [token for token in centres if element_of(token) == element_of(asked)]
-    return min(kin, key=lambda token: abs(centres[token] - moment), default=asked)
+    return kin or [asked]

@@ -161,7 +161,7 @@ def test_moments_are_shared_by_the_frames_of_one_label(tmp_path: Path) -> None:
 
 
 def test_ambiguous_labels_are_learned_from_where_moments_are_an_input(tmp_path: Path) -> None:
-    """Under the nearest states, whatever their sum; unusable ones are not."""
+    """Under the neutral states that are nearest; unusable ones are not."""
     certain, first, last = labelled(0), labelled(1, magmoms=None), labelled(2)
     unusable, without = labelled(3), labelled(4, magmoms=None)
     last.calc.results["magmoms"] = np.array([0, 0, 4.1, 0, -4.0, 0, 0, 0])
@@ -183,7 +183,7 @@ def test_ambiguous_labels_are_learned_from_where_moments_are_an_input(tmp_path: 
     assert found.left_out == {"unusable": 1, "ambiguous": 1}
     assert found.states_from["nearest to uncertain moments"] == 2
     for frame in found.frames[1:]:
-        assert frame.atoms.arrays["species"][[2, 4]].tolist() == ["Fe3+", "Fe3+"]
+        assert frame.atoms.arrays["species"][[2, 4]].tolist() == ["Fe3+", "Fe2+"]
         np.testing.assert_array_equal(frame.atoms.arrays["moments"], last.calc.results["magmoms"])
 
 
