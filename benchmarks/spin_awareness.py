@@ -2,7 +2,7 @@
 
 On a file of `spin_labels`: trained on certain labels or on all, without and with moments as an
 input, with equal numbers of steps; tested on certain and on ambiguous labels that were held out,
-whole configurations at a time. An uncertain site has the charge state its moment is nearest to. A
+whole configurations at a time. Uncertain sites have charge states that leave the cell neutral. A
 prediction is told either the label's own moments or, as for a structure that nobody has computed
 yet, those that are typical of its charge states.
 """

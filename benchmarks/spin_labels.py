@@ -1,11 +1,11 @@
 """Make GPAW labels in several spin states, as a data set for spin-aware potentials.
 
-Olivine NaxFePO4, one cell (4 Fe), single points in LCAO with fixed total moments. Sites lie between
-the empty and the filled host, with shells that fit their charge states; cells are strained and ions
-displaced at random. Every second label starts with one electron of one iron turned, and with the
-total moment that belongs to it: that site ends in an intermediate spin state, whose moment fits no
-charge state, so that the label is ambiguous. Needs GPAW; a label takes some minutes. What has ended
-is not run again, so the script can be stopped and started at will.
+Olivine NaxFePO4, one cell (4 Fe), single points in plane waves with fixed total moments. Geometries
+are those of the labels in ``examples/data``, strained and displaced at random. Every second label
+starts with one electron of one iron turned, and with the total moment that belongs to it: that site
+ends in an intermediate spin state, whose moment fits no charge state, so that the label is
+ambiguous. Needs GPAW; a label takes some minutes. What has ended is not run again, so the script
+can be stopped and started at will.
 """
 
 from __future__ import annotations
@@ -21,50 +21,51 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
-from al_charge.crystal.configuration import composition, to_atoms
-from al_charge.crystal.enumeration import enumerate_distinct
-from al_charge.crystal.host import Host
-from al_charge.crystal.interpolation import interpolated_host, match_empty
-from al_charge.crystal.parent import read_structure
-from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
-from al_charge.crystal.symmetry import canonical_hash
+from al_charge.crystal.configuration import set_species
+from al_charge.crystal.shells import charge_order_contrast
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw import request
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import settings_hash
-from al_charge.loop.spec import load_spec
 
-CAMPAIGN = Path(__file__).parents[1] / "workflows" / "nafepo4_gpaw_round.yaml"
-STRAIN, RATTLE = 0.015, 0.03
+LABELS = Path(__file__).parents[1] / "examples" / "data" / "nafepo4_gpaw.extxyz"
+SETTINGS: dict[str, Any] = {
+    "mode": "pw",
+    "cutoff": "450 eV",
+    "energy_tolerance": "3e-6 eV",
+    "density_tolerance": 2e-4,
+    "fixed_moment": True,
+    "bader": False,
+    "tries": 1,
+    "timeout": "60 min",
+}
+STRAIN, RATTLE = 0.01, 0.02
 """Standard deviations of a strain component, and of a coordinate in angstrom."""
+CONTRAST = 0.06
+"""Difference of bond lengths, in angstrom, from which on shells hold their charge order."""
 SODIUM = (2, 1, 3, 2, 0, 2, 1, 3, 2, 4)
-"""Working ions of one pair of labels after the other: more of them where there are more orders."""
+"""Working ions of one pair of labels after the other: more often where there are more orders."""
 
 
 def geometry(number: int) -> tuple[Atoms, int | None]:
     """Return the geometry of a number, and the iron of which an electron is turned, if any is."""
     rng = np.random.default_rng(number)
-    spec = load_spec(CAMPAIGN)
-    full = read_structure(spec.host.structure)
-    host = Host.build(spec.host, full)
-    assert spec.host.empty_structure is not None
-    empty = match_empty(full, read_structure(spec.host.empty_structure), spec.host.working_ion)
     n_ions = SODIUM[number // 2 % len(SODIUM)]
-    choices = list(enumerate_distinct(host, n_ions))
-    config = choices[int(rng.integers(len(choices)))]
-    atoms = to_atoms(interpolated_host(host, full, empty, n_ions), config)
-    atoms = distort_shells(atoms, SHELL_DISTORTION)
+    labels: dict[str, list[Atoms]] = {}
+    for image in ase.io.iread(LABELS):
+        set_species(image, [str(token) for token in image.arrays["resolved_species"]])
+        if image.info["n_ions"] == n_ions and charge_order_contrast(image) >= CONTRAST:
+            labels.setdefault(image.info["config_hash"], []).append(image)
+    config = sorted(labels)[int(rng.integers(len(labels)))]
+    base = labels[config][int(rng.integers(len(labels[config])))]
+    atoms = Atoms(base.numbers, base.positions, cell=base.cell, pbc=True)
+    set_species(atoms, base.arrays["species"].tolist())
     strain = rng.normal(0.0, STRAIN, (3, 3))
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
     atoms.positions += rng.normal(0.0, RATTLE, (len(atoms), 3))
-    atoms.info = {
-        "config_hash": canonical_hash(host, config),
-        "x": float(composition(host, config)),
-        "n_ions": n_ions,
-        "geometry": number,
-    }
+    atoms.info = {name: base.info[name] for name in ("config_hash", "x", "n_ions")}
     turned = int(rng.choice(np.flatnonzero(atoms.numbers == 26)))
     return atoms, turned if number % 2 else None
 
@@ -72,8 +73,7 @@ def geometry(number: int) -> tuple[Atoms, int | None]:
 def labelled(number: int, folder: Path) -> Atoms | None:
     """Return a geometry with its label, as ``al-charge export`` writes one; None if GPAW failed."""
     atoms, turned = geometry(number)
-    plain: dict[str, Any] = {"bader": False, "tries": 1, "timeout": "60 min"}
-    labeler = GpawLabeler(GpawSettings(**plain, fixed_moment=True))
+    labeler = GpawLabeler(GpawSettings(**SETTINGS))
     high_spin = request.moments
 
     def first_moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.float64]:
