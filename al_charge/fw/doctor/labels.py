@@ -188,7 +188,7 @@ def given_up(scene: Scene) -> Iterator[Finding]:
                 f"label {failure.key} of {name}/{failure.round}",
                 failure.reason,
                 "nothing need be done: its campaign goes on without it, "
-                "or tries again with 'al-charge campaign resume --retry'",
+                f"or tries again with 'al-charge campaign resume {name} --retry'",
                 note=True,
             )
 
