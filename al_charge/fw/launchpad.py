@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fireworks import LaunchPad
+from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import PING_TIME_SECS
 from pymongo.database import Database
 from pymongo.errors import ConnectionFailure
 
 from al_charge.fw import registry
+from al_charge.fw.leaving import AWAY, leave
 from al_charge.fw.trust import refuse_foreign_commands, refuse_foreign_tasks
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _LaunchPad(LaunchPad):  # type: ignore[misc]
-    """A LaunchPad that hands out our tasks only, and whose heartbeat outlives an outage."""
+    """A LaunchPad that hands out our tasks only, and by which no task fails of an outage."""
 
     _next_sign = 0.0
     """When the worker is to be recorded again; FireWorks also beats at the end of each task."""
@@ -44,6 +46,34 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
                 self._next_sign = time.monotonic() + PING_TIME_SECS / 2
         except ConnectionFailure:
             pass  # the thread that beats would end by it; the next beat may get through
+
+    def complete_launch(
+        self, launch_id: int, action: Any = None, state: str = "COMPLETED"
+    ) -> dict[str, Any]:
+        """Record the end of this process's run.
+
+        Where the database goes away meanwhile, this process ends, and the run is handed back or its
+        result brought in: FireWorks would call the task failed.
+        """
+        try:
+            ended: dict[str, Any] = super().complete_launch(launch_id, action, state)
+        except ConnectionFailure:
+            leave(AWAY)
+        return ended
+
+    def _refresh_wf(self, fw_id: int) -> None:
+        """Work out the states that follow of a Firework's; whatever fails but the database is its.
+
+        FireWorks would call a Firework failed in whose refresh the database went away.
+        """
+        try:
+            with WFLock(self, fw_id):
+                workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+                self._update_wf(workflow, workflow.refresh(fw_id))
+        except ConnectionFailure:
+            raise
+        except Exception:
+            super()._refresh_wf(fw_id)
 
 
 def connect_launchpad(

@@ -13,6 +13,8 @@ from al_charge.errors import UnfinishedError
 from al_charge.loop.disk import is_full
 from al_charge.stopping import EXIT_CODE
 
+AWAY = "the database does not answer"
+
 _OUT_OF_DISK_SPACE = 14031
 """MongoDB's code for its own disk."""
 
@@ -28,7 +30,7 @@ def passing_trouble(error: BaseException, folder: Path) -> str | None:
     if isinstance(error, UnfinishedError):
         return str(error)
     if isinstance(error, ConnectionFailure):
-        return "the database does not answer"
+        return AWAY
     if isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK_SPACE:
         return "the database's disk is full"
     return f"{folder}: the disk is full" if is_full(folder, error) else None

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from time import monotonic
 from typing import Any
 
 from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
-from fireworks.fw_config import PING_TIME_SECS, RUN_EXPIRATION_SECS
+from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from al_charge.fw.heartbeats import clock_offsets, heartbeat, server_time, silence
 from al_charge.fw.locks import free_lock
@@ -28,8 +27,6 @@ BUSY = ("RUNNING", "RESERVED")
 
 HANDED_BACK = "handed_back"
 """In the ``stored_data`` of a launch: it did not fail, its worker ended."""
-
-_INTERVAL = 1.5 * PING_TIME_SECS
 
 Stored = Mapping[str, Any]
 
@@ -102,43 +99,6 @@ def reserved_without_run(launchpad: LaunchPad, campaign: str | None = None) -> d
         for firework in reserved
         if firework["fw_id"] not in runs
     }
-
-
-class LostWatch:
-    """Looks for lost runs again and again, and hands them back.
-
-    Parameters
-    ----------
-    campaign
-        Whose runs.
-    interval
-        s between two looks; more than a heartbeat takes.
-    """
-
-    def __init__(self, launchpad: LaunchPad, campaign: str, interval: float = _INTERVAL) -> None:
-        self._launchpad = launchpad
-        self._campaign = campaign
-        self._interval = interval
-        self._next = 0.0
-        self._silent: dict[int, str] = {}
-        self._reserved: dict[int, str] = {}
-
-    def look(self) -> int:
-        """Hand back what is lost, if another look is due; return how many Fireworks."""
-        if monotonic() < self._next:
-            return 0
-        self._next = monotonic() + self._interval
-        gone = gone_runs(self._launchpad, self._campaign)
-        released = release(self._launchpad, gone, "its worker is gone")
-        silent = silent_runs(self._launchpad, self._campaign)
-        lost = [run for run, beat in silent.items() if self._silent.get(run) == beat]
-        self._silent = silent
-        released += release(self._launchpad, lost, "its worker fell silent")
-        reserved = reserved_without_run(self._launchpad, self._campaign)
-        for fw_id in [one for one in reserved if self._reserved.get(one) == reserved[one]]:
-            released += make_ready(self._launchpad, fw_id, None)
-        self._reserved = reserved
-        return released
 
 
 def release_of(

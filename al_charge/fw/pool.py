@@ -20,8 +20,9 @@ from pymongo.errors import ConnectionFailure
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw import registry, worker
 from al_charge.fw.launchpad import connect_launchpad
-from al_charge.fw.lost import LostWatch, release_of
+from al_charge.fw.lost import release_of
 from al_charge.fw.processes import worker_name
+from al_charge.fw.watch import Watch
 from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
 from al_charge.store.settings import DatabaseSettings
 
@@ -92,7 +93,7 @@ class WorkerPool:
         self._left: dict[str, tuple[str, bool]] = {}
         self._away_since: float | None = None
         self._launchpad: LaunchPad | None = None
-        self._watch: LostWatch | None = None
+        self._watch: Watch | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -213,7 +214,7 @@ class WorkerPool:
             EmbeddedServer().start()  # brings it back after a crash
         if self._launchpad is None:
             self._launchpad = connect_launchpad(self._settings)
-            self._watch = LostWatch(self._launchpad, self._campaign)
+            self._watch = Watch(self._launchpad, self._campaign)
         return self._launchpad
 
     def _wait_or_give_up(self, error: Exception) -> None:

@@ -19,11 +19,12 @@ from fireworks.queue.queue_launcher import launch_rocket_to_queue
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.lost import BUSY, LostWatch
+from al_charge.fw.lost import BUSY
 from al_charge.fw.queue_adapter import Jobs, NamedJobsAdapter, QueueError, job_name
 from al_charge.fw.queue_folder import read_adapter, site_of
 from al_charge.fw.queue_sites import settings_for
 from al_charge.fw.status import stuck, tasks_by_state
+from al_charge.fw.watch import Watch
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.store.documents import CampaignState
 from al_charge.store.embedded import HOME_ENV, default_home
@@ -136,7 +137,7 @@ class Launcher:
         self._tasks: dict[str, int] = {}
         self._fruitless = 0
         self._idle = 0
-        self._watch = LostWatch(launchpad, campaign)
+        self._watch = Watch(launchpad, campaign)
 
     def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
         """Hand back lost runs, fill the queue up, and tell how things stand.

@@ -71,6 +71,7 @@ class Site:
         folder.mkdir(parents=True)
         self.file = folder / "campaign.yaml"
         self.file.write_text(CAMPAIGN.format(structure=structure), encoding="utf-8")
+        self.log = folder / "workers.log"
         self.worker: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str) -> str:
@@ -93,13 +94,14 @@ class Site:
 
     def start_worker(self, **environment: str) -> None:
         """Start two worker processes and their parent, in a session of their own."""
-        self.worker = subprocess.Popen(
-            [*self.program, "worker", NAME, "--processes", "2"],
-            env=self.environment | environment,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self.log.open("ab") as log:
+            self.worker = subprocess.Popen(
+                [*self.program, "worker", NAME, "--processes", "2"],
+                env=self.environment | environment,
+                start_new_session=True,
+                stdout=log,
+                stderr=log,
+            )
 
     def victims(self) -> dict[str, list[int]]:
         """Return the process ids that may be killed now, by kind."""

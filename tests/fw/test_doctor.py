@@ -13,6 +13,7 @@ from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 from al_charge.fw.doctor import mend
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import round_workflow
+from al_charge.fw.watch import Watch
 from al_charge.store.spool import Spool
 
 pytestmark = pytest.mark.mongod
@@ -236,3 +237,17 @@ def test_each_damage_is_found_and_mended(
         assert "locked" not in workflow
     assert mend(patient.scene) == ([], [])
     assert patient.dump() == after
+
+
+@pytest.mark.parametrize(
+    "damage", [killed_between_fireworks_and_workflow, killed_before_the_children_were_ready]
+)
+def test_half_written_states_are_worked_out_without_anybody_asking(
+    damage: Callable[[Any], None], patient: Any
+) -> None:
+    damage(patient)
+    watch = Watch(patient.launchpad, patient.campaign.name, interval=0.0)
+    watch.look()
+    assert patient.kinds() == {"states that disagree": 1}
+    watch.look()
+    assert patient.kinds() == {}

@@ -18,9 +18,10 @@ from fireworks.fw_config import RUN_EXPIRATION_SECS
 import al_charge
 from al_charge.fw import doctor
 from al_charge.fw.doctor import Finding, look, mend, workers
-from al_charge.fw.lost import MAX_CRASHES, LostWatch, release_of
+from al_charge.fw.lost import MAX_CRASHES, release_of
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import ensure_round, round_workflow
+from al_charge.fw.watch import Watch
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState, FailureDoc, ModelDoc
 
 pytestmark = pytest.mark.mongod
@@ -349,7 +350,7 @@ def test_workers_themselves_mend_what_a_parent_and_its_child_left_together(patie
     back, launch = patient.run(DEAD)
     action = FWAction(stored_data={"_message": "told to stop", "handed_back": True}).to_dict()
     patient.launch(launch, state="FIZZLED", action=action)
-    watch = LostWatch(patient.launchpad, patient.campaign.name, interval=0.0)
+    watch = Watch(patient.launchpad, patient.campaign.name, interval=0.0)
     assert watch.look() == 1
     assert watch.look() == 1
     states = {one["fw_id"]: one["state"] for one in patient.launchpad.fireworks.find()}

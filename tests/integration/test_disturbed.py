@@ -82,7 +82,7 @@ def test_workers_need_no_help(calm: Site, make_site: Callable[[str], Site]) -> N
         pids = wait_until(partial(pids_of, rough, victim))
         psutil.Process(rng.choice(pids)).kill()
     assert rough.worker is not None
-    assert rough.worker.wait(timeout=900) == 0
+    assert rough.worker.wait(timeout=900) == 0, rough.log.read_text()
     assert rough.differences(calm) == []
 
 

@@ -24,7 +24,7 @@ REPAIRS: tuple[Check, ...] = (
     workflows.orphans,
     workflows.incomplete,
     workflows.doubled,
-    workflows.at_odds,
+    workflows.half_written,
     runs.failed_tasks,
     workflows.missing_rounds,
 )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from al_charge.fw.claims import alone
 from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
-from al_charge.fw.locks import LOCKED, free_lock, somebody_works, unlock
-from al_charge.fw.lost import BUSY
+from al_charge.fw.locks import LOCKED, somebody_works, unlock
 from al_charge.fw.rounds import ensure_round
+from al_charge.fw.states import at_odds, refresh
 from al_charge.fw.trust import OURS
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.rounds import current_round
@@ -159,50 +159,18 @@ def _delete_workflow(scene: Scene, workflow: dict[str, Any]) -> None:
         scene.launchpad.workflows.delete_one({"_id": workflow["_id"]})
 
 
-def at_odds(scene: Scene) -> Iterator[Finding]:
+def half_written(scene: Scene) -> Iterator[Finding]:
     """Find workflows whose states are not those of their Fireworks, or not what follows of them."""
-    states = {
-        firework["fw_id"]: firework["state"]
-        for firework in scene.launchpad.fireworks.find(
-            scene.of("spec.campaign"), {"fw_id": 1, "state": 1}
+    for workflow, wrong in at_odds(scene.launchpad, scene.campaign):
+        yield Finding(
+            "states that disagree",
+            workflow["name"],
+            f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
+            "work the states out anew",
+            partial(refresh, scene.launchpad, workflow["nodes"]),
+            watch=GLANCE,
+            seen=wrong,
         )
-    }
-    for workflow in _workflows(scene):
-        if not set(workflow["nodes"]) <= states.keys():
-            continue  # found as incomplete
-        wrong = _wrong_states(workflow, states)
-        if wrong:
-            yield Finding(
-                "states that disagree",
-                workflow["name"],
-                f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
-                "work the states out anew",
-                partial(refresh, scene, workflow["nodes"]),
-                watch=GLANCE,
-                seen=tuple(wrong),
-            )
-
-
-def _wrong_states(workflow: dict[str, Any], states: dict[int, str]) -> list[int]:
-    told = {int(node): state for node, state in workflow["fw_states"].items()}
-    # What a worker has taken the workflow learns of a moment later, or when it is handed back.
-    settled = [node for node in workflow["nodes"] if states[node] not in BUSY]
-    wrong = {node for node in settled if told.get(node) != states[node]}
-    parents: dict[int, set[int]] = {node: set() for node in workflow["nodes"]}
-    for parent, children in workflow["links"].items():
-        for child in children:
-            parents[child].add(int(parent))
-    for node, above in parents.items():
-        done = all(states[parent] == "COMPLETED" for parent in above)
-        wrong |= {node} if states[node] == ("WAITING" if done else "READY") else set()
-    return sorted(wrong)
-
-
-def refresh(scene: Scene, nodes: list[int]) -> None:
-    """Work out the states of a workflow's Fireworks anew, parents first."""
-    free_lock(scene.launchpad, nodes[0])
-    for node in sorted(nodes, reverse=True):
-        scene.launchpad._refresh_wf(node)
 
 
 def missing_rounds(scene: Scene) -> Iterator[Finding]:
@@ -243,7 +211,7 @@ def _workflows(scene: Scene) -> list[dict[str, Any]]:
     return list(scene.launchpad.workflows.find(scene.of("metadata.campaign"), fields))
 
 
-def _ids(ids: list[int]) -> str:
+def _ids(ids: Sequence[int]) -> str:
     """Return numbers in short: ``4, 5, 7``, or ``4 ... 19``."""
     if len(ids) <= 4:
         return ", ".join(map(str, ids))

@@ -1,0 +1,126 @@
+"""A database that is killed while FireWorks writes states: no task fails of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from fireworks import FWAction, FWorker, LaunchPad
+from pymongo.errors import ConnectionFailure
+
+from al_charge.fw.launchpad import connect_launchpad, store_of
+from al_charge.fw.lost import release_of
+from al_charge.fw.rounds import ensure_round
+from al_charge.fw.states import at_odds, refresh
+from al_charge.fw.status import stuck
+from al_charge.loop.campaign import open_campaign
+from al_charge.loop.rounds import submit
+from al_charge.loop.spec import load_spec
+from al_charge.stopping import EXIT_CODE
+from al_charge.store.embedded import EmbeddedServer
+
+pytestmark = pytest.mark.mongod
+SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
+WORKER = f"{2**22}@somewhere@1.00"
+
+
+class _LeftError(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def launchpad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchPad]:
+    """A LaunchPad on an embedded server of its own, with one campaign's first round."""
+    monkeypatch.setenv("AL_CHARGE_HOME", str(tmp_path / "home"))
+    launchpad = connect_launchpad(None, patience=60.0)
+    store = store_of(launchpad)
+    store.ensure_schema()
+    spec = load_spec(SPEC)
+    submit(store, spec)
+    ensure_round(launchpad, open_campaign(store, spec.name), 0)
+    yield launchpad
+    launchpad.connection.close()
+    EmbeddedServer().stop()
+
+
+def replace_server() -> None:
+    """Kill the server; another one is there on its data a moment later."""
+    server = EmbeddedServer()
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    Thread(target=server.start).start()
+
+
+def interrupt(launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the server die once, when the states of a workflow are about to be written."""
+    write = launchpad._update_wf
+    dying = iter([replace_server])
+
+    def interrupted(*arguments: Any) -> None:
+        next(dying, lambda: None)()
+        write(*arguments)
+
+    monkeypatch.setattr(launchpad, "_update_wf", interrupted)
+
+
+def states(launchpad: LaunchPad) -> set[str]:
+    return set(launchpad.fireworks.distinct("state"))
+
+
+def test_a_refresh_that_is_cut_off_fails_no_firework(
+    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firework, launch = launchpad.checkout_fw(FWorker(name=WORKER), "/nowhere")
+    launchpad.launches.update_one(
+        {"launch_id": launch}, {"$set": {"state": "COMPLETED", "action": FWAction().to_dict()}}
+    )
+    interrupt(launchpad, monkeypatch)
+    with pytest.raises(ConnectionFailure):
+        launchpad._refresh_wf(firework.fw_id)
+    assert "FIZZLED" not in states(launchpad)
+    workflow = launchpad.workflows.find_one({"nodes": firework.fw_id})
+    assert "locked" not in workflow
+    refresh(launchpad, workflow["nodes"])
+    assert states(launchpad) == {"COMPLETED", "READY", "WAITING"}
+    assert list(at_odds(launchpad, None)) == []
+
+
+def test_a_run_that_cannot_tell_its_end_ends_its_process(
+    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise _LeftError
+
+    monkeypatch.setattr("os._exit", leave)
+    firework, launch = launchpad.checkout_fw(FWorker(name=WORKER), "/nowhere")
+    interrupt(launchpad, monkeypatch)
+    with pytest.raises(_LeftError):
+        launchpad.complete_launch(launch, FWAction(), "COMPLETED")
+    assert codes == [EXIT_CODE]
+    assert "the database does not answer" in capsys.readouterr().err
+    release_of(launchpad, [WORKER], "its worker had to end", crashed=False)
+    assert launchpad.fireworks.find_one({"fw_id": firework.fw_id})["state"] == "COMPLETED"
+    assert stuck(launchpad, load_spec(SPEC).name) is None
+
+
+def test_what_fails_by_itself_still_fails(
+    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FireWorks has it: a workflow that cannot be refreshed is FIZZLED."""
+
+    def broken(*_: Any) -> None:
+        raise ValueError("no such state")
+
+    firework, _ = launchpad.checkout_fw(FWorker(name=WORKER), "/nowhere")
+    monkeypatch.setattr(launchpad, "_update_wf", broken)
+    with pytest.raises(RuntimeError, match="no such state"):
+        launchpad._refresh_wf(firework.fw_id)
+    assert launchpad.fireworks.find_one({"fw_id": firework.fw_id})["state"] == "FIZZLED"
