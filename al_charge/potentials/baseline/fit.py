@@ -37,7 +37,13 @@ REST = 0.1
 geometries near their relaxed ones."""
 
 
-def fit_references(counts: NDArray[np.int64], energies: Array, *, ridge: float = RIDGE) -> Array:
+def fit_references(
+    counts: NDArray[np.int64],
+    energies: Array,
+    weights: Array | None = None,
+    *,
+    ridge: float = RIDGE,
+) -> Array:
     """Return the reference energy of every species by ridge regression.
 
     Parameters
@@ -46,6 +52,8 @@ def fit_references(counts: NDArray[np.int64], energies: Array, *, ridge: float =
         Atoms of every species in every structure, shape (n_structures, n_species).
     energies
         eV per cell, shape (n_structures,).
+    weights
+        Of residuals, shape (n_structures,); one for all if None.
     ridge
         Penalty, as in ``RIDGE``.
 
@@ -58,8 +66,9 @@ def fit_references(counts: NDArray[np.int64], energies: Array, *, ridge: float =
     n_structures, n_species = counts.shape
     # The penalty as extra rows keeps the problem as well conditioned as the data are.
     penalty = np.sqrt(ridge * n_structures) * np.eye(n_species)
-    rows = np.concatenate([fractions, penalty])
-    values = np.concatenate([energies / atoms, np.zeros(n_species)])
+    on = np.ones(n_structures) if weights is None else weights
+    rows = np.concatenate([on[:, None] * fractions, penalty])
+    values = np.concatenate([on * energies / atoms, np.zeros(n_species)])
     references: Array = np.linalg.lstsq(rows, values, rcond=None)[0]
     return references
 
@@ -109,6 +118,7 @@ def fit_baseline(
     pair_cutoff: float,
     pair_intervals: int,
     known: Sequence[Prediction] | None = None,
+    weights: Array | None = None,
 ) -> Baseline:
     """Fit reference energies and pair terms to frames.
 
@@ -124,6 +134,8 @@ def fit_baseline(
         Intervals of a spline.
     known
         What is accounted for already, one prediction per frame.
+    weights
+        Of the frames' residuals, shape (n_frames,); one for all if None.
     """
     nothing = Prediction(0.0, np.zeros(3), np.zeros((3, 3)))
     done = known or [nothing] * len(frames)
@@ -133,7 +145,8 @@ def fit_baseline(
         counts[k] = _counts(vocabulary, frame.atoms)
         left[k] = frame.energy - prediction.energy
     last = last_places(frames)
-    references = fit_references(counts[last], left[last])
+    on = np.ones(len(frames)) if weights is None else weights
+    references = fit_references(counts[last], left[last], on[last])
     if pair_cutoff == 0.0:
         return Baseline(references)
     features = PairFeatures(len(vocabulary), pair_cutoff, pair_intervals)
@@ -142,12 +155,12 @@ def fit_baseline(
     matrix[: features.size, : features.size] += SMOOTHNESS * features.penalty()
     vector = np.zeros(size)
     nearest = np.full(features.n_pairs, pair_intervals)
-    for frame, prediction, energy, count in zip(
-        frames, done, left - counts @ references, counts, strict=True
+    for frame, prediction, energy, count, weight in zip(
+        frames, done, left - counts @ references, counts, on, strict=True
     ):
         rows, values = _equations(features, vocabulary, frame, prediction, energy, count)
-        matrix += rows.T @ rows
-        vector += rows.T @ values
+        matrix += weight**2 * rows.T @ rows
+        vector += weight**2 * rows.T @ values
         nearest = np.minimum(nearest, _nearest(features, vocabulary, frame.atoms))
     solution = np.linalg.solve(matrix, vector).astype(np.float64)
     return Baseline(

@@ -22,6 +22,7 @@ from al_charge.potentials.data.frames import (
     split_frames,
 )
 from al_charge.potentials.data.spilled import Spilled
+from al_charge.potentials.data.spin_states import spin_weights, typical_moments
 from al_charge.potentials.device import choose_device
 from al_charge.potentials.drift import site_means, updated
 from al_charge.potentials.networks.graph import find_neighbours
@@ -192,11 +193,13 @@ def _start(
     if warm_start is not None:
         potential = warm_start.extend(species)
         potential.module.to(device)
-        means = _site_means(potential.vocabulary, used, "moments")
-        potential.typical_moments = np.where(means > 0.0, means, potential.typical_moments)
+        typical = typical_moments(potential.vocabulary, used)
+        potential.typical_moments = np.where(typical > 0.0, typical, potential.typical_moments)
         potential.site_means = updated(potential.site_means, site_means(used))
         known = Spilled(potential.predict_each(frame.atoms for frame in used))
-        potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
+        weights = spin_weights(potential.vocabulary, used, potential.typical_moments)
+        rest = fit(potential.vocabulary, known=known, weights=weights)
+        potential.baseline = potential.baseline.plus(rest)
         return potential
     vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
     potential = Potential.fresh(
@@ -204,7 +207,7 @@ def _start(
         vocabulary,
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
-        typical_moments=_site_means(vocabulary, used, "moments"),
+        typical_moments=typical_moments(vocabulary, used),
         site_means=site_means(used),
     )
     potential.module.start_sites(
@@ -214,7 +217,8 @@ def _start(
         )
     )
     known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
-    potential.baseline = fit(vocabulary, known=known)
+    weights = spin_weights(vocabulary, used, potential.typical_moments)
+    potential.baseline = fit(vocabulary, known=known, weights=weights)
     potential.scale = _scale(potential, used)
     potential.module.to(device)
     return potential

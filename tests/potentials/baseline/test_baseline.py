@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -220,6 +223,25 @@ def test_what_is_known_already_is_not_fitted_again(fitted: Baseline) -> None:
     assert abs(dimer(rest.pairs, 2.4, (SODIUM, OXYGEN))[0]) < 1e-8
     total = fitted.plus(rest)
     np.testing.assert_allclose(total.references, fitted.references, atol=1e-8)
+
+
+def test_frames_without_weight_do_not_count(fitted: Baseline) -> None:
+    """Such as labels in other spin states, which cost energy and have other forces."""
+    frames = [bound(seed, size) for seed, size in enumerate(np.linspace(0.9, 1.2, 21))]
+    others = [
+        replace(frame, energy=frame.energy + 2.0, forces=1.5 * frame.forces, group=f"{k} other")
+        for k, frame in enumerate(frames)
+    ]
+    fit = partial(
+        fit_baseline, VOCABULARY, frames + others, pair_cutoff=CUTOFF, pair_intervals=INTERVALS
+    )
+    weights = np.repeat([1.0, 0.0], 21)
+    assert fitted.pairs is not None
+    for found, near in ((fit(weights=weights), True), (fit(weights=None), False)):
+        assert found.pairs is not None
+        same = np.allclose(found.pairs.coefficients, fitted.pairs.coefficients, atol=1e-3)
+        level = 4.0 * (found.references.sum() - fitted.references.sum())
+        assert (same, level == pytest.approx(0.0, abs=1e-3)) == (near, near)
 
 
 def test_terms_on_other_knots_do_not_add(fitted: Baseline) -> None:

@@ -123,7 +123,7 @@ def test_turning_all_spins_over_changes_nothing(settings: PotentialSettings) -> 
 def test_a_structure_without_moments_has_the_typical_ones(
     settings: PotentialSettings, tmp_path: Path
 ) -> None:
-    """Which are the means over the frames that were trained on."""
+    """Which are the medians over the frames that were trained on."""
     frames = [replace(frame, moments=MOMENTS) for frame in teacher_frames(2)]
     potential = _trained(settings, frames, tmp_path)
     plain = small_salt(seed=5)
@@ -133,6 +133,24 @@ def test_a_structure_without_moments_has_the_typical_ones(
     assert first.energy == pytest.approx(second.energy, abs=1e-6)
     config, weights = potential.state()
     assert Potential.from_state(config, weights).predict([plain])[0].energy == first.energy
+
+
+def test_a_label_in_another_spin_state_does_not_move_pair_terms(tmp_path: Path) -> None:
+    """It has another energy, of which they cannot be told the reason."""
+    settings = PainnSettings(cutoff="4 A", channels=8, radial=6, pair_cutoff="4 A", spin=True)
+    usual = [replace(frame, moments=MOMENTS) for frame in teacher_frames(9)]
+    turned = np.where(np.arange(len(TOKENS)) == 4, MOMENTS - 2.0, MOMENTS)
+    other = replace(usual[-1], energy=usual[-1].energy + 3.0, group="other", moments=turned)
+    other = replace(other, atoms=other.atoms.copy())
+    for frame in (*usual, other):
+        frame.atoms.set_array("moments", frame.moments)
+    without, with_it = (
+        _trained(settings, frames, tmp_path, epochs=1).baseline
+        for frames in (usual, [*usual, other])
+    )
+    np.testing.assert_allclose(with_it.references, without.references, atol=0.01)
+    assert without.pairs is not None and with_it.pairs is not None
+    np.testing.assert_allclose(with_it.pairs.coefficients, without.pairs.coefficients, atol=0.01)
 
 
 def test_a_fresh_spin_input_adds_nothing() -> None:
