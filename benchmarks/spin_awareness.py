@@ -20,6 +20,8 @@ from typing import Any
 import ase.io
 import numpy as np
 from awareness_report import interval
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,6 +36,7 @@ from al_charge.potentials.settings import (
     TrainingSettings,
 )
 from al_charge.potentials.training.train import train
+from al_charge.report import style
 
 LABELS = Path(__file__).parents[1] / "examples" / "data" / "nafepo4_gpaw_spin.extxyz"
 HELD_OUT = 1 / 3
@@ -146,8 +149,36 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
     return result
 
 
+def draw(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Draw the errors of energies in every case, a line for each seed, a column for each kind."""
+    kinds = sorted({record["kind"] for record in records}, reverse=True)
+    figure = Figure(figsize=(4.0 * len(kinds), 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    names = [name for name, _, _ in CASES]
+    for axes, kind in zip(
+        figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True
+    ):
+        for what, colour in (("certain", style.HULL), ("ambiguous", style.PREDICTED)):
+            found = {
+                (r["case"], r["seed"]): r[f"{what}_energy"] for r in records if r["kind"] == kind
+            }
+            seeds = sorted({seed for _, seed in found})
+            lines = np.array([[found[name, seed] for name in names] for seed in seeds])
+            axes.plot(lines.T, "-", color=colour, alpha=0.3)
+            axes.plot(lines.mean(axis=0), "o", color=colour, label=f"{what} labels")
+        axes.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names], fontsize=7)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:.0f}")
+        axes.yaxis.set_minor_formatter("{x:.0f}")
+        axes.set_title(kind)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, title="error on held-out")
+    figure.axes[0].set_ylabel("error of energy, meV/atom")
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
-    """Run all seeds, print the table and write JSON."""
+    """Run all seeds, print the table, write JSON and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", type=Path, help="for checkpoints")
     parser.add_argument("--labels", type=Path, default=LABELS)
@@ -162,6 +193,7 @@ def main() -> None:
     for kind, seed in track(jobs, "trainings"):
         records += run(kind, seed, options.labels, options.steps, options.folder)
     options.json.write_text(json.dumps(records, indent=1), encoding="utf-8")
+    draw(options.json.with_suffix(".png"), records)
     Console().print(table(records))
 
 

@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="for the runs")
     parser.add_argument("output", type=Path, help="extended XYZ file of the labels")
-    parser.add_argument("--labels", type=int, default=40)
+    parser.add_argument("--labels", type=int, default=48)
     options = parser.parse_args()
     images: list[Atoms] = []
     for number in range(options.labels):
