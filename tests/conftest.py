@@ -20,6 +20,7 @@ from pymongo.database import Database
 # A failed assertion of a contract tells its values, like one of a test module.
 pytest.register_assert_rewrite("al_charge.testing")
 
+import al_charge.fw  # noqa: E402, F401  # FireWorks reads its configuration once, so before it
 from al_charge.crystal.host import Host, HostSpec  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer  # noqa: E402
 

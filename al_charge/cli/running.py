@@ -64,10 +64,10 @@ def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: 
 
     A database that is away is waited for.
     """
-    from pymongo.errors import ConnectionFailure
     from rich.console import Console
     from rich.live import Live
 
+    from al_charge.fw.leaving import OUTAGE
     from al_charge.fw.status import status_document
     from al_charge.fw.worker import PATIENCE
     from al_charge.report.progress import status_panel
@@ -81,7 +81,7 @@ def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: 
             time.sleep(interval)
             try:
                 document = status_document(launchpad, campaign)
-            except ConnectionFailure:
+            except OUTAGE:
                 if time.monotonic() - answered > PATIENCE:
                     raise
                 continue

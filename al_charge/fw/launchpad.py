@@ -6,14 +6,13 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from fireworks import LaunchPad
+from fireworks import LaunchPad, Workflow
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import PING_TIME_SECS
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure
 
 from al_charge.fw import registry
-from al_charge.fw.leaving import AWAY, leave
+from al_charge.fw.leaving import AWAY, OUTAGE, leave
 from al_charge.fw.trust import refuse_foreign_commands, refuse_foreign_tasks
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
@@ -44,7 +43,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
             if time.monotonic() > self._next_sign:
                 registry.seen(self)
                 self._next_sign = time.monotonic() + PING_TIME_SECS / 2
-        except ConnectionFailure:
+        except OUTAGE:
             pass  # the thread that beats would end by it; the next beat may get through
 
     def complete_launch(
@@ -57,23 +56,40 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         """
         try:
             ended: dict[str, Any] = super().complete_launch(launch_id, action, state)
-        except ConnectionFailure:
+        except OUTAGE:
             leave(AWAY)
         return ended
 
-    def _refresh_wf(self, fw_id: int) -> None:
-        """Work out the states that follow of a Firework's; whatever fails but the database is its.
+    def add_wf(self, wf: Workflow, reassign_all: bool = True) -> dict[int, int]:
+        """Add a workflow, of which nothing can be taken before all of it is there.
 
-        FireWorks would call a Firework failed in whose refresh the database went away.
+        FireWorks writes Fireworks that are READY first, and whoever takes one whose workflow never
+        follows fails.
+        """
+        new_ids: dict[int, int] = self._upsert_fws(list(wf.id_fw.values()), reassign_all)
+        wf._reassign_ids(new_ids)
+        self.workflows.insert_one(wf.to_db_dict())
+        for fw_id in wf.root_fw_ids:
+            self._refresh_wf(fw_id)
+        return new_ids
+
+    def _refresh_wf(self, fw_id: int) -> None:
+        """Work out the states that follow of a Firework's.
+
+        One that cannot be worked out makes the Firework FIZZLED, as in FireWorks; an outage of the
+        database, which makes it so there, does not.
         """
         try:
-            with WFLock(self, fw_id):
+            with WFLock(self, fw_id, kill=True):
                 workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
                 self._update_wf(workflow, workflow.refresh(fw_id))
-        except ConnectionFailure:
+        except OUTAGE:
             raise
-        except Exception:
-            super()._refresh_wf(fw_id)
+        except Exception as error:
+            failed = {"state": "FIZZLED", f"fw_states.{fw_id}": "FIZZLED"}
+            self.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "FIZZLED"}})
+            self.workflows.update_one({"nodes": fw_id}, {"$set": failed})
+            raise RuntimeError(f"states that follow of Firework {fw_id}: {error}") from error
 
 
 def connect_launchpad(

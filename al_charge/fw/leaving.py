@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.errors import ConnectionFailure, CursorNotFound, OperationFailure
 
 from al_charge.errors import UnfinishedError
 from al_charge.loop.disk import is_full
 from al_charge.stopping import EXIT_CODE
+
+OUTAGE = (ConnectionFailure, CursorNotFound)
+"""What an operation raises whose database was killed; one that comes back knows no cursor."""
 
 AWAY = "the database does not answer"
 
@@ -29,7 +32,7 @@ def passing_trouble(error: BaseException, folder: Path) -> str | None:
     """
     if isinstance(error, UnfinishedError):
         return str(error)
-    if isinstance(error, ConnectionFailure):
+    if isinstance(error, OUTAGE):
         return AWAY
     if isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK_SPACE:
         return "the database's disk is full"

@@ -54,6 +54,8 @@ def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, st
 def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
     """Return the runs on other machines that have been silent for RUN_EXPIRATION_SECS.
 
+    Those that have ended are among them while their Firework does not know.
+
     One look does not tell: after an outage of the database every worker elsewhere has been
     silent for as long. A run whose heartbeat is the same in a second look, more than
     PING_TIME_SECS later, is lost.
@@ -73,7 +75,7 @@ def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, 
     return {
         launch["launch_id"]: heartbeat(launch)
         for launch in unfinished(launchpad, campaign)
-        if launch["state"] == "RUNNING"
+        if launch["state"] != "RESERVED"
         and is_alive(launch["fworker"]["name"]) is None
         and silence(launch, time, offsets) > RUN_EXPIRATION_SECS
     }
@@ -191,7 +193,7 @@ def make_ready(launchpad: LaunchPad, fw_id: int, launch_id: int | None) -> bool:
     launch_id
         That run; None for a Firework that was reserved, and its worker killed before there was one.
     """
-    with WFLock(launchpad, fw_id):
+    with WFLock(launchpad, fw_id, kill=True):
         firework = launchpad.fireworks.find_one({"fw_id": fw_id}, {"state": 1, "launches": 1})
         # Between reservation and first refresh a launch is not in its Firework's list yet.
         if firework["state"] not in BUSY or firework["launches"] not in ([], [launch_id]):

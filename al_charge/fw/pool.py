@@ -15,11 +15,11 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from fireworks import LaunchPad
-from pymongo.errors import ConnectionFailure
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw import registry, worker
 from al_charge.fw.launchpad import connect_launchpad
+from al_charge.fw.leaving import OUTAGE
 from al_charge.fw.lost import release_of
 from al_charge.fw.processes import worker_name
 from al_charge.fw.watch import Watch
@@ -201,7 +201,7 @@ class WorkerPool:
                 del self._left[name]
             assert self._watch is not None
             self._watch.look()
-        except (ConnectionFailure, AlChargeError) as error:
+        except (*OUTAGE, AlChargeError) as error:
             self._wait_or_give_up(error)
             return False
         self._away_since = None

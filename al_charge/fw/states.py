@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fireworks import LaunchPad
@@ -11,9 +11,7 @@ from al_charge.fw.locks import free_lock
 from al_charge.fw.lost import BUSY
 
 
-def at_odds(
-    launchpad: LaunchPad, campaign: str | None
-) -> Iterator[tuple[dict[str, Any], tuple[int, ...]]]:
+def at_odds(launchpad: LaunchPad, campaign: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Find workflows whose states are not those of their Fireworks, or not what follows of them.
 
     One look does not tell: every worker is for a moment between two writes.
@@ -25,8 +23,9 @@ def at_odds(
 
     Yields
     ------
-    dict, tuple of int
-        The workflow, and the ids of those Fireworks. Workflows that are incomplete are left out.
+    str, tuple of int
+        The workflow's name, and the ids of those Fireworks; never of one that a worker has taken.
+        Workflows that are incomplete are left out.
     """
     whose = campaign or {"$exists": True}
     states = {
@@ -36,7 +35,7 @@ def at_odds(
     fields = dict.fromkeys(("nodes", "links", "fw_states", "name"), 1)
     for workflow in launchpad.workflows.find({"metadata.campaign": whose}, fields):
         if set(workflow["nodes"]) <= states.keys() and (wrong := _wrong(workflow, states)):
-            yield workflow, wrong
+            yield workflow["name"], wrong
 
 
 def _wrong(workflow: dict[str, Any], states: dict[int, str]) -> tuple[int, ...]:
@@ -54,8 +53,11 @@ def _wrong(workflow: dict[str, Any], states: dict[int, str]) -> tuple[int, ...]:
     return tuple(sorted(wrong))
 
 
-def refresh(launchpad: LaunchPad, nodes: list[int]) -> None:
-    """Work out the states of a workflow's Fireworks anew, parents first."""
-    free_lock(launchpad, nodes[0])
-    for node in sorted(nodes, reverse=True):
-        launchpad._refresh_wf(node)
+def refresh(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
+    """Work out the states anew of Fireworks that are at odds, parents first, and what follows.
+
+    Others are left alone: somebody may just be taking them, or handing them back.
+    """
+    free_lock(launchpad, wrong[0])
+    for fw_id in sorted(wrong, reverse=True):
+        launchpad._refresh_wf(fw_id)

@@ -51,13 +51,11 @@ class Watch:
             return 0
         self._next = monotonic() + self._interval
         released = self._hand_back()
-        found = {
-            w["name"]: (w["nodes"], wrong) for w, wrong in at_odds(self._launchpad, self._campaign)
-        }
-        for name, (nodes, wrong) in found.items():
-            if self._at_odds.get(name) == wrong:
-                refresh(self._launchpad, nodes)
-        self._at_odds = {name: wrong for name, (_, wrong) in found.items()}
+        found = dict(at_odds(self._launchpad, self._campaign))
+        for workflow, wrong in found.items():
+            if self._at_odds.get(workflow) == wrong:
+                refresh(self._launchpad, wrong)
+        self._at_odds = found
         return released
 
     def _hand_back(self) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from fireworks import FWAction, FWorker, LaunchPad
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, CursorNotFound
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
+from al_charge.fw.leaving import passing_trouble
 from al_charge.fw.lost import release_of
 from al_charge.fw.rounds import ensure_round
 from al_charge.fw.states import at_odds, refresh
@@ -68,6 +69,40 @@ def interrupt(launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchpad, "_update_wf", interrupted)
 
 
+def test_a_round_that_is_cut_off_leaves_nothing_to_take(
+    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took a Firework without a workflow would fail."""
+    campaign = open_campaign(store_of(launchpad), load_spec(SPEC).name)
+    there = launchpad.fireworks.distinct("fw_id")
+    write = launchpad._upsert_fws
+
+    def cut_off(*arguments: Any) -> Any:
+        new_ids = write(*arguments)
+        replace_server()
+        return new_ids
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionFailure):
+        patched.setattr(launchpad, "_upsert_fws", cut_off)
+        ensure_round(launchpad, campaign, 1)
+    left = {"fw_id": {"$nin": there}}
+    assert launchpad.fireworks.distinct("state", left) == ["WAITING"]
+    left["fw_id"]["$nin"] = launchpad.fireworks.distinct("fw_id")
+    assert ensure_round(launchpad, campaign, 1)
+    assert set(launchpad.fireworks.distinct("state", left)) == {"READY", "WAITING"}
+    assert list(at_odds(launchpad, None)) == []
+
+
+def test_a_cursor_that_a_new_server_does_not_know_is_an_outage(launchpad: LaunchPad) -> None:
+    cursor = launchpad.fireworks.find(batch_size=2)
+    next(cursor)
+    replace_server()
+    launchpad.fireworks.find_one()
+    with pytest.raises(CursorNotFound) as raised:
+        list(cursor)
+    assert passing_trouble(raised.value, Path()) == "the database does not answer"
+
+
 def states(launchpad: LaunchPad) -> set[str]:
     return set(launchpad.fireworks.distinct("state"))
 
@@ -85,7 +120,7 @@ def test_a_refresh_that_is_cut_off_fails_no_firework(
     assert "FIZZLED" not in states(launchpad)
     workflow = launchpad.workflows.find_one({"nodes": firework.fw_id})
     assert "locked" not in workflow
-    refresh(launchpad, workflow["nodes"])
+    refresh(launchpad, [firework.fw_id])
     assert states(launchpad) == {"COMPLETED", "READY", "WAITING"}
     assert list(at_odds(launchpad, None)) == []
 

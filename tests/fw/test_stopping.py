@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    CursorNotFound,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+)
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw.tasks import TrainTask
@@ -48,6 +53,7 @@ def train(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (UnfinishedError("told to end after 3 epochs"), "told to end after 3 epochs"),
         (AutoReconnect("connection closed"), "the database does not answer"),
         (ServerSelectionTimeoutError("no primary"), "the database does not answer"),
+        (CursorNotFound("cursor id 7 not found", code=43), "the database does not answer"),
         (OperationFailure("no space", code=14031), "the database's disk is full"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),

@@ -161,13 +161,13 @@ def _delete_workflow(scene: Scene, workflow: dict[str, Any]) -> None:
 
 def half_written(scene: Scene) -> Iterator[Finding]:
     """Find workflows whose states are not those of their Fireworks, or not what follows of them."""
-    for workflow, wrong in at_odds(scene.launchpad, scene.campaign):
+    for name, wrong in at_odds(scene.launchpad, scene.campaign):
         yield Finding(
             "states that disagree",
-            workflow["name"],
+            name,
             f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
             "work the states out anew",
-            partial(refresh, scene.launchpad, workflow["nodes"]),
+            partial(refresh, scene.launchpad, wrong),
             watch=GLANCE,
             seen=wrong,
         )
