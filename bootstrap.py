@@ -77,7 +77,7 @@ def test(*arguments: str) -> int:
     """Run the tests: up to two processes, one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
     processes = str(min(2, os.cpu_count() or 1))
-    options = ["-n", processes, "--dist", "loadfile"]
+    options = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
 
 

@@ -32,10 +32,15 @@ OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests whose fixtures start a MongoDB."""
+    """Mark the tests whose fixtures start a MongoDB, and begin with files of slow tests.
+
+    Files are dealt out to processes in this order, so that no long one is left for the end.
+    """
     for item in items:
         if STARTS_MONGOD & set(getattr(item, "fixturenames", [])):
             item.add_marker("mongod")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def olivine_spec(supercell: tuple[int, int, int] = (1, 1, 1)) -> HostSpec:

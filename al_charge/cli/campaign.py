@@ -64,7 +64,7 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
     campaign = target.campaign()
     if retry:
         count = len(retry_given_up(target.launchpad(), campaign))
-        click.echo(f"{count} labels that were given up will be tried again")
+        click.echo(f"labels that were given up and will be tried again: {count}")
     done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
     counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
     found = f"mended: {counts}" if counts else "nothing to repair"

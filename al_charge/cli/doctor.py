@@ -93,7 +93,7 @@ def _tell(mended: list[Finding], left: list[Finding]) -> None:
     if not wrong:
         click.echo("nothing is wrong" if not mended else "nothing else is wrong")
     elif curable and not mended:
-        click.echo(f"{len(wrong)} findings; 'al-charge doctor --fix' mends {curable} of them")
+        click.echo(f"findings: {len(wrong)}; 'al-charge doctor --fix' mends {curable}")
 
 
 def _line(finding: Finding) -> str:

@@ -332,7 +332,7 @@ def test_labels_that_were_given_up_are_retried_once_the_cause_is_mended(
     document = json.loads(run("campaign", "status", "mended", "--json")[1])
     assert (document["state"], len(document["failures"])) == ("failed", 7)
     out = run("campaign", "resume", "mended", "--retry")[1]
-    assert "7 labels that were given up will be tried again" in out
+    assert "labels that were given up and will be tried again: 7" in out
     document = json.loads(run("campaign", "status", "mended", "--json")[1])
     assert (document["state"], document["failures"]) == ("running", [])
     assert document["tasks"]["READY"] == 2  # the end members, which all others wait for

@@ -48,7 +48,7 @@ def test_it_tells_mends_and_then_finds_nothing(run: Run, labelled: Campaign) -> 
     for arguments in (("doctor",), ("doctor", "labelled"), ("doctor", "labelled", "--no-wait")):
         code, out, _ = run(*arguments)
         assert (code, line in out.splitlines()) == (1, True)
-        assert out.splitlines()[-1] == "1 findings; 'al-charge doctor --fix' mends 1 of them"
+        assert out.splitlines()[-1] == "findings: 1; 'al-charge doctor --fix' mends 1"
     code, out, _ = run("doctor", "labelled", "--json")
     wrong = [finding for finding in json.loads(out) if not finding["note"]]
     assert [(one["kind"], one["curable"], one["mended"]) for one in wrong] == [
