@@ -135,6 +135,7 @@ def table(records: Sequence[dict[str, Any]]) -> Table:
         "ambiguous_forces": "ambiguous\nmeV/A",
         "certain_energy typical": "certain, typical\nmoments, meV/atom",
         "certain_forces typical": "certain, typical\nmoments, meV/A",
+        "ambiguous_energy typical": "ambiguous, typical\nmoments, meV/atom",
     }
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
@@ -160,12 +161,14 @@ def draw(path: Path, records: Sequence[dict[str, Any]]) -> None:
     ):
         for what, colour in (("certain", style.HULL), ("ambiguous", style.PREDICTED)):
             found = {
-                (r["case"], r["seed"]): r[f"{what}_energy"] for r in records if r["kind"] == kind
+                (r["case"], r["seed"]): r.get(f"{what}_energy", np.nan)
+                for r in records
+                if r["kind"] == kind
             }
             seeds = sorted({seed for _, seed in found})
             lines = np.array([[found[name, seed] for name in names] for seed in seeds])
             axes.plot(lines.T, "-", color=colour, alpha=0.3)
-            axes.plot(lines.mean(axis=0), "o", color=colour, label=f"{what} labels")
+            axes.plot(np.nanmean(lines, axis=0), "o", color=colour, label=f"{what} labels")
         axes.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names], fontsize=7)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:.0f}")

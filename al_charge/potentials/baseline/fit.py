@@ -13,7 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.potentials.baseline.pairs import PairFeatures, PairTerms
-from al_charge.potentials.data.frames import TrainingFrame, last_places
+from al_charge.potentials.data.frames import TrainingFrame, groups_of
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.vocabulary import Vocabulary
@@ -65,10 +65,10 @@ def fit_references(
     fractions = counts / atoms[:, None]
     n_structures, n_species = counts.shape
     # The penalty as extra rows keeps the problem as well conditioned as the data are.
-    penalty = np.sqrt(ridge * n_structures) * np.eye(n_species)
-    on = np.ones(n_structures) if weights is None else weights
-    rows = np.concatenate([on[:, None] * fractions, penalty])
-    values = np.concatenate([on * energies / atoms, np.zeros(n_species)])
+    weights = np.ones(n_structures) if weights is None else weights
+    penalty = np.sqrt(ridge * np.sum(weights**2)) * np.eye(n_species)
+    rows = np.concatenate([weights[:, None] * fractions, penalty])
+    values = np.concatenate([weights * energies / atoms, np.zeros(n_species)])
     references: Array = np.linalg.lstsq(rows, values, rcond=None)[0]
     return references
 
@@ -144,9 +144,9 @@ def fit_baseline(
     for k, (frame, prediction) in enumerate(zip(frames, done, strict=True)):
         counts[k] = _counts(vocabulary, frame.atoms)
         left[k] = frame.energy - prediction.energy
-    last = last_places(frames)
-    on = np.ones(len(frames)) if weights is None else weights
-    references = fit_references(counts[last], left[last], on[last])
+    weights = np.ones(len(frames)) if weights is None else weights
+    best = _best_places(frames, weights)
+    references = fit_references(counts[best], left[best], weights[best])
     if pair_cutoff == 0.0:
         return Baseline(references)
     features = PairFeatures(len(vocabulary), pair_cutoff, pair_intervals)
@@ -156,17 +156,27 @@ def fit_baseline(
     vector = np.zeros(size)
     nearest = np.full(features.n_pairs, pair_intervals)
     for frame, prediction, energy, count, weight in zip(
-        frames, done, left - counts @ references, counts, on, strict=True
+        frames, done, left - counts @ references, counts, weights, strict=True
     ):
         rows, values = _equations(features, vocabulary, frame, prediction, energy, count)
-        matrix += weight**2 * rows.T @ rows
-        vector += weight**2 * rows.T @ values
+        rows, values = weight * rows, weight * values
+        matrix += rows.T @ rows
+        vector += rows.T @ values
         nearest = np.minimum(nearest, _nearest(features, vocabulary, frame.atoms))
     solution = np.linalg.solve(matrix, vector).astype(np.float64)
     return Baseline(
         references + solution[features.size :],
         features.terms(solution[: features.size], nearest),
     )
+
+
+def _best_places(frames: Sequence[TrainingFrame], weights: Array) -> list[int]:
+    """Return the place of the weightiest frame of every group, the last of those that are equal."""
+    best: dict[str, int] = {}
+    for place, group in enumerate(groups_of(frames)):
+        if group not in best or weights[place] >= weights[best[group]]:
+            best[group] = place
+    return list(best.values())
 
 
 def _equations(

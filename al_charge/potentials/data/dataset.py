@@ -290,7 +290,7 @@ def _shared_moments(frames: list[TrainingFrame], images: Sequence[Atoms]) -> lis
     known = {
         label: frame.moments
         for label, frame in zip(labels, frames, strict=True)
-        if frame.moments is not None
+        if frame.moments is not None and label is not None
     }
     shared = []
     for label, frame in zip(labels, frames, strict=True):

@@ -1,52 +1,65 @@
-"""Which labels are in the spin states that are usual for their charge states."""
+"""Which frames are in the spin states that are usual for their charge states."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from al_charge.crystal.species import charge_of
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.vocabulary import Vocabulary
 
 Array = NDArray[np.float64]
 
 USUAL = 0.2
-"""Bohr magnetons; sites of one spin state are as far apart as that in other surroundings."""
+"""Bohr magnetons, chosen: sites of one spin state differ by less than 0.1, two states by 0.3 or
+more."""
 
 
 def typical_moments(vocabulary: Vocabulary, frames: Sequence[TrainingFrame]) -> Array:
-    """Return the median moment of every species, shape (n_species,); zero where none is known.
+    """Return the median moment of every row, Bohr magnetons, shape (n_species,); NaN for unknown.
 
     Unlike a mean it is that of the usual spin state, whichever others there are.
     """
-    found: list[list[Array]] = [[] for _ in range(len(vocabulary))]
-    for frame in frames:
-        if frame.moments is not None:
-            rows = vocabulary.index(frame.atoms.arrays["species"])
-            for row in np.unique(rows):
-                found[row].append(np.abs(frame.moments[rows == row]))
-    return np.array([np.median(np.concatenate(values)) if values else 0.0 for values in found])
+    medians = _medians(
+        (vocabulary.index(frame.atoms.arrays["species"]), frame.moments) for frame in frames
+    )
+    return np.array([medians.get(row, np.nan) for row in range(len(vocabulary))])
 
 
-def spin_weights(vocabulary: Vocabulary, frames: Sequence[TrainingFrame], typical: Array) -> Array:
+def spin_weights(frames: Sequence[TrainingFrame]) -> Array:
     """Return the weight of every frame where moments are not looked at, shape (n_frames,).
 
     One energy cannot be right for two spin states: what is told no moments is to be that of the
-    usual ones. The weight falls with the largest distance of a site's moment from the typical one.
-    It is one for frames whose structure tells no moments.
+    usual ones. The weight falls with the largest distance of a cation's moment from the median of
+    its charge state, over all frames; the largest weight is one. Anions have the moments that their
+    cations lend them.
 
     Parameters
     ----------
-    typical
-        Moment of every species, Bohr magnetons, shape (n_species,).
+    frames
+        At least one; those whose structure tells no moments count as usual.
     """
+    told = [(frame.atoms.arrays["species"], frame.atoms.arrays.get("moments")) for frame in frames]
+    medians = _medians(told)
     weights = np.ones(len(frames))
-    for k, frame in enumerate(frames):
-        told = frame.atoms.arrays.get("moments")
-        if told is not None:
-            usual = typical[vocabulary.index(frame.atoms.arrays["species"])]
-            off = float(np.max(np.abs(np.abs(told) - usual)))
-            weights[k] = 1.0 / (1.0 + (off / USUAL) ** 2)
-    return weights
+    for place, (species, moments) in enumerate(told):
+        if moments is not None:
+            cations = [k for k, token in enumerate(species) if charge_of(str(token)) >= 0]
+            usual = [medians[species[k]] for k in cations]
+            distance = np.max(np.abs(np.abs(moments[cations]) - usual), initial=0.0)
+            weights[place] = 1.0 / (1.0 + (distance / USUAL) ** 2)
+    return np.asarray(weights / weights.max())
+
+
+def _medians(sites: Iterable[tuple[NDArray[np.generic], Array | None]]) -> dict[object, float]:
+    """Return the median size of the moments of every kind of site."""
+    found: dict[object, list[Array]] = defaultdict(list)
+    for kinds, moments in sites:
+        if moments is not None:
+            for kind in np.unique(kinds):
+                found[kind].append(np.abs(moments[kinds == kind]))
+    return {kind: float(np.median(np.concatenate(values))) for kind, values in found.items()}

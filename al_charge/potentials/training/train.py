@@ -194,10 +194,10 @@ def _start(
         potential = warm_start.extend(species)
         potential.module.to(device)
         typical = typical_moments(potential.vocabulary, used)
-        potential.typical_moments = np.where(typical > 0.0, typical, potential.typical_moments)
+        potential.typical_moments = np.where(np.isnan(typical), potential.typical_moments, typical)
         potential.site_means = updated(potential.site_means, site_means(used))
         known = Spilled(potential.predict_each(frame.atoms for frame in used))
-        weights = spin_weights(potential.vocabulary, used, potential.typical_moments)
+        weights = spin_weights(used) if potential.spin_aware else None
         rest = fit(potential.vocabulary, known=known, weights=weights)
         potential.baseline = potential.baseline.plus(rest)
         return potential
@@ -207,7 +207,7 @@ def _start(
         vocabulary,
         mean_neighbours=_mean_neighbours(used, float(settings.cutoff)),
         seed=seed,
-        typical_moments=typical_moments(vocabulary, used),
+        typical_moments=np.nan_to_num(typical_moments(vocabulary, used)),
         site_means=site_means(used),
     )
     potential.module.start_sites(
@@ -217,7 +217,7 @@ def _start(
         )
     )
     known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
-    weights = spin_weights(vocabulary, used, potential.typical_moments)
+    weights = spin_weights(used) if potential.spin_aware else None
     potential.baseline = fit(vocabulary, known=known, weights=weights)
     potential.scale = _scale(potential, used)
     potential.module.to(device)

@@ -240,8 +240,28 @@ def test_frames_without_weight_do_not_count(fitted: Baseline) -> None:
     for found, near in ((fit(weights=weights), True), (fit(weights=None), False)):
         assert found.pairs is not None
         same = np.allclose(found.pairs.coefficients, fitted.pairs.coefficients, atol=1e-3)
-        level = 4.0 * (found.references.sum() - fitted.references.sum())
-        assert (same, level == pytest.approx(0.0, abs=1e-3)) == (near, near)
+        moved = 4.0 * abs(found.references.sum() - fitted.references.sum())
+        assert same is near
+        assert bool(moved < 1e-3) is near
+
+
+def test_weights_of_one_size_leave_references_where_they_were() -> None:
+    """The ridge stands against the weights, not against the number of structures."""
+    energies = energies_of(PHOSPHATE, 0)
+    for size in (1.0, 0.1, 0.01):
+        found = fit_references(PHOSPHATE, energies, np.full(len(PHOSPHATE), size))
+        np.testing.assert_allclose(found, fit_references(PHOSPHATE, energies), atol=1e-8)
+
+
+def test_a_group_tells_references_by_its_weightiest_frame() -> None:
+    frames = [replace(bound(seed, 1.0), group="one") for seed in range(3)]
+    fit = partial(fit_baseline, VOCABULARY, frames, pair_cutoff=0.0, pair_intervals=INTERVALS)
+    for weights, place in ((None, 2), ([0.1, 1.0, 0.1], 1), ([1.0, 0.1, 1.0], 2)):
+        found = fit(weights=None if weights is None else np.array(weights))
+        energy = 4.0 * found.references.sum()
+        assert energy == pytest.approx(frames[place].energy, rel=1e-3)
+        others = [frame.energy for k, frame in enumerate(frames) if k != place]
+        assert all(abs(energy - other) > 1e-2 for other in others)
 
 
 def test_terms_on_other_knots_do_not_add(fitted: Baseline) -> None:

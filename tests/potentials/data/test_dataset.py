@@ -160,6 +160,17 @@ def test_moments_are_shared_by_the_frames_of_one_label(tmp_path: Path) -> None:
     assert not any("moments" in frame.atoms.arrays for frame in apart)
 
 
+def test_frames_of_no_label_share_nothing(tmp_path: Path) -> None:
+    """Of any program's file: each frame has its own moments or none."""
+    images = [labelled(0, magmoms=None), labelled(1)]
+    for image in images:
+        image.info.pop("label", None)
+    file = write_labels(tmp_path / "a.extxyz", images)
+    found = read_dataset(file, Reading(share_moments=True)).frames
+    assert [frame.moments is None for frame in found] == [True, False]
+    assert ["moments" in frame.atoms.arrays for frame in found] == [False, True]
+
+
 def test_ambiguous_labels_are_learned_from_where_moments_are_an_input(tmp_path: Path) -> None:
     """Under the neutral states that are nearest; unusable ones are not."""
     certain, first, last = labelled(0), labelled(1, magmoms=None), labelled(2)
