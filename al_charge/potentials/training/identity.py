@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import al_charge
 from al_charge.potentials.data.frames import TrainingFrame, groups_of
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
@@ -36,6 +37,7 @@ def identity_of(
     digest = hashlib.sha256()
     # How often checkpoints are written changes no result.
     facts = [
+        al_charge.__version__,  # which fits what is not in a checkpoint, the baseline, in its way
         settings.model_dump(mode="json"),
         training.model_dump(mode="json", exclude={"checkpoint_every"}),
         numbers,
