@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bson.objectid import ObjectId
-from fireworks import Firework, FWAction, ScriptTask
+from fireworks import Firework, ScriptTask
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 import al_charge
@@ -21,8 +21,6 @@ from al_charge.fw.doctor import Finding, look, mend, workers
 from al_charge.fw.lost import MAX_CRASHES, release_of
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import ensure_round, round_workflow
-from al_charge.fw.states import at_odds, refresh
-from al_charge.fw.watch import Watch
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState, FailureDoc, ModelDoc
 
 pytestmark = pytest.mark.mongod
@@ -341,50 +339,6 @@ def test_a_label_without_files_is_computed_again(patient: Any, tmp_path: Path) -
     patient.scene.store.database["label_uses"].delete_many({})
     elsewhere = replace(patient.scene, runs=tmp_path / "nothing")
     assert [one.kind for one in look(elsewhere)] == ["task without label"]
-
-
-def test_workers_themselves_mend_what_a_parent_and_its_child_left_together(patient: Any) -> None:
-    reserved = patient.task("propose x=0")["fw_id"]
-    patient.firework(reserved, state="RESERVED")
-    ended, launch = patient.run(DEAD)
-    patient.launch(launch, state="COMPLETED", action=FWAction().to_dict())
-    back, launch = patient.run(DEAD)
-    action = FWAction(stored_data={"_message": "told to stop", "handed_back": True}).to_dict()
-    patient.launch(launch, state="FIZZLED", action=action)
-    watch = Watch(patient.launchpad, patient.campaign.name, interval=0.0)
-    assert watch.look() == 1
-    assert watch.look() == 1
-    states = {one["fw_id"]: one["state"] for one in patient.launchpad.fireworks.find()}
-    assert (states[reserved], states[ended], states[back]) == ("READY", "COMPLETED", "READY")
-    assert patient.kinds() == {}
-
-
-def test_a_run_that_has_ended_elsewhere_is_brought_in(patient: Any) -> None:
-    """Its worker ended with its machine, before its Firework knew."""
-    ended, launch = patient.run(ELSEWHERE)
-    patient.launch(launch, state="COMPLETED", action=FWAction().to_dict())
-    patient.silent(launch, RUN_EXPIRATION_SECS + 60.0)
-    watch = Watch(patient.launchpad, patient.campaign.name, interval=0.0)
-    watch.look()
-    watch.look()
-    assert patient.launchpad.fireworks.find_one({"fw_id": ended})["state"] == "COMPLETED"
-    assert patient.kinds() == {}
-
-
-def test_working_states_out_disturbs_nobody(patient: Any) -> None:
-    """Such as a worker that has taken a Firework, and another that is handed back."""
-    taken = patient.task("propose x=1/2")["fw_id"]
-    patient.firework(taken, state="RESERVED")
-    back, launch = patient.run(worker_name())
-    action = FWAction(stored_data={"_message": "told to stop", "handed_back": True}).to_dict()
-    patient.launch(launch, state="FIZZLED", action=action)
-    odd = patient.task("propose x=0")["fw_id"]
-    assert len({taken, back, odd}) == 3
-    patient.firework(odd, state="WAITING")
-    ((_, wrong),) = at_odds(patient.launchpad, patient.campaign.name)
-    refresh(patient.launchpad, wrong)
-    states = {one["fw_id"]: one["state"] for one in patient.launchpad.fireworks.find()}
-    assert (states[taken], states[back], states[odd]) == ("RESERVED", "RUNNING", "READY")
 
 
 def test_a_cure_that_fails_keeps_the_others_from_nothing(patient: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -28,10 +29,6 @@ from al_charge.store.embedded import EmbeddedServer
 pytestmark = pytest.mark.mongod
 SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
 WORKER = f"{2**22}@somewhere@1.00"
-
-
-class _LeftError(BaseException):
-    """Stands for the end of the process."""
 
 
 @pytest.fixture
@@ -128,18 +125,12 @@ def test_a_refresh_that_is_cut_off_fails_no_firework(
 def test_a_run_that_cannot_tell_its_end_ends_its_process(
     launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codes: list[int] = []
-
-    def leave(code: int) -> None:
-        codes.append(code)
-        raise _LeftError
-
-    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("os._exit", sys.exit)
     firework, launch = launchpad.checkout_fw(FWorker(name=WORKER), "/nowhere")
     interrupt(launchpad, monkeypatch)
-    with pytest.raises(_LeftError):
+    with pytest.raises(SystemExit) as left:
         launchpad.complete_launch(launch, FWAction(), "COMPLETED")
-    assert codes == [EXIT_CODE]
+    assert left.value.code == EXIT_CODE
     assert "the database does not answer" in capsys.readouterr().err
     release_of(launchpad, [WORKER], "its worker had to end", crashed=False)
     assert launchpad.fireworks.find_one({"fw_id": firework.fw_id})["state"] == "COMPLETED"

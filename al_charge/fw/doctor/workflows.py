@@ -207,7 +207,7 @@ def stopped_campaigns(scene: Scene) -> Iterator[Finding]:
 
 
 def _workflows(scene: Scene) -> list[dict[str, Any]]:
-    fields = dict.fromkeys(("nodes", "links", "fw_states", "name", "metadata"), 1)
+    fields = dict.fromkeys(("nodes", "fw_states", "name", "metadata"), 1)
     return list(scene.launchpad.workflows.find(scene.of("metadata.campaign"), fields))
 
 
