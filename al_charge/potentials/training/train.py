@@ -189,6 +189,7 @@ def _start(
         frames=used,
         pair_cutoff=float(settings.pair_cutoff),
         pair_intervals=settings.pair_intervals,
+        weights=spin_weights(used) if getattr(settings, "spin", False) else None,
     )
     if warm_start is not None:
         potential = warm_start.extend(species)
@@ -197,9 +198,7 @@ def _start(
         potential.typical_moments = np.where(np.isnan(typical), potential.typical_moments, typical)
         potential.site_means = updated(potential.site_means, site_means(used))
         known = Spilled(potential.predict_each(frame.atoms for frame in used))
-        weights = spin_weights(used) if potential.spin_aware else None
-        rest = fit(potential.vocabulary, known=known, weights=weights)
-        potential.baseline = potential.baseline.plus(rest)
+        potential.baseline = potential.baseline.plus(fit(potential.vocabulary, known=known))
         return potential
     vocabulary = Vocabulary.of(species, charge_aware=settings.charge_aware)
     potential = Potential.fresh(
@@ -217,8 +216,7 @@ def _start(
         )
     )
     known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
-    weights = spin_weights(used) if potential.spin_aware else None
-    potential.baseline = fit(vocabulary, known=known, weights=weights)
+    potential.baseline = fit(vocabulary, known=known)
     potential.scale = _scale(potential, used)
     potential.module.to(device)
     return potential

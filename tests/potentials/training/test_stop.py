@@ -60,6 +60,15 @@ def test_a_stopped_training_ends_with_the_same_bits(epoch: int, done: str, tmp_p
     assert all(torch.equal(first[name], second[name]) for name in second)
 
 
+def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may fit the baseline, which is in no checkpoint, in another way."""
+    seen: list[int] = []
+    for version in ("0.0.1", "0.0.1", "0.0.2"):
+        monkeypatch.setattr("al_charge.__version__", version)
+        trained(tmp_path / "checkpoint", lambda number, *_: seen.append(number))
+    assert seen == 2 * list(range(1, EPOCHS + 1))
+
+
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
     handlers: list[Any] = []
 
