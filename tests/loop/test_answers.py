@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from types import SimpleNamespace
@@ -50,6 +51,8 @@ def label(asked: CandidateDoc, key: str, energy: float, **facts: Any) -> Any:
         "resolved": ["Fe3+"],
         "unusable": "",
         "relax": "none",
+        "n_ions": asked.n_ions,
+        "used": asked.round,
     }
     return SimpleNamespace(**usual | facts, refused=refused_of(usual | facts))
 
@@ -61,7 +64,7 @@ def refused_of(facts: dict[str, Any]) -> str:
 
 
 class Store:
-    """A store that holds what a test puts into it."""
+    """A store with one campaign, "c", that holds what a test puts into it."""
 
     def __init__(self) -> None:
         self.asked: dict[int, list[CandidateDoc]] = {}
@@ -77,6 +80,7 @@ class Store:
                 assessment=self.assessments.get(n, {}),
             )
             for n, asked in self.asked.items()
+            if name == "c"
         ]
 
     def round(self, name: str, number: int) -> Any:
@@ -86,10 +90,11 @@ class Store:
         return (c for asked in self.asked.values() for c in asked if c.doc_id in ids)
 
     def label_heads(self, name: str, up_to: int | None = None) -> list[Any]:
-        return self.labels
+        last = math.inf if up_to is None else up_to
+        return [label for label in self.labels if name == "c" and label.used <= last]
 
-    def labels_at(self, name: str, n_ions: Collection[int], up_to: int) -> list[Any]:
-        return [label for label in self.labels if label.n_ions in n_ions]
+    def labels_at(self, name: str, n_ions: Collection[int], up_to: int | None = None) -> list[Any]:
+        return [label for label in self.label_heads(name, up_to) if label.n_ions in n_ions]
 
     def label(self, key: str) -> Any:
         return next((found for found in self.labels if found.key == key), None)
@@ -238,6 +243,7 @@ def test_the_lowest_label_of_each_configuration(campaign: Any) -> None:
 def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> Any:
     usual = {
         "n_ions": n_ions,
+        "used": 0,
         "converged": True,
         "unusable": "",
         "resolved": [state] * len(moments) + ["O2-"],
@@ -269,3 +275,26 @@ def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[s
         end_member(4, "Fe2+", [3.65, 3.69], **spoilt),
     ]
     assert windows_for(campaign, 0, 2) is None
+
+
+def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> None:
+    """A repeated round has the same windows, whatever it and later ones have labelled."""
+    campaign.store.labels = [
+        end_member(0, "Fe3+", [4.20, 4.22]),
+        end_member(4, "Fe2+", [3.65, 3.69]),
+    ]
+    first = windows_for(campaign, 0, 2)
+    assert first is not None
+    campaign.store.labels.append(end_member(4, "Fe2+", [3.75], used=1))
+    assert windows_for(campaign, 0, 2) == windows_for(campaign, 1, 2) == first
+    later = windows_for(campaign, 2, 2)
+    assert later is not None
+    assert later.ranges["Fe2+"][1] == pytest.approx(first.ranges["Fe2+"][1] + 0.06, abs=0.02)
+
+
+def test_windows_come_from_end_members_alone(campaign: Any) -> None:
+    ends = [end_member(0, "Fe3+", [4.20]), end_member(4, "Fe2+", [3.65])]
+    campaign.store.labels = ends
+    found = windows_for(campaign, 1, 2)
+    campaign.store.labels = [*ends, end_member(2, "Fe2+", [3.75])]
+    assert windows_for(campaign, 1, 2) == found

@@ -43,7 +43,8 @@ def _label(resolved: list[str] | None) -> LabelDoc:
     )
 
 
-def _campaign(label: LabelDoc, *, spin: bool) -> Campaign:
+def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
+    """Return a campaign "x" that has used one label since a round."""
     head = LabelHead(
         key=label.key,
         config_hash=label.config_hash,
@@ -58,9 +59,11 @@ def _campaign(label: LabelDoc, *, spin: bool) -> Campaign:
         created=datetime(2026, 1, 1, tzinfo=UTC),
         refused="unusable" if label.unusable else "" if label.resolved else "ambiguous",
         has_moments=True,
+        used=used,
     )
     store = SimpleNamespace(
-        label_heads=lambda name, up_to: iter([head]), stream_labels=lambda keys: iter([label])
+        label_heads=lambda name, up_to: iter([head] if name == "x" and used <= up_to else []),
+        stream_labels=lambda keys: iter([label] if label.key in keys else []),
     )
     spec = SimpleNamespace(potential=PainnSettings(spin=spin))
     return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
@@ -77,6 +80,14 @@ def test_an_uncertain_label_is_learned_from_only_where_moments_are_told(
     assert len(training_frames(_campaign(certain, spin=spin), 0, tmp_path / "b")) == 2
     broken = certain.model_copy(update={"unusable": "another functional"})
     assert len(training_frames(_campaign(broken, spin=spin), 0, tmp_path / "c")) == 0
+
+
+@pytest.mark.parametrize(("round_number", "n_frames"), [(0, 0), (1, 2), (2, 2)])
+def test_a_round_trains_on_labels_up_to_its_own(
+    round_number: int, n_frames: int, tmp_path: Path
+) -> None:
+    campaign = _campaign(_label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]), spin=False, used=1)
+    assert len(training_frames(campaign, round_number, tmp_path)) == n_frames
 
 
 def test_one_cache_serves_potentials_with_and_without_spin(tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
 from al_charge.crystal.correlations import pair_correlations
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
+from al_charge.search import genetic
 from al_charge.search.genetic import evolve
+from al_charge.search.operators import Operator
 from al_charge.search.seeds import seeds
 from al_charge.search.settings import OperatorWeights, SearchSettings
 
@@ -122,6 +127,70 @@ def test_without_operators_the_search_is_random(olivine_doubled: Host) -> None:
     landscape = Landscape(olivine_doubled, 0)
     found = evolve(olivine_doubled, 4, landscape, settings, np.random.default_rng(0), seeds=[])
     assert len(found) == 20
+
+
+def test_a_parent_is_the_best_of_its_tournament(
+    olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drawn from ten: the best wins 19 of 100 draws, the worst 1, and none outside the ten."""
+    host = olivine_doubled
+    landscape = Landscape(host, 1)
+    ranked = sorted(enumerate_distinct(host, 4), key=landscape.energy)
+    known = {config: landscape.energy(config) for config in ranked[:12]}
+    chosen: list[int] = []
+
+    def record(host: Host, parents: Sequence[Configuration], rng: np.random.Generator) -> None:
+        chosen.extend(ranked.index(parent) for parent in parents)
+
+    monkeypatch.setattr(genetic, "OPERATORS", (Operator("ion_swap", 1, record),))
+    settings = SearchSettings(
+        evaluations=40, seeds=1, children=2, screening=60, tournament=2, patience=1
+    )
+    evolve(
+        host,
+        4,
+        lambda configs: [0.0] * len(configs),
+        settings,
+        np.random.default_rng(0),
+        ranked[:1],
+        known,
+    )
+    shares = np.bincount(chosen, minlength=12) / len(chosen)
+    assert len(chosen) > 500
+    np.testing.assert_allclose(shares[:10], (19 - 2 * np.arange(10)) / 100, atol=0.05)
+    assert shares[10:].sum() == 0
+
+
+def test_all_children_but_one_are_those_with_the_lowest_guesses(
+    olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last is drawn from all others, in case the guesses mislead."""
+    host = olivine_doubled
+    ranked = sorted(enumerate_distinct(host, 4), key=Landscape(host, 1).energy)
+    bred: list[list[int]] = []
+    evaluated: list[list[int]] = []
+
+    def guess(
+        host: Host, known: dict[Configuration, float], pool: Sequence[Configuration]
+    ) -> NDArray[np.float64]:
+        bred.append(sorted(ranked.index(config) for config in pool))
+        return np.array([float(ranked.index(config)) for config in pool])
+
+    def evaluate(configs: list[Configuration]) -> list[float]:
+        evaluated.append([ranked.index(config) for config in configs])
+        return [0.0] * len(configs)
+
+    monkeypatch.setattr(genetic, "guess_energies", guess)
+    settings = SearchSettings(evaluations=64, seeds=4, children=3, screening=5, patience=100)
+    evolve(host, 4, evaluate, settings, np.random.default_rng(2), seeds=ranked[50:54])
+    assert len(bred) == 20
+    places = []
+    for pool, batch in zip(bred, evaluated[1:], strict=True):
+        assert len(pool) == 15
+        assert batch[:2] == pool[:2]
+        places.append(pool.index(batch[2]))
+    assert min(places) >= 2 and max(places) >= 12
+    assert 5 < np.mean(places) < 11  # 8 if all thirteen others are as likely
 
 
 def mean_rank(host: Host, settings: SearchSettings, runs: range) -> float:
