@@ -2,7 +2,7 @@
 
     python3 bootstrap.py demo [ARGS]   install, then run `al-charge demo ARGS`
     python3 bootstrap.py test [ARGS]   install with GPAW, test tools and Slurm, then run pytest ARGS
-    python3 bootstrap.py check         check style, types and import direction
+    python3 bootstrap.py check         check style, types, import direction and docstrings
     python3 bootstrap.py audit         ask for known vulnerabilities of what constraints.txt pins
     python3 bootstrap.py gpaw          build GPAW (again), with the libraries that are there
 
@@ -28,7 +28,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", "constraints.txt")
 SLURM = VENV / "slurm"
-CHECKS = (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("lint-imports",))
+DOCSTRINGS = "python tests/house/docstrings.py"
+CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports", DOCSTRINGS)
 WITHOUT_LIBRARIES = """\
 noblas = True
 nolibxc = True
@@ -59,7 +60,7 @@ def main(command: str = "", *arguments: str) -> int:
         return test(*arguments)
     if command == "check":
         install("embedded", "dev")
-        return max([run(VENV / "bin" / tool, *options) for tool, *options in CHECKS])
+        return max([run(VENV / "bin" / tool, *words) for tool, *words in map(str.split, CHECKS)])
     if command == "audit":
         install("embedded", "dev")
         return run(PYTHON, "-m", "pytest", "-q", "tests/house/test_pins.py") or audit()
