@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user can meet, each told in one line."""
+"""The failures that a user can meet, each reported in one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 500
-"""Characters of one part of an error; more is a part of the file that is wrong."""
+"""Most characters of each part of a message; longer text is content of the faulty file."""
 
 
 class AlChargeError(Exception):
@@ -21,6 +21,11 @@ class AlChargeError(Exception):
         The field, file or job that it concerns.
     remedy
         What the user can do about it.
+
+    Attributes
+    ----------
+    exit_code
+        Exit code of a command that ends with this error.
     """
 
     exit_code = 1
@@ -32,7 +37,7 @@ class AlChargeError(Exception):
         super().__init__(what)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep place and remedy when an error comes back from another process."""
+        """Keep ``where`` and ``remedy`` when the error comes from another process."""
         return _rebuild, (type(self), self.what, self.where, self.remedy)
 
     def __str__(self) -> str:
@@ -43,11 +48,11 @@ class AlChargeError(Exception):
 
 
 class UnfinishedError(AlChargeError):
-    """Work that was stopped where it goes on when it is run again."""
+    """Work that was stopped early and continues from there when it is run again."""
 
 
 class CrashedError(AlChargeError):
-    """Work that ended without a result, for a reason that may be another one the next time."""
+    """Work that ended without a result, for a reason that may not recur."""
 
 
 class InputError(AlChargeError):
@@ -57,14 +62,22 @@ class InputError(AlChargeError):
 
 
 class NotInstalledError(InputError):
-    """Input that is right, and cannot be used on this machine: something is not installed."""
+    """Valid input that cannot be used on this machine because something is not installed."""
 
 
 def one_line(text: str) -> str:
-    """Return text that fits into a line and a terminal, whatever a file has put into it.
+    """Return text that fits into one line of a terminal, whatever a file put into it.
 
-    Control characters, which a terminal would obey, are spelled out; of long text the middle is
-    left out.
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    str
+        The text on one line: control characters, which a terminal would obey, as escape sequences;
+        text longer than `LONGEST` without its middle.
     """
     line = " ".join(text.split())
     if len(line) > LONGEST:
@@ -73,7 +86,7 @@ def one_line(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a remedy that names the nearest known word whatever its case, or all of them.
+    """Suggest the known word nearest to an unknown one, regardless of case.
 
     Parameters
     ----------
@@ -81,6 +94,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         The word that was not recognised.
     known
         The words that would have been.
+
+    Returns
+    -------
+    str
+        A remedy for an error message: the nearest word, else all of them; empty without any.
     """
     words = sorted(known)
     by_lower = {word.lower(): word for word in reversed(words)}

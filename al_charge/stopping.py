@@ -1,4 +1,4 @@
-"""Signals as a request to stop where work can go on: a batch system's warning of its walltime."""
+"""Requests to stop early: the signals that batch systems send before the walltime ends."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What batch systems send some time before they kill a job."""
+"""Signals that batch systems send some time before they kill a job."""
 
 EXIT_CODE = 128 + signal.SIGTERM
-"""Of a process that was told to stop, or had to, and whose work can go on."""
+"""Exit code of a process that stopped early and whose work can be continued."""
 
 
 @contextlib.contextmanager
 def heeding_signals() -> Iterator[Callable[[], bool]]:
-    """Note `SIGNALS` instead of ending by them; what is yielded tells whether one has come.
+    """Record `SIGNALS` instead of dying from them.
 
-    Outside the main thread, where signals do not arrive, nothing is ever noted, nor of a signal
-    that the process ignores.
+    Signals that the process ignores stay ignored. Outside the main thread, where Python delivers no
+    signals, nothing is recorded.
+
+    Yields
+    ------
+    Callable
+        Tells whether one of the signals has arrived.
     """
     heard = threading.Event()
 
@@ -42,6 +47,12 @@ def heeding_signals() -> Iterator[Callable[[], bool]]:
 
 
 def batch_seconds_left() -> float:
-    """Return the seconds that are left of the batch job, infinite where no end is known."""
+    """Return how long the batch job may still run.
+
+    Returns
+    -------
+    float
+        Seconds; infinite where no end is known.
+    """
     end = os.environ.get("SLURM_JOB_END_TIME", "")
     return int(end) - time.time() if end.isdigit() else float("inf")

@@ -37,6 +37,11 @@ def parse_quantity(text: Any, dimension: str) -> float:
     dimension
         One of ``energy``, ``force``, ``length``, ``memory``, ``time``.
 
+    Returns
+    -------
+    float
+        The number in eV, eV/angstrom, angstrom, GB or seconds.
+
     Raises
     ------
     ValueError

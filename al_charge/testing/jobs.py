@@ -14,38 +14,111 @@ from al_charge.labelers.protocol import Array, Labeler, Reading, Relax
 
 
 def tokens(atoms: Atoms) -> list[str]:
-    """Return the species token of every atom."""
+    """Return the species token of every atom.
+
+    Parameters
+    ----------
+    atoms
+        A structure with an array ``species``.
+
+    Returns
+    -------
+    list of str
+        Tokens such as ``Fe3+``, in the order of the atoms.
+    """
     return [str(token) for token in atoms.arrays["species"]]
 
 
 def finish(labeler: Labeler, atoms: Atoms, folder: Path, relax: Relax = Relax.NONE) -> Reading:
-    """Prepare, run and read a job in its first try."""
+    """Prepare, run and read a job as its first attempt.
+
+    Parameters
+    ----------
+    labeler
+        The labeler under test.
+    atoms
+        A structure with an array ``species``.
+    folder
+        Folder of the job.
+    relax
+        What to relax.
+
+    Returns
+    -------
+    Reading
+        What the labeler read from the job's files.
+    """
     labeler.prepare(atoms, folder, relax=relax, attempt=0)
     labeler.run(folder)
     return labeler.read(folder)
 
 
 def prepared(labeler: Labeler, atoms: Atoms, folder: Path) -> dict[str, bytes]:
-    """Return the content of every file of a job that is prepared."""
+    """Prepare a static job and return its files.
+
+    Parameters
+    ----------
+    labeler
+        The labeler under test.
+    atoms
+        A structure with an array ``species``.
+    folder
+        Folder of the job.
+
+    Returns
+    -------
+    dict
+        Content of every file, by its path relative to the folder.
+    """
     labeler.prepare(atoms, folder, relax=Relax.NONE, attempt=0)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def stamps(folder: Path, names: Sequence[str]) -> list[int]:
-    """Return when files of a job were written, nanoseconds."""
+    """Return when files of a job were written.
+
+    Parameters
+    ----------
+    folder
+        Folder of the job.
+    names
+        Paths relative to the folder.
+
+    Returns
+    -------
+    list of int
+        Times of modification, nanoseconds.
+    """
     return [(folder / name).stat().st_mtime_ns for name in names]
 
 
 def random_direction(slope: Array) -> Array:
-    """Return a direction, of the slope's shape and unit length, that is random by half."""
+    """Return a random direction along which a slope does not vanish.
+
+    Parameters
+    ----------
+    slope
+        Gradient of the energy, such as forces; any shape.
+
+    Returns
+    -------
+    ndarray
+        A unit vector of the slope's shape, half along the slope and half random.
+    """
     noise: Array = np.random.default_rng(5).normal(size=slope.shape)
     direction: Array = slope / np.linalg.norm(slope) + noise / np.linalg.norm(noise)
     return direction / np.linalg.norm(direction)
 
 
 def refuses(act: Callable[[], object]) -> None:
-    """Check that something fails with a reason for users, in one line."""
+    """Check that a call fails with an error of one line, made for users.
+
+    Parameters
+    ----------
+    act
+        The call.
+    """
     with pytest.raises(AlChargeError) as caught:
         act()
     assert 0 < len(str(caught.value)) < 500
@@ -53,7 +126,18 @@ def refuses(act: Callable[[], object]) -> None:
 
 
 def exchanged(atoms: Atoms) -> list[str]:
-    """Return the species tokens with the states of two atoms of one element exchanged."""
+    """Exchange the charge states of two atoms of one element.
+
+    Parameters
+    ----------
+    atoms
+        A structure with an array ``species``, in which some element has two charge states.
+
+    Returns
+    -------
+    list of str
+        The species tokens after the exchange; the structure is left as it is.
+    """
     species = tokens(atoms)
     for i, j in np.ndindex(len(atoms), len(atoms)):
         if atoms.numbers[i] == atoms.numbers[j] and species[i] != species[j]:
@@ -63,7 +147,17 @@ def exchanged(atoms: Atoms) -> list[str]:
 
 
 def check_numbers(labeler: Labeler, reading: Reading, n_atoms: int) -> None:
-    """Check shapes and types of all arrays, and that every number is one."""
+    """Check the shapes and types of all arrays of a reading, and that all numbers are finite.
+
+    Parameters
+    ----------
+    labeler
+        The labeler that made the reading; it says whether there is a stress.
+    reading
+        What was read from a job.
+    n_atoms
+        Number of atoms of the job.
+    """
     for frame in reading.frames:
         arrays: list[tuple[Array, tuple[int, int]]] = [
             (frame.positions, (n_atoms, 3)),

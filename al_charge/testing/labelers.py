@@ -1,8 +1,9 @@
-"""What every labeler must do, whatever its engine.
+"""The contract of labelers, whatever their engine.
 
-Subclass ``LabelerContract`` in a test module, under a name that starts with ``Test``; pytest
-collects the tests. What the engine needs around it, such as a program on ``PATH``, belongs into an
-autouse fixture of class scope.
+Subclass ``LabelerContract`` in a test module under a name that starts with ``Test``, define
+``settings``, ``atoms``, ``physical``, ``other``, ``results`` and ``unknown_species``, and adapt the
+tolerances to your engine; pytest collects the tests. Whatever the engine needs around it, such as a
+program on ``PATH``, goes into an autouse fixture of class scope. ``tests/labelers`` has examples.
 """
 
 from __future__ import annotations
@@ -38,22 +39,23 @@ class LabelerContract(SettingsContract):
     Attributes
     ----------
     results
-        Names, inside a job's folder, of files without which the result is not whole.
+        Files, relative to a job's folder, without which its result is incomplete.
     unknown_species
-        A species token that `check` refuses with these settings.
+        A species token that `check` must refuse with these settings.
     ion
         Element of the working ion.
     relaxes
-        What the engine can relax and is quick enough to be tested.
+        Which relaxations to test: those that the engine can do and that are quick enough.
     force_step, force_tolerance, force_sum
-        Displacement in angstrom of the whole cell for the central difference, and how far the
-        forces may be from it and their sum from zero, eV/angstrom.
+        Displacement for the central difference (norm over all atoms, angstrom), how much forces may
+        differ from it, and how far their sum may be from zero (eV/angstrom).
     strain_step, stress_tolerance
-        The same for the stress, eV/angstrom^3.
+        Strain for the central difference, and how much the stress may differ (eV/angstrom^3).
     energy_tolerance
-        How exactly the energy of one geometry is found again, eV for the cell.
+        How much two energies of one geometry may differ, eV for the cell.
     recorded
-        Why the engine has but one job that it can run; empty if it runs them all.
+        Why only one recorded job can be run, where the engine itself is not here; tests that need
+        other jobs are skipped with this reason. Empty if every job can be run.
     """
 
     results: ClassVar[tuple[str, ...]]
@@ -70,24 +72,59 @@ class LabelerContract(SettingsContract):
 
     @classmethod
     def atoms(cls) -> Atoms:
-        """Return a neutral cell with two charge states of one element, and no symmetry."""
+        """Return a small structure to label; to be overridden.
+
+        Returns
+        -------
+        Atoms
+            A neutral cell with an array ``species``, two charge states of one element, no symmetry.
+
+        Raises
+        ------
+        NotImplementedError
+            If a subclass does not override it.
+        """
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
     def done(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Folder of a static job that has ended."""
+        """Run a static job, once for all tests of the class.
+
+        Parameters
+        ----------
+        tmp_path_factory
+            pytest's fixture.
+
+        Returns
+        -------
+        Path
+            Folder of the finished job.
+        """
         folder = tmp_path_factory.mktemp("contract") / "job"
         finish(make_labeler(cls.settings()), cls.atoms(), folder)
         return folder
 
     @pytest.fixture
     def copy(self, done: Path, tmp_path: Path) -> Path:
-        """Return a copy of the ended job, to be spoilt."""
+        """Copy the finished job, so that a test may damage it.
+
+        Parameters
+        ----------
+        done
+            Folder of the finished job.
+        tmp_path
+            pytest's fixture.
+
+        Returns
+        -------
+        Path
+            Folder of the copy.
+        """
         return Path(shutil.copytree(done, tmp_path / "copy"))
 
     def test_it_knows_what_it_can_label(self, labeler: Labeler) -> None:
-        """And refuses the rest before anything is computed."""
+        """`check` accepts the species of `atoms` and refuses others before anything is computed."""
         species = tokens(self.atoms())
         labeler.check(species, self.ion)
         with pytest.raises(InputError):
@@ -96,20 +133,20 @@ class LabelerContract(SettingsContract):
         assert isinstance(labeler.relax, Relax)
 
     def test_prepare_leaves_the_atoms_alone(self, labeler: Labeler, tmp_path: Path) -> None:
-        """In every try."""
+        """`prepare` does not change the structure it is given, in any attempt."""
         atoms = self.atoms()
         for attempt in range(labeler.tries):
             labeler.prepare(atoms, tmp_path / f"{attempt}", relax=Relax.NONE, attempt=attempt)
             assert atoms == self.atoms()
 
     def test_preparing_again_changes_nothing(self, labeler: Labeler, tmp_path: Path) -> None:
-        """Neither in this folder nor compared with another one."""
+        """The same job gives the same files, in this folder and in another one."""
         first = [prepared(labeler, self.atoms(), tmp_path / "one") for _ in range(2)]
         second = prepared(make_labeler(self.settings()), self.atoms(), tmp_path / "two")
         assert first[0] == first[1] == second
 
     def test_preparing_the_same_job_keeps_its_result(self, labeler: Labeler, copy: Path) -> None:
-        """So that an interrupted label goes on."""
+        """An interrupted label continues: preparing it again does not discard what was computed."""
         energy, before = labeler.read(copy).frames[-1].energy, stamps(copy, self.results)
         assert finish(labeler, self.atoms(), copy).frames[-1].energy == energy
         assert stamps(copy, self.results) == before
@@ -117,7 +154,7 @@ class LabelerContract(SettingsContract):
     def test_preparing_another_job_removes_the_old_one(
         self, labeler: Labeler, copy: Path, tmp_path: Path
     ) -> None:
-        """No file of it can be taken for the new one's."""
+        """No file of the old job may be taken for the new one's."""
         other = self.atoms()
         other.positions[0] += 0.05
         fresh = prepared(labeler, other, tmp_path / "fresh")
@@ -126,7 +163,7 @@ class LabelerContract(SettingsContract):
             labeler.read(copy)
 
     def test_atoms_without_species_are_refused(self, labeler: Labeler, tmp_path: Path) -> None:
-        """There would be no charge order to prepare."""
+        """Without species there is no charge order to prepare."""
         atoms = self.atoms()
         del atoms.arrays["species"]
         with pytest.raises(InputError, match="species"):
@@ -135,7 +172,7 @@ class LabelerContract(SettingsContract):
     def test_a_folder_that_cannot_be_written_fails_the_label(
         self, labeler: Labeler, tmp_path: Path
     ) -> None:
-        """In one line, as any other failure."""
+        """A folder that cannot be made is an error of one line."""
         (tmp_path / "file").write_text("")
         refuses(
             lambda: labeler.prepare(
@@ -144,20 +181,20 @@ class LabelerContract(SettingsContract):
         )
 
     def test_a_job_that_has_ended_is_not_run_again(self, labeler: Labeler, copy: Path) -> None:
-        """By another labeler of the same settings, perhaps in another process."""
+        """`run` does nothing for a finished job, also from another labeler or process."""
         before = stamps(copy, self.results)
         labeler.run(copy)
         assert stamps(copy, self.results) == before
 
     def test_a_job_that_has_not_run_cannot_be_read(self, labeler: Labeler, tmp_path: Path) -> None:
-        """Nor can one that was never prepared be run."""
+        """A job cannot be read before it has run, nor run before it is prepared."""
         labeler.prepare(self.atoms(), tmp_path / "job", relax=Relax.NONE, attempt=0)
         refuses(lambda: labeler.read(tmp_path / "job"))
         refuses(lambda: labeler.read(tmp_path / "absent"))
         refuses(lambda: labeler.run(tmp_path / "absent"))
 
     def test_a_file_that_is_not_whole_is_not_read(self, labeler: Labeler, copy: Path) -> None:
-        """Truncated, of zero bytes, or missing."""
+        """Truncated, empty and missing files are errors of one line."""
         for name in self.results:
             whole = (copy / name).read_bytes()
             for damaged in (whole[: len(whole) // 2], b""):
@@ -171,7 +208,7 @@ class LabelerContract(SettingsContract):
     def test_a_static_label_has_the_geometry_that_was_asked_for(
         self, labeler: Labeler, done: Path
     ) -> None:
-        """One frame, finite numbers, and who made it."""
+        """A static job has one frame with finite numbers, and says what made it."""
         atoms, reading = self.atoms(), labeler.read(done)
         (frame,) = reading.frames
         np.testing.assert_allclose(frame.positions, atoms.positions, rtol=0, atol=1e-6)
@@ -182,13 +219,13 @@ class LabelerContract(SettingsContract):
         assert reading.cores >= 1 and reading.wall_time > 0
 
     def test_forces_sum_to_zero(self, labeler: Labeler, done: Path) -> None:
-        """As far as the engine's grid allows."""
+        """As closely as the engine's grid allows."""
         (frame,) = labeler.read(done).frames
         assert np.abs(frame.forces).max() > 10 * self.force_tolerance
         assert np.abs(frame.forces.sum(axis=0)).max() <= self.force_sum
 
     def test_forces_are_derivatives(self, labeler: Labeler, done: Path, tmp_path: Path) -> None:
-        """Along a random direction of all atoms, in which there is some force."""
+        """Central difference along a random direction of all atoms with some force."""
         self._needs_other_jobs()
         (frame,) = labeler.read(done).frames
         direction = random_direction(frame.forces)
@@ -204,7 +241,7 @@ class LabelerContract(SettingsContract):
     def test_stress_is_the_derivative_by_strain(
         self, labeler: Labeler, done: Path, tmp_path: Path
     ) -> None:
-        """Along a random symmetric strain that feels some stress, per volume."""
+        """Central difference per volume, along a random symmetric strain with some stress."""
         (frame,) = labeler.read(done).frames
         if not labeler.gives_stress:
             assert frame.stress is None
@@ -225,7 +262,7 @@ class LabelerContract(SettingsContract):
     def test_a_relaxation_starts_at_the_geometry_and_goes_down(
         self, labeler: Labeler, tmp_path: Path
     ) -> None:
-        """Ions alone in a cell that stays; or both."""
+        """The first frame is as asked for, the last has less energy; the cell moves if asked to."""
         self._needs_other_jobs()
         if not self.relaxes:
             pytest.skip("no relaxation is quick enough")
@@ -243,7 +280,7 @@ class LabelerContract(SettingsContract):
     def test_the_order_of_atoms_does_not_matter(
         self, labeler: Labeler, done: Path, tmp_path: Path
     ) -> None:
-        """Energy, forces, moments and charge states come back in the order that was given."""
+        """Energy, forces, moments and charge states come back in the order of the atoms given."""
         self._needs_other_jobs()
         atoms = self.atoms()
         order = np.random.default_rng(7).permutation(len(atoms))
@@ -260,7 +297,7 @@ class LabelerContract(SettingsContract):
         assert again == tuple(sites[i] for i in order)
 
     def test_the_audit_is_of_every_atom_and_neutral(self, labeler: Labeler, done: Path) -> None:
-        """And of the moments, where there are some: not of what was asked for."""
+        """The audit covers all atoms, is neutral, and follows the moments, not the request."""
         atoms, reading = self.atoms(), labeler.read(done)
         species = tokens(atoms)
         audit = labeler.audit(reading, species, None)
@@ -275,7 +312,7 @@ class LabelerContract(SettingsContract):
     def test_a_label_is_made_and_made_again_from_its_files(
         self, labeler: Labeler, done: Path, tmp_path: Path
     ) -> None:
-        """The driver finds what the four steps find, and runs nothing twice."""
+        """`make_label` agrees with the four steps and computes nothing twice."""
         shutil.copytree(done, tmp_path / "label" / "try-0")
         atoms = self.atoms()
         made = make_label(labeler, atoms, tmp_path / "label", relax=Relax.NONE)
@@ -288,7 +325,7 @@ class LabelerContract(SettingsContract):
         assert stamps(made.directory, self.results) == before
 
     def test_the_metal_has_an_energy(self, labeler: Labeler, tmp_path: Path) -> None:
-        """The same when it is asked for again in its folder."""
+        """The reference energy is finite, and the same when asked for again in its folder."""
         self._needs_other_jobs()
         first, second = (labeler.metal_energy(self.ion, tmp_path / "metal") for _ in range(2))
         assert np.isfinite(first)

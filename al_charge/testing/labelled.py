@@ -15,7 +15,18 @@ CHARGES = np.array([0.9, -1.2, 1.3, -1.3, 1.7, -1.4, 1.4, -1.4])
 
 
 def salt(seed: int) -> Atoms:
-    """Return eight atoms on a rattled lattice, with both charge states of iron."""
+    """Return eight atoms on a rattled lattice, with both charge states of iron.
+
+    Parameters
+    ----------
+    seed
+        Seed of the random displacements.
+
+    Returns
+    -------
+    Atoms
+        The structure, without charge states.
+    """
     grid = np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 3)
     symbols = [token.rstrip("+-0123456789") for token in SPECIES]
     atoms = Atoms(symbols, 2.2 * grid, cell=[4.4, 4.5, 4.3], pbc=True)
@@ -24,7 +35,21 @@ def salt(seed: int) -> Atoms:
 
 
 def labelled(seed: int, **changes: Any) -> Atoms:
-    """Return the salt with random results; of those that are changed None is left out."""
+    """Return the salt with random results.
+
+    Parameters
+    ----------
+    seed
+        Seed of displacements and results; two successive seeds share a ``config_hash``.
+    **changes
+        Results or arrays to replace, by name; None leaves one out.
+
+    Returns
+    -------
+    Atoms
+        Energy (eV), forces (eV/angstrom), stress (eV/angstrom^3) and moments (Bohr magnetons) as
+        results; resolved species and Bader charges (e) as arrays.
+    """
     rng = np.random.default_rng(seed)
     atoms = salt(seed)
     stress = rng.normal(scale=0.01, size=6)
@@ -48,6 +73,19 @@ def labelled(seed: int, **changes: Any) -> Atoms:
 
 
 def write_labels(path: Path, images: list[Atoms]) -> Path:
-    """Write structures as extended XYZ."""
+    """Write structures as extended XYZ.
+
+    Parameters
+    ----------
+    path
+        The file.
+    images
+        The structures.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     write(path, images, format="extxyz")
     return path

@@ -1,7 +1,9 @@
-"""What every potential must do, whatever its architecture.
+"""The contract of potentials, whatever their network.
 
-Subclass ``PotentialContract`` in a test module and give it a fixture ``settings``; pytest collects
-the tests. All run on a cell of eight atoms, in double precision where derivatives are compared.
+Subclass ``PotentialContract`` in a test module under a name that starts with ``Test``, and give it
+a fixture or parameter ``settings``: small settings of the network, with which an epoch takes well
+under a second. pytest collects the tests. They use a cell of eight atoms, in double precision where
+derivatives are compared. ``tests/potentials/test_contract.py`` is an example.
 """
 
 from __future__ import annotations
@@ -35,7 +37,18 @@ PAIR_CUTOFF, PAIR_INTERVALS = 4.5, 9
 
 
 def small_salt(seed: int = 0) -> Atoms:
-    """Return eight atoms on a rattled, sheared lattice, with both charge states of iron."""
+    """Return eight atoms on a rattled, sheared lattice, with both charge states of iron.
+
+    Parameters
+    ----------
+    seed
+        Seed of the random displacements.
+
+    Returns
+    -------
+    Atoms
+        The structure, with an array ``species``.
+    """
     grid = np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 3)
     symbols = [token.rstrip("+-0123456789") for token in TOKENS]
     atoms = Atoms(symbols, 2.2 * grid, cell=[4.4] * 3, pbc=True)
@@ -46,7 +59,20 @@ def small_salt(seed: int = 0) -> Atoms:
 
 
 def untrained(settings: PotentialSettings, *, seed: int = 0) -> Potential:
-    """Return a potential for the small salt with random weights and pair terms, in float64."""
+    """Return a potential for the small salt with random weights and random pair terms.
+
+    Parameters
+    ----------
+    settings
+        Settings of the network.
+    seed
+        Seed of weights and pair terms.
+
+    Returns
+    -------
+    Potential
+        In double precision.
+    """
     vocabulary = Vocabulary.of(TOKENS, charge_aware=settings.charge_aware)
     rng = np.random.default_rng(seed)
     n = len(vocabulary)
@@ -71,7 +97,18 @@ def untrained(settings: PotentialSettings, *, seed: int = 0) -> Potential:
 
 
 def teacher_frames(n_groups: int = 6) -> list[TrainingFrame]:
-    """Return two frames for each of some groups, labelled by a potential with random weights."""
+    """Return training frames labelled by a potential with random weights.
+
+    Parameters
+    ----------
+    n_groups
+        Number of groups; each has two frames.
+
+    Returns
+    -------
+    list of TrainingFrame
+        Small salts with energies (eV), forces (eV/angstrom) and stresses (eV/angstrom^3).
+    """
     teacher = untrained(PainnSettings(channels=8, cutoff="4 A"), seed=11)
     frames = []
     for group in range(n_groups):
@@ -85,7 +122,18 @@ def teacher_frames(n_groups: int = 6) -> list[TrainingFrame]:
 
 
 def swapped_iron(atoms: Atoms) -> Atoms:
-    """Return the structure with the charge states of its two irons exchanged."""
+    """Return a small salt with the charge states of its two irons exchanged.
+
+    Parameters
+    ----------
+    atoms
+        A small salt; it is left as it is.
+
+    Returns
+    -------
+    Atoms
+        A copy with the other charge order.
+    """
     other: Atoms = atoms.copy()
     species = other.arrays["species"]
     species[[2, 4]] = species[[4, 2]]
@@ -93,7 +141,22 @@ def swapped_iron(atoms: Atoms) -> Atoms:
 
 
 def moved(atoms: Atoms, positions: Array, cell: Array | None = None) -> Atoms:
-    """Return the structure with other positions, and another cell if given."""
+    """Return a structure with other positions.
+
+    Parameters
+    ----------
+    atoms
+        The structure; it is left as it is.
+    positions
+        Cartesian positions, shape (n_atoms, 3), angstrom.
+    cell
+        Lattice vectors as rows, shape (3, 3), angstrom; as before if None.
+
+    Returns
+    -------
+    Atoms
+        The changed copy.
+    """
     other: Atoms = atoms.copy()
     if cell is not None:
         other.set_cell(cell)
@@ -102,7 +165,20 @@ def moved(atoms: Atoms, positions: Array, cell: Array | None = None) -> Atoms:
 
 
 def energies(potential: Potential, structures: Sequence[Atoms]) -> Array:
-    """Return the energies of structures, eV."""
+    """Return the energies of structures.
+
+    Parameters
+    ----------
+    potential
+        The potential.
+    structures
+        Structures with an array ``species``.
+
+    Returns
+    -------
+    ndarray, shape (n_structures,)
+        Energies of the cells, eV.
+    """
     return np.array([p.energy for p in potential.predict(structures)])
 
 
@@ -114,7 +190,7 @@ class PotentialContract:
     """Tests that every potential must pass."""
 
     def test_a_new_species_changes_no_energy(self, settings: PotentialSettings) -> None:
-        """Rows of other species do not enter, and a new charge state starts from its kin."""
+        """Rows of absent species do not enter, and a new charge state starts from its element."""
         potential, atoms = untrained(settings), small_salt()
         larger = potential.extend(["Fe4+", "Mn2+"])
         assert len(larger.vocabulary) > len(potential.vocabulary)
@@ -131,7 +207,7 @@ class PotentialContract:
     def test_a_charge_aware_child_starts_as_its_blind_parent(
         self, settings: PotentialSettings
     ) -> None:
-        """Before training, all charge states of an element are the element."""
+        """Before training, all charge states of an element are alike."""
         parent = untrained(settings.model_copy(update={"charge_aware": False}))
         child = parent.with_vocabulary(Vocabulary.of(TOKENS, charge_aware=True))
         both = [small_salt(), swapped_iron(small_salt())]
@@ -142,13 +218,13 @@ class PotentialContract:
     def test_only_a_charge_aware_potential_tells_charge_orders_apart(
         self, settings: PotentialSettings
     ) -> None:
-        """Exchanging Fe2+ and Fe3+ at fixed positions."""
+        """Exchange Fe2+ and Fe3+ at fixed positions."""
         first, second = energies(untrained(settings), [small_salt(), swapped_iron(small_salt())])
         assert (abs(first - second) > 1e-3) == settings.charge_aware
         assert settings.charge_aware or first == second
 
     def test_rotation_and_translation(self, settings: PotentialSettings) -> None:
-        """The energy stays, forces and stress turn along."""
+        """The energy is invariant; forces and stress rotate with the structure."""
         potential, atoms = untrained(settings), small_salt()
         turn = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
         shifted = atoms.positions + np.array([0.2, 1.7, -3.0])
@@ -159,7 +235,7 @@ class PotentialContract:
         np.testing.assert_allclose(second.stress, turn @ first.stress @ turn.T, atol=1e-10)
 
     def test_permutation(self, settings: PotentialSettings) -> None:
-        """The order of atoms does not matter, nor does the image that an atom stands in."""
+        """Neither the order of the atoms nor the periodic image of one matters."""
         potential, atoms = untrained(settings), small_salt()
         order = np.random.default_rng(3).permutation(len(atoms))
         other = atoms[order]
@@ -169,7 +245,7 @@ class PotentialContract:
         np.testing.assert_allclose(second.forces, first.forces[order], atol=1e-9)
 
     def test_forces_are_derivatives(self, settings: PotentialSettings) -> None:
-        """Against central differences, and their sum is zero."""
+        """Forces agree with central differences and sum to zero."""
         potential, atoms = untrained(settings), small_salt()
         (prediction,) = potential.predict([atoms])
         step = 1e-4
@@ -184,7 +260,7 @@ class PotentialContract:
         assert np.abs(prediction.forces.sum(axis=0)).max() < 1e-9
 
     def test_stress_is_the_derivative_by_strain(self, settings: PotentialSettings) -> None:
-        """Against central differences, per volume; symmetric."""
+        """The stress agrees with central differences per volume, and is symmetric."""
         potential, atoms = untrained(settings), small_salt()
         (prediction,) = potential.predict([atoms])
         step = 1e-5
@@ -212,7 +288,7 @@ class PotentialContract:
         np.testing.assert_allclose(second.stress, first.stress, atol=1e-10)
 
     def test_batches_give_what_single_structures_give(self, settings: PotentialSettings) -> None:
-        """Structures of one batch do not see each other."""
+        """Structures in one batch do not interact."""
         potential = untrained(settings)
         structures = [small_salt(), small_salt(1).repeat((2, 1, 1)), swapped_iron(small_salt(2))]
         for together, atoms in zip(potential.predict(structures), structures, strict=True):
@@ -222,7 +298,7 @@ class PotentialContract:
             np.testing.assert_allclose(together.stress, alone.stress, atol=1e-10)
 
     def test_neighbour_lists_may_reach_farther(self, settings: PotentialSettings) -> None:
-        """Pairs beyond the cutoff do not count, so that lists can be reused."""
+        """Pairs beyond the cutoff contribute nothing, so that neighbour lists can be reused."""
         potential, atoms = untrained(settings), small_salt()
         wide = find_neighbours(atoms, potential.reach + 1.0)
         (first,), (second,) = potential.predict([atoms]), potential.predict([atoms], [wide])
@@ -232,7 +308,7 @@ class PotentialContract:
     def test_saved_and_loaded_bit_for_bit(
         self, settings: PotentialSettings, tmp_path: Path
     ) -> None:
-        """Through a file of safetensors, in single precision."""
+        """A file of safetensors restores the potential exactly, in single precision."""
         potential, atoms = untrained(settings).to(torch.float32), small_salt()
         config, weights = potential.state()
         save_file(weights, tmp_path / "weights.safetensors")
@@ -245,7 +321,7 @@ class PotentialContract:
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
     def test_a_gpu_computes_what_a_cpu_computes(self, settings: PotentialSettings) -> None:
-        """In double precision, also when species are added there."""
+        """In double precision, also for a vocabulary that is extended on the GPU."""
         potential, atoms = untrained(settings), small_salt()
         on_gpu = potential.to(device=choose_device("cuda")).extend(["Fe4+", "Mn2+"])
         (known,), (found,) = potential.predict([atoms]), on_gpu.predict([atoms])
@@ -253,7 +329,7 @@ class PotentialContract:
         np.testing.assert_allclose(found.forces, known.forces, atol=1e-5)
 
     def test_training_lowers_the_error(self, settings: PotentialSettings, tmp_path: Path) -> None:
-        """Without pair terms there is much for the network to learn."""
+        """Without pair terms the network has to learn most of the energy."""
         result = _train(settings, tmp_path / "a", epochs=20, n_folds=1, pair_cutoff=0.0)
         losses = [entry["loss"] for entry in result.history]
         assert losses[-1] < 0.7 * losses[0]
@@ -261,7 +337,7 @@ class PotentialContract:
     def test_training_resumes_bit_for_bit(
         self, settings: PotentialSettings, tmp_path: Path
     ) -> None:
-        """A training that ends in an epoch without a checkpoint gives the same when repeated."""
+        """Training killed between checkpoints and run again ends as if it had not been killed."""
 
         def kill(epoch: int, epochs: int, figures: dict[str, float]) -> None:
             if epoch == 3:

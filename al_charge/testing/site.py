@@ -1,4 +1,4 @@
-"""A whole installation of its own: home folder, embedded server, and one small campaign."""
+"""A separate installation to disturb: home folder, embedded server and a small campaign."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import psutil
 NAME = "kills"
 ENDED = ("converged", "exhausted")
 ROUNDING = 1e-6
-"""eV. Not bit for bit: libraries may add the same numbers in another order in another process."""
+"""Largest difference, eV: libraries may add numbers in another order in another process."""
 
 TIME_LIMIT = 900.0
-"""s; for the whole campaign."""
+"""Seconds for the whole campaign."""
 
 CAMPAIGN = f"""
 name: {NAME}
@@ -44,7 +44,7 @@ class Site:
     Parameters
     ----------
     folder
-        Made; it holds the home folder and the campaign's file.
+        Folder to make, for the home folder and the campaign file.
     structure
         CIF of the olivine host.
     program
@@ -75,7 +75,18 @@ class Site:
         self.worker: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str) -> str:
-        """Run a command, which has to succeed, and return what it printed."""
+        """Run a command that has to succeed.
+
+        Parameters
+        ----------
+        *arguments
+            Arguments of al-charge.
+
+        Returns
+        -------
+        str
+            What the command printed.
+        """
         done = subprocess.run(
             [*self.program, *arguments],
             env=self.environment,
@@ -88,12 +99,24 @@ class Site:
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        """Return the campaign's status."""
+        """Return the campaign's status.
+
+        Returns
+        -------
+        dict
+            What ``al-charge campaign status --json`` prints.
+        """
         document: dict[str, Any] = json.loads(self.run("campaign", "status", NAME, "--json"))
         return document
 
     def start_worker(self, **environment: str) -> None:
-        """Start two worker processes and their parent, in a session of their own."""
+        """Start a worker with two processes, in a session of its own.
+
+        Parameters
+        ----------
+        **environment
+            Further environment variables.
+        """
         with self.log.open("ab") as log:
             self.worker = subprocess.Popen(
                 [*self.program, "worker", NAME, "--processes", "2"],
@@ -104,7 +127,13 @@ class Site:
             )
 
     def victims(self) -> dict[str, list[int]]:
-        """Return the process ids that may be killed now, by kind."""
+        """Return the processes that may be killed now.
+
+        Returns
+        -------
+        dict
+            Process ids of the ``worker`` (the parent), its ``child`` processes and ``mongod``.
+        """
         found: dict[str, list[int]] = {"worker": [], "child": [], "mongod": []}
         if self.worker is not None and self.worker.poll() is None:
             found["worker"].append(self.worker.pid)
@@ -118,7 +147,13 @@ class Site:
         return found
 
     def finish(self) -> dict[str, Any]:
-        """Let the campaign end in peace and return its hull."""
+        """Let the campaign end undisturbed.
+
+        Returns
+        -------
+        dict
+            Its hull.
+        """
         deadline = time.monotonic() + TIME_LIMIT
         while self.status()["state"] not in ENDED:
             assert time.monotonic() < deadline, "the campaign did not end"
@@ -130,12 +165,29 @@ class Site:
         return self.hull()
 
     def hull(self) -> dict[str, Any]:
-        """Return the campaign's hull."""
+        """Return the campaign's hull.
+
+        Returns
+        -------
+        dict
+            What ``al-charge hull --json`` prints.
+        """
         document: dict[str, Any] = json.loads(self.run("hull", NAME, "--json"))
         return document
 
     def differences(self, calm: Site) -> list[str]:
-        """Return in what the campaign's end is not that of an undisturbed one."""
+        """Compare the campaign's end with that of an undisturbed one.
+
+        Parameters
+        ----------
+        calm
+            Site of the undisturbed campaign.
+
+        Returns
+        -------
+        list of str
+            Each difference in a sentence; empty if both ended alike.
+        """
         status, other = self.status(), calm.status()
         found = []
         if status["labels_requested_twice"]:
@@ -176,7 +228,7 @@ def _line(process: psutil.Process) -> str:
 
 
 def _split(hull: object, where: str = "") -> tuple[dict[str, object], dict[str, float]]:
-    """Return the entries of a document that are no real numbers, and those that are, by place."""
+    """Return the entries of a document that are not floats, and those that are, by place."""
     if isinstance(hull, float):
         return {}, {where: hull}
     if not isinstance(hull, dict | list):
