@@ -1,0 +1,80 @@
+"""Pages lead where they say, and decision records have one shape."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+DECISIONS = ROOT / "docs" / "decisions"
+RECORDS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.md")
+CODE = re.compile(r"^```.*?^```|^    .*?$", re.MULTILINE | re.DOTALL)
+AMENDED = r"(?:, amended by (?P<amended>\[\d{4}\]\([\w.-]+\)))?"
+STATUS = re.compile(rf"proposed|accepted{AMENDED}|superseded by (?P<by>\[\d{{4}}\]\([\w.-]+\))")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the fragments by which the headings of a page are reached."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.replace(" ", "-") for word in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", CODE.sub("", page.read_text())):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, fragment = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one.name != "CHANGELOG.md"], ids=name)
+def test_source_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:\w+/)+\w+\.(?:py|cif|toml))`", page.read_text())
+    places = (ROOT, ROOT / "al_charge")
+    assert [one for one in named if not any((place / one).exists() for place in places)] == []
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_decision_records_have_one_shape(record: Path) -> None:
+    title, rest = record.read_text().split("\n\n- Status: ", 1)
+    assert re.fullmatch(rf"# {record.name[:4]}: \S.*[^.]", title)
+    status, date, body = rest.split("\n", 2)
+    found = STATUS.fullmatch(status)
+    assert found, status
+    for link in filter(None, found.groups()):
+        number, file = re.fullmatch(r"\[(\d{4})\]\((.*)\)", link).groups()  # type: ignore[union-attr]
+        assert file.startswith(number) and (DECISIONS / file).exists()
+    assert datetime.date.fromisoformat(date.removeprefix("- Date: "))
+    parts = re.split(r"^## (.*)$", body, flags=re.MULTILINE)
+    assert parts[1::2] == ["Context", "Decision", "Consequences"]
+    assert all(part.strip() for part in parts[2::2])
+
+
+def test_the_index_lists_every_decision() -> None:
+    rows = []
+    for record in RECORDS:
+        text = record.read_text()
+        title = text.splitlines()[0].partition(": ")[2]
+        status = re.search(r"^- Status: (\w+)", text, re.MULTILINE)
+        assert status
+        rows.append(f"| [{record.name[:4]}]({record.name}) | {title} | {status.group(1)} |")
+    index = (DECISIONS / "README.md").read_text()
+    assert re.findall(r"^\| \[.*$", index, re.MULTILINE) == rows
