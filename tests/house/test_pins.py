@@ -60,6 +60,14 @@ def test_dependencies_have_an_upper_bound() -> None:
         assert wanted.url is None
 
 
+@pytest.mark.parametrize("name", ["mace-torch", "chgnet", "fireworks"])
+def test_packages_whose_insides_are_replaced_are_bounded_to_one_release(name: str) -> None:
+    (wanted,) = (one for one in requirements() if canonicalize_name(one.name) == name)
+    *series, last = pins()[name].split(".")
+    assert pins()[name] in wanted.specifier
+    assert ".".join([*series, str(int(last) + 1)]) not in wanted.specifier
+
+
 def test_what_the_project_imports_is_what_is_pinned() -> None:
     """Also of packages that ours depend on, wherever they are installed."""
     seen, todo = set(), [canonicalize_name(one.name) for one in requirements()]

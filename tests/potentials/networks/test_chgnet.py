@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.units import GPa
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from al_charge.errors import InputError
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.networks.chgnet import PRETRAINED, pretrained
 from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PUBLISHED_CHGNET, ChgnetSettings, TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.potentials.vocabulary import Vocabulary
@@ -57,6 +59,37 @@ def test_published_weights_give_what_the_library_gives(
         np.testing.assert_allclose(ours.forces, theirs["f"], atol=2e-4)
         np.testing.assert_allclose(ours.stress, theirs["s"] * GPa, atol=2e-5)
         np.testing.assert_allclose(ours.moments, theirs["m"], atol=2e-4)
+
+
+def test_a_network_of_other_sizes_gives_what_the_library_gives() -> None:
+    """Features after every layer, energy, forces, stress and moments of fresh weights."""
+    settings = ChgnetSettings(
+        cutoff="4.5 A", channels=8, layers=3, radial=7, angular=9, pretrained=False
+    )
+    elements, atoms = AWARE.blind(), _salt(3)
+    blind = settings.model_copy(update={"charge_aware": False})
+    potential = Potential.fresh(blind, elements, mean_neighbours=1.0, seed=3)
+    (ours,) = potential.predict([atoms])
+    graph = potential.graph(atoms, find_neighbours(atoms, potential.reach)).to(torch.float32)
+    features = potential.module.features(graph)
+
+    theirs: Any = potential.module.get_submodule("network")
+    rows = torch.nn.Embedding(94, settings.channels)
+    with torch.no_grad():
+        rows.weight[elements.numbers - 1] = theirs.atom_embedding.embedding.weight
+    theirs.atom_embedding.embedding = rows
+    layers: list[torch.Tensor] = []
+    for block in (theirs.atom_embedding, *theirs.atom_conv_layers):
+        block.register_forward_hook(lambda _block, _given, out: layers.append(out))
+    found = theirs.predict_structure(to_structure(atoms), task="efsm")
+    assert len(features) == len(layers) == settings.layers + 1
+    for own, their in zip(features, layers, strict=True):
+        torch.testing.assert_close(own, their, rtol=0, atol=1e-5)
+    assert ours.energy / len(atoms) == pytest.approx(float(found["e"]), abs=1e-5)
+    assert np.abs(ours.forces).max() > 1e-2
+    np.testing.assert_allclose(ours.forces, found["f"], atol=1e-5)
+    np.testing.assert_allclose(ours.stress, found["s"] * GPa, atol=1e-6)
+    np.testing.assert_allclose(ours.moments, found["m"], atol=1e-5)
 
 
 def test_a_structure_without_angles(published: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 from ase import Atoms
 
 from al_charge.potentials.networks.foundation import mace_input
+from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.networks.mace import Mace
+from al_charge.potentials.networks.mace_messages import Convolution, find_rows, interact
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.vocabulary import Vocabulary
@@ -69,6 +72,67 @@ def test_energy_forces_and_stress_are_those_of_mace(settings: MaceSettings) -> N
     assert prediction.energy == pytest.approx(theirs["energy"].item(), rel=1e-9)
     assert prediction.forces == pytest.approx(theirs["forces"].detach().numpy(), abs=1e-9)
     assert prediction.stress == pytest.approx(theirs["stress"][0].detach().numpy(), abs=1e-9)
+
+
+@pytest.mark.parametrize("interaction", ["residual", "density"])
+def test_an_interaction_block_does_what_that_of_mace_does(interaction: str) -> None:
+    """In every layer, for random features of all degrees and rows of different lengths."""
+    ours = potential(
+        SMALL.model_copy(update={"layers": 3, "max_l": 2, "max_ell": 2, "interaction": interaction})
+    )
+    net: Any = network(ours)
+    graph = ours.graph(salt(), find_neighbours(salt(), 3.5)).to(torch.float64)
+    places = find_rows(graph)
+    assert len(set(places.filled.sum((1, 2)).tolist())) > 1
+    edges = torch.stack([graph.neighbours, graph.centres])
+    species = torch.nn.functional.one_hot(graph.species, len(net.atomic_numbers)).double()
+    angular = net.spherical_harmonics(-graph.vectors)
+    lengths = torch.linalg.vector_norm(graph.vectors, dim=1, keepdim=True)
+    radial, cutoff = net.radial_embedding(lengths, species, edges, net.atomic_numbers)
+    generator = torch.Generator().manual_seed(5)
+    for block in net.interactions:
+        shape = (graph.n_atoms, block.node_feats_irreps.dim)
+        features = torch.randn(shape, generator=generator, dtype=torch.float64)
+        theirs = block(
+            node_attrs=species,
+            node_feats=features,
+            edge_attrs=angular,
+            edge_feats=radial,
+            edge_index=edges,
+            cutoff=cutoff,
+        )
+        found = interact(
+            block,
+            Convolution(block.conv_tp),
+            species,
+            features,
+            graph,
+            places,
+            angular[places.edges] * places.filled,
+            radial[places.first],
+        )
+        for their, own in zip(theirs, found, strict=True):
+            assert (their is None) == (own is None)
+            if their is not None and own is not None:
+                assert their.abs().max() > 1e-3
+                # The library's coupling coefficients are of single precision.
+                torch.testing.assert_close(own, their, rtol=1e-5, atol=1e-7)
+
+
+def test_features_are_those_of_mace() -> None:
+    """After every layer of the library's own pass."""
+    ours = potential(SMALL.model_copy(update={"layers": 3}))
+    net: Any = network(ours)
+    layers: list[torch.Tensor] = []
+    for product in net.products:
+        product.register_forward_hook(lambda _block, _given, features: layers.append(features))
+    net(mace_input(salt(), ours))
+    theirs = [features[:, : SMALL.channels].detach() for features in layers]
+    graph = ours.graph(salt(), find_neighbours(salt(), ours.reach)).to(torch.float64)
+    found = ours.module.features(graph)[1:]
+    assert len(found) == len(theirs) == 3
+    for own, their in zip(found, theirs, strict=True):
+        torch.testing.assert_close(own.detach(), their, rtol=1e-10, atol=1e-12)
 
 
 def test_rows_are_found_in_weights_of_several_degrees() -> None:
