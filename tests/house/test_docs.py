@@ -1,11 +1,14 @@
-"""Pages lead where they say, and decision records have one shape."""
+"""Pages lead where they say, walks follow the imports, and decision records have one shape."""
 
 from __future__ import annotations
 
+import ast
 import datetime
 import re
+import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,48 @@ def test_source_files_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"`((?:\w+/)+\w+\.(?:py|cif|toml))`", page.read_text())
     places = (ROOT, ROOT / "al_charge")
     assert [one for one in named if not any((place / one).exists() for place in places)] == []
+
+
+WALKS = re.findall(
+    r"^\| `([\w.]+)` \| `?([\w. ]+?)`? \|", (ROOT / "docs" / "architecture.md").read_text(), re.M
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Every import of the package, also inside functions and for types alone."""
+    return grimp.build_graph("al_charge", cache_dir=None)
+
+
+def defined(name: str, modules: set[str]) -> str:
+    """Return the module of a function, class or method that is named without the package."""
+    words = ["al_charge", *name.split(".")]
+    split = max(n for n in range(1, len(words)) if ".".join(words[:n]) in modules)
+    module, names = ".".join(words[:split]), words[split:]
+    path = ROOT.joinpath(*words[:split])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    body: list[ast.stmt] = ast.parse(file.read_text()).body
+    for one in names:
+        found = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == one]
+        assert found, f"{name} is not in {module}"
+        body = found[0].body
+    return module
+
+
+def test_walks_follow_imports_and_never_go_up(graph: grimp.ImportGraph) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(one["layers"] for one in contracts["contracts"] if one["type"] == "layers")
+    level = {room.strip(): n for n, layer in enumerate(layers) for room in layer.split("|")}
+    assert len(WALKS) > 20
+    for callee, caller in WALKS:
+        module = defined(callee, graph.modules)
+        if caller in ("the user", "FireWorks"):
+            continue
+        source = defined(caller, graph.modules)
+        imported = graph.find_modules_directly_imported_by(source)
+        assert module == source or module in imported, f"{caller} does not import {callee}"
+        rooms = [".".join(one.split(".")[:2]) for one in (source, module)]
+        assert level[rooms[0]] <= level[rooms[1]], f"{caller} calls up to {callee}"
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
