@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from al_charge.errors import InputError
 if TYPE_CHECKING:
     from al_charge.store.backup.manifest import Manifest
     from al_charge.store.settings import DatabaseSettings
+
+_log = logging.getLogger("al_charge.cli")
 
 
 @click.command("backup")
@@ -40,10 +43,10 @@ def backup(target: Path, keep: int | None, database: DatabaseSettings | None) ->
     with counting_documents() as progress:
         made = make_backup(connected, path, progress)
     click.echo(path)
-    click.echo(f"{summary(made)}, {path.stat().st_size / 1e6:.1f} MB in the file", err=True)
+    _log.info("%s, %.1f MB in the file", summary(made), path.stat().st_size / 1e6)
     if keep is not None:
         for old in keep_newest(target, connected.name, keep):
-            click.echo(f"deleted {old}", err=True)
+            _log.info("deleted %s", old)
 
 
 @click.command("restore")
@@ -63,7 +66,7 @@ def restore(file: Path, database: DatabaseSettings | None) -> None:
     with counting_documents() as progress:
         done = restore_backup(connected, file, progress)
     click.echo(f"{summary(done)}, as they were at {done.started:%Y-%m-%d %H:%M} UTC")
-    click.echo("continue each campaign with 'al-charge campaign resume CAMPAIGN'", err=True)
+    _log.info("continue each campaign with 'al-charge campaign resume CAMPAIGN'")
 
 
 def summary(manifest: Manifest) -> str:

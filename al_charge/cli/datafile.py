@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ oxidation_option = click.option(
     "Fe2+,Fe2+,Fe3+,Fe3+ for each in the order of the file.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
+_log = logging.getLogger("al_charge.cli")
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,7 +113,7 @@ def _query(text: str, given: dict[str, Any], spin: bool, cache: Path | None) -> 
 
 def _tell_left_out(data: Path | str, found: Dataset, what: str) -> None:
     for reason, number in found.left_out.items():
-        click.echo(f"al-charge: {data}: {number} {what} left out: {reason}", err=True)
+        _log.warning("%s: %d %s left out: %s", data, number, what, reason)
 
 
 def split_states(oxidation: str) -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from al_charge.cli.output import json_option, print_json
+from al_charge.cli.progress import on_terminal
 from al_charge.cli.target import Target, open_database, runs_folder, target_of
 
 if TYPE_CHECKING:
@@ -20,12 +22,17 @@ no_wait_option = click.option(
     help="Leave silent runs on other machines alone, rather than watch them for a heartbeat.",
 )
 
+_log = logging.getLogger("al_charge.cli.progress")
+
 
 def watching(seconds: float) -> AbstractContextManager[object]:
     """Say on standard error that there is a pause, while it lasts."""
+    line = f"looking again in {seconds:.0f} s at what may just be going on"
+    if not on_terminal():
+        _log.info("%s", line)
+        return nullcontext()
     from rich.console import Console
 
-    line = f"looking again in {seconds:.0f} s at what may just be going on"
     return Console(stderr=True).status(line)
 
 

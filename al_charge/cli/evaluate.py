@@ -49,7 +49,7 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     spin = any(member.spin_aware for member in members_of(predictor))
     found = read_data(data, need_states=is_aware(predictor), share_moments=spin, **reading)
     refuse_unknown(predictor, species_of(found.frames), str(data))
-    with counting(f"predicting {len(found.frames)} frames") as report:
+    with counting("predicting", "frames") as report:
         document: dict[str, Any] = {"model": str(model), "data": str(data)}
         document |= accuracy(predictor, found, report)
     show(document, as_json, lambda: _tables(document))

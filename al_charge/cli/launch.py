@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 3600.0
 """s; how long the queue or the database may be away."""
+
+_log = logging.getLogger("al_charge.cli")
+_progress_log = logging.getLogger("al_charge.cli.progress")
 
 
 @click.command("launch")
@@ -78,7 +82,7 @@ def command(
         site, target.name, resources, categories or CATEGORIES, argument=argument, jobs=jobs
     )
     if target.database is None:
-        click.echo("the embedded database serves jobs of this machine only", err=True)
+        _log.warning("the embedded database serves jobs of this machine only")
     store = target.store()
     store.campaign(target.name)
     folder = default_home() / "jobs" / target.name
@@ -86,11 +90,11 @@ def command(
     try:
         _keep_filled(launcher, 0.0 if once else interval)
     except KeyboardInterrupt:
-        click.echo("jobs stay in the queue; the same command carries on", err=True)
+        _log.info("jobs stay in the queue; the same command carries on")
         raise SystemExit(1) from None
     document = store.campaign(target.name)
     refuse_failed(document)
-    click.echo(f"campaign '{target.name}' is {document.state.value}", err=True)
+    _log.info("campaign '%s' is %s", target.name, document.state.value)
 
 
 def _keep_filled(launcher: Launcher, interval: float) -> None:
@@ -113,16 +117,12 @@ def _keep_filled(launcher: Launcher, interval: float) -> None:
         else:
             last_good, line = time.monotonic(), _summary(state, jobs)
             if state is not CampaignState.RUNNING or not interval:
-                _say(line)
+                _progress_log.info("%s", line)
                 return
         if line != last_line:
-            _say(line)
+            _progress_log.info("%s", line)
             last_line = line
         time.sleep(interval)
-
-
-def _say(line: str) -> None:
-    click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=True)
 
 
 def _summary(state: CampaignState, jobs: Mapping[str, Jobs]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from al_charge.errors import AlChargeError, InputError, did_you_mean, one_line
+from al_charge.logs import FORMAT_ENV, FORMATS, LEVEL_ENV, LEVELS, LogSettings, configure
 
 COMMANDS = {
     "audit": "Tell the charge states that a run's output shows.",
@@ -38,6 +40,8 @@ COMMANDS = {
 
 _UNAUTHORIZED = 13
 """MongoDB's code for what a user's roles do not allow."""
+
+_log = logging.getLogger("al_charge.cli")
 
 
 class LazyGroup(click.Group):
@@ -72,22 +76,46 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    envvar=LEVEL_ENV,
+    show_envvar=True,
+    help="Least severe messages to write on standard error.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    envvar=FORMAT_ENV,
+    show_envvar=True,
+    help="Messages as lines of text, or as one JSON document per line.",
+)
 @click.version_option(package_name="al-charge")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(
+    ctx: click.Context, debug: bool, log_level: str, log_format: Literal["text", "json"]
+) -> None:
     """Active learning of charge-aware potentials for mixed-valence cathodes.
 
     Start with 'al-charge demo', or write a campaign file with 'al-charge init'.
     """
+    ctx.obj = LogSettings(log_level, log_format)
+    configure(ctx.obj)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exit 0 when done, 1 when the work failed, 2 for refused input."""
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
+    configure(LogSettings())
     arguments = sys.argv[1:] if argv is None else argv
     try:
         sys.exit(_run(arguments))
     except KeyboardInterrupt:
-        _say("stopped; 'al-charge campaign resume' carries on")
+        _log.error("stopped; 'al-charge campaign resume' carries on")
         sys.exit(1)
 
 
@@ -104,7 +132,7 @@ def _run(arguments: list[str]) -> int:
         if (code := _database_error(error)) is not None:
             return code
         summary = one_line(f"{type(error).__name__}: {error}")
-        _say(f"{summary}; this is a fault of al-charge: run again with --debug and report it")
+        _log.error(f"{summary}; this is a fault of al-charge: run again with --debug and report it")
         return 1
     return result if isinstance(result, int) else 0
 
@@ -112,17 +140,17 @@ def _run(arguments: list[str]) -> int:
 def _report(error: BaseException) -> int:
     """Say an error in one line and return its exit code."""
     if isinstance(error, AlChargeError):
-        _say(str(error))
+        _log.error(str(error))
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return 2
     if isinstance(error, click.ClickException):
-        _say(one_line(error.format_message()))
+        _log.error(one_line(error.format_message()))
         return 2
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        _say(one_line(f"{name}{error.strerror or error}"))
+        _log.error(one_line(f"{name}{error.strerror or error}"))
         return 2
     raise KeyboardInterrupt
 
@@ -133,11 +161,7 @@ def _database_error(error: Exception) -> int | None:
     if getattr(error, "code", None) == _UNAUTHORIZED:
         # What the server says repeats the whole command, documents and all.
         remedy = "ask an admin of it for another role ('al-charge db users')"
-        _say(f"database: your user may not do this there; {remedy}")
+        _log.error(f"database: your user may not do this there; {remedy}")
         return 2
-    _say(f"database: {one_line(str(error))}; check it with 'al-charge db status'")
+    _log.error(f"database: {one_line(str(error))}; check it with 'al-charge db status'")
     return 1
-
-
-def _say(line: str) -> None:
-    click.echo(f"al-charge: {line}", err=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
+from al_charge.cli.progress import counting
 from al_charge.errors import InputError
 from al_charge.units import parse_quantity
 
@@ -75,11 +73,7 @@ def relaxed(
 
     committee = predictor if isinstance(predictor, Committee) else Committee([predictor])
     found: list[Relaxed] = []
-    with click.progressbar(length=len(images), label="relaxing", file=sys.stderr) as bar:
-
-        def report(done: int, of: int) -> None:
-            bar.update(1)
-
+    with counting("relaxing", "structures") as report:
         if batched:
             return relax_batched(
                 committee, images, fmax=fmax, max_steps=MAX_FIRE_STEPS, progress=report

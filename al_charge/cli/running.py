@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
+from click.core import ParameterSource
+
+from al_charge.cli.progress import on_terminal
 from al_charge.cli.target import Target, runs_folder
 from al_charge.errors import AlChargeError
+from al_charge.logs import LogSettings, details
 
 if TYPE_CHECKING:
     from al_charge.store.documents import CampaignDoc
 
+Status = tuple[dict[str, Any], dict[int, dict[str, tuple[int, int]]]]
+"""A campaign's status document, and its `count_tasks`."""
+
+_COUNTED = {"propose": "proposals", "label": "label tasks", "train": "potentials"}
+"""Tasks that a round has several of, and what they make."""
+
+_log = logging.getLogger("al_charge.cli.progress")
+
 
 def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
     """Run a campaign with worker processes of this machine and watch it until it ends.
+
+    Parameters
+    ----------
+    target
+        The campaign.
+    processes
+        Number of worker processes.
+    runs
+        Folder for the files of jobs; the default one if None.
 
     Raises
     ------
@@ -31,6 +56,7 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         runs or runs_folder(),
         processes=processes,
         categories=CATEGORIES,
+        logs=_quieter_logs(),
     ) as pool:
         follow(target, 1.0, pool.tend)
     document = target.store().campaign(target.name)
@@ -43,8 +69,30 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         )
 
 
+def log_settings() -> LogSettings:
+    """Return how the command that runs writes its log."""
+    settings: LogSettings = click.get_current_context().find_object(LogSettings) or LogSettings()
+    return settings
+
+
+def _quieter_logs() -> LogSettings:
+    """Return the same for workers of a campaign that is being watched.
+
+    Unless a level was asked for they log no start and end of tasks: what is shown tells as much.
+    """
+    root = click.get_current_context().find_root()
+    settings = log_settings()
+    asked = root.get_parameter_source("log_level") is not ParameterSource.DEFAULT
+    return settings if asked else replace(settings, level="warning")
+
+
 def refuse_failed(document: CampaignDoc) -> None:
     """Raise what stopped a campaign, if something did.
+
+    Parameters
+    ----------
+    document
+        The campaign's.
 
     Raises
     ------
@@ -60,30 +108,125 @@ def refuse_failed(document: CampaignDoc) -> None:
 
 
 def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: True) -> None:
-    """Draw a campaign's status on standard error until it ends, pauses, or ``go_on`` is false.
+    """Show on standard error how a campaign goes until it ends or pauses.
 
-    A database that is away is waited for.
+    A terminal has a panel, a log one line for each event. A database that is away is waited for.
+
+    Parameters
+    ----------
+    target
+        The campaign.
+    interval
+        s; pause between two looks.
+    go_on
+        Called between looks; false ends it.
     """
-    from rich.console import Console
-    from rich.live import Live
-
-    from al_charge.fw.leaving import OUTAGE
     from al_charge.fw.status import status_document
+    from al_charge.fw.task_run import OUTAGE
     from al_charge.fw.worker import PATIENCE
-    from al_charge.report.progress import status_panel
 
     launchpad, campaign = target.launchpad(), target.campaign()
-    console = Console(stderr=True)
-    document = status_document(launchpad, campaign)
-    with Live(status_panel(document), console=console, refresh_per_second=2) as live:
+    with _panel() if on_terminal() else _lines(target) as show:
+        document = status_document(launchpad, campaign)
+        show(document)
         answered = time.monotonic()
         while document["state"] == "running" and go_on():
             time.sleep(interval)
             try:
                 document = status_document(launchpad, campaign)
+                show(document)
             except OUTAGE:
                 if time.monotonic() - answered > PATIENCE:
                     raise
                 continue
             answered = time.monotonic()
-            live.update(status_panel(document))
+
+
+@contextmanager
+def _panel() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Draw a panel; call what is yielded with a status document to update it."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from al_charge.report.progress import status_panel
+
+    with Live(console=Console(stderr=True), refresh_per_second=2) as live:
+        yield lambda document: live.update(status_panel(document))
+
+
+@contextmanager
+def _lines(target: Target) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Log what has changed; call what is yielded with a status document."""
+    from al_charge.fw.rounds import count_tasks
+
+    launchpad = target.launchpad()
+    before: Status | None = None
+
+    def show(document: dict[str, Any]) -> None:
+        nonlocal before
+        now = document, count_tasks(launchpad, target.name)
+        for line, fields in events(before, now):
+            extra = details(event="progress", campaign=target.name, **fields)
+            _log.info("%s", line, extra=extra)
+        before = now
+
+    yield show
+
+
+def events(before: Status | None, now: Status) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Find what has happened to a campaign between two looks.
+
+    Parameters
+    ----------
+    before
+        Status document and task counts of the look before; None for the first look, which tells
+        of no earlier round.
+    now
+        The same of this look.
+
+    Yields
+    ------
+    str, dict
+        One line for people, and what it says for a JSON line.
+    """
+    document, counts = now
+    old_document, old_counts = before or ({}, {})
+    current = document["round"] if before is None else 0
+    assessed = {row["round"] for row in (old_document or document)["rounds"] if _is_assessed(row)}
+    rows = {row["round"]: row for row in document["rounds"]}
+    for number in sorted(counts):
+        for kind, (done, total) in counts[number].items():
+            old = old_counts.get(number, {}).get(kind, (0, total))[0]
+            if kind in _COUNTED and done > old and number >= (current or 0):
+                fields = {"round": number, "what": kind, "done": done, "total": total}
+                yield f"round {number}: {done} of {total} {_COUNTED[kind]}", fields
+        row = rows.get(number)
+        if row is not None and _is_assessed(row) and number not in assessed:
+            fields = {"round": number, "what": "assess"}
+            yield f"round {number} assessed: {_assessment(row, document)}", fields | row
+    if document["state"] != old_document.get("state", "running"):
+        reason = f": {document['reason']}" if document["reason"] else ""
+        yield (
+            f"campaign '{document['campaign']}' is {document['state']}{reason}",
+            {
+                "what": "state",
+                "state": document["state"],
+                "reason": document["reason"],
+            },
+        )
+
+
+def _is_assessed(row: dict[str, Any]) -> bool:
+    return row["labels"] is not None
+
+
+def _assessment(row: dict[str, Any], document: dict[str, Any]) -> str:
+    """Return what an assessment found, in a few words."""
+    parts = [f"{row['labels']} labels"]
+    if row["hull_shift"] is not None:
+        parts.append(f"hull moved {1e3 * row['hull_shift']:.1f} meV/f.u.")
+    if row["verification"]:
+        parts.append(f"hull {document['verification']['outcome']}")
+    else:
+        parts.append(f"{row['criteria_met']} of {len(document['criteria'])} criteria hold")
+    return ", ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 PROCESSES = click.IntRange(1, 256)
 """How many worker processes one command may start."""
+
+_log = logging.getLogger("al_charge.cli")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def _settings(
 @functools.cache
 def warn_once(line: str) -> None:
     """Print a line of warning, the same one no second time."""
-    click.echo(f"al-charge: warning: {line}", err=True)
+    _log.warning("warning: %s", line)
 
 
 def _when_done(close: Callable[[], None]) -> None:

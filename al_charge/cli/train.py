@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 KINDS = ("painn", "cpainn", "mace", "chgnet")
 SITES = {"cpainn": ("moments", "charges"), "chgnet": ("moments",)}
 """What the kinds that have heads predict of sites."""
+
+_log = logging.getLogger("al_charge.cli")
 
 
 @click.command("train")
@@ -112,7 +115,7 @@ def command(
     _tell_lacking(what, found.frames)
     checkpoint = model.with_name(f"{model.name}.checkpoint")
     try:
-        with counting(f"{spec.potential.kind}: preparing") as report:
+        with counting(str(spec.potential.kind), "epochs") as report:
 
             def progress(member: int, epoch: int, epochs: int, figures: dict[str, float]) -> None:
                 text = f"member {member + 1} of {members}, {_figures(figures)}"
@@ -185,17 +188,13 @@ def _tell_lacking(what: Fit, frames: Sequence[TrainingFrame]) -> None:
 
     for name in SITES.get(what.potential.kind, ()):
         if all(getattr(frame, name) is None for frame in frames):
-            _say(f"no frame has {name}: what the model will say of them means nothing")
+            _log.warning(f"no frame has {name}: what the model will say of them means nothing")
     if what.folds > 1 and not held_out_groups(frames, what.folds, 0):
         groups = len({frame.group for frame in frames})
-        _say(
+        _log.warning(
             f"nothing is held out of {groups} configurations: all epochs are run, and the last "
             "weights kept; fewer --folds hold more out"
         )
-
-
-def _say(line: str) -> None:
-    click.echo(f"al-charge: {line}", err=True)
 
 
 def _figures(figures: dict[str, float]) -> str:

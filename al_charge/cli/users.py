@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 NEW_PASSWORD_ENV = "AL_CHARGE_NEW_PASSWORD"
 ROLES = ("admin", "worker", "reader")
+
+_log = logging.getLogger("al_charge.cli")
 
 credentials_option = click.option(
     "--credentials",
@@ -169,7 +172,7 @@ def _keep(credentials: Path | None, name: str, password: str | None) -> None:
             where=str(credentials),
             remedy=f"'al-charge db users password {name}' gives another one",
         ) from error
-    click.echo(f"login in {credentials}", err=True)
+    _log.info("login in %s", credentials)
 
 
 def _table(document: list[dict[str, str]]) -> Table:

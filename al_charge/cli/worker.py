@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
 from al_charge.cli.target import PROCESSES, Target, campaign_argument, runs_folder
+
+_log = logging.getLogger("al_charge.cli")
 
 
 @click.command("worker")
@@ -41,7 +44,7 @@ def command(
     Told to end by SIGTERM or SIGUSR1, as batch systems do some time before the walltime, it lets
     its processes save what they do, hands it back for other workers, and ends.
     """
-    from al_charge.cli.running import refuse_failed
+    from al_charge.cli.running import log_settings, refuse_failed
     from al_charge.errors import AlChargeError
     from al_charge.fw.pool import WorkerPool
     from al_charge.fw.rounds import CATEGORIES
@@ -55,6 +58,7 @@ def command(
         categories=categories or CATEGORIES,
         until_idle=until_idle,
         patience=patience,
+        logs=log_settings(),
     ) as pool:
         pool.wait()
     document = target.store().campaign(target.name)
@@ -65,4 +69,4 @@ def command(
             where=target.name,
             remedy=f"run 'al-charge campaign resume {target.name}'",
         )
-    click.echo(f"campaign '{target.name}' is {document.state.value}", err=True)
+    _log.info("campaign '%s' is %s", target.name, document.state.value)

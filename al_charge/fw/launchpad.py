@@ -12,7 +12,7 @@ from fireworks.fw_config import PING_TIME_SECS
 from pymongo.database import Database
 
 from al_charge.fw import registry
-from al_charge.fw.leaving import AWAY, OUTAGE, leave
+from al_charge.fw.task_run import AWAY, OUTAGE, stop_worker
 from al_charge.fw.trust import refuse_foreign_commands, refuse_foreign_tasks
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
@@ -57,7 +57,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         try:
             ended: dict[str, Any] = super().complete_launch(launch_id, action, state)
         except OUTAGE:
-            leave(AWAY)
+            stop_worker(AWAY)
         return ended
 
     def add_wf(self, wf: Workflow, reassign_all: bool = True) -> dict[int, int]:

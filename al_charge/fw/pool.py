@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from typing import Any, Self
 
 from fireworks import LaunchPad
 
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import registry, worker
 from al_charge.fw.launchpad import connect_launchpad
-from al_charge.fw.leaving import OUTAGE
 from al_charge.fw.lost import release_of
 from al_charge.fw.processes import worker_name
+from al_charge.fw.task_run import OUTAGE
 from al_charge.fw.watch import Watch
+from al_charge.logs import LogSettings
 from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
 from al_charge.store.settings import DatabaseSettings
 
@@ -33,6 +34,8 @@ _PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 _SHORT_LIFE = 20.0
 _MOST_SHORT_LIVES = 8
+
+_log = logging.getLogger("al_charge.fw")
 
 
 @dataclass
@@ -64,6 +67,8 @@ class WorkerPool:
         Folder for the files of jobs.
     patience
         s; how long to wait for a database that is away.
+    logs
+        How the processes write their logs.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class WorkerPool:
         categories: Sequence[str],
         until_idle: bool = False,
         patience: float = worker.PATIENCE,
+        logs: LogSettings = LogSettings(),  # noqa: B008
     ) -> None:
         self._settings = settings
         self._campaign = campaign
@@ -88,6 +94,7 @@ class WorkerPool:
             until_idle,
             patience,
             os.getpid(),
+            logs,
         )
         self._slots = [_Slot() for _ in range(processes)]
         self._left: dict[str, tuple[str, bool]] = {}
@@ -161,6 +168,12 @@ class WorkerPool:
         if code == 0:
             return
         self._left[slot.name] = _what_became(code)
+        _log.log(
+            logging.WARNING if self._left[slot.name][1] else logging.INFO,
+            "worker %s: %s",
+            slot.name,
+            self._left[slot.name][0],
+        )
         if code == InputError.exit_code or (
             code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS
         ):
@@ -196,7 +209,8 @@ class WorkerPool:
         try:
             launchpad = self._connected()
             for name, (reason, crashed) in list(self._left.items()):
-                release_of(launchpad, [name], reason, crashed)
+                if released := release_of(launchpad, [name], reason, crashed):
+                    _log.info("worker %s: tasks handed back: %d", name, released)
                 registry.forget(launchpad, [name])
                 del self._left[name]
             assert self._watch is not None
@@ -221,8 +235,7 @@ class WorkerPool:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-            line = " ".join(str(error).split())[:120]
-            print(f"workers: waiting for the database ({line})", file=sys.stderr, flush=True)
+            _log.warning("waiting for the database: %s", one_line(str(error)))
         if now - self._away_since > self._patience:
             raise AlChargeError(
                 f"the database has been away for {self._patience:.0f} s",

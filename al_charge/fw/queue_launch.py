@@ -25,6 +25,7 @@ from al_charge.fw.queue_folder import read_adapter, site_of
 from al_charge.fw.queue_sites import settings_for
 from al_charge.fw.status import stuck, tasks_by_state
 from al_charge.fw.watch import Watch
+from al_charge.logs import FORMAT_ENV, LEVEL_ENV
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.store.documents import CampaignState
 from al_charge.store.embedded import HOME_ENV, default_home
@@ -107,7 +108,9 @@ def job_environment(site: Path, argument: str) -> str:
     }
     # A URI with a password is refused wherever one is read.
     variables |= {
-        name: os.environ[name] for name in (URI_ENV, CREDENTIALS_ENV) if name in os.environ
+        name: os.environ[name]
+        for name in (URI_ENV, CREDENTIALS_ENV, LEVEL_ENV, FORMAT_ENV)
+        if name in os.environ
     }
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 

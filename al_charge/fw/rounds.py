@@ -84,3 +84,33 @@ def ensure_round(launchpad: LaunchPad, campaign: Campaign, number: int) -> bool:
             return False
         launchpad.add_wf(round_workflow(campaign, number))
     return True
+
+
+def count_tasks(launchpad: LaunchPad, campaign: str) -> dict[int, dict[str, tuple[int, int]]]:
+    """Count the tasks of a campaign's rounds.
+
+    Parameters
+    ----------
+    launchpad
+        Of the campaign's database.
+    campaign
+        Its name.
+
+    Returns
+    -------
+    dict
+        For each round, by kind (``propose``, ``select``, ``label``, ``metal``, ``train`` and
+        ``assess``), how many tasks are done, and how many there are.
+    """
+    group = {
+        "_id": {"round": "$spec.round", "task": {"$arrayElemAt": ["$spec._tasks._fw_name", 0]}},
+        "done": {"$sum": {"$cond": [{"$eq": ["$state", "COMPLETED"]}, 1, 0]}},
+        "all": {"$sum": 1},
+    }
+    pipeline = [{"$match": {"spec.campaign": campaign}}, {"$group": group}]
+    counts: dict[int, dict[str, tuple[int, int]]] = {}
+    for found in launchpad.fireworks.aggregate(pipeline):
+        # Such as {{al_charge.fw.tasks.ProposeTask}}
+        kind = found["_id"]["task"].rpartition(".")[2].removesuffix("Task}}").lower()
+        counts.setdefault(found["_id"]["round"], {})[kind] = (found["done"], found["all"])
+    return counts

@@ -10,13 +10,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fireworks import FiretaskBase, FWAction, LaunchPad, explicit_serialize
+from fireworks import FiretaskBase, LaunchPad, explicit_serialize
 
 from al_charge.errors import AlChargeError
 from al_charge.fw.claims import alone
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.leaving import leave, passing_trouble
+from al_charge.fw.task_run import running
 from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.store.documents import (
+    CampaignState,
+    ModelDoc,
+    ProposalDoc,
+    ReferenceDoc,
+    RoundDoc,
+)
 
 SPOOL = "spool"
 """Folder, among a campaign's files, of finished labels that wait for the database."""
@@ -40,24 +47,39 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
 
     launchpad: LaunchPad
 
-    def run_task(self, fw_spec: Mapping[str, Any]) -> FWAction | None:
-        """Run the step. Where something else than the step fails, the worker process ends."""
+    def run_task(self, fw_spec: Mapping[str, Any]) -> None:
+        """Run the step, with a line in the log when it starts and one when it ends."""
         files = files_of(Path(fw_spec["_fw_env"]["runs"]), str(self["campaign"]))
-        try:
-            return self.step(files)
-        except Exception as error:
-            if (trouble := passing_trouble(error, files)) is not None:
-                leave(trouble)
-            raise
+        with running(self["campaign"], self["round"], type(self).__name__, files) as run:
+            campaign = self.campaign()
+            run.start(self.what(campaign))
+            run.key = self.step(campaign, files)
 
     @abstractmethod
-    def step(self, files: Path) -> FWAction | None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does, in a word or two for the log.
+
+        Parameters
+        ----------
+        campaign
+            Whose round it is.
+        """
+
+    @abstractmethod
+    def step(self, campaign: Campaign, files: Path) -> str | None:
         """Do the step.
 
         Parameters
         ----------
+        campaign
+            Whose round it is.
         files
             Folder of the campaign's files on this machine.
+
+        Returns
+        -------
+        str or None
+            Key of the product in the database; None where there was nothing to do.
         """
 
     def campaign(self) -> Campaign:
@@ -74,11 +96,16 @@ class ProposeTask(_RoundTask):
 
     required_params = ("campaign", "round", "n_ions")
 
-    def step(self, files: Path) -> None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return f"propose x={campaign.host.composition(self['n_ions'])}"
+
+    def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
         from al_charge.loop.propose import propose
 
-        propose(self.campaign(), self["round"], self["n_ions"])
+        propose(campaign, self["round"], self["n_ions"])
+        return ProposalDoc.id_of(campaign.name, self["round"], self["n_ions"])
 
 
 @explicit_serialize
@@ -87,11 +114,16 @@ class SelectTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def step(self, files: Path) -> None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return "select"
+
+    def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
         from al_charge.loop.select import select_candidates
 
-        select_candidates(self.campaign(), self["round"])
+        select_candidates(campaign, self["round"])
+        return RoundDoc.id_of(campaign.name, self["round"])
 
 
 @explicit_serialize
@@ -100,12 +132,16 @@ class LabelTask(_RoundTask):
 
     required_params = ("campaign", "round", "slot")
 
-    def step(self, files: Path) -> None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return f"label {self['slot']}"
+
+    def step(self, campaign: Campaign, files: Path) -> str | None:
         """Do the step."""
         from al_charge.loop.label import label
 
-        label(
-            self.campaign(),
+        return label(
+            campaign,
             self["round"],
             self["slot"],
             self.directory(files, f"label-{self['slot']:03d}"),
@@ -120,11 +156,16 @@ class MetalTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def step(self, files: Path) -> None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return "label metal"
+
+    def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
         from al_charge.loop.reference import label_metal
 
-        label_metal(self.campaign(), self.directory(files, "metal"))
+        label_metal(campaign, self.directory(files, "metal"))
+        return ReferenceDoc.id_of(campaign.settings_hash, campaign.spec.host.working_ion)
 
 
 @explicit_serialize
@@ -133,13 +174,18 @@ class TrainTask(_RoundTask):
 
     required_params = ("campaign", "round", "member")
 
-    def step(self, files: Path) -> None:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return f"train {self['member']}"
+
+    def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
         from al_charge.loop.labelled_frames import cache_of
         from al_charge.loop.train import train_member
 
         directory = self.directory(files, f"train-{self['member']:d}")
-        train_member(self.campaign(), self["round"], self["member"], directory, cache_of(files))
+        train_member(campaign, self["round"], self["member"], directory, cache_of(files))
+        return ModelDoc.id_of(campaign.name, self["round"], self["member"])
 
 
 @explicit_serialize
@@ -148,14 +194,16 @@ class AssessTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
-    def step(self, files: Path) -> FWAction:
+    def what(self, campaign: Campaign) -> str:
+        """Return what the step does."""
+        return "assess"
+
+    def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
         from al_charge.fw.rounds import ensure_round
         from al_charge.loop.assess import assess
-        from al_charge.store.documents import CampaignState
 
-        campaign = self.campaign()
         state = assess(campaign, self["round"], self.directory(files, "metal"))
         if state is CampaignState.RUNNING:
             ensure_round(self.launchpad, campaign, self["round"] + 1)
-        return FWAction(stored_data={"state": state.value})
+        return RoundDoc.id_of(campaign.name, self["round"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -20,12 +21,13 @@ from pymongo.errors import ConnectionFailure
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw import registry
 from al_charge.fw.launchpad import connect_launchpad, store_of
-from al_charge.fw.leaving import leave, passing_trouble
 from al_charge.fw.processes import worker_name
 from al_charge.fw.status import stuck
+from al_charge.fw.task_run import stop_worker, transient_failure
 from al_charge.fw.tasks import SPOOL
 from al_charge.fw.trust import OURS
 from al_charge.labelers.gpaw.guard import die_with_parent
+from al_charge.logs import LogSettings, configure, details
 from al_charge.stopping import SIGNALS
 from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
@@ -38,6 +40,8 @@ POLL_SECONDS = 0.3
 
 PATIENCE = 600.0
 """s; how long work waits for a database that is away."""
+
+_log = logging.getLogger("al_charge.fw")
 
 
 def work(
@@ -93,7 +97,8 @@ def _work(
     next_sign = time.monotonic() + PING_TIME_SECS
     while store.campaign_state(campaign) is CampaignState.RUNNING:
         _check_schema(launchpad)
-        if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL"):
+        # Tracebacks are in our log; FireWorks would print them once more.
+        if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
             continue
         if (reason := stuck(launchpad, campaign)) is not None:
             store.set_campaign_state(campaign, CampaignState.FAILED, reason)
@@ -130,8 +135,10 @@ def main(
     until_idle: bool,
     patience: float,
     parent: int,
+    logs: LogSettings,
 ) -> None:
     """Be a worker process; errors end it with one line."""
+    configure(logs)
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     _die_with_parent(parent)
     for number in SIGNALS:
@@ -147,11 +154,11 @@ def main(
             patience=patience,
         )
     except Exception as error:
-        if (trouble := passing_trouble(error, runs)) is not None:
-            leave(trouble)
+        if (trouble := transient_failure(error, runs)) is not None:
+            stop_worker(trouble)
         if not isinstance(error, AlChargeError):
             raise
-        print(f"worker: {error}", file=sys.stderr, flush=True)
+        _log.error("worker stopped: %s", error, extra=details(event="stop", reason=str(error)))
         # A heartbeat thread may still be waiting for the server.
         os._exit(error.exit_code)
 
@@ -164,4 +171,4 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _leave(signum: int, _frame: FrameType | None) -> None:
-    leave(f"told to end by {signal.Signals(signum).name}")
+    stop_worker(f"told to end by {signal.Signals(signum).name}", logging.INFO)

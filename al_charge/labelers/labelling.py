@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ase import Atoms
@@ -10,6 +11,8 @@ from al_charge.crystal.shells import mixed_sites
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers.protocol import Attempt, Labeler, LabelResult, Reading, Relax
+
+_log = logging.getLogger("al_charge.labelers")
 
 
 def make_label(
@@ -56,6 +59,7 @@ def make_label(
     # Without two states of an element there is no order to steer towards.
     for number in range(labeler.tries if mixed_sites(atoms) else 1):
         folder = directory / f"try-{number}"
+        _log.info("try %d in %s", number + 1, folder)
         labeler.prepare(atoms, folder, relax=relax or labeler.relax, attempt=number)
         try:
             labeler.run(folder)
@@ -64,6 +68,7 @@ def make_label(
             raise  # none of which another way of steering mends
         except AlChargeError as error:
             failure = error
+            _log.warning("try %d failed: %s", number + 1, error)
             attempts.append(Attempt(f"try {number + 1}", str(error)))
             continue
         audit = labeler.audit(reading, species, windows)

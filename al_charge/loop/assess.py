@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -43,6 +44,8 @@ Array = NDArray[np.float64]
 PER_COMPOSITION = 5
 """Lowest open candidates of each composition that the new committee looks at again."""
 
+_log = logging.getLogger("al_charge.loop")
+
 
 def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignState:
     """Store a round's assessment, once, and the campaign's state with it.
@@ -69,6 +72,7 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
             campaign.name, round_number, "assess", time.monotonic() - started
         )
     state, reason = next_state(campaign, round_number)
+    _log.info("%s round %d: %s%s", campaign.name, round_number, state, reason and f", {reason}")
     if state is not CampaignState.RUNNING:
         campaign.store.set_campaign_state(campaign.name, state, reason)
     return state

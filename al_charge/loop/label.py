@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -34,6 +35,8 @@ MOST_STARTS = 20
 MOST_CRASHES = 6
 """Times that its engine may crash: with 3 in 10 runs crashing, 1 label in 1,400 is lost by that."""
 
+_log = logging.getLogger("al_charge.loop")
+
 
 def label(
     campaign: Campaign,
@@ -43,7 +46,7 @@ def label(
     *,
     spool: Path,
     claim: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
-) -> None:
+) -> str | None:
     """Make the label of one slot of a round's selection.
 
     An existing label, of this campaign or another with the same settings, is used as it is. A job
@@ -61,6 +64,11 @@ def label(
     claim
         Holds a label's key for one process at a time, as campaigns may want the same label at once.
 
+    Returns
+    -------
+    str or None
+        The label's key; None if the slot is beyond the end of the selection, or there is no label.
+
     Raises
     ------
     UnfinishedError
@@ -71,7 +79,7 @@ def label(
     if selected is None:
         raise AlChargeError("nothing was selected", where=f"{campaign.name}/{round_number}")
     if slot >= len(selected):
-        return
+        return None
     # Before anything is computed that could stand on no hull of this campaign.
     campaign.store.check_settings(
         campaign.name, campaign.settings_hash, campaign.labeler.settings()
@@ -86,8 +94,10 @@ def label(
             if not store.has_label(key) and store.failure(key) is None:
                 job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
                 job.run(Spool(spool))
-    if store.has_label(key):
-        store.link_label(campaign.name, _round_of_use(campaign, round_number, key), key)
+    if not store.has_label(key):
+        return None
+    store.link_label(campaign.name, _round_of_use(campaign, round_number, key), key)
+    return key
 
 
 def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
@@ -145,6 +155,7 @@ class _Job:
             if reason is None:
                 break
         else:
+            _log.warning("label %s is given up: %s", self.key, reason)
             store.put_failure(
                 FailureDoc(
                     key=self.key,
@@ -204,6 +215,7 @@ class _Job:
         full = is_full(folder, error)
         outcome = DISK_FULL if full else CRASHED
         self.campaign.store.finish_attempt(attempt, outcome, reason)
+        _log.warning("label %s: its engine crashed: %s", self.key, reason)
         if full or self.count(CRASHED) < MOST_CRASHES:
             raise UnfinishedError("the disk is full" if full else reason, where=str(folder))
         return f"{reason} ({MOST_CRASHES} times)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -17,6 +18,8 @@ from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
 from al_charge.store.label_streams import LabelHead
+
+_log = logging.getLogger("al_charge.loop")
 
 
 def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
@@ -60,6 +63,8 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
     reasons = {by_hash[selection.key]: selection.reason for selection in picked}
     chosen = store.record_selection(campaign.name, round_number, reasons)
+    where = f"{campaign.name} round {round_number}"
+    _log.info("%s: %d of %d candidates selected", where, len(chosen), len(proposed))
     store.add_stage_seconds(campaign.name, round_number, "select", time.monotonic() - started)
     return chosen
 

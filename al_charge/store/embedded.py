@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import socket
@@ -34,6 +35,8 @@ HOLDER_TIMEOUT = 20.0
 _WHERE = "embedded database"
 _POLL = 0.05
 _AUTHENTICATION_FAILED = 18
+
+_log = logging.getLogger("al_charge.store")
 
 
 def default_home() -> Path:
@@ -192,6 +195,7 @@ class EmbeddedServer:
         mongod.launch(
             program, data=self.data, address=address, log=self.log, pid_file=self._pid_file
         )
+        _log.debug("embedded server started; it listens on %s", address)
         return address
 
     def _holder_address(self) -> Path | None:

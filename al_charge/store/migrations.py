@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ _REMEDIES = {
     MIGRATION_ID: "wait for it, or run 'al-charge db migrate' again if it was killed",
     RESTORE_ID: "wait for it, or restore the same file again if it was killed",
 }
+
+_log = logging.getLogger("al_charge.store")
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def migrate(
         if migration.version > version:
             migration.apply(database)
             _record(database, migration.version)
+            _log.info("database '%s' has schema version %d now", database.name, migration.version)
     database[SCHEMA].delete_one(marker)
     return version
 

@@ -68,8 +68,11 @@ def al_charge(*arguments: str, **options: Any) -> subprocess.CompletedProcess[st
 
 
 def one_line(err: str) -> str:
-    assert err.count("\n") == 1, err
-    return err
+    """Return what a command says of an error: one line, after those that tell how far it was."""
+    *progress, last = err.splitlines()
+    assert last.startswith("al-charge: "), err
+    assert all(" INFO al_charge.cli.progress: " in line for line in progress), err
+    return last
 
 
 def test_a_backup_is_restored_in_another_home(

@@ -130,7 +130,7 @@ def test_it_goes_on_when_the_queue_is_back_and_leaves_jobs_alone(launch: Run, qu
         signal.signal(signal.SIGINT, before)
     assert code == 1
     assert "trying again: the queue refused a job" in err
-    assert err.splitlines()[-1] == "jobs stay in the queue; the same command carries on"
+    assert err.splitlines()[-1] == "al-charge: jobs stay in the queue; the same command carries on"
     assert jobs.exists()
 
 
@@ -138,4 +138,4 @@ def test_campaign_that_is_paused_ends_it(launch: Run, run: Run) -> None:
     assert run("campaign", "pause", "queued")[0] == 0
     code, _, err = launch()
     assert code == 0
-    assert err.splitlines()[-1] == "campaign 'queued' is paused"
+    assert err.splitlines()[-1] == "al-charge: campaign 'queued' is paused"

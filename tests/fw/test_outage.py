@@ -15,11 +15,11 @@ from fireworks import FWAction, FWorker, LaunchPad
 from pymongo.errors import ConnectionFailure, CursorNotFound
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
-from al_charge.fw.leaving import passing_trouble
 from al_charge.fw.lost import release_of
 from al_charge.fw.rounds import ensure_round
 from al_charge.fw.states import at_odds, refresh
 from al_charge.fw.status import stuck
+from al_charge.fw.task_run import transient_failure
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
@@ -97,7 +97,7 @@ def test_a_cursor_that_a_new_server_does_not_know_is_an_outage(launchpad: Launch
     launchpad.fireworks.find_one()
     with pytest.raises(CursorNotFound) as raised:
         list(cursor)
-    assert passing_trouble(raised.value, Path()) == "the database does not answer"
+    assert transient_failure(raised.value, Path()) == "the database does not answer"
 
 
 def states(launchpad: LaunchPad) -> set[str]:

@@ -124,10 +124,11 @@ def test_two_assessments_at_once_add_one_round(
     def step(_: int) -> str:
         task = AssessTask(campaign="twice", round=0)
         task.launchpad = launchpad_on(database)
-        return str(task.step(tmp_path).stored_data["state"])
+        return str(task.step(task.campaign(), tmp_path))
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(step, range(2))) == ["running"] * 2
+        assert list(pool.map(step, range(2))) == ["twice/0"] * 2
+    assert campaign.store.campaign_state("twice") == "running"
     rounds = launchpad.workflows.count_documents({"metadata.campaign": "twice"})
     assert (rounds, len(campaign.store.rounds("twice"))) == (2, 2)
     assert database["weights.files"].count_documents({}) == 1

@@ -65,25 +65,35 @@ def test_trouble_that_passes_ends_the_process_and_not_the_task(
     exit_codes: list[int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(_LeftError):
         train(error, tmp_path, monkeypatch)
     assert exit_codes == [EXIT_CODE]
-    err = capfd.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
+    record = caplog.records[-1]
+    assert (record.name, record.levelname) == ("al_charge.fw", "WARNING")
+    assert said in record.getMessage()
+    told = vars(record)["details"]
+    assert (told["event"], told["task"], told["outcome"]) == ("end", "train 0", "interrupted")
+    assert said in told["reason"]
 
 
 @pytest.mark.parametrize(
     "error", [AlChargeError("no usable label"), OperationFailure("no", code=13), ValueError("x")]
 )
 def test_a_failure_of_the_task_is_its_own(
-    error: Exception, exit_codes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    exit_codes: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(type(error)):
         train(error, tmp_path, monkeypatch)
     assert exit_codes == []
+    told = vars(caplog.records[-1])["details"]
+    assert (told["outcome"], told["key"]) == ("failed", None)
+    assert str(error) in told["reason"]
 
 
 def test_whatever_fails_on_a_full_disk_may_go_on_when_there_is_space(

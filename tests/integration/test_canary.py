@@ -188,8 +188,9 @@ def work(site: Site) -> None:
     obstacle = site.home / "runs" / "canary" / "round-000" / "train-1"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("no folder can be made here")
-    worker = ("--debug", "worker", file, "--runs", runs, "--until-idle")
-    assert site.apart("worker", *worker) != 0
+    worker = ("worker", file, "--runs", runs, "--until-idle")
+    lines = ("--debug", "--log-level", "debug", "--log-format", "json")
+    assert site.apart("worker", *lines, *worker) != 0
     code, document = site.here("worker", "campaign", "status", file, "--json")
     assert code == 0 and json.loads(document)["tasks"].get("FIZZLED") == 1
     for command in (("doctor", "canary"), ("doctor", "canary", "--json"), ("doctor", "--fix")):
@@ -200,7 +201,7 @@ def work(site: Site) -> None:
     obstacle.unlink()
     for _ in range(5):
         assert site.here("worker", "campaign", "resume", file)[0] == 0
-        assert site.apart("worker", *worker) == 0
+        assert site.apart("worker", "--log-level", "debug", *worker) == 0
         document = site.here("worker", "campaign", "status", file, "--json")[1]
         if json.loads(document)["state"] in ("converged", "exhausted"):
             break
@@ -303,6 +304,10 @@ def test_the_search_finds_what_it_should() -> None:
 def test_no_password_is_in_what_commands_say(site: Site, processes: set[bytes]) -> None:
     assert len(site.said) > 30
     assert any("Traceback" in said for said in site.said.values())
+    # Logs were searched, lines of JSON and of text, with a task that failed among them.
+    logs = "\n".join(site.said.values())
+    assert '"outcome": "failed"' in logs and '"outcome": "done"' in logs
+    assert "canary round 1, assess: done after " in logs
     assert {name: who for name, said in site.said.items() if (who := found_in(said.encode()))} == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,8 @@ SITE_VALUES: tuple[Literal["moments", "charges"], ...] = ("moments", "charges")
 
 SMALLEST_SCALE = 0.01
 """eV per unit of the network's output at least, where frames have hardly any force."""
+
+_log = logging.getLogger("al_charge.potentials")
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def train(
         Ranks.current(),
     )
     identity = identity_of(settings, training, frames, [seed, fold, n_folds], warm_start)
-    trainer.resume(checkpoint, identity)
+    if trainer.resume(checkpoint, identity):
+        _log.info("training resumes after epoch %d of %d", trainer.done, training.epochs)
     with heeding_signals() as stop:
         stopped = False
         while not trainer.finished:

@@ -1,0 +1,183 @@
+"""The run of a task: what the log says of it, and how it ends.
+
+It ends in one of three ways. The task is done; it failed; or it was interrupted by something that
+is no fault of its own, such as a signal or an outage of the database. Then the worker process
+exits, its parent hands the Firework back, and the task is resumed later.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pymongo.errors import ConnectionFailure, CursorNotFound, OperationFailure
+
+from al_charge.errors import AlChargeError, UnfinishedError, one_line
+from al_charge.logs import details
+from al_charge.loop.disk import is_full
+from al_charge.stopping import EXIT_CODE
+
+OUTAGE = (ConnectionFailure, CursorNotFound)
+"""What an operation raises whose server was killed; a restarted server knows no open cursor."""
+
+AWAY = "the database does not answer"
+
+_OUT_OF_DISK_SPACE = 14031
+"""MongoDB's error code for its own disk."""
+
+_LEVELS = {"done": logging.INFO, "failed": logging.ERROR, "interrupted": logging.WARNING}
+_log = logging.getLogger("al_charge.fw")
+
+
+class TaskRun:
+    """One run of a task, from its start to its end.
+
+    Parameters
+    ----------
+    campaign
+        Name of the campaign.
+    round_number
+        Round that the task belongs to.
+    task
+        What it does, such as ``train 0``.
+
+    Attributes
+    ----------
+    key
+        Key of the product in the database; None while there is none.
+    """
+
+    def __init__(self, campaign: str, round_number: int, task: str) -> None:
+        self.key: str | None = None
+        self._fields = {"campaign": campaign, "round": round_number, "task": task}
+        self._started = time.monotonic()
+
+    def __str__(self) -> str:
+        """Return campaign, round and task."""
+        return "{campaign} round {round}, {task}".format(**self._fields)
+
+    def start(self, task: str) -> None:
+        """Log that the task starts.
+
+        Parameters
+        ----------
+        task
+            What it does, in more detail than before, such as ``propose x=1/2``.
+        """
+        self._fields["task"] = task
+        _log.info("%s: started", self, extra=details(event="start", **self._fields))
+
+    def end(
+        self,
+        outcome: Literal["done", "failed", "interrupted"],
+        reason: str = "",
+        error: Exception | None = None,
+    ) -> None:
+        """Log that the run has ended.
+
+        Parameters
+        ----------
+        outcome
+            ``interrupted`` if the task will be resumed.
+        reason
+            Why the task is not done; empty if it is.
+        error
+            Exception whose traceback is logged as well.
+        """
+        seconds = time.monotonic() - self._started
+        ends: dict[str, Any] = {
+            "outcome": outcome,
+            "seconds": seconds,
+            "key": self.key,
+            "reason": reason,
+        }
+        line = f"{self}: {outcome} after {seconds:.1f} s"
+        line += f": {reason}" if reason else f", key {self.key}" if self.key else ""
+        extra = details(event="end", **self._fields, **ends)
+        _log.log(_LEVELS[outcome], "%s", line, extra=extra, exc_info=error)
+
+
+_current: ContextVar[TaskRun | None] = ContextVar("the run under way", default=None)
+
+
+@contextmanager
+def running(campaign: str, round_number: int, task: str, folder: Path) -> Iterator[TaskRun]:
+    """Run a task in the block, and log its end, whatever that is.
+
+    An exception that is no fault of the task ends this process.
+
+    Parameters
+    ----------
+    campaign, round_number, task
+        As of `TaskRun`.
+    folder
+        Where the task writes its files.
+
+    Yields
+    ------
+    TaskRun
+        To be started, and given its key.
+    """
+    run = TaskRun(campaign, round_number, task)
+    token = _current.set(run)
+    try:
+        yield run
+        run.end("done")
+    except Exception as error:
+        if (reason := transient_failure(error, folder)) is not None:
+            stop_worker(reason)
+        if isinstance(error, AlChargeError):
+            run.end("failed", str(error))
+        else:
+            run.end("failed", one_line(f"{type(error).__name__}: {error}"), error)
+        raise
+    finally:
+        _current.reset(token)
+
+
+def transient_failure(error: BaseException, folder: Path) -> str | None:
+    """Tell failures of the surroundings, which pass, from those of a task itself.
+
+    Parameters
+    ----------
+    error
+        What was raised.
+    folder
+        Where the task writes its files.
+
+    Returns
+    -------
+    str or None
+        What has failed around the task; None if the failure is the task's own.
+    """
+    if isinstance(error, UnfinishedError):
+        return str(error)
+    if isinstance(error, OUTAGE):
+        return AWAY
+    if isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK_SPACE:
+        return "the database's disk is full"
+    return f"{folder}: the disk is full" if is_full(folder, error) else None
+
+
+def stop_worker(reason: str, level: int = logging.WARNING) -> NoReturn:
+    """End this process at once; its parent hands back the task that was running.
+
+    Parameters
+    ----------
+    reason
+        For the log.
+    level
+        Of the line in the log if no task was running.
+    """
+    if (run := _current.get()) is not None:
+        run.end("interrupted", reason)
+    else:
+        extra = details(event="stop", reason=reason)
+        _log.log(level, "worker stopped: %s", reason, extra=extra)
+    os._exit(EXIT_CODE)
