@@ -11,7 +11,6 @@ from al_charge.cli.output import json_option, show
 from al_charge.cli.progress import busy
 
 if TYPE_CHECKING:
-    from al_charge.crystal.valence import Windows
     from al_charge.labelers.settings import LabelerSettings
 
 ENGINES = ("born", "gpaw", "vasp")
@@ -67,13 +66,14 @@ def command(
     from al_charge.labelers import make_labeler
     from al_charge.labelers.files import write_json
     from al_charge.labelers.labelling import make_label
+    from al_charge.labelers.plugin import LABELERS
     from al_charge.labelers.protocol import Relax
     from al_charge.report.audits import audit_table, label_document
 
     settings = _settings(engine, settings_file)
     states = [word.strip() for word in oxidation.split(",") if word.strip()]
     atoms, states_from = load_structure(file, states)
-    windows = _windows(settings)
+    windows = LABELERS.of(settings).windows(settings)
     if windows is not None:
         windows.check(atoms.arrays["species"].tolist())
     labeler = make_labeler(settings)
@@ -134,16 +134,3 @@ def _settings(engine: str | None, file: Path | None) -> LabelerSettings:
         ) from error
     refuse_false_numbers(section, settings, str(file), "labeler")
     return settings
-
-
-def _windows(settings: LabelerSettings) -> Windows | None:
-    """Return the windows that an engine reads moments by; None for an engine without spin."""
-    from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
-    from al_charge.labelers.settings import BornSettings, GpawSettings
-
-    if isinstance(settings, BornSettings):
-        return None
-    if settings.moment_windows is not None:
-        return Windows(settings.moment_windows)
-    is_lcao = isinstance(settings, GpawSettings) and settings.mode == "lcao"
-    return GPAW_LCAO_WINDOWS if is_lcao else GPAW_PW_WINDOWS

@@ -17,6 +17,7 @@ from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.parent import read_structure
+from al_charge.crystal.species import token
 from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
@@ -178,6 +179,13 @@ class Host:
     def fixed_charge(self) -> int:
         """Sum of the charges of all sites that never change, in e."""
         return sum(self.fixed[el] for el in self.elements if el in self.fixed)
+
+    @cached_property
+    def species(self) -> tuple[str, ...]:
+        """Every species token that a configuration can contain, in alphabetical order."""
+        charges = {self.working_ion: (self.working_ion_charge,), **self.redox}
+        charges |= {element: (charge,) for element, charge in self.fixed.items()}
+        return tuple(sorted(token(el, charge) for el, some in charges.items() for charge in some))
 
     @property
     def formula_units(self) -> int:

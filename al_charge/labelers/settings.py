@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.plugin import LABELERS, EngineSettings
 from al_charge.labelers.vasp.settings import VaspSettings
+from al_charge.plugins import ChosenByKind
 
 __all__ = ["BornSettings", "GpawSettings", "LabelerSettings", "VaspSettings"]
 
-LabelerSettings = Annotated[BornSettings | GpawSettings | VaspSettings, Field(discriminator="kind")]
-"""The settings of any labeler; ``kind`` says which."""
+LabelerSettings = Annotated[EngineSettings, ChosenByKind(lambda: LABELERS)]
+"""The settings of any installed labeler; ``kind`` says which."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
 
 
-class SteeredSettings(BaseModel):
+class SteeredSettings(EngineSettings):
     """A labeler that has to be led to a charge order, and whose moments tell where it ended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     hubbard_u: dict[str, Energy]
     magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(

@@ -16,9 +16,9 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import read_structure
-from al_charge.crystal.species import token
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers import make_labeler
+from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
@@ -180,20 +180,13 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             remedy="leave it out, or ask for static labels with 'relax: none'",
         )
     # The last, because what is not installed here may be elsewhere; all else is right then.
-    labeler.check(_possible_species(host), spec.host.working_ion)
+    LABELERS.of(spec.labeler).check(host, spec.labeler)
     return CampaignDoc(
         name=spec.name,
         spec=contents,
         host_fingerprint=host.fingerprint,
         settings_hash=settings_hash(labeler),
     )
-
-
-def _possible_species(host: Host) -> list[str]:
-    """Return every species that a configuration of the host can contain."""
-    charges = {host.working_ion: (host.working_ion_charge,), **host.redox}
-    charges |= {element: (charge,) for element, charge in host.fixed.items()}
-    return sorted(token(el, charge) for el, states in charges.items() for charge in states)
 
 
 def open_campaign(store: Store, name: str) -> Campaign:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +14,7 @@ from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.settings import LabelerSettings
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
+from al_charge.plugins import ChosenByKind, Plugins
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
 from al_charge.search.settings import SearchSettings
 from al_charge.store.settings import DatabaseSettings
@@ -209,33 +209,42 @@ def _refusal(error: ValidationError, source: Path) -> InputError:
     elif problem["type"] == "missing":
         what = "this field is required"
     elif problem["type"] == "union_tag_invalid":
-        context = problem["ctx"]
-        known = re.findall("'([^']+)'", str(context["expected_tags"]))
-        what = f"unknown kind '{context['tag']}'"
-        remedy = did_you_mean(str(context["tag"]), known)
+        kind, plugins = str(problem["ctx"]["tag"]), _plugins_of(steps[0])
+        what = f"unknown kind '{kind}'"
+        remedy = did_you_mean(kind, plugins.kinds if plugins is not None else [])
+        if plugins is not None and kind in plugins.found:
+            broken = plugins.found[kind]
+            what, remedy = (
+                f"'{kind}' of {broken.source} does not load: {broken.broken}",
+                "install that package again",
+            )
     elif problem["type"] == "union_tag_not_found":
         what = "the field 'kind' is missing"
     return InputError(what, where=f"{source}: {field}", remedy=remedy)
 
 
 def _is_tag(steps: list[str]) -> bool:
-    return steps[0] in {"labeler", "potential"} and len(steps) > 1
+    return len(steps) > 1 and _plugins_of(steps[0]) is not None
+
+
+def _plugins_of(section: str) -> Plugins[Any] | None:
+    """Return the plug-ins that a section of a campaign file chooses from, if it does."""
+    field = CampaignSpec.model_fields.get(section)
+    chosen = [one for one in (field.metadata if field else []) if isinstance(one, ChosenByKind)]
+    return chosen[0].plugins() if chosen else None
 
 
 def _fields_beside(steps: list[str]) -> list[str]:
     """Return the names that would have been right where an unknown one stands."""
     model: Any = CampaignSpec
+    plugins = None
     for step in steps[:-1]:
+        if plugins is not None:
+            model, plugins = plugins.get(step).settings, None
+            continue
+        plugins = _plugins_of(step) if model is CampaignSpec else None
         fields = getattr(model, "model_fields", {})
-        model = _model(fields[step].annotation if step in fields else model, step)
+        model = fields[step].annotation if step in fields else model
+        models = [arg for arg in get_args(model) if hasattr(arg, "model_fields")]
+        model = models[0] if len(models) == 1 else model
     return list(getattr(model, "model_fields", {}))
-
-
-def _model(annotation: Any, tag: str) -> Any:
-    """Return the model of a union whose kind is ``tag``, or its only model."""
-    models = [arg for arg in get_args(annotation) if hasattr(arg, "model_fields")]
-    for model in models:
-        kind = model.model_fields.get("kind")
-        if kind is not None and tag in get_args(kind.annotation):
-            return model
-    return models[0] if len(models) == 1 else annotation

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.prior import load_prior
-from al_charge.potentials.networks.architecture import Architecture, architecture_class, evaluate
+from al_charge.potentials.networks.architecture import Architecture, evaluate
 from al_charge.potentials.networks.graph import (
     Graph,
     Neighbours,
@@ -23,6 +23,7 @@ from al_charge.potentials.networks.graph import (
     collate,
     find_neighbours,
 )
+from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.state import restored, state_of
@@ -104,8 +105,9 @@ class Potential:
         """Return an untrained potential; torch's own random state is left as it is."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            kind = architecture_class(settings.kind)
-            module = kind.build(settings, vocabulary, mean_neighbours)
+            module = (
+                POTENTIALS.of(settings).architecture().build(settings, vocabulary, mean_neighbours)
+            )
         return cls(
             settings,
             vocabulary,

@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from al_charge.plugins import ChosenByKind
+from al_charge.potentials.plugin import POTENTIALS, NetworkSettings
 from al_charge.units import Force, Length
 
 
-class PotentialKind(StrEnum):
-    """The architectures that can be trained."""
+class SizedSettings(NetworkSettings):
+    """What al-charge's own potentials have in common."""
 
-    MACE = "mace"
-    PAINN = "painn"
-    CPAINN = "cpainn"
-    CHGNET = "chgnet"
-
-
-class _ArchitectureSettings(BaseModel):
-    """What every architecture lets a user choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    charge_aware: bool = Field(
-        default=True,
-        description="whether each charge state is a species of its own; false knows elements only",
-    )
-    cutoff: Length = Field(
-        default=5.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '5 A'"
-    )
     channels: int = Field(default=32, ge=1, le=1024, description="features of one atom")
     layers: int = Field(default=2, ge=1, le=12, description="interaction layers")
-    pair_cutoff: Length = Field(
-        default=8.0,
-        ge=0.0,
-        le=20.0,
-        description="reach of the pair terms that are fitted before the network, '0 A' for none",
-    )
-    pair_intervals: int = Field(
-        default=24, ge=4, le=200, description="intervals of a pair term's spline"
-    )
-    prior: Literal["none", "chgnet"] = Field(
-        default="none",
-        description="pretrained universal potential whose difference from the labels is learned",
-    )
 
 
-class PainnSettings(_ArchitectureSettings):
+class PainnSettings(SizedSettings):
     """Polarisable atom interaction network: scalar and vector features, cheap on a CPU."""
 
-    kind: Literal[PotentialKind.PAINN, "painn"] = PotentialKind.PAINN
+    kind: Literal["painn"] = "painn"
     radial: int = Field(default=12, ge=1, le=128, description="radial basis functions")
     spin: bool = Field(
         default=False, description="whether site moments are an input, beside the charge states"
@@ -62,7 +32,7 @@ class PainnSettings(_ArchitectureSettings):
 class CpainnSettings(PainnSettings):
     """PaiNN that also tells the moment and the Bader charge of every site."""
 
-    kind: Literal[PotentialKind.CPAINN, "cpainn"] = PotentialKind.CPAINN  # type: ignore[assignment]
+    kind: Literal["cpainn"] = "cpainn"  # type: ignore[assignment]
 
 
 PUBLISHED_CHGNET: dict[str, float] = {
@@ -76,10 +46,10 @@ PUBLISHED_CHGNET: dict[str, float] = {
 """The shape of CHGNet 0.3.0, whose weights are in its package; lengths in angstrom."""
 
 
-class ChgnetSettings(_ArchitectureSettings):
+class ChgnetSettings(SizedSettings):
     """CHGNet: bonds and angles, trained on moments as well, from its published weights."""
 
-    kind: Literal[PotentialKind.CHGNET, "chgnet"] = PotentialKind.CHGNET
+    kind: Literal["chgnet"] = "chgnet"
     cutoff: Length = Field(
         default=6.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '6 A'"
     )
@@ -117,10 +87,10 @@ class ChgnetSettings(_ArchitectureSettings):
         return not other if pretrained is None else pretrained
 
 
-class MaceSettings(_ArchitectureSettings):
+class MaceSettings(SizedSettings):
     """Higher-body-order equivariant message passing."""
 
-    kind: Literal[PotentialKind.MACE, "mace"] = PotentialKind.MACE
+    kind: Literal["mace"] = "mace"
     channels: int = Field(default=16, ge=1, le=1024, description="features of one atom")
     max_ell: int = Field(default=2, ge=1, le=4, description="degree of the spherical harmonics")
     max_l: int = Field(default=1, ge=0, le=3, description="degree of the messages")
@@ -149,10 +119,8 @@ class MaceSettings(_ArchitectureSettings):
     )
 
 
-PotentialSettings = Annotated[
-    MaceSettings | PainnSettings | CpainnSettings | ChgnetSettings, Field(discriminator="kind")
-]
-"""Settings of any potential, told apart by ``kind``."""
+PotentialSettings = Annotated[NetworkSettings, ChosenByKind(lambda: POTENTIALS)]
+"""Settings of any installed potential, told apart by ``kind``."""
 
 
 class TrainingSettings(BaseModel):

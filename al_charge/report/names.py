@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import re
 
-from al_charge.errors import InputError, did_you_mean
-
-LABELERS = {
-    "born": "Born (analytic ionic model)",
-    "gpaw": "GPAW",
-    "vasp": "VASP",
-}
-"""The name of each kind of labeler, wherever it shows."""
+from al_charge.labelers.plugin import LABELERS
 
 _AMOUNT = re.compile(r"(?<=[A-Za-z)])(\d+(?:[./]\d+)?|x)(?![a-z])")
 
@@ -19,16 +12,19 @@ _AMOUNT = re.compile(r"(?<=[A-Za-z)])(\d+(?:[./]\d+)?|x)(?![a-z])")
 def labeler_name(kind: str) -> str:
     """Return the name of a labeler, e.g. ``Born (analytic ionic model)`` for ``born``.
 
-    Raises
-    ------
-    InputError
-        If there is no such kind.
+    Parameters
+    ----------
+    kind
+        Its name in campaign files.
+
+    Returns
+    -------
+    str
+        Its plug-in's title; the kind itself where the plug-in is not installed here, since a
+        database also holds campaigns of other machines.
     """
-    if kind not in LABELERS:
-        raise InputError(
-            f"unknown labeler '{kind}'", where="labeler", remedy=did_you_mean(kind, LABELERS)
-        )
-    return LABELERS[kind]
+    found = LABELERS.found.get(kind)
+    return kind if found is None or found.plugin is None else found.plugin.title
 
 
 def host_formula(framework: str, working_ion: str) -> str:

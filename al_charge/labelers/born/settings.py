@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import Relax
 from al_charge.units import Force
 
 
-class BornSettings(BaseModel):
+class BornSettings(EngineSettings):
     """An analytic ionic model for demos, tests and benchmarks; it is not a material's energy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["born"] = "born"
     relax: Relax = Field(

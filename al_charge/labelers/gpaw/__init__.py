@@ -1,1 +1,34 @@
-"""The GPAW labeler: density-functional theory in a process of its own."""
+"""Density-functional theory with GPAW, in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
+from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.plugin import LabelerPlugin
+from al_charge.labelers.protocol import Labeler
+from al_charge.plugins import Quantity
+
+
+class GpawPlugin(LabelerPlugin):
+    """Density-functional theory with GPAW, in a process of its own."""
+
+    kind = "gpaw"
+    title = "GPAW"
+    summary = "DFT+U with GPAW, in plane waves or atomic orbitals"
+    settings = GpawSettings
+    gives = frozenset(Quantity)
+    install = "python3 bootstrap.py gpaw, or pip install al-charge[gpaw]"
+
+    def make(self, settings: Any) -> Labeler:
+        """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
+        from al_charge.labelers.gpaw.labeler import GpawLabeler
+
+        return GpawLabeler(settings)
+
+    def windows(self, settings: Any) -> Windows | None:
+        """Return the user's windows, else known ones; see `LabelerPlugin`."""
+        if settings.moment_windows is not None:
+            return Windows(settings.moment_windows)
+        return GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS

@@ -1,1 +1,32 @@
-"""The VASP labeler: PBE+U through atomate2's input sets, run by custodian."""
+"""PBE+U with VASP, through atomate2's input sets, run by custodian."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from al_charge.crystal.valence import Windows
+from al_charge.labelers.plugin import LabelerPlugin
+from al_charge.labelers.protocol import Labeler
+from al_charge.labelers.vasp.settings import VaspSettings
+from al_charge.plugins import Quantity
+
+
+class VaspPlugin(LabelerPlugin):
+    """PBE+U with VASP, through atomate2's input sets, run by custodian."""
+
+    kind = "vasp"
+    title = "VASP"
+    summary = "DFT+U with VASP, through atomate2 and custodian"
+    settings = VaspSettings
+    gives = frozenset(Quantity)
+    install = "VASP is licensed; see docs/vasp.md"
+
+    def make(self, settings: Any) -> Labeler:
+        """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
+        from al_charge.labelers.vasp.labeler import VaspLabeler
+
+        return VaspLabeler(settings)
+
+    def windows(self, settings: Any) -> Windows | None:
+        """Return the user's windows, else known ones; see `LabelerPlugin`."""
+        return Windows(settings.moment_windows)

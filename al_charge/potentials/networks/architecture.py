@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from al_charge.errors import AlChargeError, did_you_mean
 from al_charge.potentials.networks.graph import Graph
-from al_charge.potentials.settings import PotentialKind
 from al_charge.potentials.vocabulary import Vocabulary
 
 
@@ -126,24 +123,6 @@ class Architecture(nn.Module):
         moments, charges
             Bohr magnetons and e, shape (n_species,); zero where no label tells.
         """
-
-
-_ARCHITECTURES: dict[PotentialKind, str] = {
-    PotentialKind.MACE: "al_charge.potentials.networks.mace:Mace",
-    PotentialKind.PAINN: "al_charge.potentials.networks.painn:Painn",
-    PotentialKind.CPAINN: "al_charge.potentials.networks.painn:Cpainn",
-    PotentialKind.CHGNET: "al_charge.potentials.networks.chgnet:Chgnet",
-}
-
-
-def architecture_class(kind: str) -> type[Architecture]:
-    """Return the class of a kind; its module is imported here and not before."""
-    if kind not in set(PotentialKind):
-        raise AlChargeError(
-            f"unknown potential '{kind}'", where="kind", remedy=did_you_mean(kind, PotentialKind)
-        )
-    module, name = _ARCHITECTURES[PotentialKind(kind)].split(":")
-    return cast("type[Architecture]", getattr(import_module(module), name))
 
 
 def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Evaluation:

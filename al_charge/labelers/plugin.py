@@ -1,0 +1,87 @@
+"""What an engine says of itself, and all engines that are installed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from al_charge.crystal.host import Host
+from al_charge.crystal.valence import Windows
+from al_charge.labelers.protocol import Labeler, Relax
+from al_charge.plugins import Plugin, Plugins, PluginSettings
+from al_charge.units import Force
+
+
+class EngineSettings(PluginSettings):
+    """What the settings of every labeler have.
+
+    Attributes
+    ----------
+    relax
+        What the engine moves before it gives a label.
+    fmax
+        Largest force after a relaxation, eV/angstrom.
+    """
+
+    relax: Relax
+    fmax: Force
+
+
+class LabelerPlugin(Plugin):
+    """An engine that makes labels."""
+
+    settings: ClassVar[type[EngineSettings]]
+
+    @abstractmethod
+    def make(self, settings: Any) -> Labeler:
+        """Return the engine, importing it only now.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        Labeler
+            Ready to label.
+        """
+
+    def windows(self, settings: Any) -> Windows | None:
+        """Return the moments by which the engine tells charge states, where none are calibrated.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        Windows or None
+            None for an engine without spin.
+        """
+        return None
+
+    def check(self, host: Host, settings: Any) -> None:
+        """Refuse what could not be labelled, before anything is paid for.
+
+        Parameters
+        ----------
+        host
+            Of the campaign.
+        settings
+            Of this plug-in's own model.
+
+        Raises
+        ------
+        InputError
+            If the engine lacks parameters for a species of the host, or the settings do not suit
+            it.
+        NotInstalledError
+            If a program or dataset is not installed on this machine.
+        """
+        self.make(settings).check(host.species, host.working_ion)
+
+
+LABELERS: Plugins[LabelerPlugin] = Plugins("al_charge.labelers", LabelerPlugin, "labeler")
+"""All labelers that are installed."""

@@ -1,0 +1,78 @@
+"""What a potential says of itself, and all potentials that are installed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from al_charge.crystal.host import Host
+from al_charge.plugins import Plugin, Plugins, PluginSettings
+from al_charge.units import Length
+
+if TYPE_CHECKING:
+    from al_charge.potentials.networks.architecture import Architecture
+
+
+class NetworkSettings(PluginSettings):
+    """What the settings of every potential have."""
+
+    charge_aware: bool = Field(
+        default=True,
+        description="whether each charge state is a species of its own; false knows elements only",
+    )
+    cutoff: Length = Field(
+        default=5.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '5 A'"
+    )
+    pair_cutoff: Length = Field(
+        default=8.0,
+        ge=0.0,
+        le=20.0,
+        description="reach of the pair terms that are fitted before the network, '0 A' for none",
+    )
+    pair_intervals: int = Field(
+        default=24, ge=4, le=200, description="intervals of a pair term's spline"
+    )
+    prior: Literal["none", "chgnet"] = Field(
+        default="none",
+        description="pretrained universal potential whose difference from the labels is learned",
+    )
+
+
+class PotentialPlugin(Plugin):
+    """A network that is trained on labels."""
+
+    settings: ClassVar[type[NetworkSettings]]
+
+    @abstractmethod
+    def architecture(self) -> type[Architecture]:
+        """Return the class of the network, importing it only now.
+
+        Returns
+        -------
+        type of Architecture
+            See `al_charge.potentials.networks.architecture.Architecture`.
+        """
+
+    def check(self, host: Host, settings: Any) -> None:
+        """Refuse what could not be trained, before anything is paid for.
+
+        Parameters
+        ----------
+        host
+            Of the campaign.
+        settings
+            Of this plug-in's own model.
+
+        Raises
+        ------
+        InputError
+            If the settings cannot serve the host, or name a file that is not there.
+        NotInstalledError
+            If a package is not installed on this machine.
+        """
+
+
+POTENTIALS: Plugins[PotentialPlugin] = Plugins("al_charge.potentials", PotentialPlugin, "potential")
+"""All potentials that are installed."""
