@@ -31,8 +31,8 @@ from al_charge.thermo.hull import Entry
 def last_candidates(campaign: Campaign) -> list[CandidateDoc]:
     """Return every configuration that a committee has relaxed, as the last one left it."""
     found: dict[str, CandidateDoc] = {}
-    for record in campaign.store.rounds(campaign.name):
-        for candidate in campaign.store.candidates(campaign.name, record.number):
+    for record in campaign.store.rounds.all(campaign.name):
+        for candidate in campaign.store.candidates.all(campaign.name, record.number):
             if candidate.origin == "search":
                 found[candidate.config_hash] = candidate
     return list(found.values())

@@ -54,11 +54,11 @@ def predictions(home: Path, name: str) -> list[tuple[str, str, float]]:
     os.environ["AL_CHARGE_HOME"] = str(home)
     store = Store(connect(None))
     campaign = open_campaign(store, name)
-    last = max(record.number for record in store.rounds(name) if record.assessment)
+    last = max(record.number for record in store.rounds.all(name) if record.assessment)
     found = [
         (c.composition, c.config_hash, c.energy / campaign.host.formula_units)
         for number in range(1, last + 1)
-        for c in store.candidates(name, number)
+        for c in store.candidates.all(name, number)
         if c.energy is not None
     ]
     store.close()

@@ -151,8 +151,8 @@ def assess_twice(site: Site, rng: random.Random) -> bool:
         members = range(campaign.spec.committee.size)
         rounds = [
             record.number
-            for record in store.rounds(NAME)
-            if all(store.has_model(NAME, record.number, member) for member in members)
+            for record in store.rounds.all(NAME)
+            if all(store.models.has(NAME, record.number, member) for member in members)
         ]
     if not rounds:
         return False
@@ -192,7 +192,7 @@ def half_a_workflow(site: Site, rng: random.Random) -> bool:
         return False
     with look(site) as client:
         store = Store(client["al_charge"])
-        number = store.rounds(NAME)[-1].number + 1
+        number = store.rounds.all(NAME)[-1].number + 1
         workflow = round_workflow(open_campaign(store, NAME), number)
         _launchpad(client)._upsert_fws(list(workflow.id_fw.values()), reassign_all=True)
     return True

@@ -139,7 +139,7 @@ def idle(launchpad: LaunchPad, maker: Any, workers: int, labels: int) -> dict[st
     open_round(maker.campaign, number)
     candidates = maker.candidates(number, labels)
     reasons = {one.doc_id: "wanted" for one in candidates[:labels]}
-    maker.store.record_selection(NAME, number, reasons)
+    maker.store.rounds.record_selection(NAME, number, reasons)
     ensure_round(launchpad, maker.campaign, number)
     runs = maker.folder / "runs"
     _work(launchpad, NAME, runs, ["cpu"], True)

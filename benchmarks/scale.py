@@ -163,7 +163,7 @@ def measure(folder: Path, meter: Meter) -> None:
 
     launchpad = connect_launchpad(None)
     store = store_of(launchpad)
-    last = store.last_round("scale")
+    last = store.rounds.last("scale")
     assert last is not None
     number = last.number
 
@@ -172,13 +172,13 @@ def measure(folder: Path, meter: Meter) -> None:
 
     look_at = Scene(launchpad, store, "scale", runs=folder / "runs", wait=False)
     meter.time("open the campaign and its host", lambda: campaign().host)
-    meter.time("state of the campaign", lambda: store.campaign("scale").state)
+    meter.time("state of the campaign", lambda: store.campaigns.get("scale").state)
     meter.time("is it stuck", lambda: stuck(launchpad, "scale"))
     meter.time("status", lambda: status_document(launchpad, campaign()))
     meter.time("hull", lambda: hull_result(campaign()))
     meter.time("voltage", lambda: voltage_result(campaign()))
     meter.time("labels", lambda: labels_document(campaign()))
-    meter.time("heads of labels", lambda: list(store.label_heads("scale")))
+    meter.time("heads of labels", lambda: list(store.labels.heads("scale")))
     target = folder / "labels.extxyz"
     meter.time(
         "export, last frames",

@@ -108,17 +108,17 @@ class Maker:
         reasons = dict.fromkeys(
             (one.doc_id for one in candidates[:count]), "30 % chance below hull"
         )
-        self.store.record_selection(self.campaign.name, number, reasons)
+        self.store.rounds.record_selection(self.campaign.name, number, reasons)
         if self.template is None:
             self.template = self.real_label()
         made = [self.label_of(one, number) for one in candidates[number == 0 : count]]
         self.write_labels(made, number)
         self.write_models(number)
         for stage in ("propose", "select", "label", "train", "assess"):
-            self.store.add_stage_seconds(self.campaign.name, number, stage, 100.0)
+            self.store.rounds.add_seconds(self.campaign.name, number, stage, 100.0)
         if number < self.size.rounds - 1:
             energies = self.rng.normal(-130, 1, size=(spec.committee.size, len(self.energies)))
-            self.store.record_predictions(
+            self.store.rounds.record_predictions(
                 self.campaign.name, number, self.assessment(number), sorted(self.energies), energies
             )
         write_workflow(self.launchpad, self.campaign, number, last=number == self.size.rounds - 1)
@@ -137,7 +137,7 @@ class Maker:
         found = [self.candidate(number, ions[place]) for place in wanted]
         for n_ions in ions:
             of_one = [one for one in found if one.n_ions == n_ions]
-            self.store.put_proposal(self.campaign.name, number, n_ions, of_one, {"evaluated": 36})
+            self.store.proposals.put(self.campaign.name, number, n_ions, of_one, {"evaluated": 36})
         return found
 
     def candidate(self, number: int, n_ions: int) -> CandidateDoc:
@@ -175,7 +175,7 @@ class Maker:
     def real_label(self) -> LabelDoc:
         """Make the first label as a worker does."""
         label(self.campaign, 0, 0, self.folder / "label", spool=self.folder / "spool")
-        (made,) = self.store.labels_of_campaign(self.campaign.name)
+        (made,) = self.store.labels.of_campaign(self.campaign.name)
         self.held.append((made.config_hash, 0.01))
         self.energies[made.key] = made.energy
         return made
@@ -253,7 +253,7 @@ class Maker:
                 errors = self.rng.normal(scale=0.05, size=len(self.energies)).tolist()
                 said = zip(self.energies.items(), errors, strict=True)
                 predictions = {key: energy + error for (key, energy), error in said}
-                self.store.put_model(document, weights, predictions)
+                self.store.models.put(document, weights, predictions)
             else:
                 self.store.database[ModelDoc.collection].insert_one(document.to_mongo())
 

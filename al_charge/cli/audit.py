@@ -104,7 +104,7 @@ def _stored(key: str) -> Output:
     from al_charge.labelers.protocol import BaderCharges
     from al_charge.store.settings import settings_from_environment
 
-    label = open_store(settings_from_environment()).label(key)
+    label = open_store(settings_from_environment()).labels.get(key)
     if label is None:
         raise InputError(
             "there is no such file, and no label with this key in the database", where=key

@@ -68,7 +68,7 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
     done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
     counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
     found = f"mended: {counts}" if counts else "nothing to repair"
-    state = campaign.store.campaign(target.name).state.value
+    state = campaign.store.campaigns.get(target.name).state.value
     click.echo(f"campaign '{target.name}' is {state}; {found}")
     _go_on(target, workers)
 
@@ -89,9 +89,9 @@ def pause(target: Target) -> None:
     from al_charge.store.documents import CampaignState
 
     store = target.store()
-    state = store.campaign(target.name).state
+    state = store.campaigns.get(target.name).state
     if state is CampaignState.RUNNING:
-        store.set_campaign_state(target.name, CampaignState.PAUSED, "paused by the user")
+        store.campaigns.set_state(target.name, CampaignState.PAUSED, "paused by the user")
         click.echo(f"campaign '{target.name}' is paused; 'al-charge campaign resume' continues it")
     else:
         click.echo(f"campaign '{target.name}' is {state.value} already")
@@ -106,7 +106,7 @@ def list_campaigns(as_json: bool) -> None:
     store = open_store(settings_from_environment())
     document = [
         {"name": c.name, "state": c.state.value, "reason": c.reason, "created": str(c.created)}
-        for c in store.campaigns()
+        for c in store.campaigns.all()
     ]
     show(document, as_json, lambda: _list_table(document))
 

@@ -68,7 +68,7 @@ def _of_campaign(name: str) -> tuple[str, list[Curve]]:
     campaign = target_of(name).campaign()
     curves = [
         Curve(model.member, model.history, model.round)
-        for model in campaign.store.models(campaign.name)
+        for model in campaign.store.models.all(campaign.name)
         if model.history
     ]
     if not curves:

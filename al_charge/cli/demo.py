@@ -90,13 +90,13 @@ def result(target: Target) -> dict[str, Any]:
 
     campaign = target.campaign()
     seconds: Counter[str] = Counter()
-    for record in campaign.store.rounds(campaign.name):
+    for record in campaign.store.rounds.all(campaign.name):
         seconds.update(record.stage_seconds)
     return hull_result(campaign) | {
-        "state": campaign.store.campaign(campaign.name).state.value,
+        "state": campaign.store.campaigns.get(campaign.name).state.value,
         "voltage": voltage_result(campaign),
-        "labels_used": len(campaign.store.labels_of_campaign(campaign.name)),
-        "rounds": len(campaign.store.rounds(campaign.name)),
+        "labels_used": len(campaign.store.labels.of_campaign(campaign.name)),
+        "rounds": len(campaign.store.rounds.all(campaign.name)),
         "stage_seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }
 

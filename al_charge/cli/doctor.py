@@ -81,7 +81,7 @@ def _scene(campaign: str | None, runs: Path, *, wait: bool, writes: bool) -> Sce
     target = target_of(campaign) if campaign else Target("", settings_from_environment())
     store = Store(open_database(target.database))
     if campaign:
-        store.campaign(target.name)
+        store.campaigns.get(target.name)
     elif stored_version(store.database) == 0:
         return None
     launchpad = connect_launchpad(target.database) if writes else open_launchpad(target.database)

@@ -84,7 +84,7 @@ def command(
     if target.database is None:
         _log.warning("the embedded database serves jobs of this machine only")
     store = target.store()
-    store.campaign(target.name)
+    store.campaigns.get(target.name)
     folder = default_home() / "jobs" / target.name
     launcher = Launcher(target.launchpad(), target.name, plans, folder)
     try:
@@ -92,7 +92,7 @@ def command(
     except KeyboardInterrupt:
         _log.info("jobs stay in the queue; the same command carries on")
         raise SystemExit(1) from None
-    document = store.campaign(target.name)
+    document = store.campaigns.get(target.name)
     refuse_failed(document)
     _log.info("campaign '%s' is %s", target.name, document.state.value)
 

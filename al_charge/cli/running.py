@@ -59,7 +59,7 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         logs=_quieter_logs(),
     ) as pool:
         follow(target, 1.0, pool.tend)
-    document = target.store().campaign(target.name)
+    document = target.store().campaigns.get(target.name)
     refuse_failed(document)
     if document.state.value == "running":
         raise AlChargeError(

@@ -49,7 +49,7 @@ def command(
     from al_charge.fw.pool import WorkerPool
     from al_charge.fw.rounds import CATEGORIES
 
-    target.store().campaign(target.name)
+    target.store().campaigns.get(target.name)
     with WorkerPool(
         target.database,
         target.name,
@@ -61,7 +61,7 @@ def command(
         logs=log_settings(),
     ) as pool:
         pool.wait()
-    document = target.store().campaign(target.name)
+    document = target.store().campaigns.get(target.name)
     refuse_failed(document)
     if pool.failed:
         raise AlChargeError(

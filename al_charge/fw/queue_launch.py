@@ -161,8 +161,8 @@ class Launcher:
         self._watch.look()
         store = store_of(self._launchpad)
         if (reason := stuck(self._launchpad, self._campaign)) is not None:
-            store.set_campaign_state(self._campaign, CampaignState.FAILED, reason)
-        state = store.campaign(self._campaign).state
+            store.campaigns.set_state(self._campaign, CampaignState.FAILED, reason)
+        state = store.campaigns.get(self._campaign).state
         tasks = tasks_by_state(self._launchpad, self._campaign)
         if tasks != self._tasks:
             self._tasks, self._fruitless = tasks, 0

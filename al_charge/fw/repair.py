@@ -41,9 +41,9 @@ def repair(
     Counter
         How many of each kind of finding were mended.
     """
-    if campaign.store.campaign(campaign.name).state not in RESUMABLE:
+    if campaign.store.campaigns.get(campaign.name).state not in RESUMABLE:
         return Counter()
-    campaign.store.set_campaign_state(campaign.name, CampaignState.RUNNING)
+    campaign.store.campaigns.set_state(campaign.name, CampaignState.RUNNING)
     scene = Scene(launchpad, campaign.store, campaign.name, wait=wait)
     mended, _ = mend(scene, REPAIRS, waiting)
     done = Counter(finding.kind for finding in mended)
@@ -65,7 +65,7 @@ def retry(launchpad: LaunchPad, campaign: Campaign) -> list[str]:
     InputError
         If the campaign has ended.
     """
-    state = campaign.store.campaign(campaign.name).state
+    state = campaign.store.campaigns.get(campaign.name).state
     if state not in RESUMABLE:
         raise InputError(
             f"the campaign is {state.value}: it makes no more labels",

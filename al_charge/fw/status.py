@@ -18,28 +18,28 @@ from al_charge.store.documents import LabelDoc, RoundDoc
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     """Return the status of a campaign as one JSON-serialisable document."""
     store = campaign.store
-    document = store.campaign(campaign.name)
-    rounds = store.rounds(campaign.name)
+    document = store.campaigns.get(campaign.name)
+    rounds = store.rounds.all(campaign.name)
     assessed = [record for record in rounds if record.assessment is not None]
     last = assessed[-1].assessment if assessed else None
     judged = _judged(assessed)
-    refused = store.label_heads_of_campaign(campaign.name, refused=True)
+    refused = store.labels.light_of_campaign(campaign.name, refused=True)
     return {
         "campaign": campaign.name,
         "state": document.state.value,
         "reason": document.reason,
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
-        "labels_used": len(store.rounds_of_use(campaign.name)),
-        "labels_made": store.labels_made(campaign.name),
-        "labels_requested_twice": len(store.labels_made_twice(campaign.name)),
+        "labels_used": len(store.labels.rounds_of_use(campaign.name)),
+        "labels_made": store.attempts.count_made(campaign.name),
+        "labels_requested_twice": len(store.attempts.made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
         "ambiguous": _refused(label for label in refused if label.comparable),
         "unusable": _refused(label for label in refused if not label.comparable),
         "charge_orders": _charge_orders(campaign, rounds),
         "failures": [
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
-            for failure in store.failures(campaign.name)
+            for failure in store.failures.all(campaign.name)
         ],
         "criteria": judged[-1]["criteria"] if judged else [],
         "verification": _verification(last),
@@ -130,7 +130,7 @@ def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int]
     In the last round that has proposed any; None where no candidate could be compared.
     """
     for record in reversed(rounds):
-        told = [p.statistics for p in campaign.store.proposals(campaign.name, record.number)]
+        told = [p.statistics for p in campaign.store.proposals.all(campaign.name, record.number)]
         compared = sum(statistics.get("compared", 0) for statistics in told)
         if compared:
             flagged = sum(statistics["flagged"] for statistics in told if "flagged" in statistics)

@@ -93,15 +93,15 @@ def _work(
         },
         env={"runs": str(runs)},
     )
-    Spool(runs / campaign / SPOOL).deliver_all(store)
+    Spool(runs / campaign / SPOOL).deliver_all(store.labels)
     next_sign = time.monotonic() + PING_TIME_SECS
-    while store.campaign_state(campaign) is CampaignState.RUNNING:
+    while store.campaigns.state(campaign) is CampaignState.RUNNING:
         _check_schema(launchpad)
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
             continue
         if (reason := stuck(launchpad, campaign)) is not None:
-            store.set_campaign_state(campaign, CampaignState.FAILED, reason)
+            store.campaigns.set_state(campaign, CampaignState.FAILED, reason)
         if until_idle:
             return
         if time.monotonic() > next_sign:

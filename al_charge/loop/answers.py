@@ -11,7 +11,7 @@ from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc, RoundDoc
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 
 MISSES = 2
 """How often a configuration is asked for at a geometry that a committee relaxed, if what is found
@@ -88,11 +88,11 @@ def answers_of(campaign: Campaign, heads: Iterable[LabelHead] | None = None) -> 
         Of the campaign's labels, where they were read already.
     """
     store = campaign.store
-    labels = list(store.label_heads(campaign.name) if heads is None else heads)
+    labels = list(store.labels.heads(campaign.name) if heads is None else heads)
     lowest: dict[str, float] = {}
     for label in filter(usable, labels):
         lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
-    rounds = store.rounds(campaign.name)
+    rounds = store.rounds.all(campaign.name)
     verifying = verifications(rounds)
     rounds = [record for record in rounds if record.number not in verifying]
     ids = [key for record in rounds for key in record.selected or []]
@@ -108,7 +108,7 @@ def requests_of(
     campaign: Campaign, number: int, labels: Iterable[LabelHead]
 ) -> list[Request] | None:
     """Return what became of what a round has asked for; None where labels are not static."""
-    record = campaign.store.round(campaign.name, number)
+    record = campaign.store.rounds.get(campaign.name, number)
     if campaign.relaxes or record is None:
         return None
     return _requests_of(campaign, record.selected or [], labels)
@@ -118,8 +118,8 @@ def _requests_of(
     campaign: Campaign, ids: Sequence[str], labels: Iterable[LabelHead]
 ) -> list[Request]:
     made = {label.key: label for label in labels}
-    asked = {label_key(campaign, one): one for one in campaign.store.stream_candidates(ids)}
-    failed = campaign.store.failed(asked.keys() - made.keys())
+    asked = {label_key(campaign, one): one for one in campaign.store.candidates.stream(ids)}
+    failed = campaign.store.failures.among(asked.keys() - made.keys())
     requests = []
     for key, candidate in asked.items():
         label = made.get(key)

@@ -60,21 +60,21 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
     CampaignState
         ``running`` when another round is due.
     """
-    record = campaign.store.round(campaign.name, round_number)
+    record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
     if assessment is None:
         label_metal(campaign, directory)
         started = time.monotonic()
-        assessment = campaign.store.record_predictions(
+        assessment = campaign.store.rounds.record_predictions(
             campaign.name, round_number, *_assessment(campaign, round_number)
         )
-        campaign.store.add_stage_seconds(
+        campaign.store.rounds.add_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
         )
     state, reason = next_state(campaign, round_number)
     _log.info("%s round %d: %s%s", campaign.name, round_number, state, reason and f", {reason}")
     if state is not CampaignState.RUNNING:
-        campaign.store.set_campaign_state(campaign.name, state, reason)
+        campaign.store.campaigns.set_state(campaign.name, state, reason)
     return state
 
 
@@ -82,7 +82,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
     """Return what is found, and what each member says of each label: keys and energies, eV/f.u."""
     from al_charge.potentials.committee import Committee
 
-    heads = list(campaign.store.label_heads(campaign.name))
+    heads = list(campaign.store.labels.heads(campaign.name))
     found = labelled_hull(campaign, up_to=round_number, heads=heads)
     committee = load_committee(campaign, round_number)
     keys = sorted(found.labels)
@@ -138,7 +138,7 @@ def _calibration(
         columns[found.labels[key].config_hash].append(i)
     residuals, spreads = [], []
     spread = members.std(axis=0, ddof=1)
-    for model in campaign.store.models(campaign.name, round_number):
+    for model in campaign.store.models.all(campaign.name, round_number):
         for group in model.held_out:
             for i in columns[group]:
                 energy = found.labels[keys[i]].energy / campaign.host.formula_units
@@ -155,7 +155,7 @@ def _lowest_candidates(
     Only those count that need a label, or would if the new committee predicts them low enough.
     """
     by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
-    for candidate in campaign.store.candidates(campaign.name, round_number):
+    for candidate in campaign.store.candidates.all(campaign.name, round_number):
         if candidate.energy is not None and not answers.closed(candidate):
             by_composition[candidate.n_ions].append(candidate)
     return [
@@ -205,10 +205,10 @@ def _prospective(
     campaign: Campaign, round_number: int, found: LabelledHull
 ) -> dict[str, float | int]:
     """Compare what was predicted of this round's labels with what they turned out to be."""
-    record = campaign.store.round(campaign.name, round_number)
+    record = campaign.store.rounds.get(campaign.name, round_number)
     errors, ratios = [], []
     for key in (record.selected if record is not None else None) or []:
-        candidate = campaign.store.candidate(key)
+        candidate = campaign.store.candidates.get(key)
         if candidate is None or candidate.energy is None:
             continue
         label = found.labels.get(label_key(campaign, candidate))
@@ -227,7 +227,7 @@ def _prospective(
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
-    record = campaign.store.round(campaign.name, round_number - 1) if round_number else None
+    record = campaign.store.rounds.get(campaign.name, round_number - 1) if round_number else None
     if record is None or record.assessment is None:
         return None
     vertices = tuple((x, key) for x, key in record.assessment["vertices"])
@@ -238,7 +238,7 @@ def _history(campaign: Campaign, round_number: int) -> list[list[Criterion]]:
     """Return the criteria of every assessed round up to one."""
     return [
         from_documents(record.assessment["criteria"])
-        for record in campaign.store.rounds(campaign.name)
+        for record in campaign.store.rounds.all(campaign.name)
         if record.assessment is not None and record.number <= round_number
     ]
 
@@ -253,7 +253,7 @@ def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterio
 def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
     """Return the state that an assessed round leaves its campaign in, with the reason."""
     settings = campaign.spec.convergence
-    record = campaign.store.round(campaign.name, round_number)
+    record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = (record.assessment if record is not None else None) or {}
     if assessment.get("verify_next"):
         return CampaignState.RUNNING, ""
@@ -281,7 +281,7 @@ def _all_labelled(campaign: Campaign) -> bool:
     if not campaign.relaxes:
         return False
     distinct = sum(count_distinct(campaign.host).values())
-    if len(campaign.store.rounds_of_use(campaign.name)) < distinct:
+    if len(campaign.store.labels.rounds_of_use(campaign.name)) < distinct:
         return False
-    heads = campaign.store.label_heads(campaign.name)
+    heads = campaign.store.labels.heads(campaign.name)
     return len({head.config_hash for head in heads if usable(head)}) == distinct

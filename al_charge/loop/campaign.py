@@ -130,7 +130,7 @@ class Campaign:
             If it was not computed yet.
         """
         ion = self.spec.host.working_ion
-        known = self.store.reference(self.name, self.settings_hash, ion)
+        known = self.store.references.get(self.name, self.settings_hash, ion)
         if known is None:
             raise AlChargeError(
                 f"the energy of {ion} metal is not known yet with these settings",
@@ -197,7 +197,7 @@ def open_campaign(store: Store, name: str) -> Campaign:
     InputError
         If there is no campaign of that name.
     """
-    document = store.campaign(name)
+    document = store.campaigns.get(name)
     empty = document.spec.get("empty_structure")
     return Campaign(
         spec=spec_of(document),

@@ -32,7 +32,7 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
                 remedy="run 'al-charge campaign resume'",
             )
         members.append(potential)
-    record = campaign.store.round(campaign.name, round_number)
+    record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
     scale = float(assessment["spread_scale"]) if assessment else 1.0
     return Committee(members, spread_scale=scale)
@@ -44,7 +44,7 @@ def load_member(campaign: Campaign, round_number: int, member: int) -> Potential
 
     from al_charge.potentials.potential import Potential
 
-    stored = campaign.store.model(campaign.name, round_number, member)
+    stored = campaign.store.models.get(campaign.name, round_number, member)
     if stored is None:
         return None
     document, weights = stored

@@ -10,7 +10,7 @@ from typing import TypeVar
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import CandidateDoc, LabelDoc
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.uncertainty import ErrorBars, committee_error_bars, with_error_bars
 
@@ -57,7 +57,7 @@ def labelled_hull(
     """
     host = campaign.host
     if heads is None:
-        heads = campaign.store.label_heads(campaign.name, up_to)
+        heads = campaign.store.labels.heads(campaign.name, up_to)
     labels = {
         head.key: head
         for head in heads
@@ -90,7 +90,7 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
     AlChargeError
         If no round has been assessed yet.
     """
-    assessed = [record for record in campaign.store.rounds(campaign.name) if record.assessment]
+    assessed = [record for record in campaign.store.rounds.all(campaign.name) if record.assessment]
     if not assessed:
         raise AlChargeError(
             "no round has been assessed yet",
@@ -98,9 +98,9 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
             remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
         )
     record = assessed[-1]
-    keys, energies = campaign.store.predictions(record)
+    keys, energies = campaign.store.rounds.predictions(record)
     seen = frozenset(keys)  # a label that came meanwhile counts in the next round
-    heads = campaign.store.label_heads(campaign.name, record.number)
+    heads = campaign.store.labels.heads(campaign.name, record.number)
     found = labelled_hull(campaign, heads=[head for head in heads if head.key in seen])
     scale = (record.assessment or {})["spread_scale"]
     bars = committee_error_bars(found.hull, keys, energies, scale=scale)

@@ -25,8 +25,8 @@ from al_charge.loop.disk import is_full
 from al_charge.loop.label_document import check_sites, label_document
 from al_charge.loop.verify import relax_in
 from al_charge.loop.windows import windows_for
+from al_charge.store.attempts import CRASHED, DISK_FULL, RETRIED, UNFINISHED
 from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
-from al_charge.store.labels import CRASHED, DISK_FULL, RETRIED, UNFINISHED
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
@@ -74,29 +74,29 @@ def label(
     UnfinishedError
         If the engine was stopped before its end; called again, it continues.
     """
-    record = campaign.store.round(campaign.name, round_number)
+    record = campaign.store.rounds.get(campaign.name, round_number)
     selected = record.selected if record is not None else None
     if selected is None:
         raise AlChargeError("nothing was selected", where=f"{campaign.name}/{round_number}")
     if slot >= len(selected):
         return None
     # Before anything is computed that could stand on no hull of this campaign.
-    campaign.store.check_settings(
+    campaign.store.campaigns.check_settings(
         campaign.name, campaign.settings_hash, campaign.labeler.settings()
     )
-    candidate = campaign.store.candidate(selected[slot])
+    candidate = campaign.store.candidates.get(selected[slot])
     if candidate is None:
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
     relax = relax_in(campaign, round_number)
     store, key = campaign.store, label_key(campaign, candidate, relax)
-    if not store.has_label(key):
+    if not store.labels.has(key):
         with claim(key):
-            if not store.has_label(key) and store.failure(key) is None:
+            if not store.labels.has(key) and store.failures.get(key) is None:
                 job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
                 job.run(Spool(spool))
-    if not store.has_label(key):
+    if not store.labels.has(key):
         return None
-    store.link_label(campaign.name, _round_of_use(campaign, round_number, key), key)
+    store.labels.link(campaign.name, _round_of_use(campaign, round_number, key), key)
     return key
 
 
@@ -106,8 +106,8 @@ def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
     A round that was assessed without the label stays as it was assessed.
     """
     store = campaign.store
-    while (record := store.round(campaign.name, round_number)) is not None:
-        if record.assessment is None or key in store.predictions(record)[0]:
+    while (record := store.rounds.get(campaign.name, round_number)) is not None:
+        if record.assessment is None or key in store.rounds.predictions(record)[0]:
             break
         round_number += 1
     return round_number
@@ -132,7 +132,7 @@ class _Job:
         self.candidate = candidate
         self.relax = relax
         self.key = key
-        retries = campaign.store.retries(key)
+        retries = campaign.store.failures.retries(key)
         # An engine goes on from its folder, and would find there that it has failed.
         self.directory = directory / f"again-{retries}" if retries else directory
         self.windows = windows_for(campaign, round_number, candidate.n_ions)
@@ -156,7 +156,7 @@ class _Job:
                 break
         else:
             _log.warning("label %s is given up: %s", self.key, reason)
-            store.put_failure(
+            store.failures.put(
                 FailureDoc(
                     key=self.key,
                     campaign=name,
@@ -165,7 +165,7 @@ class _Job:
                     attempts=len(starts),
                 )
             )
-        store.add_stage_seconds(name, self.round_number, "label", time.monotonic() - started)
+        store.rounds.add_seconds(name, self.round_number, "label", time.monotonic() - started)
 
     def attempt(self, atoms: Atoms, folder: Path, spool: Spool) -> str | None:
         """Try to make the label from one start; return why there is none, None if there is.
@@ -176,29 +176,29 @@ class _Job:
             As `run`.
         """
         store = self.campaign.store
-        attempt = store.start_attempt(
+        attempt = store.attempts.start(
             self.key, campaign=self.campaign.name, round=self.round_number, slot=self.slot
         )
         try:
-            made = spool.deliver(store, self.made_from(atoms, folder))
+            made = spool.deliver(store.labels, self.made_from(atoms, folder))
         except UnfinishedError as error:
-            store.finish_attempt(attempt, UNFINISHED, str(error))
+            store.attempts.finish(attempt, UNFINISHED, str(error))
             if self.count(UNFINISHED) < MOST_STARTS:
                 raise
             return f"not finished after {MOST_STARTS} starts: {error}"
         except CrashedError as error:
             return self.crashed(attempt, folder, error)
         except NotInstalledError as error:  # on this machine
-            store.finish_attempt(attempt, "failed", str(error))
+            store.attempts.finish(attempt, "failed", str(error))
             raise
         except OSError as error:
             return self.crashed(attempt, folder, error)
         except AlChargeError as error:
             if is_full(folder):
                 return self.crashed(attempt, folder, error)
-            store.finish_attempt(attempt, "failed", str(error))
+            store.attempts.finish(attempt, "failed", str(error))
             return str(error)
-        store.finish_attempt(attempt, "made" if made else "discarded")
+        store.attempts.finish(attempt, "made" if made else "discarded")
         return None
 
     def crashed(self, attempt: str, folder: Path, error: Exception) -> str:
@@ -214,7 +214,7 @@ class _Job:
             reason = f"{error.strerror or error}: {error.filename or folder}"
         full = is_full(folder, error)
         outcome = DISK_FULL if full else CRASHED
-        self.campaign.store.finish_attempt(attempt, outcome, reason)
+        self.campaign.store.attempts.finish(attempt, outcome, reason)
         _log.warning("label %s: its engine crashed: %s", self.key, reason)
         if full or self.count(CRASHED) < MOST_CRASHES:
             raise UnfinishedError("the disk is full" if full else reason, where=str(folder))
@@ -222,7 +222,7 @@ class _Job:
 
     def count(self, outcome: str) -> int:
         """Return how many attempts at this label have ended in one way, since it was given up."""
-        attempts = reversed(self.campaign.store.attempts(self.campaign.name, self.key))
+        attempts = reversed(self.campaign.store.attempts.all(self.campaign.name, self.key))
         since = takewhile(lambda attempt: attempt.outcome != RETRIED, attempts)
         return sum(attempt.outcome == outcome for attempt in since)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import InputError, did_you_mean
 from al_charge.loop.labelled_frames import cached_labels, learnable
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     from al_charge.potentials.data.dataset import Dataset
 
     if query.campaign is not None:
-        store.campaign(query.campaign)
-    heads = _matching(store.label_heads(query.campaign), query)
+        store.campaigns.get(query.campaign)
+    heads = _matching(store.labels.heads(query.campaign), query)
     used = [head for head in heads if learnable(head, spin=spin)]
     left_out = Counter(head.refused for head in heads if not learnable(head, spin=spin))
     if not used:

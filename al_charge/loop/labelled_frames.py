@@ -13,7 +13,7 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
 from al_charge.store.documents import FrameDoc, LabelDoc
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def cached_labels(
     from al_charge.potentials.data.frame_cache import cached_frames
 
     def fetch(keys: Sequence[str]) -> Iterator[tuple[str, list[TrainingFrame]]]:
-        for label in store.stream_labels(keys):
+        for label in store.labels.stream(keys):
             yield label.key, frames_of(label, spin=spin)
 
     # A database that was made anew may have another label under the same key.

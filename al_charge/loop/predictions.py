@@ -20,7 +20,7 @@ def predictions_for(
     campaign: Campaign, round_number: int, potential: Potential
 ) -> dict[str, float]:
     """Return a potential's energies of the usable labels up to a round, eV per cell by key."""
-    heads = campaign.store.label_heads(campaign.name, up_to=round_number)
+    heads = campaign.store.labels.heads(campaign.name, up_to=round_number)
     return _predict(campaign, potential, [head.key for head in heads if usable(head)])
 
 
@@ -32,9 +32,9 @@ def member_energies(
     What a member has not said yet it is asked now: those of earlier versions said nothing.
     """
     rows = []
-    models = campaign.store.models(campaign.name, round_number)
+    models = campaign.store.models.all(campaign.name, round_number)
     for model, potential in zip(models, committee.members, strict=True):
-        said = campaign.store.predictions_of(model)
+        said = campaign.store.models.predictions(model)
         said |= _predict(campaign, potential, [key for key in keys if key not in said])
         rows.append([said[key] for key in keys])
     return np.array(rows) / campaign.host.formula_units
@@ -42,6 +42,6 @@ def member_energies(
 
 def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
     """Return a potential's energies of labels whose keys are sorted."""
-    results = campaign.store.stream_results(keys)
+    results = campaign.store.labels.stream_results(keys)
     found = potential.predict_each(atoms_of(geometry) for _, geometry in results)
     return {key: one.energy for key, one in zip(keys, found, strict=True)}

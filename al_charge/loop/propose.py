@@ -30,7 +30,7 @@ def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
     Round 0 has no potential yet: its candidates are seeds on the host's ideal sites. Later rounds
     evolve configurations, each relaxed by the committee of the round before.
     """
-    if campaign.store.has_proposal(campaign.name, round_number, n_ions):
+    if campaign.store.proposals.has(campaign.name, round_number, n_ions):
         return
     started = time.monotonic()
     statistics: dict[str, Any] = {}
@@ -38,8 +38,8 @@ def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
         candidates = _seed_candidates(campaign, n_ions)
     else:
         candidates, statistics = _evolved_candidates(campaign, round_number, n_ions)
-    campaign.store.put_proposal(campaign.name, round_number, n_ions, candidates, statistics)
-    campaign.store.add_stage_seconds(
+    campaign.store.proposals.put(campaign.name, round_number, n_ions, candidates, statistics)
+    campaign.store.rounds.add_seconds(
         campaign.name, round_number, "propose", time.monotonic() - started
     )
 
@@ -77,7 +77,7 @@ def _evolved_candidates(
     committee = load_committee(campaign, round_number - 1)
     labelled = [
         label
-        for label in campaign.store.labels_at(campaign.name, [n_ions], round_number - 1)
+        for label in campaign.store.labels.at(campaign.name, [n_ions], round_number - 1)
         if usable(label)
     ]
     starts = _known_geometries(campaign, round_number, n_ions, labelled)
@@ -150,7 +150,7 @@ def _first_generation(
     earlier = sorted(
         (
             candidate
-            for candidate in campaign.store.candidates(campaign.name, round_number - 1, n_ions)
+            for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, n_ions)
             if candidate.energy is not None
         ),
         key=lambda candidate: (candidate.energy, candidate.config_hash),
@@ -173,7 +173,7 @@ def _known_geometries(
     """
     found = {
         candidate.config_hash: atoms_of(candidate.geometry)
-        for candidate in campaign.store.candidates(campaign.name, round_number - 1, n_ions)
+        for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, n_ions)
         if candidate.energy is not None
     }
     if not campaign.relaxes:

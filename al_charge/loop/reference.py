@@ -20,12 +20,12 @@ def label_metal(campaign: Campaign, directory: Path) -> None:
         Folder for the engine's files.
     """
     store, ion = campaign.store, campaign.spec.host.working_ion
-    if store.reference(campaign.name, campaign.settings_hash, ion) is not None:
+    if store.references.get(campaign.name, campaign.settings_hash, ion) is not None:
         return
     settings = campaign.labeler.settings()
     started = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
-    store.put_reference(
+    store.references.put(
         ReferenceDoc(
             settings_hash=campaign.settings_hash,
             ion=ion,

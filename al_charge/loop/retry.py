@@ -18,14 +18,16 @@ def retry_labels(campaign: Campaign) -> list[str]:
     """
     store = campaign.store
     retried = []
-    for record in store.rounds(campaign.name):
+    for record in store.rounds.all(campaign.name):
         relax = relax_in(campaign, record.number)
         slots = {doc_id: slot for slot, doc_id in enumerate(record.selected or [])}
         wanted = {
             label_key(campaign, candidate, relax): slots[candidate.doc_id]
-            for candidate in store.stream_candidates(list(slots))
+            for candidate in store.candidates.stream(list(slots))
         }
-        for key in sorted(store.failed(wanted.keys())):
-            if store.retry(key, campaign=campaign.name, round=record.number, slot=wanted[key]):
+        for key in sorted(store.failures.among(wanted.keys())):
+            if store.failures.retry(
+                key, campaign=campaign.name, round=record.number, slot=wanted[key]
+            ):
                 retried.append(key)
     return retried

@@ -24,7 +24,7 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     InputError
         If the name belongs to another campaign, or the specification cannot work.
     """
-    return store.add_campaign(new_document(spec))
+    return store.campaigns.add(new_document(spec))
 
 
 def check_spec(spec: CampaignSpec) -> None:
@@ -53,7 +53,7 @@ def check_spec(spec: CampaignSpec) -> None:
 
 def open_round(campaign: Campaign, number: int) -> None:
     """Create a round's document, unless it exists, with what it relaxes if it is a verification."""
-    campaign.store.add_round(RoundDoc(campaign=campaign.name, number=number))
+    campaign.store.rounds.add(RoundDoc(campaign=campaign.name, number=number))
     if is_verification(campaign, number):
         open_verification(campaign, number)
 
@@ -65,10 +65,10 @@ def current_round(campaign: Campaign) -> int:
     """
     from al_charge.loop.assess import next_state
 
-    last = campaign.store.last_round(campaign.name)
+    last = campaign.store.rounds.last(campaign.name)
     if last is None:
         return 0
-    state = campaign.store.campaign_state(campaign.name)
+    state = campaign.store.campaigns.state(campaign.name)
     if last.assessment is not None and state is CampaignState.RUNNING:
         state, _ = next_state(campaign, last.number)
         return last.number + (state is CampaignState.RUNNING)
@@ -78,7 +78,7 @@ def current_round(campaign: Campaign) -> int:
 def label_slots(campaign: Campaign, number: int) -> int:
     """Return how many label tasks a round has; one that is open, if it is a verification."""
     if is_verification(campaign, number):
-        record = campaign.store.round(campaign.name, number)
+        record = campaign.store.rounds.get(campaign.name, number)
         return len((record.selected if record is not None else None) or [])
     acquisition = campaign.spec.acquisition
     return acquisition.first_round if number == 0 else acquisition.labels_per_round

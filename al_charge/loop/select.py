@@ -17,7 +17,7 @@ from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -34,12 +34,12 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         Ids of the selected candidates: those of the first run, if this is a second one.
     """
     store = campaign.store
-    record = store.round(campaign.name, round_number)
+    record = store.rounds.get(campaign.name, round_number)
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
-    heads = list(store.label_heads(campaign.name))
-    proposed = store.candidates(campaign.name, round_number)
+    heads = list(store.labels.heads(campaign.name))
+    proposed = store.candidates.all(campaign.name, round_number)
     candidates = answers_of(campaign, heads).unanswered(proposed)
     features = _features(campaign, candidates)
     room = label_room(campaign)
@@ -62,16 +62,16 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         picked = select(pool, vertices, settings, count, _labelled(campaign, found))
     by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
     reasons = {by_hash[selection.key]: selection.reason for selection in picked}
-    chosen = store.record_selection(campaign.name, round_number, reasons)
+    chosen = store.rounds.record_selection(campaign.name, round_number, reasons)
     where = f"{campaign.name} round {round_number}"
     _log.info("%s: %d of %d candidates selected", where, len(chosen), len(proposed))
-    store.add_stage_seconds(campaign.name, round_number, "select", time.monotonic() - started)
+    store.rounds.add_seconds(campaign.name, round_number, "select", time.monotonic() - started)
     return chosen
 
 
 def label_room(campaign: Campaign) -> int:
     """Return how many labels the campaign may still select; those of verifications come on top."""
-    rounds = campaign.store.rounds(campaign.name)
+    rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)
     used = sum(len(one.selected or []) for one in rounds if one.number not in verifying)
     return max(0, campaign.spec.convergence.max_labels - used)

@@ -41,7 +41,7 @@ def train_member(
     from al_charge.potentials.training.train import train
 
     store = campaign.store
-    if store.has_model(campaign.name, round_number, member):
+    if store.models.has(campaign.name, round_number, member):
         return
     started = time.monotonic()
     frames = training_frames(campaign, round_number, cache)
@@ -54,7 +54,7 @@ def train_member(
     directory.mkdir(parents=True, exist_ok=True)
 
     def report(epoch: int, epochs: int, _: dict[str, float]) -> None:
-        store.set_progress(campaign.name, round_number, f"train {member}", epoch, epochs)
+        store.rounds.set_progress(campaign.name, round_number, f"train {member}", epoch, epochs)
 
     start, parent = start_of(campaign, round_number, member)
     result = train(
@@ -69,7 +69,7 @@ def train_member(
         progress=report,
     )
     config, weights = result.potential.state()
-    store.put_model(
+    store.models.put(
         ModelDoc(
             campaign=campaign.name,
             round=round_number,
@@ -83,7 +83,7 @@ def train_member(
         save(weights),
         predictions_for(campaign, round_number, result.potential),
     )
-    store.add_stage_seconds(campaign.name, round_number, "train", time.monotonic() - started)
+    store.rounds.add_seconds(campaign.name, round_number, "train", time.monotonic() - started)
 
 
 def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Sequence[TrainingFrame]:
@@ -92,6 +92,6 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
     Frames are read from the cache when they are asked for.
     """
     spin = bool(getattr(campaign.spec.potential, "spin", False))
-    heads = campaign.store.label_heads(campaign.name, up_to=round_number)
+    heads = campaign.store.labels.heads(campaign.name, up_to=round_number)
     wanted = [head for head in heads if learnable(head, spin=spin)]
     return cached_labels(campaign.store, wanted, cache, spin=spin)

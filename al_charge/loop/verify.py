@@ -20,7 +20,7 @@ from al_charge.thermo.hull import Entry, Hull
 
 def is_verification(campaign: Campaign, number: int) -> bool:
     """Return whether a round verifies the hull of the round before."""
-    before = campaign.store.round(campaign.name, number - 1) if number else None
+    before = campaign.store.rounds.get(campaign.name, number - 1) if number else None
     assessment = before.assessment if before is not None else None
     return bool(assessment and assessment.get("verify_next"))
 
@@ -39,21 +39,21 @@ def relax_in(campaign: Campaign, number: int) -> Relax:
 
 def open_verification(campaign: Campaign, number: int) -> None:
     """Store what a verification relaxes, unless that is done."""
-    record = campaign.store.round(campaign.name, number)
+    record = campaign.store.rounds.get(campaign.name, number)
     if record is not None and record.selected is not None:
         return
     found = labelled_hull(campaign, up_to=number - 1)
     reasons: dict[str, str] = {}
     by_ions: dict[int, list[CandidateDoc]] = defaultdict(list)
     for entry, reason in _to_relax(campaign, found.hull):
-        label = campaign.store.label(entry.key)
+        label = campaign.store.labels.get(entry.key)
         assert label is not None
         candidate = _candidate(campaign, number, label)
         by_ions[candidate.n_ions].append(candidate)
         reasons[candidate.doc_id] = reason
     for n_ions, candidates in by_ions.items():
-        campaign.store.put_proposal(campaign.name, number, n_ions, candidates, {})
-    campaign.store.record_selection(campaign.name, number, reasons)
+        campaign.store.proposals.put(campaign.name, number, n_ions, candidates, {})
+    campaign.store.rounds.record_selection(campaign.name, number, reasons)
 
 
 def _to_relax(campaign: Campaign, hull: Hull) -> list[tuple[Entry, str]]:
@@ -115,11 +115,11 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> dic
     """
     before = labelled_hull(campaign, up_to=number - 1)
     relax = relax_in(campaign, number)
-    record = campaign.store.round(campaign.name, number)
+    record = campaign.store.rounds.get(campaign.name, number)
     relaxed: dict[str, float] = {}
     failed = []
     for doc_id in (record.selected if record is not None else None) or []:
-        candidate = campaign.store.candidate(doc_id)
+        candidate = campaign.store.candidates.get(doc_id)
         assert candidate is not None and candidate.energy is not None
         key = label_key(campaign, candidate, relax)
         label = found.labels.get(key)
@@ -164,7 +164,7 @@ def _same_vertices(campaign: Campaign, before: Hull, after: Hull) -> bool:
 
 def _why_not(campaign: Campaign, key: str) -> str:
     """Return why a configuration has no relaxed label that could stand on the hull."""
-    failure, label = campaign.store.failure(key), campaign.store.label(key)
+    failure, label = campaign.store.failures.get(key), campaign.store.labels.get(key)
     if failure is not None:
         return failure.reason
     if label is None:
@@ -176,6 +176,6 @@ def _why_not(campaign: Campaign, key: str) -> str:
 
 def is_verified(campaign: Campaign) -> bool:
     """Return whether the hull of the last assessed round is verified."""
-    assessed = [record for record in campaign.store.rounds(campaign.name) if record.assessment]
+    assessed = [record for record in campaign.store.rounds.all(campaign.name) if record.assessment]
     last = assessed[-1].assessment if assessed else None
     return bool(last and (last.get("verification") or {}).get("verified"))

@@ -24,7 +24,7 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         return None
     moments: dict[str, list[float]] = defaultdict(list)
     charges: dict[str, list[float]] = defaultdict(list)
-    for label in campaign.store.labels_at(campaign.name, ends, max(0, round_number - 1)):
+    for label in campaign.store.labels.at(campaign.name, ends, max(0, round_number - 1)):
         if not usable(label) or label.moments is None:
             continue
         for site, species in enumerate(label.resolved or ()):

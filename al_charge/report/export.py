@@ -64,7 +64,7 @@ def export(
         If a file is there already, or cannot be written.
     """
     beside = _check_path(path, force)
-    heads = list(campaign.store.label_heads(campaign.name))
+    heads = list(campaign.store.labels.heads(campaign.name))
     if usable_only:
         heads = [head for head in heads if not head.refused]
     if not heads:
@@ -116,7 +116,7 @@ def _in_order(store: Store, keys: list[str]) -> Iterator[LabelDoc]:
     """Yield labels with their frames in the order of their keys, some in memory at a time."""
     for start in range(0, len(keys), LABELS_IN_MEMORY):
         some = keys[start : start + LABELS_IN_MEMORY]
-        found = {label.key: label for label in store.stream_labels(some)}
+        found = {label.key: label for label in store.labels.stream(some)}
         yield from (found[key] for key in some)
 
 
@@ -243,8 +243,8 @@ def _kept(value: Any) -> Any:
 
 def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
     store, ion = campaign.store, campaign.spec.host.working_ion
-    stored = store.campaign(campaign.name)
-    metal = store.reference(campaign.name, stored.settings_hash, ion)
+    stored = store.campaigns.get(campaign.name)
+    metal = store.references.get(campaign.name, stored.settings_hash, ion)
     return {
         "campaign": campaign.name,
         "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
@@ -259,7 +259,7 @@ def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
         "metal": _metal(metal),
         "counts": {
             **summary.counts,
-            "quarantined": len(store.failures(campaign.name)),
+            "quarantined": len(store.failures.all(campaign.name)),
             "by_x": dict(summary.by_x),
         },
         "units": dict(UNITS),

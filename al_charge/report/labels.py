@@ -38,7 +38,7 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
     """
     ion = campaign.spec.host.working_ion
     redox = frozenset(campaign.spec.host.redox)
-    heads = campaign.store.label_heads_of_campaign(campaign.name)
+    heads = campaign.store.labels.light_of_campaign(campaign.name)
     heads.sort(key=lambda label: (label.n_ions, label.energy, label.key))
     groups: dict[str, list[LabelDoc]] = defaultdict(list)
     for label in heads:
@@ -58,7 +58,7 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
                 "attempts": failure.attempts,
                 "reason": failure.reason,
             }
-            for failure in campaign.store.failures(campaign.name)
+            for failure in campaign.store.failures.all(campaign.name)
         ],
         "units": dict(LABEL_UNITS),
     }

@@ -67,8 +67,8 @@ def _profile(campaign: Campaign) -> VoltageProfile:
 
 def _candidates(campaign: Campaign) -> list[Entry]:
     """Return the predictions for the last round's candidates that no label answers."""
-    last = campaign.store.last_round(campaign.name)
-    found = campaign.store.candidates(campaign.name, last.number if last else 0)
+    last = campaign.store.rounds.last(campaign.name)
+    found = campaign.store.candidates.all(campaign.name, last.number if last else 0)
     return [
         candidate_entry(campaign, candidate)
         for candidate in answers_of(campaign).unanswered(found)

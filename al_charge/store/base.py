@@ -1,4 +1,4 @@
-"""What every part of the store shares: the database, and writing a document once."""
+"""What the parts of the store share: the database, and writing a document once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Stored = dict[str, Any]
 D = TypeVar("D", bound=Document)
 
 
-class Collections:
-    """Access to the collections of one database.
+class StorePart:
+    """One part of a store; it keeps nothing but its access to the database.
 
     Parameters
     ----------

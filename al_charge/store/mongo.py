@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pymongo.database import Database
+
+from al_charge.store.attempts import Attempts, Failures
+from al_charge.store.base import Stored, StorePart
 from al_charge.store.campaigns import Campaigns
-from al_charge.store.label_streams import LabelStreams
+from al_charge.store.labels import Labels
 from al_charge.store.migrations import prepare
-from al_charge.store.models import Models
-from al_charge.store.proposals import Proposals
+from al_charge.store.models import Models, References
+from al_charge.store.proposals import Candidates, Proposals
+from al_charge.store.rounds import Rounds
 
 
-class Store(Proposals, LabelStreams, Models, Campaigns):
-    """Everything that campaigns keep.
+class Store(StorePart):
+    """Everything that campaigns keep, one part for each kind of thing.
 
     Whatever is stored under a key is written once: a second writer changes nothing and is told so.
     Every write has reached the server's journal when its method returns.
@@ -19,7 +24,24 @@ class Store(Proposals, LabelStreams, Models, Campaigns):
     ----------
     database
         From :func:`al_charge.store.connection.connect`.
+
+    Attributes
+    ----------
+    campaigns, rounds, proposals, candidates, labels, attempts, failures, models, references
+        The parts.
     """
+
+    def __init__(self, database: Database[Stored]) -> None:
+        super().__init__(database)
+        self.campaigns = Campaigns(database)
+        self.rounds = Rounds(database)
+        self.proposals = Proposals(database)
+        self.candidates = Candidates(database)
+        self.labels = Labels(database, self.campaigns)
+        self.attempts = Attempts(database)
+        self.failures = Failures(database, self.attempts)
+        self.models = Models(database)
+        self.references = References(database, self.campaigns)
 
     def ensure_schema(self) -> None:
         """Make a new database ready.
@@ -41,8 +63,13 @@ class Store(Proposals, LabelStreams, Models, Campaigns):
         A killed task leaves such a file when it dies between the file and its document. Call this
         only while no worker runs: a running one is briefly between the two as well.
         """
-        unused = [(self._weights, file_id) for file_id in self._unused_weights()]
-        unused += [(self._frames, file_id) for file_id in self._unused_frames()]
+        used = self.models.files() | self.rounds.files() | self.labels.files()
+        unused = [
+            (files, file._id)
+            for files in (self._weights, self._frames)
+            for file in files.find()
+            if str(file._id) not in used
+        ]
         for files, file_id in unused:
             files.delete(file_id)
         return len(unused)

@@ -8,20 +8,20 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from al_charge.store.base import Collections, portions
+from al_charge.store.base import StorePart, portions
 from al_charge.store.documents import CandidateDoc, ProposalDoc
 
 DUPLICATE_KEY = 11000
 
 
-class Proposals(Collections):
-    """The candidates of a store.
+class Proposals(StorePart):
+    """The proposals of a store: the candidates of one composition of one round.
 
     A proposal exists from the moment its marker is written, last of all. Candidates that no marker
-    names are what a killed task left: they are never returned.
+    names are what a killed task left: `Candidates` never returns them with a round's.
     """
 
-    def put_proposal(
+    def put(
         self,
         campaign: str,
         round: int,
@@ -38,7 +38,7 @@ class Proposals(Collections):
         for candidate in candidates:
             if (candidate.campaign, candidate.round, candidate.n_ions) != (campaign, round, n_ions):
                 raise ValueError(f"candidate {candidate.doc_id} belongs to another proposal")
-        if self.has_proposal(campaign, round, n_ions):
+        if self.has(campaign, round, n_ions):
             return False
         self._insert_missing(candidates)
         ids = list(dict.fromkeys(candidate.doc_id for candidate in candidates))
@@ -54,41 +54,14 @@ class Proposals(Collections):
         self._collection(CandidateDoc).delete_many({**where, "_id": {"$nin": ids}})
         return True
 
-    def has_proposal(self, campaign: str, round: int, n_ions: int) -> bool:
+    def has(self, campaign: str, round: int, n_ions: int) -> bool:
         """Tell whether one composition of one round was proposed in full."""
         doc_id = ProposalDoc.id_of(campaign, round, n_ions)
         return self._collection(ProposalDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
 
-    def proposals(self, campaign: str, round: int) -> list[ProposalDoc]:
+    def all(self, campaign: str, round: int) -> list[ProposalDoc]:
         """Return the markers of a round, by number of ions."""
         return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "n_ions")
-
-    def candidates(
-        self, campaign: str, round: int, n_ions: int | None = None
-    ) -> list[CandidateDoc]:
-        """Return the candidates of a round, composition by composition, as they were proposed.
-
-        Parameters
-        ----------
-        n_ions
-            Only those with so many working ions; all of them when None.
-        """
-        query: dict[str, Any] = {"campaign": campaign, "round": round}
-        if n_ions is not None:
-            query["n_ions"] = n_ions
-        found = {doc.doc_id: doc for doc in self._find(CandidateDoc, query)}
-        markers = self._find(ProposalDoc, query, "n_ions")
-        return [found[doc_id] for marker in markers for doc_id in marker.candidates]
-
-    def candidate(self, doc_id: str) -> CandidateDoc | None:
-        """Return one candidate by its id, or None."""
-        return self._get(CandidateDoc, doc_id)
-
-    def stream_candidates(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
-        """Yield the candidates of certain ids, in any order; those that are missing are not."""
-        for some in portions(ids):
-            for stored in self._collection(CandidateDoc).find({"_id": {"$in": some}}):
-                yield CandidateDoc.from_mongo(stored)
 
     def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
         upserts = [
@@ -103,3 +76,32 @@ class Proposals(Collections):
             # Two upserts of one id can race; the loser's document is there already.
             if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
                 raise
+
+
+class Candidates(StorePart):
+    """The candidates of a store; `Proposals` writes them."""
+
+    def all(self, campaign: str, round: int, n_ions: int | None = None) -> list[CandidateDoc]:
+        """Return the candidates of a round, composition by composition, as they were proposed.
+
+        Parameters
+        ----------
+        n_ions
+            Only those with so many working ions; all of them when None.
+        """
+        query: dict[str, Any] = {"campaign": campaign, "round": round}
+        if n_ions is not None:
+            query["n_ions"] = n_ions
+        found = {doc.doc_id: doc for doc in self._find(CandidateDoc, query)}
+        markers = self._find(ProposalDoc, query, "n_ions")
+        return [found[doc_id] for marker in markers for doc_id in marker.candidates]
+
+    def get(self, doc_id: str) -> CandidateDoc | None:
+        """Return one candidate by its id, or None."""
+        return self._get(CandidateDoc, doc_id)
+
+    def stream(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
+        """Yield the candidates of certain ids, in any order; those that are missing are not."""
+        for some in portions(ids):
+            for stored in self._collection(CandidateDoc).find({"_id": {"$in": some}}):
+                yield CandidateDoc.from_mongo(stored)

@@ -24,7 +24,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def deliver(self, store: Labels, label: LabelDoc) -> bool:
+    def deliver(self, labels: Labels, label: LabelDoc) -> bool:
         """Store a label that is safe on disk until that is done.
 
         Returns
@@ -36,16 +36,16 @@ class Spool:
         # A full disk does not keep a label from the database.
         with contextlib.suppress(OSError):
             self._write(path, label)
-        stored = store.put_label(label)
+        stored = labels.put(label)
         path.unlink(missing_ok=True)
         return stored
 
-    def deliver_all(self, store: Labels) -> int:
+    def deliver_all(self, labels: Labels) -> int:
         """Store every label that waits; return how many there were."""
         waiting = sorted(self._folder.glob("*.json"))
         for path in waiting:
             if (label := self._read(path)) is not None:
-                store.put_label(label)
+                labels.put(label)
                 path.unlink(missing_ok=True)
         return len(waiting)
 

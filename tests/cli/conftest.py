@@ -40,18 +40,18 @@ def labelled(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Campaign]:
     """The campaign ``labelled``: six labels, one failure, and the metal."""
     store = Store(mongodb_client["al_charge"])
     store.ensure_schema()
-    store.add_campaign(new_document(parse_spec(SPEC, source=HOST)))
+    store.campaigns.add(new_document(parse_spec(SPEC, source=HOST)))
     campaign = open_campaign(store, "labelled")
     for number, label in enumerate(_labels(campaign)):
         created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
-        store.put_label(label.model_copy(update={"created": created}))
-        store.link_label("labelled", 0, label.key)
-    store.put_failure(
+        store.labels.put(label.model_copy(update={"created": created}))
+        store.labels.link("labelled", 0, label.key)
+    store.failures.put(
         FailureDoc(
             key="lost", campaign="labelled", round=0, reason="the SCF did not converge", attempts=3
         )
     )
-    store.put_reference(
+    store.references.put(
         ReferenceDoc(
             settings_hash=campaign.settings_hash,
             ion="Na",

@@ -144,10 +144,10 @@ def test_outputs_that_cannot_be_read(tmp_path: Path, run: Run) -> None:
 
 
 def test_stored_labels(labelled: Campaign, run: Run) -> None:
-    label = labelled.store.label("exact")
+    label = labelled.store.labels.get("exact")
     assert label is not None
     charges = [0.4 * charge_of(token) for token in label.requested]
-    labelled.store.put_label(label.model_copy(update={"key": "charged", "bader": charges}))
+    labelled.store.labels.put(label.model_copy(update={"key": "charged", "bader": charges}))
     code, out, _ = run("audit", "charged", "--json")
     document = json.loads(out)
     assert document["source"] == "label charged"

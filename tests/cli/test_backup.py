@@ -78,7 +78,7 @@ def one_line(err: str) -> str:
 def test_a_backup_is_restored_in_another_home(
     labelled: Campaign, run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    labelled.store.add_round(RoundDoc(campaign=labelled.name, number=0, selected=[]))
+    labelled.store.rounds.add(RoundDoc(campaign=labelled.name, number=0, selected=[]))
     folder = tmp_path / "backups"
     folder.mkdir()
     for _ in range(2):

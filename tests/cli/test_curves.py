@@ -73,7 +73,7 @@ def test_curves_of_a_campaign_by_round(labelled: Campaign, run: Run, tmp_path: P
                 {"epoch": float(k), "loss": 1.0 / k, "held_out_loss": 0.1 * k, "energy": 0.002 * k}
                 for k in range(1, 4 - number)
             ]
-            labelled.store.put_model(
+            labelled.store.models.put(
                 ModelDoc(
                     campaign="labelled", round=number, member=member, config={}, history=history
                 ),

@@ -98,7 +98,7 @@ def test_frames_are_those_that_are_exported(labelled: Campaign, tmp_path: Path) 
 
 
 def usable(campaign: Campaign) -> list[LabelDoc]:
-    labels = campaign.store.labels_of_campaign(campaign.name)
+    labels = campaign.store.labels.of_campaign(campaign.name)
     return [label for label in labels if not label.refused]
 
 
@@ -163,7 +163,7 @@ def test_labels_of_different_settings_are_not_mixed(
     """Of two functionals, say; labels that are not used do not count."""
     (label, *_) = usable(labelled)
     other = {"settings_hash": "feed" * 6, "engine": "vasp 6.4"}
-    labelled.store.put_label(label.model_copy(update=other | {"key": "elsewhere"}))
+    labelled.store.labels.put(label.model_copy(update=other | {"key": "elsewhere"}))
     ours = labelled.settings_hash[:8]
     command = ("train", "db:composition=0", str(tmp_path / "m"), "--settings", settings)
     code, _, err = run(*command, "--folds", "1")
@@ -174,7 +174,7 @@ def test_labels_of_different_settings_are_not_mixed(
     store = labelled.store
     for query in (f"db:composition=0,settings={ours}", "db:labelled,composition=0"):
         assert len(query_labels(store, parse_query(query), tmp_path / "c", spin=False).frames) == 3
-    store.put_label(label.model_copy(update=other | {"key": "broken", "unusable": "so"}))
+    store.labels.put(label.model_copy(update=other | {"key": "broken", "unusable": "so"}))
     store.database["labels"].delete_one({"_id": "elsewhere"})
     query = parse_query("db:composition=0")
     assert len(query_labels(store, query, tmp_path / "c", spin=False).frames) == 3
@@ -195,7 +195,7 @@ def test_symmetric_copies_and_steps_of_a_relaxation_share_a_side(
             assert canonical_hash(host, copy) == canonical_hash(host, config)
             key = f"copy {which} {permutation}"
             copies[key] = canonical_hash(host, config)
-            store.put_label(_label(template, key, atoms, copies[key]))
+            store.labels.put(_label(template, key, atoms, copies[key]))
     query = parse_query("db:composition=1/2")
     frames = query_labels(store, query, tmp_path / "cache", spin=False).frames
     assert len(copies) > 6
@@ -241,7 +241,7 @@ def test_one_structure_in_two_hosts_is_one_group(labelled: Campaign, tmp_path: P
     )
     forces = np.zeros((len(large), 3)).tolist()
     frames = [frame.model_copy(update={"forces": forces}) for frame in label.frames]
-    store.put_label(label.model_copy(update={"frames": frames}))
+    store.labels.put(label.model_copy(update={"frames": frames}))
     data = query_labels(store, parse_query("db:composition=1"), tmp_path / "cache", spin=False)
     assert len(data.frames) == 3
     assert len(set(groups_of(data.frames))) == 1

@@ -33,7 +33,7 @@ def test_what_is_written_is_read_back(run: Run, labelled: Campaign, tmp_path: Pa
     assert "8 frames of 6 labels (4 usable)" in out
     found = images_of(file)
     labels = sorted(
-        labelled.store.labels_of_campaign("labelled"), key=lambda one: (one.n_ions, one.key)
+        labelled.store.labels.of_campaign("labelled"), key=lambda one: (one.n_ions, one.key)
     )
     found.sort(key=lambda one: (one.info["n_ions"], one.info["label"], one.info["frame"]))
     expected = [atoms for label in labels for atoms in frames_of(label, 4)]
@@ -62,7 +62,7 @@ def test_frames_carry_results_and_charge_states(
     file = tmp_path / "labels.extxyz"
     run("export", "labelled", str(file))
     images = {(atoms.info["label"], atoms.info["frame"]): atoms for atoms in images_of(file)}
-    label = labelled.store.label(DIGITS)
+    label = labelled.store.labels.get(DIGITS)
     assert label is not None
     relaxed = images[DIGITS, 2]
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_frames_carry_results_and_charge_states(
 
 
 def test_an_old_label_without_sites_makes_no_state_up(labelled: Campaign) -> None:
-    label = labelled.store.label("blurred")
+    label = labelled.store.labels.get("blurred")
     assert label is not None
     (atoms,) = frames_of(label.model_copy(update={"sites": []}), 4)
     assert atoms.arrays["resolved_species"].tolist() == [

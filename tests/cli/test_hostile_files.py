@@ -203,7 +203,7 @@ def test_archives_of_custodian_stay_in_their_folder(tmp_path: Path) -> None:
 
 def test_words_of_the_database_are_no_markup(run: Run, labelled: Any) -> None:
     reason = "see [/tmp/x] and [bold]this"
-    labelled.store.set_campaign_state("labelled", CampaignState.FAILED, reason)
+    labelled.store.campaigns.set_state("labelled", CampaignState.FAILED, reason)
     for command in ("list",), ("status", "labelled"):
         code, out, err = run("campaign", *command)
         assert code == 0, err

@@ -118,8 +118,8 @@ def test_the_status_tells_whether_the_hull_is_verified(run: Run, labelled: Campa
             {"criteria": unmet, "verify_next": False, "verification": verification},
         )
     ):
-        labelled.store.add_round(RoundDoc(campaign="labelled", number=number))
-        labelled.store.record_assessment("labelled", number, common | assessment)
+        labelled.store.rounds.add(RoundDoc(campaign="labelled", number=number))
+        labelled.store.rounds.record_assessment("labelled", number, common | assessment)
         document = json.loads(run("campaign", "status", "labelled", "--json")[1])
         assert document["criteria"] == met
         assert document["rounds_held"] == 1

@@ -130,13 +130,13 @@ class Patient:
             geometry=geometry_of(to_atoms(campaign.host, config)),
             origin="enumerated",
         )
-        store.put_proposal(campaign.name, 0, 0, [candidate], {})
-        store.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
+        store.proposals.put(campaign.name, 0, 0, [candidate], {})
+        store.rounds.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
         key = label_key(campaign, candidate)
         folder = self.scene.runs / campaign.name / "round-000" / "label-000"
         folder.mkdir(parents=True)
-        store.put_label(self.label(key, directory=str(folder)))
-        store.link_label(campaign.name, 0, key)
+        store.labels.put(self.label(key, directory=str(folder)))
+        store.labels.link(campaign.name, 0, key)
         everything = {"_category": "cpu"}
         self.launchpad.fireworks.update_many(
             {}, {"$set": {f"spec.{k}": v for k, v in everything.items()}}
@@ -158,7 +158,7 @@ def healthy(
     store = store_of(launchpad)
     store.ensure_schema()
     spec = load_spec(SPEC)
-    store.add_campaign(new_document(spec))
+    store.campaigns.add(new_document(spec))
     campaign = open_campaign(store, spec.name)
     ensure_round(launchpad, campaign, 0)
     scene = Scene(launchpad, store, None)

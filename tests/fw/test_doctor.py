@@ -152,13 +152,13 @@ def killed_with_the_claim_to_a_label(patient: Any) -> None:
 
 
 def killed_while_labelling(patient: Any) -> None:
-    patient.scene.store.start_attempt(
+    patient.scene.store.attempts.start(
         "k", campaign=patient.campaign.name, round=0, slot=0, pid=2**22
     )
 
 
 def killed_while_labelling_elsewhere(patient: Any) -> None:
-    patient.scene.store.start_attempt(
+    patient.scene.store.attempts.start(
         "k", campaign=patient.campaign.name, round=0, slot=0, hostname="elsewhere", pid=7
     )
 

@@ -32,16 +32,16 @@ def a_label_given_up(patient: Any) -> None:
     failure = FailureDoc(
         key="k", campaign=patient.campaign.name, round=0, reason="the SCF broke", attempts=3
     )
-    patient.scene.store.put_failure(failure)
+    patient.scene.store.failures.put(failure)
 
 
 def a_folder_deleted_here(patient: Any) -> None:
     gone = patient.scene.runs / patient.campaign.name / "round-000" / "label-000"
-    patient.scene.store.put_label(patient.label("k", directory=str(gone)))
+    patient.scene.store.labels.put(patient.label("k", directory=str(gone)))
 
 
 def a_label_made_elsewhere(patient: Any) -> None:
-    patient.scene.store.put_label(patient.label("k", directory="/on/another/machine"))
+    patient.scene.store.labels.put(patient.label("k", directory="/on/another/machine"))
 
 
 def a_spooled_label_that_cannot_be_read(patient: Any) -> None:
@@ -61,7 +61,7 @@ def another_user_of_fireworks(patient: Any) -> None:
 
 def a_campaign_that_a_failure_has_stopped(patient: Any) -> None:
     store, name = patient.scene.store, patient.campaign.name
-    store.set_campaign_state(name, CampaignState.FAILED, "no license")
+    store.campaigns.set_state(name, CampaignState.FAILED, "no license")
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_what_does_no_harm_is_a_note(
 
 def a_model(patient: Any, weights: bytes = b"weights") -> ModelDoc:
     document = ModelDoc(campaign=patient.campaign.name, round=0, member=0, config={})
-    patient.scene.store.put_model(document, weights, {"k": -1.0})
-    return patient.scene.store.models(patient.campaign.name)[0]
+    patient.scene.store.models.put(document, weights, {"k": -1.0})
+    return patient.scene.store.models.all(patient.campaign.name)[0]
 
 
 def a_model_without_weights(patient: Any) -> None:
@@ -113,7 +113,7 @@ def a_model_with_half_of_its_weights(patient: Any) -> None:
 
 def an_assessment_without_its_predictions(patient: Any) -> None:
     store, name = patient.scene.store, patient.campaign.name
-    store.record_predictions(name, 0, {"criteria": []}, ["k"], np.zeros((2, 1)))
+    store.rounds.record_predictions(name, 0, {"criteria": []}, ["k"], np.zeros((2, 1)))
     ensure_round(patient.launchpad, patient.campaign, 1)
     assert [one.kind for one in look(patient.scene)] == []
     store.database["weights.files"].delete_many({})
@@ -121,7 +121,7 @@ def an_assessment_without_its_predictions(patient: Any) -> None:
 
 
 def a_label_without_its_frames(patient: Any) -> None:
-    patient.scene.store.put_label(patient.label("k"))
+    patient.scene.store.labels.put(patient.label("k"))
     where = {"frames_file": str(ObjectId()), "frames": []}
     patient.scene.store.database["labels"].update_one({"_id": "k"}, {"$set": where})
 
@@ -209,8 +209,8 @@ def test_a_healthy_campaign_at_work_gives_no_finding(patient: Any) -> None:
     patient.launchpad.workflows.update_one({}, {"$set": {"locked": True}})
     claims = patient.launchpad.db["claims"]
     claims.insert_many([{"_id": name, "owner": worker_name()}, {"_id": "k", "owner": ELSEWHERE}])
-    patient.scene.store.start_attempt("k", campaign=name, round=0, slot=0)
-    patient.scene.store.put_label(patient.label("l"))
+    patient.scene.store.attempts.start("k", campaign=name, round=0, slot=0)
+    patient.scene.store.labels.put(patient.label("l"))
     a_model(patient)
     before = patient.dump()
     assert mend(patient.scene) == ([], [])
@@ -225,9 +225,9 @@ def test_an_attempt_of_a_living_worker_elsewhere_goes_on(patient: Any) -> None:
     patient.launchpad.rerun_fw(label)
     patient.run(ELSEWHERE)
     key = {"key": "k", "campaign": patient.campaign.name, "round": 0, "slot": 0}
-    patient.scene.store.start_attempt(**key, hostname="elsewhere", pid=7)
+    patient.scene.store.attempts.start(**key, hostname="elsewhere", pid=7)
     assert patient.kinds() == {}
-    patient.scene.store.start_attempt(**key, hostname="elsewhere", pid=6)
+    patient.scene.store.attempts.start(**key, hostname="elsewhere", pid=6)
     assert patient.kinds() == {"attempt left open": 1}
 
 
@@ -300,12 +300,12 @@ def test_two_doctors_at_once_mend_once(patient: Any) -> None:
 
 def test_one_campaign_is_looked_at_without_the_others(patient: Any) -> None:
     patient.run(DEAD)
-    own = patient.scene.store.campaign(patient.campaign.name)
-    patient.scene.store.add_campaign(own.model_copy(update={"name": "another"}))
+    own = patient.scene.store.campaigns.get(patient.campaign.name)
+    patient.scene.store.campaigns.add(own.model_copy(update={"name": "another"}))
     patient.launchpad.fireworks.update_many({}, {"$set": {"spec.campaign": "another"}})
     patient.launchpad.workflows.update_many({}, {"$set": {"metadata.campaign": "another"}})
     scene = replace(patient.scene, campaign=patient.campaign.name)
-    patient.scene.store.set_campaign_state(scene.campaign, CampaignState.PAUSED)
+    patient.scene.store.campaigns.set_state(scene.campaign, CampaignState.PAUSED)
     assert look(scene) == []
     assert [one.kind for one in look(replace(scene, campaign="another"))] == ["lost run"]
 
@@ -328,7 +328,7 @@ def test_a_label_of_a_campaign_that_has_ended_is_only_told(patient: Any) -> None
     key = patient.labelled()
     patient.scene.store.database["labels"].delete_one({"_id": key})
     patient.scene.store.database["label_uses"].delete_many({})
-    patient.scene.store.set_campaign_state(patient.campaign.name, CampaignState.CONVERGED)
+    patient.scene.store.campaigns.set_state(patient.campaign.name, CampaignState.CONVERGED)
     mended, left = mend(patient.scene)
     assert (mended, [one.kind for one in left]) == ([], ["files without label"])
 

@@ -74,13 +74,13 @@ def trained(campaign: Campaign, moment_of_fe3: float) -> None:
             history=[],
             held_out={},
         )
-        campaign.store.put_model(document, save(weights), {})
+        campaign.store.models.put(document, save(weights), {})
 
 
 def proposed(campaign: Campaign) -> list[CandidateDoc]:
     for n_ions in (1, 4):
         propose(campaign, 1, n_ions)
-    found = campaign.store.candidates(campaign.name, 1)
+    found = campaign.store.candidates.all(campaign.name, 1)
     assert {candidate.n_ions for candidate in found} == {1, 4}
     return found
 

@@ -135,7 +135,7 @@ class Site:
         store = store_of(launchpad)
         store.ensure_schema()
         spec = load_spec(SPEC)
-        store.add_campaign(new_document(spec))
+        store.campaigns.add(new_document(spec))
         self.campaign = open_campaign(store, spec.name)
         self.launchpad = launchpad
         ensure_round(launchpad, self.campaign, 0)
@@ -232,7 +232,7 @@ def test_campaign_that_has_nothing_to_do_is_told(make_site: Callable[..., Site])
 
 def test_nothing_is_submitted_for_a_campaign_that_has_ended(make_site: Callable[..., Site]) -> None:
     site = make_site()
-    site.campaign.store.set_campaign_state(site.campaign.name, CampaignState.PAUSED, "later")
+    site.campaign.store.campaigns.set_state(site.campaign.name, CampaignState.PAUSED, "later")
     state, _ = site.launcher.look()
     assert state is CampaignState.PAUSED
     assert site.queued() == []

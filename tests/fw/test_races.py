@@ -67,12 +67,12 @@ def race(names: Sequence[str], make: Callable[[], LaunchPad], runs: Path) -> Non
 
 def check_labels(launchpad: LaunchPad, campaign: Campaign) -> None:
     """Check that every label that was selected is there and used, and that it was made once."""
-    record = campaign.store.round(campaign.name, 0)
+    record = campaign.store.rounds.get(campaign.name, 0)
     assert record is not None and record.selected
-    assert len(campaign.store.rounds_of_use(campaign.name)) == len(record.selected)
+    assert len(campaign.store.labels.rounds_of_use(campaign.name)) == len(record.selected)
     tries = Counter(one["key"] for one in campaign.store.database["attempts"].find())
     assert set(tries.values()) == {1}
-    assert set(tries) == set(campaign.store.rounds_of_use(campaign.name))
+    assert set(tries) == set(campaign.store.labels.rounds_of_use(campaign.name))
     ran = {"spec.campaign": campaign.name, "state": "COMPLETED"}
     fireworks = list(launchpad.fireworks.find(ran))
     assert fireworks
@@ -100,7 +100,7 @@ def test_two_campaigns_that_want_the_same_labels_make_each_once(
     race(["one", "other"] * 2, lambda: launchpad_on(database), tmp_path)
     for campaign in both:
         check_labels(launchpad, campaign)
-        assert campaign.store.labels_made_twice(campaign.name) == []
+        assert campaign.store.attempts.made_twice(campaign.name) == []
     assert both[0].store.database["references"].count_documents({}) == 1
 
 
@@ -130,7 +130,7 @@ def test_two_assessments_at_once_add_one_round(
         assert list(pool.map(step, range(2))) == ["twice/0"] * 2
     assert campaign.store.campaign_state("twice") == "running"
     rounds = launchpad.workflows.count_documents({"metadata.campaign": "twice"})
-    assert (rounds, len(campaign.store.rounds("twice"))) == (2, 2)
+    assert (rounds, len(campaign.store.rounds.all("twice"))) == (2, 2)
     assert database["weights.files"].count_documents({}) == 1
 
 

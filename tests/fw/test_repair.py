@@ -175,9 +175,9 @@ def test_a_campaign_is_stuck_when_nothing_but_a_failure_is_left(
 
 
 def test_pause_and_resume(launchpad: LaunchPad, campaign: Campaign) -> None:
-    campaign.store.set_campaign_state(campaign.name, CampaignState.PAUSED)
+    campaign.store.campaigns.set_state(campaign.name, CampaignState.PAUSED)
     repair(launchpad, campaign)
-    assert campaign.store.campaign(campaign.name).state is CampaignState.RUNNING
+    assert campaign.store.campaigns.get(campaign.name).state is CampaignState.RUNNING
 
 
 def test_liveness_of_a_worker() -> None:

@@ -81,17 +81,17 @@ def opened(campaign: Campaign, number: int, count: int) -> None:
         )
         for config in enumerate_distinct(host, 2)[:count]
     ]
-    store.add_round(RoundDoc(campaign=campaign.name, number=number))
-    store.put_proposal(campaign.name, number, 2, candidates, {})
-    store.record_selection(campaign.name, number, {c.doc_id: "vertex" for c in candidates})
+    store.rounds.add(RoundDoc(campaign=campaign.name, number=number))
+    store.proposals.put(campaign.name, number, 2, candidates, {})
+    store.rounds.record_selection(campaign.name, number, {c.doc_id: "vertex" for c in candidates})
 
 
 def closed(campaign: Campaign, number: int, assessment: dict[str, Any]) -> None:
     """Close a round with an assessment."""
     from al_charge.store.documents import RoundDoc
 
-    campaign.store.add_round(RoundDoc(campaign=campaign.name, number=number))
-    campaign.store.record_assessment(campaign.name, number, assessment)
+    campaign.store.rounds.add(RoundDoc(campaign=campaign.name, number=number))
+    campaign.store.rounds.record_assessment(campaign.name, number, assessment)
 
 
 def test_a_verification_only_labels_trains_and_assesses(

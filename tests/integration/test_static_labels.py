@@ -105,14 +105,14 @@ def exhaustive(campaign: Campaign, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_it_ends_verified(campaign: Campaign) -> None:
-    document = campaign.store.campaign("static")
+    document = campaign.store.campaigns.get("static")
     assert document.state is CampaignState.CONVERGED
     assert "verified by relaxing" in document.reason
     assert is_verified(campaign)
 
 
 def test_static_labels_alone_find_the_vertices(campaign: Campaign, exhaustive: Hull) -> None:
-    last = campaign.store.last_round("static")
+    last = campaign.store.rounds.last("static")
     assert last is not None
     found = labelled_hull(campaign, up_to=last.number - 1)
     assert {one.relax for one in found.labels.values()} == {"none"}
@@ -134,7 +134,7 @@ def test_the_verified_hull_is_that_of_relaxing_everything(
 
 
 def test_configurations_are_labelled_again_and_fall(campaign: Campaign) -> None:
-    labels = campaign.store.labels_of_campaign("static")
+    labels = campaign.store.labels.of_campaign("static")
     by_hash: dict[str, list[float]] = {}
     for one in labels:
         if one.relax == "none":
@@ -147,4 +147,4 @@ def test_configurations_are_labelled_again_and_fall(campaign: Campaign) -> None:
 
 
 def test_windows_are_none_for_an_engine_without_moments(campaign: Campaign) -> None:
-    assert all(one.windows == {} for one in campaign.store.labels_of_campaign("static"))
+    assert all(one.windows == {} for one in campaign.store.labels.of_campaign("static"))

@@ -68,11 +68,19 @@ class Store:
 
     def __init__(self) -> None:
         self.asked: dict[int, list[CandidateDoc]] = {}
-        self.labels: list[Any] = []
+        self.made: list[Any] = []
         self.given_up: set[str] = set()
         self.assessments: dict[int, dict[str, Any]] = {}
+        self.rounds = SimpleNamespace(all=self._rounds, get=self._round)
+        self.candidates = SimpleNamespace(stream=self._stream)
+        self.failures = SimpleNamespace(among=lambda keys: self.given_up & set(keys))
+        self.labels = SimpleNamespace(
+            heads=self._heads,
+            at=self._at,
+            get=lambda key: next((found for found in self.made if found.key == key), None),
+        )
 
-    def rounds(self, name: str) -> list[Any]:
+    def _rounds(self, name: str) -> list[Any]:
         return [
             SimpleNamespace(
                 number=n,
@@ -83,24 +91,18 @@ class Store:
             if name == "c"
         ]
 
-    def round(self, name: str, number: int) -> Any:
-        return next((r for r in self.rounds(name) if r.number == number), None)
+    def _round(self, name: str, number: int) -> Any:
+        return next((r for r in self._rounds(name) if r.number == number), None)
 
-    def stream_candidates(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
+    def _stream(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
         return (c for asked in self.asked.values() for c in asked if c.doc_id in ids)
 
-    def label_heads(self, name: str, up_to: int | None = None) -> list[Any]:
+    def _heads(self, name: str, up_to: int | None = None) -> list[Any]:
         last = math.inf if up_to is None else up_to
-        return [label for label in self.labels if name == "c" and label.used <= last]
+        return [label for label in self.made if name == "c" and label.used <= last]
 
-    def labels_at(self, name: str, n_ions: Collection[int], up_to: int | None = None) -> list[Any]:
-        return [label for label in self.label_heads(name, up_to) if label.n_ions in n_ions]
-
-    def label(self, key: str) -> Any:
-        return next((found for found in self.labels if found.key == key), None)
-
-    def failed(self, keys: Collection[str]) -> set[str]:
-        return self.given_up & set(keys)
+    def _at(self, name: str, n_ions: Collection[int], up_to: int | None = None) -> list[Any]:
+        return [label for label in self._heads(name, up_to) if label.n_ions in n_ions]
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def ask(campaign: Any, asked: CandidateDoc, result: Any = None) -> str:
     if result is None:
         campaign.store.given_up.add(key)
     else:
-        campaign.store.labels.append(label(asked, key, **result))
+        campaign.store.made.append(label(asked, key, **result))
     return key
 
 
@@ -193,7 +195,7 @@ def test_what_was_missed_twice_at_relaxed_geometries_is_given_up(
 
 def test_what_the_labeler_has_relaxed_is_closed(campaign: Any) -> None:
     asked = candidate(campaign.host, -100.0)
-    campaign.store.labels.append(label(asked, "relaxed", -100.0, relax="cell"))
+    campaign.store.made.append(label(asked, "relaxed", -100.0, relax="cell"))
     assert answers_of(campaign).closed(candidate(campaign.host, -500.0, round_number=2))
 
 
@@ -203,7 +205,7 @@ def test_what_an_assessment_remembers_is_not_looked_up(campaign: Any) -> None:
         ask(campaign, candidate(host, -500.0, round_number=number), None)
     before = answers_of(campaign)
     store.assessments = {n: {REQUESTS: requests_of(campaign, n, [])} for n in (1, 2)}
-    store.stream_candidates = lambda ids: iter(() if not ids else pytest.fail("looked up"))
+    store.candidates.stream = lambda ids: iter(() if not ids else pytest.fail("looked up"))
     after = answers_of(campaign)
     assert (after.keys, after.missed) == (before.keys, before.missed)
     assert after.missed[candidate(host, None).config_hash] == 2
@@ -255,9 +257,9 @@ def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> A
 
 def test_windows_come_from_both_end_members(campaign: Any) -> None:
     store = campaign.store
-    store.labels = [end_member(0, "Fe3+", [4.20, 4.22])]
+    store.made = [end_member(0, "Fe3+", [4.20, 4.22])]
     assert windows_for(campaign, 0, 2) is None  # nothing shows Fe2+ yet
-    store.labels.append(end_member(4, "Fe2+", [3.65, 3.69]))
+    store.made.append(end_member(4, "Fe2+", [3.65, 3.69]))
     found = windows_for(campaign, 0, 2)
     assert found is not None
     assert set(found.ranges) == {"Fe2+", "Fe3+"}
@@ -268,9 +270,20 @@ def test_windows_come_from_both_end_members(campaign: Any) -> None:
     assert windows_for(campaign, 3, 4) is None
 
 
+def test_windows_come_from_the_rounds_before(campaign: Any) -> None:
+    """So that the labels of a round are read in one way, in whatever order they are made."""
+    campaign.store.made = [
+        end_member(0, "Fe3+", [4.20, 4.22]),
+        end_member(4, "Fe2+", [3.65, 3.69], round=1),
+    ]
+    assert windows_for(campaign, 0, 2) is None
+    assert windows_for(campaign, 1, 2) is None
+    assert windows_for(campaign, 2, 2) is not None
+
+
 @pytest.mark.parametrize("spoilt", [{"converged": False}, {"resolved": None}, {"unusable": "U"}])
 def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[str, Any]) -> None:
-    campaign.store.labels = [
+    campaign.store.made = [
         end_member(0, "Fe3+", [4.20, 4.22]),
         end_member(4, "Fe2+", [3.65, 3.69], **spoilt),
     ]

@@ -32,6 +32,7 @@ from al_charge.loop.retry import retry_labels
 from al_charge.loop.rounds import open_round, submit
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
+from al_charge.store.labels import Labels
 from al_charge.store.mongo import Store
 from al_charge.store.spool import Spool
 
@@ -108,9 +109,9 @@ def campaign(store: Store) -> Campaign:
 
 
 def key_of(campaign: Campaign, slot: int) -> str:
-    record = campaign.store.round("faults", 0)
+    record = campaign.store.rounds.get("faults", 0)
     assert record is not None and record.selected is not None
-    candidate = campaign.store.candidate(record.selected[slot])
+    candidate = campaign.store.candidates.get(record.selected[slot])
     assert candidate is not None
     return label_key(campaign, candidate)
 
@@ -128,11 +129,11 @@ def test_a_failed_run_is_quarantined_with_its_reason(
     engine.failure = failure
     label(campaign, 0, slot, tmp_path, spool=tmp_path / "spool")
     key = key_of(campaign, slot)
-    found = campaign.store.failure(key)
+    found = campaign.store.failures.get(key)
     assert found is not None
     assert re.search(reason, found.reason)
-    assert [a.outcome for a in campaign.store.attempts("faults", key)] == ["failed"]
-    assert campaign.store.label(key) is None
+    assert [a.outcome for a in campaign.store.attempts.all("faults", key)] == ["failed"]
+    assert campaign.store.labels.get(key) is None
     engine.failure = None
     label(campaign, 0, slot, tmp_path, spool=tmp_path / "spool")  # given up: it is not tried again
     assert engine.runs == 1
@@ -170,11 +171,11 @@ def test_what_is_no_fault_of_the_label_does_not_cost_it(
     engine.failure = failure
     with pytest.raises(raised):
         label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
-    assert campaign.store.failure(key) is None
+    assert campaign.store.failures.get(key) is None
     engine.failure = None
     label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
-    assert campaign.store.has_label(key)
-    assert [a.outcome for a in campaign.store.attempts("faults", key)] == [outcome, "made"]
+    assert campaign.store.labels.has(key)
+    assert [a.outcome for a in campaign.store.attempts.all("faults", key)] == [outcome, "made"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_label_that_never_ends_is_given_up(
         with pytest.raises(UnfinishedError):
             label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
     label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
-    found = campaign.store.failure(limit)
+    found = campaign.store.failures.get(limit)
     assert found is not None
     assert reason in found.reason
 
@@ -216,17 +217,17 @@ def test_what_was_given_up_is_made_once_its_cause_is_mended(
         label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
     label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
     key = key_of(campaign, 1)
-    assert campaign.store.failure(key) is not None
+    assert campaign.store.failures.get(key) is not None
     assert key in retry_labels(campaign)
-    assert campaign.store.failure(key) is None
+    assert campaign.store.failures.get(key) is None
     with pytest.raises(UnfinishedError):  # once more it may crash
         label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
     engine.failure = None
     label(campaign, 0, 1, tmp_path, spool=tmp_path / "spool")
-    made = campaign.store.label(key)
+    made = campaign.store.labels.get(key)
     assert made is not None
     assert made.directory == str(tmp_path / "again-1" / "try-0")
-    outcomes = [attempt.outcome for attempt in campaign.store.attempts("faults", key)]
+    outcomes = [attempt.outcome for attempt in campaign.store.attempts.all("faults", key)]
     assert outcomes == ["crashed", "crashed", "retried", "crashed", "made"]
     assert key not in retry_labels(campaign)
 
@@ -241,16 +242,16 @@ def test_a_finished_label_outlives_the_database(
         raise AutoReconnect("connection closed")
 
     with monkeypatch.context() as outage:
-        outage.setattr(Store, "put_label", away)
+        outage.setattr(Labels, "put", away)
         with pytest.raises(AutoReconnect):
             label(campaign, 0, 0, tmp_path / "job", spool=folder)
     assert [path.name for path in folder.iterdir()] == ["spooled.json"]
-    assert Spool(folder).deliver_all(campaign.store) == 1
+    assert Spool(folder).deliver_all(campaign.store.labels) == 1
     assert list(folder.iterdir()) == []
-    delivered = campaign.store.label("spooled")
+    delivered = campaign.store.labels.get("spooled")
     monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "direct")
     label(campaign, 0, 0, tmp_path / "job", spool=folder)
-    direct = campaign.store.label("direct")
+    direct = campaign.store.labels.get("direct")
     assert delivered is not None and direct is not None
     own = {"key", "created", "wall_time"}
     assert delivered.model_dump(exclude=own) == direct.model_dump(exclude=own)
@@ -258,7 +259,7 @@ def test_a_finished_label_outlives_the_database(
 
 def test_a_damaged_file_of_the_spool_is_put_aside(campaign: Campaign, tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"key": "cut", "frames": [')
-    assert Spool(tmp_path).deliver_all(campaign.store) == 1
+    assert Spool(tmp_path).deliver_all(campaign.store.labels) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["cut.unreadable"]
 
 
@@ -286,10 +287,10 @@ def test_a_charge_order_that_the_host_has_not_is_quarantined(
     engine: Any = campaign.labeler
     engine.finds = "Fe4+"
     label(campaign, 0, 2, tmp_path, spool=tmp_path / "spool")
-    found = campaign.store.failure(key_of(campaign, 2))
+    found = campaign.store.failures.get(key_of(campaign, 2))
     assert found is not None
     assert "may not be 4" in found.reason
-    assert campaign.store.label(key_of(campaign, 2)) is None
+    assert campaign.store.labels.get(key_of(campaign, 2)) is None
 
 
 def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: Path) -> None:
@@ -299,18 +300,18 @@ def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: 
         label(campaign, 0, 3, tmp_path, spool=tmp_path / "spool")
     left = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert left
-    (attempt,) = campaign.store.attempts("faults", key_of(campaign, 3))
+    (attempt,) = campaign.store.attempts.all("faults", key_of(campaign, 3))
     assert attempt.outcome is None
     engine.failure = None
     label(campaign, 0, 3, tmp_path, spool=tmp_path / "spool")
     assert left <= set(tmp_path.rglob("*"))
-    made = campaign.store.label(key_of(campaign, 3))
+    made = campaign.store.labels.get(key_of(campaign, 3))
     assert made is not None
     assert made.relax == "none"
     assert made.sites == made.resolved == made.requested
     assert made.directory == str(tmp_path / "try-0")
     assert len(made.frames) == 1
-    uses = {use.key for use in campaign.store.label_uses("faults")}
+    uses = {use.key for use in campaign.store.labels.uses("faults")}
     assert made.key in uses
 
 
@@ -319,7 +320,7 @@ def test_a_label_is_never_made_twice(campaign: Campaign, tmp_path: Path) -> None
     for _ in range(2):
         label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
     assert engine.runs == 1
-    assert campaign.store.labels_made_twice("faults") == []
+    assert campaign.store.attempts.made_twice("faults") == []
 
 
 def test_an_engine_that_has_changed_computes_nothing(campaign: Campaign, tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def test_a_label_tells_what_it_was_audited_with(
     monkeypatch.setattr("al_charge.loop.label.windows_for", lambda *_: windows)
     monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "audited")
     label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
-    made = campaign.store.label("audited")
+    made = campaign.store.labels.get("audited")
     assert made is not None
     assert made.bader_centres == windows.charges
     assert {token: tuple(w) for token, w in made.windows.items()} == windows.ranges

@@ -99,9 +99,13 @@ def hull() -> Hull:
 def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any:
     selected = [f"c/0/{key}" for key in known]
     store = SimpleNamespace(
-        candidates=lambda name, number: candidates if (name, number) == ("c", 1) else [],
-        label_heads=lambda name: [],
-        rounds=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)],
+        candidates=SimpleNamespace(
+            all=lambda name, number: candidates if (name, number) == ("c", 1) else []
+        ),
+        labels=SimpleNamespace(heads=lambda name: []),
+        rounds=SimpleNamespace(
+            all=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)]
+        ),
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
     return SimpleNamespace(name="c", host=host, store=store, spec=spec, relaxes=True)

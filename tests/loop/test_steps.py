@@ -160,7 +160,7 @@ class Run:
 
     def spoil(self, selected: list[str]) -> None:
         """Choose three of the selected configurations between the ends to go wrong."""
-        found = [self.store.candidate(key) for key in selected]
+        found = [self.store.candidates.get(key) for key in selected]
         between = [c for c in found if c is not None and c.composition not in ("0", "1")]
         for candidate in between:
             other = self.other_order(candidate.config_hash, candidate.geometry)
@@ -219,7 +219,7 @@ class Run:
 
     def asked_for(self, key: str) -> LabelDoc:
         """Return the label that was asked for under a configuration's hash."""
-        labels = self.store.labels_of_campaign("steps")
+        labels = self.store.labels.of_campaign("steps")
         return next(found for found in labels if found.requested_hash == key)
 
 
@@ -254,30 +254,30 @@ def test_a_step_run_again_changes_nothing(run: Run) -> None:
 
 
 def test_every_label_is_made_once(run: Run) -> None:
-    attempts = run.store.attempts("steps")
+    attempts = run.store.attempts.all("steps")
     made = Counter(attempt.key for attempt in attempts if attempt.outcome == "made")
-    labels = run.store.labels_of_campaign("steps")
+    labels = run.store.labels.of_campaign("steps")
     assert set(made) == {found.key for found in labels}
     assert set(made.values()) == {1}
-    assert run.store.labels_made("steps") == len(labels)
-    assert run.store.labels_made_twice("steps") == []
+    assert run.store.attempts.count_made("steps") == len(labels)
+    assert run.store.attempts.made_twice("steps") == []
     assert {key: n for key, n in run.engine.asked.items() if n > 1} == {run.fail: 2}
 
 
 def test_the_label_budget_is_never_exceeded(run: Run) -> None:
-    rounds = run.store.rounds("steps")
+    rounds = run.store.rounds.all("steps")
     assert [len(record.selected or []) for record in rounds] == [7, 3]
     assert run.room == [MAX_LABELS, MAX_LABELS - 7]
     assert label_room(run.campaign) == 0
-    assert len(run.store.labels_of_campaign("steps")) <= MAX_LABELS
+    assert len(run.store.labels.of_campaign("steps")) <= MAX_LABELS
 
 
 def test_selection_leaves_out_what_was_labelled_or_failed(run: Run) -> None:
     first, second = (
         {key.rsplit("/", 1)[-1] for key in record.selected or []}
-        for record in run.store.rounds("steps")
+        for record in run.store.rounds.all("steps")
     )
-    proposed = {candidate.config_hash for candidate in run.store.candidates("steps", 1)}
+    proposed = {candidate.config_hash for candidate in run.store.candidates.all("steps", 1)}
     assert proposed & first
     assert {run.fail, run.twist, run.blur} <= run.known[1]
     assert first <= run.known[1]
@@ -285,28 +285,28 @@ def test_selection_leaves_out_what_was_labelled_or_failed(run: Run) -> None:
 
 
 def test_candidates_are_distinct_and_not_yet_answered(run: Run) -> None:
-    seeds, searched = (run.store.candidates("steps", number) for number in (0, 1))
+    seeds, searched = (run.store.candidates.all("steps", number) for number in (0, 1))
     assert {c.n_ions for c in seeds} == set(run.campaign.host.ion_counts)
     assert all(c.energy is None for c in seeds)
     assert all(c.energy is not None and c.spread is not None for c in searched)
     for found in (seeds, searched):
         assert len({c.config_hash for c in found}) == len(found)
     # The search does not evaluate what a usable label has answered.
-    first = run.store.labels_of_campaign("steps", up_to=0)
+    first = run.store.labels.of_campaign("steps", up_to=0)
     answered = {found.config_hash for found in first if found.resolved is not None}
     assert not answered & {c.config_hash for c in searched}
 
 
 def test_a_failing_label_is_quarantined_and_the_round_goes_on(run: Run) -> None:
-    (failure,) = run.store.failures("steps")
-    candidate = next(c for c in run.store.candidates("steps", 0) if c.config_hash == run.fail)
+    (failure,) = run.store.failures.all("steps")
+    candidate = next(c for c in run.store.candidates.all("steps", 0) if c.config_hash == run.fail)
     assert failure.key == label_key(run.campaign, candidate)
     assert failure.reason == "engine: the electrons slosh; mix less"
     assert failure.attempts == 2
-    outcomes = [a.outcome for a in run.store.attempts("steps", failure.key)]
+    outcomes = [a.outcome for a in run.store.attempts.all("steps", failure.key)]
     assert outcomes == ["failed", "failed"]
-    assert run.store.label(failure.key) is None
-    assert run.store.round("steps", 0).assessment["labels"] == 5  # type: ignore[union-attr, index]
+    assert run.store.labels.get(failure.key) is None
+    assert run.store.rounds.get("steps", 0).assessment["labels"] == 5  # type: ignore[union-attr, index]
 
 
 def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
@@ -319,7 +319,7 @@ def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
     assert frames
     entries = labelled_hull(run.campaign).hull.entries
     assert found.config_hash in {entry.config_hash for entry in entries}
-    same = [x for x in run.store.labels_of_campaign("steps") if x.config_hash == found.config_hash]
+    same = [x for x in run.store.labels.of_campaign("steps") if x.config_hash == found.config_hash]
     lowest = min(same, key=lambda label: label.energy)
     assert found in same
     assert [e.key for e in entries if e.config_hash == found.config_hash] == [lowest.key]
@@ -349,20 +349,20 @@ def lower_hull(points: dict[Fraction, float]) -> set[Fraction]:
 
 def test_the_hull_is_that_of_the_labels(run: Run) -> None:
     lowest: dict[Fraction, float] = {}
-    for found in run.store.labels_of_campaign("steps"):
+    for found in run.store.labels.of_campaign("steps"):
         if found.resolved is not None:
             x = Fraction(found.composition)
             lowest[x] = min(found.energy / 4, lowest.get(x, float("inf")))
     hull = labelled_hull(run.campaign).hull
     assert {v.x for v in hull.vertices} == lower_hull(lowest)
     assert {v.x: v.energy for v in hull.vertices} == {v.x: lowest[v.x] for v in hull.vertices}
-    last = run.store.round("steps", 1)
+    last = run.store.rounds.get("steps", 1)
     assert last is not None and last.assessment is not None
     assert last.assessment["vertices"] == [[str(v.x), v.config_hash] for v in hull.vertices]
 
 
 def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
-    first, second = (record.assessment for record in run.store.rounds("steps"))
+    first, second = (record.assessment for record in run.store.rounds.all("steps"))
     assert first is not None and second is not None
     assert [c["met"] for c in first["criteria"]] == [False] * 4
     assert len(second["criteria"]) == 4
@@ -370,7 +370,7 @@ def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
     assert second["deepest"] >= 0.0
     assert second["prospective"]["labels"] == second["labels"] - first["labels"]
     assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
-    document = run.store.campaign("steps")
+    document = run.store.campaigns.get("steps")
     assert document.state is CampaignState.EXHAUSTED
     assert document.reason == "2 rounds without convergence"
     assert current_round(run.campaign) == 1
@@ -389,11 +389,11 @@ def test_a_round_that_ends_the_campaign_is_under_way_until_the_campaign_is_told(
 
 def test_training_depends_on_seeds_alone(run: Run, tmp_path: Path) -> None:
     """A member whose document was lost is trained to the same weights again."""
-    stored = run.store.model("steps", 0, 1)
+    stored = run.store.models.get("steps", 0, 1)
     assert stored is not None
     run.store.database["models"].delete_one({"_id": stored[0].doc_id})
     train_member(run.campaign, 0, 1, tmp_path, tmp_path / "labels")
-    again = run.store.model("steps", 0, 1)
+    again = run.store.models.get("steps", 0, 1)
     assert again is not None
     assert again[1] == stored[1]
     assert again[0].held_out == stored[0].held_out
@@ -404,22 +404,24 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
 ) -> None:
     """It does when it is trained; one of an earlier version is asked when the round is assessed."""
     committee = load_committee(run.campaign, 1)
-    labels = [found for found in run.store.labels_of_campaign("steps") if not found.refused]
+    labels = [found for found in run.store.labels.of_campaign("steps") if not found.refused]
     keys = sorted(found.key for found in labels)
     atoms = {found.key: label_atoms(found, found.frames[-1]) for found in labels}
     expected = [[one.predict([atoms[key]])[0].energy for key in keys] for one in committee.members]
-    first = run.store.models("steps", 1)[0]
-    assert set(run.store.predictions_of(first)) == set(keys)
+    first = run.store.models.all("steps", 1)[0]
+    assert set(run.store.models.predictions(first)) == set(keys)
     silent = {"$set": {"predictions_file": None}}
     read: list[list[str]] = []
-    stream = run.campaign.store.stream_results
+    stream = run.campaign.store.labels.stream_results
     monkeypatch.setattr(
-        run.campaign.store, "stream_results", lambda some: [read.append(some), stream(some)][1]
+        run.campaign.store.labels,
+        "stream_results",
+        lambda some: [read.append(some), stream(some)][1],
     )
     for _ in range(2):
         found = member_energies(run.campaign, 1, committee, keys)
         np.testing.assert_allclose(4 * found, expected, rtol=0, atol=1e-4)
-        stored, energies = run.store.predictions(run.store.rounds("steps")[1])
+        stored, energies = run.store.rounds.predictions(run.store.rounds.all("steps")[1])
         assert stored == keys
         np.testing.assert_allclose(found, energies, rtol=0, atol=1e-6)
         run.store.database["models"].update_one({"_id": first.doc_id}, silent)
@@ -428,12 +430,12 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
 
 def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:
     """Its document tells, and the scale of its network is the one that it was born with."""
-    first, second = (run.store.models("steps", number) for number in (0, 1))
+    first, second = (run.store.models.all("steps", number) for number in (0, 1))
     assert first and {model.start for model in first} == {"fresh"}
     assert [model.start for model in second] == [model.doc_id for model in first]
     weights = {}
     for model in (first[0], second[0]):
-        stored = run.store.model("steps", model.round, model.member)
+        stored = run.store.models.get("steps", model.round, model.member)
         assert stored is not None
         weights[model.round] = load(stored[1])
     assert torch.equal(weights[0]["scale"], weights[1]["scale"])
@@ -451,9 +453,9 @@ def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) 
     for slot in range(len(selected)):
         label(again, 0, slot, tmp_path, spool=tmp_path / "spool")
     assert not engine.asked
-    assert run.store.attempts("again") == []
-    used = {found.key for found in run.store.labels_of_campaign("again")}
-    assert used == {found.key for found in run.store.labels_of_campaign("steps", up_to=0)}
+    assert run.store.attempts.all("again") == []
+    used = {found.key for found in run.store.labels.of_campaign("again")}
+    assert used == {found.key for found in run.store.labels.of_campaign("steps", up_to=0)}
 
 
 def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
@@ -466,12 +468,12 @@ def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path)
 def test_a_label_that_comes_late_counts_in_the_next_round(run: Run) -> None:
     """What was given up, and is made after all, leaves assessed rounds as they are."""
     assessed, _ = assessed_hull(run.campaign)
-    (failure,) = run.store.failures("steps")
+    (failure,) = run.store.failures.all("steps")
     assert retry_labels(run.campaign) == [failure.key]
     del run.engine.fails[run.fail]
     for slot in range(label_slots(run.campaign, 0)):
         run.label(0, slot)
-    uses = {use.key: use.round for use in run.store.label_uses("steps")}
+    uses = {use.key: use.round for use in run.store.labels.uses("steps")}
     assert uses[failure.key] == 2
     assert set(uses.values()) == {0, 1, 2}
     # As if it had come while the last round was being assessed.

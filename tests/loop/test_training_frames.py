@@ -15,7 +15,7 @@ from al_charge.loop.labelled_frames import frames_of
 from al_charge.loop.train import training_frames
 from al_charge.potentials.settings import PainnSettings
 from al_charge.store.documents import FrameDoc, LabelDoc
-from al_charge.store.label_streams import LabelHead
+from al_charge.store.labels import LabelHead
 
 MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
 CHARGES = [1.9, 1.5, 1.7, 1.7, -6.8]
@@ -61,10 +61,11 @@ def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
         has_moments=True,
         used=used,
     )
-    store = SimpleNamespace(
-        label_heads=lambda name, up_to: iter([head] if name == "x" and used <= up_to else []),
-        stream_labels=lambda keys: iter([label] if label.key in keys else []),
+    labels = SimpleNamespace(
+        heads=lambda name, up_to: iter([head] if name == "x" and used <= up_to else []),
+        stream=lambda keys: iter([label] if label.key in keys else []),
     )
+    store = SimpleNamespace(labels=labels)
     spec = SimpleNamespace(potential=PainnSettings(spin=spin))
     return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
 

@@ -124,7 +124,7 @@ class Site:
         met = [c | {"met": True} for c in as_documents(criteria(*self.blank()))]
         vertices = [["0", ""], ["1/2", ""], ["1", ""]]
         found = {"criteria": met, "vertices": vertices, "verify_next": True, "spread_scale": 1.0}
-        self.store.record_assessment(self.name, 0, found)
+        self.store.rounds.record_assessment(self.name, 0, found)
 
     def blank(self) -> tuple[Any, ...]:
         from al_charge.loop.convergence import HullState
@@ -164,14 +164,14 @@ class Site:
 
     @property
     def found(self) -> dict[str, Any]:
-        record = self.store.round(self.name, 1)
+        record = self.store.rounds.get(self.name, 1)
         assert record is not None and record.assessment is not None
         verification: dict[str, Any] = record.assessment["verification"]
         return verification
 
     @property
     def reason(self) -> str:
-        return self.store.campaign(self.name).reason
+        return self.store.campaigns.get(self.name).reason
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
     assert site.verify() is CampaignState.CONVERGED
     assert site.changed == []
     assert site.engine.asked[5:] == [(0, Relax.CELL), (2, Relax.CELL), (4, Relax.CELL)]
-    record = store.round(site.name, 1)
+    record = store.rounds.get(site.name, 1)
     assert record is not None
     assert record.reasons == [f"vertex at x = {x}" for x in ("0", "1/2", "1")]
     assert site.reason == (
@@ -201,7 +201,7 @@ def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
     assert label_room(site.campaign) == room  # it comes on top of the budget
     hull = labelled_hull(site.campaign).hull
     assert [v.energy * UNITS for v in hull.vertices] == pytest.approx([-100.1, -145.1, -180.1])
-    relaxes = {made.relax for made in store.labels_of_campaign(site.name) if made.round == 1}
+    relaxes = {made.relax for made in store.labels.of_campaign(site.name) if made.round == 1}
     assert relaxes == {"cell"}
 
 
@@ -215,9 +215,9 @@ def test_competitors_within_the_window_are_relaxed_too(
     site = Site(store, tmp_path, verify_window=window, verify_competitors=competitors)
     site.engine.gives_stress = False
     open_round(site.campaign, 1)
-    record = store.round(site.name, 1)
+    record = store.rounds.get(site.name, 1)
     assert record is not None and record.selected is not None
-    chosen = [store.candidate(key) for key in record.selected]
+    chosen = [store.candidates.get(key) for key in record.selected]
     assert {c.n_ions for c in chosen if c is not None} == expected
     assert record.reasons[:3] == ["vertex at x = 0", "vertex at x = 1/2", "vertex at x = 1"]
     if 1 in expected:
@@ -235,12 +235,12 @@ def test_a_competitor_that_falls_below_the_hull_sends_the_campaign_on(
     assert site.changed == []
     assert not site.found["same_vertices"]
     assert not is_verified(site.campaign)
-    assert store.campaign(site.name).state is CampaignState.RUNNING
+    assert store.campaigns.get(site.name).state is CampaignState.RUNNING
     assert current_round(site.campaign) == 2
     assert not is_verification(site.campaign, 2)
     open_round(site.campaign, 2)
     propose(site.campaign, 2, 4)  # by the committee that has seen the relaxed labels
-    (candidate,) = store.candidates(site.name, 2)
+    (candidate,) = store.candidates.all(site.name, 2)
     assert candidate.energy is not None
     assert answers_of(site.campaign).closed(candidate)  # the labeler has relaxed it
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from al_charge.errors import AlChargeError, InputError
+from al_charge.store.attempts import RETRIED
 from al_charge.store.documents import CampaignDoc, FailureDoc, LabelDoc
-from al_charge.store.labels import RETRIED
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., LabelDoc]
@@ -19,67 +19,67 @@ Maker = Callable[..., LabelDoc]
 
 def test_a_label_is_written_once(store: Store, make_label: Maker) -> None:
     doc = make_label("k", details={"steps": 3})
-    assert store.put_label(doc) is True
-    assert store.put_label(make_label("k", energy=-99.0)) is False
-    assert store.label("k") == doc
-    assert store.label("other") is None
-    assert store.has_label("k") is True
-    assert store.has_label("other") is False
+    assert store.labels.put(doc) is True
+    assert store.labels.put(make_label("k", energy=-99.0)) is False
+    assert store.labels.get("k") == doc
+    assert store.labels.get("other") is None
+    assert store.labels.has("k") is True
+    assert store.labels.has("other") is False
 
 
 def test_large_frames_go_to_gridfs_unseen(store: Store, make_label: Maker) -> None:
     doc = make_label("k", n_atoms=2000, n_frames=30)
-    assert store.put_label(doc) is True
+    assert store.labels.put(doc) is True
     stored = store.database["labels"].find_one({"_id": "k"})
     assert stored is not None
     assert stored["frames"] == []
-    found = store.label("k")
+    found = store.labels.get("k")
     assert found is not None
     assert found.frames == doc.frames
-    assert store.put_label(make_label("k", n_atoms=2000, n_frames=30)) is False
+    assert store.labels.put(make_label("k", n_atoms=2000, n_frames=30)) is False
     assert store.database["frames.files"].count_documents({}) == 1
     store.database["frames.chunks"].delete_many({"n": 0})
     with pytest.raises(AlChargeError, match=r"label 'k'.*incomplete"):
-        store.label("k")
+        store.labels.get("k")
 
 
 def test_labels_are_shared_by_host_and_settings(store: Store, make_label: Maker) -> None:
     docs = [make_label("a"), make_label("b"), make_label("c", settings_hash="gpaw")]
     for doc in docs:
-        store.put_label(doc)
-    assert {doc.key for doc in store.labels("host", "born")} == {"a", "b"}
-    assert [doc.key for doc in store.labels("host", "gpaw")] == ["c"]
-    assert store.labels("elsewhere", "born") == []
+        store.labels.put(doc)
+    assert {doc.key for doc in store.labels.all("host", "born")} == {"a", "b"}
+    assert [doc.key for doc in store.labels.all("host", "gpaw")] == ["c"]
+    assert store.labels.all("elsewhere", "born") == []
 
 
 def test_a_campaign_has_the_labels_that_it_uses(
     store: Store, make_label: Maker, make_campaign: Callable[..., CampaignDoc]
 ) -> None:
     for name in ("one", "two"):
-        store.add_campaign(make_campaign(name))
+        store.campaigns.add(make_campaign(name))
     for key in "abc":
-        store.put_label(make_label(key))
-    assert store.link_label("one", 0, "a") is True
-    assert store.link_label("one", 1, "a") is False
-    assert store.link_label("one", 1, "c") is True
-    assert store.link_label("two", 0, "a") is True
-    assert {doc.key for doc in store.labels_of_campaign("one")} == {"a", "c"}
-    assert [doc.key for doc in store.labels_of_campaign("two")] == ["a"]
-    assert [(use.key, use.round) for use in store.label_uses("one")] == [("a", 0), ("c", 1)]
-    assert store.label_heads_of_campaign("one", refused=True) == []
-    heads = store.label_heads_of_campaign("one")
-    full = store.labels_of_campaign("one")
+        store.labels.put(make_label(key))
+    assert store.labels.link("one", 0, "a") is True
+    assert store.labels.link("one", 1, "a") is False
+    assert store.labels.link("one", 1, "c") is True
+    assert store.labels.link("two", 0, "a") is True
+    assert {doc.key for doc in store.labels.of_campaign("one")} == {"a", "c"}
+    assert [doc.key for doc in store.labels.of_campaign("two")] == ["a"]
+    assert [(use.key, use.round) for use in store.labels.uses("one")] == [("a", 0), ("c", 1)]
+    assert store.labels.light_of_campaign("one", refused=True) == []
+    heads = store.labels.light_of_campaign("one")
+    full = store.labels.of_campaign("one")
     assert heads == [label.model_copy(update={"frames": []}) for label in full]
 
 
 def test_labels_of_other_settings_never_join_a_campaign(
     store: Store, make_label: Maker, make_campaign: Callable[..., CampaignDoc]
 ) -> None:
-    store.add_campaign(make_campaign("one", settings_hash="born"))
-    store.put_label(make_label("a", settings_hash="gpaw"))
+    store.campaigns.add(make_campaign("one", settings_hash="born"))
+    store.labels.put(make_label("a", settings_hash="gpaw"))
     with pytest.raises(InputError, match=r"campaign 'one'.*settings"):
-        store.link_label("one", 0, "a")
-    assert store.label_uses("one") == []
+        store.labels.link("one", 0, "a")
+    assert store.labels.uses("one") == []
 
 
 def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
@@ -98,8 +98,8 @@ def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
         ],
         cores=4,
     )
-    store.put_label(doc)
-    found = store.label("k")
+    store.labels.put(doc)
+    found = store.labels.get("k")
     assert found == doc
     assert [start.outcome for start in found.attempts] == ["SCF did not converge", "converged"]
     assert found.windows == {"Fe2+": [3.5, 3.8]}
@@ -132,26 +132,26 @@ def test_a_label_relaxes_nothing_unknown(make_label: Maker) -> None:
 
 def test_labels_made_twice_are_found(store: Store) -> None:
     def attempt(key: str, outcome: str, campaign: str = "one") -> None:
-        started = store.start_attempt(key, campaign=campaign, round=0, slot=1)
-        store.finish_attempt(started, outcome)
+        started = store.attempts.start(key, campaign=campaign, round=0, slot=1)
+        store.attempts.finish(started, outcome)
 
     attempt("once", "failed")
     attempt("once", "made")
     attempt("twice", "made")
     attempt("elsewhere", "made", campaign="two")
-    store.start_attempt("once", campaign="one", round=0, slot=1)
-    assert store.labels_made_twice("one") == []
+    store.attempts.start("once", campaign="one", round=0, slot=1)
+    assert store.attempts.made_twice("one") == []
     attempt("twice", "made", campaign="two")
-    assert store.labels_made_twice("one") == ["twice"]
-    assert len(store.attempts("one")) == 4
-    assert [a.outcome for a in store.attempts("one", "once")] == ["failed", "made", None]
+    assert store.attempts.made_twice("one") == ["twice"]
+    assert len(store.attempts.all("one")) == 4
+    assert [a.outcome for a in store.attempts.all("one", "once")] == ["failed", "made", None]
 
 
 def test_an_attempt_ends_once(store: Store) -> None:
-    attempt = store.start_attempt("k", campaign="one", round=2, slot=3, hostname="h", pid=7)
-    store.finish_attempt(attempt, "failed", "no convergence")
-    store.finish_attempt(attempt, "made")
-    (found,) = store.attempts("one")
+    attempt = store.attempts.start("k", campaign="one", round=2, slot=3, hostname="h", pid=7)
+    store.attempts.finish(attempt, "failed", "no convergence")
+    store.attempts.finish(attempt, "made")
+    (found,) = store.attempts.all("one")
     assert (found.hostname, found.pid, found.slot, found.round) == ("h", 7, 3, 2)
     assert (found.outcome, found.reason) == ("failed", "no convergence")
     assert found.finished is not None
@@ -160,22 +160,22 @@ def test_an_attempt_ends_once(store: Store) -> None:
 
 def test_a_failure_is_kept_with_its_reason(store: Store) -> None:
     doc = FailureDoc(key="k", campaign="one", round=0, reason="SCF", attempts=3)
-    assert store.put_failure(doc) is True
-    assert store.put_failure(doc.model_copy(update={"reason": "other"})) is False
-    assert store.failure("k") == doc
-    assert store.failure("other") is None
-    assert store.failures("one") == [doc]
-    assert store.failures("two") == []
+    assert store.failures.put(doc) is True
+    assert store.failures.put(doc.model_copy(update={"reason": "other"})) is False
+    assert store.failures.get("k") == doc
+    assert store.failures.get("other") is None
+    assert store.failures.all("one") == [doc]
+    assert store.failures.all("two") == []
 
 
 def test_a_failure_that_is_retried_stays_among_the_attempts(store: Store) -> None:
-    assert store.retry("k", campaign="one", round=0, slot=2) is False
-    store.put_failure(FailureDoc(key="k", campaign="one", round=0, reason="SCF", attempts=3))
-    assert store.retries("k") == 0
-    assert store.retry("k", campaign="two", round=1, slot=2) is True
-    assert store.failure("k") is None
-    assert store.retries("k") == 1
-    (record,) = store.attempts("two", "k")
+    assert store.failures.retry("k", campaign="one", round=0, slot=2) is False
+    store.failures.put(FailureDoc(key="k", campaign="one", round=0, reason="SCF", attempts=3))
+    assert store.failures.retries("k") == 0
+    assert store.failures.retry("k", campaign="two", round=1, slot=2) is True
+    assert store.failures.get("k") is None
+    assert store.failures.retries("k") == 1
+    (record,) = store.attempts.all("two", "k")
     assert (record.round, record.slot, record.outcome, record.reason) == (1, 2, RETRIED, "SCF")
     again = FailureDoc(key="k", campaign="one", round=0, reason="SCF again", attempts=1)
-    assert store.put_failure(again) is True
+    assert store.failures.put(again) is True

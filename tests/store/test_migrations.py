@@ -60,7 +60,7 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
     before = {label["_id"]: label for label in documents_of_version_1()["labels"]}
     migrate(old)
     born, gpaw, ambiguous = (
-        store.label(key) for key in ("born-label", "gpaw-label", "gpaw-ambiguous")
+        store.labels.get(key) for key in ("born-label", "gpaw-label", "gpaw-ambiguous")
     )
     assert born is not None
     assert gpaw is not None
@@ -96,10 +96,10 @@ def test_a_campaign_can_still_be_opened(
     store = Store(old)
     migrate(old)
     before = {doc["_id"]: doc for doc in documents_of_version_1()["campaigns"]}[name]
-    assert store.campaign(name).settings_hash == before["settings_hash"]
+    assert store.campaigns.get(name).settings_hash == before["settings_hash"]
     campaign = open_campaign(store, name)
     assert campaign.host.fingerprint == before["host_fingerprint"]
-    stored = store.campaign(name).spec["campaign"]["labeler"]
+    stored = store.campaigns.get(name).spec["campaign"]["labeler"]
     assert stored.get("relax") == relax
     assert campaign.spec.labeler.kind == stored["kind"]
 
@@ -107,7 +107,7 @@ def test_a_campaign_can_still_be_opened(
 def test_a_reference_learns_its_settings_from_labels(old: Database[dict[str, Any]]) -> None:
     store = Store(old)
     migrate(old)
-    known = store.reference("olivine", "gpaw-settings", "Na")
+    known = store.references.get("olivine", "gpaw-settings", "Na")
     assert known is not None
     assert (known.energy, known.engine, known.wall_time) == (-1.31, "gpaw 26.7.0", None)
     assert known.settings["xc"] == "PBE"
@@ -186,7 +186,7 @@ def test_candidates_and_models_of_older_versions(
     database["schema"].update_one({}, {"$set": {"version": version}})
     migrate(database)
     assert stored_version(database) == SCHEMA_VERSION
-    assert store.candidate(candidate.doc_id) == candidate
+    assert store.candidates.get(candidate.doc_id) == candidate
     assert database["candidates"].find_one({}, {"_id": 0, "drifted": 1}) == {"drifted": None}
     (kept,) = database["models"].find({})
     assert ModelDoc.from_mongo(kept) == model
@@ -228,8 +228,8 @@ def test_a_whole_campaign_of_every_version_is_read(
         shown = (entry.energy, found.hull.distance(entry), entry.error_bar)
         expected = [before[x] for x in ("energy_per_formula", "distance_to_hull", "error_bar")]
         assert shown == pytest.approx(expected, abs=1e-9)
-    for model in store.models("kept"):
-        assert store.model("kept", model.round, model.member) is not None
+    for model in store.models.all("kept"):
+        assert store.models.get("kept", model.round, model.member) is not None
 
 
 def test_code_of_version_1_can_no_longer_write(old: Database[dict[str, Any]]) -> None:

@@ -12,8 +12,8 @@ from bson.objectid import ObjectId
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc, RoundDoc
-from al_charge.store.models import Models
 from al_charge.store.mongo import Store
+from al_charge.store.rounds import Rounds
 
 Maker = Callable[..., ModelDoc]
 
@@ -21,76 +21,76 @@ Maker = Callable[..., ModelDoc]
 def test_weights_come_back_bit_for_bit(store: Store, make_model: Maker) -> None:
     weights = random.Random(1).randbytes(3_000_000)
     doc = make_model(history=[{"loss": 0.5}], held_out={"g": -0.01}, metrics={"rmse": 0.1})
-    assert store.put_model(doc, weights, {"k": -130.5}) is True
-    assert store.put_model(doc, b"other", {}) is False
-    found = store.model("olivine", 0, 0)
+    assert store.models.put(doc, weights, {"k": -130.5}) is True
+    assert store.models.put(doc, b"other", {}) is False
+    found = store.models.get("olivine", 0, 0)
     assert found is not None
     assert found[1] == weights
     files = {"weights_file": "", "sha256": "", "predictions_file": None}
     assert found[0].model_copy(update=files) == doc
-    assert store.predictions_of(found[0]) == {"k": -130.5}
+    assert store.models.predictions(found[0]) == {"k": -130.5}
     assert store.database["weights.files"].count_documents({}) == 2
 
 
 def test_models_are_listed_by_round_and_member(store: Store, make_model: Maker) -> None:
     for number, member in ((1, 0), (0, 1), (0, 0)):
-        store.put_model(make_model(member, round=number), b"w", {})
-    keys = [(doc.round, doc.member) for doc in store.models("olivine")]
+        store.models.put(make_model(member, round=number), b"w", {})
+    keys = [(doc.round, doc.member) for doc in store.models.all("olivine")]
     assert keys == [(0, 0), (0, 1), (1, 0)]
-    assert len(store.models("olivine", 1)) == 1
-    assert store.model("olivine", 2, 0) is None
-    assert store.has_model("olivine", 1, 0) is True
-    assert store.has_model("olivine", 1, 1) is False
+    assert len(store.models.all("olivine", 1)) == 1
+    assert store.models.get("olivine", 2, 0) is None
+    assert store.models.has("olivine", 1, 0) is True
+    assert store.models.has("olivine", 1, 1) is False
 
 
 def test_damaged_weights_are_refused(store: Store, make_model: Maker) -> None:
-    store.put_model(make_model(), b"weights", {})
+    store.models.put(make_model(), b"weights", {})
     store.database["weights.chunks"].update_one({}, {"$set": {"data": b"weightz"}})
     with pytest.raises(AlChargeError, match=r"model 'olivine/0/0'.*checksum"):
-        store.model("olivine", 0, 0)
+        store.models.get("olivine", 0, 0)
 
 
 def test_a_model_of_an_earlier_version_said_nothing(store: Store, make_model: Maker) -> None:
-    assert store.predictions_of(make_model()) == {}
+    assert store.models.predictions(make_model()) == {}
 
 
 def test_missing_predictions_are_told(store: Store, make_model: Maker) -> None:
-    store.put_model(make_model(), b"weights", {"k": 1.0})
-    (model,) = store.models("olivine")
+    store.models.put(make_model(), b"weights", {"k": 1.0})
+    (model,) = store.models.all("olivine")
     store.database["weights.files"].delete_one({"_id": ObjectId(model.predictions_file)})
     with pytest.raises(AlChargeError, match=r"model 'olivine/0/0': .* missing"):
-        store.predictions_of(model)
+        store.models.predictions(model)
 
 
 def test_missing_weights_are_told(store: Store, make_model: Maker) -> None:
-    store.put_model(make_model(), b"weights", {})
+    store.models.put(make_model(), b"weights", {})
     store.database["weights.files"].delete_many({})
     with pytest.raises(AlChargeError, match="missing"):
-        store.model("olivine", 0, 0)
+        store.models.get("olivine", 0, 0)
 
 
 def test_leftovers_are_removed_and_nothing_else(
     store: Store, make_model: Maker, make_label: Callable[..., LabelDoc]
 ) -> None:
-    store.put_model(make_model(), b"weights", {})
-    store.put_label(make_label("k", n_atoms=2000, n_frames=30))
-    store.put_model(make_model(1), b"orphan", {})
+    store.models.put(make_model(), b"weights", {})
+    store.labels.put(make_label("k", n_atoms=2000, n_frames=30))
+    store.models.put(make_model(1), b"orphan", {})
     store.database["models"].delete_one({"member": 1})
     assert store.remove_leftovers() == 2  # its weights and its predictions
     assert store.remove_leftovers() == 0
-    assert store.model("olivine", 0, 0) is not None
-    assert store.label("k") is not None
+    assert store.models.get("olivine", 0, 0) is not None
+    assert store.labels.get("k") is not None
 
 
 def test_predictions_are_kept_beside_an_assessment(store: Store) -> None:
-    store.add_round(RoundDoc(campaign="olivine", number=0))
+    store.rounds.add(RoundDoc(campaign="olivine", number=0))
     energies = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    kept = store.record_predictions("olivine", 0, {"moved": 0.1}, ["a", "b", "c"], energies)
-    again = store.record_predictions("olivine", 0, {"moved": 9.0}, ["a"], energies[:, :1])
+    kept = store.rounds.record_predictions("olivine", 0, {"moved": 0.1}, ["a", "b", "c"], energies)
+    again = store.rounds.record_predictions("olivine", 0, {"moved": 9.0}, ["a"], energies[:, :1])
     assert again == kept
-    record = store.round("olivine", 0)
+    record = store.rounds.get("olivine", 0)
     assert record is not None
-    keys, found = store.predictions(record)
+    keys, found = store.rounds.predictions(record)
     assert keys == ["a", "b", "c"]
     np.testing.assert_array_equal(found, energies)
     assert store.remove_leftovers() == 0  # neither what is named nor what was not taken
@@ -100,7 +100,7 @@ def test_predictions_are_kept_beside_an_assessment(store: Store) -> None:
 def test_predictions_inside_an_older_assessment_are_read() -> None:
     older = {"label_keys": ["a"], "member_energies": [[1.0], [2.0]]}
     record = RoundDoc(campaign="olivine", number=0, assessment=older)
-    keys, found = Models.predictions(SimpleNamespace(), record)  # type: ignore[arg-type]
+    keys, found = Rounds.predictions(SimpleNamespace(), record)  # type: ignore[arg-type]
     assert (keys, found.tolist()) == (["a"], [[1.0], [2.0]])
 
 
@@ -110,14 +110,18 @@ def test_a_metal_is_shared_by_settings(
     make_reference: Callable[..., ReferenceDoc],
 ) -> None:
     for name, settings_hash in (("one", "born"), ("two", "born"), ("other", "gpaw")):
-        store.add_campaign(make_campaign(name, settings_hash=settings_hash))
-    assert store.reference("one", "born", "Na") is None
+        store.campaigns.add(make_campaign(name, settings_hash=settings_hash))
+    assert store.references.get("one", "born", "Na") is None
     doc = make_reference()
-    assert store.put_reference(doc) is True
-    assert store.put_reference(make_reference(-9.0)) is False
-    assert store.reference("one", "born", "Na") == store.reference("two", "born", "Na") == doc
-    assert store.reference("one", "born", "Li") is None
-    assert store.reference("other", "gpaw", "Na") is None
+    assert store.references.put(doc) is True
+    assert store.references.put(make_reference(-9.0)) is False
+    assert (
+        store.references.get("one", "born", "Na")
+        == store.references.get("two", "born", "Na")
+        == doc
+    )
+    assert store.references.get("one", "born", "Li") is None
+    assert store.references.get("other", "gpaw", "Na") is None
 
 
 def test_a_metal_under_other_settings_is_refused(
@@ -125,12 +129,12 @@ def test_a_metal_under_other_settings_is_refused(
     make_campaign: Callable[..., CampaignDoc],
     make_reference: Callable[..., ReferenceDoc],
 ) -> None:
-    store.add_campaign(make_campaign("one", settings_hash="born"))
-    store.put_reference(make_reference(settings_hash="gpaw"))
+    store.campaigns.add(make_campaign("one", settings_hash="born"))
+    store.references.put(make_reference(settings_hash="gpaw"))
     with pytest.raises(InputError, match=r"campaign 'one'.*no longer those of its labels"):
-        store.reference("one", "gpaw", "Na")
+        store.references.get("one", "gpaw", "Na")
     with pytest.raises(InputError, match="no such campaign"):
-        store.reference("nobody", "gpaw", "Na")
+        store.references.get("nobody", "gpaw", "Na")
 
 
 def test_settings_that_have_changed_are_named(
@@ -140,11 +144,11 @@ def test_settings_that_have_changed_are_named(
 ) -> None:
     before = {"engine": "gpaw", "version": "26.7.0", "u": {"Fe": 5.3, "Mn": 3.9}, "k": [1, 1, 1]}
     after = {"engine": "gpaw", "version": "26.8.0", "u": {"Fe": 4.0, "Mn": 3.9}, "k": (1, 1, 1)}
-    store.add_campaign(make_campaign("one", settings_hash="old"))
-    store.check_settings("one", "old", after)
+    store.campaigns.add(make_campaign("one", settings_hash="old"))
+    store.campaigns.check_settings("one", "old", after)
     with pytest.raises(InputError, match=r"its labels; go back"):
-        store.check_settings("one", "new", after)
-    store.put_reference(make_reference(settings_hash="old", settings=before))
+        store.campaigns.check_settings("one", "new", after)
+    store.references.put(make_reference(settings_hash="old", settings=before))
     changed = r"its labels: u.Fe was 5.3, is 4.0; version was 26.7.0, is 26.8.0; go back"
     with pytest.raises(InputError, match=changed):
-        store.check_settings("one", "new", after)
+        store.campaigns.check_settings("one", "new", after)

@@ -55,7 +55,7 @@ def test_the_server_refuses_a_bad_part(
 
 
 def test_the_server_refuses_a_bad_edit(store: Store) -> None:
-    store.add_round(RoundDoc(campaign="olivine", number=1))
+    store.rounds.add(RoundDoc(campaign="olivine", number=1))
     with pytest.raises(WriteError, match="failed validation"):
         store.database["rounds"].update_one({}, {"$unset": {"campaign": 1}})
 

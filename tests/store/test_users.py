@@ -68,10 +68,10 @@ def test_worker_writes_what_campaigns_do(
     worker = log_in("worker")
     store = Store(worker)
     store.ensure_schema()
-    assert store.add_campaign(make_campaign())
-    assert store.put_label(make_label("a"))
-    assert not store.put_label(make_label("a"))
-    assert store.put_model(make_model(), b"weights", {})
+    assert store.campaigns.add(make_campaign())
+    assert store.labels.put(make_label("a"))
+    assert not store.labels.put(make_label("a"))
+    assert store.models.put(make_model(), b"weights", {})
     store.remove_leftovers()
     for name in set(WRITES) - {document.collection for document in DOCUMENTS}:
         worker[name].insert_one({"_id": "x"})
@@ -85,7 +85,7 @@ def test_worker_neither_drops_nor_redefines(
 ) -> None:
     worker = log_in("worker")
     store = Store(worker)
-    store.put_label(make_label("a"))
+    store.labels.put(make_label("a"))
     labels = worker["labels"]
     refused(labels.drop)
     refused(lambda: worker.client.drop_database(worker.name))
@@ -109,16 +109,16 @@ def test_worker_neither_drops_nor_redefines(
 def test_reader_reads_all_and_writes_nothing(
     log_in: Any, users: Users, make_label: Any, database: Connected
 ) -> None:
-    Store(database).put_label(make_label("a"))
+    Store(database).labels.put(make_label("a"))
     reader = log_in("reader")
     store = Store(reader)
     store.ensure_schema()
-    found = store.label("a")
+    found = store.labels.get("a")
     assert found is not None and len(found.frames) == 2
     for name in WRITES:
         refused(lambda name=name: reader[name].insert_one({}))  # type: ignore[misc]
         refused(lambda name=name: reader[name].delete_many({}))  # type: ignore[misc]
-    refused(lambda: store.put_label(make_label("b")))
+    refused(lambda: store.labels.put(make_label("b")))
     refused(reader["labels"].drop)
     refused(lambda: reader.client["other"]["labels"].find_one())
 

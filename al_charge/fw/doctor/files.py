@@ -8,7 +8,8 @@ from typing import Any
 
 from al_charge.fw.doctor.finding import Finding, Scene
 from al_charge.store.documents import Document, LabelDoc, ModelDoc, RoundDoc
-from al_charge.store.models import MODEL_FILES, PREDICTIONS
+from al_charge.store.models import MODEL_FILES
+from al_charge.store.rounds import PREDICTIONS
 
 _RESTORE = "restore the database from a backup"
 

@@ -84,23 +84,23 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
 
 def _products(scene: Scene, name: str) -> Counter[int]:
     """Count the labels and failures of a campaign by the round that they belong to."""
-    uses = scene.store.label_uses(name)
+    uses = scene.store.labels.uses(name)
     labels = scene.store.database[LabelDoc.collection]
     made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
     count = Counter(use.round for use in uses if use.key in made)
-    return count + Counter(failure.round for failure in scene.store.failures(name))
+    return count + Counter(failure.round for failure in scene.store.failures.all(name))
 
 
 def _missing_label(
     scene: Scene, campaign: Campaign, firework: dict[str, Any], doc_id: str
 ) -> Iterator[Finding]:
     number, slot = firework["spec"]["round"], firework["spec"]["_tasks"][0]["slot"]
-    candidate = scene.store.candidate(doc_id)
+    candidate = scene.store.candidates.get(doc_id)
     if candidate is None:
         return
     key = label_key(campaign, candidate, relax_in(campaign, number))
-    workable = scene.store.campaign(campaign.name).state in RESUMABLE
-    if scene.store.has_label(key) or scene.store.failure(key) is not None:
+    workable = scene.store.campaigns.get(campaign.name).state in RESUMABLE
+    if scene.store.labels.has(key) or scene.store.failures.get(key) is not None:
         return
     folder = scene.runs / campaign.name / f"round-{number:03d}" / f"label-{slot:03d}"
     files = "its files are here" if folder.is_dir() else "its files are not on this machine"
@@ -125,7 +125,7 @@ def waiting_labels(scene: Scene) -> Iterator[Finding]:
                 f"label {path.stem}",
                 f"it waits in {path}",
                 "deliver it",
-                partial(Spool(folder).deliver_all, scene.store),
+                partial(Spool(folder).deliver_all, scene.store.labels),
                 watch=GLANCE,
             )
         for path in sorted(folder.glob("*.unreadable")):
@@ -151,7 +151,10 @@ def open_attempts(scene: Scene) -> Iterator[Finding]:
                 f"process {attempt.pid} on {attempt.hostname} is gone",
                 f"close it as '{INTERRUPTED}'",
                 partial(
-                    scene.store.finish_attempt, attempt.attempt, INTERRUPTED, "its process was gone"
+                    scene.store.attempts.finish,
+                    attempt.attempt,
+                    INTERRUPTED,
+                    "its process was gone",
                 ),
                 watch=GLANCE,
             )
@@ -182,7 +185,7 @@ def _goes_on(scene: Scene, attempt: AttemptDoc) -> bool:
 def given_up(scene: Scene) -> Iterator[Finding]:
     """Tell which labels were given up, and why; the rounds go on without them."""
     for name in scene.campaigns:
-        for failure in scene.store.failures(name):
+        for failure in scene.store.failures.all(name):
             yield Finding(
                 "label given up",
                 f"label {failure.key} of {name}/{failure.round}",
@@ -196,7 +199,7 @@ def given_up(scene: Scene) -> Iterator[Finding]:
 def dangling_uses(scene: Scene) -> Iterator[Finding]:
     """Find campaigns that count a label which is not there."""
     for name in scene.campaigns:
-        uses = scene.store.label_uses(name)
+        uses = scene.store.labels.uses(name)
         labels = scene.store.database[LabelDoc.collection]
         made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
         for use in uses:

@@ -176,7 +176,7 @@ def half_written(scene: Scene) -> Iterator[Finding]:
 def missing_rounds(scene: Scene) -> Iterator[Finding]:
     """Find campaigns that run and have nothing to do, as their next round was never added."""
     for name in scene.campaigns:
-        state = scene.store.campaign(name).state
+        state = scene.store.campaigns.get(name).state
         open_ones = {"metadata.campaign": name, "state": {"$ne": "COMPLETED"}}
         if state is not CampaignState.RUNNING or scene.launchpad.workflows.count_documents(
             open_ones, limit=1
@@ -200,7 +200,7 @@ def missing_rounds(scene: Scene) -> Iterator[Finding]:
 def stopped_campaigns(scene: Scene) -> Iterator[Finding]:
     """Tell which campaigns a failed task has stopped: their tasks may be ready, they are not."""
     for name in scene.campaigns:
-        document = scene.store.campaign(name)
+        document = scene.store.campaigns.get(name)
         if document.state is CampaignState.FAILED:
             cure = f"run 'al-charge campaign resume {name}' when the cause is mended"
             yield Finding("stopped campaign", name, document.reason, cure, note=True)

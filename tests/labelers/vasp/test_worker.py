@@ -84,9 +84,9 @@ def campaign(launchpad: LaunchPad, potcars: Path, tmp_path: Path) -> Campaign:
         geometry=geometry_of(to_atoms(campaign.host, config)),
         origin="enumerated",
     )
-    store.add_round(RoundDoc(campaign=campaign.name, number=0))
-    store.put_proposal(campaign.name, 0, 0, [candidate], {})
-    store.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
+    store.rounds.add(RoundDoc(campaign=campaign.name, number=0))
+    store.proposals.put(campaign.name, 0, 0, [candidate], {})
+    store.rounds.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
     return campaign
 
 
@@ -107,7 +107,7 @@ def work(launchpad: LaunchPad, campaign: Campaign, runs: Path) -> dict[str, Any]
 
 
 def key_of(campaign: Campaign) -> str:
-    (candidate,) = campaign.store.candidates(campaign.name, 0)
+    (candidate,) = campaign.store.candidates.all(campaign.name, 0)
     return label_key(campaign, candidate)
 
 
@@ -135,7 +135,7 @@ def test_the_published_run_becomes_a_label(
     )
     firework = work(launchpad, campaign, tmp_path / "runs")
     assert firework["state"] == "COMPLETED"
-    label = campaign.store.label(key_of(campaign))
+    label = campaign.store.labels.get(key_of(campaign))
     assert label is not None
     assert label.energy == pytest.approx(ENERGY, abs=1e-8)
     assert label.moments == [1.122, 0.903]
@@ -154,7 +154,7 @@ def test_a_label_and_where_its_files_are(
 ) -> None:
     standin.tell(energy=ENERGY - 0.001, moments=[1.7, 0.1])
     work(launchpad, campaign, tmp_path / "runs")
-    label = campaign.store.label(key_of(campaign))
+    label = campaign.store.labels.get(key_of(campaign))
     assert label is not None
     assert label.energy == pytest.approx(ENERGY)
     assert np.allclose(label.frames[0].forces, [[0.001, 0, 0], [0.002, 0, 0]])
@@ -168,7 +168,7 @@ def test_a_failure_costs_its_own_label(
     standin.tell(faults={"static": ["disk full"]})
     firework = work(launchpad, campaign, tmp_path / "runs")
     assert firework["state"] == "COMPLETED"  # the round goes on
-    assert campaign.store.label(key_of(campaign)) is None
-    failure = campaign.store.failure(key_of(campaign))
+    assert campaign.store.labels.get(key_of(campaign)) is None
+    failure = campaign.store.failures.get(key_of(campaign))
     assert failure is not None
     assert "No space left on device" in failure.reason

@@ -51,19 +51,21 @@ def full(
     weights: bytes,
 ) -> Iterator[Store]:
     """A store with something in every collection, FireWorks' own included."""
-    store.add_campaign(make_campaign())
+    store.campaigns.add(make_campaign())
     for number in (0, 1):
-        store.add_round(RoundDoc(campaign="olivine", number=number))
+        store.rounds.add(RoundDoc(campaign="olivine", number=number))
     candidate = make_candidate("a")
-    store.put_proposal("olivine", 0, 1, [candidate], {})
-    store.record_selection("olivine", 0, {candidate.doc_id: "diverse"})
-    attempt = store.start_attempt("k", campaign="olivine", round=0, slot=0)
-    store.put_label(make_label("k"))
-    store.finish_attempt(attempt, "made")
-    store.link_label("olivine", 0, "k")
-    store.put_failure(FailureDoc(key="f", campaign="olivine", round=0, reason="no SCF", attempts=2))
-    store.put_model(make_model(), weights, {"k": -1.0})
-    store.put_reference(make_reference())
+    store.proposals.put("olivine", 0, 1, [candidate], {})
+    store.rounds.record_selection("olivine", 0, {candidate.doc_id: "diverse"})
+    attempt = store.attempts.start("k", campaign="olivine", round=0, slot=0)
+    store.labels.put(make_label("k"))
+    store.attempts.finish(attempt, "made")
+    store.labels.link("olivine", 0, "k")
+    store.failures.put(
+        FailureDoc(key="f", campaign="olivine", round=0, reason="no SCF", attempts=2)
+    )
+    store.models.put(make_model(), weights, {"k": -1.0})
+    store.references.put(make_reference())
     database = store.database
     database["workflows"].insert_one(
         {"nodes": [1], "state": "COMPLETED", "metadata": {"campaign": "olivine"}}

@@ -59,10 +59,10 @@ def test_what_is_under_way_is_left_out(
     for fw_id in (2, 3, 4):
         source["fireworks"].insert_one({"fw_id": fw_id})
         source["launches"].insert_one({"fw_id": fw_id})
-    full.link_label("olivine", 1, "early")
-    full.put_failure(FailureDoc(key="e", campaign="olivine", round=1, reason="", attempts=1))
-    full.put_proposal("later", 0, 1, [make_candidate("b", campaign="later")], {})
-    full.add_round(RoundDoc(campaign="later", number=0))
+    full.labels.link("olivine", 1, "early")
+    full.failures.put(FailureDoc(key="e", campaign="olivine", round=1, reason="", attempts=1))
+    full.proposals.put("later", 0, 1, [make_candidate("b", campaign="later")], {})
+    full.rounds.add(RoundDoc(campaign="later", number=0))
     foreign = source["workflows"].insert_one({"nodes": [9], "state": "RUNNING", "metadata": {}})
     source["fireworks"].insert_one({"fw_id": 9, "_id": 9})
     make_backup(source, tmp_path / "busy.zip", quiet)
@@ -97,16 +97,16 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
         campaign = f"c{number % 3}"
         place = number // 3
         if place == 0:
-            store.add_campaign(CampaignDoc(name=campaign, spec={}, **known))
-        store.add_round(RoundDoc(campaign=campaign, number=place))
+            store.campaigns.add(CampaignDoc(name=campaign, spec={}, **known))
+        store.rounds.add(RoundDoc(campaign=campaign, number=place))
         candidate = make_candidate("a", campaign=campaign, round=place)
-        store.put_proposal(campaign, place, 1, [candidate], {})
-        store.record_selection(campaign, place, {candidate.doc_id: "diverse"})
+        store.proposals.put(campaign, place, 1, [candidate], {})
+        store.rounds.record_selection(campaign, place, {candidate.doc_id: "diverse"})
         key = f"{campaign}-{place}"
-        store.put_label(make_label(key))
-        store.link_label(campaign, place, key)
-        store.put_model(make_model(campaign=campaign, round=place), b"weights", {})
-        store.record_assessment(campaign, place, {"labels": key})
+        store.labels.put(make_label(key))
+        store.labels.link(campaign, place, key)
+        store.models.put(make_model(campaign=campaign, round=place), b"weights", {})
+        store.rounds.record_assessment(campaign, place, {"labels": key})
         fw_id = number + 1
         store.database["fireworks"].insert_one({"fw_id": fw_id, "campaign": key})
         workflow = {"nodes": [fw_id], "state": "COMPLETED", "metadata": {"campaign": campaign}}
@@ -134,21 +134,21 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
 def check_closed(store: Store) -> int:
     """Check that everything that is named exists; return how many rounds there are."""
     database, count = store.database, 0
-    for campaign in store.campaigns():
-        rounds = store.rounds(campaign.name)
+    for campaign in store.campaigns.all():
+        rounds = store.rounds.all(campaign.name)
         # a round follows one that was assessed
         assert [record.number for record in rounds] == list(range(len(rounds)))
         assert all(record.assessment for record in rounds[:-1])
         for record in rounds:
             for key in record.selected or []:
-                assert store.candidate(key) is not None
+                assert store.candidates.get(key) is not None
             if record.assessment is not None:
-                assert store.model(campaign.name, record.number, 0) is not None
-                assert store.label(record.assessment["labels"]) is not None
+                assert store.models.get(campaign.name, record.number, 0) is not None
+                assert store.labels.get(record.assessment["labels"]) is not None
         selected = [record.number for record in rounds if record.selected is not None]
-        for use in store.label_uses(campaign.name):
+        for use in store.labels.uses(campaign.name):
             assert use.round in selected
-            assert store.label(use.key) is not None
+            assert store.labels.get(use.key) is not None
         for model in database["models"].find({"campaign": campaign.name}):
             for name in MODEL_FILES:
                 assert database["weights.files"].find_one(ObjectId(model[name])) is not None

@@ -57,10 +57,10 @@ def test_what_is_restored_is_what_was_backed_up(
     assert counts["weights.chunks"] == 4  # three of weights, one of predictions
     copy = Store(database)
     copy.ensure_schema()
-    model = copy.model("olivine", 0, 0)
+    model = copy.models.get("olivine", 0, 0)
     assert model is not None
     assert model[1] == weights
-    assert copy.label("k") == full.label("k")
+    assert copy.labels.get("k") == full.labels.get("k")
 
 
 def test_two_backups_of_the_same_state_have_the_same_hashes(

@@ -1,0 +1,138 @@
+"""Every attempt to make a label, and the labels that were given up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Collection
+
+from pymongo.database import Database
+
+from al_charge.store.base import Stored, StorePart, portions
+from al_charge.store.documents import AttemptDoc, FailureDoc
+from al_charge.store.fields import now
+
+MADE = "made"
+"""Outcome of an attempt in which the engine ran to a result."""
+
+UNFINISHED = "unfinished"
+"""Outcome of an attempt that was stopped where it can be continued."""
+
+CRASHED = "crashed"
+"""Outcome of an attempt whose engine was killed, or whose files could not be written or read."""
+
+DISK_FULL = "disk full"
+"""Outcome of an attempt that had no space for its files."""
+
+RETRIED = "retried"
+"""Outcome of the record that a label given up may be tried again; its reason is the failure's."""
+
+
+class Attempts(StorePart):
+    """The attempts to make labels."""
+
+    def start(
+        self,
+        key: str,
+        *,
+        campaign: str,
+        round: int,
+        slot: int,
+        hostname: str | None = None,
+        pid: int | None = None,
+    ) -> str:
+        """Record that a labelling job starts; return the attempt's id."""
+        doc = AttemptDoc(
+            attempt=uuid.uuid4().hex,
+            key=key,
+            campaign=campaign,
+            round=round,
+            slot=slot,
+            hostname=hostname or socket.gethostname(),
+            pid=pid or os.getpid(),
+        )
+        self._insert_once(doc)
+        return doc.attempt
+
+    def finish(self, attempt: str, outcome: str, reason: str = "") -> None:
+        """Record how an attempt ended, unless that is recorded."""
+        self._collection(AttemptDoc).update_one(
+            {"_id": attempt, "outcome": None},
+            {"$set": {"outcome": outcome, "reason": reason, "finished": now()}},
+        )
+
+    def all(self, campaign: str, key: str | None = None) -> list[AttemptDoc]:
+        """Return the attempts of a campaign, or those at one label, in order."""
+        query = {"campaign": campaign} | ({} if key is None else {"key": key})
+        return self._find(AttemptDoc, query, "started", "_id")
+
+    def made_twice(self, campaign: str) -> list[str]:
+        """Return the keys of a campaign that were made more than once, by whomever."""
+        attempts = self._collection(AttemptDoc)
+        keys = attempts.distinct("key", {"campaign": campaign})
+        grouped = attempts.aggregate(
+            [
+                {"$match": {"key": {"$in": keys}, "outcome": MADE}},
+                {"$group": {"_id": "$key", "made": {"$sum": 1}}},
+                {"$match": {"made": {"$gt": 1}}},
+                {"$sort": {"_id": 1}},
+            ]
+        )
+        return [group["_id"] for group in grouped]
+
+    def count_made(self, campaign: str) -> int:
+        """Return how many labels a campaign had made, those of other campaigns not counted."""
+        return self._collection(AttemptDoc).count_documents({"campaign": campaign, "outcome": MADE})
+
+
+class Failures(StorePart):
+    """The labels that were given up.
+
+    Parameters
+    ----------
+    attempts
+        Of the same store.
+    """
+
+    def __init__(self, database: Database[Stored], attempts: Attempts) -> None:
+        super().__init__(database)
+        self._attempts = attempts
+
+    def put(self, doc: FailureDoc) -> bool:
+        """Quarantine a label with its reason; return False if it is already."""
+        return self._insert_once(doc)
+
+    def get(self, key: str) -> FailureDoc | None:
+        """Return why a label was given up, or None."""
+        return self._get(FailureDoc, key)
+
+    def retry(self, key: str, *, campaign: str, round: int, slot: int) -> bool:
+        """Let a label be tried again; return False if it was not given up.
+
+        The failure and its reason stay among the attempts.
+        """
+        failure = self.get(key)
+        if failure is None:
+            return False
+        record = self._attempts.start(key, campaign=campaign, round=round, slot=slot)
+        self._attempts.finish(record, RETRIED, failure.reason)
+        self._collection(FailureDoc).delete_one({"_id": key})
+        return True
+
+    def retries(self, key: str) -> int:
+        """Return how often a label was given up and tried again, by whomever."""
+        return self._collection(AttemptDoc).count_documents({"key": key, "outcome": RETRIED})
+
+    def among(self, keys: Collection[str]) -> set[str]:
+        """Return which of some labels were given up, by whomever."""
+        failures = self._collection(FailureDoc)
+        return {
+            failure["_id"]
+            for some in portions(list(keys))
+            for failure in failures.find({"_id": {"$in": some}}, {"_id": 1})
+        }
+
+    def all(self, campaign: str) -> list[FailureDoc]:
+        """Return the labels that a campaign gave up, oldest first."""
+        return self._find(FailureDoc, {"campaign": campaign}, "created", "_id")

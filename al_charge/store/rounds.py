@@ -1,0 +1,156 @@
+"""Rounds in the database, and what their committees say of every label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import bson
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.errors import AlChargeError
+from al_charge.store.base import Stored, StorePart, read_file
+from al_charge.store.documents import RoundDoc
+from al_charge.store.fields import now, plain
+
+PREDICTIONS = "predictions_file"
+"""In a round's assessment: the file in GridFS with what its committee says of every label."""
+
+
+class Rounds(StorePart):
+    """The rounds of a store."""
+
+    def add(self, doc: RoundDoc) -> bool:
+        """Store a round; return False if it is already there."""
+        return self._insert_once(doc)
+
+    def get(self, campaign: str, number: int) -> RoundDoc | None:
+        """Return one round, or None."""
+        return self._get(RoundDoc, RoundDoc.id_of(campaign, number))
+
+    def all(self, campaign: str) -> list[RoundDoc]:
+        """Return the rounds of a campaign in order."""
+        return self._find(RoundDoc, {"campaign": campaign}, "number")
+
+    def last(self, campaign: str) -> RoundDoc | None:
+        """Return the round with the highest number, or None."""
+        stored = self._collection(RoundDoc).find_one({"campaign": campaign}, sort=[("number", -1)])
+        return None if stored is None else RoundDoc.from_mongo(stored)
+
+    def record_selection(self, campaign: str, number: int, reasons: Mapping[str, str]) -> list[str]:
+        """Store which candidates a round labels, unless that is stored.
+
+        Parameters
+        ----------
+        reasons
+            Why each candidate was selected, by its id, the most wanted first.
+
+        Returns
+        -------
+        list of str
+            The stored ids, in order: the first writer's.
+        """
+        fields = {"selected": list(reasons), "reasons": list(reasons.values())}
+        stored = self._record_once(campaign, number, fields)
+        return list(stored["selected"])
+
+    def record_assessment(
+        self, campaign: str, number: int, assessment: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Store what a round's assessment found and close the round, unless that is done.
+
+        Returns
+        -------
+        dict
+            The stored assessment: the first writer's.
+        """
+        fields = {"assessment": plain(assessment), "closed": now()}
+        return dict(self._record_once(campaign, number, fields)["assessment"])
+
+    def record_predictions(
+        self,
+        campaign: str,
+        number: int,
+        assessment: dict[str, Any],
+        keys: Sequence[str],
+        energies: NDArray[np.float64],
+    ) -> dict[str, Any]:
+        """Store what a round's assessment found and what its committee says of every label.
+
+        The predictions go to GridFS: they are as many as there are labels. Nothing changes if the
+        round is assessed already.
+
+        Parameters
+        ----------
+        keys
+            Of the labels.
+        energies
+            eV per formula unit, shape (n_members, n_labels).
+
+        Returns
+        -------
+        dict
+            The stored assessment: the first writer's.
+        """
+        content = bson.encode({"keys": list(keys), "energies": energies.astype("<f8").tobytes()})
+        name = f"{RoundDoc.id_of(campaign, number)}/predictions"
+        file_id = self._weights.put(content, filename=name)
+        named = assessment | {PREDICTIONS: str(file_id)}
+        stored = self.record_assessment(campaign, number, named)
+        if stored.get(PREDICTIONS) != str(file_id):
+            self._weights.delete(file_id)
+        return stored
+
+    def predictions(self, record: RoundDoc) -> tuple[list[str], NDArray[np.float64]]:
+        """Return label keys and what an assessed round's committee says of these labels.
+
+        Returns
+        -------
+        keys : list of str
+        energies : ndarray, shape (n_members, n_labels)
+            eV per formula unit.
+        """
+        found = record.assessment or {}
+        if PREDICTIONS in found:
+            file = bson.decode(read_file(self._weights, found[PREDICTIONS], record.doc_id))
+            return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(
+                -1, len(file["keys"])
+            )
+        return found["label_keys"], np.array(found["member_energies"])  # of an earlier version
+
+    def add_seconds(self, campaign: str, number: int, stage: str, seconds: float) -> None:
+        """Add to the wall time of a stage of a round, in s."""
+        if not stage.isidentifier():
+            raise ValueError(f"'{stage}' is no name of a stage")
+        changed = self._collection(RoundDoc).update_one(
+            {"_id": RoundDoc.id_of(campaign, number)},
+            {"$inc": {f"stage_seconds.{stage}": float(seconds)}},
+        )
+        if not changed.matched_count:
+            raise self._no_round(campaign, number)
+
+    def set_progress(self, campaign: str, number: int, task: str, done: int, total: int) -> None:
+        """Say how far a task of a round has come; ``task`` may hold no dot or dollar sign."""
+        self._collection(RoundDoc).update_one(
+            {"_id": RoundDoc.id_of(campaign, number)},
+            {"$set": {f"progress.{task}": [int(done), int(total)]}},
+        )
+
+    def files(self) -> set[str]:
+        """Return the ids of the files in GridFS that assessments name."""
+        return set(self._collection(RoundDoc).distinct(f"assessment.{PREDICTIONS}"))
+
+    def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:
+        """Set fields of a round if the first of them is None; return the round as stored."""
+        doc_id, first = RoundDoc.id_of(campaign, number), next(iter(fields))
+        collection = self._collection(RoundDoc)
+        collection.update_one({"_id": doc_id, first: None}, {"$set": fields})
+        stored = collection.find_one({"_id": doc_id})
+        if stored is None:
+            raise self._no_round(campaign, number)
+        return stored
+
+    @staticmethod
+    def _no_round(campaign: str, number: int) -> AlChargeError:
+        return AlChargeError(f"there is no round {number}", where=f"campaign '{campaign}'")
