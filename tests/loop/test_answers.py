@@ -270,17 +270,6 @@ def test_windows_come_from_both_end_members(campaign: Any) -> None:
     assert windows_for(campaign, 3, 4) is None
 
 
-def test_windows_come_from_the_rounds_before(campaign: Any) -> None:
-    """So that the labels of a round are read in one way, in whatever order they are made."""
-    campaign.store.made = [
-        end_member(0, "Fe3+", [4.20, 4.22]),
-        end_member(4, "Fe2+", [3.65, 3.69], round=1),
-    ]
-    assert windows_for(campaign, 0, 2) is None
-    assert windows_for(campaign, 1, 2) is None
-    assert windows_for(campaign, 2, 2) is not None
-
-
 @pytest.mark.parametrize("spoilt", [{"converged": False}, {"resolved": None}, {"unusable": "U"}])
 def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[str, Any]) -> None:
     campaign.store.made = [
@@ -292,13 +281,13 @@ def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[s
 
 def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> None:
     """A repeated round has the same windows, whatever it and later ones have labelled."""
-    campaign.store.labels = [
+    campaign.store.made = [
         end_member(0, "Fe3+", [4.20, 4.22]),
         end_member(4, "Fe2+", [3.65, 3.69]),
     ]
     first = windows_for(campaign, 0, 2)
     assert first is not None
-    campaign.store.labels.append(end_member(4, "Fe2+", [3.75], used=1))
+    campaign.store.made.append(end_member(4, "Fe2+", [3.75], used=1))
     assert windows_for(campaign, 0, 2) == windows_for(campaign, 1, 2) == first
     later = windows_for(campaign, 2, 2)
     assert later is not None
@@ -307,7 +296,7 @@ def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> Non
 
 def test_windows_come_from_end_members_alone(campaign: Any) -> None:
     ends = [end_member(0, "Fe3+", [4.20]), end_member(4, "Fe2+", [3.65])]
-    campaign.store.labels = ends
+    campaign.store.made = ends
     found = windows_for(campaign, 1, 2)
-    campaign.store.labels = [*ends, end_member(2, "Fe2+", [3.75])]
+    campaign.store.made = [*ends, end_member(2, "Fe2+", [3.75])]
     assert windows_for(campaign, 1, 2) == found
