@@ -128,7 +128,7 @@ def test_two_assessments_at_once_add_one_round(
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(step, range(2))) == ["twice/0"] * 2
-    assert campaign.store.campaign_state("twice") == "running"
+    assert campaign.store.campaigns.state("twice") == "running"
     rounds = launchpad.workflows.count_documents({"metadata.campaign": "twice"})
     assert (rounds, len(campaign.store.rounds.all("twice"))) == (2, 2)
     assert database["weights.files"].count_documents({}) == 1
