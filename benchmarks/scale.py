@@ -143,6 +143,7 @@ def measure(folder: Path, meter: Meter) -> None:
     """Time everything, and last of all the next round, which changes the database."""
     from fireworks import FWAction, FWorker
 
+    from al_charge.api.results import hull_result, voltage_result
     from al_charge.fw.doctor import CHECKS, Scene, look
     from al_charge.fw.launchpad import connect_launchpad, store_of
     from al_charge.fw.repair import repair
@@ -159,7 +160,6 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.loop.windows import windows_for
     from al_charge.report.export import export
     from al_charge.report.labels import labels_document
-    from al_charge.report.results import hull_result, voltage_result
 
     launchpad = connect_launchpad(None)
     store = store_of(launchpad)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from al_charge.cli.doctor import no_wait_option, watching
-from al_charge.cli.output import json_option, print_json, show
+from al_charge.cli.output import json_option, show
 from al_charge.cli.target import PROCESSES, Target, campaign_argument, open_store
 
 workers_option = click.option(
@@ -116,17 +116,8 @@ def list_campaigns(as_json: bool) -> None:
 @json_option
 def status(target: Target, as_json: bool) -> None:
     """Show how a campaign stands: tasks, labels, and which criteria of convergence hold."""
-    from al_charge.fw.status import status_document
-
-    document = status_document(target.launchpad(), target.campaign())
-    if as_json:
-        print_json(document)
-        return
-    from rich.console import Console
-
-    from al_charge.report.progress import status_panel
-
-    Console().print(status_panel(document))
+    found = target.opened().status()
+    show(found.document, as_json, found.table)
 
 
 @command.command("watch")

@@ -1,4 +1,4 @@
-"""`al-charge check`: say whether a campaign file is right."""
+"""`al-charge check`: say whether a campaign file is valid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from al_charge.cli.output import json_option, print_json
+from al_charge.cli.output import json_option, show
 
 
 @click.command("check")
@@ -15,29 +15,10 @@ from al_charge.cli.output import json_option, print_json
 def command(file: Path, as_json: bool) -> None:
     """Check a campaign FILE: every field, the host, its compositions. Nothing is written.
 
-    What the labeler needs and this machine has not is told, and is no fault of the file.
+    If the labeler needs something that is not installed on this machine, that is reported, but the
+    file is valid all the same.
     """
-    from al_charge.crystal.enumeration import count_distinct
-    from al_charge.crystal.host import Host
-    from al_charge.errors import NotInstalledError
-    from al_charge.loop.rounds import check_spec
-    from al_charge.loop.spec import load_spec
+    from al_charge.api.inputs import check
 
-    spec = load_spec(file)
-    missing = ""
-    try:
-        check_spec(spec)
-    except NotInstalledError as error:
-        missing = str(error)
-    counts = count_distinct(Host.from_spec(spec.host))
-    if as_json:
-        compositions = {str(x): n for x, n in counts.items()}
-        print_json({"name": spec.name, "compositions": compositions, "missing": missing})
-        return
-    click.echo(
-        f"{file}: campaign '{spec.name}' is right: {sum(counts.values())} distinct configurations "
-        f"at {len(counts)} compositions, labelled by {spec.labeler.kind}, "
-        f"{spec.committee.size} {spec.potential.kind} potentials"
-    )
-    if missing:
-        click.echo(f"not ready to submit on this machine: {missing}")
+    found = check(file)
+    show(found.document, as_json, found.table)

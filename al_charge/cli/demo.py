@@ -86,15 +86,15 @@ def result(target: Target) -> dict[str, Any]:
     """Return the document of `al-charge hull`, with labels used and seconds by stage."""
     from collections import Counter
 
-    from al_charge.report.results import hull_result, voltage_result
+    from al_charge.api.results import hull_result, voltage_result
 
     campaign = target.campaign()
     seconds: Counter[str] = Counter()
     for record in campaign.store.rounds.all(campaign.name):
         seconds.update(record.stage_seconds)
-    return hull_result(campaign) | {
+    return hull_result(campaign).document | {
         "state": campaign.store.campaigns.get(campaign.name).state.value,
-        "voltage": voltage_result(campaign),
+        "voltage": voltage_result(campaign).document,
         "labels_used": len(campaign.store.labels.of_campaign(campaign.name)),
         "rounds": len(campaign.store.rounds.all(campaign.name)),
         "stage_seconds": {stage: round(value, 1) for stage, value in seconds.items()},
@@ -103,13 +103,11 @@ def result(target: Target) -> dict[str, Any]:
 
 def write_plots(target: Target, folder: Path) -> list[Path]:
     """Write hull and voltage, each as PNG and as interactive HTML."""
-    from al_charge.report.results import plot_hull, plot_voltage
-
-    campaign = target.campaign()
+    campaign = target.opened()
     written = []
-    for name, plot in (("hull", plot_hull), ("voltage", plot_voltage)):
+    for name, found in (("hull", campaign.hull()), ("voltage", campaign.voltage())):
         for ending in (".png", ".html"):
-            plot(campaign, folder / f"{name}{ending}")
+            found.plot(folder / f"{name}{ending}")
             written.append(folder / f"{name}{ending}")
     return written
 

@@ -7,14 +7,7 @@ from typing import Any
 
 import click
 
-from al_charge.cli.datafile import (
-    data_options,
-    force_option,
-    members_of,
-    read_data,
-    refuse_existing,
-    refuse_unknown,
-)
+from al_charge.cli.datafile import data_options, force_option, read_data
 from al_charge.cli.output import json_option, show
 from al_charge.cli.progress import busy
 
@@ -47,6 +40,7 @@ def command(
     state; of every configuration the last frame counts, and of a committee the first member. A
     blind model is drawn as well, the charge states being those of DATA.
     """
+    from al_charge.api.models import members_of, refuse_existing, refuse_unknown
     from al_charge.errors import InputError
     from al_charge.potentials.data.dataset import last_of_groups
     from al_charge.potentials.embedding import embed

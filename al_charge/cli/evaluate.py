@@ -7,13 +7,7 @@ from typing import Any
 
 import click
 
-from al_charge.cli.datafile import (
-    data_options,
-    is_aware,
-    members_of,
-    read_data,
-    refuse_unknown,
-)
+from al_charge.cli.datafile import data_options, read_data
 from al_charge.cli.output import json_option, show
 from al_charge.cli.progress import counting
 
@@ -41,13 +35,14 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     told where DATA tells x, as the database and files of 'al-charge export' do.
     Kendall's tau is that of the energies of one composition, a configuration's last frame each.
     """
+    from al_charge.api.models import is_charge_aware, members_of, refuse_unknown
     from al_charge.potentials.accuracy import accuracy
     from al_charge.potentials.data.frames import species_of
     from al_charge.potentials.model_file import load_model
 
     predictor = load_model(model)
     spin = any(member.spin_aware for member in members_of(predictor))
-    found = read_data(data, need_states=is_aware(predictor), share_moments=spin, **reading)
+    found = read_data(data, need_states=is_charge_aware(predictor), share_moments=spin, **reading)
     refuse_unknown(predictor, species_of(found.frames), str(data))
     with counting("predicting", "frames") as report:
         document: dict[str, Any] = {"model": str(model), "data": str(data)}

@@ -16,11 +16,7 @@ from al_charge.cli.target import Target, campaign_argument
 @json_option
 def command(target: Target, plot: Path | None, as_json: bool) -> None:
     """Show the hull of CAMPAIGN: vertices, and every labelled configuration's distance to it."""
-    from al_charge.report.results import hull_result, plot_hull
-    from al_charge.report.tables import hull_table
-
-    campaign = target.campaign()
-    document = hull_result(campaign)
+    found = target.opened().hull()
     if plot is not None:
-        plot_hull(campaign, plot)
-    show(document, as_json, lambda: hull_table(document))
+        found.plot(plot)
+    show(found.document, as_json, found.table)

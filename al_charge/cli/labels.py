@@ -16,7 +16,5 @@ def command(target: Target, as_json: bool) -> None:
 
     Also, for every composition, the share of labels that have the charge order asked for.
     """
-    from al_charge.report.labels import labels_document, labels_table
-
-    document = labels_document(target.campaign())
-    show(document, as_json, lambda: labels_table(document))
+    found = target.opened().labels()
+    show(found.document, as_json, found.table)

@@ -9,14 +9,11 @@ import click
 
 from al_charge.cli.datafile import (
     force_option,
-    is_aware,
     oxidation_option,
-    refuse_existing,
-    refuse_unknown,
     split_states,
 )
 from al_charge.cli.output import json_option, show
-from al_charge.cli.relaxing import check, relaxed
+from al_charge.cli.progress import counting
 from al_charge.cli.target import PROCESSES
 
 if TYPE_CHECKING:
@@ -68,22 +65,32 @@ def command(
     that ASE reads. Its charge states are told as by 'al-charge label'; a blind model needs none.
     Where MODEL predicts moments or charges, sites that these say are in another state are counted.
     """
+    from al_charge.api import models
     from al_charge.potentials.data.dataset import Reading
     from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.model_file import load_model
 
-    limit = check(relax, fmax, processes, batched)
+    limit = _force(relax, fmax, processes, batched)
     if output is not None:
-        refuse_existing(output, force)
+        models.refuse_existing(output, force)
     predictor = load_model(model)
-    aware = is_aware(predictor)
+    aware = models.is_charge_aware(predictor)
     reading = Reading(need_states=aware, states=split_states(oxidation))
     names, images, told = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
-        refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
+        models.refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
     found = []
     if relax:
-        found = relaxed(predictor, images, fmax=limit, processes=processes, batched=batched)
+        method = "batched" if batched else "processes" if processes else "serial"
+        with counting("relaxing", "structures") as report:
+            found = models.relax(
+                images,
+                predictor,
+                method=method,
+                fmax=limit,
+                processes=processes,
+                progress=report,
+            )
         images = [each.atoms for each in found]
     predictions: list[Prediction | CommitteePrediction] = [*predictor.predict(images)]
     if output is not None:
@@ -96,6 +103,32 @@ def command(
         row |= {"converged": end.converged, "steps": end.steps}
         row |= {"cell": end.atoms.cell.tolist(), "positions": end.atoms.positions.tolist()}
     show(document, as_json, lambda: _table(document))
+
+
+def _force(relax: bool, fmax: str, processes: int | None, batched: bool) -> float:
+    """Return the largest force in eV/angstrom; refuse options that do not go together."""
+    from al_charge.errors import InputError
+    from al_charge.units import parse_quantity
+
+    try:
+        limit = parse_quantity(fmax, "force")
+    except ValueError as error:
+        raise InputError(str(error), where="--fmax") from error
+    if limit <= 0.0:
+        raise InputError("no force is as small as that", where="--fmax", remedy="give '0.03 eV/A'")
+    if (processes or batched) and not relax:
+        raise InputError(
+            "there is nothing to relax",
+            where="--processes" if processes else "--batched",
+            remedy="give --relax, too",
+        )
+    if processes and batched:
+        raise InputError(
+            "a batch is relaxed by one process",
+            where="--batched",
+            remedy="leave --processes or --batched out",
+        )
+    return limit
 
 
 def _read(

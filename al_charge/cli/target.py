@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fireworks import LaunchPad
     from pymongo.database import Database
 
+    from al_charge.api.campaign import Campaign as OpenedCampaign
     from al_charge.loop.campaign import Campaign
     from al_charge.store.mongo import Store
     from al_charge.store.settings import DatabaseSettings
@@ -43,6 +44,12 @@ class Target:
         from al_charge.loop.campaign import open_campaign
 
         return open_campaign(self.store(), self.name)
+
+    def opened(self) -> OpenedCampaign:
+        """Return the campaign as the Python face offers it."""
+        from al_charge.api.campaign import Campaign as OpenedCampaign
+
+        return OpenedCampaign(self.campaign(), self.database)
 
     def launchpad(self) -> LaunchPad:
         """Connect to FireWorks' collections of the same database."""

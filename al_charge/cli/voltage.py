@@ -16,11 +16,7 @@ from al_charge.cli.target import Target, campaign_argument
 @json_option
 def command(target: Target, plot: Path | None, as_json: bool) -> None:
     """Show the voltage profile of CAMPAIGN against the working-ion metal."""
-    from al_charge.report.results import plot_voltage, voltage_result
-    from al_charge.report.tables import voltage_table
-
-    campaign = target.campaign()
-    document = voltage_result(campaign)
+    found = target.opened().voltage()
     if plot is not None:
-        plot_voltage(campaign, plot)
-    show(document, as_json, lambda: voltage_table(document))
+        found.plot(plot)
+    show(found.document, as_json, found.table)

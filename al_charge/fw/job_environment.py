@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,8 @@ def environment(campaign: Path | None) -> dict[str, Any]:
     campaign
         File of the campaign whose labeler is looked for; None for no labeler.
     """
-    import al_charge
-
     found: dict[str, Any] = {
-        "version": al_charge.__version__,
+        "version": version("al-charge"),
         "missing": [],
         "gpus": 0,
         "gpu_build": False,

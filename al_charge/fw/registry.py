@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 from fireworks import LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 from pymongo.database import Database
 
-import al_charge
 from al_charge.fw.processes import host_of, is_alive, worker_name
 from al_charge.store.documents import SCHEMA_VERSION
 
@@ -27,7 +27,7 @@ def register(launchpad: LaunchPad, campaign: str, categories: Sequence[str]) -> 
         {"_id": name},
         {
             "host": host_of(name),
-            "version": al_charge.__version__,
+            "version": version("al-charge"),
             "schema": SCHEMA_VERSION,
             "campaign": campaign,
             "categories": list(categories),

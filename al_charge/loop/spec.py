@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from al_charge.acquisition.settings import AcquisitionSettings
 from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
+from al_charge.labelers.plugin import LABELERS, EngineSettings
 from al_charge.labelers.settings import LabelerSettings
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
@@ -32,6 +40,9 @@ _PATHS = (
 _KINDS = {"tuple_type": "a list", "bool_type": "true or false"} | dict.fromkeys(
     ("dict_type", "model_type", "model_attributes_type"), "fields of its own, such as 'kind: ...'"
 )
+
+
+_LABELER: TypeAdapter[EngineSettings] = TypeAdapter(LabelerSettings)
 
 
 class CommitteeSettings(BaseModel):
@@ -156,6 +167,51 @@ def load_potential_spec(path: Path | None, kind: str | None = None) -> Potential
     return spec
 
 
+def load_labeler_settings(path: Path | None, kind: str | None = None) -> EngineSettings:
+    """Read the settings of a labeler.
+
+    Parameters
+    ----------
+    path
+        A campaign file, or one with the fields of its section ``labeler`` alone; None for defaults.
+    kind
+        Of the labeler, where the file does not tell.
+
+    Returns
+    -------
+    EngineSettings
+        Of the labeler's own model.
+
+    Raises
+    ------
+    InputError
+        With the field that is wrong; also if the file tells another kind, or nothing tells one.
+    """
+    section: Any = {"kind": kind}
+    if path is not None:
+        document = read_mapping(path)
+        section = document.get("labeler", document)
+        if kind is not None and isinstance(section, dict) and section.get("kind") != kind:
+            raise InputError(
+                f"its labeler is '{section.get('kind')}', not '{kind}'",
+                where=str(path),
+                remedy="leave --engine out",
+            )
+    elif kind is None:
+        raise InputError(
+            "no engine is given",
+            where="--engine",
+            remedy=f"choose one of {', '.join(LABELERS.kinds)}, or give a file with --settings",
+        )
+    source = path or Path("--engine")
+    try:
+        settings = _LABELER.validate_python(section)
+    except ValidationError as error:
+        raise _refusal(error, source, "labeler") from error
+    refuse_false_numbers(section, settings, str(source), "labeler")
+    return settings
+
+
 def load_spec(path: Path) -> CampaignSpec:
     """Read and check a campaign file; paths in it are relative to the file.
 
@@ -187,11 +243,11 @@ def _resolved(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
     return resolved
 
 
-def _refusal(error: ValidationError, source: Path) -> InputError:
-    """Turn the first problem that pydantic found into one line."""
+def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError:
+    """Turn the first problem that pydantic found, in a section of a file, into one line."""
     problem = error.errors(include_url=False)[0]
     # The discriminator of a union appears as a step of the location; the user never wrote it.
-    steps = [str(step) for step in problem["loc"]]
+    steps = [*sections, *map(str, problem["loc"])]
     field = ".".join(step for i, step in enumerate(steps) if not (i == 1 and _is_tag(steps)))
     what = problem["msg"].removeprefix("Value error, ")
     remedy = f"{len(error.errors()) - 1} more to mend" if len(error.errors()) > 1 else ""

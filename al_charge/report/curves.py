@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 History = Sequence[Mapping[str, float]]
 """One entry per epoch, as in `al_charge.potentials.training.train.TrainingResult`."""
@@ -200,3 +203,41 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     from al_charge.report.plots import by_ending
 
     by_ending(path, curves_png, curves_html)(path, curves, title=title)
+
+
+def training_table(document: dict[str, Any]) -> Group:
+    """Return the table of a training: one line for each member.
+
+    Parameters
+    ----------
+    document
+        What ``al-charge train --json`` prints.
+
+    Returns
+    -------
+    rich.console.Group
+        The table, and where groups and charge states come from.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("member", "epochs", "loss", "energy (meV/atom)", "forces (meV/A)", "held out")
+    for number, (history, held) in enumerate(
+        zip(document["history"], document["held_out"], strict=True)
+    ):
+        best = best_entry(history)
+        errors = [f"{1e3 * best[n]:.2f}" if n in best else "" for n in ("energy", "force")]
+        table.add_row(
+            str(number + 1), str(len(history)), f"{best['loss']:.3g}", *errors, str(len(held))
+        )
+    states = ", ".join(f"{how}: {n} frames" for how, n in document["states_from"].items())
+    return Group(
+        table,
+        Text(
+            f"{document['frames']} frames of {document['groups']} configurations (by "
+            f"{document['groups_from']}); errors of the best epoch on those held out"
+        ),
+        Text(f"charge states {states}"),
+        Text(f"{document['kind']} written to {document['model']}"),
+    )

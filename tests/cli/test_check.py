@@ -49,7 +49,7 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
     for file in files:
         code, out, err = run(["check", str(file)], capsys)
         assert (code, err) == (0, ""), file
-        assert "is right" in out
+        assert "is valid" in out
 
 
 @pytest.mark.parametrize(

@@ -321,8 +321,8 @@ def test_the_picture(model: str, data: str, run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ((), "--kind: no potential is given; choose one of painn, cpainn, mace, chgnet"),
-        (("--kind", "pain"), "'pain' is not one of"),
+        ((), "--kind: no potential is given; choose one of chgnet, cpainn, mace, painn"),
+        (("--kind", "pain"), "unknown kind 'pain'; did you mean 'painn'"),
         (("--kind", "mace", "--settings", "{s}"), "its potential is 'cpainn', not 'mace'"),
         (("--settings", "missing.yaml"), "missing.yaml: cannot read it"),
         (("--kind", "painn", "--group", "no"), "a frame has no 'no' to group by"),

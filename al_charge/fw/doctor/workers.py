@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from importlib import metadata
 
-import al_charge
 from al_charge.fw.claims import COLLECTION as CLAIMS
 from al_charge.fw.claims import PATIENCE
 from al_charge.fw.doctor.finding import Finding, Scene
@@ -41,13 +41,14 @@ def workers(scene: Scene) -> Iterator[Finding]:
     for worker in living(scene.launchpad.db, scene.campaign):
         where = f"worker {worker['_id']}"
         yield from _clock(where, float(worker.get("clock_offset") or 0.0))
-        version = (worker.get("version"), worker.get("schema"))
-        if version != (al_charge.__version__, SCHEMA_VERSION):
+        theirs = (worker.get("version"), worker.get("schema"))
+        ours = (metadata.version("al-charge"), SCHEMA_VERSION)
+        if theirs != ours:
             yield Finding(
                 "other version",
                 where,
-                f"it runs al-charge {version[0]} with schema {version[1]}, "
-                f"here it is {al_charge.__version__} with {SCHEMA_VERSION}",
+                f"it runs al-charge {theirs[0]} with schema {theirs[1]}, "
+                f"here it is {ours[0]} with {ours[1]}",
                 "install one version everywhere, and start the worker again",
             )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import numpy as np
 
-import al_charge
 from al_charge.potentials.data.frames import TrainingFrame, groups_of
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
@@ -37,7 +37,7 @@ def identity_of(
     digest = hashlib.sha256()
     # How often checkpoints are written changes no result.
     facts = [
-        al_charge.__version__,  # which fits what is not in a checkpoint, the baseline, in its way
+        version("al-charge"),  # which fits what is not in a checkpoint, the baseline, in its way
         settings.model_dump(mode="json"),
         training.model_dump(mode="json", exclude={"checkpoint_every"}),
         numbers,

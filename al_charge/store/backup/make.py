@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +14,6 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
-import al_charge
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.backup.archive import ArchiveWriter
 from al_charge.store.backup.cut import ORDER, Cut, in_order
@@ -57,7 +57,7 @@ def make_backup(database: Database[Stored], path: Path, progress: Progress) -> M
             format=1,
             database=database.name,
             schema_version=version,
-            al_charge=al_charge.__version__,
+            al_charge=metadata.version("al-charge"),
             mongodb=mongodb,
             started=started,
             finished=_server(database)[0],

@@ -30,7 +30,7 @@ def test_the_file_is_right_without_potcars(
     monkeypatch.delitem(SETTINGS, "PMG_VASP_PSP_DIR", raising=False)
     code, out, err = check(capsys)
     assert code == 0
-    assert "campaign 'nafepo4-vasp' is right" in out
+    assert "campaign 'nafepo4-vasp' is valid" in out
     assert "not ready to submit on this machine: VASP: PMG_VASP_PSP_DIR is not set" in out
     assert err == ""
     with pytest.raises(NotInstalledError, match="PMG_VASP_PSP_DIR"):

@@ -1,0 +1,249 @@
+"""A campaign of the database, as a notebook or a script sees it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from al_charge.api.results import (
+    HullResult,
+    LabelsResult,
+    StatusResult,
+    VoltageResult,
+    hull_result,
+    voltage_result,
+)
+from al_charge.errors import AlChargeError, InputError
+from al_charge.loop import campaign as loop
+from al_charge.loop.committee import load_committee
+from al_charge.loop.spec import CampaignSpec, load_spec
+from al_charge.store.connection import connect
+from al_charge.store.documents import Geometry
+from al_charge.store.mongo import Store
+from al_charge.store.settings import DatabaseSettings, settings_from_environment, settings_of
+from al_charge.thermo.hull import Entry
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from al_charge.potentials.committee import Committee
+
+
+def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
+    """Open a campaign.
+
+    Parameters
+    ----------
+    name
+        Name of the campaign, or its file.
+    database
+        ``mongodb://HOST/NAME``, without a password; by default the one that the file names, else
+        the one that the environment variable AL_CHARGE_DATABASE names, else the embedded one, which
+        is started if it does not run.
+
+    Returns
+    -------
+    Campaign
+        To be closed by its `close`, or used in a ``with`` statement.
+
+    Raises
+    ------
+    InputError
+        If there is no such campaign or file, or the database cannot be reached.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> with ac.open("demo-1") as campaign:  # doctest: +SKIP
+    ...     print(campaign.hull())
+    """
+    settings = settings_from_environment() if database is None else settings_of(database, "open")
+    name = str(name)
+    if name.endswith((".yaml", ".yml")):
+        spec = load_spec(Path(name))
+        name, settings = spec.name, settings if database else spec.database or settings
+    if settings is not None and (warning := settings.insecurity()) is not None:
+        warnings.warn(warning, stacklevel=2)
+    store = Store(connect(settings))
+    try:
+        store.ensure_schema()
+        return Campaign(loop.open_campaign(store, name), settings)
+    except BaseException:
+        store.close()
+        raise
+
+
+class Campaign:
+    """What a campaign has found, and how it stands.
+
+    Made by `open_campaign`, which is ``al_charge.open``. Everything is read from the database when
+    it is asked for, so that a campaign under way can be followed.
+
+    Parameters
+    ----------
+    campaign
+        The campaign as tasks see it.
+    database
+        Where it is kept; None for the embedded database.
+    """
+
+    def __init__(self, campaign: loop.Campaign, database: DatabaseSettings | None) -> None:
+        self._campaign = campaign
+        self._database = database
+
+    @property
+    def name(self) -> str:
+        """The campaign's name."""
+        return self._campaign.name
+
+    @property
+    def spec(self) -> CampaignSpec:
+        """The campaign file, checked, with every default filled in."""
+        return self._campaign.spec
+
+    @property
+    def state(self) -> str:
+        """``running``, ``paused``, ``converged``, ``exhausted`` or ``failed``."""
+        return self._campaign.store.campaigns.state(self.name).value
+
+    def hull(self) -> HullResult:
+        """Return the hull after the last assessed round.
+
+        Returns
+        -------
+        HullResult
+            Prints as a table; ``vertices`` and ``entries`` hold energies in eV per formula unit.
+
+        Raises
+        ------
+        AlChargeError
+            If no round has been assessed yet.
+        """
+        return hull_result(self._campaign)
+
+    def voltage(self) -> VoltageResult:
+        """Return the voltage profile after the last assessed round.
+
+        Returns
+        -------
+        VoltageResult
+            Prints as a table; ``steps`` holds the plateaus in V against the working-ion metal.
+
+        Raises
+        ------
+        AlChargeError
+            If no round has been assessed yet.
+        """
+        return voltage_result(self._campaign)
+
+    def labels(self) -> LabelsResult:
+        """Return the labels that the campaign uses.
+
+        Returns
+        -------
+        LabelsResult
+            Prints as a table.
+        """
+        from al_charge.report.labels import labels_document
+
+        return LabelsResult(self.name, labels_document(self._campaign))
+
+    def status(self) -> StatusResult:
+        """Return rounds, tasks and criteria of convergence.
+
+        Returns
+        -------
+        StatusResult
+            Prints as a panel.
+        """
+        from al_charge.fw.launchpad import connect_launchpad
+        from al_charge.fw.status import status_document
+
+        launchpad = connect_launchpad(self._database)
+        with launchpad.connection:
+            return StatusResult(self.name, status_document(launchpad, self._campaign))
+
+    def committee(self, round: int | None = None) -> Committee:
+        """Return the potentials that a round trained.
+
+        Parameters
+        ----------
+        round
+            Its number; the last assessed round when None.
+
+        Returns
+        -------
+        Committee
+            Its mean is the prediction, its calibrated spread the uncertainty.
+
+        Raises
+        ------
+        AlChargeError
+            If the round has no committee, or no round has been assessed yet.
+        """
+        if round is None:
+            assessed = [
+                one.number for one in self._campaign.store.rounds.all(self.name) if one.assessment
+            ]
+            if not assessed:
+                raise AlChargeError(
+                    "no round has been assessed yet",
+                    where=self.name,
+                    remedy=f"follow it with 'al-charge campaign watch {self.name}'",
+                )
+            round = assessed[-1]
+        return load_committee(self._campaign, round)
+
+    def atoms(self, label: str | Entry) -> Atoms:
+        """Return the last geometry of a label.
+
+        Parameters
+        ----------
+        label
+            Key of the label, or an entry of the hull.
+
+        Returns
+        -------
+        ase.Atoms
+            With an array ``species`` of tokens such as ``Fe3+``, as they were found; positions in
+            angstrom.
+
+        Raises
+        ------
+        InputError
+            If there is no such label, or its charge states are ambiguous.
+        """
+        key = label.key if isinstance(label, Entry) else label
+        found = self._campaign.store.labels.get(key)
+        if found is None or found.resolved is None:
+            what = "there is no such label" if found is None else "its charge states are ambiguous"
+            raise InputError(
+                what, where=f"label {key}", remedy=f"see 'al-charge labels {self.name}'"
+            )
+        last = found.frames[-1]
+        return loop.atoms_of(
+            Geometry(
+                numbers=found.numbers,
+                positions=last.positions,
+                cell=last.cell,
+                species=found.resolved,
+                host_site=found.host_site,
+            )
+        )
+
+    def close(self) -> None:
+        """Close the connection to the database."""
+        self._campaign.store.close()
+
+    def __enter__(self) -> Self:
+        """Return the campaign itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Return the name and the state."""
+        return f"<Campaign '{self.name}': {self.state}>"

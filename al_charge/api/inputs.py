@@ -1,0 +1,412 @@
+"""Work on single files: check a campaign file, audit an output, label a structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+
+from al_charge.api.results import Result
+from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.species import parse
+from al_charge.crystal.structure_file import load_structure, tell_species
+from al_charge.crystal.valence import Audit, Windows
+from al_charge.errors import InputError, NotInstalledError
+from al_charge.labelers.labelling import make_label
+from al_charge.labelers.outputs import (
+    Output,
+    audit_output,
+    read_output,
+    requested_species,
+    windows_from_end_members,
+)
+from al_charge.labelers.plugin import LABELERS, EngineSettings
+from al_charge.labelers.protocol import BaderCharges, LabelResult, Relax
+from al_charge.loop.rounds import check_spec
+from al_charge.loop.spec import CampaignSpec, load_labeler_settings, load_spec
+from al_charge.report.audits import audit_document, audit_table, label_document
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class CheckResult(Result):
+    """A campaign file that is valid.
+
+    Attributes
+    ----------
+    spec
+        The campaign, every default filled in.
+    compositions
+        Number of distinct configurations at each composition x, a fraction written as text.
+    missing
+        What this machine lacks to run the campaign, in one line; empty if nothing.
+    document
+        What ``al-charge check --json`` prints.
+    """
+
+    spec: CampaignSpec
+    compositions: dict[str, int]
+    missing: str
+    document: dict[str, Any] = field(repr=False)
+
+    def table(self) -> RenderableType:
+        """Return what `al-charge check` prints.
+
+        Returns
+        -------
+        rich renderable
+            One sentence, and a second one if something is not installed here.
+        """
+        from rich.text import Text
+
+        spec = self.spec
+        line = (
+            f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
+            f"configurations at {len(self.compositions)} compositions, labelled by "
+            f"{spec.labeler.kind}, {spec.committee.size} {spec.potential.kind} potentials"
+        )
+        if self.missing:
+            line += f"\nnot ready to submit on this machine: {self.missing}"
+        return Text(line)
+
+
+@dataclass(frozen=True)
+class AuditResult(Result):
+    """The charge states that the output of a run shows.
+
+    Attributes
+    ----------
+    output
+        What was read: geometry, energy (eV), moments (Bohr magnetons), Bader charges (e).
+    audit
+        The charge state of every atom.
+    windows
+        Moments that each charge state was told by.
+    document
+        What ``al-charge audit --json`` prints.
+    """
+
+    output: Output
+    audit: Audit
+    windows: Windows
+    document: dict[str, Any] = field(repr=False)
+
+    @property
+    def certain(self) -> bool:
+        """Whether every charge state is certain and the cell is neutral."""
+        return bool(self.document["certain"])
+
+    @property
+    def species(self) -> tuple[str, ...] | None:
+        """Species token of every atom; None where a charge state is ambiguous."""
+        return self.audit.species
+
+    def table(self, *, every_site: bool = False) -> RenderableType:
+        """Return the table of `al-charge audit`.
+
+        Parameters
+        ----------
+        every_site
+            Also the sites of elements that have one charge state.
+
+        Returns
+        -------
+        rich renderable
+            One line for each site, and a summary.
+        """
+        return audit_table(self.document, every_site=every_site)
+
+
+@dataclass(frozen=True)
+class LabelledResult(Result):
+    """The label of one structure.
+
+    Attributes
+    ----------
+    result
+        Energy, forces, moments, Bader charges and charge states, with every attempt of the engine.
+    folder
+        Where the engine's files are.
+    document
+        What ``al-charge label --json`` prints.
+    """
+
+    result: LabelResult
+    folder: Path
+    document: dict[str, Any] = field(repr=False)
+
+    @property
+    def energy(self) -> float:
+        """Energy of the cell, eV."""
+        return self.result.reading.frames[-1].energy
+
+    @property
+    def usable(self) -> bool:
+        """Whether every charge state is certain and the energy can be compared with others."""
+        return bool(self.document["certain"] and not self.document["unusable"])
+
+    def table(self) -> RenderableType:
+        """Return the table of `al-charge label`.
+
+        Returns
+        -------
+        rich renderable
+            One line for each site that has charge states, and a summary.
+        """
+        return audit_table(self.document)
+
+
+def check(file: Path | str) -> CheckResult:
+    """Check a campaign file: every field, the host, its compositions.
+
+    Parameters
+    ----------
+    file
+        A YAML file.
+
+    Returns
+    -------
+    CheckResult
+        Also where something is not installed on this machine: that is no fault of the file.
+
+    Raises
+    ------
+    InputError
+        With the field that is wrong, and what to write instead.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> ac.check("workflows/nafepo4_born.yaml").compositions["1/2"]
+    344
+    """
+    spec = load_spec(Path(file))
+    missing = ""
+    try:
+        check_spec(spec)
+    except NotInstalledError as error:
+        missing = str(error)
+    counts = {str(x): n for x, n in count_distinct(Host.from_spec(spec.host)).items()}
+    document = {"name": spec.name, "compositions": counts, "missing": missing}
+    return CheckResult(spec, counts, missing, document)
+
+
+def audit(
+    source: Path | str,
+    *,
+    windows: Mapping[str, tuple[float, float]] | None = None,
+    charges: Mapping[str, int] | None = None,
+    end_members: Sequence[Path | str] = (),
+    bader: bool = True,
+) -> AuditResult:
+    """Tell the charge state of every site from a run's moments and Bader charges.
+
+    Parameters
+    ----------
+    source
+        Output of VASP or GPAW: an OUTCAR, a vasprun.xml, a .gpw file, a text log of GPAW, or the
+        folder of one.
+    windows
+        Least and greatest moment (Bohr magnetons) by charge state, such as
+        ``{"Fe3+": (4.1, 4.4)}``; they come before calibrated and known ones.
+    charges
+        Charge (e) of elements that have one only, such as ``{"S": 6}``.
+    end_members
+        Outputs with all sites of the redox element in one state, same engine and settings, to
+        calibrate windows on.
+    bader
+        Whether the densities beside the output are analysed.
+
+    Returns
+    -------
+    AuditResult
+        Prints as a table.
+
+    Raises
+    ------
+    InputError
+        If the output cannot be read, or an argument is wrong.
+    """
+    return audit_of(
+        read_output(Path(source), bader=bader),
+        windows=windows,
+        charges=charges,
+        end_members=[read_output(Path(path), bader=bader) for path in end_members],
+    )
+
+
+def audit_of(
+    output: Output,
+    *,
+    windows: Mapping[str, tuple[float, float]] | None = None,
+    charges: Mapping[str, int] | None = None,
+    end_members: Sequence[Output] = (),
+) -> AuditResult:
+    """Tell the charge states of an output that was read already; see `audit`.
+
+    Parameters
+    ----------
+    output
+        The output.
+    windows, charges
+        See `audit`.
+    end_members
+        Outputs to calibrate windows on.
+
+    Returns
+    -------
+    AuditResult
+        Prints as a table.
+    """
+    species, used = output.species, output.windows
+    if species is None or charges or windows or end_members:
+        if end_members:
+            used = windows_from_end_members(end_members, used, charges)
+        given = {parse(state): window for state, window in (windows or {}).items()}
+        known = Windows({**used.ranges, **given}, used.charges)
+        species, used = requested_species(output, known, charges)
+    found = audit_output(output, species, used)
+    return AuditResult(output, found, used, audit_document(output, found, species, used))
+
+
+def stored_output(key: str, database: Any = None) -> Output:
+    """Return a stored label as the output of a run, to be audited again.
+
+    Parameters
+    ----------
+    key
+        Key of the label.
+    database
+        Settings of the database; None for the one of the environment, else the embedded one.
+
+    Returns
+    -------
+    Output
+        Its last geometry, moments and Bader charges.
+
+    Raises
+    ------
+    InputError
+        If there is no label of this key.
+    """
+    from al_charge.store.connection import connect
+    from al_charge.store.mongo import Store
+    from al_charge.store.settings import settings_from_environment
+
+    store = Store(connect(database or settings_from_environment()))
+    try:
+        store.ensure_schema()
+        label = store.labels.get(key)
+    finally:
+        store.close()
+    if label is None:
+        raise InputError(
+            "there is no such file, and no label with this key in the database", where=key
+        )
+    last = label.frames[-1]
+    bader = None
+    if label.bader is not None and label.bader_electrons is not None:
+        bader = BaderCharges(np.array(label.bader), np.array(label.bader_electrons))
+    windows = {token: (low, high) for token, (low, high) in label.windows.items()}
+    return Output(
+        source=f"label {key}",
+        engine=label.engine,
+        atoms=Atoms(label.numbers, positions=last.positions, cell=last.cell, pbc=True),
+        windows=Windows(windows, label.bader_centres),
+        energy=label.energy,
+        moments=np.array(label.moments) if label.moments is not None else None,
+        no_moments="" if label.moments is not None else "its engine gives no moments",
+        converged=label.converged,
+        bader=bader,
+        bader_refused=label.bader_refused,
+        species=tuple(label.requested),
+    )
+
+
+def label(
+    structure: Atoms | Path | str,
+    engine: str | EngineSettings,
+    *,
+    oxidation: Sequence[str] = (),
+    relax: str | None = None,
+    folder: Path | str | None = None,
+) -> LabelledResult:
+    """Label one structure: energy, forces, moments, Bader charges and charge states.
+
+    Parameters
+    ----------
+    structure
+        A file that ASE reads, or Atoms; charge states are taken from an array ``species``, from
+        oxidation states or moments, or from neutrality where that leaves no choice.
+    engine
+        Kind of a labeler, such as ``gpaw``, with its default settings; or settings.
+    oxidation
+        Charge states: one for all atoms of an element, or one for each in the order of the
+        structure, such as ``["Fe2+", "Fe3+"]``.
+    relax
+        ``none``, ``ions`` or ``cell``; the engine's own setting when None.
+    folder
+        Where the engine's files go; an interrupted job is continued there. By default a folder of
+        the structure's and the engine's name in the working folder.
+
+    Returns
+    -------
+    LabelledResult
+        Prints as a table.
+
+    Raises
+    ------
+    InputError
+        If the charge states cannot be told, or the engine cannot label them.
+    NotInstalledError
+        If the engine is not installed on this machine.
+    AlChargeError
+        If the calculation failed, with its reason.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> found = ac.label("workflows/hosts/NaFePO4.cif", "born", folder=tmp_path)
+    >>> found.usable, found.document["states"]
+    (True, {'Fe2+': 4})
+    """
+    from al_charge.labelers.files import write_json
+
+    settings = load_labeler_settings(None, engine) if isinstance(engine, str) else engine
+    if isinstance(structure, Atoms):
+        atoms, name = structure, structure.get_chemical_formula("metal")
+        if "species" not in atoms.arrays:
+            from al_charge.crystal.configuration import set_species
+
+            tokens, states_from = tell_species(atoms, oxidation, where="structure")
+            atoms = atoms.copy()
+            set_species(atoms, list(tokens))
+        else:
+            states_from = "the array 'species'"
+    else:
+        atoms, states_from = load_structure(Path(structure), list(oxidation))
+        name = Path(structure).stem
+    plugin = LABELERS.of(settings)
+    windows = plugin.windows(settings)
+    if windows is not None:
+        windows.check(atoms.arrays["species"].tolist())
+    labeler = plugin.make(settings)
+    moved = Relax(relax) if relax else labeler.relax
+    directory = Path(folder or f"{name}-{settings.kind}").absolute()
+    result = make_label(labeler, atoms, directory, relax=moved)
+    document = label_document(
+        result,
+        atoms.numbers.tolist(),
+        windows or Windows({}),
+        relax=moved.value,
+        states_from=states_from,
+    )
+    write_json(directory / "label.json", document)
+    return LabelledResult(result, directory, document)

@@ -1,0 +1,77 @@
+"""``import al_charge``: light, lazy, typed, and what its documentation says runs."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import inspect
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import al_charge as ac
+
+ROOT = Path(__file__).parents[2]
+NAMES = [name for name in ac.__all__ if not name.startswith("_")]
+
+
+def test_nothing_heavy_is_imported() -> None:
+    heavy = ("torch", "ase", "numpy", "pymatgen", "pymongo", "fireworks", "pydantic", "rich")
+    code = f"import sys, al_charge; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_name_is_there_and_documented() -> None:
+    assert set(dir(ac)) == set(ac.__all__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ac.__version__)
+    for name in NAMES:
+        documented = inspect.getdoc(getattr(ac, name))
+        assert documented, name
+        if name not in ("AlChargeError", "Campaign", "InputError"):
+            assert f"``ac.{name}``" in str(ac.__doc__)
+    with pytest.raises(AttributeError, match="no attribute 'opne'"):
+        ac.opne  # noqa: B018 - the look-up is the test
+    assert (ROOT / "al_charge" / "py.typed").exists()
+
+
+def test_the_script_of_the_documentation_runs(
+    ended: str, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another campaign and another output, which the page leaves to the reader."""
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.S)
+    lines = [line for line in script.splitlines() if line]
+    assert len(lines) <= 12
+    assert [line for line in lines if "import" in line] == ["import al_charge as ac"]
+    assert '"demo-1"' in script and '"OUTCAR"' in script
+    monkeypatch.chdir(output.parent)
+    script = script.replace('"demo-1"', f'"{ended}"').replace('"OUTCAR"', '"gpaw.txt"')
+    script = script.replace("vertices[2]", "vertices[-1]")
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        exec(compile(script, "docs/python.md", "exec"), {})
+    text = told.getvalue()
+    assert "hull, labeler: Born" in text and "V against Na metal" in text
+    assert re.search(r"^-?\d+\.\d+ \d+\.\d+ (True|False)$", text, re.M)
+    assert "1 Fe3+, 1 Fe2+; neutral" in text
+
+
+@pytest.mark.parametrize("name", ["check", "label", "open", "relax", "train", "audit"])
+def test_examples_in_docstrings_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    function: Callable[..., object] = getattr(ac, name)
+    scope = {"tmp_path": tmp_path}
+    for test in doctest.DocTestFinder().find(function, name, globs=scope):
+        told = io.StringIO()
+        runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+        runner.run(test, out=told.write)
+        assert runner.failures == 0, told.getvalue()
