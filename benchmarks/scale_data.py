@@ -28,7 +28,6 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.rounds import round_workflow
-from al_charge.loop.answers import REQUESTS
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.label import label
 from al_charge.loop.reference import label_metal
@@ -39,11 +38,16 @@ from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.training.train import train
 from al_charge.search.filling import fill
 from al_charge.store.documents import (
+    Assessment,
     AttemptDoc,
     CandidateDoc,
+    Criterion,
     LabelDoc,
     LabelUseDoc,
     ModelDoc,
+    Request,
+    Statistics,
+    Vertex,
 )
 
 FILE = Path(__file__).parents[1] / "workflows" / "nafepo4_born.yaml"
@@ -90,7 +94,7 @@ class Maker:
         self.seen: set[str] = set()
         self.held: list[tuple[str, float]] = []
         self.energies: dict[str, float] = {}
-        self.requests: list[tuple[str, str, bool]] = []
+        self.requests: list[Request] = []
         self.model = trained(self.campaign, folder)
 
     def make(self) -> None:
@@ -118,8 +122,8 @@ class Maker:
             self.store.rounds.add_seconds(self.campaign.name, number, stage, 100.0)
         if number < self.size.rounds - 1:
             energies = self.rng.normal(-130, 1, size=(spec.committee.size, len(self.energies)))
-            self.store.rounds.record_predictions(
-                self.campaign.name, number, self.assessment(number), sorted(self.energies), energies
+            self.store.rounds.record_assessment(
+                self.campaign.name, number, self.assessment(), sorted(self.energies), energies
             )
         write_workflow(self.launchpad, self.campaign, number, last=number == self.size.rounds - 1)
 
@@ -137,7 +141,9 @@ class Maker:
         found = [self.candidate(number, ions[place]) for place in wanted]
         for n_ions in ions:
             of_one = [one for one in found if one.n_ions == n_ions]
-            self.store.proposals.put(self.campaign.name, number, n_ions, of_one, {"evaluated": 36})
+            self.store.proposals.put(
+                self.campaign.name, number, n_ions, of_one, Statistics(evaluated=36)
+            )
         return found
 
     def candidate(self, number: int, n_ions: int) -> CandidateDoc:
@@ -232,7 +238,7 @@ class Maker:
             collection.insert_many(document.to_mongo() for document in documents)
         self.held += [(one.config_hash, 0.01) for one in made]
         self.energies |= {one.key: one.energy for one in made}
-        self.requests = [(one.config_hash, one.key, False) for one in made]
+        self.requests = [Request(one.config_hash, one.key, False) for one in made]
 
     def write_models(self, number: int) -> None:
         """Write the committee of a round; each member holds out a part of its own."""
@@ -257,16 +263,20 @@ class Maker:
             else:
                 self.store.database[ModelDoc.collection].insert_one(document.to_mongo())
 
-    def assessment(self, number: int) -> dict[str, Any]:
+    def assessment(self) -> Assessment:
         """Return what the assessment of a past round found."""
-        ends = [["0", self.held[0][0]], ["1", self.held[1][0]]]
-        met = [{"name": f"criterion {i}", "met": False, "value": "not yet"} for i in range(4)]
-        return {
-            "spread_scale": 1.0, "hull_shift": 0.01, "vertices": ends, "deepest": 0.01,
-            "unlabelled_vertices": [], "criteria": met, "labels": len(self.energies),
-            "prospective": {"labels": 0}, "verify_next": False, "verification": None,
-            REQUESTS: None if self.campaign.relaxes else self.requests,
-        }  # fmt: skip
+        return Assessment(
+            spread_scale=1.0,
+            vertices=[Vertex("0", self.held[0][0]), Vertex("1", self.held[1][0])],
+            labels=len(self.energies),
+            criteria=[
+                Criterion(name=f"criterion {i}", met=False, value="not yet") for i in range(4)
+            ],
+            hull_shift=0.01,
+            deepest=0.01,
+            unlabelled_vertices=[],
+            requests=None if self.campaign.relaxes else self.requests,
+        )
 
 
 def submitted(size: Size, launchpad: LaunchPad, *, static: bool) -> Campaign:

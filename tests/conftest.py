@@ -22,6 +22,7 @@ pytest.register_assert_rewrite("al_charge.testing")
 
 import al_charge.fw  # noqa: E402, F401  # FireWorks reads its configuration once, so before it
 from al_charge.crystal.host import Host, HostSpec  # noqa: E402
+from al_charge.store.documents import Assessment  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer  # noqa: E402
 
 if TYPE_CHECKING:
@@ -140,6 +141,17 @@ def database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Database[d
     name = f"test_{uuid.uuid4().hex}"
     yield mongodb_client[name]
     mongodb_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def make_assessment() -> Callable[..., Assessment]:
+    """Return a maker of assessments that have found next to nothing."""
+
+    def make(**fields: Any) -> Assessment:
+        usual: dict[str, Any] = {"spread_scale": 1.0, "vertices": [], "labels": 0, "criteria": []}
+        return Assessment(**(usual | fields))
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from fireworks import LaunchPad
 
 from al_charge.fw.lost import HANDED_BACK
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.convergence import from_documents, rounds_held
+from al_charge.loop.convergence import rounds_held
 from al_charge.loop.verify import outcome_of
-from al_charge.store.documents import LabelDoc, RoundDoc
+from al_charge.store.documents import Assessment, LabelDoc, RoundDoc
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
             for failure in store.failures.all(campaign.name)
         ],
-        "criteria": judged[-1]["criteria"] if judged else [],
+        "criteria": [one.model_dump() for one in judged[-1].criteria] if judged else [],
         "verification": _verification(last),
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
@@ -96,13 +96,13 @@ def failure_of(launchpad: LaunchPad, firework: Mapping[str, Any]) -> str:
 
 def held(assessed: list[RoundDoc]) -> int:
     """Return for how many rounds in a row every criterion has held."""
-    return rounds_held([from_documents(found["criteria"]) for found in _judged(assessed)])
+    return rounds_held([found.criteria for found in _judged(assessed)])
 
 
-def _judged(rounds: list[RoundDoc]) -> list[dict[str, Any]]:
+def _judged(rounds: list[RoundDoc]) -> list[Assessment]:
     """Return the assessments of rounds whose criteria say something: verifications do not."""
     found = [record.assessment for record in rounds if record.assessment is not None]
-    return [one for one in found if not one.get("verification")]
+    return [one for one in found if one.verification is None]
 
 
 def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
@@ -118,10 +118,12 @@ def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
     return max(0, needed) * mean
 
 
-def _verification(assessment: dict[str, Any] | None) -> dict[str, Any] | None:
+def _verification(assessment: Assessment | None) -> dict[str, Any] | None:
     """Return what the verification of the hull has shown, in words as well; None without one."""
-    found = (assessment or {}).get("verification")
-    return None if found is None else found | {"outcome": outcome_of(found)}
+    if assessment is None or assessment.verification is None:
+        return None
+    found = assessment.verification
+    return found.model_dump(mode="json") | {"outcome": outcome_of(found)}
 
 
 def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int] | None:
@@ -131,9 +133,9 @@ def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int]
     """
     for record in reversed(rounds):
         told = [p.statistics for p in campaign.store.proposals.all(campaign.name, record.number)]
-        compared = sum(statistics.get("compared", 0) for statistics in told)
+        compared = sum(statistics.compared for statistics in told)
         if compared:
-            flagged = sum(statistics["flagged"] for statistics in told if "flagged" in statistics)
+            flagged = sum(statistics.flagged for statistics in told)
             return {"round": record.number, "compared": compared, "flagged": flagged}
         if told:
             return None
@@ -150,16 +152,16 @@ def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
 
 
 def _round_line(record: RoundDoc) -> dict[str, Any]:
-    assessment = record.assessment or {}
+    found = record.assessment
     return {
         "round": record.number,
         "selected": len(record.selected or []),
-        "labels": assessment.get("labels"),
-        "hull_shift": assessment.get("hull_shift"),
-        "vertices": [x for x, _ in assessment.get("vertices", [])],
-        "criteria_met": sum(c["met"] for c in assessment.get("criteria", [])),
-        "spread_scale": assessment.get("spread_scale"),
-        "prospective": assessment.get("prospective"),
-        "verification": bool(assessment.get("verification")),
+        "labels": found.labels if found else None,
+        "hull_shift": found.hull_shift if found else None,
+        "vertices": [vertex.x for vertex in found.vertices] if found else [],
+        "criteria_met": sum(one.met for one in found.criteria) if found else 0,
+        "spread_scale": found.spread_scale if found else None,
+        "prospective": found.prospective.model_dump(exclude_none=True) if found else None,
+        "verification": found is not None and found.verification is not None,
         "stage_seconds": record.stage_seconds,
     }

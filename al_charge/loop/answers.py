@@ -10,18 +10,12 @@ from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
 from al_charge.loop.verify import verifications
-from al_charge.store.documents import CandidateDoc, RoundDoc
+from al_charge.store.documents import CandidateDoc, Request, RoundDoc
 from al_charge.store.labels import LabelHead
 
 MISSES = 2
 """How often a configuration is asked for at a geometry that a committee relaxed, if what is found
 there is another charge order, an uncertain one or nothing at all."""
-
-REQUESTS = "requests"
-"""In a round's assessment, where labels are static: what became of what it had asked for."""
-
-Request = tuple[str, str, bool]
-"""Hash of a configuration, key of the label, and whether it was in vain at a relaxed geometry."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ def _requests_of(
         found = label is not None and usable(label) and label.config_hash == candidate.config_hash
         given_up = label is not None or key in failed
         missed = given_up and not found and candidate.energy is not None
-        requests.append((candidate.config_hash, key, missed))
+        requests.append(Request(candidate.config_hash, key, missed))
     return requests
 
 
@@ -137,8 +131,8 @@ def _requests(
     missed: Counter[str] = Counter()
     if campaign.relaxes:
         return frozenset(), missed
-    known = [(one.assessment or {}).get(REQUESTS) for one in rounds]
-    requests = {key: (name, in_vain) for found in known for name, key, in_vain in found or []}
+    known = [one.assessment.requests if one.assessment else None for one in rounds]
+    requests = {one.key: one for found in known for one in found or []}
     # Rounds that are not assessed, or were by an earlier version.
     ids = [
         doc_id
@@ -146,8 +140,7 @@ def _requests(
         if found is None
         for doc_id in one.selected or []
     ]
-    looked_up = _requests_of(campaign, ids, labels)
-    requests |= {key: (name, in_vain) for name, key, in_vain in looked_up}
-    for name, in_vain in requests.values():
-        missed[name] += in_vain
+    requests |= {one.key: one for one in _requests_of(campaign, ids, labels)}
+    for one in requests.values():
+        missed[one.config_hash] += one.missed
     return frozenset(requests), missed

@@ -6,23 +6,16 @@ import logging
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.loop.answers import REQUESTS, Answers, answers_of, requests_of
+from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee
-from al_charge.loop.convergence import (
-    Criterion,
-    HullState,
-    as_documents,
-    criteria,
-    from_documents,
-    rounds_held,
-)
+from al_charge.loop.convergence import HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
     candidate_entry,
@@ -33,7 +26,14 @@ from al_charge.loop.predictions import member_energies
 from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
-from al_charge.store.documents import CampaignState, CandidateDoc
+from al_charge.store.documents import (
+    Assessment,
+    CampaignState,
+    CandidateDoc,
+    Criterion,
+    Prospective,
+    Vertex,
+)
 from al_charge.thermo.hull import Hull, max_hull_shift
 
 if TYPE_CHECKING:
@@ -61,11 +61,10 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
         ``running`` when another round is due.
     """
     record = campaign.store.rounds.get(campaign.name, round_number)
-    assessment = record.assessment if record is not None else None
-    if assessment is None:
+    if record is None or record.assessment is None:
         label_metal(campaign, directory)
         started = time.monotonic()
-        assessment = campaign.store.rounds.record_predictions(
+        campaign.store.rounds.record_assessment(
             campaign.name, round_number, *_assessment(campaign, round_number)
         )
         campaign.store.rounds.add_seconds(
@@ -78,8 +77,8 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
     return state
 
 
-def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], list[str], Array]:
-    """Return what is found, and what each member says of each label: keys and energies, eV/f.u."""
+def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list[str], Array]:
+    """Return what is found, the keys of the labels, and each member's energies of them, eV/f.u."""
     from al_charge.potentials.committee import Committee
 
     heads = list(campaign.store.labels.heads(campaign.name))
@@ -99,7 +98,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
         again = _predict_again(Committee(committee.members, scale), candidates)
         predicted = answers.unanswered(again)
     state = HullState(
-        vertices=tuple((str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices),
+        vertices=[Vertex(str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices],
         shift=max_hull_shift(before, found.hull) if before is not None else None,
         unlabelled_vertices=(
             None if predicted is None else _unlabelled_vertices(campaign, found.hull, predicted)
@@ -107,19 +106,19 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[dict[str, Any], 
         deepest=None if predicted is None else _deepest(campaign, found.hull, predicted),
     )
     met = criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
-    assessment = {
-        "spread_scale": scale,
-        "hull_shift": state.shift,
-        "vertices": [list(vertex) for vertex in state.vertices],
-        "deepest": state.deepest,
-        "unlabelled_vertices": state.unlabelled_vertices,
-        "criteria": as_documents(met),
-        "labels": len(found.labels),
-        "prospective": {"labels": 0} if verifies else _prospective(campaign, round_number, found),
-        REQUESTS: requests_of(campaign, round_number, heads),
-        "verify_next": _is_to_be_verified(campaign, round_number, met),
-        "verification": verification_of(campaign, round_number, found) if verifies else None,
-    }
+    assessment = Assessment(
+        spread_scale=scale,
+        vertices=list(state.vertices),
+        labels=len(found.labels),
+        criteria=met,
+        hull_shift=state.shift,
+        deepest=state.deepest,
+        unlabelled_vertices=None if predicted is None else list(state.unlabelled_vertices or ()),
+        prospective=Prospective() if verifies else _prospective(campaign, round_number, found),
+        requests=requests_of(campaign, round_number, heads),
+        verify_next=_is_to_be_verified(campaign, round_number, met),
+        verification=verification_of(campaign, round_number, found) if verifies else None,
+    )
     return assessment, keys, members
 
 
@@ -201,9 +200,7 @@ def _deepest(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> f
     return worst
 
 
-def _prospective(
-    campaign: Campaign, round_number: int, found: LabelledHull
-) -> dict[str, float | int]:
+def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> Prospective:
     """Compare what was predicted of this round's labels with what they turned out to be."""
     record = campaign.store.rounds.get(campaign.name, round_number)
     errors, ratios = [], []
@@ -218,26 +215,25 @@ def _prospective(
             if candidate.spread:
                 ratios.append(error * campaign.host.formula_units / candidate.spread)
     if not errors:
-        return {"labels": 0}
-    return {
-        "labels": len(errors),
-        "rmse": float(np.sqrt(np.mean(np.square(errors)))),
-        "error_over_spread": float(np.sqrt(np.mean(np.square(ratios)))) if ratios else 0.0,
-    }
+        return Prospective()
+    return Prospective(
+        labels=len(errors),
+        rmse=float(np.sqrt(np.mean(np.square(errors)))),
+        error_over_spread=float(np.sqrt(np.mean(np.square(ratios)))) if ratios else None,
+    )
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
     record = campaign.store.rounds.get(campaign.name, round_number - 1) if round_number else None
     if record is None or record.assessment is None:
         return None
-    vertices = tuple((x, key) for x, key in record.assessment["vertices"])
-    return HullState(vertices, None, None, None)
+    return HullState(record.assessment.vertices, None, None, None)
 
 
 def _history(campaign: Campaign, round_number: int) -> list[list[Criterion]]:
     """Return the criteria of every assessed round up to one."""
     return [
-        from_documents(record.assessment["criteria"])
+        record.assessment.criteria
         for record in campaign.store.rounds.all(campaign.name)
         if record.assessment is not None and record.number <= round_number
     ]
@@ -254,13 +250,13 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
     """Return the state that an assessed round leaves its campaign in, with the reason."""
     settings = campaign.spec.convergence
     record = campaign.store.rounds.get(campaign.name, round_number)
-    assessment = (record.assessment if record is not None else None) or {}
-    if assessment.get("verify_next"):
+    assessment = record.assessment if record is not None else None
+    if assessment is not None and assessment.verify_next:
         return CampaignState.RUNNING, ""
-    verified = assessment.get("verification")
+    verified = assessment.verification if assessment is not None else None
     held = rounds_held(_history(campaign, round_number - (verified is not None)))
     reason = f"every criterion held for {held} rounds"
-    if verified is not None and verified["same_vertices"]:
+    if verified is not None and verified.same_vertices:
         return CampaignState.CONVERGED, f"{reason}; {outcome_of(verified)}"
     if verified is None and held >= settings.rounds:
         return CampaignState.CONVERGED, reason

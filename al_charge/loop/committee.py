@@ -34,7 +34,7 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
         members.append(potential)
     record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
-    scale = float(assessment["spread_scale"]) if assessment else 1.0
+    scale = assessment.spread_scale if assessment is not None else 1.0
     return Committee(members, spread_scale=scale)
 
 

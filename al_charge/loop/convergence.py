@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from al_charge.loop.spec import ConvergenceSettings
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One of the conditions of convergence, as it stands after a round.
-
-    Attributes
-    ----------
-    name
-        What must hold, in words.
-    met
-        Whether it does.
-    value
-        The present value, in words, with its unit and its limit.
-    """
-
-    name: str
-    met: bool
-    value: str
+from al_charge.store.documents import Criterion, Vertex
 
 
 @dataclass(frozen=True)
@@ -46,9 +27,9 @@ class HullState:
         unit (0 if none does); None before there are predictions.
     """
 
-    vertices: tuple[tuple[str, str], ...]
+    vertices: Sequence[Vertex]
     shift: float | None
-    unlabelled_vertices: tuple[str, ...] | None
+    unlabelled_vertices: Sequence[str] | None
     deepest: float | None
 
 
@@ -62,24 +43,26 @@ def criteria(
     missing = now.unlabelled_vertices
     return [
         Criterion(
-            "the vertices are the same as the round before", same, f"x = {', '.join(compositions)}"
+            name="the vertices are the same as the round before",
+            met=same,
+            value=f"x = {', '.join(compositions)}",
         ),
         Criterion(
-            "the hull moved less than its tolerance",
-            now.shift is not None and now.shift < settings.hull_tolerance,
-            f"{shift}, limit {1000 * settings.hull_tolerance:g}",
+            name="the hull moved less than its tolerance",
+            met=now.shift is not None and now.shift < settings.hull_tolerance,
+            value=f"{shift}, limit {1000 * settings.hull_tolerance:g}",
         ),
         Criterion(
-            "the ground state predicted at every vertex is labelled",
-            missing == (),
-            "no predictions yet"
+            name="the ground state predicted at every vertex is labelled",
+            met=missing is not None and not missing,
+            value="no predictions yet"
             if missing is None
             else (f"not at x = {', '.join(missing)}" if missing else "all labelled"),
         ),
         Criterion(
-            "no candidate is predicted below the hull by more than its error bar",
-            now.deepest == 0.0,
-            "no predictions yet"
+            name="no candidate is predicted below the hull by more than its error bar",
+            met=now.deepest == 0.0,
+            value="no predictions yet"
             if now.deepest is None
             else f"{1000 * now.deepest:.2f} meV/f.u. beyond the error bar",
         ),
@@ -94,13 +77,3 @@ def rounds_held(history: Sequence[Sequence[Criterion]]) -> int:
             break
         held += 1
     return held
-
-
-def as_documents(found: Sequence[Criterion]) -> list[dict[str, Any]]:
-    """Return criteria as they are stored."""
-    return [asdict(criterion) for criterion in found]
-
-
-def from_documents(documents: Sequence[dict[str, Any]]) -> list[Criterion]:
-    """Return criteria from what was stored."""
-    return [Criterion(**document) for document in documents]

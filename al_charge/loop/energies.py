@@ -90,20 +90,20 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
     AlChargeError
         If no round has been assessed yet.
     """
-    assessed = [record for record in campaign.store.rounds.all(campaign.name) if record.assessment]
+    rounds = campaign.store.rounds.all(campaign.name)
+    assessed = [(one, one.assessment) for one in rounds if one.assessment is not None]
     if not assessed:
         raise AlChargeError(
             "no round has been assessed yet",
             where=campaign.name,
             remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
         )
-    record = assessed[-1]
+    record, assessment = assessed[-1]
     keys, energies = campaign.store.rounds.predictions(record)
     seen = frozenset(keys)  # a label that came meanwhile counts in the next round
     heads = campaign.store.labels.heads(campaign.name, record.number)
     found = labelled_hull(campaign, heads=[head for head in heads if head.key in seen])
-    scale = (record.assessment or {})["spread_scale"]
-    bars = committee_error_bars(found.hull, keys, energies, scale=scale)
+    bars = committee_error_bars(found.hull, keys, energies, scale=assessment.spread_scale)
     return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars
 
 

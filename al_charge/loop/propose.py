@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -18,7 +18,7 @@ from al_charge.loop.energies import lowest_labels, usable
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.search.genetic import evolve
 from al_charge.search.seeds import seeds
-from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc
+from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
 
 if TYPE_CHECKING:
     from al_charge.potentials.relaxation.one_by_one import Relaxed
@@ -33,7 +33,7 @@ def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
     if campaign.store.proposals.has(campaign.name, round_number, n_ions):
         return
     started = time.monotonic()
-    statistics: dict[str, Any] = {}
+    statistics = Statistics()
     if round_number == 0:
         candidates = _seed_candidates(campaign, n_ions)
     else:
@@ -70,7 +70,7 @@ def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDo
 
 def _evolved_candidates(
     campaign: Campaign, round_number: int, n_ions: int
-) -> tuple[list[CandidateDoc], dict[str, Any]]:
+) -> tuple[list[CandidateDoc], Statistics]:
     from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.relaxation.one_by_one import relax
 
@@ -132,14 +132,14 @@ def _evolved_candidates(
                 drifted=drifted_sites(committee, species, result.moments, result.charges),
             )
         )
-    statistics = {
-        "evaluated": len(relaxed),
-        "steps": sum(result.steps for result in relaxed.values()),
-        "unconverged": sum(not result.converged for result in relaxed.values()),
-        "candidates": len(candidates),
-        "compared": sum(candidate.drifted is not None for candidate in candidates),
-        "flagged": sum(bool(candidate.drifted) for candidate in candidates),
-    }
+    statistics = Statistics(
+        evaluated=len(relaxed),
+        steps=sum(result.steps for result in relaxed.values()),
+        unconverged=sum(not result.converged for result in relaxed.values()),
+        candidates=len(candidates),
+        compared=sum(candidate.drifted is not None for candidate in candidates),
+        flagged=sum(bool(candidate.drifted) for candidate in candidates),
+    )
     return candidates, statistics
 
 

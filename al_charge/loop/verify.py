@@ -14,20 +14,30 @@ from typing import Any
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import LabelledHull, labelled_hull
-from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, RoundDoc
+from al_charge.store.documents import (
+    CandidateDoc,
+    FailedRelaxation,
+    Geometry,
+    LabelDoc,
+    RoundDoc,
+    Verification,
+)
 from al_charge.thermo.hull import Entry, Hull
 
 
 def is_verification(campaign: Campaign, number: int) -> bool:
     """Return whether a round verifies the hull of the round before."""
     before = campaign.store.rounds.get(campaign.name, number - 1) if number else None
-    assessment = before.assessment if before is not None else None
-    return bool(assessment and assessment.get("verify_next"))
+    return before is not None and _asks_for_verification(before)
 
 
 def verifications(records: Iterable[RoundDoc]) -> set[int]:
     """Return the numbers of the rounds that verify a hull; see `is_verification`."""
-    return {one.number + 1 for one in records if (one.assessment or {}).get("verify_next")}
+    return {one.number + 1 for one in records if _asks_for_verification(one)}
+
+
+def _asks_for_verification(record: RoundDoc) -> bool:
+    return record.assessment is not None and record.assessment.verify_next
 
 
 def relax_in(campaign: Campaign, number: int) -> Relax:
@@ -52,7 +62,7 @@ def open_verification(campaign: Campaign, number: int) -> None:
         by_ions[candidate.n_ions].append(candidate)
         reasons[candidate.doc_id] = reason
     for n_ions, candidates in by_ions.items():
-        campaign.store.proposals.put(campaign.name, number, n_ions, candidates, {})
+        campaign.store.proposals.put(campaign.name, number, n_ions, candidates)
     campaign.store.rounds.record_selection(campaign.name, number, reasons)
 
 
@@ -96,7 +106,7 @@ def _candidate(campaign: Campaign, number: int, label: LabelDoc) -> CandidateDoc
     )
 
 
-def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> dict[str, Any]:
+def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Verification:
     """Return what a verification has shown.
 
     Parameters
@@ -106,12 +116,8 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> dic
 
     Returns
     -------
-    dict
-        ``relax``, what was moved; ``relaxed``, how many configurations; ``same_vertices``, whether
-        the vertices are the configurations that they were; ``lowered``, by how much the energy
-        fell at most, eV per formula unit; ``failed``, composition and reason of each
-        configuration that could not be relaxed; ``verified``, whether every vertex was and all
-        are the same.
+    Verification
+        Whether the hull is verified, and what could not be relaxed.
     """
     before = labelled_hull(campaign, up_to=number - 1)
     relax = relax_in(campaign, number)
@@ -126,27 +132,27 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> dic
         if label is not None and label.config_hash == candidate.config_hash:
             relaxed[label.config_hash] = candidate.energy - label.energy
         else:
-            failed.append([candidate.composition, _why_not(campaign, key)])
+            failed.append(FailedRelaxation(candidate.composition, _why_not(campaign, key)))
     same = _same_vertices(campaign, before.hull, found.hull)
     missing = [v for v in found.hull.vertices if v.config_hash not in relaxed]
-    return {
-        "relax": relax.value,
-        "relaxed": len(relaxed),
-        "same_vertices": same,
-        "lowered": max(relaxed.values(), default=0.0) / campaign.host.formula_units,
-        "failed": failed,
-        "verified": same and not missing,
-    }
+    return Verification(
+        relax=relax.value,
+        relaxed=len(relaxed),
+        same_vertices=same,
+        lowered=max(relaxed.values(), default=0.0) / campaign.host.formula_units,
+        failed=failed,
+        verified=same and not missing,
+    )
 
 
-def outcome_of(found: dict[str, Any]) -> str:
+def outcome_of(found: Verification) -> str:
     """Return in words what a verification has shown."""
-    relaxed = f"relaxing {found['relaxed']} configurations"
-    if found["verified"]:
+    relaxed = f"relaxing {found.relaxed} configurations"
+    if found.verified:
         return f"verified by {relaxed}"
-    if not found["same_vertices"]:
+    if not found.same_vertices:
         return f"{relaxed} changed the vertices"
-    where = ", ".join(f"x = {x} ({reason})" for x, reason in found["failed"])
+    where = ", ".join(f"x = {x} ({reason})" for x, reason in found.failed)
     return f"not verified, since relaxing failed at {where}"
 
 
@@ -176,6 +182,6 @@ def _why_not(campaign: Campaign, key: str) -> str:
 
 def is_verified(campaign: Campaign) -> bool:
     """Return whether the hull of the last assessed round is verified."""
-    assessed = [record for record in campaign.store.rounds.all(campaign.name) if record.assessment]
-    last = assessed[-1].assessment if assessed else None
-    return bool(last and (last.get("verification") or {}).get("verified"))
+    rounds = campaign.store.rounds.all(campaign.name)
+    assessed = [one.assessment for one in rounds if one.assessment is not None]
+    return bool(assessed and assessed[-1].verification and assessed[-1].verification.verified)

@@ -35,16 +35,29 @@ from al_charge.store.label_documents import (
     StartDoc,
 )
 from al_charge.store.model_documents import ModelDoc, ReferenceDoc
+from al_charge.store.round_documents import (
+    Assessment,
+    Criterion,
+    FailedRelaxation,
+    Prospective,
+    Request,
+    RoundDoc,
+    Verification,
+    Vertex,
+)
 
 __all__ = [
     "DOCUMENTS",
     "SCHEMA_VERSION",
     "TRANSITIONS",
+    "Assessment",
     "AttemptDoc",
     "CampaignDoc",
     "CampaignState",
     "CandidateDoc",
+    "Criterion",
     "Document",
+    "FailedRelaxation",
     "FailureDoc",
     "FrameDoc",
     "Geometry",
@@ -52,9 +65,14 @@ __all__ = [
     "LabelUseDoc",
     "ModelDoc",
     "ProposalDoc",
+    "Prospective",
     "ReferenceDoc",
+    "Request",
     "RoundDoc",
     "StartDoc",
+    "Statistics",
+    "Verification",
+    "Vertex",
 ]
 
 
@@ -108,46 +126,6 @@ class CampaignDoc(Document):
     def doc_id(self) -> str:
         """The campaign's name."""
         return self.name
-
-
-class RoundDoc(Document):
-    """One pass through the loop.
-
-    Attributes
-    ----------
-    selected
-        Ids of the candidates to label, in order; None until they are selected.
-    reasons
-        Why each of them was selected.
-    assessment
-        What the assess task found; None until the round is closed.
-    stage_seconds
-        Wall time of each stage, s.
-    progress
-        How far a running task has come, done and total by the task's name; for people to look at.
-    """
-
-    collection: ClassVar[str] = "rounds"
-
-    campaign: str
-    number: int = Field(ge=0)
-    selected: list[str] | None = None
-    reasons: list[str] = Field(default_factory=list)
-    assessment: Mapping | None = None
-    stage_seconds: dict[str, Number] = Field(default_factory=dict)
-    progress: dict[str, list[int]] = Field(default_factory=dict)
-    created: datetime = Field(default_factory=now)
-    closed: datetime | None = None
-
-    @staticmethod
-    def id_of(campaign: str, number: int) -> str:
-        """Return the identity of a round."""
-        return f"{campaign}/{number}"
-
-    @property
-    def doc_id(self) -> str:
-        """Campaign and number."""
-        return self.id_of(self.campaign, self.number)
 
 
 class Geometry(Part):
@@ -204,6 +182,35 @@ class CandidateDoc(Document):
         return f"{self.campaign}/{self.round}/{self.config_hash}"
 
 
+class Statistics(Part):
+    """What proposing the candidates of one composition took and found.
+
+    What earlier versions did not count, and what a round without a committee has none of, is 0.
+
+    Attributes
+    ----------
+    evaluated
+        Configurations that the committee relaxed.
+    steps
+        Steps of all these relaxations together.
+    unconverged
+        Relaxations that ended before the forces were small.
+    candidates
+        Candidates that were proposed.
+    compared
+        Candidates whose charge order the committee could check.
+    flagged
+        Candidates whose charge order the committee disagrees with.
+    """
+
+    evaluated: int = 0
+    steps: int = 0
+    unconverged: int = 0
+    candidates: int = 0
+    compared: int = 0
+    flagged: int = 0
+
+
 class ProposalDoc(Document):
     """Says that one composition of one round was proposed in full; written after its candidates."""
 
@@ -213,7 +220,7 @@ class ProposalDoc(Document):
     round: int = Field(ge=0)
     n_ions: int = Field(ge=0)
     candidates: list[str]
-    statistics: Mapping = Field(default_factory=dict)
+    statistics: Statistics = Field(default_factory=Statistics)
     created: datetime = Field(default_factory=now)
 
     @staticmethod

@@ -10,9 +10,9 @@ from typing import Any
 from pymongo.database import Database
 
 from al_charge.errors import InputError
-from al_charge.store.added_fields import to_version_3, to_version_4
 from al_charge.store.fields import now
-from al_charge.store.from_version_1 import to_version_2
+from al_charge.store.from_version_4 import to_version_5
+from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
 from al_charge.store.schema import create_collections
 
 SCHEMA = "schema"
@@ -49,6 +49,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=2, apply=to_version_2),
     Migration(version=3, apply=to_version_3),
     Migration(version=4, apply=to_version_4),
+    Migration(version=5, apply=to_version_5),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from al_charge.store.base import StorePart, portions
-from al_charge.store.documents import CandidateDoc, ProposalDoc
+from al_charge.store.documents import CandidateDoc, ProposalDoc, Statistics
 
 DUPLICATE_KEY = 11000
 
@@ -27,12 +27,31 @@ class Proposals(StorePart):
         round: int,
         n_ions: int,
         candidates: Sequence[CandidateDoc],
-        statistics: Mapping[str, Any],
+        statistics: Statistics | None = None,
     ) -> bool:
-        """Store every candidate of one composition of one round; return False if it was done.
+        """Store every candidate of one composition of one round.
 
         Nothing is deleted before the marker stands, so two tasks that do the same work at the same
         time cannot take each other's candidates away.
+
+        Parameters
+        ----------
+        campaign, round, n_ions
+            Which proposal; ``n_ions`` is the number of working ions.
+        candidates
+            All of them, in order.
+        statistics
+            What finding them took; None where no committee has relaxed them.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if the proposal is there already.
+
+        Raises
+        ------
+        ValueError
+            If a candidate belongs to another proposal.
         """
         where = {"campaign": campaign, "round": round, "n_ions": n_ions}
         for candidate in candidates:
@@ -47,7 +66,7 @@ class Proposals(StorePart):
             round=round,
             n_ions=n_ions,
             candidates=ids,
-            statistics=dict(statistics),
+            statistics=statistics or Statistics(),
         )
         if not self._insert_once(marker):
             return False

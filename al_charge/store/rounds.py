@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import bson
 import numpy as np
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.store.base import Stored, StorePart, read_file
-from al_charge.store.documents import RoundDoc
-from al_charge.store.fields import now, plain
+from al_charge.store.documents import Assessment, RoundDoc
+from al_charge.store.fields import now
 
-PREDICTIONS = "predictions_file"
-"""In a round's assessment: the file in GridFS with what its committee says of every label."""
+PREDICTIONS = "assessment.predictions_file"
+"""Field of a round that names the file in GridFS with its committee's predictions."""
 
 
 class Rounds(StorePart):
@@ -56,68 +55,74 @@ class Rounds(StorePart):
         return list(stored["selected"])
 
     def record_assessment(
-        self, campaign: str, number: int, assessment: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Store what a round's assessment found and close the round, unless that is done.
-
-        Returns
-        -------
-        dict
-            The stored assessment: the first writer's.
-        """
-        fields = {"assessment": plain(assessment), "closed": now()}
-        return dict(self._record_once(campaign, number, fields)["assessment"])
-
-    def record_predictions(
         self,
         campaign: str,
         number: int,
-        assessment: dict[str, Any],
+        assessment: Assessment,
         keys: Sequence[str],
         energies: NDArray[np.float64],
-    ) -> dict[str, Any]:
-        """Store what a round's assessment found and what its committee says of every label.
+    ) -> Assessment:
+        """Store what the assessment of a round found and close the round, unless that is done.
 
-        The predictions go to GridFS: they are as many as there are labels. Nothing changes if the
-        round is assessed already.
+        The predictions go to GridFS: there is one for each label and member.
 
         Parameters
         ----------
+        campaign, number
+            Of the round.
+        assessment
+            What was found.
         keys
             Of the labels.
         energies
-            eV per formula unit, shape (n_members, n_labels).
+            What the round's committee predicts for them, eV per formula unit, shape
+            (n_members, n_labels).
 
         Returns
         -------
-        dict
+        Assessment
             The stored assessment: the first writer's.
+
+        Raises
+        ------
+        AlChargeError
+            If there is no such round.
         """
         content = bson.encode({"keys": list(keys), "energies": energies.astype("<f8").tobytes()})
         name = f"{RoundDoc.id_of(campaign, number)}/predictions"
         file_id = self._weights.put(content, filename=name)
-        named = assessment | {PREDICTIONS: str(file_id)}
-        stored = self.record_assessment(campaign, number, named)
-        if stored.get(PREDICTIONS) != str(file_id):
+        found = assessment.model_copy(update={"predictions_file": str(file_id)})
+        fields = {"assessment": found.model_dump(), "closed": now()}
+        stored = self._record_once(campaign, number, fields)["assessment"]
+        if stored["predictions_file"] != str(file_id):
             self._weights.delete(file_id)
-        return stored
+        return Assessment.model_validate(stored)
 
     def predictions(self, record: RoundDoc) -> tuple[list[str], NDArray[np.float64]]:
-        """Return label keys and what an assessed round's committee says of these labels.
+        """Return what the committee of an assessed round predicts for the labels.
+
+        Parameters
+        ----------
+        record
+            Of the round.
 
         Returns
         -------
         keys : list of str
+            Of the labels.
         energies : ndarray, shape (n_members, n_labels)
             eV per formula unit.
+
+        Raises
+        ------
+        AlChargeError
+            If the round is not assessed, or its file is missing.
         """
-        found = record.assessment or {}
-        if PREDICTIONS in found:
-            file = bson.decode(read_file(self._weights, found[PREDICTIONS], record.doc_id))
-            return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(
-                -1, len(file["keys"])
-            )
-        return found["label_keys"], np.array(found["member_energies"])  # of an earlier version
+        if record.assessment is None:
+            raise AlChargeError("the round is not assessed", where=record.doc_id)
+        file_id = record.assessment.predictions_file
+        file = bson.decode(read_file(self._weights, file_id, f"round '{record.doc_id}'"))
+        return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(-1, len(file["keys"]))
 
     def add_seconds(self, campaign: str, number: int, stage: str, seconds: float) -> None:
         """Add to the wall time of a stage of a round, in s."""
@@ -139,7 +144,7 @@ class Rounds(StorePart):
 
     def files(self) -> set[str]:
         """Return the ids of the files in GridFS that assessments name."""
-        return set(self._collection(RoundDoc).distinct(f"assessment.{PREDICTIONS}"))
+        return set(self._collection(RoundDoc).distinct(PREDICTIONS))
 
     def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:
         """Set fields of a round if the first of them is None; return the round as stored."""

@@ -75,7 +75,8 @@ def _convert(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, A
     if "properties" in schema:
         fields = schema["properties"]
         result["properties"] = {name: _convert(fields[name], parts) for name in fields}
-        result["required"] = list(fields)
+        if "required" in schema:  # MongoDB takes no empty list
+            result["required"] = schema["required"]
         result["additionalProperties"] = False
     return result
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from al_charge.loop.campaign import Campaign
-from al_charge.store.documents import RoundDoc
+from al_charge.store.documents import Assessment, RoundDoc
 
 DIGITS = "123456789012345678901234"
 Run = Callable[..., tuple[int, str, str]]
@@ -100,7 +101,9 @@ def test_the_status_tells_what_is_kept_from_the_hull(
     assert panel.count("'al-charge labels labelled' lists them") == 3
 
 
-def test_the_status_tells_whether_the_hull_is_verified(run: Run, labelled: Campaign) -> None:
+def test_the_status_tells_whether_the_hull_is_verified(
+    run: Run, labelled: Campaign, make_assessment: Callable[..., Assessment]
+) -> None:
     met = [{"name": f"criterion {i}", "met": True, "value": "yes"} for i in range(4)]
     unmet = [criterion | {"met": False} for criterion in met]
     verification = {
@@ -119,7 +122,8 @@ def test_the_status_tells_whether_the_hull_is_verified(run: Run, labelled: Campa
         )
     ):
         labelled.store.rounds.add(RoundDoc(campaign="labelled", number=number))
-        labelled.store.rounds.record_assessment("labelled", number, common | assessment)
+        found = make_assessment(**common, **assessment)
+        labelled.store.rounds.record_assessment("labelled", number, found, ["k"], np.zeros((2, 1)))
         document = json.loads(run("campaign", "status", "labelled", "--json")[1])
         assert document["criteria"] == met
         assert document["rounds_held"] == 1

@@ -130,7 +130,7 @@ class Patient:
             geometry=geometry_of(to_atoms(campaign.host, config)),
             origin="enumerated",
         )
-        store.proposals.put(campaign.name, 0, 0, [candidate], {})
+        store.proposals.put(campaign.name, 0, 0, [candidate])
         store.rounds.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
         key = label_key(campaign, candidate)
         folder = self.scene.runs / campaign.name / "round-000" / "label-000"

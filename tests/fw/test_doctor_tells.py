@@ -21,7 +21,13 @@ from al_charge.fw.doctor import Finding, look, mend, workers
 from al_charge.fw.lost import MAX_CRASHES, release_of
 from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.rounds import ensure_round, round_workflow
-from al_charge.store.documents import SCHEMA_VERSION, CampaignState, FailureDoc, ModelDoc
+from al_charge.store.documents import (
+    SCHEMA_VERSION,
+    Assessment,
+    CampaignState,
+    FailureDoc,
+    ModelDoc,
+)
 
 pytestmark = pytest.mark.mongod
 DEAD = f"{2**22}@{host_of(worker_name())}@1.00"
@@ -113,7 +119,8 @@ def a_model_with_half_of_its_weights(patient: Any) -> None:
 
 def an_assessment_without_its_predictions(patient: Any) -> None:
     store, name = patient.scene.store, patient.campaign.name
-    store.rounds.record_predictions(name, 0, {"criteria": []}, ["k"], np.zeros((2, 1)))
+    found = Assessment(spread_scale=1.0, vertices=[], labels=1, criteria=[])
+    store.rounds.record_assessment(name, 0, found, ["k"], np.zeros((2, 1)))
     ensure_round(patient.launchpad, patient.campaign, 1)
     assert [one.kind for one in look(patient.scene)] == []
     store.database["weights.files"].delete_many({})

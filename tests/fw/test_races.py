@@ -26,6 +26,7 @@ from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
+from al_charge.store.documents import Assessment
 from al_charge.store.settings import DEFAULT_NAME
 
 pytestmark = pytest.mark.mongod
@@ -109,15 +110,16 @@ def test_two_assessments_at_once_add_one_round(
     launchpad_on: MakeLaunchPad,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    make_assessment: Callable[..., Assessment],
 ) -> None:
     launchpad = launchpad_on(database)
     campaign = submitted(launchpad, "twice")
     label_metal(campaign, tmp_path)
     both = threading.Barrier(2)
 
-    def assessment(*_: Any) -> tuple[dict[str, Any], list[str], Any]:
+    def assessment(*_: Any) -> tuple[Assessment, list[str], Any]:
         both.wait()
-        return {"criteria": [], "label_keys": []}, ["a"], np.zeros((2, 1))
+        return make_assessment(), ["a"], np.zeros((2, 1))
 
     monkeypatch.setattr(assess, "_assessment", assessment)
 

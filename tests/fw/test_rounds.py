@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 from fireworks import LaunchPad, Workflow
 
@@ -14,7 +15,7 @@ from al_charge.fw.rounds import ensure_round, round_workflow
 from al_charge.loop.campaign import Campaign, geometry_of, open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
-from al_charge.store.documents import CandidateDoc
+from al_charge.store.documents import Assessment, CandidateDoc
 
 pytestmark = pytest.mark.mongod
 SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
@@ -82,22 +83,24 @@ def opened(campaign: Campaign, number: int, count: int) -> None:
         for config in enumerate_distinct(host, 2)[:count]
     ]
     store.rounds.add(RoundDoc(campaign=campaign.name, number=number))
-    store.proposals.put(campaign.name, number, 2, candidates, {})
+    store.proposals.put(campaign.name, number, 2, candidates)
     store.rounds.record_selection(campaign.name, number, {c.doc_id: "vertex" for c in candidates})
 
 
-def closed(campaign: Campaign, number: int, assessment: dict[str, Any]) -> None:
+def closed(campaign: Campaign, number: int, assessment: Assessment) -> None:
     """Close a round with an assessment."""
     from al_charge.store.documents import RoundDoc
 
     campaign.store.rounds.add(RoundDoc(campaign=campaign.name, number=number))
-    campaign.store.rounds.record_assessment(campaign.name, number, assessment)
+    campaign.store.rounds.record_assessment(
+        campaign.name, number, assessment, ["k"], np.zeros((2, 1))
+    )
 
 
 def test_a_verification_only_labels_trains_and_assesses(
-    launchpad: LaunchPad, campaign: Campaign
+    launchpad: LaunchPad, campaign: Campaign, make_assessment: Callable[..., Assessment]
 ) -> None:
-    closed(campaign, 0, {"verify_next": True})
+    closed(campaign, 0, make_assessment(verify_next=True))
     opened(campaign, 1, 3)
     parents = parents_of(round_workflow(campaign, 1))
     labels = {f"label {slot}" for slot in range(3)}
@@ -109,10 +112,10 @@ def test_a_verification_only_labels_trains_and_assesses(
 
 
 def test_resume_adds_a_verification_that_was_not_added(
-    launchpad: LaunchPad, campaign: Campaign
+    launchpad: LaunchPad, campaign: Campaign, make_assessment: Callable[..., Assessment]
 ) -> None:
     ensure_round(launchpad, campaign, 0)
-    closed(campaign, 0, {"verify_next": True})
+    closed(campaign, 0, make_assessment(verify_next=True))
     opened(campaign, 1, 3)
     assert repair(launchpad, campaign) == {"missing round": 1}
     assert repair(launchpad, campaign) == {}

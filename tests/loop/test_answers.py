@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +15,11 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.protocol import Relax
-from al_charge.loop.answers import REQUESTS, Answers, answers_of, requests_of
+from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import geometry_of, label_key
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.windows import windows_for
-from al_charge.store.documents import CandidateDoc
+from al_charge.store.documents import Assessment, CandidateDoc
 
 TOLERANCE = 0.005
 
@@ -70,7 +70,7 @@ class Store:
         self.asked: dict[int, list[CandidateDoc]] = {}
         self.made: list[Any] = []
         self.given_up: set[str] = set()
-        self.assessments: dict[int, dict[str, Any]] = {}
+        self.assessments: dict[int, Assessment] = {}
         self.rounds = SimpleNamespace(all=self._rounds, get=self._round)
         self.candidates = SimpleNamespace(stream=self._stream)
         self.failures = SimpleNamespace(among=lambda keys: self.given_up & set(keys))
@@ -85,7 +85,7 @@ class Store:
             SimpleNamespace(
                 number=n,
                 selected=[c.doc_id for c in asked],
-                assessment=self.assessments.get(n, {}),
+                assessment=self.assessments.get(n),
             )
             for n, asked in self.asked.items()
             if name == "c"
@@ -199,12 +199,14 @@ def test_what_the_labeler_has_relaxed_is_closed(campaign: Any) -> None:
     assert answers_of(campaign).closed(candidate(campaign.host, -500.0, round_number=2))
 
 
-def test_what_an_assessment_remembers_is_not_looked_up(campaign: Any) -> None:
+def test_what_an_assessment_remembers_is_not_looked_up(
+    campaign: Any, make_assessment: Callable[..., Assessment]
+) -> None:
     host, store = campaign.host, campaign.store
     for number in (1, 2):
         ask(campaign, candidate(host, -500.0, round_number=number), None)
     before = answers_of(campaign)
-    store.assessments = {n: {REQUESTS: requests_of(campaign, n, [])} for n in (1, 2)}
+    store.assessments = {n: make_assessment(requests=requests_of(campaign, n, [])) for n in (1, 2)}
     store.candidates.stream = lambda ids: iter(() if not ids else pytest.fail("looked up"))
     after = answers_of(campaign)
     assert (after.keys, after.missed) == (before.keys, before.missed)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from al_charge.loop.convergence import (
-    HullState,
-    as_documents,
-    criteria,
-    from_documents,
-    rounds_held,
-)
+from al_charge.loop.convergence import HullState, criteria, rounds_held
 from al_charge.loop.spec import ConvergenceSettings
+from al_charge.store.documents import Vertex
 
 SETTINGS = ConvergenceSettings(hull_tolerance="1 meV")
-VERTICES = (("0", "a"), ("1/2", "b"), ("1", "c"))
+VERTICES = (Vertex("0", "a"), Vertex("1/2", "b"), Vertex("1", "c"))
 SETTLED = HullState(VERTICES, shift=0.0004, unlabelled_vertices=(), deepest=0.0)
 
 
@@ -34,7 +29,7 @@ def test_nothing_holds_in_the_first_round() -> None:
 @pytest.mark.parametrize(
     ("change", "failing"),
     [
-        ({"vertices": (("0", "a"), ("1", "c"))}, 0),
+        ({"vertices": VERTICES[::2]}, 0),
         ({"shift": 0.001}, 1),
         ({"unlabelled_vertices": ("1/2",)}, 2),
         ({"deepest": 1e-6}, 3),
@@ -46,7 +41,7 @@ def test_one_criterion_alone_prevents_convergence(change: dict[str, object], fai
 
 
 def test_a_twin_of_the_same_composition_is_the_same_vertex() -> None:
-    twin = (("0", "a"), ("1/2", "twin"), ("1", "c"))
+    twin = (VERTICES[0], Vertex("1/2", "twin"), VERTICES[2])
     assert met(HullState(twin, 0.0, (), 0.0), SETTLED)[0]
 
 
@@ -56,8 +51,3 @@ def test_only_rounds_in_a_row_count() -> None:
     assert rounds_held([]) == 0
     assert rounds_held([good, bad, good, good]) == 2
     assert rounds_held([good, good, bad]) == 0
-
-
-def test_criteria_survive_the_store() -> None:
-    found = criteria(SETTLED, SETTLED, SETTINGS)
-    assert from_documents(as_documents(found)) == found

@@ -18,7 +18,7 @@ from al_charge.labelers.protocol import Frame, Labeler, Reading, Relax
 from al_charge.loop.answers import answers_of
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
-from al_charge.loop.convergence import as_documents, criteria
+from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label
 from al_charge.loop.propose import propose
@@ -28,7 +28,7 @@ from al_charge.loop.select import label_room, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import is_verification, is_verified
-from al_charge.store.documents import CampaignState
+from al_charge.store.documents import Assessment, CampaignState, Verification, Vertex
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -121,15 +121,17 @@ class Site:
             propose(campaign, 0, n_ions)
         for slot in range(len(select_candidates(campaign, 0))):
             label(campaign, 0, slot, self.folder, spool=self.folder / "spool")
-        met = [c | {"met": True} for c in as_documents(criteria(*self.blank()))]
-        vertices = [["0", ""], ["1/2", ""], ["1", ""]]
-        found = {"criteria": met, "vertices": vertices, "verify_next": True, "spread_scale": 1.0}
-        self.store.rounds.record_assessment(self.name, 0, found)
-
-    def blank(self) -> tuple[Any, ...]:
-        from al_charge.loop.convergence import HullState
-
-        return HullState((), None, None, None), None, self.campaign.spec.convergence
+        unmet = criteria(HullState((), None, None, None), None, campaign.spec.convergence)
+        found = Assessment(
+            spread_scale=1.0,
+            vertices=[Vertex("0", ""), Vertex("1/2", ""), Vertex("1", "")],
+            labels=5,
+            criteria=[criterion.model_copy(update={"met": True}) for criterion in unmet],
+            verify_next=True,
+        )
+        labels = labelled_hull(campaign).labels
+        energies = np.zeros((2, len(labels)))
+        self.store.rounds.record_assessment(self.name, 0, found, sorted(labels), energies)
 
     def verify(self) -> CampaignState:
         """Play the verification, each step twice; note the steps that changed anything again."""
@@ -163,11 +165,11 @@ class Site:
         return {name: list(self.store.database[name].find(sort=[("_id", 1)])) for name in names}
 
     @property
-    def found(self) -> dict[str, Any]:
+    def found(self) -> Verification:
         record = self.store.rounds.get(self.name, 1)
         assert record is not None and record.assessment is not None
-        verification: dict[str, Any] = record.assessment["verification"]
-        return verification
+        assert record.assessment.verification is not None
+        return record.assessment.verification
 
     @property
     def reason(self) -> str:
@@ -195,8 +197,8 @@ def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
     assert site.reason == (
         "every criterion held for 1 rounds; verified by relaxing 3 configurations"
     )
-    assert site.found["lowered"] == pytest.approx(0.1 / UNITS)
-    assert site.found["relax"] == "cell"
+    assert site.found.lowered == pytest.approx(0.1 / UNITS)
+    assert site.found.relax == "cell"
     assert is_verified(site.campaign)
     assert label_room(site.campaign) == room  # it comes on top of the budget
     hull = labelled_hull(site.campaign).hull
@@ -233,7 +235,7 @@ def test_a_competitor_that_falls_below_the_hull_sends_the_campaign_on(
     site.engine.falls[3] = 12.0
     assert site.verify() is CampaignState.RUNNING
     assert site.changed == []
-    assert not site.found["same_vertices"]
+    assert not site.found.same_vertices
     assert not is_verified(site.campaign)
     assert store.campaigns.get(site.name).state is CampaignState.RUNNING
     assert current_round(site.campaign) == 2
@@ -278,7 +280,7 @@ def test_a_competitor_that_cannot_be_relaxed_does_no_harm(store: Store, tmp_path
     site.engine.fails = {1}
     assert site.verify() is CampaignState.CONVERGED
     assert is_verified(site.campaign)
-    assert site.found["failed"] == [["1/4", "table: the ions never settle"]]
+    assert site.found.failed == [("1/4", "table: the ions never settle")]
 
 
 def test_relaxed_labels_need_no_verification(store: Store) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.store.documents import CampaignDoc, CampaignState, RoundDoc
+from al_charge.store.documents import Assessment, CampaignDoc, CampaignState, RoundDoc
 from al_charge.store.mongo import Store
 
 
@@ -72,16 +73,22 @@ def test_rounds_are_stored_once_and_listed_in_order(store: Store) -> None:
     assert store.rounds.get("olivine", 3) is None
 
 
-def test_the_first_selection_and_assessment_win(store: Store) -> None:
+def test_the_first_selection_and_assessment_win(
+    store: Store, make_assessment: Callable[..., Assessment]
+) -> None:
     store.rounds.add(RoundDoc(campaign="olivine", number=0))
     assert store.rounds.record_selection("olivine", 0, {"b": "vertex", "a": "spread"}) == ["b", "a"]
     assert store.rounds.record_selection("olivine", 0, {"c": "other"}) == ["b", "a"]
-    assert store.rounds.record_assessment("olivine", 0, {"moved": 0.1}) == {"moved": 0.1}
+    found = make_assessment(hull_shift=0.1, vertices=[["0", "a"]])
+    stored = store.rounds.record_assessment("olivine", 0, found, ["k"], np.zeros((2, 1)))
+    assert stored == found.model_copy(update={"predictions_file": stored.predictions_file})
     closed = store.rounds.get("olivine", 0)
     assert closed is not None
     assert closed.closed is not None
+    assert closed.assessment == stored
     assert closed.reasons == ["vertex", "spread"]
-    assert store.rounds.record_assessment("olivine", 0, {"moved": 9.0}) == {"moved": 0.1}
+    other = make_assessment(hull_shift=9.0)
+    assert store.rounds.record_assessment("olivine", 0, other, ["l"], np.ones((2, 1))) == stored
     assert store.rounds.get("olivine", 0) == closed
 
 
@@ -96,6 +103,8 @@ def test_a_missing_round_is_told(store: Store) -> None:
         store.rounds.record_selection("olivine", 4, {"a": "vertex"})
     with pytest.raises(AlChargeError, match="there is no round 4"):
         store.rounds.add_seconds("olivine", 4, "train", 1.0)
+    with pytest.raises(AlChargeError, match=r"olivine/4: the round is not assessed"):
+        store.rounds.predictions(RoundDoc(campaign="olivine", number=4))
 
 
 def test_stage_seconds_add_up(store: Store) -> None:

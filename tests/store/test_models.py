@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bson.objectid import ObjectId
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc, ReferenceDoc, RoundDoc
+from al_charge.store.documents import (
+    Assessment,
+    CampaignDoc,
+    LabelDoc,
+    ModelDoc,
+    ReferenceDoc,
+    RoundDoc,
+)
 from al_charge.store.mongo import Store
-from al_charge.store.rounds import Rounds
 
 Maker = Callable[..., ModelDoc]
 
@@ -82,11 +87,14 @@ def test_leftovers_are_removed_and_nothing_else(
     assert store.labels.get("k") is not None
 
 
-def test_predictions_are_kept_beside_an_assessment(store: Store) -> None:
+def test_predictions_are_kept_beside_an_assessment(
+    store: Store, make_assessment: Callable[..., Assessment]
+) -> None:
     store.rounds.add(RoundDoc(campaign="olivine", number=0))
     energies = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    kept = store.rounds.record_predictions("olivine", 0, {"moved": 0.1}, ["a", "b", "c"], energies)
-    again = store.rounds.record_predictions("olivine", 0, {"moved": 9.0}, ["a"], energies[:, :1])
+    first, second = make_assessment(labels=3), make_assessment(labels=1)
+    kept = store.rounds.record_assessment("olivine", 0, first, ["a", "b", "c"], energies)
+    again = store.rounds.record_assessment("olivine", 0, second, ["a"], energies[:, :1])
     assert again == kept
     record = store.rounds.get("olivine", 0)
     assert record is not None
@@ -95,13 +103,6 @@ def test_predictions_are_kept_beside_an_assessment(store: Store) -> None:
     np.testing.assert_array_equal(found, energies)
     assert store.remove_leftovers() == 0  # neither what is named nor what was not taken
     assert store.database["weights.files"].count_documents({}) == 1
-
-
-def test_predictions_inside_an_older_assessment_are_read() -> None:
-    older = {"label_keys": ["a"], "member_energies": [[1.0], [2.0]]}
-    record = RoundDoc(campaign="olivine", number=0, assessment=older)
-    keys, found = Rounds.predictions(SimpleNamespace(), record)  # type: ignore[arg-type]
-    assert (keys, found.tolist()) == (["a"], [[1.0], [2.0]])
 
 
 def test_a_metal_is_shared_by_settings(

@@ -71,6 +71,6 @@ def _whole_files(scene: Scene, bucket: str) -> set[str]:
 _NAMED: tuple[tuple[str, type[Document], str], ...] = (
     ("frames", LabelDoc, "frames_file"),
     *(("weights", ModelDoc, field) for field in MODEL_FILES),
-    ("weights", RoundDoc, f"assessment.{PREDICTIONS}"),
+    ("weights", RoundDoc, PREDICTIONS),
 )
 """Buckets of GridFS, whose documents name files in them, and in which field."""

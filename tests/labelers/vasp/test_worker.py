@@ -85,7 +85,7 @@ def campaign(launchpad: LaunchPad, potcars: Path, tmp_path: Path) -> Campaign:
         origin="enumerated",
     )
     store.rounds.add(RoundDoc(campaign=campaign.name, number=0))
-    store.proposals.put(campaign.name, 0, 0, [candidate], {})
+    store.proposals.put(campaign.name, 0, 0, [candidate])
     store.rounds.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
     return campaign
 

@@ -55,7 +55,7 @@ def full(
     for number in (0, 1):
         store.rounds.add(RoundDoc(campaign="olivine", number=number))
     candidate = make_candidate("a")
-    store.proposals.put("olivine", 0, 1, [candidate], {})
+    store.proposals.put("olivine", 0, 1, [candidate])
     store.rounds.record_selection("olivine", 0, {candidate.doc_id: "diverse"})
     attempt = store.attempts.start("k", campaign="olivine", round=0, slot=0)
     store.labels.put(make_label("k"))

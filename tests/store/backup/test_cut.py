@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -18,6 +19,7 @@ from al_charge.store.backup.make import make_backup
 from al_charge.store.backup.restore import restore
 from al_charge.store.documents import (
     DOCUMENTS,
+    Assessment,
     CampaignDoc,
     FailureDoc,
     RoundDoc,
@@ -61,7 +63,7 @@ def test_what_is_under_way_is_left_out(
         source["launches"].insert_one({"fw_id": fw_id})
     full.labels.link("olivine", 1, "early")
     full.failures.put(FailureDoc(key="e", campaign="olivine", round=1, reason="", attempts=1))
-    full.proposals.put("later", 0, 1, [make_candidate("b", campaign="later")], {})
+    full.proposals.put("later", 0, 1, [make_candidate("b", campaign="later")])
     full.rounds.add(RoundDoc(campaign="later", number=0))
     foreign = source["workflows"].insert_one({"nodes": [9], "state": "RUNNING", "metadata": {}})
     source["fireworks"].insert_one({"fw_id": 9, "_id": 9})
@@ -80,6 +82,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
     make_candidate: Callable[..., Any],
     make_label: Callable[..., Any],
     make_model: Callable[..., Any],
+    make_assessment: Callable[..., Assessment],
 ) -> None:
     """Everything that is named in a backup is in it, with one that writes all the time."""
     stop, problems = threading.Event(), []
@@ -100,13 +103,14 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
             store.campaigns.add(CampaignDoc(name=campaign, spec={}, **known))
         store.rounds.add(RoundDoc(campaign=campaign, number=place))
         candidate = make_candidate("a", campaign=campaign, round=place)
-        store.proposals.put(campaign, place, 1, [candidate], {})
+        store.proposals.put(campaign, place, 1, [candidate])
         store.rounds.record_selection(campaign, place, {candidate.doc_id: "diverse"})
         key = f"{campaign}-{place}"
         store.labels.put(make_label(key))
         store.labels.link(campaign, place, key)
         store.models.put(make_model(campaign=campaign, round=place), b"weights", {})
-        store.rounds.record_assessment(campaign, place, {"labels": key})
+        found = make_assessment(labels=1)
+        store.rounds.record_assessment(campaign, place, found, [key], np.zeros((2, 1)))
         fw_id = number + 1
         store.database["fireworks"].insert_one({"fw_id": fw_id, "campaign": key})
         workflow = {"nodes": [fw_id], "state": "COMPLETED", "metadata": {"campaign": campaign}}
@@ -144,7 +148,8 @@ def check_closed(store: Store) -> int:
                 assert store.candidates.get(key) is not None
             if record.assessment is not None:
                 assert store.models.get(campaign.name, record.number, 0) is not None
-                assert store.labels.get(record.assessment["labels"]) is not None
+                for key in store.rounds.predictions(record)[0]:
+                    assert store.labels.get(key) is not None
         selected = [record.number for record in rounds if record.selected is not None]
         for use in store.labels.uses(campaign.name):
             assert use.round in selected

@@ -1,0 +1,228 @@
+"""Documents of rounds: what was selected, and what the assessment of a round found.
+
+A later version adds a number to an assessment as a field with a default: documents that lack it
+stay valid.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Literal, NamedTuple
+
+from pydantic import Field
+
+from al_charge.store.fields import Composition, Document, Number, Part, now
+
+
+class Vertex(NamedTuple):
+    """A vertex of a hull.
+
+    Attributes
+    ----------
+    x
+        Composition, an exact fraction.
+    config_hash
+        Canonical hash of its configuration.
+    """
+
+    x: str
+    config_hash: str
+
+
+class Request(NamedTuple):
+    """What became of a static label that a round had requested.
+
+    Attributes
+    ----------
+    config_hash
+        Of the configuration that was requested.
+    key
+        Of the label.
+    missed
+        Whether a geometry that a committee relaxed gave no usable label of that configuration.
+    """
+
+    config_hash: str
+    key: str
+    missed: bool
+
+
+class FailedRelaxation(NamedTuple):
+    """A configuration that a verification could not relax.
+
+    Attributes
+    ----------
+    x
+        Its composition, an exact fraction.
+    reason
+        Why not, in one line.
+    """
+
+    x: str
+    reason: str
+
+
+class Criterion(Part):
+    """One of the conditions of convergence, as it stands after a round.
+
+    Attributes
+    ----------
+    name
+        What must hold, in words.
+    met
+        Whether it does.
+    value
+        The present value, in words, with its unit and its limit.
+    """
+
+    name: str
+    met: bool
+    value: str
+
+
+class Prospective(Part):
+    """Predictions of a round's labels, made before them, compared with the labels.
+
+    Attributes
+    ----------
+    labels
+        How many could be compared.
+    rmse
+        Root mean square error, eV per formula unit; None without such labels.
+    error_over_spread
+        Root mean square of the error divided by the committee's spread; None where no candidate
+        has a spread.
+    """
+
+    labels: int = 0
+    rmse: Number | None = None
+    error_over_spread: Number | None = None
+
+
+class Verification(Part):
+    """What relaxing the vertices of a hull and their competitors has shown.
+
+    Attributes
+    ----------
+    relax
+        What was moved: the ions, or ions and cell.
+    relaxed
+        Configurations that were relaxed.
+    same_vertices
+        Whether the vertices are the same configurations as before.
+    lowered
+        Largest decrease of an energy, eV per formula unit.
+    failed
+        Configurations that could not be relaxed.
+    verified
+        Whether every vertex was relaxed and all are the same.
+    """
+
+    relax: Literal["none", "ions", "cell"]
+    relaxed: int
+    same_vertices: bool
+    lowered: Number
+    failed: list[FailedRelaxation]
+    verified: bool
+
+
+class Assessment(Part):
+    """What the assessment of a round found.
+
+    Attributes
+    ----------
+    spread_scale
+        Factor that brings the committee's spread to the size of its held-out errors.
+    vertices
+        Of the hull, by composition.
+    labels
+        Usable labels of the campaign.
+    criteria
+        The conditions of convergence.
+    hull_shift
+        Largest movement of the hull since the round before, eV per formula unit; None in the
+        first round.
+    deepest
+        How far the deepest candidate lies below the hull by more than its error bar, eV per
+        formula unit (0 if none does); None where nothing was predicted.
+    unlabelled_vertices
+        Vertex compositions whose predicted ground state has no label; None where nothing was
+        predicted.
+    prospective
+        How good the predictions of this round's labels were.
+    requests
+        Labels that the round requested; None where labels are not static, or an earlier version
+        did not record it.
+    verify_next
+        Whether the next round verifies the hull.
+    verification
+        What the verification has shown; None for other rounds.
+    predictions_file
+        Energies of all labels by every member of the committee, in GridFS; filled in by the store.
+    """
+
+    spread_scale: Number
+    vertices: list[Vertex]
+    labels: int
+    criteria: list[Criterion]
+    hull_shift: Number | None = None
+    deepest: Number | None = None
+    unlabelled_vertices: list[Composition] | None = None
+    prospective: Prospective = Field(default_factory=Prospective)
+    requests: list[Request] | None = None
+    verify_next: bool = False
+    verification: Verification | None = None
+    predictions_file: str = ""
+
+
+class RoundDoc(Document):
+    """One pass through the loop.
+
+    Attributes
+    ----------
+    selected
+        Ids of the candidates to label, in order; None until they are selected.
+    reasons
+        Why each of them was selected.
+    assessment
+        What the assessment found; None until the round is closed.
+    stage_seconds
+        Wall time of each stage, s.
+    progress
+        How far a running task has come, done and total by the task's name; for people to look at.
+    """
+
+    collection: ClassVar[str] = "rounds"
+
+    campaign: str
+    number: int = Field(ge=0)
+    selected: list[str] | None = None
+    reasons: list[str] = Field(default_factory=list)
+    assessment: Assessment | None = None
+    stage_seconds: dict[str, Number] = Field(default_factory=dict)
+    progress: dict[str, list[int]] = Field(default_factory=dict)
+    created: datetime = Field(default_factory=now)
+    closed: datetime | None = None
+
+    @staticmethod
+    def id_of(campaign: str, number: int) -> str:
+        """Return the identity of a round.
+
+        Parameters
+        ----------
+        campaign
+            Its campaign.
+        number
+            Its number, from 0.
+
+        Returns
+        -------
+        str
+            The value of ``_id``.
+        """
+        return f"{campaign}/{number}"
+
+    @property
+    def doc_id(self) -> str:
+        """Campaign and number."""
+        return self.id_of(self.campaign, self.number)
