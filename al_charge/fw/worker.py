@@ -26,7 +26,7 @@ from al_charge.fw.status import stuck
 from al_charge.fw.task_run import stop_worker, transient_failure
 from al_charge.fw.tasks import SPOOL
 from al_charge.fw.trust import OURS
-from al_charge.labelers.gpaw.guard import die_with_parent
+from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.logs import LogSettings, configure, details
 from al_charge.stopping import SIGNALS
 from al_charge.store.credentials import forget_secrets

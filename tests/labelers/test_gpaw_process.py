@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from al_charge.errors import AlChargeError, UnfinishedError
-from al_charge.labelers.gpaw import process
+from al_charge.labelers.dft import process
+from al_charge.labelers.gpaw.files import NO_SCF
 from al_charge.stopping import SIGNALS
 
 SLEEPER = """
@@ -25,7 +26,7 @@ time.sleep(600)
 
 WORKER = """
 import pathlib, signal, sys
-from al_charge.labelers.gpaw import process
+from al_charge.labelers.dft import process
 # Whoever runs the tests in the background has SIGINT ignored, and so have their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sleeper = "import os, pathlib, time; pathlib.Path('pids').write_text(str(os.getpid())); " \
@@ -35,9 +36,9 @@ process.run([sys.executable, "-c", sleeper], pathlib.Path(sys.argv[1]), 600)
 """A stand-in for a worker that waits for its engine."""
 
 
-def run(code: str, directory: Path, timeout: float = 60) -> None:
+def run(code: str, directory: Path, timeout: float = 60, telling: str = "") -> None:
     """Run a piece of Python in the place of the engine."""
-    process.run([sys.executable, "-c", code], directory, timeout)
+    process.run([sys.executable, "-c", code], directory, timeout, telling=telling)
 
 
 def alive(pid: int) -> bool:
@@ -156,7 +157,7 @@ def test_the_request_to_stop_is_gone_when_it_runs_again(tmp_path: Path) -> None:
 def test_a_worker_that_is_told_to_stop_lets_its_engine_save(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
-    code = f"import pathlib\nfrom al_charge.labelers.gpaw import process\nengine = {HEEDING!r}\n"
+    code = f"import pathlib\nfrom al_charge.labelers.dft import process\nengine = {HEEDING!r}\n"
     code += "process.run([sys.executable, '-c', engine], pathlib.Path(sys.argv[1]), 600)"
     worker = subprocess.Popen(
         [sys.executable, "-c", f"import sys\n{code}", str(tmp_path)],
@@ -197,4 +198,6 @@ def test_the_end_of_a_batch_job_stops_the_engine_before(
 def test_the_attempts_are_told_whatever_mpi_says_last(tmp_path: Path) -> None:
     code = "print('SCF did not converge after 4 attempts (...)'); print('mpiexec: bye'); exit(1)"
     with pytest.raises(AlChargeError, match="SCF did not converge after 4 attempts"):
+        run(code, tmp_path, telling=NO_SCF)
+    with pytest.raises(AlChargeError, match="mpiexec: bye"):
         run(code, tmp_path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
-from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.crystal.valence import Windows
+from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.plugins import Quantity
@@ -29,6 +29,5 @@ class GpawPlugin(LabelerPlugin):
 
     def windows(self, settings: Any) -> Windows | None:
         """Return the user's windows, else known ones; see `LabelerPlugin`."""
-        if settings.moment_windows is not None:
-            return Windows(settings.moment_windows)
-        return GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS
+        given = settings.moment_windows
+        return Windows(given) if given is not None else known_windows(settings)

@@ -15,7 +15,8 @@ from gpaw.convergence_criteria import Density
 from gpaw.dft import Parameters
 from gpaw.mpi import world
 
-from al_charge.labelers.gpaw.files import NO_SCF, STOP
+from al_charge.labelers.dft.process import STOP
+from al_charge.labelers.gpaw.files import NO_SCF
 from al_charge.labelers.gpaw.journal import STATE, Journal, Record
 
 LOG = "gpaw.txt"

@@ -14,14 +14,8 @@ DENSITY = "density.npz"
 """The all-electron density; there until the charges have been found."""
 BADER = "bader.json"
 """The Bader charges, or why there are none."""
-STOP = "stop"
-"""Asks a run to stop where it can be continued."""
-
 NO_SCF = "SCF did not converge"
 """Begins the line by which a run tells that no attempt has converged."""
-
-STOPPED = 75
-"""Exit status of a run that has stopped where it can be continued."""
 
 
 def identity(job: dict[str, Any]) -> str:

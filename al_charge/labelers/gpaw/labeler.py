@@ -11,30 +11,25 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
-from al_charge.crystal.valence import (
-    GPAW_LCAO_WINDOWS,
-    GPAW_PW_WINDOWS,
-    Audit,
-    Windows,
-    audit,
-)
 from al_charge.errors import AlChargeError, CrashedError, InputError
+from al_charge.labelers.dft import process
+from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
+from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw import ladder, process, request
+from al_charge.labelers.gpaw import ladder, request
 from al_charge.labelers.gpaw.datasets import datasets_identity
-from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, RESULT, identity
+from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, NO_SCF, RESULT, identity
 from al_charge.labelers.gpaw.results import minimum, read_bader, reading
-from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.protocol import Reading, Relax
 
 STEERINGS = (1.0, 1.5, 2.5)
 """Of the tries: the distortion of the start geometry, in units of ``shell_distortion``."""
 
 
-class GpawLabeler:
+class GpawLabeler(DftLabeler):
     """Labels made by GPAW in a process of its own.
 
     Parameters
@@ -44,26 +39,13 @@ class GpawLabeler:
     """
 
     def __init__(self, settings: GpawSettings) -> None:
+        super().__init__(settings, known_windows(settings))
         self._settings = settings
-        of_mode = GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS
-        given = settings.moment_windows
-        self._given = Windows(given) if given is not None else None
-        self._windows = self._given or of_mode
-
-    @property
-    def relax(self) -> Relax:
-        """What moves unless a job says otherwise."""
-        return self._settings.relax
 
     @property
     def gives_stress(self) -> bool:
         """Whether it gives a stress: plane waves do."""
         return self._settings.mode == "pw"
-
-    @property
-    def tries(self) -> int:
-        """How many steerings there are; one where the shells are not to be distorted."""
-        return self._settings.tries if self._settings.shell_distortion > 0 else 1
 
     def settings(self) -> dict[str, Any]:
         """Return what makes energies comparable: functional, accuracy, version and datasets.
@@ -101,11 +83,11 @@ class GpawLabeler:
 
     def check(self, species: Sequence[str], ion: str) -> None:
         """Refuse what cannot run here, and species whose state cannot be read from moments."""
-        self._windows.check(species)
+        self.check_species(species)
         gpaw_version()
         datasets_identity()
         command(self._settings.processes)
-        _metal(ion)
+        metal_crystal(ion)
 
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write ``input.json``; see `al_charge.labelers.protocol.Labeler`.
@@ -126,15 +108,14 @@ class GpawLabeler:
         s = self._settings
         contrast = charge_order_contrast(atoms)
         amplitude = STEERINGS[attempt] * s.shell_distortion
-        start = None
-        if attempt > 0 or contrast < s.shell_contrast:
-            start = distort_shells(atoms, amplitude)
-        if start is None or np.array_equal(start.positions, atoms.positions):
-            start, begins = None, "the geometry itself"
+        start: Atoms | None = None
+        if not starts_distorted(s, atoms, attempt):
+            begins = "the geometry itself"
         elif attempt > 0 and relax != Relax.NONE:
-            atoms, start = start, None
+            atoms = distort_shells(atoms, amplitude)
             begins = f"a relaxation from shells distorted by {amplitude:g} A"
         else:
+            start = distort_shells(atoms, amplitude)
             begins = f"shells distorted by {amplitude:g} A"
         hold = start is not None and attempt == len(STEERINGS) - 1
         rungs = ladder.rungs(s, steered=start is not None, hold_moment=hold)
@@ -160,7 +141,12 @@ class GpawLabeler:
         job = read_json(directory / INPUT)
         try:
             if not _has_ended(job, directory):
-                process.run(command(self._settings.processes), directory, self._settings.timeout)
+                process.run(
+                    command(self._settings.processes),
+                    directory,
+                    self._settings.timeout,
+                    telling=NO_SCF,
+                )
                 result = read_json(directory / RESULT)
                 if result.get("job") != identity(job):
                     raise AlChargeError("GPAW did another job", where=str(directory / RESULT))
@@ -184,17 +170,6 @@ class GpawLabeler:
         """
         return reading(directory)
 
-    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Tell the charge states from the moments, and check them by the Bader charges.
-
-        Windows of the settings come first, then those that were calibrated, then the known ones.
-        """
-        if reading.moments is None:
-            raise AlChargeError("the label has no moments", where="labeler")
-        known = self._given or windows or self._windows
-        net = reading.bader.net if reading.bader is not None else None
-        return audit(reading.moments, species, known, net)
-
     def metal_energy(self, ion: str, directory: Path) -> float:
         """Return the energy of the working-ion metal in eV/atom, with the same settings.
 
@@ -206,7 +181,7 @@ class GpawLabeler:
         InputError
             If the element's structure is not tabulated.
         """
-        atoms = _metal(ion)
+        atoms = metal_crystal(ion)
         rungs = ladder.rungs(self._settings, steered=False)
         _write_input(directory, request.metal(self._settings, atoms, rungs))
         self.run(directory)
@@ -249,17 +224,6 @@ def gpaw_version() -> str:
         raise InputError(
             "GPAW is not installed", where="labeler", remedy="docs/gpaw.md tells how to install it"
         ) from None
-
-
-def _metal(ion: str) -> Atoms:
-    try:
-        atoms: Atoms = bulk(ion)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"the crystal structure of metallic {ion} is not known: {error}",
-            where="host.working_ion",
-        ) from error
-    return atoms
 
 
 def _has_ended(job: dict[str, Any], directory: Path) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import charge_of, high_spin_moment
+from al_charge.crystal.species import charge_of
+from al_charge.labelers.dft.steering import high_spin_moments
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Relax
 
@@ -83,14 +84,11 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
     sum has to be exactly that of the charge states, the anions get what the limit has taken away.
     """
     first = initial_moments(atoms, settings.moment_limit)
-    species = [str(token) for token in atoms.arrays["species"]]
-    full = np.array([high_spin_moment(token) for token in species])
+    full = high_spin_moments(atoms, settings.magnetic_order)
     if settings.magnetic_order == "antiferromagnetic":
-        from al_charge.crystal.magnetic_order import signs
-
-        first, full = np.abs(first) * signs(atoms), full * signs(atoms)
+        first = np.abs(first) * np.sign(full)
     if exact:
-        anions = np.array([charge_of(token) < 0 for token in species])
+        anions = np.array([charge_of(str(token)) < 0 for token in atoms.arrays["species"]])
         holders = anions if anions.any() else np.ones(len(atoms), dtype=bool)
         first[holders] += (full.sum() - first.sum()) / holders.sum()
     return first

@@ -6,12 +6,13 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
+from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.protocol import Relax
-from al_charge.labelers.steered_settings import SteeredSettings
 from al_charge.units import Energy, Force, Length, Time
 
 
-class GpawSettings(SteeredSettings):
+class GpawSettings(DftSettings):
     """Density-functional theory with GPAW, in plane waves or in its atomic-orbital mode.
 
     The defaults are settings that were tried on olivine NaxFePO4.
@@ -95,18 +96,10 @@ class GpawSettings(SteeredSettings):
     max_steps: int = Field(
         default=100, ge=1, le=2000, description="ionic steps after which a relaxation has failed"
     )
-    tries: int = Field(
-        default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
-    )
     moment_limit: float = Field(
         default=4.0,
         gt=0,
         description="greatest initial moment in Bohr magnetons; those of an element scale to it",
-    )
-    moment_windows: dict[str, tuple[float, float]] | None = Field(
-        default=None,
-        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
-        "default those of the campaign's end members, else known ones of iron",
     )
     bader_refinement: Literal[2, 4] = Field(
         default=2,
@@ -128,3 +121,19 @@ class GpawSettings(SteeredSettings):
         if self.relax == Relax.CELL and self.mode == "lcao":
             raise ValueError("relax: cell needs the stress, which only mode: pw gives")
         return self
+
+
+def known_windows(settings: GpawSettings) -> Windows:
+    """Return the moments that GPAW is known to give in a mode.
+
+    Parameters
+    ----------
+    settings
+        Whose mode counts: atomic orbitals give smaller moments than plane waves.
+
+    Returns
+    -------
+    Windows
+        Least and greatest moment of each charge state, Bohr magnetons.
+    """
+    return GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from al_charge.crystal.valence import Windows
+from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
@@ -29,4 +29,5 @@ class VaspPlugin(LabelerPlugin):
 
     def windows(self, settings: Any) -> Windows | None:
         """Return the user's windows, else known ones; see `LabelerPlugin`."""
-        return Windows(settings.moment_windows)
+        given = settings.moment_windows
+        return Windows(given) if given is not None else VASP_WINDOWS

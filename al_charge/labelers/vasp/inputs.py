@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import high_spin_moment
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.dft.steering import high_spin_moments
 from al_charge.labelers.vasp.potcars import dataset_name
 from al_charge.labelers.vasp.settings import VaspSettings
 
@@ -44,12 +44,7 @@ def initial_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
     High-spin moments on the redox sites and none on the others, so that they sum to the total
     moment that is asked for. That sum is never negative: to VASP a negative one means none at all.
     """
-    species = map(str, atoms.arrays["species"])
-    moments = np.array([high_spin_moment(token) for token in species], dtype=float)
-    if magnetic_order == "antiferromagnetic":
-        from al_charge.crystal.magnetic_order import signs
-
-        moments *= np.asarray(signs(atoms), dtype=float)
+    moments = high_spin_moments(atoms, magnetic_order)
     return -moments if moments.sum() < 0 else moments
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 
 from al_charge.crystal.species import element_of
-from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import (
     AlChargeError,
     CrashedError,
@@ -22,15 +21,16 @@ from al_charge.errors import (
     NotInstalledError,
     UnfinishedError,
 )
+from al_charge.labelers.dft import process
+from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw import process
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import incar, inputs, potcars, reading, stages, tags
 from al_charge.labelers.vasp.request import Request, plan_label, plan_metal
 from al_charge.labelers.vasp.settings import VaspSettings
 
 
-class VaspLabeler:
+class VaspLabeler(DftLabeler):
     """Labels made by VASP in a process of its own.
 
     Parameters
@@ -42,18 +42,8 @@ class VaspLabeler:
     gives_stress = True
 
     def __init__(self, settings: VaspSettings) -> None:
+        super().__init__(settings, VASP_WINDOWS)
         self._settings = settings
-        self._windows = Windows(settings.moment_windows)
-
-    @property
-    def relax(self) -> Relax:
-        """What it moves unless a job says otherwise."""
-        return self._settings.relax
-
-    @property
-    def tries(self) -> int:
-        """How many steerings it has."""
-        return self._settings.tries
 
     def settings(self) -> dict[str, Any]:
         """Return what makes energies comparable: functional, U, accuracy, k-points and datasets.
@@ -85,7 +75,8 @@ class VaspLabeler:
         The program itself is looked for when a label is run: campaigns are submitted from login
         nodes, which need not have it.
         """
-        self._windows.check(species)
+        self.check_species(species)
+        metal_crystal(ion)
         inputs.check_values(self._settings.incar)
         self._datasets([*map(element_of, species), ion])
 
@@ -136,13 +127,6 @@ class VaspLabeler:
         """Read what the stages have left; see `al_charge.labelers.protocol.Labeler`."""
         return reading.read(Request.read(directory), directory)
 
-    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Tell the charge state of every atom by moments, checked by Bader charges."""
-        if reading.moments is None:
-            raise AlChargeError("the run has no moments", where=reading.engine)
-        bader = reading.bader.net if reading.bader is not None else None
-        return audit(reading.moments, species, windows or self._windows, bader)
-
     def metal_energy(self, ion: str, directory: Path) -> float:
         """Return the energy of the working-ion metal in eV/atom, relaxed with the same functional.
 
@@ -151,13 +135,7 @@ class VaspLabeler:
         InputError
             If the element's structure is not tabulated.
         """
-        try:
-            atoms = bulk(ion)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"the crystal structure of metallic {ion} is not known: {error}",
-                where="host.working_ion",
-            ) from error
+        atoms = metal_crystal(ion)
         self._write(plan_metal(self._settings, atoms), directory)
         self.run(directory)
         result = self.read(directory)

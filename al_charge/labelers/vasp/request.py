@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
-from al_charge.crystal.shells import charge_order_contrast, distort_shells
+from al_charge.crystal.shells import distort_shells
 from al_charge.errors import InputError
+from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp import incar, inputs, stages
@@ -192,10 +192,7 @@ def plan_metal(settings: VaspSettings, atoms: Atoms) -> Request:
 
 def _distortion(settings: VaspSettings, atoms: Atoms, attempt: int) -> float:
     """Return how far anions are moved for the start, in angstrom; 0 for not at all."""
-    contrast = charge_order_contrast(atoms)
-    if np.isinf(contrast) and contrast > 0:
-        return 0.0  # all sites of each element are in one state
-    if attempt == 0 and contrast >= settings.shell_contrast:
+    if not starts_distorted(settings, atoms, attempt):
         return 0.0
     return float(settings.shell_distortion) * (1 + attempt / 2)
 

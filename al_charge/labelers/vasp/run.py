@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
+from al_charge.labelers.dft import guard
+from al_charge.labelers.dft.process import STOP, STOPPED
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw import guard
-from al_charge.labelers.gpaw.files import STOP, STOPPED
 from al_charge.labelers.vasp import custodian_log, stages
 
 GLANCE = 10

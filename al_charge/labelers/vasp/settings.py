@@ -8,8 +8,8 @@ from pydantic import Field, PositiveInt, field_validator
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
+from al_charge.labelers.dft.settings import DftSettings, check_element
 from al_charge.labelers.protocol import Relax
-from al_charge.labelers.steered_settings import SteeredSettings, check_element
 from al_charge.labelers.vasp.tags import check_overrides
 from al_charge.units import Energy, Force, Time
 
@@ -29,7 +29,7 @@ Incar = dict[str, bool | int | float | str | list[float]]
 """INCAR tags and their values."""
 
 
-class VaspSettings(SteeredSettings):
+class VaspSettings(DftSettings):
     """PBE+U with VASP, a licensed program that must be installed already.
 
     The defaults are those of the Materials Project's PBE+U with a tighter electronic convergence.
@@ -83,10 +83,6 @@ class VaspSettings(SteeredSettings):
     tries: int = Field(
         default=3, ge=1, le=6, description="steerings towards a charge order, each stronger"
     )
-    moment_windows: dict[str, tuple[float, float]] = Field(
-        default=dict(VASP_WINDOWS.ranges),
-        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.2, 4.5]}",
-    )
     command: str | None = Field(
         default=None,
         min_length=1,
@@ -103,6 +99,14 @@ class VaspSettings(SteeredSettings):
     keep_wavecar: bool = Field(
         default=False, description="whether the wave functions of an ended run stay on disk"
     )
+
+    @field_validator("moment_windows")
+    @classmethod
+    def _tell_known_from_given(
+        cls, windows: dict[str, tuple[float, float]] | None
+    ) -> dict[str, tuple[float, float]] | None:
+        """Take for not given what earlier releases wrote into every stored campaign."""
+        return None if windows == dict(VASP_WINDOWS.ranges) else windows
 
     @field_validator("potcars")
     @classmethod

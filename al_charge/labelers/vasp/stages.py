@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from al_charge.errors import AlChargeError
-from al_charge.labelers.gpaw import process
+from al_charge.labelers.dft import process
 
 REQUEST = "request.json"
 """What the job is: its stages, the order of its atoms, its datasets."""

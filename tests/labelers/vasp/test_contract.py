@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
-from al_charge.labelers.gpaw import process
+from al_charge.labelers.dft import process
 from al_charge.labelers.settings import LabelerSettings, VaspSettings
 from al_charge.labelers.vasp import run
 from al_charge.testing.labelers import LabelerContract

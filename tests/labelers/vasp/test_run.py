@@ -18,8 +18,8 @@ from ase import Atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import charge_order_contrast
 from al_charge.errors import AlChargeError, CrashedError, InputError
+from al_charge.labelers.dft import process
 from al_charge.labelers.files import write_json
-from al_charge.labelers.gpaw import process
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import run, stages

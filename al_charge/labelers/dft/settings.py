@@ -1,4 +1,4 @@
-"""What labelers by density-functional theory have in common for a user to choose."""
+"""What a user may choose for every labeler by density-functional theory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
 
 
-class SteeredSettings(EngineSettings):
+class DftSettings(EngineSettings):
     """A labeler that has to be led to a charge order, and whose moments tell where it ended."""
 
     hubbard_u: dict[str, Energy]
@@ -32,7 +32,14 @@ class SteeredSettings(EngineSettings):
         ge=0,
         description="difference in mean bond length from which a geometry holds its charge order",
     )
-    moment_windows: dict[str, tuple[float, float]] | None
+    moment_windows: dict[str, tuple[float, float]] | None = Field(
+        default=None,
+        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
+        "default those of the campaign's end members, else known ones",
+    )
+    tries: int = Field(
+        default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
+    )
     bader: bool = Field(default=True, description="whether Bader charges are computed")
 
     @field_validator("hubbard_u")

@@ -13,8 +13,13 @@ from itertools import dropwhile
 from pathlib import Path
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
-from al_charge.labelers.gpaw.files import NO_SCF, STOP, STOPPED
 from al_charge.stopping import batch_seconds_left, heeding_signals
+
+STOP = "stop"
+"""File that asks a run to stop where it can be continued."""
+
+STOPPED = 75
+"""Exit status of a run that has stopped where it can be continued."""
 
 LOG = "output.log"
 """Name of the file that holds whatever the process printed."""
@@ -36,7 +41,7 @@ _ONE_THREAD = {
 }
 
 
-def run(command: Sequence[str], directory: Path, timeout: float) -> None:
+def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str = "") -> None:
     """Run a command to its end in a session of its own, one thread to a process.
 
     When the time is up, or that of the batch job nearly is, or a signal tells this process to
@@ -52,6 +57,8 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
         Where it runs and where its output is kept.
     timeout
         seconds.
+    telling
+        How the line begins by which a run tells why it failed; its last message counts otherwise.
 
     Raises
     ------
@@ -96,7 +103,7 @@ def run(command: Sequence[str], directory: Path, timeout: float) -> None:
         )
     if status != 0:
         kind = CrashedError if status < 0 else AlChargeError
-        raise kind(f"the run failed ({_reason(status, log)})", where=str(log))
+        raise kind(f"the run failed ({_reason(status, log, telling)})", where=str(log))
 
 
 def time_left() -> float:
@@ -117,14 +124,14 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int |
     return None
 
 
-def _reason(status: int, log: Path) -> str:
+def _reason(status: int, log: Path, telling: str) -> str:
     """Return why a process failed: the signal that ended it, or the error that it printed."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     lines = log.read_text(errors="replace").splitlines()
     # MPI has its own last words.
-    not_converged = [line for line in lines if line.startswith(NO_SCF)]
-    message = not_converged[0] if not_converged else _last_message(lines)
+    told = [line for line in lines if telling and line.startswith(telling)]
+    message = told[0] if told else _last_message(lines)
     return message[:600] or f"exit status {status}"
 
 

@@ -1,0 +1,1 @@
+"""What engines of density-functional theory share: settings, steering, audit, and their process."""

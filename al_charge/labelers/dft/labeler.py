@@ -1,0 +1,115 @@
+"""The part of a DFT labeler that is the same whatever code it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ase import Atoms
+from ase.build import bulk
+
+from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.dft.settings import DftSettings
+from al_charge.labelers.protocol import Reading, Relax
+
+
+class DftLabeler:
+    """Base of the labelers whose moments tell the charge states.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    known
+        Moments of the charge states as the engine is known to give them, by which labels are read
+        where neither the user nor the campaign's end members say anything else.
+    """
+
+    def __init__(self, settings: DftSettings, known: Windows) -> None:
+        self._dft = settings
+        self._known = known
+        given = settings.moment_windows
+        self._given = Windows(given) if given is not None else None
+
+    @property
+    def relax(self) -> Relax:
+        """What it moves unless a job says otherwise."""
+        return self._dft.relax
+
+    @property
+    def tries(self) -> int:
+        """How many steerings it has: one where the shells are not to be distorted."""
+        return self._dft.tries if self._dft.shell_distortion > 0 else 1
+
+    def check_species(self, species: Sequence[str]) -> None:
+        """Refuse species whose charge state no moment could tell.
+
+        Parameters
+        ----------
+        species
+            Every species token that a geometry may contain.
+
+        Raises
+        ------
+        InputError
+            If a state of an element with several states has no window.
+        """
+        (self._given or self._known).check(species)
+
+    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
+        """Tell the charge state of every atom by its moment, checked by its Bader charge.
+
+        The user's windows come first, then those calibrated on the campaign's end members, then
+        those that the engine is known by.
+
+        Parameters
+        ----------
+        reading
+            What the run has left.
+        species
+            Species tokens that were asked for, one for each atom.
+        windows
+            Calibrated on end members with the same settings; None if there are none.
+
+        Returns
+        -------
+        Audit
+            The charge state of every atom, or that it is ambiguous.
+
+        Raises
+        ------
+        AlChargeError
+            If the run has no moments.
+        """
+        if reading.moments is None:
+            raise AlChargeError("the run has no moments", where=reading.engine)
+        bader = reading.bader.net if reading.bader is not None else None
+        return audit(reading.moments, species, self._given or windows or self._known, bader)
+
+
+def metal_crystal(ion: str) -> Atoms:
+    """Return the primitive cell of a metal at its lattice constant in experiment.
+
+    Parameters
+    ----------
+    ion
+        Element of the working ion.
+
+    Returns
+    -------
+    ase.Atoms
+        One atom or few, periodic.
+
+    Raises
+    ------
+    InputError
+        If the element's structure is not tabulated in ASE.
+    """
+    try:
+        atoms: Atoms = bulk(ion)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"the crystal structure of metallic {ion} is not known: {error}",
+            where="host.working_ion",
+        ) from error
+    return atoms
