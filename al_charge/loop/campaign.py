@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import BaseModel
 from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
@@ -157,12 +159,24 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
     # Where it is kept and what its jobs ask for do not make another campaign.
-    campaign = spec.model_dump(mode="json", exclude={"database", "resources"}, round_trip=True)
+    given, everything = (
+        spec.model_dump(
+            mode="json",
+            exclude={"database", "resources"},
+            round_trip=True,
+            exclude_unset=exclude_unset,
+        )
+        for exclude_unset in (True, False)
+    )
+    contents = {
+        "campaign": given,
+        "defaults": _difference(everything, given),
+        "structure": structure.as_dict(),
+    }
     # The structure is stored itself; where its file lay does not make another campaign.
-    campaign["host"]["structure"] = spec.host.structure.name
-    contents = {"campaign": campaign, "structure": structure.as_dict()}
+    given["host"]["structure"] = spec.host.structure.name
     if spec.host.empty_structure is not None:
-        campaign["host"]["empty_structure"] = spec.host.empty_structure.name
+        given["host"]["empty_structure"] = spec.host.empty_structure.name
         empty = read_structure(spec.host.empty_structure, "host.empty_structure")
         match_empty(structure, empty, spec.host.working_ion)
         contents["empty_structure"] = empty.as_dict()
@@ -198,18 +212,91 @@ def open_campaign(store: Store, name: str) -> Campaign:
         If there is no campaign of that name.
     """
     document = store.campaigns.get(name)
-    empty = document.spec.get("empty_structure")
+    structure = _structure(document, "structure")
+    assert structure is not None
     return Campaign(
         spec=spec_of(document),
-        structure=Structure.from_dict(document.spec["structure"]),
+        structure=structure,
         store=store,
-        empty=Structure.from_dict(empty) if empty is not None else None,
+        empty=_structure(document, "empty_structure"),
     )
 
 
+def _structure(document: CampaignDoc, name: str) -> Structure | None:
+    """Return a structure of a campaign, None if it has none of that name."""
+    stored = document.spec.get(name)
+    return None if stored is None else Structure.from_dict(stored)
+
+
 def spec_of(document: CampaignDoc) -> CampaignSpec:
-    """Return the specification that a campaign document holds."""
-    return CampaignSpec.model_validate(document.spec["campaign"])
+    """Return the specification of a stored campaign.
+
+    Parameters
+    ----------
+    document
+        Of the campaign.
+
+    Returns
+    -------
+    CampaignSpec
+        What its file said, and for the rest the defaults that were in effect when it was submitted.
+    """
+    return CampaignSpec.model_validate(_union(document.spec["campaign"], document.spec["defaults"]))
+
+
+def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
+    """Return whether two documents mean the same campaign.
+
+    Their structures must be equal, and each must have what the other's file said. What neither file
+    said is not compared: defaults may have changed since one of them was stored.
+
+    Parameters
+    ----------
+    one, other
+        Documents of campaigns.
+
+    Returns
+    -------
+    bool
+        Whether a file that makes the one may be submitted as the other again.
+    """
+    for name in ("structure", "empty_structure"):
+        if _structure(one, name) != _structure(other, name):
+            return False
+    first, second = spec_of(one), spec_of(other)
+    return _has(second, first, one.spec["campaign"]) and _has(first, second, other.spec["campaign"])
+
+
+def _has(settings: BaseModel, others: BaseModel, given: Mapping[str, Any]) -> bool:
+    """Return whether settings have the values of some fields that others were given."""
+    for name, stored in given.items():
+        value, wanted = getattr(settings, name), getattr(others, name)
+        if isinstance(wanted, BaseModel) and type(value) is type(wanted):
+            if not _has(value, wanted, stored):
+                return False
+        elif value != wanted:
+            return False
+    return True
+
+
+def _difference(everything: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of nested settings that were not given, with their values."""
+    left: dict[str, Any] = {}
+    for name, value in everything.items():
+        if name not in given:
+            left[name] = value
+        elif isinstance(value, dict) and (inner := _difference(value, given[name])):
+            left[name] = inner
+    return left
+
+
+def _union(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings that were given, and the defaults of the others."""
+    united = dict(defaults)
+    for name, value in given.items():
+        inner = defaults.get(name)
+        united[name] = _union(value, inner) if isinstance(inner, dict) else value
+    return united
 
 
 def geometry_of(atoms: Atoms) -> Geometry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import Campaign, new_document
+from al_charge.loop.campaign import Campaign, is_same, new_document
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.verify import is_verification, open_verification
 from al_charge.potentials.networks.long_range import require_les
@@ -24,7 +24,16 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     InputError
         If the name belongs to another campaign, or the specification cannot work.
     """
-    return store.campaigns.add(new_document(spec))
+    document = new_document(spec)
+    if store.campaigns.add(document):
+        return True
+    if not is_same(store.campaigns.get(spec.name), document):
+        raise InputError(
+            "the name is taken by a campaign with other contents",
+            where=f"campaign '{spec.name}'",
+            remedy="choose another name, or restore the campaign file",
+        )
+    return False
 
 
 def check_spec(spec: CampaignSpec) -> None:

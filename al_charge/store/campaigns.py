@@ -23,27 +23,17 @@ class Campaigns(StorePart):
     def add(self, doc: CampaignDoc) -> bool:
         """Store a campaign.
 
+        Parameters
+        ----------
+        doc
+            The campaign.
+
         Returns
         -------
         bool
-            False if the same campaign is already there.
-
-        Raises
-        ------
-        InputError
-            If another campaign has the name.
+            False, changing nothing, if there is one of its name.
         """
-        if self._insert_once(doc):
-            return True
-        there = self.get(doc.name)
-        same = ("spec", "host_fingerprint", "settings_hash")
-        if any(getattr(there, field) != getattr(doc, field) for field in same):
-            raise InputError(
-                "the name is taken by a campaign with other contents",
-                where=f"campaign '{doc.name}'",
-                remedy="choose another name, or restore the campaign file",
-            )
-        return False
+        return self._insert_once(doc)
 
     def get(self, name: str) -> CampaignDoc:
         """Return a campaign.

@@ -102,7 +102,9 @@ class CampaignDoc(Document):
     Attributes
     ----------
     spec
-        The validated campaign file; never with credentials.
+        ``campaign``, the validated fields of the campaign file; ``defaults``, the values of the
+        fields that the file left out; ``structure`` and perhaps ``empty_structure``, the crystals.
+        Never credentials.
     """
 
     collection: ClassVar[str] = "campaigns"

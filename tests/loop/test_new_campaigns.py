@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.database import Database
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import STATIC_REACH, Campaign, new_document
+from al_charge.loop.campaign import STATIC_REACH, Campaign, is_same, new_document, spec_of
+from al_charge.loop.rounds import submit
 from al_charge.loop.spec import CampaignSpec, parse_spec
+from al_charge.search.settings import OperatorWeights
+from al_charge.store.documents import CampaignDoc
+from al_charge.store.mongo import Store
 
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
 
@@ -44,6 +49,111 @@ def campaign(**sections: Any) -> Campaign:
         store=None,  # type: ignore[arg-type]
         empty=Structure.from_dict(empty) if empty else None,
     )
+
+
+def test_what_a_file_said_is_kept_apart_from_defaults() -> None:
+    operators = {"splice": 2}
+    spec = specification(training={"epochs": 3}, search={"seeds": 12, "operators": operators})
+    document = new_document(spec)
+    assert document.spec["campaign"] == {
+        "name": "new",
+        "host": {
+            "structure": "NaFePO4.cif",
+            "working_ion": "Na",
+            "redox": {"Fe": [2, 3]},
+            "fixed": {"P": 5, "O": -2},
+        },
+        "labeler": {"kind": "born", "relax": "none"},
+        "potential": {"kind": "painn"},
+        "training": {"epochs": 3},
+        "search": {"seeds": 12, "operators": {"splice": 2.0}},
+    }
+    defaults = document.spec["defaults"]
+    assert defaults["labeler"] == {"fmax": "0.005 eV/A", "max_steps": 500}
+    assert defaults["seed"] == 1
+    assert defaults["search"]["operators"].keys() == OperatorWeights.model_fields.keys() - operators
+    stored = spec_of(document)
+    assert stored.model_dump(exclude={"host"}) == spec.model_dump(exclude={"host"})
+    assert stored.host == spec.host.model_copy(update={"structure": Path("NaFePO4.cif")})
+
+
+def with_defaults(document: CampaignDoc, **sections: Any) -> CampaignDoc:
+    """Return a campaign that was submitted when some defaults were others."""
+    changed = document.model_copy(deep=True)
+    for section, fields in sections.items():
+        changed.spec["defaults"][section] |= fields
+    return changed
+
+
+def test_later_defaults_neither_change_nor_refuse_a_campaign() -> None:
+    search = {"operators": {"splice": 2}}
+    file = specification(acquisition={"chance": 0.5}, search=search)
+    weights = {"ion_swap": 7.0, "charge_swap": 1.0}
+    old = with_defaults(
+        new_document(file),
+        acquisition={"spread": 0.9},
+        labeler={"fmax": "0.01 eV/A"},
+        search={"operators": weights},
+    )
+    stored = spec_of(old)
+    assert (stored.acquisition.chance, stored.acquisition.spread) == (0.5, 0.9)
+    assert stored.labeler.fmax == 0.01
+    operators = stored.search.operators
+    assert (operators.splice, operators.ion_swap, operators.coupled_swap) == (2.0, 7.0, 2.0)
+    assert is_same(old, new_document(file))
+    for said, same in (({"spread": 0.9}, True), ({"spread": 0.2}, False)):
+        written = specification(acquisition={"chance": 0.5} | said, search=search)
+        assert is_same(old, new_document(written)) is same
+        assert is_same(new_document(written), old) is same
+    assert not is_same(old, new_document(specification(search=search)))  # what it said is missing
+
+
+def test_a_table_is_given_as_a_whole() -> None:
+    """An element that is left out of a table of U has none, whatever the default table says."""
+    default, partial = {"Fe": "5.3 eV", "Mn": "3.9 eV"}, {"Fe": "5.3 eV"}
+    left_out, given, complete = (new_document(specification()) for _ in range(3))
+    for document, said in ((left_out, None), (given, partial), (complete, default)):
+        document.spec["campaign"]["labeler"] = {"kind": "gpaw"}
+        document.spec["defaults"]["labeler"] = {"hubbard_u": default}
+        if said is not None:
+            document.spec["campaign"]["labeler"] = {"kind": "gpaw", "hubbard_u": said}
+            document.spec["defaults"]["labeler"] = {}
+    assert not is_same(left_out, given)
+    assert is_same(left_out, complete)
+
+
+@pytest.mark.mongod
+@pytest.mark.parametrize(
+    ("sections", "same"),
+    [
+        ({}, True),
+        ({"labeler": {"fmax": "5 meV/A"}, "training": {}}, True),  # defaults, and another unit
+        ({"labeler": {"fmax": "0.01 eV/A"}}, False),
+        ({"labeler": {"relax": "cell"}}, False),
+        ({"potential": {"kind": "cpainn"}}, False),
+        ({"convergence": {"max_labels": 50}}, False),
+        ({"host": {"supercell": [1, 2, 1]}}, False),
+    ],
+)
+def test_a_campaign_is_submitted_again(
+    database: Database[dict[str, Any]], sections: dict[str, Any], same: bool
+) -> None:
+    store = Store(database)
+    store.ensure_schema()
+    assert submit(store, specification())
+    if same:
+        assert not submit(store, specification(**sections))
+    else:
+        with pytest.raises(InputError, match=r"campaign 'new': the name is taken"):
+            submit(store, specification(**sections))
+    assert len(store.campaigns.all()) == 1
+
+
+def test_another_crystal_makes_another_campaign(tmp_path: Path) -> None:
+    here, text = new_document(specification()), (HOSTS / "NaFePO4.cif").read_text(encoding="utf-8")
+    for length, same in (("10.41", True), ("10.42", False)):
+        (tmp_path / "NaFePO4.cif").write_text(text.replace("10.41", length), encoding="utf-8")
+        assert is_same(here, new_document(specification(tmp_path))) is same
 
 
 def test_the_empty_structure_is_stored_and_not_its_path(tmp_path: Path) -> None:

@@ -13,12 +13,23 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import open_campaign
+from al_charge.loop.campaign import is_same, open_campaign, spec_of
 from al_charge.loop.energies import assessed_hull
+from al_charge.loop.rounds import submit
+from al_charge.loop.spec import CampaignSpec, load_spec, parse_spec
+from al_charge.store import from_version_4
 from al_charge.store.backup.restore import restore
-from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, CandidateDoc, Geometry, ModelDoc
+from al_charge.store.documents import (
+    DOCUMENTS,
+    SCHEMA_VERSION,
+    CampaignDoc,
+    CandidateDoc,
+    Geometry,
+    ModelDoc,
+)
 from al_charge.store.fields import now
-from al_charge.store.from_versions_1_to_3 import to_version_2
+from al_charge.store.from_version_4 import split_spec, to_version_5
+from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_4
 from al_charge.store.migrations import (
     MIGRATION_ID,
     SCHEMA,
@@ -30,6 +41,7 @@ from al_charge.store.mongo import Store
 from al_charge.store.schema import validator_of
 
 DATA = Path(__file__).parent / "data"
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
 VERSION_1 = DATA / "schema_1.json"
 """Validators and documents as version 1 wrote them: labels by Born and GPAW, one ambiguous."""
 
@@ -85,10 +97,10 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
 
 @pytest.mark.parametrize(
     ("name", "relax"),
-    [("olivine-born", "cell"), ("olivine-static", "none"), ("olivine-gpaw", None)],
+    [("olivine-born", "cell"), ("olivine-static", "none"), ("olivine-gpaw", "none")],
 )
 def test_a_campaign_can_still_be_opened(
-    old: Database[dict[str, Any]], name: str, relax: str | None
+    old: Database[dict[str, Any]], name: str, relax: str
 ) -> None:
     store = Store(old)
     migrate(old)
@@ -96,9 +108,8 @@ def test_a_campaign_can_still_be_opened(
     assert store.campaigns.get(name).settings_hash == before["settings_hash"]
     campaign = open_campaign(store, name)
     assert campaign.host.fingerprint == before["host_fingerprint"]
-    stored = store.campaigns.get(name).spec["campaign"]["labeler"]
-    assert stored.get("relax") == relax
-    assert campaign.spec.labeler.kind == stored["kind"]
+    assert campaign.spec.labeler.relax == relax
+    assert campaign.spec.labeler.kind == before["spec"]["campaign"]["labeler"]["kind"]
 
 
 def test_a_reference_learns_its_settings_from_labels(old: Database[dict[str, Any]]) -> None:
@@ -207,6 +218,7 @@ def test_a_whole_campaign_of_every_version_is_read(
     restored = restore(database, DATA / f"schema_{version}.zip", lambda *_: None)
     assert (restored.schema_version, stored_version(database)) == (version, version)
     store = Store(database)
+    meant = specification_before(database)
     if version < SCHEMA_VERSION:
         with pytest.raises(InputError, match=rf"version {version}, .* run 'al-charge db migrate'"):
             store.ensure_schema()
@@ -225,6 +237,110 @@ def test_a_whole_campaign_of_every_version_is_read(
         assert shown == pytest.approx(expected, abs=1e-9)
     for model in store.models.all("kept"):
         assert store.models.get("kept", model.round, model.member) is not None
+    # The campaign means what it meant, and its file may be submitted again.
+    assert spec_of(store.campaigns.get("kept")) == meant
+    assert submit(store, parse_spec(KEPT, source=HOST)) is False
+    changed = KEPT | {"training": {"epochs": 4, "checkpoint_every": 2}}
+    with pytest.raises(InputError, match="other contents"):
+        submit(store, parse_spec(changed, source=HOST))
+
+
+HOST = WORKFLOWS / "hosts" / "NaFePO4.cif"
+KEPT: dict[str, Any] = {
+    "name": "kept",
+    "host": {
+        "structure": str(HOST),
+        "working_ion": "Na",
+        "redox": {"Fe": [2, 3]},
+        "fixed": {"P": 5, "O": -2},
+    },
+    "labeler": {"kind": "born", "fmax": "0.1 eV/A"},
+    "potential": {"kind": "painn", "cutoff": "4 A", "channels": 8},
+    "committee": {"size": 2},
+    "training": {"epochs": 3, "checkpoint_every": 2},
+    "search": {"evaluations": 6, "seeds": 4},
+    "acquisition": {"first_round": 5, "labels_per_round": 3},
+    "convergence": {"rounds": 2, "max_labels": 8},
+}
+"""The file of the campaign that is kept for every version."""
+
+
+def specification_before(database: Database[dict[str, Any]], name: str = "kept") -> CampaignSpec:
+    """Return what a campaign of any version means, as the version 4 would have read it."""
+    stored = database["campaigns"].find_one({"_id": name})
+    assert stored is not None
+    spec = stored["spec"].get("defaults", {}) | stored["spec"]["campaign"]
+    relax = spec["labeler"].get("relax")
+    if isinstance(relax, bool):  # in version 1
+        spec["labeler"]["relax"] = "cell" if relax else "none"
+    return CampaignSpec.model_validate(spec)
+
+
+def test_stored_defaults_are_marked_as_not_given(old: Database[dict[str, Any]]) -> None:
+    """What a file set to another value stays; what equals the default of then is a default."""
+    names = ("olivine-born", "olivine-static", "olivine-gpaw")
+    before = {name: specification_before(old, name) for name in names}
+    migrate(old)
+    store = Store(old)
+    for name in names:
+        assert spec_of(store.campaigns.get(name)) == before[name]
+    born, static, gpaw = (store.campaigns.get(name).spec for name in names)
+    assert born["campaign"].keys() == {"name", "host", "labeler", "potential"}
+    assert born["campaign"]["labeler"] == {"kind": "born"}
+    assert born["defaults"]["labeler"] == {"relax": "cell", "fmax": "0.005 eV/A", "max_steps": 500}
+    assert static["campaign"]["labeler"] == {"kind": "born", "relax": "none"}
+    # Defaults were others when this one was stored.
+    changed = {"energy_tolerance", "mixer", "moment_windows"}
+    assert gpaw["campaign"]["labeler"].keys() == {"kind"} | changed
+    assert gpaw["defaults"]["labeler"].keys() >= {"mode", "hubbard_u", "bader"}
+    assert born["defaults"]["seed"] == 1
+    assert born["defaults"]["search"]["operators"]["coupled_swap"] == 2.0
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
+    spec = load_spec(file)
+    without = {"database", "resources"}
+    campaign = spec.model_dump(mode="json", exclude=without, round_trip=True)
+    stored = split_spec({"campaign": campaign})
+    document = CampaignDoc(name=spec.name, spec=stored, host_fingerprint="", settings_hash="")
+    assert spec_of(document).model_dump(exclude=without) == spec.model_dump(exclude=without)
+    said = spec.model_dump(mode="json", exclude=without, round_trip=True, exclude_unset=True)
+    for section, fields in stored["campaign"].items():
+        assert fields == said[section] or fields.items() <= said[section].items()
+    again = CampaignDoc(
+        name=spec.name,
+        spec={"campaign": said, "defaults": {}},
+        host_fingerprint="",
+        settings_hash="",
+    )
+    assert is_same(document, again)
+
+
+def test_a_migration_to_version_5_is_repeated(
+    database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(database, DATA / "schema_3.zip", lambda *_: None)
+    to_version_4(database)
+    before = specification_before(database)
+    real, asked = from_version_4._assessment, []
+
+    def dies_at_the_second(*arguments: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(from_version_4, "_assessment", dies_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            to_version_5(database)
+    versions = database["campaigns"].distinct("schema_version")
+    assert (versions, database["rounds"].distinct("schema_version")) == ([5], [4, 5])
+    to_version_5(database)
+    assert check_documents(database) > 20
+    assert spec_of(Store(database).campaigns.get("kept")) == before
+    assert Store(database).remove_leftovers() == 0
 
 
 def test_predictions_move_from_assessments_to_files(database: Database[dict[str, Any]]) -> None:
