@@ -31,10 +31,12 @@ host:
   fixed: {{{{P: 5, O: -2}}}}
 labeler: {{{{kind: born}}}}
 potential: {{{{kind: painn, cutoff: 4 A, channels: 8}}}}
-training: {{{{epochs: 10, checkpoint_every: 2}}}}
-search: {{{{evaluations: 6, seeds: 4}}}}
-acquisition: {{{{first_round: 7, labels_per_round: 3}}}}
-convergence: {{{{rounds: 2, max_labels: 16}}}}
+committee: {{{{size: 2}}}}
+training: {{{{epochs: 4, checkpoint_every: 1}}}}
+relaxation: {{{{max_steps: 10}}}}
+search: {{{{evaluations: 4, seeds: 3}}}}
+acquisition: {{{{first_round: 5, labels_per_round: 2}}}}
+convergence: {{{{rounds: 2, max_labels: 9}}}}
 """
 
 

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ labeler: {{kind: born, fmax: 0.1 eV/A}}
 potential: {{kind: painn, cutoff: 4 A, channels: 8}}
 committee: {{size: 2}}
 training: {{epochs: 3, checkpoint_every: 2}}
-search: {{evaluations: 6, seeds: 4}}
+relaxation: {{max_steps: 10}}
+search: {{evaluations: 4, seeds: 3}}
 acquisition: {{first_round: 5, labels_per_round: 3}}
 convergence: {{rounds: 2, max_labels: 8}}
 """
@@ -42,21 +44,17 @@ convergence: {{rounds: 2, max_labels: 8}}
 class Site:
     """One machine's home folder, with its embedded server."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run_here: Callable[..., tuple[int, str, str]]) -> None:
         self.home = folder
+        self.run_here = run_here
         self.environment = os.environ | {HOME_ENV: str(folder), "OMP_NUM_THREADS": "1"}
 
     def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "al_charge", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
-        return done.stdout
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(HOME_ENV, str(self.home))
+            code, out, err = self.run_here(*arguments)
+        assert code == 0, f"{arguments}: {err}"
+        return out
 
     def worker(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -109,12 +107,14 @@ def back_up_again_and_again(
 @pytest.mark.slow
 @pytest.mark.mongod
 @pytest.mark.timeout(2 * TIME_LIMIT)
-def test_a_running_campaign_is_restored_and_continued(tmp_path: Path) -> None:
+def test_a_running_campaign_is_restored_and_continued(
+    tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
     structure = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
     file = tmp_path / "campaign.yaml"
     file.write_text(CAMPAIGN.format(structure=structure), encoding="utf-8")
     rng = random.Random(5)
-    first = Site(tmp_path / "first")
+    first = Site(tmp_path / "first", run)
     sites = [first]
     try:
         first.run("campaign", "submit", str(file))
@@ -124,7 +124,7 @@ def test_a_running_campaign_is_restored_and_continued(tmp_path: Path) -> None:
         assert worker.returncode == 0, complaints
         undisturbed = first.outcome()
         for backup in rng.sample(made, min(RESTORED, len(made))):
-            other = Site(tmp_path / backup.stem)
+            other = Site(tmp_path / backup.stem, run)
             sites.append(other)
             other.run("db", "restore", str(backup))
             other.run("campaign", "resume", "kept")

@@ -20,7 +20,8 @@ from al_charge.store.embedded import EmbeddedServer
 from al_charge.testing.site import ENDED, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
-KILLS = 20
+KILLS = 12
+"""Others, at more kinds of moments, are those of `benchmarks/faults.py`."""
 VICTIMS = ("worker", "child", "mongod")
 
 
@@ -35,6 +36,11 @@ def wait_until(condition: Callable[[], Any]) -> Any:
 
 def pids_of(site: Site, victim: str) -> list[int]:
     return site.victims()[victim]
+
+
+def works_or_has_ended(site: Site) -> bool:
+    victims = site.victims()
+    return victims["child"] != [] or victims["worker"] == []
 
 
 class Fireworks:
@@ -89,16 +95,17 @@ def test_workers_need_no_help(calm: Site, make_site: Callable[[str], Site]) -> N
 def disturb(site: Site, rng: random.Random) -> Counter[str]:
     """Kill something at random moments until there were enough kills; return how many of which."""
     killed: Counter[str] = Counter()
-    while killed.total() < KILLS and site.status()["state"] not in ENDED:
+    kinds = [kind for _ in range(KILLS // len(VICTIMS)) for kind in rng.sample(VICTIMS, k=3)]
+    while kinds and site.status()["state"] not in ENDED:
         if site.worker is None:
             site.start_worker()
-        time.sleep(rng.uniform(1.0, 8.0))
-        kind = rng.choice(VICTIMS)
-        pids = site.victims()[kind]
+        wait_until(partial(works_or_has_ended, site))
+        time.sleep(rng.uniform(0.0, 2.5))
+        pids = site.victims()[kinds[0]]
         if pids:
             os.kill(rng.choice(pids), signal.SIGKILL)
-            killed[kind] += 1
-        if kind != "child" or rng.random() < 0.5:
+            killed[kinds.pop(0)] += 1
+        if site.victims()["worker"] == [] or rng.random() < 0.5:
             site.end_worker()
             site.run("campaign", "resume", "kills")
     return killed
@@ -111,7 +118,6 @@ def test_killed_campaign_ends_at_the_same_hull(
     rough.run("campaign", "submit", str(rough.file))
     killed = disturb(rough, random.Random(7))
     print(f"killed: {dict(killed)}")
-    assert killed.total() >= KILLS
-    assert all(killed[kind] for kind in VICTIMS)
+    assert killed == dict.fromkeys(VICTIMS, KILLS // len(VICTIMS))
     rough.finish()
     assert rough.differences(calm) == []

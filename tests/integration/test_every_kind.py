@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,9 @@ import yaml
 
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.potentials.settings import ChgnetSettings
+from al_charge.store.embedded import HOME_ENV
 
+Run = Callable[..., tuple[int, str, str]]
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 KINDS = ("cpainn", "mace", "chgnet")
 TINY: dict[str, dict[str, Any]] = {
@@ -38,14 +38,6 @@ def one_word_changed(template: str, kind: str, folder: Path) -> Path:
     return file
 
 
-def al_charge(*arguments: str, home: Path) -> str:
-    environment = os.environ | {"AL_CHARGE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "al_charge", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("template", ["nafepo4_born", "nafepo4_born_small"])
 def test_one_word_is_enough_for_another_kind(template: str, kind: str, tmp_path: Path) -> None:
@@ -63,18 +55,19 @@ def test_one_word_is_enough_for_another_kind(template: str, kind: str, tmp_path:
 @pytest.mark.mongod
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_checked_and_goes_through_a_round(kind: str, tmp_path: Path) -> None:
+def test_every_kind_is_checked_and_goes_through_a_round(
+    kind: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Labels, a committee, candidates relaxed by it, labels of those, and a committee again."""
     file = one_word_changed("nafepo4_born_small", kind, tmp_path)
     document = yaml.safe_load(file.read_text(encoding="utf-8"))
     file.write_text(yaml.safe_dump(document | TINY), encoding="utf-8")
-    home = tmp_path / "home"
-    home.mkdir()
-    assert f"2 {kind} potentials" in al_charge("check", str(file), home=home)
+    monkeypatch.setenv(HOME_ENV, str(tmp_path / "home"))
+    assert f"2 {kind} potentials" in run("check", str(file))[1]
     try:
-        al_charge("campaign", "submit", str(file), "--workers", "1", home=home)
-        hull = json.loads(al_charge("hull", document["name"], "--json", home=home))
+        assert run("campaign", "submit", str(file), "--workers", "1")[0] == 0
+        hull = json.loads(run("hull", document["name"], "--json")[1])
     finally:
-        al_charge("db", "stop", home=home)
+        assert run("db", "stop")[0] == 0
     assert len(hull["entries"]) == 7
     assert {"0", "1"} <= {vertex["x"] for vertex in hull["vertices"]}
