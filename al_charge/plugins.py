@@ -190,6 +190,17 @@ class Plugins(Generic[P]):
         """
         return self.get(str(getattr(settings, "kind")))  # noqa: B009 - mypy knows no such field
 
+    def default_settings(self) -> Any:
+        """Return the settings that hold where a campaign file says nothing.
+
+        Returns
+        -------
+        PluginSettings
+            The defaults of the default kind.
+        """
+        assert self.default is not None
+        return self.get(self.default).settings.model_validate({"kind": self.default})
+
     def _load(self, entry: EntryPoint) -> Found[P]:
         source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
         try:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
+from al_charge.acquisition.plugin import ACQUISITIONS
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
@@ -23,6 +24,8 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
+from al_charge.potentials.plugin import POTENTIALS
+from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
 from al_charge.store.mongo import Store
 
@@ -193,7 +196,10 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="convergence.verify",
             remedy="leave it out, or ask for static labels with 'relax: none'",
         )
-    # The last, because what is not installed here may be elsewhere; all else is right then.
+    SEARCHES.of(spec.search).check(host, spec.search)
+    ACQUISITIONS.of(spec.acquisition).check(host, spec.acquisition)
+    # The last, because what is not installed here may be elsewhere; all else is valid then.
+    POTENTIALS.of(spec.potential).check(host, spec.potential)
     LABELERS.of(spec.labeler).check(host, spec.labeler)
     return CampaignDoc(
         name=spec.name,

@@ -12,11 +12,12 @@ from ase import Atoms
 from al_charge.crystal.configuration import Configuration, ion_count, to_atoms
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
+from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import lowest_labels, usable
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.search.genetic import evolve
+from al_charge.search.plugin import SEARCHES, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
 
@@ -84,11 +85,11 @@ def _evolved_candidates(
     relaxed: dict[str, Relaxed] = {}
     settings, relaxation = campaign.spec.search, campaign.spec.relaxation
 
-    def evaluate(configs: list[Configuration]) -> list[float]:
-        hashes = [canonical_hash(campaign.host, config) for config in configs]
+    def evaluate(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
+        hashes = [canonical_hash(space.host, config) for space, config in points]
         atoms = [
             starts[key] if key in starts else _start(campaign, config, labelled)
-            for key, config in zip(hashes, configs, strict=True)
+            for key, (_, config) in zip(hashes, points, strict=True)
         ]
         results = relax(
             committee,
@@ -101,24 +102,17 @@ def _evolved_candidates(
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
 
-    # A static label leaves open whether its configuration has a lower geometry.
-    known = (
-        {configuration_of(label.colours): label.energy for label in labelled}
-        if campaign.relaxes
-        else {}
-    )
-    ranking = evolve(
-        campaign.host,
-        n_ions,
-        evaluate,
-        settings,
-        campaign.rng("evolve", round_number, n_ions),
-        seeds=_first_generation(campaign, round_number, n_ions, labelled),
-        known=known,
-    )
+    space = _space(campaign, round_number, n_ions, labelled)
+    (ranking,) = SEARCHES.of(settings).search([space], evaluate, settings)
     candidates = []
     for config, _ in ranking:
-        result = relaxed[canonical_hash(campaign.host, config)]
+        result = relaxed.get(canonical_hash(campaign.host, config))
+        if result is None:
+            raise AlChargeError(
+                f"the search '{settings.kind}' returned a configuration that it did not evaluate",
+                where="search",
+                remedy="tell the authors of the plug-in",
+            )
         species = result.atoms.arrays["species"]
         candidates.append(
             _document(
@@ -143,10 +137,10 @@ def _evolved_candidates(
     return candidates, statistics
 
 
-def _first_generation(
+def _space(
     campaign: Campaign, round_number: int, n_ions: int, labelled: Sequence[LabelDoc]
-) -> list[Configuration]:
-    """Return the best candidates of the round before, the lowest labels, then fresh seeds."""
+) -> Space:
+    """Return the configurations of a composition, with what is known of them so far."""
     earlier = sorted(
         (
             candidate
@@ -155,12 +149,22 @@ def _first_generation(
         ),
         key=lambda candidate: (candidate.energy, candidate.config_hash),
     )
-    settings = campaign.spec.search
-    best = [configuration_of(c.colours) for c in earlier[: settings.population]]
     lowest = sorted(lowest_labels(labelled), key=lambda label: (label.energy, label.key))
-    best += [configuration_of(label.colours) for label in lowest[: settings.population]]
-    rng = campaign.rng("seeds", round_number, n_ions)
-    return best + seeds(campaign.host, n_ions, settings.seeds, rng)
+    fresh = campaign.rng("seeds", round_number, n_ions)
+    return Space(
+        campaign.host,
+        n_ions,
+        rng=campaign.rng("evolve", round_number, n_ions),
+        seeds=seeds(campaign.host, n_ions, campaign.spec.search.seeds, fresh),
+        predicted=[configuration_of(candidate.colours) for candidate in earlier],
+        labelled=[configuration_of(label.colours) for label in lowest],
+        # A static label leaves open whether its configuration has a lower geometry.
+        known=(
+            {configuration_of(label.colours): label.energy for label in labelled}
+            if campaign.relaxes
+            else {}
+        ),
+    )
 
 
 def _known_geometries(

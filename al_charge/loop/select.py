@@ -10,8 +10,17 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.acquisition.selection import Candidate, select, select_diverse
+from al_charge.acquisition.diversity import Point, select_diverse
+from al_charge.acquisition.plugin import (
+    ACQUISITIONS,
+    AcquisitionPlugin,
+    Candidate,
+    Choice,
+    Labelled,
+    Selection,
+)
 from al_charge.crystal.correlations import all_pair_correlations
+from al_charge.errors import AlChargeError
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
@@ -41,25 +50,21 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     heads = list(store.labels.heads(campaign.name))
     proposed = store.candidates.all(campaign.name, round_number)
     candidates = answers_of(campaign, heads).unanswered(proposed)
-    features = _features(campaign, candidates)
     room = label_room(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
-        pool = [
-            _described(candidate, 0.0, 0.0, feature)
-            for candidate, feature in zip(candidates, features, strict=True)
+        features = _features(campaign, candidates)
+        points = [
+            Point(one.config_hash, Fraction(one.composition), 0.0, 0.0, feature)
+            for one, feature in zip(candidates, features, strict=True)
         ]
-        picked = select_diverse(pool, min(settings.first_round, room))
+        picked: Sequence[Selection] = select_diverse(points, min(settings.first_round, room))
     else:
-        found = labelled_hull(campaign, heads=heads)
-        pool = []
-        for candidate, feature in zip(candidates, features, strict=True):
-            entry = candidate_entry(campaign, candidate)
-            energy = found.hull.formation_energy(entry)
-            pool.append(_described(candidate, energy, entry.error_bar or 0.0, feature))
-        vertices = [(v.x, found.hull.formation_energy(v)) for v in found.hull.vertices]
         count = min(settings.labels_per_round, room)
-        picked = select(pool, vertices, settings, count, _labelled(campaign, found))
+        choice = _choice(campaign, candidates, labelled_hull(campaign, heads=heads), count)
+        rule = ACQUISITIONS.of(settings)
+        picked = rule.select(choice, settings, campaign.rng("select", round_number))
+        _refuse_invalid(rule, choice, picked)
     by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
     reasons = {by_hash[selection.key]: selection.reason for selection in picked}
     chosen = store.rounds.record_selection(campaign.name, round_number, reasons)
@@ -77,31 +82,56 @@ def label_room(campaign: Campaign) -> int:
     return max(0, campaign.spec.convergence.max_labels - used)
 
 
-def _labelled(campaign: Campaign, found: LabelledHull) -> list[Candidate]:
-    entries = found.hull.entries
-    features = _features(campaign, [found.labels[entry.key] for entry in entries])
-    return [
-        Candidate(
+def _choice(
+    campaign: Campaign, candidates: Sequence[CandidateDoc], found: LabelledHull, count: int
+) -> Choice:
+    """Return what a rule chooses from. Of candidates the committee keeps energy and spread."""
+    hull = found.hull
+    entries = [candidate_entry(campaign, candidate) for candidate in candidates]
+    atoms = np.array([len(candidate.geometry.numbers) for candidate in candidates], dtype=float)
+    cost = (atoms / atoms.max()) ** 3 if len(atoms) else atoms
+    unlabelled = [
+        Candidate(one.config_hash, entry.x, feature, float(part))
+        for one, entry, feature, part in zip(
+            candidates, entries, _features(campaign, candidates), cost, strict=True
+        )
+    ]
+    labelled = [
+        Labelled(
             key=entry.key,  # a static label leaves its configuration open to another
             x=entry.x,
-            energy=found.hull.formation_energy(entry),
-            spread=0.0,
+            energy=hull.formation_energy(entry),
             features=feature,
         )
-        for entry, feature in zip(entries, features, strict=True)
+        for entry, feature in zip(
+            hull.entries,
+            _features(campaign, [found.labels[entry.key] for entry in hull.entries]),
+            strict=True,
+        )
     ]
-
-
-def _described(
-    candidate: CandidateDoc, energy: float, spread: float, features: NDArray[np.float64]
-) -> Candidate:
-    return Candidate(
-        key=candidate.config_hash,
-        x=Fraction(candidate.composition),
-        energy=energy,
-        spread=spread,
-        features=features,
+    spreads = np.array([entry.error_bar or 0.0 for entry in entries])
+    return Choice(
+        candidates=unlabelled,
+        mean=np.array([hull.formation_energy(entry) for entry in entries]),
+        covariance=np.diag(spreads**2),
+        hull=[(vertex.x, hull.formation_energy(vertex)) for vertex in hull.vertices],
+        labelled=labelled,
+        pending=frozenset(),
+        count=count,
     )
+
+
+def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Selection]) -> None:
+    """Refuse what a rule may not pick, so that an error of a plug-in costs no label."""
+    keys = [selection.key for selection in picked]
+    known = {candidate.key for candidate in choice.candidates}
+    if len(keys) > choice.count or len(set(keys)) < len(keys) or not known.issuperset(keys):
+        raise AlChargeError(
+            f"the rule '{rule.kind}' picked {len(keys)} candidates, {len(known & set(keys))} of "
+            f"them distinct and on offer, of at most {choice.count}",
+            where="acquisition",
+            remedy="tell the authors of the plug-in",
+        )
 
 
 def _features(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from al_charge.acquisition.settings import AcquisitionSettings
+from al_charge.acquisition.plugin import ACQUISITIONS, AcquisitionSettings
 from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.plugin import LABELERS, EngineSettings
@@ -24,7 +24,7 @@ from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
 from al_charge.plugins import ChosenByKind, Plugins
 from al_charge.potentials.settings import PotentialSettings, RelaxationSettings, TrainingSettings
-from al_charge.search.settings import SearchSettings
+from al_charge.search.plugin import SEARCHES, SearchSettings
 from al_charge.store.settings import DatabaseSettings
 from al_charge.units import Energy
 
@@ -100,8 +100,12 @@ class CampaignSpec(BaseModel):
     training: TrainingSettings = TrainingSettings()
     committee: CommitteeSettings = CommitteeSettings()
     relaxation: RelaxationSettings = RelaxationSettings()
-    search: SearchSettings = SearchSettings()
-    acquisition: AcquisitionSettings = AcquisitionSettings()
+    search: Annotated[SearchSettings, ChosenByKind(lambda: SEARCHES)] = Field(
+        default_factory=lambda: SEARCHES.default_settings()
+    )
+    acquisition: Annotated[AcquisitionSettings, ChosenByKind(lambda: ACQUISITIONS)] = Field(
+        default_factory=lambda: ACQUISITIONS.default_settings()
+    )
     convergence: ConvergenceSettings = ConvergenceSettings()
     database: DatabaseSettings | None = Field(
         default=None, description="MongoDB to use; the embedded server when absent"

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from ase_ga.offspring_creator import OperationSelector
+from pydantic import BaseModel, ConfigDict, Field
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
@@ -16,23 +18,113 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.filling import fill
 from al_charge.search.operators import OPERATORS, Operator
+from al_charge.search.plugin import Evaluate, Ranking, SearchPlugin, SearchSettings, Space
 from al_charge.search.screening import guess_energies
-from al_charge.search.settings import OperatorWeights, SearchSettings
 
-Evaluate = Callable[[list[Configuration]], list[float]]
 ATTEMPTS_PER_CHILD = 6
 """How often a new child is tried for before a random configuration takes its place."""
+
+
+class OperatorWeights(BaseModel):
+    """How often each operator makes a child, relative to the others; 0 turns one off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ion_swap: float = Field(default=1.0, ge=0, description="an ion and a vacancy change places")
+    charge_swap: float = Field(
+        default=1.0, ge=0, description="two charge states of one element change places"
+    )
+    coupled_swap: float = Field(
+        default=2.0, ge=0, description="an ion hops to a vacancy and its electron follows"
+    )
+    electron_transfer: float = Field(
+        default=0.5,
+        ge=0,
+        description="electrons move so that the numbers of the states change, as in "
+        "disproportionation or transfer between two elements",
+    )
+    exchange_sublattices: float = Field(
+        default=1.0, ge=0, description="ions of one parent, charge states of the other"
+    )
+    splice: float = Field(
+        default=1.0, ge=0, description="half of the cell from one parent, half from the other"
+    )
+
+
+class GeneticSettings(SearchSettings):
+    """The genetic search at one composition."""
+
+    kind: Literal["genetic"] = "genetic"
+    population: int = Field(default=10, ge=2, description="configurations that may become parents")
+    children: int = Field(default=6, ge=1, description="new configurations per generation")
+    screening: int = Field(
+        default=6,
+        ge=1,
+        description="children bred for each one evaluated; a fit to pair correlations picks them",
+    )
+    tournament: int = Field(
+        default=2, ge=1, description="a parent is the best of so many drawn at random"
+    )
+    patience: int = Field(
+        default=3, ge=1, description="generations without a lower energy before the search stops"
+    )
+    operators: OperatorWeights = Field(
+        default=OperatorWeights(), description="relative weights of the operators"
+    )
+
+
+class GeneticPlugin(SearchPlugin):
+    """A genetic search of each space by itself."""
+
+    kind = "genetic"
+    title = "genetic search"
+    summary = "children of low-energy configurations, screened by a fit to pair correlations"
+    settings = GeneticSettings
+
+    def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
+        """Search one space after the other; see `evolve`.
+
+        Parameters
+        ----------
+        spaces
+            Compositions and cells.
+        evaluate
+            Relaxes batches.
+        settings
+            Of `GeneticSettings`.
+
+        Returns
+        -------
+        list of Ranking
+            For each space, everything that was evaluated, lowest energy first.
+        """
+        return [self._search(space, evaluate, settings) for space in spaces]
+
+    def _search(self, space: Space, evaluate: Evaluate, settings: GeneticSettings) -> Ranking:
+        return evolve(
+            space.host,
+            space.n_ions,
+            lambda configs: evaluate([(space, config) for config in configs]),
+            settings,
+            space.rng,
+            [
+                *space.predicted[: settings.population],
+                *space.labelled[: settings.population],
+                *space.seeds,
+            ],
+            space.known,
+        )
 
 
 def evolve(
     host: Host,
     n_ions: int,
-    evaluate: Evaluate,
-    settings: SearchSettings,
+    evaluate: Callable[[list[Configuration]], list[float]],
+    settings: GeneticSettings,
     rng: np.random.Generator,
     seeds: Sequence[Configuration],
     known: Mapping[Configuration, float] | None = None,
-) -> list[tuple[Configuration, float]]:
+) -> Ranking:
     """Search for the configurations of lowest energy with ``n_ions`` working ions.
 
     Seeds are evaluated first, then one generation of children after another. It ends when every
@@ -79,7 +171,7 @@ class _Space:
         self,
         host: Host,
         n_ions: int,
-        settings: SearchSettings,
+        settings: GeneticSettings,
         rng: np.random.Generator,
         known: Mapping[Configuration, float],
     ) -> None:

@@ -8,21 +8,22 @@ from fractions import Fraction
 
 import numpy as np
 
-from al_charge.acquisition.selection import Candidate, Selection, select, select_diverse
-from al_charge.acquisition.settings import AcquisitionSettings
+from al_charge.acquisition.diversity import Point, select_diverse
+from al_charge.acquisition.plugin import Selection
+from al_charge.acquisition.weighted import WeightedSettings, select
 from al_charge.crystal.correlations import pair_correlations
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 
 TOLERANCE = 1e-3
-Pick = Callable[[list[Candidate], list[tuple[Fraction, float]], list[Candidate], int], list[str]]
+Pick = Callable[[list[Point], list[tuple[Fraction, float]], list[Point], int], list[str]]
 
 
 @dataclass
 class Landscape:
     """True formation energies of every configuration, in eV per formula unit."""
 
-    truth: list[Candidate]
+    truth: list[Point]
 
     @classmethod
     def random(cls, host: Host, seed: int) -> Landscape:
@@ -38,14 +39,14 @@ class Landscape:
         energies -= (1 - x) * energies[n_ions == 0][0] + x * energies[n_ions == 8][0]
         return cls(
             [
-                Candidate(str(i), host.composition(int(n)), float(energy), 0.0, feature)
+                Point(str(i), host.composition(int(n)), float(energy), 0.0, feature)
                 for i, (n, energy, feature) in enumerate(
                     zip(n_ions, energies, features, strict=True)
                 )
             ]
         )
 
-    def predictions(self, error: float, rng: np.random.Generator) -> list[Candidate]:
+    def predictions(self, error: float, rng: np.random.Generator) -> list[Point]:
         """Return the truth with errors as large as the spread says."""
         errors = rng.normal(scale=error, size=len(self.truth))
         return [
@@ -54,7 +55,7 @@ class Landscape:
         ]
 
 
-def lower_hull(points: list[Candidate]) -> list[tuple[Fraction, float]]:
+def lower_hull(points: list[Point]) -> list[tuple[Fraction, float]]:
     """Return the vertices of the lower hull, by composition."""
     lowest: dict[Fraction, float] = {}
     for point in points:
@@ -93,19 +94,19 @@ def labels_needed(landscape: Landscape, pick: Pick, seed: int, budget: int = 120
 
 
 def by_acquisition(
-    candidates: list[Candidate],
+    candidates: list[Point],
     hull: list[tuple[Fraction, float]],
-    labelled: list[Candidate],
+    labelled: list[Point],
     n: int,
 ) -> list[str]:
-    picked: list[Selection] = select(candidates, hull, AcquisitionSettings(), n, labelled)
+    picked: list[Selection] = select(candidates, hull, WeightedSettings(), n, labelled)
     return [selection.key for selection in picked]
 
 
 def by_chance(
-    candidates: list[Candidate],
+    candidates: list[Point],
     hull: list[tuple[Fraction, float]],
-    labelled: list[Candidate],
+    labelled: list[Point],
     n: int,
 ) -> list[str]:
     done = {c.key for c in labelled}

@@ -15,10 +15,9 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search import genetic
-from al_charge.search.genetic import evolve
+from al_charge.search.genetic import GeneticSettings, OperatorWeights, evolve
 from al_charge.search.operators import Operator
 from al_charge.search.seeds import seeds
-from al_charge.search.settings import OperatorWeights, SearchSettings
 
 
 class Landscape:
@@ -46,7 +45,7 @@ def test_small_spaces_are_exhausted(olivine: Host) -> None:
     for n_ions in olivine.ion_counts:
         rng = np.random.default_rng(0)
         landscape.asked.clear()
-        found = evolve(olivine, n_ions, landscape, SearchSettings(), rng, seeds=[])
+        found = evolve(olivine, n_ions, landscape, GeneticSettings(), rng, seeds=[])
         assert {config for config, _ in found} == set(enumerate_distinct(olivine, n_ions))
         assert len(landscape.asked) == len(found)
 
@@ -55,7 +54,7 @@ def test_nothing_is_evaluated_twice_and_the_budget_holds(olivine_doubled: Host) 
     host, rng = olivine_doubled, np.random.default_rng(3)
     landscape = Landscape(host, 1)
     start = seeds(host, 4, 12, rng)
-    settings = SearchSettings(evaluations=40, patience=100)
+    settings = GeneticSettings(evaluations=40, patience=100)
     found = evolve(host, 4, landscape, settings, rng, seeds=[*start, *start])
     forms = [canonical(host, config) for config in landscape.asked]
     assert len(forms) == len(set(forms)) == len(found) == 40
@@ -70,7 +69,7 @@ def test_same_generator_same_result(olivine_doubled: Host) -> None:
         rng = np.random.default_rng(seed)
         start = seeds(olivine_doubled, 4, 12, rng)
         return evolve(
-            olivine_doubled, 4, Landscape(olivine_doubled, 1), SearchSettings(), rng, start
+            olivine_doubled, 4, Landscape(olivine_doubled, 1), GeneticSettings(), rng, start
         )
 
     assert run(1) == run(1)
@@ -82,7 +81,7 @@ def test_known_configurations_are_parents_only(olivine_doubled: Host) -> None:
     landscape = Landscape(host, 1)
     ranked = sorted(enumerate_distinct(host, 4), key=landscape.energy)
     known = {config: landscape.energy(config) for config in ranked[1:9]}
-    settings = SearchSettings(evaluations=30, patience=100, seeds=1)
+    settings = GeneticSettings(evaluations=30, patience=100, seeds=1)
     rng = np.random.default_rng(0)
     found = evolve(host, 4, landscape, settings, rng, seeds=ranked[1:9], known=known)
     assert not set(landscape.asked) & set(known)
@@ -97,7 +96,7 @@ def test_everything_known_leaves_nothing_to_do(olivine: Host) -> None:
     known = dict.fromkeys(enumerate_distinct(olivine, 2), 0.0)
     landscape = Landscape(olivine, 0)
     rng = np.random.default_rng(0)
-    assert evolve(olivine, 2, landscape, SearchSettings(), rng, seeds=[], known=known) == []
+    assert evolve(olivine, 2, landscape, GeneticSettings(), rng, seeds=[], known=known) == []
     assert landscape.asked == []
 
 
@@ -108,7 +107,7 @@ def test_patience_ends_a_search_without_progress(olivine_doubled: Host) -> None:
         batches.append(len(configs))
         return [0.0] * len(configs)
 
-    settings = SearchSettings(evaluations=60, seeds=8, children=5, patience=2)
+    settings = GeneticSettings(evaluations=60, seeds=8, children=5, patience=2)
     evolve(olivine_doubled, 4, flat, settings, np.random.default_rng(0), seeds=[])
     assert batches == [8, 5, 5]
 
@@ -117,13 +116,13 @@ def test_failed_evaluations_rank_last(olivine: Host) -> None:
     def sometimes(configs: list[Configuration]) -> list[float]:
         return [math.nan if i == 0 else float(i) for i in range(len(configs))]
 
-    found = evolve(olivine, 2, sometimes, SearchSettings(), np.random.default_rng(0), seeds=[])
+    found = evolve(olivine, 2, sometimes, GeneticSettings(), np.random.default_rng(0), seeds=[])
     assert found[0][1] == 1.0 and found[-1][1] == math.inf
 
 
 def test_without_operators_the_search_is_random(olivine_doubled: Host) -> None:
     none = OperatorWeights(**dict.fromkeys(OperatorWeights.model_fields, 0.0))
-    settings = SearchSettings(evaluations=20, patience=100, operators=none)
+    settings = GeneticSettings(evaluations=20, patience=100, operators=none)
     landscape = Landscape(olivine_doubled, 0)
     found = evolve(olivine_doubled, 4, landscape, settings, np.random.default_rng(0), seeds=[])
     assert len(found) == 20
@@ -143,7 +142,7 @@ def test_a_parent_is_the_best_of_its_tournament(
         chosen.extend(ranked.index(parent) for parent in parents)
 
     monkeypatch.setattr(genetic, "OPERATORS", (Operator("ion_swap", 1, record),))
-    settings = SearchSettings(
+    settings = GeneticSettings(
         evaluations=40, seeds=1, children=2, screening=60, tournament=2, patience=1
     )
     evolve(
@@ -181,7 +180,7 @@ def test_all_children_but_one_are_those_with_the_lowest_guesses(
         return [0.0] * len(configs)
 
     monkeypatch.setattr(genetic, "guess_energies", guess)
-    settings = SearchSettings(evaluations=64, seeds=4, children=3, screening=5, patience=100)
+    settings = GeneticSettings(evaluations=64, seeds=4, children=3, screening=5, patience=100)
     evolve(host, 4, evaluate, settings, np.random.default_rng(2), seeds=ranked[50:54])
     assert len(bred) == 20
     places = []
@@ -193,7 +192,7 @@ def test_all_children_but_one_are_those_with_the_lowest_guesses(
     assert 5 < np.mean(places) < 11  # 8 if all thirteen others are as likely
 
 
-def mean_rank(host: Host, settings: SearchSettings, runs: range) -> float:
+def mean_rank(host: Host, settings: GeneticSettings, runs: range) -> float:
     """Return the mean place of the lowest energy found, 0 for the ground state."""
     places = []
     for seed in runs:
@@ -207,7 +206,7 @@ def mean_rank(host: Host, settings: SearchSettings, runs: range) -> float:
 
 def test_search_beats_chance(olivine_doubled: Host) -> None:
     none = OperatorWeights(**dict.fromkeys(OperatorWeights.model_fields, 0.0))
-    guided = SearchSettings(evaluations=36, patience=100)
+    guided = GeneticSettings(evaluations=36, patience=100)
     chance = guided.model_copy(update={"operators": none})
     runs = range(8)
     assert mean_rank(olivine_doubled, guided, runs) < 0.4 * mean_rank(olivine_doubled, chance, runs)

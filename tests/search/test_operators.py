@@ -14,6 +14,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.errors import InputError
 from al_charge.search.filling import draw_with_sum, fill
+from al_charge.search.genetic import OperatorWeights
 from al_charge.search.operators import (
     OPERATORS,
     Operator,
@@ -24,7 +25,6 @@ from al_charge.search.operators import (
     ion_swap,
     splice,
 )
-from al_charge.search.settings import OperatorWeights
 
 V = VACANCY
 seeds = st.integers(0, 2**32 - 1)

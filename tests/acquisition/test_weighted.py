@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from al_charge.acquisition.selection import Candidate, Selection, select, select_diverse
-from al_charge.acquisition.settings import AcquisitionSettings
+from al_charge.acquisition.diversity import Point, select_diverse
+from al_charge.acquisition.plugin import Selection
+from al_charge.acquisition.weighted import WeightedSettings, select
 
 HALF = Fraction(1, 2)
 HULL = [(Fraction(0), 0.0), (HALF, -0.1), (Fraction(1), 0.0)]
@@ -28,14 +29,14 @@ def candidate(
     spread: float = 0.01,
     x: Fraction = HALF,
     features: Sequence[float] = (0.0,),
-) -> Candidate:
-    return Candidate(key, x, energy, spread, np.array(features, dtype=float))
+) -> Point:
+    return Point(key, x, energy, spread, np.array(features, dtype=float))
 
 
-def only(**weights: float) -> AcquisitionSettings:
+def only(**weights: float) -> WeightedSettings:
     """Return settings in which all weights but the given ones are zero."""
     none = {"improvement": 0.0, "chance": 0.0, "spread": 0.0, "diversity": 0.0}
-    return AcquisitionSettings.model_validate(none | weights | EXACT)
+    return WeightedSettings.model_validate(none | weights | EXACT)
 
 
 def keys(picked: list[Selection]) -> list[str]:
@@ -79,11 +80,11 @@ def test_expected_improvement_by_quadrature() -> None:
 
 def test_spread_decides_among_the_hopeless() -> None:
     hopeless = [candidate(f"c{i}", energy=1.0, spread=0.01 * (i + 1)) for i in range(4)]
-    assert keys(select(hopeless, HULL, AcquisitionSettings(), 4)) == ["c3", "c2", "c1", "c0"]
+    assert keys(select(hopeless, HULL, WeightedSettings(), 4)) == ["c3", "c2", "c1", "c0"]
 
 
 def test_smallest_spread_is_a_floor() -> None:
-    settings = AcquisitionSettings.model_validate(EXACT | {"smallest_spread": "5 meV"})
+    settings = WeightedSettings.model_validate(EXACT | {"smallest_spread": "5 meV"})
     sure = candidate("sure", energy=-0.095, spread=0.0)
     (picked,) = select([sure], HULL, settings, 1)
     assert "16 % chance" in picked.reason
@@ -94,7 +95,7 @@ def test_predicted_ground_states_come_first() -> None:
     other = candidate("other", energy=-0.12, spread=0.01, x=Fraction(1, 4))
     runner_up = candidate("runner up", energy=-0.119, spread=0.05, x=Fraction(1, 4))
     far = candidate("far", energy=-0.02, x=Fraction(3, 4))
-    picked = select([runner_up, far, ground, other], HULL, AcquisitionSettings(), 2)
+    picked = select([runner_up, far, ground, other], HULL, WeightedSettings(), 2)
     assert keys(picked) == ["other", "ground"]
     assert picked[0].reason.startswith("predicted ground state at x = 1/4, 100 % chance")
 
@@ -102,17 +103,17 @@ def test_predicted_ground_states_come_first() -> None:
 def test_a_lower_label_answers_for_its_composition() -> None:
     labelled = [candidate("labelled", energy=-0.1, spread=0.0, features=[3.0])]
     above = candidate("above", energy=-0.095)
-    picked = select([above], HULL, AcquisitionSettings(), 1, labelled)
+    picked = select([above], HULL, WeightedSettings(), 1, labelled)
     assert not picked[0].reason.startswith("predicted ground state")
     below = candidate("below", energy=-0.105)
-    picked = select([below], HULL, AcquisitionSettings(), 1, labelled)
+    picked = select([below], HULL, WeightedSettings(), 1, labelled)
     assert picked[0].reason.startswith("predicted ground state")
 
 
 def test_labelled_and_repeated_candidates_are_passed_over() -> None:
     labelled = [candidate("old", energy=-0.1, spread=0.0)]
     pool = [candidate("old"), candidate("new"), candidate("new"), candidate("newer")]
-    picked = select(pool, HULL, AcquisitionSettings(), 10, labelled)
+    picked = select(pool, HULL, WeightedSettings(), 10, labelled)
     assert sorted(keys(picked)) == ["new", "newer"]
     assert sorted(keys(select_diverse(pool, 10, labelled))) == ["new", "newer"]
 
@@ -130,8 +131,8 @@ def test_diversity_avoids_what_is_like_the_picked_and_the_labelled() -> None:
 
 
 def test_nothing_to_pick() -> None:
-    assert select([], HULL, AcquisitionSettings(), 3) == []
-    assert select([candidate("a")], HULL, AcquisitionSettings(), 0) == []
+    assert select([], HULL, WeightedSettings(), 3) == []
+    assert select([candidate("a")], HULL, WeightedSettings(), 0) == []
     assert select_diverse([], 3) == []
 
 
@@ -176,8 +177,8 @@ def test_picks_are_distinct_finite_and_as_many_as_there_can_be(
         for i, energy in enumerate(energies)
     ]
     for settings in (
-        AcquisitionSettings(),
-        AcquisitionSettings.model_validate(EXACT),
+        WeightedSettings(),
+        WeightedSettings.model_validate(EXACT),
     ):
         picked = select(pool, HULL, settings, n)
         assert len(picked) == len(set(keys(picked))) == min(n, len(pool))
@@ -185,9 +186,9 @@ def test_picks_are_distinct_finite_and_as_many_as_there_can_be(
 
 
 def test_settings_take_units_and_refuse_nonsense() -> None:
-    settings = AcquisitionSettings.model_validate({"tolerance": "2 meV"})
+    settings = WeightedSettings.model_validate({"tolerance": "2 meV"})
     assert settings.tolerance == pytest.approx(0.002)
     with pytest.raises(ValidationError):
-        AcquisitionSettings(chance=-1.0)
+        WeightedSettings(chance=-1.0)
     with pytest.raises(ValidationError):
-        AcquisitionSettings.model_validate({"chances": 1.0})
+        WeightedSettings.model_validate({"chances": 1.0})

@@ -1,0 +1,173 @@
+"""What an acquisition rule is, and all rules that are installed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from al_charge.crystal.host import Host
+from al_charge.plugins import Plugin, Plugins, PluginSettings
+
+Array = NDArray[np.float64]
+Hull = Sequence[tuple[Fraction, float]]
+"""Vertices of a lower hull: composition and formation energy in eV per formula unit."""
+
+
+class AcquisitionSettings(PluginSettings):
+    """What the settings of every rule have."""
+
+    labels_per_round: int = Field(default=16, ge=1, description="labels requested in one round")
+    first_round: int = Field(
+        default=20, ge=2, description="labels before the first potential, spread over compositions"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A configuration that may be labelled.
+
+    Attributes
+    ----------
+    key
+        Identity: the canonical hash.
+    x
+        Composition, working ions per formula unit.
+    features
+        Description that symmetry copies share, shape (n_features,); only distances matter.
+    cost
+        What its label costs, relative to the others: the cube of its number of atoms.
+    """
+
+    key: str
+    x: Fraction
+    features: Array
+    cost: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A configuration that has a label.
+
+    Attributes
+    ----------
+    key
+        Identity of the label.
+    x
+        Composition, working ions per formula unit.
+    energy
+        Formation energy, eV per formula unit.
+    features
+        As of `Candidate`.
+    """
+
+    key: str
+    x: Fraction
+    energy: float
+    features: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What a rule chooses from, and what it knows.
+
+    Attributes
+    ----------
+    candidates
+        Configurations without a label, each once.
+    mean
+        Their predicted formation energies, eV per formula unit, shape (n_candidates,).
+    covariance
+        Joint covariance of those, (eV per formula unit)^2, shape (n_candidates, n_candidates); its
+        diagonal is calibrated. Zero off the diagonal where only the spread of each is known.
+    hull
+        Vertices of the hull of what is labelled.
+    labelled
+        The lowest label of each configuration.
+    pending
+        Keys of configurations whose labels are under way.
+    count
+        How many labels are wanted at most.
+    """
+
+    candidates: Sequence[Candidate]
+    mean: Array
+    covariance: Array
+    hull: Hull
+    labelled: Sequence[Labelled]
+    pending: frozenset[str]
+    count: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A candidate that was picked.
+
+    Attributes
+    ----------
+    key
+        Its identity.
+    score
+        What it was picked by; the higher the better.
+    reason
+        Why, in a few words, for people.
+    """
+
+    key: str
+    score: float
+    reason: str
+
+
+class AcquisitionPlugin(Plugin):
+    """A rule that says which candidates are worth a label."""
+
+    settings: ClassVar[type[AcquisitionSettings]]
+
+    @abstractmethod
+    def select(
+        self, choice: Choice, settings: Any, rng: np.random.Generator
+    ) -> Sequence[Selection]:
+        """Return the candidates to label, the most wanted first.
+
+        Parameters
+        ----------
+        choice
+            Candidates, their joint posterior and cost, and what is labelled.
+        settings
+            Of this plug-in's own model.
+        rng
+            The only source of chance, so that a repeated task picks the same.
+
+        Returns
+        -------
+        sequence of Selection
+            At most ``choice.count``, each candidate once, none that is pending.
+        """
+
+    def check(self, host: Host, settings: Any) -> None:
+        """Refuse settings that cannot serve a host, before anything is paid for.
+
+        Parameters
+        ----------
+        host
+            Of the campaign.
+        settings
+            Of this plug-in's own model.
+
+        Raises
+        ------
+        InputError
+            If they cannot.
+        """
+
+
+ACQUISITIONS: Plugins[AcquisitionPlugin] = Plugins(
+    "al_charge.acquisitions", AcquisitionPlugin, "acquisition rule", default="weighted"
+)
+"""All acquisition rules that are installed."""

@@ -1,0 +1,201 @@
+"""Which candidates to label next: ground states first, then a weighted sum of four merits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.stats import norm
+
+from al_charge.acquisition.diversity import Distances, Point, unlabelled
+from al_charge.acquisition.plugin import (
+    AcquisitionPlugin,
+    AcquisitionSettings,
+    Array,
+    Choice,
+    Hull,
+    Selection,
+)
+from al_charge.units import Energy
+
+
+class WeightedSettings(AcquisitionSettings):
+    """How candidates are weighed; the weights are relative to each other."""
+
+    kind: Literal["weighted"] = "weighted"
+    improvement: float = Field(
+        default=1.0, ge=0, description="weight of the expected depth below the labelled hull"
+    )
+    chance: float = Field(
+        default=1.0, ge=0, description="weight of the chance to lie on or below the labelled hull"
+    )
+    spread: float = Field(default=0.2, ge=0, description="weight of the committee's spread")
+    diversity: float = Field(
+        default=0.3, ge=0, description="weight of the distance to what is labelled or picked"
+    )
+    smallest_spread: Energy = Field(
+        default=0.002,
+        gt=0,
+        description="floor on the spread, eV per formula unit: committees agree too well",
+    )
+    tolerance: Energy = Field(
+        default=0.001,
+        ge=0,
+        description="a candidate within this of the hull counts as on it, eV per formula unit",
+    )
+
+
+class WeightedPlugin(AcquisitionPlugin):
+    """Predicted ground states first, then a weighted sum of four merits."""
+
+    kind = "weighted"
+    title = "weighted merits"
+    summary = "expected improvement, chance below the hull, spread and diversity, weighted"
+    settings = WeightedSettings
+
+    def select(
+        self, choice: Choice, settings: Any, rng: np.random.Generator
+    ) -> Sequence[Selection]:
+        """Return the candidates to label; see `select`.
+
+        Only the diagonal of the covariance counts, and nothing is left to chance.
+
+        Parameters
+        ----------
+        choice
+            See `al_charge.acquisition.plugin.Choice`.
+        settings
+            Of `WeightedSettings`.
+        rng
+            Not used.
+
+        Returns
+        -------
+        list of Selection
+            The most wanted first.
+        """
+        spreads = np.sqrt(np.diagonal(choice.covariance))
+        points = [
+            Point(one.key, one.x, float(mean), float(spread), one.features)
+            for one, mean, spread in zip(choice.candidates, choice.mean, spreads, strict=True)
+            if one.key not in choice.pending
+        ]
+        labelled = [Point(one.key, one.x, one.energy, 0.0, one.features) for one in choice.labelled]
+        return select(points, choice.hull, settings, choice.count, labelled)
+
+
+def select(
+    candidates: Sequence[Point],
+    hull: Hull,
+    settings: WeightedSettings,
+    n: int,
+    labelled: Sequence[Point] = (),
+) -> list[Selection]:
+    """Pick up to ``n`` candidates to label, the most wanted first.
+
+    First come predicted ground states: at each composition the candidate of lowest predicted
+    energy, if no label there lies lower and its error bar reaches the hull. The rest is picked one
+    by one by the highest score, a weighted sum of four numbers between 0 and 1. With predicted
+    energy E, spread s (not below a floor) and z = (h + tolerance - E) / s for a labelled hull of
+    height h at the candidate's composition:
+
+    - expected improvement s (z P(z) + p(z)), relative to the largest among the candidates, with
+      P and p the normal distribution and its density;
+    - the chance P(z) to lie on or below the hull;
+    - the spread, relative to the largest;
+    - the distance in feature space to the nearest labelled or picked configuration, relative to
+      the largest before anything is picked.
+
+    Expected improvement: D. R. Jones, M. Schonlau, W. J. Welch, J. Global Optim. 13, 455 (1998).
+
+    Parameters
+    ----------
+    candidates
+        Unlabelled candidates; those whose key is among ``labelled`` are passed over.
+    hull
+        Vertices (x, formation energy in eV per formula unit) of the labelled lower hull. Without
+        any the hull is the line between the end members, at zero.
+    settings
+        Weights, floor and tolerance.
+    n
+        How many to pick.
+    labelled
+        All that is labelled, with labelled energies.
+    """
+    candidates = unlabelled(candidates, labelled)
+    if not candidates or n < 1:
+        return []
+    odds = _Odds(candidates, hull, settings)
+    distances = Distances(candidates, labelled)
+    base = (
+        settings.improvement * _relative(odds.improvement)
+        + settings.chance * odds.chance
+        + settings.spread * _relative(odds.spread)
+    )
+    ground_states = _ground_states(candidates, odds, labelled)
+    picked: list[Selection] = []
+    while len(picked) < min(n, len(candidates)):
+        scores = base + settings.diversity * distances.relative()
+        required = bool(ground_states)
+        chosen = ground_states.pop(0) if required else distances.best_unpicked(scores)
+        reason = odds.reason(chosen)
+        if required:
+            reason = f"predicted ground state at x = {candidates[chosen].x}, {reason}"
+        picked.append(Selection(candidates[chosen].key, float(scores[chosen]), reason))
+        distances.pick(chosen)
+    return picked
+
+
+class _Odds:
+    """Where candidates lie against the labelled hull; arrays of shape (n_candidates,)."""
+
+    def __init__(self, candidates: Sequence[Point], hull: Hull, settings: WeightedSettings) -> None:
+        self.height = _hull_height([c.x for c in candidates], hull)
+        self.above = np.array([c.energy for c in candidates]) - self.height
+        self.spread = np.maximum([c.spread for c in candidates], settings.smallest_spread)
+        room = settings.tolerance - self.above
+        z = room / self.spread
+        self.chance: Array = norm.cdf(z)
+        density = self.spread * norm.pdf(z)
+        self.improvement: Array = np.maximum(room * self.chance + density, 0.0)
+
+    def reason(self, index: int) -> str:
+        """Say in a few words why a candidate is worth a label."""
+        return (
+            f"{100 * self.chance[index]:.0f} % chance below hull "
+            f"({1e3 * self.above[index]:+.0f} +- {1e3 * self.spread[index]:.0f} meV/f.u.)"
+        )
+
+
+def _ground_states(
+    candidates: Sequence[Point], odds: _Odds, labelled: Sequence[Point]
+) -> list[int]:
+    """Return predicted ground states whose error bar reaches the hull, the deepest first."""
+    lowest_label: dict[Fraction, float] = {}
+    for other in labelled:
+        lowest_label[other.x] = min(other.energy, lowest_label.get(other.x, np.inf))
+    ground: dict[Fraction, int] = {}
+    for index in sorted(range(len(candidates)), key=lambda i: candidates[i].energy):
+        ground.setdefault(candidates[index].x, index)
+    wanted = [
+        index
+        for x, index in ground.items()
+        if candidates[index].energy <= lowest_label.get(x, np.inf)
+        and odds.above[index] <= odds.spread[index]
+    ]
+    return sorted(wanted, key=lambda index: float(odds.above[index]))
+
+
+def _hull_height(compositions: Sequence[Fraction], hull: Hull) -> Array:
+    """Return the hull's formation energy at each composition, straight between its vertices."""
+    vertices = sorted(hull) or [(Fraction(0), 0.0)]
+    x, energy = [float(v[0]) for v in vertices], [v[1] for v in vertices]
+    return np.interp([float(value) for value in compositions], x, energy)
+
+
+def _relative(values: Array) -> Array:
+    largest = values.max(initial=0.0)
+    return values / largest if largest > 0 else np.zeros_like(values)

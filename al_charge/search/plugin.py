@@ -1,0 +1,115 @@
+"""What a search method is, and all methods that are installed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.host import Host
+from al_charge.plugins import Plugin, Plugins, PluginSettings
+
+
+class SearchSettings(PluginSettings):
+    """What the settings of every method have."""
+
+    evaluations: int = Field(
+        default=36, ge=1, description="relaxations by the committee per composition and round"
+    )
+    seeds: int = Field(
+        default=12, ge=1, description="how many of them start the search, half ranked by Ewald sums"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """All configurations of one composition in one cell.
+
+    Attributes
+    ----------
+    host
+        The cell.
+    n_ions
+        Working ions in it.
+    rng
+        The only source of chance for this space, so that a repeated task finds the same.
+    seeds
+        Configurations to start from, in any image: half of lowest Ewald energy, half random.
+    predicted
+        Candidates of the round before, the lowest predicted energy first.
+    labelled
+        Configurations with a label, the lowest first.
+    known
+        Energies, eV per cell, of configurations that need no evaluation.
+    """
+
+    host: Host
+    n_ions: int
+    rng: np.random.Generator
+    seeds: Sequence[Configuration]
+    predicted: Sequence[Configuration] = ()
+    labelled: Sequence[Configuration] = ()
+    known: Mapping[Configuration, float] = field(default_factory=dict)
+
+
+Evaluate = Callable[[Sequence[tuple[Space, Configuration]]], list[float]]
+"""Relaxes configurations with the committee, whatever their spaces, and returns their energies in
+eV per cell, in the same order."""
+
+Ranking = list[tuple[Configuration, float]]
+"""Configurations in canonical form with their energies, eV per cell, the lowest first."""
+
+
+class SearchPlugin(Plugin):
+    """A method that looks for configurations of low energy."""
+
+    settings: ClassVar[type[SearchSettings]]
+
+    @abstractmethod
+    def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
+        """Search all spaces together.
+
+        A task of a campaign asks for one composition or for several; the method may share among
+        them what it learns.
+
+        Parameters
+        ----------
+        spaces
+            Compositions and cells that are asked for.
+        evaluate
+            Relaxes batches; at most ``settings.evaluations`` configurations of each space.
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        list of Ranking
+            For each space, everything that was evaluated; what was known is left out.
+        """
+
+    def check(self, host: Host, settings: Any) -> None:
+        """Refuse settings that cannot serve a host, before anything is paid for.
+
+        Parameters
+        ----------
+        host
+            Of the campaign.
+        settings
+            Of this plug-in's own model.
+
+        Raises
+        ------
+        InputError
+            If they cannot.
+        """
+
+
+SEARCHES: Plugins[SearchPlugin] = Plugins(
+    "al_charge.searches", SearchPlugin, "search method", default="genetic"
+)
+"""All search methods that are installed."""
