@@ -13,7 +13,7 @@ from al_charge.errors import InputError
 from al_charge.loop.campaign import STATIC_REACH, Campaign, is_same, new_document, spec_of
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import CampaignSpec, parse_spec
-from al_charge.search.settings import OperatorWeights
+from al_charge.search.genetic import OperatorWeights
 from al_charge.store.documents import CampaignDoc
 from al_charge.store.mongo import Store
 
