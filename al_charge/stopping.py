@@ -1,13 +1,16 @@
-"""Requests to stop early: the signals that batch systems send before the walltime ends."""
+"""Reasons to stop early and continue later: signals, the end of a walltime, a full disk."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -15,6 +18,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a process that stopped early and whose work can be continued."""
+
+SMALLEST_FREE_SPACE = 1024**2
+"""Bytes; a disk with less counts as full."""
 
 
 @contextlib.contextmanager
@@ -56,3 +62,25 @@ def batch_seconds_left() -> float:
     """
     end = os.environ.get("SLURM_JOB_END_TIME", "")
     return int(end) - time.time() if end.isdigit() else float("inf")
+
+
+def disk_is_full(folder: Path, error: BaseException | None = None) -> bool:
+    """Tell a full disk from a failure of what was written to it.
+
+    Parameters
+    ----------
+    folder
+        Folder on the disk; it need not exist yet.
+    error
+        Exception that was raised while writing there, if any.
+
+    Returns
+    -------
+    bool
+        Whether the exception says so, or too little space is left.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free < SMALLEST_FREE_SPACE

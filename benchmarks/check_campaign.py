@@ -23,7 +23,7 @@ from al_charge.labelers.labelling import make_label
 from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.energies import labelled_hull
-from al_charge.loop.windows import windows_for
+from al_charge.loop.label_document import windows_for
 from al_charge.store.documents import CandidateDoc
 from al_charge.thermo.hull import Entry
 

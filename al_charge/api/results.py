@@ -11,7 +11,7 @@ from al_charge.loop import campaign as loop
 from al_charge.loop.answers import answers_of
 from al_charge.loop.energies import assessed_hull, candidate_entry
 from al_charge.loop.verify import is_verified
-from al_charge.report import documents, interactive, plots
+from al_charge.report import documents, interactive, static, style
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.uncertainty import profile_with_error_bars
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -107,7 +107,7 @@ class HullResult(Result):
             If it ends in anything else.
         """
         path = Path(path)
-        plots.by_ending(path, plots.hull_png, interactive.hull_html)(
+        style.by_ending(path, static.hull_png, interactive.hull_html)(
             path,
             self.hull,
             labeler=self._source.spec.labeler.kind,
@@ -174,7 +174,7 @@ class VoltageResult(Result):
             If it ends in anything else.
         """
         path = Path(path)
-        plots.by_ending(path, plots.voltage_png, interactive.voltage_html)(
+        style.by_ending(path, static.voltage_png, interactive.voltage_html)(
             path,
             self.profile,
             labeler=self._source.spec.labeler.kind,

@@ -25,7 +25,7 @@ def command(source: str, plot: Path | None, as_json: bool) -> None:
     from round to round, since each round goes on from the potentials of the one before.
     """
     from al_charge.report.curves import curves_document, curves_table, plot_curves
-    from al_charge.report.plots import check_ending
+    from al_charge.report.style import check_ending
 
     if plot is not None:
         check_ending(plot)

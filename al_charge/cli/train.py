@@ -76,7 +76,7 @@ def command(
     """
     from al_charge.api.models import train
     from al_charge.report.curves import Curve, plot_curves
-    from al_charge.report.plots import check_ending
+    from al_charge.report.style import check_ending
 
     if plot is not None:
         check_ending(plot)

@@ -20,8 +20,7 @@ from pymongo.errors import ConnectionFailure, CursorNotFound, OperationFailure
 
 from al_charge.errors import AlChargeError, UnfinishedError, one_line
 from al_charge.logs import details
-from al_charge.loop.disk import is_full
-from al_charge.stopping import EXIT_CODE
+from al_charge.stopping import EXIT_CODE, disk_is_full
 
 OUTAGE = (ConnectionFailure, CursorNotFound)
 """What an operation raises whose server was killed; a restarted server knows no open cursor."""
@@ -162,7 +161,7 @@ def transient_failure(error: BaseException, folder: Path) -> str | None:
         return AWAY
     if isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK_SPACE:
         return "the database's disk is full"
-    return f"{folder}: the disk is full" if is_full(folder, error) else None
+    return f"{folder}: the disk is full" if disk_is_full(folder, error) else None
 
 
 def stop_worker(reason: str, level: int = logging.WARNING) -> NoReturn:

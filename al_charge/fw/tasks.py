@@ -162,7 +162,7 @@ class MetalTask(_RoundTask):
 
     def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
-        from al_charge.loop.reference import label_metal
+        from al_charge.loop.label import label_metal
 
         label_metal(campaign, self.directory(files, "metal"))
         return ReferenceDoc.id_of(campaign.settings_hash, campaign.spec.host.working_ion)

@@ -22,8 +22,8 @@ from al_charge.loop.energies import (
     labelled_hull,
     usable,
 )
+from al_charge.loop.label import label_metal
 from al_charge.loop.predictions import member_energies
-from al_charge.loop.reference import label_metal
 from al_charge.loop.select import label_room
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import (

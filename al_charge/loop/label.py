@@ -1,4 +1,4 @@
-"""Label: one selected candidate through the labeler, once and for all campaigns."""
+"""Labels: selected candidates and the working-ion metal, once and for all campaigns."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from al_charge.errors import (
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
-from al_charge.loop.disk import is_full
-from al_charge.loop.label_document import check_sites, label_document
+from al_charge.loop.label_document import check_sites, label_document, windows_for
 from al_charge.loop.verify import relax_in
-from al_charge.loop.windows import windows_for
+from al_charge.stopping import disk_is_full
 from al_charge.store.attempts import CRASHED, DISK_FULL, RETRIED, UNFINISHED
-from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
+from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc, ReferenceDoc
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
@@ -113,6 +112,62 @@ def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
     return round_number
 
 
+def retry_labels(campaign: Campaign) -> list[str]:
+    """Let everything be tried again that a campaign has selected and that was given up.
+
+    By whichever campaign it was given up: labels are shared by all with the same settings.
+
+    Returns
+    -------
+    list of str
+        The keys of these labels.
+    """
+    store = campaign.store
+    retried = []
+    for record in store.rounds.all(campaign.name):
+        relax = relax_in(campaign, record.number)
+        slots = {doc_id: slot for slot, doc_id in enumerate(record.selected or [])}
+        wanted = {
+            label_key(campaign, candidate, relax): slots[candidate.doc_id]
+            for candidate in store.candidates.stream(list(slots))
+        }
+        for key in sorted(store.failures.among(wanted.keys())):
+            if store.failures.retry(
+                key, campaign=campaign.name, round=record.number, slot=wanted[key]
+            ):
+                retried.append(key)
+    return retried
+
+
+def label_metal(campaign: Campaign, directory: Path) -> None:
+    """Store the energy of the working-ion metal, unless it is known with these settings.
+
+    Where two tasks compute it at once, each in its own folder, the first result is kept.
+
+    Parameters
+    ----------
+    directory
+        Folder for the engine's files.
+    """
+    store, ion = campaign.store, campaign.spec.host.working_ion
+    if store.references.get(campaign.name, campaign.settings_hash, ion) is not None:
+        return
+    settings = campaign.labeler.settings()
+    started = time.monotonic()
+    directory.mkdir(parents=True, exist_ok=True)
+    store.references.put(
+        ReferenceDoc(
+            settings_hash=campaign.settings_hash,
+            ion=ion,
+            energy=campaign.labeler.metal_energy(ion, directory),
+            settings=settings,
+            engine=f"{settings.get('engine', '')} {settings.get('version', '')}".strip(),
+            wall_time=time.monotonic() - started,
+            directory=str(directory),
+        )
+    )
+
+
 class _Job:
     """One labelling job: its starts in turn, until one gives a label."""
 
@@ -194,7 +249,7 @@ class _Job:
         except OSError as error:
             return self.crashed(attempt, folder, error)
         except AlChargeError as error:
-            if is_full(folder):
+            if disk_is_full(folder):
                 return self.crashed(attempt, folder, error)
             store.attempts.finish(attempt, "failed", str(error))
             return str(error)
@@ -212,7 +267,7 @@ class _Job:
         reason = str(error)
         if isinstance(error, OSError):
             reason = f"{error.strerror or error}: {error.filename or folder}"
-        full = is_full(folder, error)
+        full = disk_is_full(folder, error)
         outcome = DISK_FULL if full else CRASHED
         self.campaign.store.attempts.finish(attempt, outcome, reason)
         _log.warning("label %s: its engine crashed: %s", self.key, reason)

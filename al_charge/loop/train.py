@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.committee import load_member
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.loop.predictions import predictions_for
-from al_charge.loop.start import start_of
 from al_charge.store.documents import ModelDoc
 
 if TYPE_CHECKING:
     from al_charge.potentials.data.frames import TrainingFrame
+    from al_charge.potentials.potential import Potential
 
 FOLDS_PER_MEMBER = 2
 """Labels are divided into this many parts per member; each member holds out one part of its own."""
+
+FRESH = "fresh"
+"""In a model's document: it started from weights as the settings say, not from another model."""
 
 
 def train_member(
@@ -95,3 +99,23 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
     heads = campaign.store.labels.heads(campaign.name, up_to=round_number)
     wanted = [head for head in heads if learnable(head, spin=spin)]
     return cached_labels(campaign.store, wanted, cache, spin=spin)
+
+
+def start_of(campaign: Campaign, round_number: int, member: int) -> tuple[str, Potential | None]:
+    """Return what a member of a round starts from.
+
+    That is always the same member of the round before, however much the labels have grown or
+    changed: its energy baseline is fitted again, and in as many epochs a training from scratch
+    comes no further; docs/decisions/0070-warm-start.md has the figures.
+
+    Returns
+    -------
+    str
+        Identity of the model, or `FRESH`.
+    Potential or None
+        The model itself; None in the first round, and if there is none of the round before.
+    """
+    parent = load_member(campaign, round_number - 1, member) if round_number else None
+    if parent is None:
+        return FRESH, None
+    return ModelDoc.id_of(campaign.name, round_number - 1, member), parent

@@ -200,7 +200,7 @@ def curves_table(curves: Sequence[Curve]) -> Any:
 def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
     """Write trainings as PNG or HTML, by the ending of ``path``."""
     from al_charge.report.curve_plots import curves_html, curves_png
-    from al_charge.report.plots import by_ending
+    from al_charge.report.style import by_ending
 
     by_ending(path, curves_png, curves_html)(path, curves, title=title)
 

@@ -100,7 +100,7 @@ def test_whatever_fails_on_a_full_disk_may_go_on_when_there_is_space(
     exit_codes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A library tells a full disk in words of its own."""
-    monkeypatch.setattr("al_charge.loop.disk.SMALLEST_FREE_SPACE", 2**62)
+    monkeypatch.setattr("al_charge.stopping.SMALLEST_FREE_SPACE", 2**62)
     with pytest.raises(_LeftError):
         train(ValueError("database or disk is full"), tmp_path, monkeypatch)
     assert exit_codes == [EXIT_CODE]

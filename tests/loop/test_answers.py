@@ -18,7 +18,7 @@ from al_charge.labelers.protocol import Relax
 from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import geometry_of, label_key
 from al_charge.loop.energies import lowest_labels
-from al_charge.loop.windows import windows_for
+from al_charge.loop.label_document import windows_for
 from al_charge.store.documents import Assessment, CandidateDoc
 
 TOLERANCE = 0.005

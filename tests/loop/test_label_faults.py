@@ -26,9 +26,8 @@ from al_charge.errors import (
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
-from al_charge.loop.label import label
+from al_charge.loop.label import label, retry_labels
 from al_charge.loop.propose import propose
-from al_charge.loop.retry import retry_labels
 from al_charge.loop.rounds import open_round, submit
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec

@@ -20,9 +20,8 @@ from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
-from al_charge.loop.label import label
+from al_charge.loop.label import label, label_metal
 from al_charge.loop.propose import propose
-from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import current_round, label_slots, open_round, submit
 from al_charge.loop.select import label_room, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec

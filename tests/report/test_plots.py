@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from al_charge.report.plots import hull_html, hull_png, voltage_html, voltage_png
-from al_charge.report.static import RESOLUTION, SIZE
+from al_charge.report.interactive import hull_html, voltage_html
+from al_charge.report.static import RESOLUTION, SIZE, hull_png, voltage_png
 from al_charge.report.style import HULL, PREDICTED, fraction_ticks
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile, voltage_profile
