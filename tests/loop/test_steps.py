@@ -305,7 +305,7 @@ def test_a_failing_label_is_quarantined_and_the_round_goes_on(run: Run) -> None:
     outcomes = [a.outcome for a in run.store.attempts.all("steps", failure.key)]
     assert outcomes == ["failed", "failed"]
     assert run.store.labels.get(failure.key) is None
-    assert run.store.rounds.get("steps", 0).assessment["labels"] == 5  # type: ignore[union-attr, index]
+    assert run.store.rounds.get("steps", 0).assessment.labels == 5  # type: ignore[union-attr]
 
 
 def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
@@ -357,17 +357,17 @@ def test_the_hull_is_that_of_the_labels(run: Run) -> None:
     assert {v.x: v.energy for v in hull.vertices} == {v.x: lowest[v.x] for v in hull.vertices}
     last = run.store.rounds.get("steps", 1)
     assert last is not None and last.assessment is not None
-    assert last.assessment["vertices"] == [[str(v.x), v.config_hash] for v in hull.vertices]
+    assert last.assessment.vertices == [(str(v.x), v.config_hash) for v in hull.vertices]
 
 
 def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
     first, second = (record.assessment for record in run.store.rounds.all("steps"))
     assert first is not None and second is not None
-    assert [c["met"] for c in first["criteria"]] == [False] * 4
-    assert len(second["criteria"]) == 4
-    assert second["hull_shift"] >= 0.0
-    assert second["deepest"] >= 0.0
-    assert second["prospective"]["labels"] == second["labels"] - first["labels"]
+    assert [criterion.met for criterion in first.criteria] == [False] * 4
+    assert len(second.criteria) == 4
+    assert second.hull_shift >= 0.0
+    assert second.deepest >= 0.0
+    assert second.prospective.labels == second.labels - first.labels
     assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
     document = run.store.campaigns.get("steps")
     assert document.state is CampaignState.EXHAUSTED
