@@ -1,4 +1,4 @@
-"""Plots as interactive HTML files that load nothing from elsewhere, by plotly."""
+"""Interactive plots as HTML files that load nothing from elsewhere, by plotly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,21 @@ def hull_html(
     campaign: str = "",
     candidates: Sequence[Entry] = (),
 ) -> None:
-    """Write the interactive hull plot; the parameters are those of `static.hull_png`."""
+    """Write the hull as an interactive plot.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is created.
+    hull
+        Labelled entries and vertices; error bars are drawn where vertices have them.
+    labeler
+        Kind of the labeler, such as ``born``.
+    campaign
+        Name of the campaign; empty to leave it out.
+    candidates
+        Predicted entries without a label, total energies per formula unit on the labeler's scale.
+    """
     figure = go.Figure()
     if candidates:
         figure.add_trace(_candidates(hull, candidates))
@@ -52,7 +66,19 @@ def hull_html(
 
 
 def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
-    """Write the interactive voltage plot; the parameters are those of `static.voltage_png`."""
+    """Write the voltage profile as an interactive plot.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is created.
+    profile
+        Voltage profile; error bands are drawn where plateaus have error bars.
+    labeler
+        Kind of the labeler, such as ``born``.
+    campaign
+        Name of the campaign; empty to leave it out.
+    """
     figure = go.Figure()
     for step in profile.steps:
         if step.error_bar is not None:
@@ -159,6 +185,14 @@ def _lay_out(
 
 
 def write_page(figure: go.Figure, path: Path) -> None:
-    """Write a figure as a page that loads nothing from elsewhere."""
+    """Write a figure as an HTML file that loads nothing from elsewhere.
+
+    Parameters
+    ----------
+    figure
+        Figure to write.
+    path
+        File to write; its folder is created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path, include_plotlyjs=True, config={"displaylogo": False})

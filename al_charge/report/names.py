@@ -28,17 +28,52 @@ def labeler_name(kind: str) -> str:
 
 
 def host_formula(framework: str, working_ion: str) -> str:
-    """Return a host's formula with a variable amount of its ion, e.g. ``NaxFePO4``."""
+    """Return the formula of a host with a variable amount of the working ion.
+
+    Parameters
+    ----------
+    framework
+        Formula of one formula unit without the ion, such as ``FePO4``.
+    working_ion
+        Element of the working ion.
+
+    Returns
+    -------
+    str
+        Such as ``NaxFePO4``.
+    """
     return f"{working_ion}x{framework}"
 
 
 def mathtext(formula: str) -> str:
-    """Return a formula with its amounts as subscripts, for matplotlib."""
+    """Write the amounts in a formula as subscripts, for matplotlib.
+
+    Parameters
+    ----------
+    formula
+        Such as ``NaxFePO4``.
+
+    Returns
+    -------
+    str
+        The formula in matplotlib's mathtext.
+    """
     return _AMOUNT.sub(lambda match: f"$_{{{_italic(match[1])}}}$", formula)
 
 
 def html(formula: str) -> str:
-    """Return a formula with its amounts as subscripts, for HTML."""
+    """Write the amounts in a formula as subscripts, for HTML.
+
+    Parameters
+    ----------
+    formula
+        Such as ``NaxFePO4``.
+
+    Returns
+    -------
+    str
+        The formula with ``sub`` elements.
+    """
     return _AMOUNT.sub(r"<sub>\1</sub>", formula)
 
 

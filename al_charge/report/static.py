@@ -21,7 +21,7 @@ SIZE = (7.2, 4.8)
 RESOLUTION = 160
 """Dots per inch."""
 CANDIDATE_OFFSET = 0.015
-"""How far beside its x a candidate is drawn, as a part of the whole range of x."""
+"""How far to the right of its x a candidate is drawn, as a fraction of the range of x."""
 
 
 def hull_png(
@@ -32,22 +32,22 @@ def hull_png(
     campaign: str = "",
     candidates: Sequence[Entry] = (),
 ) -> None:
-    """Write the hull plot.
+    """Write the hull as a PNG file.
 
     Parameters
     ----------
     path
-        The PNG file.
+        File to write; its folder is created.
     hull
-        Labelled entries and vertices; the vertices' error bars are drawn where they are known.
+        Labelled entries and vertices; error bars are drawn where vertices have them.
     labeler
-        Kind of the labeler, e.g. ``born``.
+        Kind of the labeler, such as ``born``.
     campaign
-        Its name, shown small.
+        Name of the campaign; empty to leave it out.
     candidates
-        Predicted entries without a label, total energies on the labeler's scale. They are drawn
-        a little to the right of their x, lest they hide the labels; those that lie higher than
-        every label are left out and counted in the legend.
+        Predicted entries without a label, total energies per formula unit on the labeler's scale.
+        They are drawn slightly to the right of their x, so that they do not hide the labels. Those
+        above every label are left out and counted in the legend.
     """
     figure, axes = _figure(hull, "hull", labeler, campaign)
     if candidates:
@@ -76,18 +76,18 @@ def hull_png(
 
 
 def voltage_png(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
-    """Write the voltage plot: plateaus, their error bands where known, and the mean.
+    """Write the voltage profile as a PNG file: plateaus, error bands and the mean.
 
     Parameters
     ----------
     path
-        The PNG file.
+        File to write; its folder is created.
     profile
-        The voltage profile.
+        Voltage profile; error bands are drawn where plateaus have error bars.
     labeler
-        Kind of the labeler, e.g. ``born``.
+        Kind of the labeler, such as ``born``.
     campaign
-        Its name, shown small.
+        Name of the campaign; empty to leave it out.
     """
     figure, axes = _figure(profile, "voltage", labeler, campaign)
     x, voltage = profile.points()
@@ -219,7 +219,7 @@ def _fraction_axis(
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Put what there is to explain below the axes, where it hides nothing."""
+    """Put the legend, if there is anything to explain, below the axes, where it hides nothing."""
     handles, texts = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -228,7 +228,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _hull_limits(hull: Hull) -> tuple[float, float]:
-    """Return y limits in meV that hold every label; a candidate may fall outside."""
+    """Return limits of the y axis, meV, between which every label lies; candidates may not."""
     energies = np.array([_meV(hull, entry) for entry in hull.entries])
     room = max(np.ptp(energies), 10.0)
     return float(energies.min() - 0.22 * room), float(energies.max() + 0.12 * room)

@@ -20,7 +20,7 @@ PREDICTED = "#D55E00"
 FAINT = "#8A8A8A"
 """Grey: axes, grid and secondary text."""
 SERIES = (HULL, PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Of things of one kind, such as charge states or members."""
+"""Colours of things of one kind, such as charge states or members."""
 
 MANY_TICKS = 13
 """With more ticks their texts overlap."""
@@ -77,8 +77,10 @@ def by_ending(path: Path, png: Draw, html: Draw) -> Draw:
     ----------
     path
         File of the plot.
-    png, html
-        What draws it as a PNG and as an HTML file.
+    png
+        What draws it as a PNG file.
+    html
+        What draws it as an HTML file.
 
     Returns
     -------

@@ -11,12 +11,17 @@ from rich.text import Text
 
 
 def hull_table(document: dict[str, Any]) -> Table:
-    """Return the table of a hull: the lowest label of every composition, vertices marked.
+    """Return the table of a hull: the lowest label of each composition, vertices in bold.
 
     Parameters
     ----------
     document
-        What `documents.hull_document` returns.
+        What `al_charge.report.documents.hull_document` returns.
+
+    Returns
+    -------
+    Table
+        One row for each composition; energies in meV per formula unit.
     """
     by_x: dict[Fraction, list[dict[str, Any]]] = defaultdict(list)
     for entry in document["entries"]:
@@ -45,7 +50,12 @@ def voltage_table(document: dict[str, Any]) -> Table:
     Parameters
     ----------
     document
-        What `documents.voltage_document` returns.
+        What `al_charge.report.documents.voltage_document` returns.
+
+    Returns
+    -------
+    Table
+        One row for each plateau, in V; the mean below.
     """
     table = Table(
         title=_title(document, "voltage"),
@@ -63,7 +73,7 @@ def voltage_table(document: dict[str, Any]) -> Table:
 
 
 def _verdict(document: dict[str, Any]) -> str:
-    """Return the sentence that heads the caption of a verified hull."""
+    """Return the first sentence of the caption of a verified hull; empty for others."""
     if not document["verified"]:
         return ""
     return "Verified: the labeler relaxed the vertices and their competitors. "

@@ -44,6 +44,9 @@ class _Public(ast.NodeTransformer):
         return None if node.name.startswith("_") else self.generic_visit(node)
 
     def visit_FunctionDef(self, node: Function) -> ast.AST | None:
+        cached = [ast.unparse(one).endswith("cached_property") for one in node.decorator_list]
+        if any(cached):  # a property like any other
+            node.decorator_list = [ast.Name("property")]
         private = node.name.startswith(("_", "test_")) and node.name != "__init__"
         left_out = any(NOT_PUBLIC.fullmatch(ast.unparse(one)) for one in node.decorator_list)
         node.body = [one for one in node.body if not isinstance(one, Function)]
