@@ -66,6 +66,10 @@ class CheckResult(Result):
         """
         from rich.text import Text
 
+        return Text(str(self))
+
+    def __str__(self) -> str:
+        """Return one sentence, and a second one if something is not installed here."""
         spec = self.spec
         line = (
             f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
@@ -74,7 +78,7 @@ class CheckResult(Result):
         )
         if self.missing:
             line += f"\nnot ready to submit on this machine: {self.missing}"
-        return Text(line)
+        return line
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import json_option, print_json
 
 
 @click.command("check")
@@ -21,4 +21,7 @@ def command(file: Path, as_json: bool) -> None:
     from al_charge.api.inputs import check
 
     found = check(file)
-    show(found.document, as_json, found.table)
+    if as_json:
+        print_json(found.document)
+    else:
+        click.echo(f"{file}: {found}")

@@ -31,6 +31,7 @@ COMMANDS = {
     "labels": "List a campaign's labels one by one.",
     "launch": "Keep jobs of a campaign in a cluster's queue.",
     "launchers": "Write and check what a cluster's queue needs.",
+    "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more of structures with a model.",
     "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",

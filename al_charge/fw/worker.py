@@ -28,6 +28,7 @@ from al_charge.fw.tasks import SPOOL
 from al_charge.fw.trust import OURS
 from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.logs import LogSettings, configure, details
+from al_charge.loop.campaign import open_campaign
 from al_charge.stopping import SIGNALS
 from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
@@ -84,6 +85,7 @@ def _work(
     launchpad: LaunchPad, campaign: str, runs: Path, categories: Sequence[str], until_idle: bool
 ) -> None:
     store = store_of(launchpad)
+    open_campaign(store, campaign)  # refuses a campaign whose plug-ins are not installed here
     fworker = FWorker(
         name=worker_name(),
         category=list(categories),

@@ -19,11 +19,11 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import read_structure
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
-from al_charge.loop.spec import CampaignSpec
+from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
@@ -246,8 +246,25 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
     -------
     CampaignSpec
         What its file said, and for the rest the defaults that were in effect when it was submitted.
+
+    Raises
+    ------
+    NotInstalledError
+        If the campaign uses a plug-in that this machine lacks.
     """
-    return CampaignSpec.model_validate(_union(document.spec["campaign"], document.spec["defaults"]))
+    content = _union(document.spec["campaign"], document.spec["defaults"])
+    for section in PLUGIN_SECTIONS:
+        plugins = plugins_of(section)
+        kind = content.get(section, {}).get("kind") or plugins.default
+        if kind not in plugins.kinds:
+            broken = plugins.found[kind].broken if kind in plugins.found else ""
+            raise NotInstalledError(
+                f"it needs the {plugins.noun} '{kind}', which "
+                + (f"does not load: {broken}" if broken else "is not installed on this machine"),
+                where=f"campaign '{document.name}'",
+                remedy="install the package that has it; 'al-charge plugins' lists what there is",
+            )
+    return CampaignSpec.model_validate(content)
 
 
 def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:

@@ -132,6 +132,31 @@ class PotentialSpec(BaseModel):
     training: TrainingSettings = TrainingSettings()
 
 
+PLUGIN_SECTIONS = tuple(
+    name
+    for name, field in CampaignSpec.model_fields.items()
+    if any(isinstance(one, ChosenByKind) for one in field.metadata)
+)
+"""Sections of a campaign file whose ``kind`` chooses a plug-in."""
+
+
+def plugins_of(section: str) -> Plugins[Any]:
+    """Return the plug-ins that a section of a campaign file chooses from.
+
+    Parameters
+    ----------
+    section
+        One of `PLUGIN_SECTIONS`.
+
+    Returns
+    -------
+    Plugins
+        All that are installed.
+    """
+    metadata = CampaignSpec.model_fields[section].metadata
+    return next(one for one in metadata if isinstance(one, ChosenByKind)).plugins()
+
+
 def load_potential_spec(path: Path | None, kind: str | None = None) -> PotentialSpec:
     """Read the sections ``potential`` and ``training`` of a file, other sections left aside.
 
@@ -269,10 +294,10 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
     elif problem["type"] == "missing":
         what = "this field is required"
     elif problem["type"] == "union_tag_invalid":
-        kind, plugins = str(problem["ctx"]["tag"]), _plugins_of(steps[0])
+        kind, plugins = str(problem["ctx"]["tag"]), plugins_of(steps[0])
         what = f"unknown kind '{kind}'"
-        remedy = did_you_mean(kind, plugins.kinds if plugins is not None else [])
-        if plugins is not None and kind in plugins.found:
+        remedy = did_you_mean(kind, plugins.kinds)
+        if kind in plugins.found:
             broken = plugins.found[kind]
             what, remedy = (
                 f"'{kind}' of {broken.source} does not load: {broken.broken}",
@@ -284,25 +309,19 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
 
 
 def _is_tag(steps: list[str]) -> bool:
-    return len(steps) > 1 and _plugins_of(steps[0]) is not None
-
-
-def _plugins_of(section: str) -> Plugins[Any] | None:
-    """Return the plug-ins that a section of a campaign file chooses from, if it does."""
-    field = CampaignSpec.model_fields.get(section)
-    chosen = [one for one in (field.metadata if field else []) if isinstance(one, ChosenByKind)]
-    return chosen[0].plugins() if chosen else None
+    return len(steps) > 1 and steps[0] in PLUGIN_SECTIONS
 
 
 def _fields_beside(steps: list[str]) -> list[str]:
     """Return the names that would have been right where an unknown one stands."""
     model: Any = CampaignSpec
-    plugins = None
+    plugins: Plugins[Any] | None = None
     for step in steps[:-1]:
         if plugins is not None:
             model, plugins = plugins.get(step).settings, None
             continue
-        plugins = _plugins_of(step) if model is CampaignSpec else None
+        in_file = model is CampaignSpec and step in PLUGIN_SECTIONS
+        plugins = plugins_of(step) if in_file else None
         fields = getattr(model, "model_fields", {})
         model = fields[step].annotation if step in fields else model
         models = [arg for arg in get_args(model) if hasattr(arg, "model_fields")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from al_charge.crystal.valence import Windows
+from al_charge.errors import InputError
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
@@ -20,6 +21,24 @@ class GpawPlugin(LabelerPlugin):
     settings = GpawSettings
     gives = frozenset(Quantity)
     install = "python3 bootstrap.py gpaw, or pip install al-charge[gpaw]"
+
+    def missing(self) -> str:
+        """Return what is not installed of GPAW and its PAW datasets.
+
+        Returns
+        -------
+        str
+            Empty if both are there.
+        """
+        from al_charge.labelers.gpaw.datasets import datasets_identity
+        from al_charge.labelers.gpaw.labeler import gpaw_version
+
+        try:
+            gpaw_version()
+            datasets_identity()
+        except InputError as error:
+            return error.what
+        return ""
 
     def make(self, settings: Any) -> Labeler:
         """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
+from al_charge.errors import NotInstalledError
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
@@ -20,6 +21,22 @@ class VaspPlugin(LabelerPlugin):
     settings = VaspSettings
     gives = frozenset(Quantity)
     install = "VASP is licensed; see docs/vasp.md"
+
+    def missing(self) -> str:
+        """Return why VASP cannot be started here.
+
+        Returns
+        -------
+        str
+            Empty if its command is on PATH; login nodes often lack it.
+        """
+        from al_charge.labelers.vasp.labeler import VaspLabeler
+
+        try:
+            VaspLabeler(VaspSettings()).command()
+        except NotInstalledError as error:
+            return error.what
+        return ""
 
     def make(self, settings: Any) -> Labeler:
         """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
