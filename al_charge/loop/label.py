@@ -29,10 +29,10 @@ from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc, Refere
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
-"""Times that a label may be stopped unfinished and continued before it is given up."""
+"""Starts of a label that is stopped unfinished and continued, before it is given up."""
 
 MOST_CRASHES = 6
-"""Times that its engine may crash: with 3 in 10 runs crashing, 1 label in 1,400 is lost by that."""
+"""Crashes of its engine before a label is given up: if 3 in 10 runs crash, 1 label in 1,400 is."""
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -46,32 +46,38 @@ def label(
     spool: Path,
     claim: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> str | None:
-    """Make the label of one slot of a round's selection.
+    """Make the label of one candidate that a round has selected.
 
     An existing label, of this campaign or another with the same settings, is used as it is. A job
     that fails is quarantined with its reason: it costs its own label, never the round.
 
     Parameters
     ----------
+    campaign
+        The campaign.
+    round_number
+        Round that has selected the candidate.
     slot
-        Position in the selection; a slot beyond its end has nothing to do.
+        Position of the candidate in the selection; beyond its end there is nothing to do.
     directory
-        Folder for the engine's files. What an interrupted run has left there is continued. What is
-        tried again after it was given up has a folder of its own in there.
+        Folder for the engine's files. An interrupted run is continued from there. A label that is
+        tried again after it was given up gets a subfolder.
     spool
-        Folder where a finished label waits while the database is away.
+        Folder where a finished label waits if the database does not answer.
     claim
-        Holds a label's key for one process at a time, as campaigns may want the same label at once.
+        Reserves a label's key for one process; campaigns may want the same label at once.
 
     Returns
     -------
     str or None
-        The label's key; None if the slot is beyond the end of the selection, or there is no label.
+        Key of the label; None if the slot is beyond the selection, or the label was given up.
 
     Raises
     ------
+    AlChargeError
+        If nothing was selected, or the settings of the labeler have changed.
     UnfinishedError
-        If the engine was stopped before its end; called again, it continues.
+        If the engine was stopped early; called again, it continues.
     """
     record = campaign.store.rounds.get(campaign.name, round_number)
     selected = record.selected if record is not None else None
@@ -100,9 +106,9 @@ def label(
 
 
 def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
-    """Return the first round, from a label's own on, that it can count in.
+    """Return the first round, starting with the one that selected a label, that may use it.
 
-    A round that was assessed without the label stays as it was assessed.
+    A round that was assessed without the label is not changed.
     """
     store = campaign.store
     while (record := store.rounds.get(campaign.name, round_number)) is not None:
@@ -113,14 +119,19 @@ def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
 
 
 def retry_labels(campaign: Campaign) -> list[str]:
-    """Let everything be tried again that a campaign has selected and that was given up.
+    """Allow a new try of every label that a campaign has selected and that was given up.
 
-    By whichever campaign it was given up: labels are shared by all with the same settings.
+    It does not matter which campaign gave it up: labels are shared by all with the same settings.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
 
     Returns
     -------
     list of str
-        The keys of these labels.
+        Keys of these labels.
     """
     store = campaign.store
     retried = []
@@ -142,10 +153,12 @@ def retry_labels(campaign: Campaign) -> list[str]:
 def label_metal(campaign: Campaign, directory: Path) -> None:
     """Store the energy of the working-ion metal, unless it is known with these settings.
 
-    Where two tasks compute it at once, each in its own folder, the first result is kept.
+    If two tasks compute it at once, each in its own folder, the first result is kept.
 
     Parameters
     ----------
+    campaign
+        The campaign, whose labeler is used.
     directory
         Folder for the engine's files.
     """
@@ -169,7 +182,7 @@ def label_metal(campaign: Campaign, directory: Path) -> None:
 
 
 class _Job:
-    """One labelling job: its starts in turn, until one gives a label."""
+    """One labelling job: its starting geometries in turn, until one gives a label."""
 
     def __init__(
         self,
@@ -188,17 +201,17 @@ class _Job:
         self.relax = relax
         self.key = key
         retries = campaign.store.failures.retries(key)
-        # An engine goes on from its folder, and would find there that it has failed.
+        # An engine continues from its folder, where it would find that it has failed.
         self.directory = directory / f"again-{retries}" if retries else directory
         self.windows = windows_for(campaign, round_number, candidate.n_ions)
 
     def run(self, spool: Spool) -> None:
-        """Store the label, or the failure of the last start.
+        """Store the label, or the reason why the last start failed.
 
         Raises
         ------
         UnfinishedError
-            If the engine was stopped before its end, and may be continued.
+            If the engine was stopped early and may be continued.
         NotInstalledError
             If there is no engine on this machine.
         """
@@ -223,12 +236,14 @@ class _Job:
         store.rounds.add_seconds(name, self.round_number, "label", time.monotonic() - started)
 
     def attempt(self, atoms: Atoms, folder: Path, spool: Spool) -> str | None:
-        """Try to make the label from one start; return why there is none, None if there is.
+        """Try to make the label from one geometry; return why that failed, None if it did not.
 
         Raises
         ------
         UnfinishedError
-            As `run`.
+            As in `run`.
+        NotInstalledError
+            As in `run`.
         """
         store = self.campaign.store
         attempt = store.attempts.start(
@@ -257,12 +272,12 @@ class _Job:
         return None
 
     def crashed(self, attempt: str, folder: Path, error: Exception) -> str:
-        """Record that an attempt ended by no fault of the label; return the reason at the last.
+        """Record an attempt that failed by no fault of the label; return why it is given up.
 
         Raises
         ------
         UnfinishedError
-            If it may be tried again, perhaps elsewhere.
+            If it may be tried again, perhaps on another machine.
         """
         reason = str(error)
         if isinstance(error, OSError):
@@ -276,7 +291,7 @@ class _Job:
         return f"{reason} ({MOST_CRASHES} times)"
 
     def count(self, outcome: str) -> int:
-        """Return how many attempts at this label have ended in one way, since it was given up."""
+        """Return how many attempts have had one outcome since the label was last given up."""
         attempts = reversed(self.campaign.store.attempts.all(self.campaign.name, self.key))
         since = takewhile(lambda attempt: attempt.outcome != RETRIED, attempts)
         return sum(attempt.outcome == outcome for attempt in since)
@@ -284,9 +299,9 @@ class _Job:
     def starts(self) -> dict[Path, Atoms]:
         """Return the geometries to try in turn, by the folder of their files.
 
-        A label that is relaxed answers for its configuration wherever it started from, so that
-        the host's ideal sites may follow a geometry that a young committee has spoilt. What a
-        verification relaxes is the geometry of a label, which no committee has spoilt.
+        A relaxed label is valid for its configuration whatever geometry it started from, so if the
+        one from a young committee is bad, the host's ideal sites follow. A verification starts from
+        the geometry of a label, which is not that of a committee.
         """
         starts = {self.directory: atoms_of(self.candidate.geometry)}
         if self.campaign.relaxes:
@@ -296,12 +311,12 @@ class _Job:
         return starts
 
     def made_from(self, atoms: Atoms, folder: Path) -> LabelDoc:
-        """Run the labeler from one start and return the label's document.
+        """Run the labeler from one geometry and return the label.
 
         Raises
         ------
         AlChargeError
-            If there is no result, or it is of ions or charges that do not fit the host.
+            If there is no result, or its ions are on other sites.
         """
         folder.mkdir(parents=True, exist_ok=True)
         result = make_label(

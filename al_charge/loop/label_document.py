@@ -1,4 +1,4 @@
-"""What an engine found: the windows that it is read with, and the document of a label."""
+"""From the result of an engine to a label: moment windows, check of the sites, document."""
 
 from __future__ import annotations
 
@@ -16,12 +16,25 @@ from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc, StartDoc
 
 
 def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows | None:
-    """Return the windows that a label of a round is audited with; None for the labeler's own.
+    """Return the moment windows that a label of a round is audited with.
 
-    They come from the end members that were labelled in the rounds before, in the first round
-    from those that it labels first. End members themselves, what there is to calibrate on, are
-    audited with the labeler's own; and so is everything where end members do not show every state
-    of the redox elements, or not apart from each other.
+    They are calibrated on the end members labelled in earlier rounds; in the first round, on those
+    that it labels first.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round that has selected the label.
+    n_ions
+        Working ions in the label's cell.
+
+    Returns
+    -------
+    Windows or None
+        None for the labeler's own windows: for end members themselves, and as long as end members
+        do not show every charge state of the redox elements, or not clearly separated.
     """
     ends = (campaign.host.ion_counts[0], campaign.host.ion_counts[-1])
     if n_ions in ends:
@@ -54,16 +67,29 @@ def label_document(
     relax: Relax,
     windows: Windows | None,
 ) -> LabelDoc:
-    """Return the document of a result.
+    """Return the document of a label.
 
     Parameters
     ----------
+    campaign
+        Campaign that made it.
+    candidate
+        Candidate that was requested.
+    result
+        Result of the labeler.
     key
-        Of the label.
+        Key of the label.
+    round_number
+        Round that has selected the candidate.
     relax
-        What was allowed to move.
+        What the labeler was allowed to move.
     windows
-        That the charge states were read with.
+        Moment windows of the audit; None if they were the labeler's own.
+
+    Returns
+    -------
+    LabelDoc
+        The label, under the configuration that was found.
     """
     reading = result.reading
     found = _configuration_found(campaign, candidate, result)
@@ -117,12 +143,21 @@ def label_document(
 
 
 def check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:
-    """Refuse a result whose ions have relaxed to other sites: it is another configuration.
+    """Refuse a result whose ions have relaxed to other sites: that is another configuration.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    candidate
+        Candidate that was requested.
+    result
+        Result of the labeler.
 
     Raises
     ------
     AlChargeError
-        If the final positions, matched to the host's sites, give other colours.
+        If the final positions, matched to the sites of the host, are another configuration.
     """
     last = result.reading.frames[-1]
     atoms = atoms_of(candidate.geometry)

@@ -1,4 +1,4 @@
-"""YAML without its traps: no field given twice, no number that is none, nothing that explodes."""
+"""YAML without its traps: repeated fields, infinite numbers, aliases that expand without end."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import yaml
 from al_charge.errors import InputError
 
 LARGEST_INTEGER = 2**53
-"""Larger ones are no quantity of a campaign, and do not survive JSON."""
+"""Larger integers are no quantity of a campaign, and JSON does not keep them."""
 LARGEST_FILE = 1_000_000
-"""Characters of a file, written out without aliases; a campaign has some thousand."""
+"""Most characters of a file, its aliases expanded; a campaign has a few thousand."""
 
 
 class _Refusal(yaml.MarkedYAMLError):
-    """Valid YAML that means nothing good."""
+    """Valid YAML that is refused."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain data only."""
+    """A loader of plain data."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping whose every key was written once."""
+        """Return a mapping; refuse keys that are written twice."""
         seen = set()
         for key, _ in getattr(node, "value", ()):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -37,24 +37,24 @@ class _Loader(yaml.SafeLoader):
         return dict(super().construct_mapping(node, deep))
 
     def number(self, node: Any) -> float:
-        """Return a number, unless it is none that anyone could mean."""
+        """Return a number; refuse infinite and huge ones."""
         whole = node.tag.endswith(":int")
         try:
             value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         except ValueError:
             value = math.inf  # Python reads no integer of thousands of digits
         if (whole and abs(value) > LARGEST_INTEGER) or not math.isfinite(value):
-            problem = f"'{node.value[:20]}' is no number of ordinary size"
+            problem = f"'{node.value[:20]}' is not a finite number up to 2^53"
             raise _Refusal(problem=problem, problem_mark=node.start_mark)
         return value
 
     def no_plain_data(self, node: Any) -> None:
-        """Refuse what a campaign has no use for: dates, bytes, sets and pairs in an order."""
+        """Refuse types that a campaign has no use for: dates, binary data, sets, ordered pairs."""
         problem = f"YAML takes this for a {node.tag.rpartition(':')[2]}; write text in quotes"
         raise _Refusal(problem=problem, problem_mark=node.start_mark)
 
     def get_single_node(self) -> Any:
-        """Return the document's node, unless its aliases make it endless or far too large."""
+        """Return the root node; refuse aliases that make it endless or far too large."""
         node = super().get_single_node()
         if node is not None:
             _written_out(node, {})
@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _written_out(node: Any, sizes: dict[int, int]) -> int:
-    """Return how many characters a node has with every alias replaced by what it stands for."""
+    """Return the number of characters of a node with all its aliases expanded."""
     if isinstance(node, yaml.ScalarNode):
         return 1 + len(node.value)
     if id(node) not in sizes:
@@ -70,7 +70,7 @@ def _written_out(node: Any, sizes: dict[int, int]) -> int:
         parts = node.value if isinstance(node, yaml.SequenceNode) else chain(*node.value)
         sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
     if sizes[id(node)] >= LARGEST_FILE:
-        problem = "its aliases (*) have no end, or stand for far too much"
+        problem = "its aliases (*) expand without end, or to far too much text"
         raise _Refusal(problem=problem, problem_mark=node.start_mark)
     return sizes[id(node)]
 
@@ -86,20 +86,27 @@ def read_mapping(path: Path, remedy: str = "start from 'al-charge init'") -> dic
 
     Parameters
     ----------
+    path
+        The file.
     remedy
-        What to do about a file without fields.
+        What to do about a file without fields, for the message.
+
+    Returns
+    -------
+    dict
+        Plain data: mappings, lists, text, finite numbers, true, false and null.
 
     Raises
     ------
     InputError
-        If it cannot be read, is no YAML, or holds no fields.
+        If it cannot be read, is not YAML, or holds no fields.
     """
     try:
         # The loader is a SafeLoader: it makes plain data only.
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(LARGEST_FILE + 1)
         if len(text) > LARGEST_FILE:
-            raise InputError("it is too large", where=str(path))
+            raise InputError(f"it has more than {LARGEST_FILE} characters", where=str(path))
         document = yaml.load(text, _Loader)
     except OSError as error:
         raise InputError(
@@ -111,34 +118,37 @@ def read_mapping(path: Path, remedy: str = "start from 'al-charge init'") -> dic
         if isinstance(error, _Refusal):
             raise InputError(str(error.problem), where=where) from error
         raise InputError(
-            f"it is no YAML: {error.problem}", where=where, remedy="check its indentation"
+            f"it is not YAML: {error.problem}", where=where, remedy="check its indentation"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"it is no YAML: {reason}", where=str(path)) from error
+        raise InputError(f"it is not YAML: {reason}", where=str(path)) from error
     if not isinstance(document, dict):
         raise InputError("it holds no fields", where=str(path), remedy=remedy)
     return document
 
 
 def refuse_false_numbers(given: Any, taken: Any, source: str, *steps: str) -> None:
-    """Refuse what became a number though nobody could have meant it as one.
+    """Refuse values that a model has wrongly taken for numbers.
 
-    pydantic takes ``true`` for 1 and the text ``1e999``, which is no float of YAML, for infinity.
+    pydantic takes ``true`` for 1, and the text ``1e999``, which YAML does not read as a float, for
+    infinity.
 
     Parameters
     ----------
     given
-        What a file holds.
+        Content of a file.
     taken
         What a model made of it.
-    source, steps
-        The file and the field in it, for errors.
+    source
+        The file, for the message.
+    *steps
+        Path of the field in the file, for the message.
 
     Raises
     ------
     InputError
-        With the field that is wrong.
+        With the first such field.
     """
     if isinstance(given, Mapping):
         for name, value in given.items():
@@ -150,6 +160,6 @@ def refuse_false_numbers(given: Any, taken: Any, source: str, *steps: str) -> No
     elif isinstance(taken, int | float) and not isinstance(taken, bool):
         where = f"{source}: {'.'.join(steps)}"
         if isinstance(given, bool):
-            raise InputError("true and false are no numbers", where=where, remedy="write a number")
+            raise InputError("true and false are not numbers", where=where, remedy="write a number")
         if not abs(taken) <= LARGEST_INTEGER:
-            raise InputError(f"'{given}' is no number of ordinary size", where=where)
+            raise InputError(f"'{given}' is not a finite number up to 2^53", where=where)

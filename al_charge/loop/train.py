@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from al_charge.potentials.potential import Potential
 
 FOLDS_PER_MEMBER = 2
-"""Labels are divided into this many parts per member; each member holds out one part of its own."""
+"""Parts that labels are divided into, per member; each member holds out a part of its own."""
 
 FRESH = "fresh"
-"""In a model's document: it started from weights as the settings say, not from another model."""
+"""In the document of a model: trained from the weights of its settings, not from another model."""
 
 
 def train_member(
@@ -30,15 +30,26 @@ def train_member(
 ) -> None:
     """Train and store one member, unless an earlier run has done so.
 
-    It starts from the same member of the round before, and, after a kill, from its own last
-    checkpoint.
+    Training starts from the same member of the round before and, after a kill, continues from its
+    last checkpoint.
 
     Parameters
     ----------
+    campaign
+        The campaign.
+    round_number
+        Round whose committee it belongs to.
+    member
+        Its number, from 0.
     directory
-        Of the checkpoint.
+        Folder of the checkpoint.
     cache
-        Folder of the campaign's frames on this machine, which members and rounds share.
+        Folder of the campaign's frames on this machine, shared by members and rounds.
+
+    Raises
+    ------
+    AlChargeError
+        If there is no label to train on.
     """
     from safetensors.torch import save
 
@@ -91,9 +102,21 @@ def train_member(
 
 
 def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Sequence[TrainingFrame]:
-    """Return every frame of every label that may be learned from up to a round, in a fixed order.
+    """Return the frames that a round trains on: all of every suitable label up to it.
 
-    Frames are read from the cache when they are asked for.
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Last round whose labels count.
+    cache
+        Folder of the campaign's frames on this machine.
+
+    Returns
+    -------
+    sequence of TrainingFrame
+        In an order that does not change; read from the cache when needed.
     """
     spin = bool(getattr(campaign.spec.potential, "spin", False))
     heads = campaign.store.labels.heads(campaign.name, up_to=round_number)
@@ -102,18 +125,27 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
 
 
 def start_of(campaign: Campaign, round_number: int, member: int) -> tuple[str, Potential | None]:
-    """Return what a member of a round starts from.
+    """Return the model that the training of a member starts from.
 
-    That is always the same member of the round before, however much the labels have grown or
-    changed: its energy baseline is fitted again, and in as many epochs a training from scratch
-    comes no further; docs/decisions/0070-warm-start.md has the figures.
+    That is the same member of the round before, however much the labels have grown or changed: its
+    energy baseline is fitted again, and a training from scratch gets no further in as many epochs;
+    docs/decisions/0070-warm-start.md has the figures.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round whose committee the member belongs to.
+    member
+        Its number, from 0.
 
     Returns
     -------
     str
-        Identity of the model, or `FRESH`.
+        Id of the model, or `FRESH`.
     Potential or None
-        The model itself; None in the first round, and if there is none of the round before.
+        The model; None in the first round, or if the round before has none.
     """
     parent = load_member(campaign, round_number - 1, member) if round_number else None
     if parent is None:

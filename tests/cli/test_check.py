@@ -86,7 +86,7 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
         ("labeler", "born", ["labeler", "kind: ..."]),
         ("labeler", {"kind": "gpaw", "kpoints": [0, 1, 1]}, ["labeler.kpoints.0"]),
         ("potential", {"kind": "mace", "foundation": "none.pt"}, ["foundation", "none.pt"]),
-        ("training.epochs", 10**25, ["line", "no number of ordinary size"]),
+        ("training.epochs", 10**25, ["line", "not a finite number up to 2^53"]),
         ("training.learning_rate", float("inf"), ["line", "'.inf'"]),
         ("acquisition.diversity", float("nan"), ["line", "'.nan'"]),
         ("seed", -1, ["seed"]),
