@@ -22,6 +22,7 @@ from al_charge.thermo.hull import (
 )
 
 BASE, SLOPE = -186.3, -4.1
+BOTH_ENDS = "label the smallest and the largest x of the host first"
 
 
 def hull_of(energies: dict[Fraction, list[float]], **options: object) -> Hull:
@@ -158,31 +159,60 @@ def test_a_candidate_below_the_hull_has_a_negative_distance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("present", "ends", "remedy"),
+    ("present", "ends", "what", "remedy"),
     [
-        ([], None, "label the smallest and the largest x of the host first"),
-        ([Fraction(1, 2)], None, "label the smallest and the largest x of the host first"),
-        ([Fraction(0), Fraction(1, 2)], (Fraction(0), Fraction(1)), "label x = 1 first"),
-        ([Fraction(1, 2), Fraction(1)], (Fraction(0), Fraction(1)), "label x = 0 first"),
-        ([], (Fraction(1, 3), Fraction(1)), "label x = 1/3 first"),
+        ([], None, "a hull needs two end members, and nothing has a label", BOTH_ENDS),
+        (
+            [Fraction(1, 2)],
+            None,
+            "a hull needs two end members, and only x = 1/2 has a label",
+            BOTH_ENDS,
+        ),
+        (
+            [Fraction(0), Fraction(1, 2)],
+            (Fraction(0), Fraction(1)),
+            "the end member x = 1 has no label",
+            "label x = 1 first",
+        ),
+        (
+            [Fraction(1, 2), Fraction(1)],
+            (Fraction(0), Fraction(1)),
+            "the end member x = 0 has no label",
+            "label x = 0 first",
+        ),
+        (
+            [],
+            (Fraction(1, 3), Fraction(1)),
+            "the end member x = 1/3 and x = 1 has no label",
+            "label x = 1/3 first",
+        ),
     ],
 )
 def test_missing_end_members_are_named(
-    present: list[Fraction], ends: tuple[Fraction, Fraction] | None, remedy: str
+    present: list[Fraction], ends: tuple[Fraction, Fraction] | None, what: str, remedy: str
 ) -> None:
-    with pytest.raises(AlChargeError, match="end member") as caught:
+    with pytest.raises(AlChargeError) as caught:
         hull_of({x: [0.0] for x in present}, ends=ends)
-    assert caught.value.remedy == remedy
+    error = caught.value
+    assert (error.what, error.where, error.remedy) == (what, "hull", remedy)
 
 
-def test_refuses_entries_outside_the_hosts_range_and_energies_that_are_no_numbers() -> None:
-    ends = (Fraction(0), Fraction(1))
-    with pytest.raises(AlChargeError, match="outside the host's range"):
-        hull_of({Fraction(0): [0.0], Fraction(1): [0.0], Fraction(9, 8): [0.0]}, ends=ends)
+@pytest.mark.parametrize("outside", [Fraction(1, 8), Fraction(9, 8)])
+def test_refuses_entries_outside_the_hosts_range(outside: Fraction) -> None:
+    ends = (Fraction(1, 4), Fraction(1))
+    within = {Fraction(1, 4): [0.0], Fraction(1, 2): [-9.0], Fraction(1): [0.0]}
+    assert hull_of(within, ends=ends).compositions == tuple(within)
+    with pytest.raises(
+        AlChargeError, match=r"^hull: an entry lies outside the host's range, x = 1/4 to 1"
+    ):
+        hull_of(within | {outside: [0.0]}, ends=ends)
+
+
+def test_refuses_energies_that_are_not_finite_and_compositions_outside_the_hull() -> None:
     with pytest.raises(AlChargeError, match="entry 1/0: the energy is not a finite number"):
         hull_of({Fraction(0): [0.0], Fraction(1): [float("nan")]})
     hull = hull_of({Fraction(0): [0.0], Fraction(1): [0.0]})
-    with pytest.raises(AlChargeError, match="x = 3/2 lies outside the hull, 0 to 1"):
+    with pytest.raises(AlChargeError, match=r"^hull: x = 3/2 lies outside the hull, 0 to 1"):
         hull.lower(Fraction(3, 2))
 
 
@@ -207,10 +237,10 @@ def test_a_lower_end_member_counts_as_a_shift() -> None:
 def test_hulls_of_different_ranges_or_hosts_cannot_be_compared() -> None:
     whole = hull_of({Fraction(0): [0.0], Fraction(1): [0.0]})
     half = hull_of({Fraction(0): [0.0], Fraction(1, 2): [0.0]})
-    with pytest.raises(AlChargeError, match="end compositions"):
+    with pytest.raises(AlChargeError, match=r"^hull: hulls between different end compositions"):
         max_hull_shift(whole, half)
     other = build_hull(whole.entries, framework="MnPO4", working_ion="Na", metal_energy=0.0)
-    with pytest.raises(AlChargeError, match="different hosts"):
+    with pytest.raises(AlChargeError, match=r"^hull: hulls of different hosts"):
         max_hull_shift(whole, other)
 
 
@@ -222,6 +252,7 @@ def test_hulls_of_different_ranges_or_hosts_cannot_be_compared() -> None:
         ("V2P3O12", "V2(PO4)3"),
         ("Fe0.5Mn0.5P1O4", "Mn0.5Fe0.5PO4"),
         ("Fe1.72S3O12", "Fe1.72S3O12"),
+        ("Fe1Mn1.5P1O4", "Mn1.5FePO4"),
         ("Fe2P2O8", "(FePO4)2"),
     ],
 )
@@ -240,7 +271,7 @@ def test_formulas_at_a_composition() -> None:
 
 @pytest.mark.parametrize("framework", ["NaFePO4", "nonsense!", ""])
 def test_refuses_a_framework_that_is_none(framework: str) -> None:
-    with pytest.raises(AlChargeError, match="framework"):
+    with pytest.raises(AlChargeError, match=r"^framework: "):
         pretty_formula(framework, "Na")
 
 

@@ -66,6 +66,7 @@ def test_steps_follow_the_formula_and_fall(hull: Hull) -> None:
     assert voltages == pytest.approx(expected)
     assert all(left > right for left, right in pairwise(voltages))
     assert profile.mean == pytest.approx(4.25 - 1.3)
+    assert (profile.framework, profile.working_ion) == ("FePO4", "Na")
 
 
 def test_the_metal_only_shifts_voltages(hull: Hull) -> None:
@@ -113,7 +114,7 @@ def test_points_are_the_corners_of_the_plateaus(hull: Hull) -> None:
 
 
 def test_refuses_error_bars_that_do_not_fit(hull: Hull) -> None:
-    with pytest.raises(AlChargeError, match="2 error bars for 3 voltage steps"):
+    with pytest.raises(AlChargeError, match=r"^voltage: 2 error bars for 3 voltage steps"):
         voltage_profile(hull, error_bars=[0.1, 0.2])
 
 
@@ -151,7 +152,10 @@ def test_two_members_by_hand(hull: Hull) -> None:
     assert bars.voltages == pytest.approx([0.03 / np.sqrt(2), 0.12 / np.sqrt(2), 0.0], abs=1e-9)
 
 
-def test_what_members_share_cancels(hull: Hull) -> None:
+@pytest.mark.parametrize(("start", "width"), [(0, 1), (Fraction(1, 3), 2)])
+def test_what_members_share_cancels(hull: Hull, start: Fraction, width: int) -> None:
+    """Offsets and slopes that members share change voltages alone, over any range of x."""
+    hull = hull_of({start + width * e.x: e.energy for e in hull.entries}, metal=-1.3)
     keys = [e.key for e in hull.entries]
     offsets = np.array([[0.0], [3.0], [-7.0]])
     slopes = np.array([[0.0], [0.2], [0.1]]) * np.array([float(e.x) for e in hull.entries])
@@ -159,6 +163,15 @@ def test_what_members_share_cancels(hull: Hull) -> None:
     bars = committee_error_bars(hull, keys, energies + offsets + slopes)
     assert max(bars.formation.values()) < 1e-12
     assert bars.voltages == pytest.approx([0.1] * 3)
+    assert bars.mean_voltage == pytest.approx(0.1)
+
+
+def test_members_in_single_precision_are_compared_in_double(hull: Hull) -> None:
+    keys = [e.key for e in hull.entries]
+    single = np.random.default_rng(1).normal(-170, 0.1, size=(3, len(keys))).astype(np.float32)
+    assert committee_error_bars(hull, keys, single) == committee_error_bars(
+        hull, keys, single.astype(np.float64)
+    )
 
 
 def test_columns_may_come_in_any_order_and_hold_more_than_the_hull(hull: Hull) -> None:
@@ -188,8 +201,8 @@ def test_error_bars_are_carried_by_hull_and_profile(hull: Hull) -> None:
     ("members", "message"),
     [
         (np.zeros((1, 5)), "at least two members"),
-        (np.zeros((3, 4)), "shape"),
-        (np.zeros(5), "shape"),
+        (np.zeros((3, 4)), r"^error bars: member energies of shape \(3, 4\) for 5 entries"),
+        (np.zeros(5), r"^error bars: member energies of shape \(5,\) for 5 entries"),
         (np.full((3, 5), np.nan), "not finite"),
     ],
 )

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
-from al_charge.labelers.dft import guard
-from al_charge.labelers.dft.process import STOP, STOPPED
+from al_charge.labelers.dft.process import GUARD, STOP, STOPPED
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.vasp import custodian_log, stages
 
@@ -131,7 +130,7 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
 
 def _tied(command: str) -> str:
     """Return a command that dies with this process: custodian gives it a session of its own."""
-    arguments = [sys.executable, "-m", guard.__name__, str(os.getpid())]
+    arguments = [sys.executable, str(GUARD), str(os.getpid())]
     return f"{shlex.join(arguments)} {command}"
 
 

@@ -1,0 +1,141 @@
+"""A job of VASP in a process of its own: its time, signals, and what dies with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.dft import process
+from al_charge.labelers.protocol import Relax
+from al_charge.labelers.vasp.labeler import VaspLabeler
+
+# pymatgen, inside custodian, about POTCARs that are headers only, and about runs that fail.
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+
+Make = Callable[..., VaspLabeler]
+
+
+def test_a_job_runs_in_a_process_of_its_own(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+) -> None:
+    standin.tell(energy=-4.0, moments=[1.7, 0.2], check={"static": {"NUPDOWN": "2.0"}})
+    vasp = labeler()
+    vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    vasp.run(tmp_path / "job")
+    reading = vasp.read(tmp_path / "job")
+    assert standin.starts() == ["static"]
+    assert reading.engine == "VASP 6.9.9"
+    assert reading.cores == 2
+    assert reading.wall_time >= 7.0
+    assert reading.converged
+    assert reading.unusable == ""
+    # sigma -> 0, which the stand-in has 1 meV above the free energy
+    assert reading.frames[-1].energy == pytest.approx(-3.999)
+    assert reading.details["free_energy"] == pytest.approx(-4.0)
+    assert reading.moments is not None
+    assert reading.moments.tolist() == [0.2, 1.7]  # oxygen is the first atom of the job
+    assert vasp.audit(reading, ["O2-", "Ni2+"], None).species == ("O2-", "Ni2+")
+    vasp.run(tmp_path / "job")  # a job that has ended is not run again
+    assert standin.starts() == ["static"]
+    assert not (tmp_path / "job" / "static" / "WAVECAR").exists()
+
+
+def test_time_that_is_up_ends_the_run_and_vasp_with_it(
+    standin: Any,
+    labeler: Make,
+    nickel_oxide: Atoms,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "GRACE", 1.0)
+    standin.tell(faults={"static": ["hang"]})
+    vasp = labeler(timeout="25 s")
+    vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    with pytest.raises(AlChargeError, match="not finished after 25 s"):
+        vasp.run(tmp_path / "job")
+    assert standin.starts() == ["static"]
+    _wait_for_end(standin.last_process())
+
+
+def test_told_to_stop_vasp_stops_in_order_and_goes_on_when_run_again(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+) -> None:
+    standin.tell(faults={"static": ["until STOPCAR"]})
+    labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "job")], stderr=-1)
+    try:
+        end = time.monotonic() + 120
+        while not standin.starts() and time.monotonic() < end:
+            time.sleep(0.1)
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=100)
+    finally:
+        worker.kill()
+    assert b"UnfinishedError" in said
+    assert "LABORT" in (tmp_path / "job" / "static" / "STOPCAR").read_text()
+    assert not (tmp_path / "job" / "failure.json").exists()
+    labeler().run(tmp_path / "job")
+    assert standin.starts() == ["static", "static"]
+    assert labeler().read(tmp_path / "job").converged
+    assert not (tmp_path / "job" / "static" / "STOPCAR").exists()
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from al_charge.labelers.settings import VaspSettings
+from al_charge.labelers.vasp.labeler import VaspLabeler
+VaspLabeler(VaspSettings(verify_potcars=False, bader=False)).run(Path(sys.argv[1]))
+"""
+
+
+def test_vasp_dies_with_its_worker(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+) -> None:
+    standin.tell(faults={"static": ["hang"]})
+    labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "job")])
+    end = time.monotonic() + 120
+    while not standin.starts() and time.monotonic() < end:
+        time.sleep(0.1)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    _wait_for_end(standin.last_process())
+
+
+def _wait_for_end(pid: int) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        status = Path(f"/proc/{pid}/stat")
+        if status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError("VASP was left behind")
+
+
+def test_a_missing_program_is_told(
+    potcars: Path,
+    labeler: Make,
+    nickel_oxide: Atoms,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vasp = labeler(command="srun_of_a_cluster vasp_std")
+    vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    with pytest.raises(InputError, match="there is no srun_of_a_cluster on PATH") as caught:
+        vasp.run(tmp_path / "job")
+    assert caught.value.remedy
