@@ -58,7 +58,7 @@ class Job:
         atoms = to_atoms(self.host, config)
         record: dict[str, Any] = {
             "hash": canonical_hash(self.host, config),
-            "colours": list(config.colours),
+            "occupation": list(config.occupation),
             "multiplicity": multiplicity(self.host, config),
             "n_ions": ion_count(self.host, config),
             "x": str(composition(self.host, config)),

@@ -35,7 +35,7 @@ from al_charge.loop.spec import parse_spec
 from al_charge.loop.strict_yaml import read_mapping
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.training.train import train
-from al_charge.search.filling import fill
+from al_charge.search.random_occupation import random_occupation
 from al_charge.store.documents import (
     Assessment,
     AttemptDoc,
@@ -149,7 +149,7 @@ class Maker:
         """Return a candidate: a configuration that is not there yet, or any for static labels."""
         host = self.campaign.host
         while True:
-            config = canonical(host, fill(host, n_ions, self.rng))
+            config = canonical(host, random_occupation(host, n_ions, self.rng))
             key = canonical_hash(host, config)
             if key not in self.seen or not self.campaign.relaxes:
                 break
@@ -163,7 +163,7 @@ class Maker:
             n_ions=n_ions,
             composition=str(host.composition(n_ions)),
             config_hash=key,
-            colours=list(config.colours),
+            colours=list(config.occupation),
             geometry=geometry_of(atoms),
             energy=energy,
             spread=None if energy is None else 0.08,
@@ -318,7 +318,7 @@ def trained(campaign: Campaign, folder: Path) -> tuple[dict[str, Any], bytes, li
 def rattled(campaign: Campaign, n_ions: int, seed: int) -> Atoms:
     """Return a random configuration, its atoms moved a little."""
     rng = np.random.default_rng(seed)
-    atoms = to_atoms(campaign.host, fill(campaign.host, n_ions, rng))
+    atoms = to_atoms(campaign.host, random_occupation(campaign.host, n_ions, rng))
     atoms.positions += rng.normal(scale=RATTLE, size=atoms.positions.shape)
     return atoms
 

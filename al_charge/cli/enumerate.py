@@ -51,7 +51,7 @@ def _listing(host: Host, n_ions: list[int]) -> dict[str, Any]:
                 "x": x,
                 "hash": canonical_hash(host, config),
                 "multiplicity": multiplicity(host, config),
-                "colours": list(config.colours),
+                "occupation": list(config.occupation),
             }
             for x, configs in found.items()
             for config in configs

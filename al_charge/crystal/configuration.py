@@ -1,4 +1,4 @@
-"""Configurations: one way to fill a host, always charge-neutral."""
+"""Configurations: one way to occupy the sites of a host, always charge-neutral."""
 
 from __future__ import annotations
 
@@ -24,42 +24,40 @@ mean nearest-neighbour spacing (volume per atom)^(1/3)."""
 
 @dataclass(frozen=True)
 class Configuration:
-    """The colours of a host's variable sites: ion sites first, then redox sites.
+    """What occupies a host's variable sites: ion sites first, then redox sites.
 
     Parameters
     ----------
-    colours
+    occupation
         For an ion site ``VACANCY`` or the ion's charge, for a redox site its oxidation state.
     """
 
-    colours: tuple[int, ...]
+    occupation: tuple[int, ...]
 
     def as_array(self) -> NDArray[np.int8]:
-        """Return the colours as an array, shape (n_variable_sites,)."""
-        return np.array(self.colours, dtype=np.int8)
+        """Return the occupation as an array, shape (n_variable_sites,)."""
+        return np.array(self.occupation, dtype=np.int8)
 
 
-def configuration(host: Host, colours: ArrayLike) -> Configuration:
-    """Check colours against a host and return them as a configuration.
+def configuration(host: Host, occupation: ArrayLike) -> Configuration:
+    """Check an occupation against a host and return it as a configuration.
 
     Raises
     ------
     InputError
-        If the number of colours is wrong, a site may not have its colour, or the charges do not
-        sum to zero.
+        If the number of sites is wrong, a site is not allowed its state, or the charges do not sum
+        to zero.
     """
-    values = tuple(int(colour) for colour in np.asarray(colours).ravel())
+    values = tuple(int(state) for state in np.asarray(occupation).ravel())
     if len(values) != len(host.variable_sites):
         raise InputError(
-            f"{len(values)} colours for {len(host.variable_sites)} variable sites",
+            f"{len(values)} states for {len(host.variable_sites)} variable sites",
             where="configuration",
         )
-    for site, colour, allowed in zip(
-        host.variable_sites, values, host.allowed_colours, strict=True
-    ):
-        if colour not in allowed:
+    for site, state, allowed in zip(host.variable_sites, values, host.allowed_states, strict=True):
+        if state not in allowed:
             raise InputError(
-                f"{host.elements[site]} on site {site} may not be {colour}",
+                f"{host.elements[site]} on site {site} may not be {state}",
                 where="configuration",
                 remedy=f"allowed: {', '.join(map(str, allowed))}",
             )
@@ -73,12 +71,12 @@ def total_charge(host: Host, config: Configuration) -> int:
     """Return the sum of all charges of a configuration, in e: zero for a valid one."""
     n_sites = len(host.ion_sites)
     ions = ion_count(host, config) * host.working_ion_charge
-    return host.fixed_charge + ions + sum(config.colours[n_sites:])
+    return host.fixed_charge + ions + sum(config.occupation[n_sites:])
 
 
 def ion_count(host: Host, config: Configuration) -> int:
     """Return the number of working ions."""
-    ions = config.colours[: len(host.ion_sites)]
+    ions = config.occupation[: len(host.ion_sites)]
     return len(ions) - ions.count(VACANCY)
 
 
@@ -91,10 +89,10 @@ def species_of(host: Host, config: Configuration) -> dict[int, str]:
     """Return the species token of every occupied host site, by site index."""
     charges = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
     n_sites = len(host.ion_sites)
-    for i, (site, colour) in enumerate(zip(host.variable_sites, config.colours, strict=True)):
+    for i, (site, state) in enumerate(zip(host.variable_sites, config.occupation, strict=True)):
         # A redox site is never empty: on it the vacancy's number means an anion such as O-.
-        if i >= n_sites or colour != VACANCY:
-            charges[int(site)] = colour
+        if i >= n_sites or state != VACANCY:
+            charges[int(site)] = state
     return {site: token(host.elements[site], charges[site]) for site in sorted(charges)}
 
 
@@ -140,10 +138,10 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
         raise InputError("the structure has no species array", where="atoms.arrays")
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
     found = {int(s): str(t) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
-    colours = [
+    occupation = [
         charge_of(found[i]) if i in found else VACANCY for i in map(int, host.variable_sites)
     ]
-    config = configuration(host, colours)
+    config = configuration(host, occupation)
     expected = species_of(host, config)
     for site in sorted(found.keys() | expected.keys()):
         if found.get(site) != expected.get(site):

@@ -27,30 +27,32 @@ def pair_correlations(host: Host, config: Configuration) -> NDArray[np.float64]:
 
 
 def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArray[np.float64]:
-    """Return how often each pair of colours occurs in each distance shell, by configuration.
+    """Return how often each pair of states occurs in each distance shell, by configuration.
 
     Distances are those of the host's ideal sites, periodic images included. Vacancies count as a
-    colour. Space-group operations permute sites of one element and keep distances, so the
+    state. Space-group operations permute sites of one element and keep distances, so the
     result is the same for every image of a configuration.
 
     Returns
     -------
     ndarray, shape (n_configs, n_features)
-        Fraction of a shell's pairs that have the two colours, divided by the square root of the
+        Fraction of a shell's pairs that have the two states, divided by the square root of the
         number of shells; the length depends on the host alone.
     """
     shells, labels, possible = _shells(host)
     elements = [host.elements[site] for site in host.variable_sites]
-    colours = np.array([config.colours for config in configs], dtype=int).reshape(-1, len(elements))
+    occupation = np.array([config.occupation for config in configs], dtype=int).reshape(
+        -1, len(elements)
+    )
     occupied = np.stack(
-        [(colours == colour) & (np.array(elements) == kind) for kind, colour in labels], axis=-1
+        [(occupation == state) & (np.array(elements) == kind) for kind, state in labels], axis=-1
     ).astype(float)
     found: NDArray[np.float64] = np.empty((len(configs), int(possible.sum())))
     for start in range(0, len(configs), AT_ONCE):
         some = occupied[start : start + AT_ONCE]
         beside = np.einsum("sij,njb->nsib", shells, some, optimize=True)
         counts = np.einsum("nia,nsib->nsab", some, beside, optimize=True)
-        # A pair of unlike colours is met twice, once from each end; one of like colours once.
+        # A pair of unlike states is met twice, once from each end; one of like states once.
         counts = counts + np.triu(counts.transpose(0, 1, 3, 2), k=1)
         found[start : start + AT_ONCE] = counts[:, possible]
     found /= np.sqrt(len(shells))
@@ -61,10 +63,10 @@ def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArr
 def _shells(
     host: Host,
 ) -> tuple[NDArray[np.float64], list[tuple[str, int]], NDArray[np.bool_]]:
-    """Return pair weights per shell, the colours, and which pairs of colours a shell may have.
+    """Return pair weights per shell, the states, and which pairs of states a shell may have.
 
     A shell holds the pairs of two given elements at one distance. Shapes (n_shells, n_variable,
-    n_variable) with each shell summing to 1; (n_colours,); (n_shells, n_colours, n_colours),
+    n_variable) with each shell summing to 1; (n_states,); (n_shells, n_states, n_states),
     upper triangle.
     """
     variable = Structure.from_sites([host.structure[i] for i in host.variable_sites])
@@ -79,12 +81,12 @@ def _shells(
     np.add.at(pairs, (shell.ravel(), centres, neighbours), 1.0)
     pairs /= pairs.sum(axis=(1, 2), keepdims=True)
 
-    colours = zip(kind_of_site, host.allowed_colours, strict=True)
-    labels = sorted({(int(kind), colour) for kind, allowed in colours for colour in allowed})
+    states = zip(kind_of_site, host.allowed_states, strict=True)
+    labels = sorted({(int(kind), state) for kind, allowed in states for state in allowed})
     kind = np.array([label[0] for label in labels])
     low, high = np.minimum.outer(kind, kind), np.maximum.outer(kind, kind)
     fits = (low == shells_found[:, 1, None, None]) & (high == shells_found[:, 2, None, None])
-    return pairs, [(str(kinds[k]), colour) for k, colour in labels], np.triu(fits)
+    return pairs, [(str(kinds[k]), state) for k, state in labels], np.triu(fits)
 
 
 def _shell_numbers(distances: NDArray[np.float64]) -> NDArray[np.int64]:

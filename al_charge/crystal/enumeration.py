@@ -17,31 +17,31 @@ from al_charge.crystal.symmetry import canonical, permutations
 def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
     """Return the canonical form of every distinct configuration with ``n_ions`` working ions.
 
-    Every charge-neutral filling is visited, with the ion sublattice reduced by symmetry first.
+    Every charge-neutral occupation is visited, with the ion sublattice reduced by symmetry first.
     """
     found: set[Configuration] = set()
-    for ions in _distinct_ion_fillings(host, n_ions):
+    for ions in _distinct_ion_occupations(host, n_ions):
         for states in _neutral_states(host, n_ions):
             found.add(canonical(host, Configuration(ions + states)))
-    return sorted(found, key=lambda config: config.colours)
+    return sorted(found, key=lambda config: config.occupation)
 
 
-def count_fillings(host: Host, n_ions: int) -> int:
-    """Return the number of charge-neutral fillings, symmetry copies counted separately."""
+def count_occupations(host: Host, n_ions: int) -> int:
+    """Return the number of charge-neutral occupations, symmetry copies counted separately."""
     identity = np.arange(len(host.variable_sites))
-    return _fixed_fillings(host, identity).get((n_ions, _needed_charge(host, n_ions)), 0)
+    return _fixed_occupations(host, identity).get((n_ions, _needed_charge(host, n_ions)), 0)
 
 
 def count_distinct(host: Host) -> dict[Fraction, int]:
     """Return the exact number of distinct configurations at every composition.
 
-    Burnside's lemma: the mean over the space group of the number of neutral fillings that an
+    Burnside's lemma: the mean over the space group of the number of neutral occupations that an
     operation leaves unchanged, each a coefficient of a product over the operation's cycles.
     """
     group = permutations(host)
     totals: Counter[int] = Counter()
     for permutation in group:
-        fixed = _fixed_fillings(host, permutation)
+        fixed = _fixed_occupations(host, permutation)
         for n_ions in host.ion_counts:
             totals[n_ions] += fixed.get((n_ions, _needed_charge(host, n_ions)), 0)
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
@@ -52,18 +52,18 @@ def _needed_charge(host: Host, n_ions: int) -> int:
     return -host.fixed_charge - n_ions * host.working_ion_charge
 
 
-def _fixed_fillings(host: Host, permutation: np.ndarray) -> dict[tuple[int, int], int]:
-    """Count the fillings that a permutation leaves unchanged, by (ions, redox charge)."""
+def _fixed_occupations(host: Host, permutation: np.ndarray) -> dict[tuple[int, int], int]:
+    """Count the occupations that a permutation leaves unchanged, by (ions, redox charge)."""
     n_ion_sites = len(host.ion_sites)
     counts = {(0, 0): 1}
     for cycle in _cycles(permutation):
         grown: Counter[tuple[int, int]] = Counter()
         for (ions, charge), ways in counts.items():
-            for colour in host.allowed_colours[cycle[0]]:
+            for state in host.allowed_states[cycle[0]]:
                 if cycle[0] >= n_ion_sites:
-                    grown[ions, charge + len(cycle) * colour] += ways
+                    grown[ions, charge + len(cycle) * state] += ways
                 else:
-                    grown[ions + len(cycle) * (colour != VACANCY), charge] += ways
+                    grown[ions + len(cycle) * (state != VACANCY), charge] += ways
         counts = dict(grown)
     return counts
 
@@ -81,7 +81,7 @@ def _cycles(permutation: np.ndarray) -> Iterator[list[int]]:
             yield cycle
 
 
-def _distinct_ion_fillings(host: Host, n_ions: int) -> list[tuple[int, ...]]:
+def _distinct_ion_occupations(host: Host, n_ions: int) -> list[tuple[int, ...]]:
     n_sites = len(host.ion_sites)
     group = np.unique(permutations(host)[:, :n_sites], axis=0)
     found = set()
@@ -90,13 +90,13 @@ def _distinct_ion_fillings(host: Host, n_ions: int) -> list[tuple[int, ...]]:
         ions[list(occupied)] = host.working_ion_charge
         images = ions[group]
         first = images[np.lexsort(images.T[::-1])[0]]
-        found.add(tuple(int(colour) for colour in first))
+        found.add(tuple(int(state) for state in first))
     return sorted(found)
 
 
 def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:
     """Yield every assignment of oxidation states whose sum makes the cell neutral."""
-    allowed = host.allowed_colours[len(host.ion_sites) :]
+    allowed = host.allowed_states[len(host.ion_sites) :]
     lowest = np.cumsum([0] + [min(states) for states in reversed(allowed)])[::-1]
     highest = np.cumsum([0] + [max(states) for states in reversed(allowed)])[::-1]
 

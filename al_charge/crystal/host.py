@@ -21,7 +21,7 @@ from al_charge.crystal.species import token
 from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
-"""Colour of an empty working-ion site; every other colour is the charge of what sits there."""
+"""State of an empty working-ion site; every other state is the charge of what sits there, in e."""
 LARGEST_SUPERCELL = 1000
 """Sites of a supercell; symmetry and search would take hours on a larger one."""
 
@@ -110,7 +110,7 @@ class Host:
         ------
         InputError
             If the specification names an element that the structure lacks, leaves an element
-            without a charge, or allows no charge-neutral filling.
+            without a charge, or allows no charge-neutral occupation.
         """
         structure = structure.copy()
         _check_elements(spec, {site.specie.symbol for site in structure})
@@ -141,7 +141,7 @@ class Host:
             )
         if not host.ion_counts:
             raise InputError(
-                f"no filling of the {len(host.ion_sites)} {host.working_ion} sites is neutral "
+                f"no occupation of the {len(host.ion_sites)} {host.working_ion} sites is neutral "
                 f"with these oxidation states",
                 where="host.redox",
                 remedy="check the oxidation states in 'redox' and 'fixed'",
@@ -165,12 +165,12 @@ class Host:
 
     @cached_property
     def variable_sites(self) -> NDArray[np.int64]:
-        """Ion sites, then redox sites: the sites that a configuration colours."""
+        """Ion sites, then redox sites: the sites whose states a configuration gives."""
         return np.concatenate([self.ion_sites, self.redox_sites])
 
     @cached_property
-    def allowed_colours(self) -> tuple[tuple[int, ...], ...]:
-        """Allowed colours of every variable site: vacancy or ion charge; oxidation states."""
+    def allowed_states(self) -> tuple[tuple[int, ...], ...]:
+        """Allowed states of every variable site: vacancy or ion charge; oxidation states."""
         ion = (VACANCY, self.working_ion_charge)
         redox = tuple(self.redox[self.elements[i]] for i in self.redox_sites)
         return (ion,) * len(self.ion_sites) + redox

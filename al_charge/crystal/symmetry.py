@@ -52,19 +52,19 @@ def permutations(host: Host) -> NDArray[np.int64]:
 def canonical(host: Host, config: Configuration) -> Configuration:
     """Return the one representative of a configuration under the host's space group.
 
-    It is the image whose colours come first in lexicographic order.
+    It is the image whose occupation comes first in lexicographic order.
     """
-    # Reading colours through a permutation gives the image under its inverse; the set of all
+    # Reading an occupation through a permutation gives the image under its inverse; the set of all
     # images is the same, since a group holds every inverse.
     images = config.as_array()[permutations(host)]
     first = images[np.lexsort(images.T[::-1])[0]]
-    return Configuration(tuple(int(colour) for colour in first))
+    return Configuration(tuple(int(state) for state in first))
 
 
 def canonical_hash(host: Host, config: Configuration) -> str:
     """Return the identity of a configuration: equal for symmetry copies, different otherwise."""
-    colours = ",".join(map(str, canonical(host, config).colours))
-    return hashlib.sha256(f"{host.fingerprint}:{colours}".encode()).hexdigest()[:24]
+    occupation = ",".join(map(str, canonical(host, config).occupation))
+    return hashlib.sha256(f"{host.fingerprint}:{occupation}".encode()).hexdigest()[:24]
 
 
 def multiplicity(host: Host, config: Configuration) -> int:

@@ -364,6 +364,6 @@ def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None =
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
-def configuration_of(colours: list[int]) -> Configuration:
-    """Return the configuration with these colours."""
-    return Configuration(tuple(colours))
+def configuration_of(occupation: list[int]) -> Configuration:
+    """Return the configuration with this occupation."""
+    return Configuration(tuple(occupation))

@@ -98,7 +98,7 @@ def label_document(
         key=key,
         config_hash=canonical_hash(campaign.host, found),
         requested_hash=candidate.config_hash,
-        colours=list(canonical(campaign.host, found).colours),
+        colours=list(canonical(campaign.host, found).occupation),
         composition=candidate.composition,
         n_ions=candidate.n_ions,
         host_fingerprint=campaign.host.fingerprint,

@@ -204,7 +204,7 @@ def _document(
         n_ions=n_ions,
         composition=str(campaign.host.composition(n_ions)),
         config_hash=canonical_hash(campaign.host, config),
-        colours=list(config.colours),
+        colours=list(config.occupation),
         geometry=geometry,
         energy=energy,
         spread=spread,

@@ -26,10 +26,10 @@ def ewald_energies(host: Host, configs: Sequence[Configuration]) -> NDArray[np.f
     """
     charges = np.zeros((len(configs), len(host.elements)))
     charges[:] = [host.fixed.get(element, 0) for element in host.elements]
-    colours = np.array([config.colours for config in configs], dtype=float)
-    ions = colours[:, : len(host.ion_sites)]
+    occupation = np.array([config.occupation for config in configs], dtype=float)
+    ions = occupation[:, : len(host.ion_sites)]
     ions[ions == VACANCY] = 0.0
-    charges[:, host.variable_sites] = colours
+    charges[:, host.variable_sites] = occupation
     energies: NDArray[np.float64] = np.einsum(
         "ci,ij,cj->c", charges, _pair_energies(host), charges, optimize=True
     )

@@ -16,9 +16,9 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
-from al_charge.search.filling import fill
 from al_charge.search.operators import OPERATORS, Operator
 from al_charge.search.plugin import Evaluate, Ranking, SearchPlugin, SearchSettings, Space
+from al_charge.search.random_occupation import random_occupation
 from al_charge.search.screening import guess_energies
 
 ATTEMPTS_PER_CHILD = 6
@@ -237,7 +237,7 @@ class _Space:
         for _ in range(ATTEMPTS_PER_CHILD * count):
             if len(batch) == count:
                 break
-            form = canonical(self.host, fill(self.host, self.n_ions, self.rng))
+            form = canonical(self.host, random_occupation(self.host, self.n_ions, self.rng))
             if form not in self.energies and form not in (exclude or {}):
                 batch[form] = None
         return list(batch)
@@ -255,7 +255,7 @@ class _Space:
         return parents[int(self.rng.integers(len(parents), size=self.settings.tournament).min())]
 
     def _ranked(self) -> list[tuple[Configuration, float]]:
-        return sorted(self.energies.items(), key=lambda pair: (pair[1], pair[0].colours))
+        return sorted(self.energies.items(), key=lambda pair: (pair[1], pair[0].occupation))
 
 
 def _selector(weights: OperatorWeights, rng: np.random.Generator) -> OperationSelector | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from al_charge.crystal.configuration import Configuration, ion_count
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.symmetry import permutations
-from al_charge.search.filling import fill
+from al_charge.search.random_occupation import random_occupation
 
 Parents = Sequence[Configuration]
 DISTANCE_TIE = 0.05
@@ -46,14 +46,14 @@ def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configur
 
 def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
     """Exchange two different charge states of one element."""
-    colours = parents[0].colours
+    occupation = parents[0].occupation
     elements = [host.elements[site] for site in host.variable_sites]
-    redox = range(len(host.ion_sites), len(colours))
+    redox = range(len(host.ion_sites), len(occupation))
     pairs = [
         (a, b)
         for a in redox
         for b in redox
-        if a < b and elements[a] == elements[b] and colours[a] != colours[b]
+        if a < b and elements[a] == elements[b] and occupation[a] != occupation[b]
     ]
     return _exchanged(parents[0], *pairs[rng.integers(len(pairs))]) if pairs else None
 
@@ -98,7 +98,7 @@ def exchange_sublattices(
     """Take the ions of the first parent and the charge states of an image of the second."""
     n_sites = len(host.ion_sites)
     other = _random_image(host, parents[1], rng)
-    return Configuration(parents[0].colours[:n_sites] + other.colours[n_sites:])
+    return Configuration(parents[0].occupation[:n_sites] + other.occupation[n_sites:])
 
 
 def splice(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
@@ -111,8 +111,8 @@ def splice(host: Host, parents: Parents, rng: np.random.Generator) -> Configurat
     heights = host.structure.frac_coords[host.variable_sites][:, rng.integers(3)]
     inside = (heights + rng.random()) % 1.0 < 0.5
     mixed = np.where(inside, parents[0].as_array(), other.as_array())
-    wanted = Configuration(tuple(int(colour) for colour in mixed))
-    return fill(host, ion_count(host, parents[0]), rng, preferred=wanted)
+    wanted = Configuration(tuple(int(state) for state in mixed))
+    return random_occupation(host, ion_count(host, parents[0]), rng, preferred=wanted)
 
 
 OPERATORS: tuple[Operator, ...] = (
@@ -128,7 +128,7 @@ OPERATORS: tuple[Operator, ...] = (
 def _random_hop(
     host: Host, config: Configuration, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    ions = np.array(config.colours[: len(host.ion_sites)])
+    ions = np.array(config.occupation[: len(host.ion_sites)])
     occupied, empty = np.flatnonzero(ions != VACANCY), np.flatnonzero(ions == VACANCY)
     if not (len(occupied) and len(empty)):
         return None
@@ -136,16 +136,16 @@ def _random_hop(
 
 
 def _exchanged(config: Configuration, first: int, second: int) -> Configuration:
-    colours = list(config.colours)
-    colours[first], colours[second] = colours[second], colours[first]
-    return Configuration(tuple(colours))
+    occupation = list(config.occupation)
+    occupation[first], occupation[second] = occupation[second], occupation[first]
+    return Configuration(tuple(occupation))
 
 
 def _electron_moves(host: Host, config: Configuration) -> list[tuple[int, int, int]]:
     """List all (giver, taker, electrons): redox sites, and the fewest electrons that may move."""
     n_sites = len(host.ion_sites)
-    states = config.colours[n_sites:]
-    allowed = host.allowed_colours[n_sites:]
+    states = config.occupation[n_sites:]
+    allowed = host.allowed_states[n_sites:]
     moves = []
     for giver, its_state in enumerate(states):
         for taker, other_state in enumerate(states):
@@ -161,22 +161,22 @@ def _electron_moves(host: Host, config: Configuration) -> list[tuple[int, int, i
 
 def _moved(host: Host, config: Configuration, move: tuple[int, int, int]) -> Configuration:
     giver, taker, electrons = move
-    colours = list(config.colours)
-    colours[len(host.ion_sites) + giver] += electrons
-    colours[len(host.ion_sites) + taker] -= electrons
-    return Configuration(tuple(colours))
+    occupation = list(config.occupation)
+    occupation[len(host.ion_sites) + giver] += electrons
+    occupation[len(host.ion_sites) + taker] -= electrons
+    return Configuration(tuple(occupation))
 
 
 def _state_counts(host: Host, config: Configuration) -> list[tuple[str, int]]:
     sites = host.redox_sites
-    states = config.colours[len(host.ion_sites) :]
+    states = config.occupation[len(host.ion_sites) :]
     return sorted((host.elements[i], state) for i, state in zip(sites, states, strict=True))
 
 
 def _random_image(host: Host, config: Configuration, rng: np.random.Generator) -> Configuration:
     group = permutations(host)
     image = config.as_array()[group[rng.integers(len(group))]]
-    return Configuration(tuple(int(colour) for colour in image))
+    return Configuration(tuple(int(state) for state in image))
 
 
 @lru_cache(maxsize=32)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import count_fillings, enumerate_distinct
+from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.ewald import ewald_energies
-from al_charge.search.filling import fill
+from al_charge.search.random_occupation import random_occupation
 
-ENUMERABLE_FILLINGS = 20_000
-"""Up to so many fillings of one composition are enumerated, a matter of a second or two."""
-SAMPLED_FILLINGS = 4_000
-"""Beyond that, so many random fillings are ranked instead."""
+LARGEST_ENUMERATION = 20_000
+"""Up to so many occupations of one composition are enumerated, a matter of a second or two."""
+SAMPLE_SIZE = 4_000
+"""Beyond that, so many random occupations are ranked instead."""
 
 
 def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list[Configuration]:
@@ -43,7 +43,7 @@ def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list
 
 
 def _pool(host: Host, n_ions: int, rng: np.random.Generator) -> list[Configuration]:
-    if count_fillings(host, n_ions) <= ENUMERABLE_FILLINGS:
+    if count_occupations(host, n_ions) <= LARGEST_ENUMERATION:
         return enumerate_distinct(host, n_ions)
-    sample = (canonical(host, fill(host, n_ions, rng)) for _ in range(SAMPLED_FILLINGS))
+    sample = (canonical(host, random_occupation(host, n_ions, rng)) for _ in range(SAMPLE_SIZE))
     return list(dict.fromkeys(sample))

@@ -95,7 +95,7 @@ class Landscape:
             Between 0 and 1; the same for all symmetry copies.
         """
         form = canonical(self.host, config)
-        return float(np.random.default_rng([2 + state for state in form.colours]).random())
+        return float(np.random.default_rng([2 + state for state in form.occupation]).random())
 
     def evaluate(self, points: Sequence[tuple[Space, Configuration]]) -> list[float]:
         """Return energies, as `al_charge.search.plugin.Evaluate` does.
@@ -178,7 +178,7 @@ class SearchContract:
         _, spaces, rankings = self.search(host)
         for space, ranking in zip(spaces, rankings, strict=True):
             for config, _ in ranking:
-                assert configuration(host, config.colours) == config == canonical(host, config)
+                assert configuration(host, config.occupation) == config == canonical(host, config)
                 assert ion_count(host, config) == space.n_ions
 
     def test_the_budget_is_kept_and_nothing_is_asked_twice(self, host: Host) -> None:

@@ -31,7 +31,7 @@ class Landscape:
         rng = np.random.default_rng(seed)
         configs = [config for n in host.ion_counts for config in enumerate_distinct(host, n)]
         features = np.array([pair_correlations(host, config) for config in configs])
-        n_ions = np.array([sum(c == 1 for c in config.colours[:8]) for config in configs])
+        n_ions = np.array([sum(c == 1 for c in config.occupation[:8]) for config in configs])
         energies = features @ rng.normal(size=features.shape[1])
         energies = 0.06 * (energies - energies.mean()) / energies.std()
         energies += rng.normal(scale=0.01, size=len(energies))

@@ -47,23 +47,23 @@ def test_composition_and_charge(olivine: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("colours", "message"),
+    ("occupation", "message"),
     [
-        ([1, 1, 1, 1, 2, 2, 2], "7 colours for 8 variable sites"),
+        ([1, 1, 1, 1, 2, 2, 2], "7 states for 8 variable sites"),
         ([1, 1, 1, 1, 2, 2, 2, 4], "may not be 4; allowed: 2, 3"),
         ([2, 1, 1, 1, 2, 2, 2, 2], "Na on site 0 may not be 2"),
         ([1, 1, 1, 1, 2, 2, 2, 3], r"the charges sum to \+1 e"),
         ([V, V, 1, 1, 2, 2, 2, 3], "the charges sum to -1 e"),
     ],
 )
-def test_refused_colours(olivine: Host, colours: list[int], message: str) -> None:
+def test_refused_occupation(olivine: Host, occupation: list[int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        configuration(olivine, colours)
+        configuration(olivine, occupation)
 
 
 def test_every_enumerated_configuration_is_neutral(any_host: Host) -> None:
     configs = all_of(any_host)
-    assert {configuration(any_host, config.colours) for config in configs} == set(configs)
+    assert {configuration(any_host, config.occupation) for config in configs} == set(configs)
     charges = [sum(map(charge_of, species_of(any_host, c).values())) for c in configs]
     assert set(charges) == {0}
 

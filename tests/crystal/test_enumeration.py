@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
-from al_charge.crystal.enumeration import count_distinct, count_fillings, enumerate_distinct
+from al_charge.crystal.enumeration import count_distinct, count_occupations, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical, multiplicity, permutations
 
 
 def brute_force(host: Host, n_ions: int) -> list[Configuration]:
-    """Return every neutral filling with ``n_ions`` ions, out of all products of colours."""
-    fillings = (Configuration(colours) for colours in product(*host.allowed_colours))
+    """Return every neutral occupation with ``n_ions`` ions, out of all products of states."""
+    occupations = (Configuration(states) for states in product(*host.allowed_states))
     return [
         config
-        for config in fillings
+        for config in occupations
         if ion_count(host, config) == n_ions and total_charge(host, config) == 0
     ]
 
 
-def orbits(host: Host, fillings: list[Configuration]) -> list[set[Configuration]]:
-    """Return the fillings grouped by repeated application of the symmetry operations."""
-    left = set(fillings)
+def orbits(host: Host, occupations: list[Configuration]) -> list[set[Configuration]]:
+    """Return the occupations grouped by repeated application of the symmetry operations."""
+    left = set(occupations)
     found = []
     while left:
         orbit, fresh = set(), [left.pop()]
@@ -34,7 +34,7 @@ def orbits(host: Host, fillings: list[Configuration]) -> list[set[Configuration]
             config = fresh.pop()
             orbit.add(config)
             for row in permutations(host).tolist():
-                image = Configuration(tuple(config.colours[i] for i in row))
+                image = Configuration(tuple(config.occupation[i] for i in row))
                 if image not in orbit and image not in fresh:
                     fresh.append(image)
         left -= orbit
@@ -60,9 +60,9 @@ def test_brute_force_finds_the_same(name: str, request: pytest.FixtureRequest) -
     host: Host = request.getfixturevalue(name)
     counted = count_distinct(host)
     for n_ions in host.ion_counts:
-        fillings = brute_force(host, n_ions)
-        assert len(fillings) == count_fillings(host, n_ions)
-        groups = orbits(host, fillings)
+        occupations = brute_force(host, n_ions)
+        assert len(occupations) == count_occupations(host, n_ions)
+        groups = orbits(host, occupations)
         listed = enumerate_distinct(host, n_ions)
         assert len(listed) == len(groups) == counted[host.composition(n_ions)]
         for orbit in groups:
@@ -74,21 +74,21 @@ def test_brute_force_finds_the_same(name: str, request: pytest.FixtureRequest) -
 def test_listed_configurations_are_canonical_and_sorted(any_host: Host) -> None:
     for n_ions in any_host.ion_counts:
         listed = enumerate_distinct(any_host, n_ions)
-        assert listed == sorted(set(listed), key=lambda config: config.colours)
+        assert listed == sorted(set(listed), key=lambda config: config.occupation)
         assert all(canonical(any_host, config) == config for config in listed)
         assert all(ion_count(any_host, config) == n_ions for config in listed)
 
 
-def test_fillings_are_orbits_added_up(olivine_doubled: Host) -> None:
+def test_occupations_are_orbits_added_up(olivine_doubled: Host) -> None:
     for n_ions in (1, 4):
         listed = enumerate_distinct(olivine_doubled, n_ions)
         orbits_added = sum(multiplicity(olivine_doubled, config) for config in listed)
-        assert orbits_added == count_fillings(olivine_doubled, n_ions)
+        assert orbits_added == count_occupations(olivine_doubled, n_ions)
 
 
 def test_several_state_counts_at_one_composition(vanadium: Host) -> None:
     # An empty cell is all V4+, or has one or two pairs of V3+ and V5+.
-    states = {tuple(sorted(config.colours[4:])) for config in enumerate_distinct(vanadium, 0)}
+    states = {tuple(sorted(config.occupation[4:])) for config in enumerate_distinct(vanadium, 0)}
     assert states == {(4, 4, 4, 4), (3, 4, 4, 5), (3, 3, 5, 5)}
 
 
@@ -96,7 +96,7 @@ def test_mixed_host_shares_its_charge_in_every_way(mixed: Host) -> None:
     elements = np.array(mixed.elements)[mixed.redox_sites]
     found = set()
     for config in enumerate_distinct(mixed, 2):
-        states = np.array(config.colours[4:])
+        states = np.array(config.occupation[4:])
         found.add((int(states[elements == "Fe"].sum()), int(states[elements == "Mn"].sum())))
     assert found == {(4, 6), (5, 5), (6, 4)}
 
@@ -118,4 +118,4 @@ def test_counting_is_quick_where_listing_is_not(olivine: Host) -> None:
 
 def test_no_such_number_of_ions(olivine: Host) -> None:
     assert enumerate_distinct(olivine, 5) == []
-    assert count_fillings(olivine, 5) == 0
+    assert count_occupations(olivine, 5) == 0

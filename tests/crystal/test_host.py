@@ -35,7 +35,7 @@ def test_olivine(olivine: Host) -> None:
     assert len(olivine.elements) == 28
     assert [olivine.elements[i] for i in olivine.ion_sites] == ["Na"] * 4
     assert [olivine.elements[i] for i in olivine.redox_sites] == ["Fe"] * 4
-    assert olivine.allowed_colours == ((VACANCY, 1),) * 4 + ((2, 3),) * 4
+    assert olivine.allowed_states == ((VACANCY, 1),) * 4 + ((2, 3),) * 4
     assert olivine.formula_units == 4
     assert olivine.ion_counts == (0, 1, 2, 3, 4)
     assert olivine.fixed_charge == 4 * 5 - 16 * 2
@@ -146,7 +146,7 @@ def test_single_redox_state() -> None:
 
 def test_never_neutral() -> None:
     line = refusal(fixed={"P": 5, "O": -1})
-    assert line.startswith("host.redox: no filling of the 4 Na sites is neutral")
+    assert line.startswith("host.redox: no occupation of the 4 Na sites is neutral")
 
 
 def test_bad_supercell() -> None:

@@ -62,7 +62,7 @@ def test_one_state_is_left_alone(olivine: Host, n_ions: int) -> None:
 
 def test_distortion_goes_with_the_charges_exchanged(olivine: Host) -> None:
     config = enumerate_distinct(olivine, 2)[0]
-    ions, states = config.colours[:4], config.colours[4:]
+    ions, states = config.occupation[:4], config.occupation[4:]
     swapped = Configuration(ions + tuple(5 - state for state in states))
     first, second = to_atoms(olivine, config), to_atoms(olivine, swapped)
     moved = distort_shells(first, 0.05).positions - first.positions

@@ -92,7 +92,7 @@ def test_canonical_form_is_shared_by_all_images(any_host: Host, seed: int) -> No
     assert canonical_hash(any_host, image) == canonical_hash(any_host, config)
     form = canonical(any_host, config)
     assert canonical(any_host, form) == form
-    assert form.colours <= image.colours
+    assert form.occupation <= image.occupation
 
 
 def test_translation_gives_the_same_configuration(olivine_doubled: Host) -> None:
@@ -102,8 +102,8 @@ def test_translation_gives_the_same_configuration(olivine_doubled: Host) -> None
     shifted.translate_sites(range(len(shifted)), [0.0, 0.5, 0.0])
     order = matched(host.structure, shifted.cart_coords)
     assert order is not None
-    colour_at = dict(zip(order[host.variable_sites].tolist(), config.colours, strict=True))
-    moved = Configuration(tuple(colour_at[int(site)] for site in host.variable_sites))
+    state_at = dict(zip(order[host.variable_sites].tolist(), config.occupation, strict=True))
+    moved = Configuration(tuple(state_at[int(site)] for site in host.variable_sites))
     assert moved != config
     assert canonical(host, moved) == canonical(host, config)
 
@@ -120,8 +120,8 @@ def test_hashes_differ_between_hosts_and_configurations(
     assert len(hashes) == 16 + 874
 
 
-def test_multiplicities_count_every_filling(olivine: Host) -> None:
-    # Two Na on four sites and two Fe2+ among four Fe: 6 times 6 fillings.
+def test_multiplicities_count_every_occupation(olivine: Host) -> None:
+    # Two Na on four sites and two Fe2+ among four Fe: 6 times 6 occupations.
     assert sum(multiplicity(olivine, c) for c in enumerate_distinct(olivine, 2)) == 36
     full = enumerate_distinct(olivine, 4)
     assert [multiplicity(olivine, config) for config in full] == [1]
@@ -143,4 +143,4 @@ def test_structure_matcher_agrees_on_what_is_distinct(olivine: Host, n_ions: int
 
 def test_vacancies_come_first_in_the_canonical_form(olivine: Host) -> None:
     for config in enumerate_distinct(olivine, 1):
-        assert config.colours[:4] == (VACANCY, VACANCY, VACANCY, 1)
+        assert config.occupation[:4] == (VACANCY, VACANCY, VACANCY, 1)

@@ -74,7 +74,7 @@ def opened(campaign: Campaign, number: int, count: int) -> None:
             n_ions=2,
             composition="1/2",
             config_hash=canonical_hash(host, config),
-            colours=list(config.colours),
+            colours=list(config.occupation),
             geometry=geometry_of(to_atoms(host, config)),
             energy=-1.0,
             spread=0.0,

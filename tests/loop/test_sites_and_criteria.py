@@ -35,7 +35,7 @@ def candidate(host: Host, index: int, energy: float | None = None) -> CandidateD
         n_ions=2,
         composition="1/2",
         config_hash=canonical_hash(host, config),
-        colours=list(config.colours),
+        colours=list(config.occupation),
         geometry=geometry_of(to_atoms(host, config)),
         energy=None if energy is None else energy * host.formula_units,
         spread=0.010 * host.formula_units,
@@ -70,8 +70,8 @@ def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Ho
     atoms = relaxed(olivine, asked)
     empty = next(
         int(site)
-        for site, colour in zip(olivine.ion_sites, asked.colours, strict=False)
-        if colour == VACANCY
+        for site, state in zip(olivine.ion_sites, asked.colours, strict=False)
+        if state == VACANCY
     )
     sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
     atoms.positions[sodium] = olivine.structure.frac_coords[empty] @ atoms.cell.array

@@ -13,7 +13,6 @@ from al_charge.crystal.configuration import Configuration, configuration, ion_co
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.errors import InputError
-from al_charge.search.filling import draw_with_sum, fill
 from al_charge.search.genetic import OperatorWeights
 from al_charge.search.operators import (
     OPERATORS,
@@ -25,6 +24,7 @@ from al_charge.search.operators import (
     ion_swap,
     splice,
 )
+from al_charge.search.random_occupation import draw_with_sum, random_occupation
 
 V = VACANCY
 seeds = st.integers(0, 2**32 - 1)
@@ -38,10 +38,10 @@ def test_children_are_neutral_with_the_same_ions(
 ) -> None:
     rng = np.random.default_rng(seed)
     n_ions = int(rng.choice(any_host.ion_counts))
-    parents = [fill(any_host, n_ions, rng) for _ in range(operator.n_parents)]
+    parents = [random_occupation(any_host, n_ions, rng) for _ in range(operator.n_parents)]
     child = operator.make(any_host, parents, rng)
     if child is not None:
-        assert configuration(any_host, child.colours) == child
+        assert configuration(any_host, child.occupation) == child
         assert ion_count(any_host, child) == n_ions
 
 
@@ -50,12 +50,12 @@ def test_every_operator_has_a_weight() -> None:
 
 
 def differing(a: Configuration, b: Configuration) -> list[int]:
-    return [i for i, (p, q) in enumerate(zip(a.colours, b.colours, strict=True)) if p != q]
+    return [i for i, (p, q) in enumerate(zip(a.occupation, b.occupation, strict=True)) if p != q]
 
 
 def test_ion_swap_moves_one_ion(olivine_doubled: Host) -> None:
     rng = np.random.default_rng(0)
-    parent = fill(olivine_doubled, 3, rng)
+    parent = random_occupation(olivine_doubled, 3, rng)
     for _ in range(20):
         child = ion_swap(olivine_doubled, [parent], rng)
         assert child is not None
@@ -68,13 +68,13 @@ def test_charge_swap_keeps_the_states_of_each_element(mixed: Host) -> None:
     elements = [mixed.elements[i] for i in mixed.redox_sites]
     found = 0
     for _ in range(40):
-        parent = fill(mixed, 2, rng)
+        parent = random_occupation(mixed, 2, rng)
         child = charge_swap(mixed, [parent], rng)
         if child is None:
             continue
         found += 1
         before, after = (
-            Counter(zip(elements, c.colours[4:], strict=True)) for c in (parent, child)
+            Counter(zip(elements, c.occupation[4:], strict=True)) for c in (parent, child)
         )
         assert before == after and len(differing(parent, child)) == 2
     assert found > 10
@@ -86,15 +86,15 @@ def test_coupled_swap_takes_the_electron_along(olivine_doubled: Host) -> None:
     distances = host.structure.lattice.get_all_distances(
         host.structure.frac_coords[host.ion_sites], host.structure.frac_coords[host.redox_sites]
     )
-    colours = [V] * 8 + [3] * 8
+    states = [V] * 8 + [3] * 8
     home = 5
-    colours[home] = 1
-    colours[8 + int(distances[home].argmin())] = 2
-    parent = configuration(host, colours)
+    states[home] = 1
+    states[8 + int(distances[home].argmin())] = 2
+    parent = configuration(host, states)
     for _ in range(20):
         child = coupled_swap(host, [parent], rng)
         assert child is not None
-        place, polaron = child.colours.index(1), child.colours.index(2) - 8
+        place, polaron = child.occupation.index(1), child.occupation.index(2) - 8
         assert place != home
         # The nearest Fe is the old one's only if both places share it.
         others = np.delete(distances[place], int(distances[home].argmin()))
@@ -105,12 +105,12 @@ def test_electron_transfer_disproportionates_and_back(vanadium: Host) -> None:
     rng = np.random.default_rng(0)
     even = configuration(vanadium, [V] * 4 + [4] * 4)
     child = electron_transfer(vanadium, [even], rng)
-    assert child is not None and sorted(child.colours[4:]) == [3, 4, 4, 5]
+    assert child is not None and sorted(child.occupation[4:]) == [3, 4, 4, 5]
     found = set()
     for _ in range(30):
         grandchild = electron_transfer(vanadium, [child], rng)
         assert grandchild is not None
-        found.add(tuple(sorted(grandchild.colours[4:])))
+        found.add(tuple(sorted(grandchild.occupation[4:])))
     assert found == {(4, 4, 4, 4), (3, 3, 5, 5)}
 
 
@@ -119,7 +119,7 @@ def test_electron_transfer_between_elements(mixed: Host) -> None:
     parent = configuration(mixed, [1] * 2 + [V] * 2 + [2 if el == "Fe" else 3 for el in elements])
     child = electron_transfer(mixed, [parent], np.random.default_rng(0))
     assert child is not None
-    states = sorted(zip(elements, child.colours[4:], strict=True))
+    states = sorted(zip(elements, child.occupation[4:], strict=True))
     possible = (
         [("Fe", 2), ("Fe", 3), ("Mn", 2), ("Mn", 3)],
         [("Fe", 2), ("Fe", 2), ("Mn", 2), ("Mn", 4)],
@@ -141,10 +141,10 @@ def test_moves_that_do_not_exist(olivine: Host) -> None:
 def test_exchange_takes_each_sublattice_from_one_parent(olivine_doubled: Host) -> None:
     host = olivine_doubled
     rng = np.random.default_rng(0)
-    first, second = fill(host, 4, rng), fill(host, 4, rng)
+    first, second = random_occupation(host, 4, rng), random_occupation(host, 4, rng)
     child = exchange_sublattices(host, [first, second], rng)
-    assert child is not None and child.colours[:8] == first.colours[:8]
-    assert sorted(child.colours[8:]) == sorted(second.colours[8:])
+    assert child is not None and child.occupation[:8] == first.occupation[:8]
+    assert sorted(child.occupation[8:]) == sorted(second.occupation[8:])
 
 
 def test_splice_of_equal_parents_mixes_only_images(olivine_doubled: Host) -> None:
@@ -152,32 +152,35 @@ def test_splice_of_equal_parents_mixes_only_images(olivine_doubled: Host) -> Non
     rng = np.random.default_rng(0)
     full = configuration(host, [1] * 8 + [2] * 8)
     assert splice(host, [full, full], rng) == full
-    parents = [fill(host, 4, rng) for _ in range(2)]
+    parents = [random_occupation(host, 4, rng) for _ in range(2)]
     children = {splice(host, parents, rng) for _ in range(20)}
     assert len(children) > 3
 
 
 @settings(max_examples=50, deadline=None)
 @given(seed=seeds)
-def test_fill_is_neutral_and_keeps_what_it_can(any_host: Host, seed: int) -> None:
+def test_random_occupation_is_neutral_and_keeps_what_it_can(any_host: Host, seed: int) -> None:
     rng = np.random.default_rng(seed)
     n_ions = int(rng.choice(any_host.ion_counts))
-    config = fill(any_host, n_ions, rng)
-    assert configuration(any_host, config.colours) == config
+    config = random_occupation(any_host, n_ions, rng)
+    assert configuration(any_host, config.occupation) == config
     assert ion_count(any_host, config) == n_ions
 
 
-def test_fill_repairs_with_few_changes(olivine_doubled: Host) -> None:
+def test_random_occupation_repairs_with_few_changes(olivine_doubled: Host) -> None:
     rng = np.random.default_rng(0)
     wanted = Configuration((1,) * 5 + (V,) * 3 + (2,) * 3 + (3,) * 5)
-    changes = [len(differing(fill(olivine_doubled, 4, rng, wanted), wanted)) for _ in range(100)]
+    changes = [
+        len(differing(random_occupation(olivine_doubled, 4, rng, wanted), wanted))
+        for _ in range(100)
+    ]
     # One ion too many and one Fe2+ too few.
     assert min(changes) == 2 and np.mean(changes) < 2.2
 
 
-def test_fill_draws_all_fillings_alike(vanadium: Host) -> None:
+def test_random_occupations_are_all_as_likely(vanadium: Host) -> None:
     rng = np.random.default_rng(0)
-    draws = Counter(fill(vanadium, 0, rng).colours[4:] for _ in range(1900))
+    draws = Counter(random_occupation(vanadium, 0, rng).occupation[4:] for _ in range(1900))
     # 1 filling with four V4+, 12 with one pair of V3+ and V5+, 6 with two pairs.
     assert len(draws) == 19
     assert max(draws.values()) < 150 and min(draws.values()) > 60
@@ -187,7 +190,7 @@ def test_states_with_gaps_are_repaired() -> None:
     rng = np.random.default_rng(0)
     drawn = draw_with_sum([(2, 4), (3, 5), (2, 3, 4)], 9, rng, preferred=(4, 5, 4))
     assert sum(drawn) == 9 and drawn[0] in (2, 4) and drawn[1] in (3, 5)
-    with pytest.raises(InputError, match="no filling sums to 3"):
+    with pytest.raises(InputError, match="no occupation sums to 3"):
         draw_with_sum([(2, 4), (4, 6)], 3, rng)
 
 
@@ -203,10 +206,10 @@ def test_children_cover_the_space(olivine: Host) -> None:
     from al_charge.crystal.symmetry import canonical
 
     everything = set(enumerate_distinct(olivine, 2))
-    found = {canonical(olivine, fill(olivine, 2, rng))}
+    found = {canonical(olivine, random_occupation(olivine, 2, rng))}
     for _ in range(300):
         operator = OPERATORS[rng.integers(len(OPERATORS))]
-        pool = sorted(found, key=lambda config: config.colours)
+        pool = sorted(found, key=lambda config: config.occupation)
         parents = [pool[rng.integers(len(pool))] for _ in range(operator.n_parents)]
         child = operator.make(olivine, parents, rng)
         if child is not None:

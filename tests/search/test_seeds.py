@@ -50,8 +50,8 @@ def test_best_half_by_energy_the_rest_at_random(olivine_doubled: Host) -> None:
 
 def test_large_spaces_are_sampled(olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host = olivine_doubled
-    monkeypatch.setattr(module, "ENUMERABLE_FILLINGS", 100)
-    monkeypatch.setattr(module, "SAMPLED_FILLINGS", 60)
+    monkeypatch.setattr(module, "LARGEST_ENUMERATION", 100)
+    monkeypatch.setattr(module, "SAMPLE_SIZE", 60)
     found = seeds(host, 4, 12, np.random.default_rng(0))
     assert len(set(found)) == 12
     assert all(canonical(host, config) == config for config in found)
@@ -62,7 +62,7 @@ def test_large_spaces_are_sampled(olivine_doubled: Host, monkeypatch: pytest.Mon
 
 def test_several_states_compete(vanadium: Host) -> None:
     found = seeds(vanadium, 0, 50, np.random.default_rng(0))
-    assert {tuple(sorted(config.colours[4:])) for config in found} == {
+    assert {tuple(sorted(config.occupation[4:])) for config in found} == {
         (4, 4, 4, 4),
         (3, 4, 4, 5),
         (3, 3, 5, 5),

@@ -80,7 +80,7 @@ def campaign(launchpad: LaunchPad, potcars: Path, tmp_path: Path) -> Campaign:
         n_ions=0,
         composition="0",
         config_hash=canonical_hash(campaign.host, config),
-        colours=list(config.colours),
+        colours=list(config.occupation),
         geometry=geometry_of(to_atoms(campaign.host, config)),
         origin="enumerated",
     )

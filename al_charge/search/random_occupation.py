@@ -1,4 +1,4 @@
-"""Random fillings of a host that are neutral by construction."""
+"""Random occupations of a host that are neutral by construction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def draw_with_sum(
     ]
     remaining = _weights_of_the_rest(tuple(tuple(choices.items()) for choices in weights))
     if total not in remaining[0]:
-        raise InputError(f"no filling sums to {total}", where="configuration")
+        raise InputError(f"no occupation sums to {total}", where="configuration")
     drawn: list[int] = []
     left = total
     for site, choices in enumerate(weights):
@@ -66,7 +66,7 @@ def _place(chances: Sequence[float], at: float) -> int:
 def _weights_of_the_rest(
     weights: tuple[tuple[tuple[int, float], ...], ...],
 ) -> list[dict[int, float]]:
-    """Return, for every site, the summed weight of all ways to fill it and those after, by sum."""
+    """Return, for every site, the total weight of its and all later sites' choices, by sum."""
     remaining: list[dict[int, float]] = [{0: 1.0}]
     for choices in reversed(weights):
         sums: dict[int, float] = {}
@@ -79,7 +79,7 @@ def _weights_of_the_rest(
     return remaining[::-1]
 
 
-def fill(
+def random_occupation(
     host: Host,
     n_ions: int,
     rng: np.random.Generator,
@@ -90,16 +90,16 @@ def fill(
     Parameters
     ----------
     preferred
-        Colours to keep where composition and neutrality allow it. They need not be neutral.
-        Without them every neutral filling is equally likely.
+        Occupation to keep where composition and neutrality allow it. It need not be neutral.
+        Without it every neutral occupation is equally likely.
     """
     n_sites = len(host.ion_sites)
     wanted_ions = wanted_states = None
     if preferred is not None:
-        wanted_ions = [int(colour != VACANCY) for colour in preferred.colours[:n_sites]]
-        wanted_states = preferred.colours[n_sites:]
+        wanted_ions = [int(state != VACANCY) for state in preferred.occupation[:n_sites]]
+        wanted_states = preferred.occupation[n_sites:]
     occupied = draw_with_sum([(0, 1)] * n_sites, n_ions, rng, wanted_ions)
     needed = -host.fixed_charge - n_ions * host.working_ion_charge
-    states = draw_with_sum(host.allowed_colours[n_sites:], needed, rng, wanted_states)
+    states = draw_with_sum(host.allowed_states[n_sites:], needed, rng, wanted_states)
     ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)
     return Configuration(ions + states)
