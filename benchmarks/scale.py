@@ -160,6 +160,7 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.loop.train import training_frames
     from al_charge.report.export import export
     from al_charge.report.labels import labels_document
+    from al_charge.store.labels import SUMMARY
 
     launchpad = connect_launchpad(None)
     store = store_of(launchpad)
@@ -178,7 +179,7 @@ def measure(folder: Path, meter: Meter) -> None:
     meter.time("hull", lambda: hull_result(campaign()))
     meter.time("voltage", lambda: voltage_result(campaign()))
     meter.time("labels", lambda: labels_document(campaign()))
-    meter.time("heads of labels", lambda: list(store.labels.heads("scale")))
+    meter.time("summaries of labels", lambda: list(store.labels.read(SUMMARY, campaign="scale")))
     target = folder / "labels.extxyz"
     meter.time(
         "export, last frames",

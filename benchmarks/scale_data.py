@@ -48,6 +48,7 @@ from al_charge.store.documents import (
     Statistics,
     Vertex,
 )
+from al_charge.store.labels import ALL_FRAMES
 
 FILE = Path(__file__).parents[1] / "workflows" / "nafepo4_born.yaml"
 IN_FULL = 3
@@ -180,7 +181,7 @@ class Maker:
     def real_label(self) -> LabelDoc:
         """Make the first label as a worker does."""
         label(self.campaign, 0, 0, self.folder / "label", spool=self.folder / "spool")
-        (made,) = self.store.labels.of_campaign(self.campaign.name)
+        (made,) = self.store.labels.read(ALL_FRAMES, campaign=self.campaign.name)
         self.held.append((made.config_hash, 0.01))
         self.energies[made.key] = made.energy
         return made

@@ -95,7 +95,7 @@ def result(target: Target) -> dict[str, Any]:
     return hull_result(campaign).document | {
         "state": campaign.store.campaigns.get(campaign.name).state.value,
         "voltage": voltage_result(campaign).document,
-        "labels_used": len(campaign.store.labels.of_campaign(campaign.name)),
+        "labels_used": len(campaign.store.labels.uses(campaign.name)),
         "rounds": len(campaign.store.rounds.all(campaign.name)),
         "stage_seconds": {stage: round(value, 1) for stage, value in seconds.items()},
     }

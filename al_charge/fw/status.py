@@ -12,7 +12,8 @@ from al_charge.fw.lost import HANDED_BACK
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import rounds_held
 from al_charge.loop.verify import outcome_of
-from al_charge.store.documents import Assessment, LabelDoc, RoundDoc
+from al_charge.store.documents import Assessment, LabelDoc, Refusal, RoundDoc
+from al_charge.store.labels import WITHOUT_FRAMES
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
@@ -23,19 +24,20 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     assessed = [record for record in rounds if record.assessment is not None]
     last = assessed[-1].assessment if assessed else None
     judged = _judged(assessed)
-    refused = store.labels.light_of_campaign(campaign.name, refused=True)
+    labels = store.labels.read(WITHOUT_FRAMES, campaign=campaign.name, refused=True)
+    refused = sorted(labels, key=lambda label: (label.created, label.key))
     return {
         "campaign": campaign.name,
         "state": document.state.value,
         "reason": document.reason,
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
-        "labels_used": len(store.labels.rounds_of_use(campaign.name)),
+        "labels_used": len(store.labels.uses(campaign.name)),
         "labels_made": store.attempts.count_made(campaign.name),
         "labels_requested_twice": len(store.attempts.made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
-        "ambiguous": _refused(label for label in refused if label.comparable),
-        "unusable": _refused(label for label in refused if not label.comparable),
+        "ambiguous": _refused(one for one in refused if one.refusal is Refusal.AMBIGUOUS),
+        "unusable": _refused(one for one in refused if one.refusal is not Refusal.AMBIGUOUS),
         "charge_orders": _charge_orders(campaign, rounds),
         "failures": [
             {"label": failure.key, "round": failure.round, "reason": failure.reason}
@@ -143,11 +145,9 @@ def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int]
 
 
 def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
-    """Say why labels stand on no hull, of those that do not."""
+    """Say why labels are on no hull."""
     return [
-        {"label": label.key, "x": label.composition, "reason": label.refused}
-        for label in labels
-        if label.refused
+        {"label": label.key, "x": label.composition, "reason": label.refused} for label in labels
     ]
 
 

@@ -11,7 +11,7 @@ from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import usable
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc, Request, RoundDoc
-from al_charge.store.labels import LabelHead
+from al_charge.store.labels import SUMMARY, LabelSummary
 
 MISSES = 2
 """How often a configuration is asked for at a geometry that a committee relaxed, if what is found
@@ -73,16 +73,18 @@ class Answers:
         return [candidate for candidate in candidates if not self.answers(candidate)]
 
 
-def answers_of(campaign: Campaign, heads: Iterable[LabelHead] | None = None) -> Answers:
+def answers_of(campaign: Campaign, summaries: Iterable[LabelSummary] | None = None) -> Answers:
     """Return what a campaign has asked for and found so far.
 
     Parameters
     ----------
-    heads
+    summaries
         Of the campaign's labels, where they were read already.
     """
     store = campaign.store
-    labels = list(store.labels.heads(campaign.name) if heads is None else heads)
+    if summaries is None:
+        summaries = store.labels.read(SUMMARY, campaign=campaign.name)
+    labels = list(summaries)
     lowest: dict[str, float] = {}
     for label in filter(usable, labels):
         lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
@@ -99,7 +101,7 @@ def answers_of(campaign: Campaign, heads: Iterable[LabelHead] | None = None) -> 
 
 
 def requests_of(
-    campaign: Campaign, number: int, labels: Iterable[LabelHead]
+    campaign: Campaign, number: int, labels: Iterable[LabelSummary]
 ) -> list[Request] | None:
     """Return what became of what a round has asked for; None where labels are not static."""
     record = campaign.store.rounds.get(campaign.name, number)
@@ -109,7 +111,7 @@ def requests_of(
 
 
 def _requests_of(
-    campaign: Campaign, ids: Sequence[str], labels: Iterable[LabelHead]
+    campaign: Campaign, ids: Sequence[str], labels: Iterable[LabelSummary]
 ) -> list[Request]:
     made = {label.key: label for label in labels}
     asked = {label_key(campaign, one): one for one in campaign.store.candidates.stream(ids)}
@@ -125,7 +127,7 @@ def _requests_of(
 
 
 def _requests(
-    campaign: Campaign, rounds: Sequence[RoundDoc], labels: list[LabelHead]
+    campaign: Campaign, rounds: Sequence[RoundDoc], labels: list[LabelSummary]
 ) -> tuple[frozenset[str], Counter[str]]:
     """Return the keys of the labels asked for, and how often relaxed geometries were in vain."""
     missed: Counter[str] = Counter()

@@ -20,7 +20,6 @@ from al_charge.loop.energies import (
     LabelledHull,
     candidate_entry,
     labelled_hull,
-    usable,
 )
 from al_charge.loop.label import label_metal
 from al_charge.loop.predictions import member_energies
@@ -34,6 +33,7 @@ from al_charge.store.documents import (
     Prospective,
     Vertex,
 )
+from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
 
 if TYPE_CHECKING:
@@ -81,19 +81,19 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     """Return what is found, the keys of the labels, and each member's energies of them, eV/f.u."""
     from al_charge.potentials.committee import Committee
 
-    heads = list(campaign.store.labels.heads(campaign.name))
-    found = labelled_hull(campaign, up_to=round_number, heads=heads)
+    summaries = list(campaign.store.labels.read(SUMMARY, campaign=campaign.name))
+    found = labelled_hull(campaign, up_to=round_number, summaries=summaries)
     committee = load_committee(campaign, round_number)
     keys = sorted(found.labels)
     members = member_energies(campaign, round_number, committee, keys)
     scale = _calibration(campaign, round_number, found, keys, members)
     before = None
     if round_number:
-        before = labelled_hull(campaign, up_to=round_number - 1, heads=heads).hull
+        before = labelled_hull(campaign, up_to=round_number - 1, summaries=summaries).hull
     predicted = None
     verifies = is_verification(campaign, round_number)
     if round_number > 0 and not verifies:
-        answers = answers_of(campaign, heads)
+        answers = answers_of(campaign, summaries)
         candidates = _lowest_candidates(campaign, round_number, answers)
         again = _predict_again(Committee(committee.members, scale), candidates)
         predicted = answers.unanswered(again)
@@ -115,7 +115,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         deepest=state.deepest,
         unlabelled_vertices=None if predicted is None else list(state.unlabelled_vertices or ()),
         prospective=Prospective() if verifies else _prospective(campaign, round_number, found),
-        requests=requests_of(campaign, round_number, heads),
+        requests=requests_of(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
         verification=verification_of(campaign, round_number, found) if verifies else None,
     )
@@ -277,7 +277,7 @@ def _all_labelled(campaign: Campaign) -> bool:
     if not campaign.relaxes:
         return False
     distinct = sum(count_distinct(campaign.host).values())
-    if len(campaign.store.labels.rounds_of_use(campaign.name)) < distinct:
+    if len(campaign.store.labels.uses(campaign.name)) < distinct:
         return False
-    heads = campaign.store.labels.heads(campaign.name)
-    return len({head.config_hash for head in heads if usable(head)}) == distinct
+    labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, refused=False)
+    return len({label.config_hash for label in labels}) == distinct

@@ -10,11 +10,11 @@ from typing import TypeVar
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import CandidateDoc, LabelDoc
-from al_charge.store.labels import LabelHead
+from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.uncertainty import ErrorBars, committee_error_bars, with_error_bars
 
-L = TypeVar("L", LabelDoc, LabelHead)
+L = TypeVar("L", LabelDoc, LabelSummary)
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,30 @@ class LabelledHull:
     """
 
     hull: Hull
-    labels: dict[str, LabelHead]
+    labels: dict[str, LabelSummary]
 
 
-def usable(label: LabelDoc | LabelHead) -> bool:
-    """Return whether a label may stand on a hull: converged, certain, comparable."""
-    return not label.refused
+def usable(label: LabelDoc | LabelSummary) -> bool:
+    """Return whether a label may be on a hull: comparable, converged, its charge states certain.
+
+    Parameters
+    ----------
+    label
+        Or what is known of it.
+
+    Returns
+    -------
+    bool
+        Whether nothing speaks against it.
+    """
+    return label.refusal is None
 
 
 def labelled_hull(
-    campaign: Campaign, *, up_to: int | None = None, heads: Iterable[LabelHead] | None = None
+    campaign: Campaign,
+    *,
+    up_to: int | None = None,
+    summaries: Iterable[LabelSummary] | None = None,
 ) -> LabelledHull:
     """Build the hull of a campaign's labels: of each configuration, the lowest.
 
@@ -47,7 +61,7 @@ def labelled_hull(
     ----------
     up_to
         Last round whose labels count; all of them when None.
-    heads
+    summaries
         Of the campaign's labels, where they were read already.
 
     Raises
@@ -56,12 +70,12 @@ def labelled_hull(
         If the end members are not labelled yet.
     """
     host = campaign.host
-    if heads is None:
-        heads = campaign.store.labels.heads(campaign.name, up_to)
+    if summaries is None:
+        summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=up_to)
     labels = {
-        head.key: head
-        for head in heads
-        if usable(head) and (up_to is None or (head.used or 0) <= up_to)
+        summary.key: summary
+        for summary in summaries
+        if usable(summary) and (up_to is None or (summary.used or 0) <= up_to)
     }
     entries = [
         Entry(
@@ -101,8 +115,8 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
     record, assessment = assessed[-1]
     keys, energies = campaign.store.rounds.predictions(record)
     seen = frozenset(keys)  # a label that came meanwhile counts in the next round
-    heads = campaign.store.labels.heads(campaign.name, record.number)
-    found = labelled_hull(campaign, heads=[head for head in heads if head.key in seen])
+    summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=record.number)
+    found = labelled_hull(campaign, summaries=[one for one in summaries if one.key in seen])
     bars = committee_error_bars(found.hull, keys, energies, scale=assessment.spread_scale)
     return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars
 

@@ -11,8 +11,8 @@ from al_charge.crystal.valence import Windows, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of
-from al_charge.loop.energies import usable
 from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc, StartDoc
+from al_charge.store.labels import WITHOUT_FRAMES
 
 
 def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows | None:
@@ -41,8 +41,15 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         return None
     moments: dict[str, list[float]] = defaultdict(list)
     charges: dict[str, list[float]] = defaultdict(list)
-    for label in campaign.store.labels.at(campaign.name, ends, max(0, round_number - 1)):
-        if not usable(label) or label.moments is None:
+    labels = campaign.store.labels.read(
+        WITHOUT_FRAMES,
+        campaign=campaign.name,
+        up_to=max(0, round_number - 1),
+        n_ions=ends,
+        refused=False,
+    )
+    for label in labels:
+        if label.moments is None:
             continue
         for site, species in enumerate(label.resolved or ()):
             if element_of(species) in campaign.host.redox:

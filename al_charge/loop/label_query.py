@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import InputError, did_you_mean
 from al_charge.loop.labelled_frames import cached_labels, learnable
-from al_charge.store.labels import LabelHead
+from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ PREFIX = "db:"
 """What stands before a query where files may stand as well."""
 SHOWN = 8
 """Characters of a hash that are enough to tell it from others."""
-_FIELDS: dict[str, Callable[[LabelHead], str]] = {
-    "composition": lambda head: head.composition,
-    "host": lambda head: head.host_fingerprint,
-    "settings": lambda head: head.settings_hash,
+_FIELDS: dict[str, Callable[[LabelSummary], str]] = {
+    "composition": lambda summary: summary.composition,
+    "host": lambda summary: summary.host_fingerprint,
+    "settings": lambda summary: summary.settings_hash,
 }
 _NAMES = ("campaign", *_FIELDS)
 
@@ -121,9 +121,9 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
 
     if query.campaign is not None:
         store.campaigns.get(query.campaign)
-    heads = _matching(store.labels.heads(query.campaign), query)
-    used = [head for head in heads if learnable(head, spin=spin)]
-    left_out = Counter(head.refused for head in heads if not learnable(head, spin=spin))
+    summaries = _matching(store.labels.read(SUMMARY, campaign=query.campaign), query)
+    used = [summary for summary in summaries if learnable(summary, spin=spin)]
+    left_out = Counter(str(one.refusal) for one in summaries if not learnable(one, spin=spin))
     if not used:
         why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
         raise InputError("it has no label that can be used", where=query.text, remedy=why)
@@ -131,14 +131,16 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     frames = cached_labels(store, used, cache, spin=spin)
     sizes, units = frames.sizes, _formula_units(used)
     states_from: Counter[str] = Counter()
-    for head in used:
-        how = "nearest to uncertain moments" if head.refused else "as the labeler found them"
-        states_from[how] += sizes[head.key]
-    several = len({head.host_fingerprint for head in used}) > 1
+    for summary in used:
+        how = "nearest to uncertain moments" if summary.refusal else "as the labeler found them"
+        states_from[how] += sizes[summary.key]
+    several = len({summary.host_fingerprint for summary in used}) > 1
     return Dataset(
         frames=_across_hosts(frames) if several else frames,
         formula_units=[
-            units.get(head.host_fingerprint) for head in used for _ in range(sizes[head.key])
+            units.get(summary.host_fingerprint)
+            for summary in used
+            for _ in range(sizes[summary.key])
         ],
         left_out=dict(left_out),
         groups_from="config_hash and structure" if several else "config_hash",
@@ -160,12 +162,12 @@ def _across_hosts(frames: Sequence[TrainingFrame]) -> Regrouped:
     return Regrouped(frames, {groups[p]: name for p, name in zip(places, names, strict=True)})
 
 
-def _matching(heads: Iterable[LabelHead], query: LabelQuery) -> list[LabelHead]:
+def _matching(summaries: Iterable[LabelSummary], query: LabelQuery) -> list[LabelSummary]:
     """Return the labels that have one of the values that are asked for, in every field."""
-    found = list(heads)
+    found = list(summaries)
     for name, values in query.wanted.items():
         of = _FIELDS[name]
-        known = {of(head) for head in found}
+        known = {of(summary) for summary in found}
         chosen: set[str] = set()
         for value in values:
             like = {
@@ -178,7 +180,7 @@ def _matching(heads: Iterable[LabelHead], query: LabelQuery) -> list[LabelHead]:
                     remedy=_instead(name, value, known),
                 )
             chosen |= like
-        found = [head for head in found if of(head) in chosen]
+        found = [summary for summary in found if of(summary) in chosen]
     return found
 
 
@@ -189,9 +191,9 @@ def _instead(name: str, value: str, known: set[str]) -> str:
     return did_you_mean(value[:SHOWN], {text[:SHOWN] for text in known})
 
 
-def _refuse_mixed(heads: Sequence[LabelHead], query: LabelQuery) -> None:
+def _refuse_mixed(summaries: Sequence[LabelSummary], query: LabelQuery) -> None:
     """Refuse energies that stand on no common scale."""
-    settings = Counter((head.settings_hash, head.engine.split()[0]) for head in heads)
+    settings = Counter((summary.settings_hash, summary.engine.split()[0]) for summary in summaries)
     if len({key for key, _ in settings}) < 2:
         return
     kinds = [f"{key[:SHOWN]} ({number} by {by})" for (key, by), number in settings.most_common()]
@@ -203,10 +205,10 @@ def _refuse_mixed(heads: Sequence[LabelHead], query: LabelQuery) -> None:
     )
 
 
-def _formula_units(heads: Iterable[LabelHead]) -> dict[str, int]:
+def _formula_units(summaries: Iterable[LabelSummary]) -> dict[str, int]:
     """Return the formula units of the cells of every host, as far as its labels tell them."""
     return {
-        head.host_fingerprint: round(head.n_ions / Fraction(head.composition))
-        for head in heads
-        if head.n_ions
+        summary.host_fingerprint: round(summary.n_ions / Fraction(summary.composition))
+        for summary in summaries
+        if summary.n_ions
     }

@@ -12,8 +12,8 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
-from al_charge.store.documents import FrameDoc, LabelDoc
-from al_charge.store.labels import LabelHead
+from al_charge.store.documents import FrameDoc, LabelDoc, Refusal
+from al_charge.store.labels import ALL_FRAMES, LabelSummary
 from al_charge.store.mongo import Store
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from al_charge.potentials.data.frames import TrainingFrame
 
 
-def learnable(head: LabelHead, *, spin: bool) -> bool:
+def learnable(summary: LabelSummary, *, spin: bool) -> bool:
     """Return whether a label may be learned from.
 
     One whose charge states are uncertain is learned from only by a potential that is told the
     moments.
     """
-    return not head.refused or (spin and head.refused == "ambiguous" and head.has_moments)
+    if summary.refusal is Refusal.AMBIGUOUS:
+        return spin and summary.has_moments
+    return summary.refusal is None
 
 
 def cache_of(folder: Path, name: str = "") -> Path:
@@ -47,13 +49,13 @@ def delete_cache(cache: Path) -> None:
 
 
 def cached_labels(
-    store: Store, heads: Iterable[LabelHead], cache: Path, *, spin: bool
+    store: Store, summaries: Iterable[LabelSummary], cache: Path, *, spin: bool
 ) -> CachedFrames:
     """Return the frames of labels, of which those that the cache lacks are streamed into it first.
 
     Parameters
     ----------
-    heads
+    summaries
         Of the labels, in order.
     cache
         Its folder.
@@ -63,11 +65,11 @@ def cached_labels(
     from al_charge.potentials.data.frame_cache import cached_frames
 
     def fetch(keys: Sequence[str]) -> Iterator[tuple[str, list[TrainingFrame]]]:
-        for label in store.labels.stream(keys):
+        for label in store.labels.read(ALL_FRAMES, keys=keys):
             yield label.key, frames_of(label, spin=spin)
 
     # A database that was made anew may have another label under the same key.
-    wanted = {h.key: f"{h.created.isoformat()} {h.energy!r} {int(spin)}" for h in heads}
+    wanted = {h.key: f"{h.created.isoformat()} {h.energy!r} {int(spin)}" for h in summaries}
     return cached_frames(cache, wanted, fetch)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.loop.campaign import Campaign, atoms_of
-from al_charge.loop.energies import usable
+from al_charge.store.labels import LAST_GEOMETRY, SUMMARY
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
@@ -20,8 +20,10 @@ def predictions_for(
     campaign: Campaign, round_number: int, potential: Potential
 ) -> dict[str, float]:
     """Return a potential's energies of the usable labels up to a round, eV per cell by key."""
-    heads = campaign.store.labels.heads(campaign.name, up_to=round_number)
-    return _predict(campaign, potential, [head.key for head in heads if usable(head)])
+    labels = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, up_to=round_number, refused=False
+    )
+    return _predict(campaign, potential, [label.key for label in labels])
 
 
 def member_energies(
@@ -42,6 +44,6 @@ def member_energies(
 
 def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
     """Return a potential's energies of labels whose keys are sorted."""
-    results = campaign.store.labels.stream_results(keys)
+    results = campaign.store.labels.read(LAST_GEOMETRY, keys=keys)
     found = potential.predict_each(atoms_of(geometry) for _, geometry in results)
     return {key: one.energy for key, one in zip(keys, found, strict=True)}

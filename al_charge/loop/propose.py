@@ -15,11 +15,12 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
 from al_charge.loop.committee import load_committee
-from al_charge.loop.energies import lowest_labels, usable
+from al_charge.loop.energies import lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.search.plugin import SEARCHES, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
+from al_charge.store.labels import LAST_FRAME
 
 if TYPE_CHECKING:
     from al_charge.potentials.relaxation.one_by_one import Relaxed
@@ -76,11 +77,10 @@ def _evolved_candidates(
     from al_charge.potentials.relaxation.one_by_one import relax
 
     committee = load_committee(campaign, round_number - 1)
-    labelled = [
-        label
-        for label in campaign.store.labels.at(campaign.name, [n_ions], round_number - 1)
-        if usable(label)
-    ]
+    labels = campaign.store.labels.read(
+        LAST_FRAME, campaign=campaign.name, up_to=round_number - 1, n_ions=[n_ions], refused=False
+    )
+    labelled = sorted(labels, key=lambda label: (label.created, label.key))
     starts = _known_geometries(campaign, round_number, n_ions, labelled)
     relaxed: dict[str, Relaxed] = {}
     settings, relaxation = campaign.spec.search, campaign.spec.relaxation

@@ -26,7 +26,7 @@ from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
-from al_charge.store.labels import LabelHead
+from al_charge.store.labels import SUMMARY, LabelSummary
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -47,9 +47,9 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
-    heads = list(store.labels.heads(campaign.name))
+    summaries = list(store.labels.read(SUMMARY, campaign=campaign.name))
     proposed = store.candidates.all(campaign.name, round_number)
-    candidates = answers_of(campaign, heads).unanswered(proposed)
+    candidates = answers_of(campaign, summaries).unanswered(proposed)
     room = label_room(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
@@ -61,7 +61,7 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         picked: Sequence[Selection] = select_diverse(points, min(settings.first_round, room))
     else:
         count = min(settings.labels_per_round, room)
-        choice = _choice(campaign, candidates, labelled_hull(campaign, heads=heads), count)
+        choice = _choice(campaign, candidates, labelled_hull(campaign, summaries=summaries), count)
         rule = ACQUISITIONS.of(settings)
         picked = rule.select(choice, settings, campaign.rng("select", round_number))
         _refuse_invalid(rule, choice, picked)
@@ -135,7 +135,7 @@ def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Se
 
 
 def _features(
-    campaign: Campaign, described: Sequence[CandidateDoc | LabelHead]
+    campaign: Campaign, described: Sequence[CandidateDoc | LabelSummary]
 ) -> NDArray[np.float64]:
     return all_pair_correlations(
         campaign.host, [configuration_of(one.colours) for one in described]

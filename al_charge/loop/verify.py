@@ -175,9 +175,7 @@ def _why_not(campaign: Campaign, key: str) -> str:
         return failure.reason
     if label is None:
         return "it was not labelled"
-    return label.unusable or (
-        label.audit if label.resolved is None else "relaxing led to another charge order"
-    )
+    return label.refused or "relaxing led to another charge order"
 
 
 def is_verified(campaign: Campaign) -> bool:

@@ -19,6 +19,7 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name
 from al_charge.store.documents import LabelDoc, ReferenceDoc
+from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import pretty_formula
 
@@ -64,16 +65,16 @@ def export(
         If a file is there already, or cannot be written.
     """
     beside = _check_path(path, force)
-    heads = list(campaign.store.labels.heads(campaign.name))
-    if usable_only:
-        heads = [head for head in heads if not head.refused]
-    if not heads:
+    wanted = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, refused=False if usable_only else None
+    )
+    labels = sorted(wanted, key=lambda label: (label.n_ions, label.energy, label.key))
+    if not labels:
         raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
-    heads.sort(key=lambda head: (head.n_ions, head.energy, head.key))
     summary = _Summary()
 
     def images() -> Iterator[Atoms]:
-        for label in _in_order(campaign.store, [head.key for head in heads]):
+        for label in _in_order(campaign.store, [label.key for label in labels]):
             frames = frames_of(label, campaign.host.formula_units, last=last)
             summary.add(label, len(frames))
             yield from frames
@@ -96,7 +97,7 @@ class _Summary:
     def add(self, label: LabelDoc, frames: int) -> None:
         """Add a label of which so many frames are written."""
         facts = {
-            "usable": not label.refused,
+            "usable": label.refusal is None,
             "ambiguous": label.resolved is None,
             "unusable": bool(label.unusable),
             "not_converged": not label.converged,
@@ -116,7 +117,7 @@ def _in_order(store: Store, keys: list[str]) -> Iterator[LabelDoc]:
     """Yield labels with their frames in the order of their keys, some in memory at a time."""
     for start in range(0, len(keys), LABELS_IN_MEMORY):
         some = keys[start : start + LABELS_IN_MEMORY]
-        found = {label.key: label for label in store.labels.stream(some)}
+        found = {label.key: label for label in store.labels.read(ALL_FRAMES, keys=some)}
         yield from (found[key] for key in some)
 
 

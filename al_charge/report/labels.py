@@ -10,6 +10,7 @@ from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name
 from al_charge.store.documents import LabelDoc
+from al_charge.store.labels import WITHOUT_FRAMES
 from al_charge.thermo.hull import pretty_formula
 
 if TYPE_CHECKING:
@@ -38,19 +39,19 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
     """
     ion = campaign.spec.host.working_ion
     redox = frozenset(campaign.spec.host.redox)
-    heads = campaign.store.labels.light_of_campaign(campaign.name)
-    heads.sort(key=lambda label: (label.n_ions, label.energy, label.key))
+    found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name)
+    labels = sorted(found, key=lambda label: (label.n_ions, label.energy, label.key))
     groups: dict[str, list[LabelDoc]] = defaultdict(list)
-    for label in heads:
+    for label in labels:
         groups[label.composition].append(label)
     return {
         "campaign": campaign.name,
         "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
         "labeler": labeler_name(campaign.spec.labeler.kind),
-        "engines": sorted({label.engine for label in heads}),
-        "labels": [_label(label, redox, campaign.host.formula_units) for label in heads],
+        "engines": sorted({label.engine for label in labels}),
+        "labels": [_label(label, redox, campaign.host.formula_units) for label in labels],
         "compositions": [{"x": x, **_counts(group)} for x, group in groups.items()],
-        "mixed": _counts(label for label in heads if _is_mixed(label)),
+        "mixed": _counts(label for label in labels if _is_mixed(label)),
         "quarantined": [
             {
                 "label": failure.key,

@@ -32,6 +32,7 @@ from al_charge.store.label_documents import (
     FrameDoc,
     LabelDoc,
     LabelUseDoc,
+    Refusal,
     StartDoc,
 )
 from al_charge.store.model_documents import ModelDoc, ReferenceDoc
@@ -67,6 +68,7 @@ __all__ = [
     "ProposalDoc",
     "Prospective",
     "ReferenceDoc",
+    "Refusal",
     "Request",
     "RoundDoc",
     "StartDoc",

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 SCHEMA_VERSION = 5
 """Version of every document's layout and of the database as a whole."""
@@ -99,3 +99,11 @@ class Document(Part):
     def from_mongo(cls, stored: dict[str, Any]) -> Self:
         """Read a stored document."""
         return cls.model_validate({name: stored[name] for name in stored if name != "_id"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_computed(cls, stored: Any) -> Any:
+        """Drop what was written along with the fields and follows from them."""
+        if isinstance(stored, dict):
+            return {name: stored[name] for name in stored if name not in cls.model_computed_fields}
+        return stored

@@ -1,8 +1,8 @@
 """Migration to schema version 5.
 
-Campaigns keep what their files said apart from the defaults that were in effect. The assessments
-of rounds have a fixed form, and what a round's committee predicts for the labels is in a file;
-until version 3 it was in the assessment itself.
+Campaigns keep what their files said apart from the defaults that were in effect. Labels say in one
+field whether they may be on a hull. The assessments of rounds have a fixed form, and what a round's
+committee predicts for the labels is in a file; until version 3 it was in the assessment itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import gridfs
 import numpy as np
 from pymongo.database import Database
 
-from al_charge.store.documents import DOCUMENTS, CampaignDoc, RoundDoc
+from al_charge.store.documents import DOCUMENTS, CampaignDoc, LabelDoc, RoundDoc
+from al_charge.store.label_documents import refusal_of
 from al_charge.store.round_documents import Assessment
 from al_charge.store.schema import create_collections
 
@@ -242,7 +243,7 @@ depended on other fields, so that its stored value counts as given.
 
 
 def to_version_5(database: Database[Stored]) -> None:
-    """Bring campaigns and the assessments of rounds into their present form; safe to repeat.
+    """Bring campaigns, labels and rounds into their present form; safe to repeat.
 
     Parameters
     ----------
@@ -250,6 +251,14 @@ def to_version_5(database: Database[Stored]) -> None:
         Of version 4.
     """
     create_collections(database)
+    labels = database[LabelDoc.collection]
+    for name in ("unusable_1", "converged_1", "resolved_1"):
+        if name in labels.index_information():
+            labels.drop_index(name)
+    facts = ("unusable", "converged", "resolved")
+    for label in labels.find(_OLD, dict.fromkeys(facts, 1)):
+        refusal = refusal_of(*(label[fact] for fact in facts))
+        labels.update_one({"_id": label["_id"]}, {"$set": {"refusal": refusal} | _NEW})
     campaigns = database[CampaignDoc.collection]
     for record in list(campaigns.find(_OLD)):
         spec = split_spec(record["spec"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 from ase.data import chemical_symbols
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from al_charge.store.fields import (
     Composition,
@@ -57,6 +58,36 @@ class StartDoc(Part):
 
     changed: str
     outcome: str
+
+
+class Refusal(StrEnum):
+    """Why a label is on no hull."""
+
+    UNUSABLE = "unusable"
+    """Its energy may not be compared with that of other labels."""
+    NOT_CONVERGED = "not converged"
+    AMBIGUOUS = "ambiguous"
+    """Its charge states are uncertain. Potentials that read moments train on it all the same."""
+
+
+def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Refusal | None:
+    """Decide whether a label may be on a hull; nothing else decides it.
+
+    Parameters
+    ----------
+    unusable, converged, resolved
+        Those of `LabelDoc`.
+
+    Returns
+    -------
+    Refusal or None
+        The first reason why it may not.
+    """
+    if unusable:
+        return Refusal.UNUSABLE
+    if not converged:
+        return Refusal.NOT_CONVERGED
+    return Refusal.AMBIGUOUS if resolved is None else None
 
 
 class LabelDoc(Document):
@@ -177,19 +208,21 @@ class LabelDoc(Document):
             for site, number in zip(sites, self.numbers, strict=True)
         ]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def comparable(self) -> bool:
-        """Whether its energy may be compared with that of other labels."""
-        return self.converged and not self.unusable
+    def refusal(self) -> Refusal | None:
+        """Why it is on no hull; None if it may be."""
+        return refusal_of(self.unusable, self.converged, self.resolved)
 
     @property
     def refused(self) -> str:
-        """Why it stands on no hull and is not trained on; empty if it may be."""
-        if self.unusable:
-            return self.unusable
-        if not self.converged:
-            return "the engine did not converge"
-        return (self.audit or "its charge states are uncertain") if self.resolved is None else ""
+        """The same in words; empty if it may be on a hull."""
+        return {
+            None: "",
+            Refusal.UNUSABLE: self.unusable,
+            Refusal.NOT_CONVERGED: "the engine did not converge",
+            Refusal.AMBIGUOUS: self.audit or "its charge states are uncertain",
+        }[self.refusal]
 
 
 class LabelUseDoc(Document):

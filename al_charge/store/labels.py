@@ -1,33 +1,30 @@
-"""Labels in the database: written once, shared by campaigns."""
+"""Labels in the database: written once, shared by campaigns, read as far as they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import bson
 from pymongo.database import Database
 
-from al_charge.store.base import Stored, StorePart, portions, read_file
+from al_charge.store.base import KEYS_AT_ONCE, Stored, StorePart, portions, read_file
 from al_charge.store.campaigns import Campaigns
-from al_charge.store.documents import Geometry, LabelDoc, LabelUseDoc
+from al_charge.store.documents import Geometry, LabelDoc, LabelUseDoc, Refusal
 
 LARGEST_INLINE_FRAMES = 2 * 1024 * 1024
 """Bytes of frames that a label's document may hold itself; more goes to GridFS."""
-
-_REFUSED = {"$or": [{"unusable": {"$gt": ""}}, {"converged": False}, {"resolved": None}]}
-"""Query for labels that stand on no hull."""
-
-
 LABELS_AT_ONCE = 16
-"""Labels that the server sends together; many objects at once are slow to collect."""
+"""Labels with atoms that the server sends together; many objects at once are slow to collect."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class LabelHead:
-    """What decides whether a label is wanted.
+class LabelSummary:
+    """What decides whether a label is wanted; nothing of its atoms.
 
     Attributes
     ----------
@@ -35,12 +32,12 @@ class LabelHead:
         Those of `al_charge.store.documents.LabelDoc`.
     energy, created
         Those of `al_charge.store.documents.LabelDoc`.
-    refused
-        ``unusable``, ``not converged`` or ``ambiguous``, in this order; empty for none of them.
+    refusal
+        Why it is on no hull; None if it may be.
     has_moments
         Whether it has moments.
     used
-        Round of the campaign that was asked for which has selected it; None without one.
+        Round that selected it, of the campaign that was asked for; None without one.
     """
 
     key: str
@@ -54,34 +51,81 @@ class LabelHead:
     n_ions: int
     energy: float
     created: datetime
-    refused: str
+    refusal: Refusal | None
     has_moments: bool
     used: int | None = None
 
 
-_HEAD = {
-    "_id": 0,
-    **{name: 1 for name in LabelHead.__slots__ if name != "used"},
-    "refused": {
-        "$switch": {
-            "branches": [
-                {"case": {"$ne": ["$unusable", ""]}, "then": "unusable"},
-                {"case": {"$eq": ["$converged", False]}, "then": "not converged"},
-                {"case": {"$eq": ["$resolved", None]}, "then": "ambiguous"},
-            ],
-            "default": "",
-        }
-    },
-    "has_moments": {"$gt": ["$moments", None]},
-}
-"""The server works them out, and sends nothing of the atoms."""
+@dataclass(frozen=True)
+class Wanted(Generic[T]):
+    """What is read of each label.
 
-_RESULT_FIELDS = {"numbers": 1, "host_site": 1, "resolved": 1, "frames_file": 1}
-_RESULT: list[dict[str, Any]] = [
-    {"$sort": {"_id": 1}},
-    {"$project": _RESULT_FIELDS | {"last": {"$last": "$frames"}}},
-    {"$project": _RESULT_FIELDS | {"positions": "$last.positions", "cell": "$last.cell"}},
-]
+    Attributes
+    ----------
+    stages
+        Of an aggregation: the server sends nothing else.
+    make
+        Makes it of what the server sent and of the round that uses the label, if a campaign was
+        asked for.
+    frames
+        Which frames are taken from GridFS, where a label has them there; None for none.
+    """
+
+    stages: tuple[Stored, ...]
+    make: Callable[[Stored, int | None], T]
+    frames: slice | None = None
+
+
+def _summary(stored: Stored, used: int | None) -> LabelSummary:
+    key, refusal = stored.pop("_id"), stored.pop("refusal")
+    return LabelSummary(
+        **stored, key=key, refusal=None if refusal is None else Refusal(refusal), used=used
+    )
+
+
+def _geometry(stored: Stored, _: int | None) -> tuple[str, Geometry]:
+    (last,) = stored["frames"]
+    geometry = Geometry.model_construct(
+        numbers=stored["numbers"],
+        positions=last["positions"],
+        cell=last["cell"],
+        species=stored["resolved"],
+        host_site=stored["host_site"],
+    )
+    return stored["_id"], geometry
+
+
+def _document(stored: Stored, _: int | None) -> LabelDoc:
+    return LabelDoc.from_mongo({"frames": []} | stored)
+
+
+_LAST = {"frames": {"$slice": ["$frames", -1]}}
+_GEOMETRY = dict.fromkeys(
+    ("numbers", "host_site", "resolved", "frames_file", "frames.positions", "frames.cell"), 1
+)
+
+SUMMARY: Wanted[LabelSummary] = Wanted(
+    stages=(
+        {
+            "$project": {name: 1 for name in LabelSummary.__slots__ if name not in ("key", "used")}
+            | {"has_moments": {"$gt": ["$moments", None]}}
+        },
+    ),
+    make=_summary,
+)
+"""What decides whether a label is wanted."""
+WITHOUT_FRAMES: Wanted[LabelDoc] = Wanted(stages=({"$project": {"frames": 0}},), make=_document)
+"""Labels without geometries, energies of steps and forces."""
+LAST_FRAME: Wanted[LabelDoc] = Wanted(
+    stages=({"$set": _LAST},), make=_document, frames=slice(-1, None)
+)
+"""Labels with their results alone."""
+ALL_FRAMES: Wanted[LabelDoc] = Wanted(stages=(), make=_document, frames=slice(None))
+"""Whole labels."""
+LAST_GEOMETRY: Wanted[tuple[str, Geometry]] = Wanted(
+    stages=({"$set": _LAST}, {"$project": _GEOMETRY}), make=_geometry, frames=slice(-1, None)
+)
+"""Key and last geometry of unambiguous labels; checked when they were written, and not again."""
 
 
 class Labels(StorePart):
@@ -89,6 +133,8 @@ class Labels(StorePart):
 
     Parameters
     ----------
+    database
+        Of the store.
     campaigns
         Of the same store.
     """
@@ -98,9 +144,19 @@ class Labels(StorePart):
         self._campaigns = campaigns
 
     def put(self, doc: LabelDoc) -> bool:
-        """Store a label; return False, changing nothing, if its key is there already."""
-        stored = doc.to_mongo()
-        frames = bson.encode({"frames": stored["frames"]})
+        """Store a label.
+
+        Parameters
+        ----------
+        doc
+            The label, with its frames.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if its key is there already.
+        """
+        frames = bson.encode({"frames": doc.to_mongo()["frames"]})
         if len(frames) <= LARGEST_INLINE_FRAMES:
             return self._insert_once(doc)
         if self.has(doc.key):
@@ -113,68 +169,146 @@ class Labels(StorePart):
         return False
 
     def has(self, key: str) -> bool:
-        """Tell whether a label was made."""
-        return self._collection(LabelDoc).find_one({"_id": key}, {"_id": 1}) is not None
+        """Tell whether a label was made.
+
+        Parameters
+        ----------
+        key
+            Of the label.
+
+        Returns
+        -------
+        bool
+            Whether it is there.
+        """
+        return bool(self.among([key]))
+
+    def among(self, keys: Collection[str]) -> set[str]:
+        """Return which of some labels were made.
+
+        Parameters
+        ----------
+        keys
+            Of the labels.
+
+        Returns
+        -------
+        set of str
+            The keys of those that are there.
+        """
+        labels = self._collection(LabelDoc)
+        return {
+            label["_id"]
+            for some in portions(list(keys))
+            for label in labels.find({"_id": {"$in": some}}, {"_id": 1})
+        }
 
     def get(self, key: str) -> LabelDoc | None:
-        """Return a label with its frames, or None."""
-        found = self._get(LabelDoc, key)
-        return None if found is None else self._with_frames(found)
-
-    def all(self, host_fingerprint: str, settings_hash: str) -> list[LabelDoc]:
-        """Return every label of a host under one labeler's settings, oldest first."""
-        query = {"host_fingerprint": host_fingerprint, "settings_hash": settings_hash}
-        return self._labels(query)
-
-    def of_campaign(self, name: str, up_to: int | None = None) -> list[LabelDoc]:
-        """Return the labels that a campaign's rounds selected, oldest first.
+        """Return a whole label.
 
         Parameters
         ----------
-        up_to
-            The last round whose labels count; all rounds when None.
+        key
+            Of the label.
+
+        Returns
+        -------
+        LabelDoc or None
+            None if there is none of this key.
+
+        Raises
+        ------
+        AlChargeError
+            If its frames are missing in GridFS.
         """
-        return self._labels(self._used(name, up_to))
+        return next(self.read(ALL_FRAMES, keys=[key]), None)
 
-    def light_of_campaign(self, name: str, *, refused: bool = False) -> list[LabelDoc]:
-        """Return the labels of a campaign without their frames, for whoever looks often.
+    def read(
+        self,
+        wanted: Wanted[T],
+        *,
+        campaign: str | None = None,
+        up_to: int | None = None,
+        keys: Collection[str] | None = None,
+        n_ions: Collection[int] | None = None,
+        refused: bool | None = None,
+    ) -> Iterator[T]:
+        """Yield what is wanted of labels, a few of them in memory at a time.
 
         Parameters
         ----------
+        wanted
+            What is read of each label, such as `SUMMARY` or `ALL_FRAMES`.
+        campaign
+            Only labels that its rounds selected.
+        up_to
+            Last round of the campaign whose labels count; all rounds when None.
+        keys
+            Only these labels; those that are not there are left out.
+        n_ions
+            Only labels with these numbers of working ions.
         refused
-            Only those that stand on no hull.
+            Only those that are on no hull, or only those that may be.
+
+        Yields
+        ------
+        object
+            Made by ``wanted``, in the order of the labels' keys.
+
+        Raises
+        ------
+        AlChargeError
+            If the frames of a label are missing in GridFS.
         """
-        uses = self.rounds_of_use(name)
-        # Of those that are refused there are few, and indexes find them.
-        query = _REFUSED if refused else {"_id": {"$in": list(uses)}}
-        found = self._collection(LabelDoc).find(
-            query, {"frames": 0}, sort=[("created", 1), ("_id", 1)]
-        )
-        return [
-            LabelDoc.from_mongo(stored | {"frames": []})
-            for stored in found
-            if stored["_id"] in uses
-        ]
+        uses = None if campaign is None else self.uses(campaign, up_to)
+        query: Stored = {}
+        if n_ions is not None:
+            query["n_ions"] = {"$in": list(n_ions)}
+        if refused is not None:
+            query["refusal"] = {"$ne": None} if refused else None
+        for match in self._matches(query, uses, keys):
+            stages = [{"$match": match}, {"$sort": {"_id": 1}}, *wanted.stages]
+            at_once = KEYS_AT_ONCE if wanted.frames is None else LABELS_AT_ONCE
+            for stored in self._collection(LabelDoc).aggregate(stages, batchSize=at_once):
+                if wanted.frames is not None and stored["frames_file"] is not None:
+                    frames = self._frames_in(stored["frames_file"], stored["_id"])
+                    stored["frames"] = frames[wanted.frames]
+                yield wanted.make(stored, None if uses is None else uses[stored["_id"]])
 
-    def rounds_of_use(self, campaign: str, up_to: int | None = None) -> dict[str, int]:
-        """Return by key the labels that a campaign's rounds selected, with the round of each.
+    def _matches(
+        self, query: Stored, uses: Collection[str] | None, keys: Collection[str] | None
+    ) -> Iterator[Stored]:
+        """Yield queries that together find each label once, in the order of the keys."""
+        some = None if keys is None else set(keys)
+        if uses is not None:
+            some = set(uses) if some is None else some & set(uses)
+        if some is None:
+            yield query
+            return
+        if query:
+            # By its indexes, instead of looking at everything that a campaign uses.
+            found = self._collection(LabelDoc).find(query, {"_id": 1})
+            some &= {label["_id"] for label in found}
+        yield from ({"_id": {"$in": part}} for part in portions(sorted(some)))
 
-        Parameters
-        ----------
-        up_to
-            The last round whose labels count; all rounds when None.
-        """
-        query: Stored = {"campaign": campaign}
-        if up_to is not None:
-            query["round"] = {"$lte": up_to}
-        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
-        return {use["key"]: use["round"] for use in found}
-
-    def _used(self, campaign: str, up_to: int | None = None) -> Stored:
-        return {"_id": {"$in": list(self.rounds_of_use(campaign, up_to))}}
+    def _frames_in(self, file_id: str, key: str) -> list[Any]:
+        content = read_file(self._frames, file_id, f"label '{key}'")
+        return list(bson.decode(content)["frames"])
 
     def link(self, campaign: str, round: int, key: str) -> bool:
-        """Record that a campaign uses a label; return False if it already does.
+        """Record that a campaign uses a label.
+
+        Parameters
+        ----------
+        campaign, round
+            Whose selection asked for it.
+        key
+            Of the label.
+
+        Returns
+        -------
+        bool
+            False if that was recorded already.
 
         Raises
         ------
@@ -186,91 +320,45 @@ class Labels(StorePart):
             self._campaigns.check_settings(campaign, label["settings_hash"])
         return self._insert_once(LabelUseDoc(campaign=campaign, round=round, key=key))
 
-    def uses(self, campaign: str) -> list[LabelUseDoc]:
-        """Return which labels a campaign uses, in the order of its rounds."""
-        return self._find(LabelUseDoc, {"campaign": campaign}, "round", "created", "_id")
-
-    def heads(self, campaign: str | None = None, up_to: int | None = None) -> Iterator[LabelHead]:
-        """Yield what decides whether labels are wanted, in the order of their keys.
+    def unlink(self, campaign: str, key: str) -> None:
+        """Forget that a campaign uses a label, which it will ask for again.
 
         Parameters
         ----------
         campaign
-            Whose rounds selected them; all labels when None.
-        up_to
-            The last round whose labels count; all rounds when None.
+            Its name.
+        key
+            Of the label.
         """
-        uses = None if campaign is None else self.rounds_of_use(campaign, up_to)
-        query = {} if uses is None else {"_id": {"$in": list(uses)}}
-        stages: list[dict[str, Any]] = [
-            {"$match": query},
-            {"$sort": {"_id": 1}},
-            {"$project": _HEAD},
-        ]
-        for found in self._collection(LabelDoc).aggregate(stages):
-            yield LabelHead(**found, used=None if uses is None else uses[found["key"]])
+        self._collection(LabelUseDoc).delete_one({"campaign": campaign, "key": key})
 
-    def at(
-        self, campaign: str, n_ions: Collection[int], up_to: int | None = None
-    ) -> list[LabelDoc]:
-        """Return a campaign's labels of some compositions, oldest first, with the last frame only.
+    def uses(self, campaign: str, up_to: int | None = None) -> dict[str, int]:
+        """Return which labels the rounds of a campaign selected.
 
         Parameters
         ----------
-        n_ions
-            Numbers of working ions.
+        campaign
+            Its name.
         up_to
             The last round whose labels count; all rounds when None.
+
+        Returns
+        -------
+        dict
+            The round by the label's key.
         """
-        query = {"n_ions": {"$in": list(n_ions)}} | self._used(campaign, up_to)
-        found = self._collection(LabelDoc).find(
-            query, {"frames": {"$slice": -1}}, sort=[("created", 1), ("_id", 1)]
-        )
-        labels = [self._with_frames(LabelDoc.from_mongo(stored)) for stored in found]
-        return [label.model_copy(update={"frames": label.frames[-1:]}) for label in labels]
-
-    def stream_results(self, keys: Sequence[str]) -> Iterator[tuple[str, Geometry]]:
-        """Yield sorted keys of labels with their last geometries, in this order.
-
-        They were checked when they were written, and are not again.
-        """
-        for some in portions(keys):
-            stages = [{"$match": {"_id": {"$in": some}}}, *_RESULT]
-            found = self._collection(LabelDoc).aggregate(stages, batchSize=LABELS_AT_ONCE)
-            for stored in found:
-                file_id, key = stored["frames_file"], stored["_id"]
-                last = stored if file_id is None else self._frames_in(file_id, key)[-1]
-                geometry = Geometry.model_construct(
-                    numbers=stored["numbers"],
-                    positions=last["positions"],
-                    cell=last["cell"],
-                    species=stored["resolved"],
-                    host_site=stored["host_site"],
-                )
-                yield key, geometry
-
-    def stream(self, keys: Sequence[str]) -> Iterator[LabelDoc]:
-        """Yield labels with their frames, a few of them in memory at a time."""
-        for some in portions(keys):
-            query = {"_id": {"$in": some}}
-            found = self._collection(LabelDoc).find(query, batch_size=LABELS_AT_ONCE)
-            for stored in found:
-                yield self._with_frames(LabelDoc.from_mongo(stored))
-
-    def _labels(self, query: Stored) -> list[LabelDoc]:
-        found = self._find(LabelDoc, query, "created", "_id")
-        return [self._with_frames(label) for label in found]
-
-    def _with_frames(self, label: LabelDoc) -> LabelDoc:
-        if label.frames_file is None:
-            return label
-        frames = self._frames_in(label.frames_file, label.key)
-        return LabelDoc.model_validate({**label.model_dump(), "frames": frames})
-
-    def _frames_in(self, file_id: str, key: str) -> Any:
-        content = read_file(self._frames, file_id, f"label '{key}'")
-        return bson.decode(content)["frames"]
+        query: Stored = {"campaign": campaign}
+        if up_to is not None:
+            query["round"] = {"$lte": up_to}
+        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
+        return {use["key"]: use["round"] for use in found}
 
     def files(self) -> set[str]:
-        """Return the ids of the files in GridFS that labels name."""
+        """Return the files in GridFS that labels name.
+
+        Returns
+        -------
+        set of str
+            Their ids.
+        """
         return set(self._collection(LabelDoc).distinct("frames_file")) - {None}

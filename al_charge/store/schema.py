@@ -36,9 +36,7 @@ _INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("host_fingerprint", ASCENDING), ("settings_hash", ASCENDING)]),
         IndexModel([("config_hash", ASCENDING)]),
         IndexModel([("n_ions", ASCENDING)]),
-        IndexModel([("unusable", ASCENDING)]),
-        IndexModel([("converged", ASCENDING)]),
-        IndexModel([("resolved", ASCENDING)]),
+        IndexModel([("refusal", ASCENDING)]),
     ],
     "label_uses": [
         IndexModel([("campaign", ASCENDING), ("key", ASCENDING)], unique=True),
@@ -55,7 +53,7 @@ def validator_of(document: type[Document]) -> dict[str, Any]:
     described = document.model_json_schema(mode="serialization")
     schema = _convert(described, described.get("$defs", {}))
     schema["properties"] = {"_id": {"bsonType": "string"}, **schema["properties"]}
-    schema["required"] = ["_id", *document.model_fields]
+    schema["required"] = ["_id", *document.model_fields, *document.model_computed_fields]
     return {"$jsonSchema": schema}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from al_charge.store.documents import LabelDoc
+from al_charge.store.documents import SCHEMA_VERSION, LabelDoc
 from al_charge.store.labels import Labels
 
 
@@ -68,7 +68,9 @@ class Spool:
         One that cannot be read is put aside: whatever made it is run or read again.
         """
         try:
-            return LabelDoc.model_validate_json(path.read_bytes())
+            found = LabelDoc.model_validate_json(path.read_bytes())
+            # It may have waited here while the database was migrated.
+            return found.model_copy(update={"schema_version": SCHEMA_VERSION})
         except FileNotFoundError:
             return None
         except ValidationError:

@@ -24,6 +24,7 @@ from al_charge.potentials.data.grouping import derive_groups
 from al_charge.potentials.model_file import load_model, read_members
 from al_charge.report.export import frames_of
 from al_charge.store.documents import LabelDoc
+from al_charge.store.labels import ALL_FRAMES
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -98,7 +99,7 @@ def test_frames_are_those_that_are_exported(labelled: Campaign, tmp_path: Path) 
 
 
 def usable(campaign: Campaign) -> list[LabelDoc]:
-    labels = campaign.store.labels.of_campaign(campaign.name)
+    labels = list(campaign.store.labels.read(ALL_FRAMES, campaign=campaign.name))
     return [label for label in labels if not label.refused]
 
 

@@ -15,6 +15,7 @@ from ase.io import read
 from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
 from al_charge.report.export import frames_of
+from al_charge.store.labels import ALL_FRAMES
 
 DIGITS = "123456789012345678901234"
 Run = Callable[..., tuple[int, str, str]]
@@ -33,7 +34,8 @@ def test_what_is_written_is_read_back(run: Run, labelled: Campaign, tmp_path: Pa
     assert "8 frames of 6 labels (4 usable)" in out
     found = images_of(file)
     labels = sorted(
-        labelled.store.labels.of_campaign("labelled"), key=lambda one: (one.n_ions, one.key)
+        labelled.store.labels.read(ALL_FRAMES, campaign="labelled"),
+        key=lambda one: (one.n_ions, one.key),
     )
     found.sort(key=lambda one: (one.info["n_ions"], one.info["label"], one.info["frame"]))
     expected = [atoms for label in labels for atoms in frames_of(label, 4)]

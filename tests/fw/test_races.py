@@ -70,10 +70,10 @@ def check_labels(launchpad: LaunchPad, campaign: Campaign) -> None:
     """Check that every label that was selected is there and used, and that it was made once."""
     record = campaign.store.rounds.get(campaign.name, 0)
     assert record is not None and record.selected
-    assert len(campaign.store.labels.rounds_of_use(campaign.name)) == len(record.selected)
+    assert len(campaign.store.labels.uses(campaign.name)) == len(record.selected)
     tries = Counter(one["key"] for one in campaign.store.database["attempts"].find())
     assert set(tries.values()) == {1}
-    assert set(tries) == set(campaign.store.labels.rounds_of_use(campaign.name))
+    assert set(tries) == set(campaign.store.labels.uses(campaign.name))
     ran = {"spec.campaign": campaign.name, "state": "COMPLETED"}
     fireworks = list(launchpad.fireworks.find(ran))
     assert fireworks

@@ -26,6 +26,7 @@ from al_charge.loop.spec import parse_spec
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import is_verification, is_verified
 from al_charge.store.documents import CampaignState
+from al_charge.store.labels import ALL_FRAMES
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
@@ -134,7 +135,7 @@ def test_the_verified_hull_is_that_of_relaxing_everything(
 
 
 def test_configurations_are_labelled_again_and_fall(campaign: Campaign) -> None:
-    labels = campaign.store.labels.of_campaign("static")
+    labels = list(campaign.store.labels.read(ALL_FRAMES, campaign="static"))
     by_hash: dict[str, list[float]] = {}
     for one in labels:
         if one.relax == "none":
@@ -147,4 +148,5 @@ def test_configurations_are_labelled_again_and_fall(campaign: Campaign) -> None:
 
 
 def test_windows_are_none_for_an_engine_without_moments(campaign: Campaign) -> None:
-    assert all(one.windows == {} for one in campaign.store.labels.of_campaign("static"))
+    labels = campaign.store.labels.read(ALL_FRAMES, campaign="static")
+    assert all(one.windows == {} for one in labels)

@@ -19,7 +19,8 @@ from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import geometry_of, label_key
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.label_document import windows_for
-from al_charge.store.documents import Assessment, CandidateDoc
+from al_charge.store.documents import Assessment, CandidateDoc, Refusal
+from al_charge.store.label_documents import refusal_of
 
 TOLERANCE = 0.005
 
@@ -54,13 +55,12 @@ def label(asked: CandidateDoc, key: str, energy: float, **facts: Any) -> Any:
         "n_ions": asked.n_ions,
         "used": asked.round,
     }
-    return SimpleNamespace(**usual | facts, refused=refused_of(usual | facts))
+    return SimpleNamespace(**usual | facts, refusal=refusal(usual | facts))
 
 
-def refused_of(facts: dict[str, Any]) -> str:
-    """Return why a label of such facts stands on no hull."""
-    wrong = facts["unusable"] or not facts["converged"] or facts["resolved"] is None
-    return "refused" if wrong else ""
+def refusal(facts: dict[str, Any]) -> Refusal | None:
+    """Return why a label of such facts is on no hull."""
+    return refusal_of(facts["unusable"], facts["converged"], facts["resolved"])
 
 
 class Store:
@@ -75,8 +75,7 @@ class Store:
         self.candidates = SimpleNamespace(stream=self._stream)
         self.failures = SimpleNamespace(among=lambda keys: self.given_up & set(keys))
         self.labels = SimpleNamespace(
-            heads=self._heads,
-            at=self._at,
+            read=self._read,
             get=lambda key: next((found for found in self.made if found.key == key), None),
         )
 
@@ -97,12 +96,24 @@ class Store:
     def _stream(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
         return (c for asked in self.asked.values() for c in asked if c.doc_id in ids)
 
-    def _heads(self, name: str, up_to: int | None = None) -> list[Any]:
+    def _read(
+        self,
+        wanted: Any,
+        *,
+        campaign: str,
+        up_to: int | None = None,
+        n_ions: Collection[int] | None = None,
+        refused: bool | None = None,
+    ) -> Iterator[Any]:
         last = math.inf if up_to is None else up_to
-        return [label for label in self.made if name == "c" and label.used <= last]
-
-    def _at(self, name: str, n_ions: Collection[int], up_to: int | None = None) -> list[Any]:
-        return [label for label in self._heads(name, up_to) if label.n_ions in n_ions]
+        return (
+            label
+            for label in self.made
+            if campaign == "c"
+            and label.used <= last
+            and (n_ions is None or label.n_ions in n_ions)
+            and refused in (None, label.refusal is not None)
+        )
 
 
 @pytest.fixture
@@ -254,7 +265,7 @@ def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> A
         "moments": [*moments, 0.1],
         "bader": [1.8 if state == "Fe3+" else 1.5] * len(moments) + [-1.4],
     }
-    return SimpleNamespace(**usual | facts, refused=refused_of(usual | facts))
+    return SimpleNamespace(**usual | facts, refusal=refusal(usual | facts))
 
 
 def test_windows_come_from_both_end_members(campaign: Any) -> None:

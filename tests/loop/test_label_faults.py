@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from al_charge.loop.propose import propose
 from al_charge.loop.rounds import open_round, submit
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
+from al_charge.store.documents import SCHEMA_VERSION
 from al_charge.store.labels import Labels
 from al_charge.store.mongo import Store
 from al_charge.store.spool import Spool
@@ -231,10 +233,12 @@ def test_what_was_given_up_is_made_once_its_cause_is_mended(
     assert key not in retry_labels(campaign)
 
 
+@pytest.mark.parametrize("version", [4, SCHEMA_VERSION])
 def test_a_finished_label_outlives_the_database(
-    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "spooled")
+    """Also where the database was migrated while the label waited."""
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: f"spooled-{version}")
     folder = tmp_path / "spool"
 
     def away(*_: Any) -> bool:
@@ -244,13 +248,18 @@ def test_a_finished_label_outlives_the_database(
         outage.setattr(Labels, "put", away)
         with pytest.raises(AutoReconnect):
             label(campaign, 0, 0, tmp_path / "job", spool=folder)
-    assert [path.name for path in folder.iterdir()] == ["spooled.json"]
+    (waiting,) = folder.iterdir()
+    assert waiting.name == f"spooled-{version}.json"
+    if version == 4:
+        written = json.loads(waiting.read_text(encoding="utf-8")) | {"schema_version": 4}
+        del written["refusal"]
+        waiting.write_text(json.dumps(written), encoding="utf-8")
     assert Spool(folder).deliver_all(campaign.store.labels) == 1
     assert list(folder.iterdir()) == []
-    delivered = campaign.store.labels.get("spooled")
-    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "direct")
+    delivered = campaign.store.labels.get(f"spooled-{version}")
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: f"direct-{version}")
     label(campaign, 0, 0, tmp_path / "job", spool=folder)
-    direct = campaign.store.labels.get("direct")
+    direct = campaign.store.labels.get(f"direct-{version}")
     assert delivered is not None and direct is not None
     own = {"key", "created", "wall_time"}
     assert delivered.model_dump(exclude=own) == direct.model_dump(exclude=own)
@@ -310,7 +319,7 @@ def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: 
     assert made.sites == made.resolved == made.requested
     assert made.directory == str(tmp_path / "try-0")
     assert len(made.frames) == 1
-    uses = {use.key for use in campaign.store.labels.uses("faults")}
+    uses = campaign.store.labels.uses("faults")
     assert made.key in uses
 
 

@@ -102,7 +102,7 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
         candidates=SimpleNamespace(
             all=lambda name, number: candidates if (name, number) == ("c", 1) else []
         ),
-        labels=SimpleNamespace(heads=lambda name: []),
+        labels=SimpleNamespace(read=lambda wanted, campaign: []),
         rounds=SimpleNamespace(
             all=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)]
         ),

@@ -38,6 +38,7 @@ from al_charge.loop.select import label_room, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.train import train_member, training_frames
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
+from al_charge.store.labels import ALL_FRAMES
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -218,7 +219,7 @@ class Run:
 
     def asked_for(self, key: str) -> LabelDoc:
         """Return the label that was asked for under a configuration's hash."""
-        labels = self.store.labels.of_campaign("steps")
+        labels = list(self.store.labels.read(ALL_FRAMES, campaign="steps"))
         return next(found for found in labels if found.requested_hash == key)
 
 
@@ -255,7 +256,7 @@ def test_a_step_run_again_changes_nothing(run: Run) -> None:
 def test_every_label_is_made_once(run: Run) -> None:
     attempts = run.store.attempts.all("steps")
     made = Counter(attempt.key for attempt in attempts if attempt.outcome == "made")
-    labels = run.store.labels.of_campaign("steps")
+    labels = list(run.store.labels.read(ALL_FRAMES, campaign="steps"))
     assert set(made) == {found.key for found in labels}
     assert set(made.values()) == {1}
     assert run.store.attempts.count_made("steps") == len(labels)
@@ -268,7 +269,7 @@ def test_the_label_budget_is_never_exceeded(run: Run) -> None:
     assert [len(record.selected or []) for record in rounds] == [7, 3]
     assert run.room == [MAX_LABELS, MAX_LABELS - 7]
     assert label_room(run.campaign) == 0
-    assert len(run.store.labels.of_campaign("steps")) <= MAX_LABELS
+    assert len(list(run.store.labels.read(ALL_FRAMES, campaign="steps"))) <= MAX_LABELS
 
 
 def test_selection_leaves_out_what_was_labelled_or_failed(run: Run) -> None:
@@ -291,7 +292,7 @@ def test_candidates_are_distinct_and_not_yet_answered(run: Run) -> None:
     for found in (seeds, searched):
         assert len({c.config_hash for c in found}) == len(found)
     # The search does not evaluate what a usable label has answered.
-    first = run.store.labels.of_campaign("steps", up_to=0)
+    first = list(run.store.labels.read(ALL_FRAMES, campaign="steps", up_to=0))
     answered = {found.config_hash for found in first if found.resolved is not None}
     assert not answered & {c.config_hash for c in searched}
 
@@ -318,7 +319,8 @@ def test_another_charge_order_is_stored_as_what_it_is(run: Run) -> None:
     assert frames
     entries = labelled_hull(run.campaign).hull.entries
     assert found.config_hash in {entry.config_hash for entry in entries}
-    same = [x for x in run.store.labels.of_campaign("steps") if x.config_hash == found.config_hash]
+    labels = run.store.labels.read(ALL_FRAMES, campaign="steps")
+    same = [x for x in labels if x.config_hash == found.config_hash]
     lowest = min(same, key=lambda label: label.energy)
     assert found in same
     assert [e.key for e in entries if e.config_hash == found.config_hash] == [lowest.key]
@@ -348,7 +350,7 @@ def lower_hull(points: dict[Fraction, float]) -> set[Fraction]:
 
 def test_the_hull_is_that_of_the_labels(run: Run) -> None:
     lowest: dict[Fraction, float] = {}
-    for found in run.store.labels.of_campaign("steps"):
+    for found in run.store.labels.read(ALL_FRAMES, campaign="steps"):
         if found.resolved is not None:
             x = Fraction(found.composition)
             lowest[x] = min(found.energy / 4, lowest.get(x, float("inf")))
@@ -403,7 +405,8 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
 ) -> None:
     """It does when it is trained; one of an earlier version is asked when the round is assessed."""
     committee = load_committee(run.campaign, 1)
-    labels = [found for found in run.store.labels.of_campaign("steps") if not found.refused]
+    labels = list(run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False))
+    assert 0 < len(labels) < len(run.store.labels.uses("steps"))
     keys = sorted(found.key for found in labels)
     atoms = {found.key: label_atoms(found, found.frames[-1]) for found in labels}
     expected = [[one.predict([atoms[key]])[0].energy for key in keys] for one in committee.members]
@@ -411,11 +414,11 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
     assert set(run.store.models.predictions(first)) == set(keys)
     silent = {"$set": {"predictions_file": None}}
     read: list[list[str]] = []
-    stream = run.campaign.store.labels.stream_results
+    real = run.campaign.store.labels.read
     monkeypatch.setattr(
         run.campaign.store.labels,
-        "stream_results",
-        lambda some: [read.append(some), stream(some)][1],
+        "read",
+        lambda wanted, keys: [read.append(keys), real(wanted, keys=keys)][1],
     )
     for _ in range(2):
         found = member_energies(run.campaign, 1, committee, keys)
@@ -453,8 +456,7 @@ def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) 
         label(again, 0, slot, tmp_path, spool=tmp_path / "spool")
     assert not engine.asked
     assert run.store.attempts.all("again") == []
-    used = {found.key for found in run.store.labels.of_campaign("again")}
-    assert used == {found.key for found in run.store.labels.of_campaign("steps", up_to=0)}
+    assert run.store.labels.uses("again") == run.store.labels.uses("steps", up_to=0)
 
 
 def test_a_slot_beyond_the_selection_has_nothing_to_do(run: Run, tmp_path: Path) -> None:
@@ -472,7 +474,7 @@ def test_a_label_that_comes_late_counts_in_the_next_round(run: Run) -> None:
     del run.engine.fails[run.fail]
     for slot in range(label_slots(run.campaign, 0)):
         run.label(0, slot)
-    uses = {use.key: use.round for use in run.store.labels.uses("steps")}
+    uses = run.store.labels.uses("steps")
     assert uses[failure.key] == 2
     assert set(uses.values()) == {0, 1, 2}
     # As if it had come while the last round was being assessed.

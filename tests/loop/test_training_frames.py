@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from al_charge.loop.labelled_frames import frames_of
 from al_charge.loop.train import training_frames
 from al_charge.potentials.settings import PainnSettings
 from al_charge.store.documents import FrameDoc, LabelDoc
-from al_charge.store.labels import LabelHead
+from al_charge.store.label_documents import refusal_of
+from al_charge.store.labels import ALL_FRAMES, SUMMARY, LabelSummary
 
 MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
 CHARGES = [1.9, 1.5, 1.7, 1.7, -6.8]
@@ -45,7 +47,7 @@ def _label(resolved: list[str] | None) -> LabelDoc:
 
 def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
     """Return a campaign "x" that has used one label since a round."""
-    head = LabelHead(
+    summary = LabelSummary(
         key=label.key,
         config_hash=label.config_hash,
         colours=[],
@@ -57,15 +59,19 @@ def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
         n_ions=1,
         energy=-2.0,
         created=datetime(2026, 1, 1, tzinfo=UTC),
-        refused="unusable" if label.unusable else "" if label.resolved else "ambiguous",
+        refusal=refusal_of(label.unusable, label.converged, label.resolved),
         has_moments=True,
         used=used,
     )
-    labels = SimpleNamespace(
-        heads=lambda name, up_to: iter([head] if name == "x" and used <= up_to else []),
-        stream=lambda keys: iter([label] if label.key in keys else []),
-    )
-    store = SimpleNamespace(labels=labels)
+
+    def read(wanted: Any, **query: Any) -> Iterator[Any]:
+        if wanted is SUMMARY:
+            assert query.keys() == {"campaign", "up_to"}
+            return iter([summary] if query["campaign"] == "x" and used <= query["up_to"] else [])
+        assert wanted is ALL_FRAMES
+        return iter([label] if label.key in query["keys"] else [])
+
+    store = SimpleNamespace(labels=SimpleNamespace(read=read))
     spec = SimpleNamespace(potential=PainnSettings(spin=spin))
     return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
 

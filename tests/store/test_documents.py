@@ -86,5 +86,6 @@ def test_every_state_can_be_repeated_and_converged_is_final() -> None:
 def test_validators_know_every_field_and_allow_no_other() -> None:
     for document in DOCUMENTS:
         schema: dict[str, Any] = validator_of(document)["$jsonSchema"]
-        assert set(schema["required"]) == {"_id", *document.model_fields}
+        computed = document.model_computed_fields
+        assert set(schema["required"]) == {"_id", *document.model_fields, *computed}
         assert schema["additionalProperties"] is False

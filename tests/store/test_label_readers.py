@@ -1,16 +1,27 @@
-"""Labels read one by one: the same as those read at once, and light heads of them."""
+"""Labels are read as far as they are needed, and by any query as one would by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
 from al_charge.store import base, labels
-from al_charge.store.documents import CampaignDoc, LabelDoc
+from al_charge.store.documents import CampaignDoc, LabelDoc, Refusal
+from al_charge.store.labels import (
+    ALL_FRAMES,
+    LAST_FRAME,
+    LAST_GEOMETRY,
+    SUMMARY,
+    WITHOUT_FRAMES,
+    LabelSummary,
+)
 from al_charge.store.mongo import Store
 
 Make = Callable[..., LabelDoc]
+USES = {"g": 0, "b": 0, "f": 1, "a": 1, "c": 2}
+REFUSED = {"a": Refusal.NOT_CONVERGED, "b": Refusal.AMBIGUOUS, "f": Refusal.UNUSABLE}
 
 
 @pytest.fixture
@@ -20,98 +31,113 @@ def filled(
     make_campaign: Callable[..., CampaignDoc],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Store:
-    """Seven labels, of which a campaign uses five in three rounds; one has its frames in GridFS."""
+    """Seven labels, of which a campaign uses five in three rounds; two have frames in GridFS."""
     monkeypatch.setattr(base, "KEYS_AT_ONCE", 2)
-    store.campaigns.add(make_campaign())
+    for name in ("olivine", "other"):
+        store.campaigns.add(make_campaign(name))
     for key, fields in {
-        "g": {},
+        "g": {"n_ions": 2, "composition": "1/2"},
         "b": {"resolved": None},
         "f": {"unusable": "another cutoff", "resolved": None, "converged": False},
         "a": {"converged": False, "resolved": None},
-        "d": {"moments": None, "composition": "1/2", "n_ions": 2},
         "other": {},
     }.items():
-        store.labels.put(make_label(key, **fields))
+        store.labels.put(make_label(key, n_frames=3, **fields))
     with monkeypatch.context() as patch:
         patch.setattr(labels, "LARGEST_INLINE_FRAMES", 0)
-        store.labels.put(make_label("c"))
-    for number, key in enumerate("gbfac"):
-        store.labels.link("olivine", number // 2, key)
+        store.labels.put(make_label("c", n_frames=3))
+        store.labels.put(make_label("d", moments=None, n_ions=2, composition="1/2"))
+    for key, number in USES.items():
+        store.labels.link("olivine", number, key)
+    store.labels.link("other", 0, "d")
     return store
 
 
-def test_heads_of_a_campaign_tell_the_round_that_uses_them(filled: Store) -> None:
-    used = {head.key: head.used for head in filled.labels.heads("olivine")}
-    assert (
-        used == {"g": 0, "b": 0, "f": 1, "a": 1, "c": 2} == filled.labels.rounds_of_use("olivine")
-    )
-    assert {head.key for head in filled.labels.heads("olivine", up_to=1)} == {"a", "b", "f", "g"}
-    assert {head.used for head in filled.labels.heads()} == {None}
+def keys_of(store: Store, **query: object) -> list[str]:
+    return [found.key for found in store.labels.read(SUMMARY, **query)]  # type: ignore[arg-type]
 
 
-def test_refused_labels_of_a_campaign(filled: Store) -> None:
-    filled.labels.put(filled.labels.get("a").model_copy(update={"key": "z"}))  # type: ignore[union-attr]
-    found = filled.labels.light_of_campaign("olivine", refused=True)
-    assert [label.key for label in found] == ["b", "f", "a"]
-    everything = filled.labels.light_of_campaign("olivine")
-    assert found == [label for label in everything if label.refused]
+def test_every_query_finds_what_fits_it_in_the_order_of_the_keys(filled: Store) -> None:
+    everything = [filled.labels.get(key) for key in ("a", "b", "c", "d", "f", "g", "other")]
+    chosen = ["other", "nowhere", "g", "d", "c", "a"]
+    count = 0
+    for campaign, up_to, keys, n_ions, refused in product(
+        (None, "olivine", "other", "nobody"),
+        (None, 0, 1),
+        (None, chosen, []),
+        (None, [2], [1, 2], [3]),
+        (None, True, False),
+    ):
+        if campaign is None and up_to is not None:
+            continue
+        last = 9 if up_to is None else up_to
+        used = {"olivine": {k for k, n in USES.items() if n <= last}, "other": {"d"}}
+        expected = [
+            label.key
+            for label in everything
+            if label is not None
+            and (campaign is None or label.key in used.get(campaign, ()))
+            and (keys is None or label.key in keys)
+            and (n_ions is None or label.n_ions in n_ions)
+            and (refused is None or (label.key in REFUSED) is refused)
+        ]
+        query = {"campaign": campaign, "up_to": up_to, "keys": keys, "n_ions": n_ions}
+        assert keys_of(filled, **query, refused=refused) == expected, (query, refused)
+        count += bool(expected)
+    assert count > 60
 
 
-def test_labels_of_a_composition_have_their_last_frame(filled: Store) -> None:
-    filled.labels.link("olivine", 2, "d")
-    assert [label.key for label in filled.labels.at("olivine", [2])] == ["d"]
-    assert filled.labels.at("olivine", [2], up_to=1) == []
-    (label,) = [one for one in filled.labels.at("olivine", [1]) if one.key == "c"]
-    whole = filled.labels.get("c")
-    assert whole is not None
-    assert label.frames == whole.frames[-1:]
+def test_summaries_say_what_documents_do(filled: Store) -> None:
+    for summary in filled.labels.read(SUMMARY):
+        label = filled.labels.get(summary.key)
+        assert label is not None
+        assert summary.has_moments is (label.moments is not None)
+        assert summary.refusal is label.refusal is REFUSED.get(label.key)
+        for name in set(LabelSummary.__slots__) - {"has_moments", "used"}:
+            assert getattr(summary, name) == getattr(label, name), name
 
 
-def test_results_are_the_last_geometries(filled: Store) -> None:
-    found = dict(filled.labels.stream_results(["c", "d", "g"]))
-    assert found.keys() == {"c", "d", "g"}
+def test_summaries_tell_the_round_that_uses_them(filled: Store) -> None:
+    found = {one.key: one.used for one in filled.labels.read(SUMMARY, campaign="olivine")}
+    assert found == USES == filled.labels.uses("olivine")
+    assert filled.labels.uses("olivine", up_to=1) == {"g": 0, "b": 0, "f": 1, "a": 1}
+    assert {one.used for one in filled.labels.read(SUMMARY)} == {None}
+
+
+def test_labels_are_read_with_as_many_frames_as_are_wanted(filled: Store) -> None:
+    whole = {label.key: label for label in filled.labels.read(ALL_FRAMES)}
+    assert {key: len(label.frames) for key, label in whole.items()} == {
+        key: 2 if key == "d" else 3 for key in ("a", "b", "c", "d", "f", "g", "other")
+    }
+    for key, label in whole.items():
+        assert filled.labels.get(key) == label
+    for wanted, taken in ((WITHOUT_FRAMES, slice(0)), (LAST_FRAME, slice(-1, None))):
+        for label in filled.labels.read(wanted):
+            frames = whole[label.key].frames[taken]
+            assert label == whole[label.key].model_copy(update={"frames": frames})
+
+
+def test_last_geometries(filled: Store) -> None:
+    found = dict(filled.labels.read(LAST_GEOMETRY, keys=["g", "d", "c"]))
+    assert list(found) == ["c", "d", "g"]
     for key, geometry in found.items():
         label = filled.labels.get(key)
         assert label is not None
-        assert geometry.positions == label.frames[-1].positions
-        assert geometry.cell == label.frames[-1].cell
+        last = label.frames[-1]
+        assert (geometry.positions, geometry.cell) == (last.positions, last.cell)
         assert geometry.species == label.resolved
         assert (geometry.numbers, geometry.host_site) == (label.numbers, label.host_site)
 
 
-def test_heads_tell_what_documents_do(filled: Store) -> None:
-    heads = list(filled.labels.heads())
-    assert [head.key for head in heads] == ["a", "b", "c", "d", "f", "g", "other"]
-    for head in heads:
-        label = filled.labels.get(head.key)
-        assert label is not None
-        for name in ("config_hash", "host_fingerprint", "settings_hash", "engine", "composition"):
-            assert getattr(head, name) == getattr(label, name)
-        assert (head.n_ions, head.energy, head.created) == (
-            label.n_ions,
-            label.energy,
-            label.created,
-        )
-        assert (head.refused == "") == (label.refused == "")
-        assert head.has_moments == (label.moments is not None)
-    refused = {head.key: head.refused for head in heads}
-    assert {key: why for key, why in refused.items() if why} == {
-        "a": "not converged",
-        "b": "ambiguous",
-        "f": "unusable",
-    }
+def test_the_server_sends_nothing_of_atoms_for_a_summary(filled: Store) -> None:
+    (sent,) = filled.database["labels"].aggregate([{"$match": {"_id": "g"}}, *SUMMARY.stages])
+    assert sent.keys() == {"_id", *LabelSummary.__slots__} - {"key", "used"}
+    (sent,) = filled.database["labels"].aggregate([{"$match": {"_id": "g"}}, *LAST_GEOMETRY.stages])
+    assert [frame.keys() for frame in sent["frames"]] == [{"positions", "cell"}]
 
 
-def test_heads_of_a_campaign_up_to_a_round(filled: Store) -> None:
-    assert [head.key for head in filled.labels.heads("olivine")] == ["a", "b", "c", "f", "g"]
-    assert [head.key for head in filled.labels.heads("olivine", up_to=0)] == ["b", "g"]
-
-
-def test_streamed_labels_are_the_stored_ones(filled: Store) -> None:
-    keys = ["g", "c", "a", "d", "b"]
-    found = {label.key: label for label in filled.labels.stream(keys)}
-    assert set(found) == set(keys)
-    for key, label in found.items():
-        assert label == filled.labels.get(key)
-        assert len(label.frames) == 2
-    assert list(filled.labels.stream([])) == []
+def test_which_labels_there_are(filled: Store) -> None:
+    assert filled.labels.among(["a", "nowhere", "d", "g"]) == {"a", "d", "g"}
+    assert filled.labels.has("a")
+    assert not filled.labels.has("nowhere")
+    assert filled.labels.get("nowhere") is None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.attempts import RETRIED
 from al_charge.store.documents import CampaignDoc, FailureDoc, LabelDoc
+from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., LabelDoc]
@@ -43,15 +44,6 @@ def test_large_frames_go_to_gridfs_unseen(store: Store, make_label: Maker) -> No
         store.labels.get("k")
 
 
-def test_labels_are_shared_by_host_and_settings(store: Store, make_label: Maker) -> None:
-    docs = [make_label("a"), make_label("b"), make_label("c", settings_hash="gpaw")]
-    for doc in docs:
-        store.labels.put(doc)
-    assert {doc.key for doc in store.labels.all("host", "born")} == {"a", "b"}
-    assert [doc.key for doc in store.labels.all("host", "gpaw")] == ["c"]
-    assert store.labels.all("elsewhere", "born") == []
-
-
 def test_a_campaign_has_the_labels_that_it_uses(
     store: Store, make_label: Maker, make_campaign: Callable[..., CampaignDoc]
 ) -> None:
@@ -63,13 +55,11 @@ def test_a_campaign_has_the_labels_that_it_uses(
     assert store.labels.link("one", 1, "a") is False
     assert store.labels.link("one", 1, "c") is True
     assert store.labels.link("two", 0, "a") is True
-    assert {doc.key for doc in store.labels.of_campaign("one")} == {"a", "c"}
-    assert [doc.key for doc in store.labels.of_campaign("two")] == ["a"]
-    assert [(use.key, use.round) for use in store.labels.uses("one")] == [("a", 0), ("c", 1)]
-    assert store.labels.light_of_campaign("one", refused=True) == []
-    heads = store.labels.light_of_campaign("one")
-    full = store.labels.of_campaign("one")
-    assert heads == [label.model_copy(update={"frames": []}) for label in full]
+    assert {doc.key for doc in store.labels.read(ALL_FRAMES, campaign="one")} == {"a", "c"}
+    assert [doc.key for doc in store.labels.read(ALL_FRAMES, campaign="two")] == ["a"]
+    assert store.labels.uses("one") == {"a": 0, "c": 1}
+    store.labels.unlink("one", "a")
+    assert (store.labels.uses("one"), store.labels.uses("two")) == ({"c": 1}, {"a": 0})
 
 
 def test_labels_of_other_settings_never_join_a_campaign(
@@ -79,7 +69,7 @@ def test_labels_of_other_settings_never_join_a_campaign(
     store.labels.put(make_label("a", settings_hash="gpaw"))
     with pytest.raises(InputError, match=r"campaign 'one'.*settings"):
         store.labels.link("one", 0, "a")
-    assert store.labels.uses("one") == []
+    assert store.labels.uses("one") == {}
 
 
 def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
@@ -107,21 +97,32 @@ def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"),
+    ("fields", "refusal", "why"),
     [
-        ({}, ""),
-        ({"resolved": ["Na+", "Fe3+"]}, ""),
-        ({"resolved": None}, "its charge states are uncertain"),
-        ({"resolved": None, "audit": "the charges sum to +1 e"}, "the charges sum to +1 e"),
-        ({"converged": False}, "the engine did not converge"),
-        ({"unusable": "ENCUT was changed", "resolved": None}, "ENCUT was changed"),
+        ({}, None, ""),
+        ({"resolved": ["Na+", "Fe3+"]}, None, ""),
+        ({"resolved": None}, "ambiguous", "its charge states are uncertain"),
+        (
+            {"resolved": None, "audit": "the charges sum to +1 e"},
+            "ambiguous",
+            "the charges sum to +1 e",
+        ),
+        ({"converged": False}, "not converged", "the engine did not converge"),
+        ({"converged": False, "resolved": None}, "not converged", "the engine did not converge"),
+        ({"unusable": "ENCUT was changed", "resolved": None}, "unusable", "ENCUT was changed"),
+        ({"unusable": "ENCUT was changed", "converged": False}, "unusable", "ENCUT was changed"),
     ],
 )
-def test_a_label_says_why_it_stands_on_no_hull(
-    make_label: Maker, fields: dict[str, Any], why: str
+def test_a_label_says_why_it_is_on_no_hull(
+    store: Store, make_label: Maker, fields: dict[str, Any], refusal: str | None, why: str
 ) -> None:
     label = make_label("k", **fields)
-    assert label.refused == why
+    assert (label.refusal, label.refused) == (refusal, why)
+    store.labels.put(label)
+    (stored,) = store.database["labels"].find()
+    assert stored["refusal"] == refusal
+    (summary,) = store.labels.read(SUMMARY)
+    assert summary.refusal is label.refusal
     assert label.as_requested is ("resolved" not in fields)
 
 

@@ -23,7 +23,7 @@ from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.tasks import SPOOL
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.verify import relax_in
-from al_charge.store.documents import AttemptDoc, LabelDoc, LabelUseDoc, RoundDoc
+from al_charge.store.documents import AttemptDoc, LabelDoc, RoundDoc
 from al_charge.store.spool import Spool
 
 INTERRUPTED = "interrupted"
@@ -85,9 +85,7 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
 def _products(scene: Scene, name: str) -> Counter[int]:
     """Count the labels and failures of a campaign by the round that they belong to."""
     uses = scene.store.labels.uses(name)
-    labels = scene.store.database[LabelDoc.collection]
-    made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
-    count = Counter(use.round for use in uses if use.key in made)
+    count = Counter(uses[key] for key in scene.store.labels.among(uses))
     return count + Counter(failure.round for failure in scene.store.failures.all(name))
 
 
@@ -200,16 +198,11 @@ def dangling_uses(scene: Scene) -> Iterator[Finding]:
     """Find campaigns that count a label which is not there."""
     for name in scene.campaigns:
         uses = scene.store.labels.uses(name)
-        labels = scene.store.database[LabelDoc.collection]
-        made = set(labels.distinct("_id", {"_id": {"$in": [use.key for use in uses]}}))
-        for use in uses:
-            if use.key not in made:
-                yield Finding(
-                    "use of no label",
-                    f"{name}/{use.round}",
-                    f"it counts label {use.key}, which is not in the database",
-                    "count it no more, until it is made again",
-                    partial(
-                        scene.store.database[LabelUseDoc.collection].delete_one, {"_id": use.doc_id}
-                    ),
-                )
+        for key in sorted(uses.keys() - scene.store.labels.among(uses)):
+            yield Finding(
+                "use of no label",
+                f"{name}/{uses[key]}",
+                f"it counts label {key}, which is not in the database",
+                "count it no more, until it is made again",
+                partial(scene.store.labels.unlink, name, key),
+            )

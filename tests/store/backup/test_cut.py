@@ -151,9 +151,9 @@ def check_closed(store: Store) -> int:
                 for key in store.rounds.predictions(record)[0]:
                     assert store.labels.get(key) is not None
         selected = [record.number for record in rounds if record.selected is not None]
-        for use in store.labels.uses(campaign.name):
-            assert use.round in selected
-            assert store.labels.get(use.key) is not None
+        for key, number in store.labels.uses(campaign.name).items():
+            assert number in selected
+            assert store.labels.get(key) is not None
         for model in database["models"].find({"campaign": campaign.name}):
             for name in MODEL_FILES:
                 assert database["weights.files"].find_one(ObjectId(model[name])) is not None
