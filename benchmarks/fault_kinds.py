@@ -16,7 +16,7 @@ import psutil
 from fireworks import LaunchPad
 from pymongo import MongoClient
 
-from al_charge.fw.rounds import round_workflow
+from al_charge.fw.tasks import round_workflow
 from al_charge.loop.campaign import open_campaign
 from al_charge.store.embedded import EmbeddedServer
 from al_charge.store.mongo import Store

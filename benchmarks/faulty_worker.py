@@ -56,11 +56,11 @@ def _wrong_clock() -> None:
 
     from fireworks.core import firework, launchpad, rocket
 
-    from al_charge.fw import registry
+    from al_charge.fw import worker_registry
 
     for module in (firework, launchpad, rocket):
         module.datetime = Module
-    registry.datetime = Wrong  # type: ignore[misc]
+    worker_registry.datetime = Wrong  # type: ignore[misc]
 
 
 def _another_version() -> None:

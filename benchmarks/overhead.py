@@ -79,7 +79,7 @@ if __name__ == "__mp_main__":  # what a worker process finds instead of "__main_
 def rates(launchpad: LaunchPad, folder: Path) -> dict[str, list[float]]:
     """Return Fireworks per second of each way to run them, in turns."""
     from al_charge.fw.launchpad import store_of
-    from al_charge.fw.rounds import round_workflow
+    from al_charge.fw.tasks import round_workflow
     from al_charge.fw.worker import _work
     from al_charge.loop.campaign import open_campaign
 
@@ -131,7 +131,7 @@ def rates(launchpad: LaunchPad, folder: Path) -> dict[str, list[float]]:
 def idle(launchpad: LaunchPad, maker: Any, workers: int, labels: int) -> dict[str, Any]:
     """Return how long workers were idle between labels, and the length of labels, in s."""
     from al_charge.fw.pool import WorkerPool
-    from al_charge.fw.rounds import ensure_round
+    from al_charge.fw.tasks import ensure_round
     from al_charge.fw.worker import _work
     from al_charge.loop.rounds import open_round
 

@@ -147,8 +147,8 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.fw.doctor import CHECKS, Scene, look
     from al_charge.fw.launchpad import connect_launchpad, store_of
     from al_charge.fw.repair import repair
-    from al_charge.fw.rounds import ensure_round
-    from al_charge.fw.status import status_document, stuck
+    from al_charge.fw.status import blocking_failure, status_document
+    from al_charge.fw.tasks import ensure_round
     from al_charge.loop.assess import assess
     from al_charge.loop.campaign import open_campaign
     from al_charge.loop.committee import load_member
@@ -174,7 +174,7 @@ def measure(folder: Path, meter: Meter) -> None:
     look_at = Scene(launchpad, store, "scale", runs=folder / "runs", wait=False)
     meter.time("open the campaign and its host", lambda: campaign().host)
     meter.time("state of the campaign", lambda: store.campaigns.get("scale").state)
-    meter.time("is it stuck", lambda: stuck(launchpad, "scale"))
+    meter.time("is it stuck", lambda: blocking_failure(launchpad, "scale"))
     meter.time("status", lambda: status_document(launchpad, campaign()))
     meter.time("hull", lambda: hull_result(campaign()))
     meter.time("voltage", lambda: voltage_result(campaign()))

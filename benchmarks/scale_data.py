@@ -27,7 +27,7 @@ from pymongo import UpdateOne
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.fw.launchpad import connect_launchpad, store_of
-from al_charge.fw.rounds import round_workflow
+from al_charge.fw.tasks import round_workflow
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.label import label, label_metal
 from al_charge.loop.rounds import open_round, submit

@@ -28,7 +28,7 @@ def command() -> None:
 @workers_option
 def submit(file: Path, workers: int | None) -> None:
     """Store the campaign in FILE and add its first round."""
-    from al_charge.fw.rounds import ensure_round
+    from al_charge.fw.tasks import ensure_round
     from al_charge.loop.campaign import open_campaign
     from al_charge.loop.rounds import check_spec, current_round
     from al_charge.loop.rounds import submit as store_campaign

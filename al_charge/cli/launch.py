@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from al_charge.fw.queue_launch import Launcher
     from al_charge.store.documents import CampaignState
 
-PATIENCE = 3600.0
+LONGEST_OUTAGE = 3600.0
 """s; how long the queue or the database may be away."""
 
 _log = logging.getLogger("al_charge.cli")
@@ -69,7 +69,7 @@ def command(
     from al_charge.cli.running import refuse_failed
     from al_charge.cli.target import target_of
     from al_charge.fw.queue_launch import Launcher, plan_jobs
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
     from al_charge.loop.resources import ResourcesSettings
     from al_charge.loop.spec import load_spec
     from al_charge.store.embedded import default_home
@@ -111,7 +111,7 @@ def _keep_filled(launcher: Launcher, interval: float) -> None:
             state, jobs = launcher.look()
         except (QueueError, PyMongoError) as error:
             # What has never worked is not away.
-            if last_good is None or time.monotonic() - last_good > PATIENCE:
+            if last_good is None or time.monotonic() - last_good > LONGEST_OUTAGE:
                 raise
             line = f"trying again: {' '.join(str(error).split())[:200]}"
         else:

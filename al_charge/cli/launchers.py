@@ -38,12 +38,12 @@ def new(site: str, folder: Path, file: Path | None) -> None:
     SITE is slurm, pbs, lsf, sge or workstation. What jobs ask for is taken from the campaign file's
     section 'resources', where it is given.
     """
-    from al_charge.fw.queue_folder import write_site
+    from al_charge.fw.queue_folder import write_launchers
     from al_charge.loop.resources import ResourcesSettings
     from al_charge.loop.spec import load_spec
 
     spec = None if file is None else load_spec(file)
-    write_site(
+    write_launchers(
         packaged_folder("launchers"),
         site,
         folder,
@@ -62,11 +62,11 @@ def new(site: str, folder: Path, file: Path | None) -> None:
 def check(folder: Path, file: Path | None, as_json: bool) -> None:
     """Check the files of a site in FOLDER, and what its jobs would find. Nothing is submitted."""
     from al_charge.cli.target import target_of
-    from al_charge.fw.queue_check import check_site, worst
+    from al_charge.fw.queue_check import check_launchers, worst
     from al_charge.store.settings import settings_from_environment
 
     database = settings_from_environment() if file is None else target_of(str(file)).database
-    findings = check_site(folder, None if file is None else file.absolute(), database)
+    findings = check_launchers(folder, None if file is None else file.absolute(), database)
     level = worst(findings)
     if as_json:
         print_json({"level": level, "findings": [asdict(finding) for finding in findings]})

@@ -90,9 +90,9 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
     InputError
         If a worker was seen lately and is not known to have ended.
     """
-    from al_charge.fw.registry import living
+    from al_charge.fw.worker_registry import live_workers
 
-    live = sorted(worker["_id"] for worker in living(database))
+    live = sorted(worker["_id"] for worker in live_workers(database))
     if live:
         some = ", ".join(live[:3]) + (" ..." if len(live) > 3 else "")
         raise InputError(

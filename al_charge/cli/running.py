@@ -48,7 +48,7 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         If every worker ended while the campaign was still running, or a task failed for good.
     """
     from al_charge.fw.pool import WorkerPool
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
 
     with WorkerPool(
         target.database,
@@ -157,7 +157,7 @@ def _panel() -> Iterator[Callable[[dict[str, Any]], None]]:
 @contextmanager
 def _lines(target: Target) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Log what has changed; call what is yielded with a status document."""
-    from al_charge.fw.rounds import count_tasks
+    from al_charge.fw.tasks import count_tasks
 
     launchpad = target.launchpad()
     before: Status | None = None

@@ -47,7 +47,7 @@ def command(
     from al_charge.cli.running import log_settings, refuse_failed
     from al_charge.errors import AlChargeError
     from al_charge.fw.pool import WorkerPool
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
 
     target.store().campaigns.get(target.name)
     with WorkerPool(

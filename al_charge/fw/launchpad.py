@@ -11,9 +11,9 @@ from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import PING_TIME_SECS
 from pymongo.database import Database
 
-from al_charge.fw import registry
+from al_charge.fw import worker_registry
+from al_charge.fw.allowed_tasks import allow_only_our_tasks, refuse_other_commands
 from al_charge.fw.task_run import AWAY, OUTAGE, stop_worker
-from al_charge.fw.trust import refuse_foreign_commands, refuse_foreign_tasks
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
 from al_charge.store.settings import DatabaseSettings
@@ -31,7 +31,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
     def get_fw_dict_by_id(self, fw_id: int) -> dict[str, Any]:
         """Return the document of a Firework, which is about to be run, say."""
         document: dict[str, Any] = super().get_fw_dict_by_id(fw_id)
-        refuse_foreign_commands(document["spec"])
+        refuse_other_commands(document["spec"])
         return document
 
     def ping_launch(
@@ -41,7 +41,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         try:
             super().ping_launch(launch_id, ptime, checkpoint)
             if time.monotonic() > self._next_sign:
-                registry.seen(self)
+                worker_registry.seen(self)
                 self._next_sign = time.monotonic() + PING_TIME_SECS / 2
         except OUTAGE:
             pass  # the thread that beats would end by it; the next beat may get through
@@ -115,7 +115,7 @@ def open_launchpad(
     settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
 ) -> LaunchPad:
     """Return the LaunchPad of a database as it is; see `connect_launchpad`."""
-    refuse_foreign_tasks()
+    allow_only_our_tasks()
     uri, name = launchpad_uri(settings)
     return _LaunchPad(
         host=uri,
@@ -143,7 +143,9 @@ def make_indexes(database: Database[dict[str, Any]]) -> None:
     database["workflows"].create_index([("metadata.campaign", 1), ("metadata.round", 1)])
     database["launches"].create_index("launch_id", unique=True)
     database["launches"].create_index("fw_id")
-    database[registry.COLLECTION].create_index("seen", expireAfterSeconds=registry.KEPT_SECONDS)
+    database[worker_registry.COLLECTION].create_index(
+        "seen", expireAfterSeconds=worker_registry.KEPT_SECONDS
+    )
 
 
 def initialise(launchpad: LaunchPad) -> None:

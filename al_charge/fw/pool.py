@@ -17,12 +17,12 @@ from typing import Any, Self
 from fireworks import LaunchPad
 
 from al_charge.errors import AlChargeError, InputError, one_line
-from al_charge.fw import registry, worker
+from al_charge.fw import worker, worker_registry
 from al_charge.fw.launchpad import connect_launchpad
-from al_charge.fw.lost import release_of
-from al_charge.fw.processes import worker_name
+from al_charge.fw.lost_runs import release_runs_of
 from al_charge.fw.task_run import OUTAGE
 from al_charge.fw.watch import Watch
+from al_charge.fw.worker_registry import worker_name
 from al_charge.logs import LogSettings
 from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
 from al_charge.store.settings import DatabaseSettings
@@ -209,9 +209,9 @@ class WorkerPool:
         try:
             launchpad = self._connected()
             for name, (reason, crashed) in list(self._left.items()):
-                if released := release_of(launchpad, [name], reason, crashed):
+                if released := release_runs_of(launchpad, [name], reason, crashed):
                     _log.info("worker %s: tasks handed back: %d", name, released)
-                registry.forget(launchpad, [name])
+                worker_registry.forget(launchpad, [name])
                 del self._left[name]
             assert self._watch is not None
             self._watch.look()

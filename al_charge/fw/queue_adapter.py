@@ -15,7 +15,7 @@ from fireworks.utilities.fw_utilities import explicit_serialize
 
 from al_charge.errors import AlChargeError
 
-PATIENCE = 60.0
+QUEUE_TIMEOUT = 60.0
 """s; a queue that does not answer for so long is away."""
 LONGEST_NAME = 15
 """Characters of a job's name that every queue shows in full."""
@@ -134,13 +134,13 @@ def _lines(command: list[str], nothing: str = "") -> list[str]:
 def _run(command: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command, input=text, capture_output=True, text=True, timeout=QUEUE_TIMEOUT, check=False
         )
     except FileNotFoundError as error:
         remedy = "run this where jobs are submitted, such as on a login node"
         raise QueueError("there is no such program", where=command[0], remedy=remedy) from error
     except subprocess.TimeoutExpired as error:
-        raise QueueError(f"no answer for {PATIENCE:.0f} s", where=command[0]) from error
+        raise QueueError(f"no answer for {QUEUE_TIMEOUT:.0f} s", where=command[0]) from error
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -21,14 +21,14 @@ from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw.queue_adapter import NamedJobsAdapter
 from al_charge.fw.queue_folder import (
     fworker_file,
+    queue_system_of,
     read_adapter,
     read_fields,
     refuse_unknown,
-    site_of,
 )
 from al_charge.fw.queue_probe import probe
-from al_charge.fw.queue_sites import SAVE_SECONDS, WORKSTATION, Site, seconds_of
-from al_charge.fw.rounds import CATEGORIES
+from al_charge.fw.queue_systems import SAVE_SECONDS, WORKSTATION, QueueSystem, seconds_of
+from al_charge.fw.tasks import CATEGORIES
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 Level = Literal["ok", "warning", "error"]
@@ -51,7 +51,7 @@ class Finding:
     text: str
 
 
-def check_site(
+def check_launchers(
     folder: Path, campaign: Path | None, database: DatabaseSettings | None
 ) -> list[Finding]:
     """Look at everything that jobs of a site depend on.
@@ -70,20 +70,20 @@ def check_site(
     InputError
         If it is no folder of a site.
     """
-    site = site_of(folder)
-    findings = [Finding("ok", "site", site.name if site is not None else WORKSTATION)]
+    system = queue_system_of(folder)
+    findings = [Finding("ok", "site", system.name if system is not None else WORKSTATION)]
     findings += _tried("FW_config.yaml", partial(_heartbeats, folder))
     findings += _tried("my_launchpad.yaml", partial(_launchpad, folder))
     findings += _scripts(folder)
     findings += _secrets(folder)
-    findings += _database(database, embedded_is_right=site is None)
-    if site is not None:
-        findings += _programs(site)
+    findings += _database(database, embedded_is_right=system is None)
+    if system is not None:
+        findings += _programs(system)
     environments: dict[str, list[str]] = {}
     for category in CATEGORIES:
         name = f"my_fworker_{category}.yaml"
         findings += _tried(name, partial(_fworker, folder, category))
-        if site is None:
+        if system is None:
             environments.setdefault("", []).append(category)
             continue
         try:
@@ -91,7 +91,7 @@ def check_site(
         except InputError as error:
             findings.append(_failed(f"jobs {category}", error))
             continue
-        findings += _tried(f"jobs {category}", partial(_job, site, category, settings))
+        findings += _tried(f"jobs {category}", partial(_job, system, category, settings))
         environments.setdefault(str(settings.get("pre_rocket") or ""), []).append(category)
     for pre_rocket, categories in environments.items():
         findings += [Finding(*found) for found in probe(pre_rocket, categories, campaign)]
@@ -191,8 +191,8 @@ def _secrets(folder: Path) -> Iterator[Finding]:
         yield Finding("ok", "secrets", "no file holds a password")
 
 
-def _programs(site: Site) -> Iterator[Finding]:
-    for program in site.programs:
+def _programs(system: QueueSystem) -> Iterator[Finding]:
+    for program in system.programs:
         if shutil.which(program):
             yield Finding("ok", "queue", f"{program} is there")
         else:
@@ -232,7 +232,7 @@ def _database(settings: DatabaseSettings | None, *, embedded_is_right: bool) -> 
         yield _failed("database", error)
 
 
-def _job(site: Site, category: str, settings: dict[str, Any]) -> list[Finding]:
+def _job(system: QueueSystem, category: str, settings: dict[str, Any]) -> list[Finding]:
     """Render the script of a category's jobs and judge it."""
     what = f"jobs {category}"
     with warnings.catch_warnings():
@@ -245,7 +245,7 @@ def _job(site: Site, category: str, settings: dict[str, Any]) -> list[Finding]:
         if part not in command:
             return [Finding("error", what, f"rocket_launch lacks '{part}'")]
     seconds = _walltime(settings)
-    warned = _warning_seconds(site, settings)
+    warned = _warning_seconds(system, settings)
     if warned < SAVE_SECONDS:
         text = f"it is warned {warned} s before its end, and may need {SAVE_SECONDS} s to save"
         return [Finding("error", what, text)]
@@ -264,12 +264,12 @@ def _walltime(settings: dict[str, Any]) -> int:
         raise InputError(str(error), where="walltime") from None
 
 
-def _warning_seconds(site: Site, settings: dict[str, Any]) -> int:
+def _warning_seconds(system: QueueSystem, settings: dict[str, Any]) -> int:
     """Return how long before its end a job is told to save."""
-    if site.name == "slurm":
+    if system.name == "slurm":
         found = re.fullmatch(r"B:TERM@(\d+)", str(settings.get("signal")))
         return int(found[1]) if found else 0
-    if site.name == "lsf":
+    if system.name == "lsf":
         return 60 * int(settings["warning"])
     return SAVE_SECONDS + 60  # job.sh has a clock of its own
 

@@ -13,8 +13,8 @@ from typing import Any
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 from al_charge.errors import InputError, did_you_mean
-from al_charge.fw.queue_sites import QUEUES, WORKSTATION, Site, settings_for
-from al_charge.fw.rounds import CATEGORIES
+from al_charge.fw.queue_systems import QUEUE_SYSTEMS, WORKSTATION, QueueSystem, settings_for
+from al_charge.fw.tasks import CATEGORIES
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping
 from al_charge.store.private_files import writing_to
@@ -38,7 +38,7 @@ def fworker_file(folder: Path, category: str) -> Path:
     return folder / f"my_fworker_{category}.yaml"
 
 
-def write_site(
+def write_launchers(
     launchers: Path,
     name: str,
     folder: Path,
@@ -67,7 +67,7 @@ def write_site(
     InputError
         If there is no such kind of site, or something is in the folder already.
     """
-    known = [*QUEUES, WORKSTATION]
+    known = [*QUEUE_SYSTEMS, WORKSTATION]
     if name not in known:
         raise InputError(f"no site '{name}'", remedy=did_you_mean(name, known))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -81,8 +81,8 @@ def write_site(
             _copy(launchers / SHARED, content)
             _copy(launchers / name, content)
             for category in CATEGORIES:
-                if name in QUEUES:
-                    _fill_adapter(content, category, QUEUES[name], resources, pre_rocket)
+                if name in QUEUE_SYSTEMS:
+                    _fill_adapter(content, category, QUEUE_SYSTEMS[name], resources, pre_rocket)
                 if campaign is not None:
                     query = json.dumps({"spec.campaign": campaign})
                     _set_values(fworker_file(content, category), {"query": query})
@@ -99,10 +99,10 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _fill_adapter(
-    folder: Path, category: str, site: Site, resources: ResourcesSettings, pre_rocket: str
+    folder: Path, category: str, system: QueueSystem, resources: ResourcesSettings, pre_rocket: str
 ) -> None:
     path = adapter_file(folder, category)
-    settings = settings_for(site, getattr(resources, category), read_adapter(folder, category))
+    settings = settings_for(system, getattr(resources, category), read_adapter(folder, category))
     _set_values(path, {"pre_rocket": pre_rocket} | settings)
 
 
@@ -127,7 +127,7 @@ def _scalar(value: Any) -> str:
     return f"'{value}'" if quoted else json.dumps(value)
 
 
-def site_of(folder: Path) -> Site | None:
+def queue_system_of(folder: Path) -> QueueSystem | None:
     """Return the kind of site that a folder is for; None for a workstation.
 
     Raises
@@ -147,16 +147,16 @@ def site_of(folder: Path) -> Site | None:
     )
 
 
-def _queue_of(path: Path) -> Site:
+def _queue_of(path: Path) -> QueueSystem:
     """Return the kind of site that an adapter is for."""
     q_type = read_fields(path).get("_fw_q_type")
-    for site in QUEUES.values():
-        if site.q_type == q_type:
-            return site
+    for system in QUEUE_SYSTEMS.values():
+        if system.q_type == q_type:
+            return system
     raise InputError(
         f"'{q_type}' is no known queue",
         where=f"{path}: _fw_q_type",
-        remedy=did_you_mean(str(q_type), [site.q_type for site in QUEUES.values()]),
+        remedy=did_you_mean(str(q_type), [system.q_type for system in QUEUE_SYSTEMS.values()]),
     )
 
 
@@ -180,7 +180,7 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
         If a setting is unknown, of the wrong kind, or missing.
     """
     path = adapter_file(folder, category)
-    site, settings = _queue_of(path), read_fields(path)
+    system, settings = _queue_of(path), read_fields(path)
     if (template := settings.get("_fw_template_file")) is not None:
         settings["_fw_template_file"] = str((folder / str(template)).absolute())
     refuse_unknown(path, settings, _known_settings(settings, path))
@@ -189,7 +189,7 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
             raise InputError("its value is no text or number", where=f"{path}: {key}")
         if "$$" in str(value) or not str(value).replace("\n", "").isprintable():
             raise InputError("no job script can hold this text", where=f"{path}: {key}")
-    for key in (*_TEXTS, *_NUMBERS, *site.numbers):
+    for key in (*_TEXTS, *_NUMBERS, *system.numbers):
         if settings.get(key) is None:
             raise InputError("this field is required", where=f"{path}: {key}")
     for key in _TEXTS:
@@ -199,7 +199,7 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
                 where=f"{path}: {key}",
                 remedy="write it in quotes, such as '24:00:00'",
             )
-    for key in (*_NUMBERS, *site.numbers):
+    for key in (*_NUMBERS, *system.numbers):
         if not isinstance(settings[key], int) or not 1 <= settings[key] <= _MOST:
             raise InputError(
                 f"'{settings[key]}' is no number of them",

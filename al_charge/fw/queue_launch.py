@@ -19,12 +19,12 @@ from fireworks.queue.queue_launcher import launch_rocket_to_queue
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.lost import BUSY
 from al_charge.fw.queue_adapter import Jobs, NamedJobsAdapter, QueueError, job_name
-from al_charge.fw.queue_folder import read_adapter, site_of
-from al_charge.fw.queue_sites import settings_for
-from al_charge.fw.status import stuck, tasks_by_state
+from al_charge.fw.queue_folder import queue_system_of, read_adapter
+from al_charge.fw.queue_systems import settings_for
+from al_charge.fw.status import blocking_failure, tasks_by_state
 from al_charge.fw.watch import Watch
+from al_charge.fw.workflow_states import BUSY
 from al_charge.logs import FORMAT_ENV, LEVEL_ENV
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.store.documents import CampaignState
@@ -53,7 +53,7 @@ class Plan:
 
 
 def plan_jobs(
-    site: Path,
+    folder: Path,
     campaign: str,
     resources: ResourcesSettings,
     categories: Sequence[str],
@@ -65,8 +65,8 @@ def plan_jobs(
 
     Parameters
     ----------
-    site
-        Folder of the site.
+    folder
+        Folder of launchers.
     campaign
         Its name.
     resources
@@ -81,14 +81,16 @@ def plan_jobs(
     InputError
         If the folder is not right, or not one of a site with a queue.
     """
-    kind = site_of(site)
-    if kind is None:
-        raise InputError("a workstation has no queue", where=str(site), remedy="run its workers.sh")
-    environment = job_environment(site, argument)
+    system = queue_system_of(folder)
+    if system is None:
+        raise InputError(
+            "a workstation has no queue", where=str(folder), remedy="run its workers.sh"
+        )
+    environment = job_environment(folder, argument)
     plans = []
     for category in categories:
-        settings = read_adapter(site, category)
-        settings |= settings_for(kind, getattr(resources, category), settings)
+        settings = read_adapter(folder, category)
+        settings |= settings_for(system, getattr(resources, category), settings)
         settings["job_name"] = job_name(category, campaign)
         settings["pre_rocket"] = "\n".join(filter(None, [environment, settings["pre_rocket"]]))
         adapter = NamedJobsAdapter.from_dict(settings)
@@ -96,14 +98,14 @@ def plan_jobs(
     return plans
 
 
-def job_environment(site: Path, argument: str) -> str:
+def job_environment(folder: Path, argument: str) -> str:
     """Return lines for a job script that say where things are, and no secret.
 
     Not every site hands a job the environment that it was submitted from.
     """
     variables = {
         "AL_CHARGE_CAMPAIGN": argument,
-        "AL_CHARGE_LAUNCHERS": str(site.absolute()),
+        "AL_CHARGE_LAUNCHERS": str(folder.absolute()),
         HOME_ENV: str(default_home()),
     }
     # A URI with a password is refused wherever one is read.
@@ -160,7 +162,7 @@ class Launcher:
         # There may be no job left to notice.
         self._watch.look()
         store = store_of(self._launchpad)
-        if (reason := stuck(self._launchpad, self._campaign)) is not None:
+        if (reason := blocking_failure(self._launchpad, self._campaign)) is not None:
             store.campaigns.set_state(self._campaign, CampaignState.FAILED, reason)
         state = store.campaigns.get(self._campaign).state
         tasks = tasks_by_state(self._launchpad, self._campaign)

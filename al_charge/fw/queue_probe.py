@@ -1,17 +1,22 @@
-"""The environment of a job, tried in a shell of its own."""
+"""What a job would find: tried in a shell of its own, and told by the Python that it would run."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from al_charge.fw.job_environment import MARK
+MARK = "al-charge-environment:"
+"""Stands before the one line of JSON; modules and profiles may print as well."""
+_PACKAGES = ("fireworks", "pymongo", "ase", "pymatgen", "torch")
 
-PATIENCE = 300.0
+PROBE_TIMEOUT = 300.0
 """s; loading modules and importing torch may take long on a cold network file system."""
 
 _SCRIPT = """
@@ -20,7 +25,7 @@ loaded=$?
 program=$(command -v al-charge) || exit 3
 python="$(dirname "$program")/python"
 [ -x "$python" ] || python=python
-"$python" -W ignore -m al_charge.fw.job_environment {campaign} || exit 4
+"$python" -W ignore -m al_charge.fw.queue_probe {campaign} || exit 4
 exit $((loaded ? 5 : 0))
 """
 _FAILURES = {
@@ -53,11 +58,11 @@ def probe(pre_rocket: str, categories: Sequence[str], campaign: Path | None) -> 
             env=os.environ | {"AL_CHARGE_PROBED": str(campaign)},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=PROBE_TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        yield "error", what, f"pre_rocket and imports take longer than {PATIENCE:.0f} s"
+        yield "error", what, f"pre_rocket and imports take longer than {PROBE_TIMEOUT:.0f} s"
         return
     complaint = (done.stderr.strip().splitlines() or [""])[-1][:200]
     said = f" ({complaint})" if complaint else ""
@@ -85,3 +90,53 @@ def _judge(what: str, found: dict[str, Any], *, gpu: bool) -> Iterator[Found]:
         yield "error", "labeler", found["labeler"]
     elif found["labeler"] is not None:
         yield "ok", "labeler", "what it needs is there"
+
+
+def environment(campaign: Path | None) -> dict[str, Any]:
+    """Return what is there: version, packages that do not import, GPUs, and the labeler's lack.
+
+    Parameters
+    ----------
+    campaign
+        File of the campaign whose labeler is looked for; None for no labeler.
+    """
+    found: dict[str, Any] = {
+        "version": version("al-charge"),
+        "missing": [],
+        "gpus": 0,
+        "gpu_build": False,
+        "labeler": None if campaign is None else _lack(campaign),
+    }
+    for name in _PACKAGES:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # whatever a broken installation raises
+            line = " ".join(f"{name}: {type(error).__name__}: {error}".split())
+            found["missing"].append(line[:200])
+            continue
+        if name == "torch":
+            found["gpus"] = module.cuda.device_count() if module.cuda.is_available() else 0
+            found["gpu_build"] = bool(module.version.cuda or module.version.hip)
+    return found
+
+
+def _lack(campaign: Path) -> str:
+    """Return what the labeler of a campaign lacks here, an empty string for nothing."""
+    from al_charge.errors import AlChargeError
+    from al_charge.labelers import make_labeler
+    from al_charge.loop.rounds import check_spec
+    from al_charge.loop.spec import load_spec
+
+    try:
+        spec = load_spec(campaign)
+        check_spec(spec)
+        labeler = make_labeler(spec.labeler)
+        if (command := getattr(labeler, "command", None)) is not None:
+            command()
+    except AlChargeError as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    print(MARK + json.dumps(environment(Path(sys.argv[1]) if len(sys.argv) > 1 else None)))

@@ -10,7 +10,7 @@ from fireworks import LaunchPad
 from al_charge.errors import InputError
 from al_charge.fw.doctor import REPAIRS, Waiting, labels, mend
 from al_charge.fw.doctor.finding import RESUMABLE, Scene
-from al_charge.fw.rounds import ensure_round
+from al_charge.fw.tasks import ensure_round
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.label import retry_labels
 from al_charge.loop.rounds import current_round

@@ -8,7 +8,7 @@ from typing import Any
 
 from fireworks import LaunchPad
 
-from al_charge.fw.lost import HANDED_BACK
+from al_charge.fw.lost_runs import HANDED_BACK
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import rounds_held
 from al_charge.loop.verify import outcome_of
@@ -65,7 +65,7 @@ def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
     return {group["_id"]: group["number"] for group in counted}
 
 
-def stuck(launchpad: LaunchPad, name: str) -> str | None:
+def blocking_failure(launchpad: LaunchPad, name: str) -> str | None:
     """Return why a campaign cannot go on: a task failed, and nothing runs or is ready.
 
     Every later step of a round waits for all tasks of the step before, so that there is no more

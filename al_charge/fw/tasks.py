@@ -1,4 +1,6 @@
-"""The Firetasks. Each is one idempotent step of the loop; a Firework carries ids only.
+"""The tasks of a round: its Firetasks, and the workflow that they form.
+
+Each Firetask is one idempotent step of the loop; a Firework carries ids only.
 
 Their module paths are stored in the database: keep them where they are.
 """
@@ -6,17 +8,19 @@ Their module paths are stored in the database: keep them where they are.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fireworks import FiretaskBase, LaunchPad, explicit_serialize
+from fireworks import FiretaskBase, Firework, LaunchPad, Workflow, explicit_serialize
 
 from al_charge.errors import AlChargeError
-from al_charge.fw.claims import alone
+from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.task_run import running
 from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.rounds import label_slots, open_round
+from al_charge.loop.verify import is_verification
 from al_charge.store.documents import (
     CampaignState,
     ModelDoc,
@@ -25,6 +29,10 @@ from al_charge.store.documents import (
     RoundDoc,
 )
 
+CATEGORIES = ("cpu", "dft", "gpu")
+"""What a Firework needs from its worker: propose, select and assess; label; train."""
+END_MEMBERS = 2
+"""Slots of the first round whose labels the others wait for."""
 SPOOL = "spool"
 """Folder, among a campaign's files, of finished labels that wait for the database."""
 
@@ -146,7 +154,7 @@ class LabelTask(_RoundTask):
             self["slot"],
             self.directory(files, f"label-{self['slot']:03d}"),
             spool=files / SPOOL,
-            claim=lambda key: alone(self.launchpad, f"label {key}"),
+            claim=lambda key: hold_lock(self.launchpad, f"label {key}"),
         )
 
 
@@ -200,10 +208,99 @@ class AssessTask(_RoundTask):
 
     def step(self, campaign: Campaign, files: Path) -> str:
         """Do the step."""
-        from al_charge.fw.rounds import ensure_round
         from al_charge.loop.assess import assess
 
         state = assess(campaign, self["round"], self.directory(files, "metal"))
         if state is CampaignState.RUNNING:
             ensure_round(self.launchpad, campaign, self["round"] + 1)
         return RoundDoc.id_of(campaign.name, self["round"])
+
+
+def round_workflow(campaign: Campaign, number: int) -> Workflow:
+    """Return the workflow of one round: propose, select, label, train, assess.
+
+    The first round labels the end members, which are selected first, before all others: their
+    moments tell how to read those of the rest. It labels the working-ion metal beside them.
+    """
+    ids = {"campaign": campaign.name, "round": number}
+
+    def firework(
+        task: FiretaskBase, name: str, category: str, parents: Sequence[Firework] = ()
+    ) -> Firework:
+        spec = ids | {"_category": category, "_add_launchpad_and_fw_id": True}
+        return Firework(
+            [task], spec=spec, name=f"{campaign.name}/{number} {name}", parents=list(parents)
+        )
+
+    proposals, selects = [], []
+    if not is_verification(campaign, number):
+        x = campaign.host.composition
+        proposals = [
+            firework(ProposeTask(n_ions=n, **ids), f"propose x={x(n)}", "cpu")
+            for n in campaign.host.ion_counts
+        ]
+        selects = [firework(SelectTask(**ids), "select", "cpu", proposals)]
+    labels: list[Firework] = []
+    for slot in range(label_slots(campaign, number)):
+        first = number == 0 and slot >= END_MEMBERS
+        parents = labels[:END_MEMBERS] if first else selects
+        labels.append(firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", parents))
+    metal = [firework(MetalTask(**ids), "label metal", "dft", selects)] if number == 0 else []
+    trainers = [
+        firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels)
+        for member in range(campaign.spec.committee.size)
+    ]
+    assess = firework(AssessTask(**ids), "assess", "cpu", [*trainers, *metal])
+    return Workflow(
+        [*proposals, *selects, *labels, *metal, *trainers, assess],
+        name=f"{campaign.name} round {number}",
+        metadata=ids,
+    )
+
+
+def ensure_round(launchpad: LaunchPad, campaign: Campaign, number: int) -> bool:
+    """Add a round's workflow to the LaunchPad, unless it is there.
+
+    Returns
+    -------
+    bool
+        Whether it was added.
+    """
+    open_round(campaign, number)
+    where = {"metadata.campaign": campaign.name, "metadata.round": number}
+    # Two processes that both find no workflow would both add one.
+    with hold_lock(launchpad, campaign.name):
+        if launchpad.workflows.count_documents(where, limit=1):
+            return False
+        launchpad.add_wf(round_workflow(campaign, number))
+    return True
+
+
+def count_tasks(launchpad: LaunchPad, campaign: str) -> dict[int, dict[str, tuple[int, int]]]:
+    """Count the tasks of a campaign's rounds.
+
+    Parameters
+    ----------
+    launchpad
+        Of the campaign's database.
+    campaign
+        Its name.
+
+    Returns
+    -------
+    dict
+        For each round, by kind (``propose``, ``select``, ``label``, ``metal``, ``train`` and
+        ``assess``), how many tasks are done, and how many there are.
+    """
+    group = {
+        "_id": {"round": "$spec.round", "task": {"$arrayElemAt": ["$spec._tasks._fw_name", 0]}},
+        "done": {"$sum": {"$cond": [{"$eq": ["$state", "COMPLETED"]}, 1, 0]}},
+        "all": {"$sum": 1},
+    }
+    pipeline = [{"$match": {"spec.campaign": campaign}}, {"$group": group}]
+    counts: dict[int, dict[str, tuple[int, int]]] = {}
+    for found in launchpad.fireworks.aggregate(pipeline):
+        # Such as {{al_charge.fw.tasks.ProposeTask}}
+        kind = found["_id"]["task"].rpartition(".")[2].removesuffix("Task}}").lower()
+        counts.setdefault(found["_id"]["round"], {})[kind] = (found["done"], found["all"])
+    return counts

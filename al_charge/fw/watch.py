@@ -7,14 +7,14 @@ from time import monotonic
 from fireworks import LaunchPad
 from fireworks.fw_config import PING_TIME_SECS
 
-from al_charge.fw.lost import (
+from al_charge.fw.lost_runs import (
     gone_runs,
     make_ready,
     release,
     reserved_without_run,
     silent_runs,
 )
-from al_charge.fw.states import at_odds, refresh
+from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
 
 _INTERVAL = 1.5 * PING_TIME_SECS
 
@@ -51,10 +51,10 @@ class Watch:
             return 0
         self._next = monotonic() + self._interval
         released = self._hand_back()
-        found = dict(at_odds(self._launchpad, self._campaign))
+        found = dict(inconsistent_workflows(self._launchpad, self._campaign))
         for workflow, wrong in found.items():
             if self._at_odds.get(workflow) == wrong:
-                refresh(self._launchpad, wrong)
+                refresh_states(self._launchpad, wrong)
         self._at_odds = found
         return released
 

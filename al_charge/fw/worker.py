@@ -19,13 +19,13 @@ from fireworks.fw_config import PING_TIME_SECS
 from pymongo.errors import ConnectionFailure
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.fw import registry
+from al_charge.fw import worker_registry
+from al_charge.fw.allowed_tasks import ALLOWED_TASKS
 from al_charge.fw.launchpad import connect_launchpad, store_of
-from al_charge.fw.processes import worker_name
-from al_charge.fw.status import stuck
+from al_charge.fw.status import blocking_failure
 from al_charge.fw.task_run import stop_worker, transient_failure
 from al_charge.fw.tasks import SPOOL
-from al_charge.fw.trust import OURS
+from al_charge.fw.worker_registry import worker_name
 from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.logs import LogSettings, configure, details
 from al_charge.loop.campaign import open_campaign
@@ -73,12 +73,12 @@ def work(
     launchpad = connect_launchpad(settings, patience)
     forget_secrets(settings)
     with contextlib.chdir(runs), contextlib.closing(launchpad.connection):
-        registry.register(launchpad, campaign, categories)
+        worker_registry.register(launchpad, campaign, categories)
         try:
             _work(launchpad, campaign, runs, categories, until_idle)
         finally:
             with contextlib.suppress(ConnectionFailure):
-                registry.forget(launchpad, [worker_name()])
+                worker_registry.forget(launchpad, [worker_name()])
 
 
 def _work(
@@ -91,7 +91,7 @@ def _work(
         category=list(categories),
         query={
             "spec.campaign": campaign,
-            "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(OURS)}}}},
+            "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(ALLOWED_TASKS)}}}},
         },
         env={"runs": str(runs)},
     )
@@ -102,12 +102,12 @@ def _work(
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
             continue
-        if (reason := stuck(launchpad, campaign)) is not None:
+        if (reason := blocking_failure(launchpad, campaign)) is not None:
             store.campaigns.set_state(campaign, CampaignState.FAILED, reason)
         if until_idle:
             return
         if time.monotonic() > next_sign:
-            registry.seen(launchpad)
+            worker_registry.seen(launchpad)
             next_sign = time.monotonic() + PING_TIME_SECS
         time.sleep(POLL_SECONDS)
 

@@ -11,7 +11,7 @@ from pymongo import MongoClient
 
 import al_charge as ac
 from al_charge.fw.launchpad import connect_launchpad
-from al_charge.fw.rounds import CATEGORIES, ensure_round
+from al_charge.fw.tasks import CATEGORIES, ensure_round
 from al_charge.fw.worker import work
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.rounds import submit

@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from al_charge.errors import AlChargeError
-from al_charge.fw.processes import worker_name
+from al_charge.fw.worker_registry import worker_name
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, RoundDoc
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer

@@ -77,7 +77,7 @@ def server(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def finished(server: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a campaign that a worker has run to its end."""
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
     from al_charge.fw.worker import work
 
     folder = tmp_path_factory.mktemp("campaign")
@@ -297,7 +297,7 @@ def test_pause_and_resume(server: None, tmp_path: Path) -> None:
 
 def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_path: Path) -> None:
     """Ten evaluations relax nothing, so that there is no label to train on."""
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
     from al_charge.fw.worker import work
 
     labeler = {"kind": "born", "fmax": "0.0001 eV/A", "max_steps": 10}
@@ -317,7 +317,7 @@ def test_labels_that_were_given_up_are_retried_once_the_cause_is_mended(
     server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The campaign that failed for want of labels makes all of them, and comes to its end."""
-    from al_charge.fw.rounds import CATEGORIES
+    from al_charge.fw.tasks import CATEGORIES
     from al_charge.fw.worker import work
     from al_charge.labelers.born.labeler import BornLabeler
 

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from al_charge.errors import AlChargeError, NotInstalledError
-from al_charge.fw.job_environment import MARK, environment
-from al_charge.fw.queue_check import check_site
+from al_charge.fw.queue_check import check_launchers
 from al_charge.fw.queue_folder import read_adapter
-from al_charge.fw.queue_sites import QUEUES
-from al_charge.fw.rounds import CATEGORIES
+from al_charge.fw.queue_probe import MARK, environment
+from al_charge.fw.queue_systems import QUEUE_SYSTEMS
+from al_charge.fw.tasks import CATEGORIES
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -156,7 +156,7 @@ def test_cluster_needs_a_database_that_nodes_reach(run: Run, site: Path) -> None
 
 def test_database_that_does_not_answer_is_told(site: Path) -> None:
     settings = DatabaseSettings(uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
-    texts = [finding.text for finding in check_site(site, None, settings)]
+    texts = [finding.text for finding in check_launchers(site, None, settings)]
     assert any("no MongoDB answers" in text for text in texts)
 
 
@@ -301,7 +301,7 @@ def test_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
     assert "al-charge launchers new" in err
 
 
-@pytest.mark.parametrize("name", QUEUES)
+@pytest.mark.parametrize("name", QUEUE_SYSTEMS)
 def test_damaged_files_are_refused_in_one_line(run: Run, tmp_path: Path, name: str) -> None:
     """Each file that is read is refused for a reason, or rendered."""
     folder = tmp_path / "site"

@@ -15,11 +15,11 @@ from fireworks import FWAction, FWorker, LaunchPad
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from al_charge.fw import doctor, locks
+from al_charge.fw import doctor, workflow_states
 from al_charge.fw.doctor import Scene, look
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.processes import host_of, worker_name
-from al_charge.fw.rounds import ensure_round
+from al_charge.fw.tasks import ensure_round
+from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, new_document, open_campaign
 from al_charge.loop.spec import load_spec
 from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc
@@ -171,7 +171,7 @@ def patient(
     healthy: tuple[Scene, Campaign, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Patient:
     """That campaign, unbroken; pauses take no time."""
-    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(workflow_states, "LOCK_SECONDS", 0.01)
     monkeypatch.setattr(doctor, "sleep", lambda _: None)
     scene, campaign, contents = healthy
     for name in scene.store.database.list_collection_names():

@@ -11,9 +11,9 @@ from fireworks import Firework, FWAction, ScriptTask
 from fireworks.fw_config import RESERVATION_EXPIRATION_SECS, RUN_EXPIRATION_SECS
 
 from al_charge.fw.doctor import mend
-from al_charge.fw.processes import host_of, worker_name
-from al_charge.fw.rounds import round_workflow
+from al_charge.fw.tasks import round_workflow
 from al_charge.fw.watch import Watch
+from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.store.spool import Spool
 
 pytestmark = pytest.mark.mongod

@@ -18,9 +18,9 @@ from fireworks.fw_config import RUN_EXPIRATION_SECS
 import al_charge
 from al_charge.fw import doctor
 from al_charge.fw.doctor import Finding, look, mend, workers
-from al_charge.fw.lost import MAX_CRASHES, release_of
-from al_charge.fw.processes import host_of, worker_name
-from al_charge.fw.rounds import ensure_round, round_workflow
+from al_charge.fw.lost_runs import MAX_CRASHES, release_runs_of
+from al_charge.fw.tasks import ensure_round, round_workflow
+from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.store.documents import (
     SCHEMA_VERSION,
     Assessment,
@@ -322,7 +322,7 @@ def test_a_given_up_task_says_why_and_is_ready_after_its_cause_is_mended(patient
     patient.firework(patient.task("propose x=0")["fw_id"], **{"spec._category": "cpu"})
     for _ in range(MAX_CRASHES):
         patient.run(DEAD)
-        release_of(patient.launchpad, [DEAD], "killed by signal 9", crashed=True)
+        release_runs_of(patient.launchpad, [DEAD], "killed by signal 9", crashed=True)
     [finding] = look(patient.scene)
     assert finding.kind == "failed task"
     assert "killed by signal 9" in finding.what

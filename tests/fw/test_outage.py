@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -15,11 +16,11 @@ from fireworks import FWAction, FWorker, LaunchPad
 from pymongo.errors import ConnectionFailure, CursorNotFound
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
-from al_charge.fw.lost import release_of
-from al_charge.fw.rounds import ensure_round
-from al_charge.fw.states import at_odds, refresh
-from al_charge.fw.status import stuck
+from al_charge.fw.lost_runs import release_runs_of
+from al_charge.fw.status import blocking_failure
 from al_charge.fw.task_run import transient_failure
+from al_charge.fw.tasks import ensure_round
+from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
@@ -47,11 +48,21 @@ def launchpad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launc
 
 
 def replace_server() -> None:
-    """Kill the server; another one is there on its data a moment later."""
+    """Kill the server; another one is there on its data a moment later.
+
+    It answers nothing before, so that the client cannot notice between two operations.
+    """
     server = EmbeddedServer()
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGKILL)
-    Thread(target=server.start).start()
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+
+    def replace() -> None:
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGKILL)
+        server.start()
+
+    Thread(target=replace).start()
 
 
 def interrupt(launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +98,7 @@ def test_a_round_that_is_cut_off_leaves_nothing_to_take(
     left["fw_id"]["$nin"] = launchpad.fireworks.distinct("fw_id")
     assert ensure_round(launchpad, campaign, 1)
     assert set(launchpad.fireworks.distinct("state", left)) == {"READY", "WAITING"}
-    assert list(at_odds(launchpad, None)) == []
+    assert list(inconsistent_workflows(launchpad, None)) == []
 
 
 def test_a_cursor_that_a_new_server_does_not_know_is_an_outage(launchpad: LaunchPad) -> None:
@@ -117,13 +128,13 @@ def test_a_refresh_that_is_cut_off_fails_no_firework(
     assert "FIZZLED" not in states(launchpad)
     workflow = launchpad.workflows.find_one({"nodes": firework.fw_id})
     assert "locked" not in workflow
-    refresh(launchpad, [firework.fw_id])
+    refresh_states(launchpad, [firework.fw_id])
     assert states(launchpad) == {"COMPLETED", "READY", "WAITING"}
-    assert list(at_odds(launchpad, None)) == []
+    assert list(inconsistent_workflows(launchpad, None)) == []
 
 
 def test_a_run_that_cannot_tell_its_end_ends_its_process(
-    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("os._exit", sys.exit)
     firework, launch = launchpad.checkout_fw(FWorker(name=WORKER), "/nowhere")
@@ -131,10 +142,10 @@ def test_a_run_that_cannot_tell_its_end_ends_its_process(
     with pytest.raises(SystemExit) as left:
         launchpad.complete_launch(launch, FWAction(), "COMPLETED")
     assert left.value.code == EXIT_CODE
-    assert "the database does not answer" in capsys.readouterr().err
-    release_of(launchpad, [WORKER], "its worker had to end", crashed=False)
+    assert "worker stopped: the database does not answer" in caplog.text
+    release_runs_of(launchpad, [WORKER], "its worker had to end", crashed=False)
     assert launchpad.fireworks.find_one({"fw_id": firework.fw_id})["state"] == "COMPLETED"
-    assert stuck(launchpad, load_spec(SPEC).name) is None
+    assert blocking_failure(launchpad, load_spec(SPEC).name) is None
 
 
 def test_what_fails_by_itself_still_fails(

@@ -11,12 +11,12 @@ from fireworks import FWorker, LaunchPad
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.queue_adapter import LONGEST_NAME, Jobs, NamedJobsAdapter, QueueError, job_name
-from al_charge.fw.queue_folder import write_site
+from al_charge.fw.queue_folder import write_launchers
 from al_charge.fw.queue_launch import IDLE_LOOKS, Launcher, plan_jobs
-from al_charge.fw.queue_sites import QUEUES, WORKSTATION
-from al_charge.fw.rounds import CATEGORIES, ensure_round
+from al_charge.fw.queue_systems import QUEUE_SYSTEMS, WORKSTATION
+from al_charge.fw.tasks import CATEGORIES, ensure_round
+from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.loop.campaign import new_document, open_campaign
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.spec import load_spec
@@ -73,10 +73,10 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def adapter(name: str, job: str) -> NamedJobsAdapter:
-    return NamedJobsAdapter.from_dict({"_fw_q_type": QUEUES[name].q_type, "job_name": job})
+    return NamedJobsAdapter.from_dict({"_fw_q_type": QUEUE_SYSTEMS[name].q_type, "job_name": job})
 
 
-@pytest.mark.parametrize("name", QUEUES)
+@pytest.mark.parametrize("name", QUEUE_SYSTEMS)
 def test_jobs_are_counted_by_their_name(programs: Path, name: str) -> None:
     write_programs(programs, ANSWERS[name])
     assert adapter(name, "dft-sulphates").count() == Jobs(waiting=1, running=1)
@@ -118,7 +118,7 @@ def test_workstation_has_no_queue(tmp_path: Path) -> None:
 
 
 def write(folder: Path, name: str) -> None:
-    write_site(
+    write_launchers(
         ROOT / "launchers",
         name,
         folder,
@@ -128,7 +128,7 @@ def write(folder: Path, name: str) -> None:
     )
 
 
-class Site:
+class Cluster:
     """A campaign in the database, a launcher for it, and a stand-in queue whose jobs never run."""
 
     def __init__(self, launchpad: LaunchPad, folder: Path, **resources: object) -> None:
@@ -163,97 +163,102 @@ class Site:
 
 
 @pytest.fixture
-def make_site(
+def make_cluster(
     launchpad: LaunchPad, tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Site]:
+) -> Callable[..., Cluster]:
     """Make the site, with what jobs ask for."""
     monkeypatch.setenv("QUEUE", str(tmp_path / "queue"))
     write_programs(programs, dict.fromkeys(("sbatch", "squeue"), QUEUE))
-    return lambda **resources: Site(launchpad, tmp_path, **resources)
+    return lambda **resources: Cluster(launchpad, tmp_path, **resources)
 
 
-def test_queue_is_filled_as_far_as_there_is_work(make_site: Callable[..., Site]) -> None:
-    site = make_site(cpu={"jobs": 3, "processes": 2})
-    ready = site.launchpad.fireworks.count_documents({"state": "READY"})
+def test_queue_is_filled_as_far_as_there_is_work(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(cpu={"jobs": 3, "processes": 2})
+    ready = cluster.launchpad.fireworks.count_documents({"state": "READY"})
     assert ready > 3
-    state, jobs = site.launcher.look()
+    state, jobs = cluster.launcher.look()
     assert state is CampaignState.RUNNING
     assert jobs == {"cpu": Jobs(3, 0), "dft": Jobs(0, 0), "gpu": Jobs(0, 0)}
-    assert site.queued() == [job_name("cpu", site.campaign.name)] * 3
-    site.launcher.look()
-    assert len(site.queued()) == 3
-    script = (site.jobs / "cpu" / "FW_submit.script").read_text()
+    assert cluster.queued() == [job_name("cpu", cluster.campaign.name)] * 3
+    cluster.launcher.look()
+    assert len(cluster.queued()) == 3
+    script = (cluster.jobs / "cpu" / "FW_submit.script").read_text()
     assert "--processes 2 " in script
     assert "export AL_CHARGE_CAMPAIGN=campaign.yaml" in script
 
 
-def test_no_more_jobs_than_there_is_work_for(make_site: Callable[..., Site]) -> None:
-    site = make_site(cpu={"jobs": 100, "processes": 2})
-    ready = site.launchpad.fireworks.count_documents({"state": "READY"})
-    site.launcher.look()
-    site.launcher.look()
-    assert len(site.queued()) == (ready + 1) // 2
+def test_no_more_jobs_than_there_is_work_for(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(cpu={"jobs": 100, "processes": 2})
+    ready = cluster.launchpad.fireworks.count_documents({"state": "READY"})
+    cluster.launcher.look()
+    cluster.launcher.look()
+    assert len(cluster.queued()) == (ready + 1) // 2
 
 
-def test_refusal_of_a_job_is_one_line(make_site: Callable[..., Site]) -> None:
-    site = make_site()
-    (site.queue / "away").touch()
+def test_refusal_of_a_job_is_one_line(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
+    (cluster.queue / "away").touch()
     with pytest.raises(QueueError, match="squeue: slurm_load_jobs error: no answer"):
-        site.launcher.look()
+        cluster.launcher.look()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NamedJobsAdapter, "count", lambda self: Jobs(0, 0))
         with pytest.raises(QueueError) as caught:
-            site.launcher.look()
+            cluster.launcher.look()
     assert str(caught.value) == (
         "the queue refused a job of 'cpu': sbatch: error: invalid partition"
     )
-    (site.queue / "away").unlink()
-    site.launcher.look()
-    assert site.queued()
+    (cluster.queue / "away").unlink()
+    cluster.launcher.look()
+    assert cluster.queued()
 
 
-def test_jobs_that_do_nothing_are_not_submitted_for_ever(make_site: Callable[..., Site]) -> None:
-    site = make_site(cpu={"jobs": 2})
+def test_jobs_that_do_nothing_are_not_submitted_for_ever(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster(cpu={"jobs": 2})
     with pytest.raises(AlChargeError, match="ended without having done anything"):
         for _ in range(20):
-            site.launcher.look()
-            (site.queue / "jobs").unlink()
+            cluster.launcher.look()
+            (cluster.queue / "jobs").unlink()
 
 
-def test_campaign_that_has_nothing_to_do_is_told(make_site: Callable[..., Site]) -> None:
-    site = make_site()
+def test_campaign_that_has_nothing_to_do_is_told(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
     for category in CATEGORIES:
-        site.finish(category)
+        cluster.finish(category)
     for _ in range(IDLE_LOOKS - 1):
-        site.launcher.look()
+        cluster.launcher.look()
     with pytest.raises(AlChargeError, match="nothing is left to run"):
-        site.launcher.look()
+        cluster.launcher.look()
 
 
-def test_nothing_is_submitted_for_a_campaign_that_has_ended(make_site: Callable[..., Site]) -> None:
-    site = make_site()
-    site.campaign.store.campaigns.set_state(site.campaign.name, CampaignState.PAUSED, "later")
-    state, _ = site.launcher.look()
+def test_nothing_is_submitted_for_a_campaign_that_has_ended(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = make_cluster()
+    store = cluster.campaign.store
+    store.campaigns.set_state(cluster.campaign.name, CampaignState.PAUSED, "later")
+    state, _ = cluster.launcher.look()
     assert state is CampaignState.PAUSED
-    assert site.queued() == []
+    assert cluster.queued() == []
 
 
-def test_campaign_fails_with_the_task_that_failed(make_site: Callable[..., Site]) -> None:
-    site = make_site()
+def test_campaign_fails_with_the_task_that_failed(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
     for category in CATEGORIES:
-        site.finish(category)
-    site.launchpad.fireworks.update_one(
+        cluster.finish(category)
+    cluster.launchpad.fireworks.update_one(
         {"name": {"$regex": "select"}}, {"$set": {"state": "FIZZLED"}}
     )
-    state, _ = site.launcher.look()
+    state, _ = cluster.launcher.look()
     assert state is CampaignState.FAILED
 
 
-def test_what_a_dead_job_left_is_handed_back(make_site: Callable[..., Site]) -> None:
-    site = make_site()
+def test_what_a_dead_job_left_is_handed_back(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster()
     dead = FWorker(name=f"{2**22}@{host_of(worker_name())}@1.00", category="cpu")
-    firework, _ = site.launchpad.checkout_fw(dead, "/nowhere")
-    site.launcher.look()
-    found = site.launchpad.fireworks.find_one({"fw_id": firework.fw_id})
+    firework, _ = cluster.launchpad.checkout_fw(dead, "/nowhere")
+    cluster.launcher.look()
+    found = cluster.launchpad.fireworks.find_one({"fw_id": firework.fw_id})
     assert found is not None
     assert found["state"] == "READY"

@@ -18,8 +18,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.rounds import ensure_round
-from al_charge.fw.tasks import AssessTask
+from al_charge.fw.tasks import AssessTask, ensure_round
 from al_charge.fw.worker import _work
 from al_charge.loop import assess
 from al_charge.loop.campaign import Campaign, open_campaign

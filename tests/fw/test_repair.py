@@ -14,10 +14,10 @@ from fireworks import FWAction, FWorker, LaunchPad
 
 from al_charge.fw import doctor
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.processes import is_alive, worker_name
 from al_charge.fw.repair import repair
-from al_charge.fw.rounds import ensure_round, round_workflow
-from al_charge.fw.status import stuck
+from al_charge.fw.status import blocking_failure
+from al_charge.fw.tasks import ensure_round, round_workflow
+from al_charge.fw.worker_registry import is_alive, worker_name
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
@@ -165,11 +165,11 @@ def test_a_lock_whose_holder_was_killed_is_taken_over(
 def test_a_campaign_is_stuck_when_nothing_but_a_failure_is_left(
     launchpad: LaunchPad, campaign: Campaign
 ) -> None:
-    assert stuck(launchpad, campaign.name) is None
+    assert blocking_failure(launchpad, campaign.name) is None
     failed(launchpad)
-    assert stuck(launchpad, campaign.name) is None
+    assert blocking_failure(launchpad, campaign.name) is None
     launchpad.fireworks.update_many({"state": "READY"}, {"$set": {"state": "COMPLETED"}})
-    reason = stuck(launchpad, campaign.name)
+    reason = blocking_failure(launchpad, campaign.name)
     assert reason is not None
     assert reason.startswith(f"{campaign.name}/0 propose x=")
 

@@ -8,9 +8,9 @@ import pytest
 from fireworks import FWAction
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
-from al_charge.fw.processes import host_of, worker_name
-from al_charge.fw.states import at_odds, refresh
 from al_charge.fw.watch import Watch
+from al_charge.fw.worker_registry import host_of, worker_name
+from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
 
 pytestmark = pytest.mark.mongod
 DEAD = f"{2**22}@{host_of(worker_name())}@1.00"
@@ -55,7 +55,7 @@ def test_working_states_out_disturbs_nobody(patient: Any) -> None:
     odd = patient.task("propose x=0")["fw_id"]
     assert len({taken, back, odd}) == 3
     patient.firework(odd, state="WAITING")
-    ((_, wrong),) = at_odds(patient.launchpad, patient.campaign.name)
-    refresh(patient.launchpad, wrong)
+    ((_, wrong),) = inconsistent_workflows(patient.launchpad, patient.campaign.name)
+    refresh_states(patient.launchpad, wrong)
     states = {one["fw_id"]: one["state"] for one in patient.launchpad.fireworks.find()}
     assert (states[taken], states[back], states[odd]) == ("RESERVED", "RUNNING", "READY")

@@ -18,16 +18,16 @@ from fireworks import FWorker, fw_config
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 
 import al_charge.fw
-from al_charge.fw.queue_folder import write_site
+from al_charge.fw.queue_folder import write_launchers
 from al_charge.fw.queue_launch import plan_jobs
-from al_charge.fw.queue_sites import QUEUES, SAVE_SECONDS, WORKSTATION
-from al_charge.fw.rounds import CATEGORIES
+from al_charge.fw.queue_systems import QUEUE_SYSTEMS, SAVE_SECONDS, WORKSTATION
+from al_charge.fw.tasks import CATEGORIES
 from al_charge.loop.resources import ResourcesSettings
 
 LAUNCHERS = Path(__file__).parents[2] / "launchers"
 JOB = LAUNCHERS / "shared" / "job.sh"
-SITES = [*QUEUES, WORKSTATION]
-with_queue = pytest.mark.parametrize("site", QUEUES, indirect=True)
+SITES = [*QUEUE_SYSTEMS, WORKSTATION]
+with_queue = pytest.mark.parametrize("site", QUEUE_SYSTEMS, indirect=True)
 WARNINGS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 PROGRAMS = """#!/bin/bash
 echo "$OMP_NUM_THREADS $(pwd) $*"
@@ -43,7 +43,7 @@ def load(path: Path) -> dict[str, Any]:
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Write the folder of each kind of site."""
     folder = tmp_path / str(request.param)
-    write_site(
+    write_launchers(
         LAUNCHERS,
         folder.name,
         folder,

@@ -18,9 +18,9 @@ from al_charge.fw.doctor.finding import (
     firework_line,
 )
 from al_charge.fw.doctor.runs import rerun
-from al_charge.fw.lost import BUSY
-from al_charge.fw.processes import host_of, worker_name
 from al_charge.fw.tasks import SPOOL
+from al_charge.fw.worker_registry import host_of, worker_name
+from al_charge.fw.workflow_states import BUSY
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.verify import relax_in
 from al_charge.store.documents import AttemptDoc, LabelDoc, RoundDoc

@@ -8,12 +8,10 @@ from typing import Any
 
 from fireworks.fw_config import PING_TIME_SECS, RESERVATION_EXPIRATION_SECS
 
-from al_charge.fw.claims import alone
+from al_charge.fw.allowed_tasks import ALLOWED_TASKS
+from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
-from al_charge.fw.heartbeats import clock_offsets, server_time, silence
-from al_charge.fw.locks import free_lock
-from al_charge.fw.lost import (
-    BUSY,
+from al_charge.fw.lost_runs import (
     gone_runs,
     is_handed_back,
     make_ready,
@@ -22,9 +20,9 @@ from al_charge.fw.lost import (
     silent_runs,
     unfinished,
 )
-from al_charge.fw.processes import is_alive
 from al_charge.fw.status import failure_of
-from al_charge.fw.trust import OURS
+from al_charge.fw.worker_registry import clock_offsets, is_alive, seconds_silent, server_time
+from al_charge.fw.workflow_states import BUSY, free_lock
 
 HEARTBEAT_WATCH = 1.2 * PING_TIME_SECS
 """s in which a worker that lives gives a sign of it."""
@@ -85,7 +83,7 @@ def _hand_back(scene: Scene, fw_id: int, launch_id: int | None) -> None:
 def _waits_too_long(scene: Scene, launch: dict[str, Any]) -> bool:
     if launch["state"] != "RESERVED" or is_alive(launch["fworker"]["name"]) is not None:
         return False
-    waited = silence(launch, server_time(scene.launchpad), clock_offsets(scene.launchpad))
+    waited = seconds_silent(launch, server_time(scene.launchpad), clock_offsets(scene.launchpad))
     return waited > float(RESERVATION_EXPIRATION_SECS)
 
 
@@ -116,7 +114,7 @@ def _bring(scene: Scene, fw_id: int) -> None:
 
 def failed_tasks(scene: Scene) -> Iterator[Finding]:
     """Find tasks that have failed, with their reasons."""
-    ours = {"spec._tasks._fw_name": {"$in": sorted(OURS)}}
+    ours = {"spec._tasks._fw_name": {"$in": sorted(ALLOWED_TASKS)}}
     failed = scene.of("spec.campaign") | ours | {"state": "FIZZLED"}
     for firework in scene.launchpad.fireworks.find(failed):
         if _in_workflow(scene, firework["fw_id"]):
@@ -128,7 +126,7 @@ def failed_tasks(scene: Scene) -> Iterator[Finding]:
 def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:
     """Make a Firework that has ended ready again, once, whoever else is about to."""
     free_lock(scene.launchpad, fw_id)
-    with alone(scene.launchpad, campaign):
+    with hold_lock(scene.launchpad, campaign):
         if scene.launchpad.fireworks.count_documents({"fw_id": fw_id, "state": state}):
             scene.launchpad.rerun_fw(fw_id)
 

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-from al_charge.fw.claims import COLLECTION as CLAIMS
-from al_charge.fw.claims import PATIENCE
+from al_charge.fw.database_locks import COLLECTION as CLAIMS
+from al_charge.fw.database_locks import HOLDER_TIMEOUT
 from al_charge.fw.doctor.finding import Finding, Scene
-from al_charge.fw.processes import is_alive
-from al_charge.fw.registry import clock_offset, living
+from al_charge.fw.worker_registry import clock_offset, is_alive, live_workers
 from al_charge.store.documents import SCHEMA_VERSION
 from al_charge.store.migrations import stored_version
 
@@ -38,7 +37,7 @@ def own_clock(scene: Scene) -> Iterator[Finding]:
 
 def workers(scene: Scene) -> Iterator[Finding]:
     """Find workers whose clock is off, or that run another version than this program."""
-    for worker in living(scene.launchpad.db, scene.campaign):
+    for worker in live_workers(scene.launchpad.db, scene.campaign):
         where = f"worker {worker['_id']}"
         yield from _clock(where, float(worker.get("clock_offset") or 0.0))
         theirs = (worker.get("version"), worker.get("schema"))
@@ -62,7 +61,7 @@ def _clock(where: str, offset: float) -> Iterator[Finding]:
 
 def claims(scene: Scene) -> Iterator[Finding]:
     """Find claims to a campaign or a label whose holder is gone."""
-    alive_names = {worker["_id"] for worker in living(scene.launchpad.db)}
+    alive_names = {worker["_id"] for worker in live_workers(scene.launchpad.db)}
     found = scene.launchpad.db[CLAIMS].find(
         {} if scene.campaign is None else {"_id": scene.campaign}
     )
@@ -78,6 +77,6 @@ def claims(scene: Scene) -> Iterator[Finding]:
             "release it",
             partial(scene.launchpad.db[CLAIMS].delete_one, claim),
             # What holds a claim and is no worker does so for moments.
-            watch=None if alive is False else PATIENCE,
+            watch=None if alive is False else HOLDER_TIMEOUT,
             seen=owner,
         )

@@ -7,24 +7,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from al_charge.fw.claims import alone
+from al_charge.fw.allowed_tasks import ALLOWED_TASKS
+from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
-from al_charge.fw.locks import LOCKED, somebody_works, unlock
-from al_charge.fw.rounds import ensure_round
-from al_charge.fw.states import at_odds, refresh
-from al_charge.fw.trust import OURS
+from al_charge.fw.tasks import ensure_round
+from al_charge.fw.workflow_states import (
+    LOCKED,
+    has_live_worker,
+    inconsistent_workflows,
+    refresh_states,
+    unlock,
+)
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.rounds import current_round
 from al_charge.store.documents import CampaignState
 
-_FOREIGN = {"spec._tasks": {"$elemMatch": {"_fw_name": {"$nin": sorted(OURS)}}}}
+_FOREIGN = {"spec._tasks": {"$elemMatch": {"_fw_name": {"$nin": sorted(ALLOWED_TASKS)}}}}
 _BUSY_THERE = "run 'al-charge doctor --fix' again when its running tasks have ended"
 
 
 def locked(scene: Scene) -> Iterator[Finding]:
     """Find workflows whose lock nobody can hold."""
     for workflow in scene.launchpad.workflows.find(scene.of("metadata.campaign") | LOCKED):
-        if not somebody_works(scene.launchpad, workflow["nodes"]):
+        if not has_live_worker(scene.launchpad, workflow["nodes"]):
             seen = workflow["updated_on"]
             yield Finding(
                 "locked workflow",
@@ -75,7 +80,7 @@ def foreign_tasks(scene: Scene) -> Iterator[Finding]:
 
 def _task_names(firework: dict[str, Any]) -> str:
     tasks = firework["spec"].get("_tasks", [])
-    return ", ".join(sorted({str(task.get("_fw_name")) for task in tasks} - OURS))
+    return ", ".join(sorted({str(task.get("_fw_name")) for task in tasks} - ALLOWED_TASKS))
 
 
 def _without_workflow(scene: Scene) -> dict[str, list[int]]:
@@ -96,7 +101,7 @@ def _without_workflow(scene: Scene) -> dict[str, list[int]]:
 def delete_orphans(scene: Scene, campaign: str) -> None:
     """Delete a campaign's Fireworks that belong to no workflow, with their launches."""
     # A submit that is still under way looks the same.
-    with alone(scene.launchpad, campaign):
+    with hold_lock(scene.launchpad, campaign):
         _delete(scene, _without_workflow(scene).get(campaign, []))
 
 
@@ -115,7 +120,7 @@ def incomplete(scene: Scene) -> Iterator[Finding]:
     for workflow in _workflows(scene):
         missing = sorted(set(workflow["nodes"]) - there)
         if missing:
-            free = not somebody_works(scene.launchpad, workflow["nodes"])
+            free = not has_live_worker(scene.launchpad, workflow["nodes"])
             yield Finding(
                 "half-written workflow",
                 workflow["name"],
@@ -138,7 +143,7 @@ def doubled(scene: Scene) -> Iterator[Finding]:
     for workflows in by_round.values():
         workflows.sort(key=lambda workflow: (-_completed(workflow), min(workflow["nodes"])))
         for workflow in workflows[1:]:
-            free = not somebody_works(scene.launchpad, workflow["nodes"])
+            free = not has_live_worker(scene.launchpad, workflow["nodes"])
             yield Finding(
                 "round with two workflows",
                 workflow["name"],
@@ -154,20 +159,20 @@ def _completed(workflow: dict[str, Any]) -> int:
 
 
 def _delete_workflow(scene: Scene, workflow: dict[str, Any]) -> None:
-    with alone(scene.launchpad, workflow["metadata"]["campaign"]):
+    with hold_lock(scene.launchpad, workflow["metadata"]["campaign"]):
         _delete(scene, workflow["nodes"])
         scene.launchpad.workflows.delete_one({"_id": workflow["_id"]})
 
 
 def half_written(scene: Scene) -> Iterator[Finding]:
     """Find workflows whose states are not those of their Fireworks, or not what follows of them."""
-    for name, wrong in at_odds(scene.launchpad, scene.campaign):
+    for name, wrong in inconsistent_workflows(scene.launchpad, scene.campaign):
         yield Finding(
             "states that disagree",
             name,
             f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
             "work the states out anew",
-            partial(refresh, scene.launchpad, wrong),
+            partial(refresh_states, scene.launchpad, wrong),
             watch=GLANCE,
             seen=wrong,
         )

@@ -11,11 +11,11 @@ from fireworks import LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 from pymongo.errors import DuplicateKeyError
 
-from al_charge.fw import registry
-from al_charge.fw.processes import is_alive, worker_name
+from al_charge.fw import worker_registry
+from al_charge.fw.worker_registry import is_alive, worker_name
 
 COLLECTION = "claims"
-PATIENCE = 60.0
+HOLDER_TIMEOUT = 60.0
 """s; after so long a holder on another machine that is no worker counts as gone."""
 
 _POLL = 0.1
@@ -23,7 +23,7 @@ _LONGEST_POLL = 5.0
 
 
 @contextmanager
-def alone(launchpad: LaunchPad, name: str) -> Iterator[None]:
+def hold_lock(launchpad: LaunchPad, name: str) -> Iterator[None]:
     """Hold the lock of a name, such as a campaign's; one whose holder was killed is taken over."""
     claims = launchpad.db[COLLECTION]
     claim = {"_id": name, "owner": worker_name()}
@@ -67,8 +67,8 @@ class _Holder:
         alive = is_alive(self.name)
         if alive is not None:
             return not alive
-        seen = registry.last_seen(self._launchpad, self.name)
+        seen = worker_registry.last_seen(self._launchpad, self.name)
         if seen != self._seen:
             self._seen, self._since = seen, time.monotonic()
-        limit = PATIENCE if seen is None else RUN_EXPIRATION_SECS
+        limit = HOLDER_TIMEOUT if seen is None else RUN_EXPIRATION_SECS
         return time.monotonic() - self._since > limit

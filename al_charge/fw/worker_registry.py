@@ -1,23 +1,55 @@
-"""Which worker processes there are: a document each, so that others can tell them apart."""
+"""Worker processes: their names, which of them there are, and when each was last heard of.
+
+A worker's name holds its machine, process and start time. On one machine it tells at once whether
+the process still runs. Elsewhere heartbeats do: their times are of clocks that may differ, so each
+worker's offset from the server's clock is kept with it.
+"""
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
+import psutil
 from fireworks import LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 from pymongo.database import Database
 
-from al_charge.fw.processes import host_of, is_alive, worker_name
 from al_charge.store.documents import SCHEMA_VERSION
 
 COLLECTION = "workers"
 KEPT_SECONDS = 7 * 24 * 3600
 """s; after so long a worker that has not been seen is forgotten."""
+
+
+def worker_name(pid: int | None = None) -> str:
+    """Return a name by which `is_alive` can tell whether a process still runs, by default this."""
+    process = psutil.Process(pid)
+    return f"{process.pid}@{socket.gethostname()}@{process.create_time():.2f}"
+
+
+def host_of(name: str) -> str:
+    """Return the machine of the worker of that name."""
+    return [*name.split("@"), ""][1]
+
+
+def is_alive(name: str) -> bool | None:
+    """Return whether the worker of that name runs; None if it is on another machine."""
+    pid, host, created = [*name.split("@"), "", ""][:3]
+    if host != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(int(pid))
+        # A killed process keeps its number until its parent has asked how it ended.
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        age_difference = abs(process.create_time() - float(created))
+    except (psutil.Error, ValueError):
+        return False
+    return not dead and bool(age_difference < 1.0)
 
 
 def register(launchpad: LaunchPad, campaign: str, categories: Sequence[str]) -> None:
@@ -55,7 +87,9 @@ def forget(launchpad: LaunchPad, names: Collection[str]) -> None:
     launchpad.db[COLLECTION].delete_many({"_id": {"$in": list(names)}})
 
 
-def living(database: Database[dict[str, Any]], campaign: str | None = None) -> list[dict[str, Any]]:
+def live_workers(
+    database: Database[dict[str, Any]], campaign: str | None = None
+) -> list[dict[str, Any]]:
     """Return the documents of workers, those left out that have ended or fallen silent.
 
     On this machine a process itself tells; elsewhere one that was not seen for as long as a lost
@@ -85,3 +119,42 @@ def clock_offset(database: Database[dict[str, Any]]) -> float:
     if server.tzinfo is None:
         server = server.replace(tzinfo=UTC)
     return (datetime.now(UTC) - half - server).total_seconds()
+
+
+def last_heartbeat(launch: Mapping[str, Any]) -> str:
+    """Return when a launch last gave a sign of life, as its worker's clock had it."""
+    last = launch["state_history"][-1]
+    return str(last.get("updated_on") or last["created_on"])
+
+
+def seconds_silent(
+    launch: Mapping[str, Any], time: datetime, offsets: Mapping[str, float]
+) -> float:
+    """Return for how long a launch has been silent by the server's clock, in s.
+
+    Parameters
+    ----------
+    time
+        Of the server.
+    offsets
+        From `clock_offsets`.
+    """
+    last = _aware(datetime.fromisoformat(last_heartbeat(launch)))
+    return (time - last).total_seconds() + offsets.get(launch["fworker"]["name"], 0.0)
+
+
+def clock_offsets(launchpad: LaunchPad) -> dict[str, float]:
+    """Return how far the registered workers' clocks are ahead of the server's, in s."""
+    return {
+        worker["_id"]: float(worker.get("clock_offset") or 0.0)
+        for worker in launchpad.db[COLLECTION].find({}, {"clock_offset": 1})
+    }
+
+
+def server_time(launchpad: LaunchPad) -> datetime:
+    """Return the time by the server's clock."""
+    return datetime.now(UTC) - timedelta(seconds=clock_offset(launchpad.db))
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

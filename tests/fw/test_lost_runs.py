@@ -11,19 +11,18 @@ import pytest
 from fireworks import FWAction, FWorker, LaunchPad
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
-from al_charge.fw import locks
-from al_charge.fw.heartbeats import server_time
+from al_charge.fw import workflow_states
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.lost import (
+from al_charge.fw.lost_runs import (
     MAX_CRASHES,
     gone_runs,
     release,
-    release_of,
+    release_runs_of,
     silent_runs,
 )
-from al_charge.fw.processes import worker_name
-from al_charge.fw.rounds import ensure_round, round_workflow
-from al_charge.fw.status import stuck
+from al_charge.fw.status import blocking_failure
+from al_charge.fw.tasks import ensure_round, round_workflow
+from al_charge.fw.worker_registry import server_time, worker_name
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
@@ -38,7 +37,7 @@ ELSEWHERE = "7@elsewhere@1.00"
 @pytest.fixture
 def campaign(launchpad: LaunchPad, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """A submitted campaign whose first round is on the LaunchPad."""
-    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(workflow_states, "LOCK_SECONDS", 0.05)
     store = store_of(launchpad)
     store.ensure_schema()
     spec = load_spec(SPEC)
@@ -74,7 +73,7 @@ def test_a_dead_child_s_firework_is_ready_again(launchpad: LaunchPad, campaign: 
     fw_id, launch_id = run(launchpad, DEAD)
     other, _ = run(launchpad, worker_name())
     assert gone_runs(launchpad) == gone_runs(launchpad, campaign.name) == {launch_id: DEAD}
-    assert release_of(launchpad, [DEAD], "told to stop", crashed=False) == 1
+    assert release_runs_of(launchpad, [DEAD], "told to stop", crashed=False) == 1
     firework = firework_of(launchpad, fw_id)
     assert (firework["state"], firework["launches"]) == ("READY", [])
     assert firework["archived_launches"] == [launch_id]
@@ -83,7 +82,7 @@ def test_a_dead_child_s_firework_is_ready_again(launchpad: LaunchPad, campaign: 
     workflow = launchpad.workflows.find_one()
     assert workflow["fw_states"][str(fw_id)] == "READY"
     assert "locked" not in workflow
-    assert release_of(launchpad, [DEAD], "told to stop", crashed=False) == 0
+    assert release_runs_of(launchpad, [DEAD], "told to stop", crashed=False) == 0
 
 
 def test_several_who_notice_release_it_once(launchpad: LaunchPad, campaign: Campaign) -> None:
@@ -100,7 +99,7 @@ def test_a_lock_that_died_with_its_holder_is_taken_off(
     run(launchpad, DEAD)
     run(launchpad, DEAD)
     launchpad.workflows.update_one({}, {"$set": {"locked": True}})
-    assert release_of(launchpad, [DEAD], "killed", crashed=True) == 2
+    assert release_runs_of(launchpad, [DEAD], "killed", crashed=True) == 2
     assert launchpad.workflows.count_documents({"locked": {"$exists": True}}) == 0
 
 
@@ -110,7 +109,7 @@ def test_a_run_that_had_completed_is_not_run_again(
     fw_id, launch_id = run(launchpad, DEAD)
     ended = {"state": "COMPLETED", "action": FWAction().to_dict()}
     launchpad.launches.update_one({"launch_id": launch_id}, {"$set": ended})
-    assert release_of(launchpad, [DEAD], "killed", crashed=True) == 0
+    assert release_runs_of(launchpad, [DEAD], "killed", crashed=True) == 0
     assert firework_of(launchpad, fw_id)["state"] == "COMPLETED"
 
 
@@ -121,7 +120,7 @@ def test_a_launch_that_its_firework_does_not_know_yet_is_handed_back(
     launchpad.fireworks.update_one(
         {"fw_id": fw_id}, {"$set": {"state": "RESERVED", "launches": []}}
     )
-    assert release_of(launchpad, [DEAD], "killed", crashed=True) == 1
+    assert release_runs_of(launchpad, [DEAD], "killed", crashed=True) == 1
     firework = firework_of(launchpad, fw_id)
     assert (firework["state"], firework["archived_launches"]) == ("READY", [launch_id])
 
@@ -133,21 +132,21 @@ def test_a_firework_that_kills_its_worker_is_given_up_in_the_end(
     one = min(f["fw_id"] for f in launchpad.fireworks.find({"state": "READY"}))
     launchpad.fireworks.update_one({"fw_id": one}, {"$set": {"spec._category": "cpu"}})
     run(launchpad, DEAD)
-    release_of(launchpad, [DEAD], "told to stop", crashed=False)
+    release_runs_of(launchpad, [DEAD], "told to stop", crashed=False)
     for _ in range(MAX_CRASHES - 1):
         assert run(launchpad, DEAD)[0] == one
-        assert release_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 1
+        assert release_runs_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 1
     run(launchpad, DEAD)
-    assert release_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 0
+    assert release_runs_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 0
     assert firework_of(launchpad, one)["state"] == "FIZZLED"
     launchpad.fireworks.update_many({"state": "READY"}, {"$set": {"state": "COMPLETED"}})
-    reason = stuck(launchpad, campaign.name)
+    reason = blocking_failure(launchpad, campaign.name)
     assert reason is not None
     assert reason.endswith(f"killed by signal 11; its process has now ended {MAX_CRASHES} times")
     # Whoever makes it ready again has mended the cause, and it is counted anew.
     launchpad.rerun_fw(one)
     assert run(launchpad, DEAD)[0] == one
-    assert release_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 1
+    assert release_runs_of(launchpad, [DEAD], "killed by signal 11", crashed=True) == 1
 
 
 def test_a_run_that_was_handed_back_and_ends_later_changes_nothing(

@@ -9,8 +9,8 @@ import pytest
 from fireworks import LaunchPad
 from pymongo.database import Database
 
-from al_charge.fw import registry
-from al_charge.fw.processes import worker_name
+from al_charge.fw import worker_registry
+from al_charge.fw.worker_registry import worker_name
 
 pytestmark = pytest.mark.mongod
 
@@ -24,8 +24,8 @@ def test_a_clock_that_is_ahead_has_a_positive_offset(
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
             return datetime.datetime.now(tz) + datetime.timedelta(seconds=ahead)
 
-    monkeypatch.setattr(registry, "datetime", Wrong)
-    assert registry.clock_offset(database) == pytest.approx(ahead, abs=60.0)
+    monkeypatch.setattr(worker_registry, "datetime", Wrong)
+    assert worker_registry.clock_offset(database) == pytest.approx(ahead, abs=60.0)
 
 
 @pytest.mark.parametrize("ahead", [-7200.0, 7200.0])
@@ -38,14 +38,16 @@ def test_who_lives_elsewhere_is_judged_by_the_server_s_clock(
     for name, ago in elsewhere.items():
         seen = now - datetime.timedelta(seconds=ago)
         launchpad.db["workers"].insert_one({"_id": name, "seen": seen, "campaign": "c"})
-    registry.register(launchpad, "other", ["cpu"])
+    worker_registry.register(launchpad, "other", ["cpu"])
 
     class Wrong(datetime.datetime):
         @classmethod
         def now(cls, tz: datetime.tzinfo | None = None) -> Any:
             return datetime.datetime.now(tz) + datetime.timedelta(seconds=ahead)
 
-    monkeypatch.setattr(registry, "datetime", Wrong)
-    assert [worker["_id"] for worker in registry.living(launchpad.db, "c")] == ["alive@node@1.00"]
-    everywhere = {worker["_id"] for worker in registry.living(launchpad.db)}
+    monkeypatch.setattr(worker_registry, "datetime", Wrong)
+    assert [worker["_id"] for worker in worker_registry.live_workers(launchpad.db, "c")] == [
+        "alive@node@1.00"
+    ]
+    everywhere = {worker["_id"] for worker in worker_registry.live_workers(launchpad.db)}
     assert everywhere == {"alive@node@1.00", worker_name()}

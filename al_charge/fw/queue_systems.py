@@ -18,7 +18,7 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Site:
+class QueueSystem:
     """A kind of site with a queue.
 
     Attributes
@@ -42,7 +42,7 @@ class Site:
     translate: Callable[[JobResources, Settings], dict[str, Any]]
 
 
-def settings_for(site: Site, asked: JobResources, settings: Settings) -> dict[str, Any]:
+def settings_for(system: QueueSystem, asked: JobResources, settings: Settings) -> dict[str, Any]:
     """Return what changes in an adapter's settings for a job to get what is asked for.
 
     Raises
@@ -50,7 +50,7 @@ def settings_for(site: Site, asked: JobResources, settings: Settings) -> dict[st
     InputError
         If the queue has no such thing.
     """
-    new = site.translate(asked, settings)
+    new = system.translate(asked, settings)
     new |= _given(queue=asked.queue, account=asked.account, _jobs=asked.jobs)
     if asked.processes is not None:
         command = str(settings["rocket_launch"])
@@ -139,13 +139,15 @@ def _megabytes(memory: float) -> int:
     return max(1, round(1000 * memory))
 
 
-QUEUES = {
-    site.name: site
-    for site in (
-        Site("slurm", "SLURM", ("sbatch", "squeue"), (), _slurm),
-        Site("pbs", "PBS", ("qsub", "qselect"), ("nodes", "cores"), _pbs),
-        Site("lsf", "LoadSharingFacility", ("bsub", "bjobs"), ("ntasks", "ptile", "warning"), _lsf),
-        Site("sge", "SGE", ("qsub", "qstat"), ("slots",), _sge),
+QUEUE_SYSTEMS = {
+    system.name: system
+    for system in (
+        QueueSystem("slurm", "SLURM", ("sbatch", "squeue"), (), _slurm),
+        QueueSystem("pbs", "PBS", ("qsub", "qselect"), ("nodes", "cores"), _pbs),
+        QueueSystem(
+            "lsf", "LoadSharingFacility", ("bsub", "bjobs"), ("ntasks", "ptile", "warning"), _lsf
+        ),
+        QueueSystem("sge", "SGE", ("qsub", "qstat"), ("slots",), _sge),
     )
 }
 """Sites with a queue, by name."""

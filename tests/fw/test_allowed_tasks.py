@@ -11,12 +11,12 @@ from fireworks.core.firework import FiretaskBase
 from fireworks.core.rocket_launcher import launch_rocket
 from fireworks.utilities import fw_serializers
 
-from al_charge.fw import tasks, trust
-from al_charge.fw.trust import (
-    OURS,
+from al_charge.fw import allowed_tasks, tasks
+from al_charge.fw.allowed_tasks import (
+    ALLOWED_TASKS,
     ForeignTaskError,
-    refuse_foreign_commands,
-    refuse_foreign_tasks,
+    allow_only_our_tasks,
+    refuse_other_commands,
 )
 
 
@@ -25,7 +25,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse foreign tasks for the time of one test."""
     monkeypatch.setattr(fw_serializers, "load_object", fw_serializers.load_object)
     monkeypatch.setattr(fw_serializers, "DECODE_MONTY", fw_serializers.DECODE_MONTY)
-    refuse_foreign_tasks()
+    allow_only_our_tasks()
 
 
 def test_every_task_of_the_package_is_ours_and_nothing_else() -> None:
@@ -34,7 +34,7 @@ def test_every_task_of_the_package_is_ours_and_nothing_else() -> None:
         for one in vars(tasks).values()
         if isinstance(one, type) and issubclass(one, FiretaskBase) and hasattr(one, "_fw_name")
     }
-    assert found == OURS
+    assert found == ALLOWED_TASKS
 
 
 def test_ours_are_made(guarded: None) -> None:
@@ -66,9 +66,9 @@ def test_classes_of_other_packages_stay_dictionaries(guarded: None) -> None:
 
 @pytest.mark.parametrize("command", ["_launch_dir", "_files_in", "_background_tasks", "_recovery"])
 def test_fireworks_is_asked_for_nothing_but_the_tasks(command: str) -> None:
-    refuse_foreign_commands({"campaign": "c", "_tasks": [], "_category": "cpu"})
+    refuse_other_commands({"campaign": "c", "_tasks": [], "_category": "cpu"})
     with pytest.raises(ForeignTaskError, match=command):
-        refuse_foreign_commands({"campaign": "c", "_tasks": [], command: "/etc"})
+        refuse_other_commands({"campaign": "c", "_tasks": [], command: "/etc"})
 
 
 @pytest.mark.mongod
@@ -78,7 +78,7 @@ def test_a_worker_does_not_run_what_somebody_has_put_there(
     monkeypatch.chdir(tmp_path)
     task = ScriptTask.from_str("touch owned")
     with monkeypatch.context() as unguarded:
-        unguarded.setattr(fw_serializers, "load_object", trust._load)
+        unguarded.setattr(fw_serializers, "load_object", allowed_tasks._load)
         launchpad.add_wf(Workflow([Firework([task], fw_id=-1)]))
     launch_rocket(launchpad, FWorker(), strm_lvl="CRITICAL")
     assert not (tmp_path / "owned").exists()

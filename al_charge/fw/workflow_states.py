@@ -1,17 +1,31 @@
-"""Workflows whose states were half written: whoever wrote them was killed, or the database was."""
+"""Workflows whose states were half written, or whose lock was never released.
+
+Whoever wrote them was killed, or the database was.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fireworks import LaunchPad
 
-from al_charge.fw.locks import free_lock
-from al_charge.fw.lost import BUSY
+from al_charge.fw.worker_registry import is_alive
+
+BUSY = ("RUNNING", "RESERVED")
+"""States of Fireworks and launches that a worker has taken and not given back."""
+
+LOCK_SECONDS = 2.0
+"""A lock is held for milliseconds; so long nobody takes it and lets it go without being seen."""
+
+LOCKED = {"locked": {"$exists": True}}
+"""Query for workflows that somebody has locked."""
 
 
-def at_odds(launchpad: LaunchPad, campaign: str | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+def inconsistent_workflows(
+    launchpad: LaunchPad, campaign: str | None
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Find workflows whose states are not those of their Fireworks, or not what follows of them.
 
     One look does not tell: every worker is for a moment between two writes.
@@ -53,7 +67,7 @@ def _wrong(workflow: dict[str, Any], states: dict[int, str]) -> tuple[int, ...]:
     return tuple(sorted(wrong))
 
 
-def refresh(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
+def refresh_states(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
     """Work out the states anew of Fireworks that are at odds, parents first, and what follows.
 
     Others are left alone: somebody may just be taking them, or handing them back.
@@ -61,3 +75,36 @@ def refresh(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
     free_lock(launchpad, wrong[0])
     for fw_id in sorted(wrong, reverse=True):
         launchpad._refresh_wf(fw_id)
+
+
+def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
+    """Take the lock off a workflow if nobody who may hold it is left; return whether it was.
+
+    Where somebody may, nothing is done: FireWorks breaks such a lock itself after
+    WFLOCK_EXPIRATION_SECS.
+    """
+    found = launchpad.workflows.find_one({"nodes": fw_id} | LOCKED, {"nodes": 1, "updated_on": 1})
+    if found is None or has_live_worker(launchpad, found["nodes"]):
+        return False
+    time.sleep(LOCK_SECONDS)
+    return unlock(launchpad, found["_id"], found["updated_on"])
+
+
+def unlock(launchpad: LaunchPad, workflow: Any, updated_on: Any) -> bool:
+    """Take the lock off a workflow that nobody has changed since; return whether it was."""
+    same = {"_id": workflow, "updated_on": updated_on}
+    freed = launchpad.workflows.update_one(same | LOCKED, {"$unset": {"locked": True}})
+    return bool(freed.modified_count)
+
+
+def has_live_worker(launchpad: LaunchPad, nodes: list[int]) -> bool:
+    """Return whether a worker that may be alive has taken a Firework of a workflow."""
+    busy = {"fw_id": {"$in": nodes}, "state": {"$in": ["RUNNING", "RESERVED"]}}
+    launch_ids = [
+        launch_id
+        for firework in launchpad.fireworks.find(busy, {"launches": 1})
+        for launch_id in firework["launches"]
+    ]
+    launches = {"launch_id": {"$in": launch_ids}, "state": {"$ne": "FIZZLED"}}
+    workers = launchpad.launches.distinct("fworker.name", launches)
+    return any(is_alive(worker) is not False for worker in workers)

@@ -15,15 +15,17 @@ from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
-from al_charge.fw.heartbeats import clock_offsets, heartbeat, server_time, silence
-from al_charge.fw.locks import free_lock
-from al_charge.fw.processes import is_alive
+from al_charge.fw.worker_registry import (
+    clock_offsets,
+    is_alive,
+    last_heartbeat,
+    seconds_silent,
+    server_time,
+)
+from al_charge.fw.workflow_states import BUSY, free_lock
 
 MAX_CRASHES = 5
 """Times that a Firework may take its worker's process with it before it is left FIZZLED."""
-
-BUSY = ("RUNNING", "RESERVED")
-"""States of Fireworks and launches that a worker has taken and not given back."""
 
 HANDED_BACK = "handed_back"
 """In the ``stored_data`` of a launch: it did not fail, its worker ended."""
@@ -73,11 +75,11 @@ def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, 
     time = server_time(launchpad)
     offsets = clock_offsets(launchpad)
     return {
-        launch["launch_id"]: heartbeat(launch)
+        launch["launch_id"]: last_heartbeat(launch)
         for launch in unfinished(launchpad, campaign)
         if launch["state"] != "RESERVED"
         and is_alive(launch["fworker"]["name"]) is None
-        and silence(launch, time, offsets) > RUN_EXPIRATION_SECS
+        and seconds_silent(launch, time, offsets) > RUN_EXPIRATION_SECS
     }
 
 
@@ -103,7 +105,7 @@ def reserved_without_run(launchpad: LaunchPad, campaign: str | None = None) -> d
     }
 
 
-def release_of(
+def release_runs_of(
     launchpad: LaunchPad, worker_names: Collection[str], reason: str, crashed: bool
 ) -> int:
     """Hand back whatever worker processes that are gone had taken; return how many Fireworks.

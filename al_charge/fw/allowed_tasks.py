@@ -14,7 +14,7 @@ from fireworks.utilities import fw_serializers
 
 from al_charge.errors import AlChargeError
 
-OURS = frozenset(
+ALLOWED_TASKS = frozenset(
     f"{{{{al_charge.fw.tasks.{name}Task}}}}"
     for name in ("Propose", "Select", "Label", "Metal", "Train", "Assess")
 )
@@ -33,7 +33,7 @@ class ForeignTaskError(AlChargeError):
     """A document names a class that is not to be made."""
 
 
-def refuse_foreign_tasks() -> None:
+def allow_only_our_tasks() -> None:
     """From now on FireWorks makes no object that is not ours, in this process."""
     # The one function through which every document passes; FireWorks has no setting for it.
     fw_serializers.load_object = _load_ours
@@ -41,7 +41,7 @@ def refuse_foreign_tasks() -> None:
     fw_serializers.DECODE_MONTY = False
 
 
-def refuse_foreign_commands(spec: Mapping[str, Any]) -> None:
+def refuse_other_commands(spec: Mapping[str, Any]) -> None:
     """Refuse a Firework that asks FireWorks for more than to run its tasks.
 
     Others copy files, choose folders, or run programs beside the task.
@@ -61,7 +61,7 @@ def refuse_foreign_commands(spec: Mapping[str, Any]) -> None:
 
 def _load_ours(document: Mapping[str, Any]) -> Any:
     name = document["_fw_name"]
-    if name not in OURS and name != _QUEUE_ADAPTER:
+    if name not in ALLOWED_TASKS and name != _QUEUE_ADAPTER:
         raise ForeignTaskError(
             f"'{name}' is no task of al-charge, and is not run",
             where="FireWorks",
