@@ -210,7 +210,7 @@ def measure(folder: Path, meter: Meter) -> None:
     meter.time("add the next round", lambda: ensure_round(launchpad, campaign(), number + 1), 1)
     meter.time("give a Firework back", lambda: launchpad.complete_launch(launch_id, FWAction()), 1)
     assert launchpad.fireworks.find_one({"fw_id": assess_id})["state"] == "COMPLETED"
-    edge = FEWEST if campaign().relaxes else 1
+    edge = 1 if campaign().static_labels else FEWEST
     first, *others = campaign().host.ion_counts[edge:-edge]
     meter.time("propose one composition", lambda: propose(campaign(), number + 1, first), 1)
     for n_ions in others:

@@ -30,9 +30,10 @@ from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.tasks import round_workflow
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.label import label, label_metal
-from al_charge.loop.rounds import open_round, submit
+from al_charge.loop.rounds import open_round
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.strict_yaml import read_mapping
+from al_charge.loop.submit import submit
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.training.train import train
 from al_charge.search.random_occupation import random_occupation
@@ -134,7 +135,7 @@ class Maker:
         full = number >= self.size.rounds - IN_FULL
         total = spec.search.evaluations * len(ions) if full else count
         # With fewer ions or vacancies there are not enough different configurations.
-        edge = FEWEST if self.campaign.relaxes else 1
+        edge = 1 if self.campaign.static_labels else FEWEST
         wanted = [int(n) for n in self.rng.integers(edge, len(ions) - edge, size=total)]
         if number == 0:
             wanted[:2] = [0, len(ions) - 1]
@@ -152,7 +153,7 @@ class Maker:
         while True:
             config = canonical(host, random_occupation(host, n_ions, self.rng))
             key = canonical_hash(host, config)
-            if key not in self.seen or not self.campaign.relaxes:
+            if key not in self.seen or self.campaign.static_labels:
                 break
         self.seen.add(key)
         atoms = to_atoms(host, config)
@@ -275,7 +276,7 @@ class Maker:
             hull_shift=0.01,
             deepest=0.01,
             unlabelled_vertices=[],
-            requests=None if self.campaign.relaxes else self.requests,
+            requests=self.requests if self.campaign.static_labels else None,
         )
 
 

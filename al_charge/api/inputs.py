@@ -27,8 +27,8 @@ from al_charge.labelers.outputs import (
 )
 from al_charge.labelers.plugin import LABELERS, EngineSettings
 from al_charge.labelers.protocol import BaderCharges, LabelResult, Relax
-from al_charge.loop.rounds import check_spec
 from al_charge.loop.spec import CampaignSpec, load_labeler_settings, load_spec
+from al_charge.loop.submit import check_spec
 from al_charge.report.audits import audit_document, audit_table, label_document
 
 if TYPE_CHECKING:

@@ -30,9 +30,10 @@ def submit(file: Path, workers: int | None) -> None:
     """Store the campaign in FILE and add its first round."""
     from al_charge.fw.tasks import ensure_round
     from al_charge.loop.campaign import open_campaign
-    from al_charge.loop.rounds import check_spec, current_round
-    from al_charge.loop.rounds import submit as store_campaign
+    from al_charge.loop.rounds import current_round
     from al_charge.loop.spec import load_spec
+    from al_charge.loop.submit import check_spec
+    from al_charge.loop.submit import submit as store_campaign
     from al_charge.store.settings import settings_from_environment
 
     spec = load_spec(file)

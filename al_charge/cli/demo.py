@@ -75,7 +75,7 @@ def submit_or_resume(target: Target, spec: CampaignSpec) -> None:
     """Store the campaign, or mend what an interrupted run of it left."""
     from al_charge.fw.repair import repair
     from al_charge.loop.campaign import open_campaign
-    from al_charge.loop.rounds import submit
+    from al_charge.loop.submit import submit
 
     store = target.store()
     submit(store, spec)

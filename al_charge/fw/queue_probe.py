@@ -124,8 +124,8 @@ def _lack(campaign: Path) -> str:
     """Return what the labeler of a campaign lacks here, an empty string for nothing."""
     from al_charge.errors import AlChargeError
     from al_charge.labelers import make_labeler
-    from al_charge.loop.rounds import check_spec
     from al_charge.loop.spec import load_spec
+    from al_charge.loop.submit import check_spec
 
     try:
         spec = load_spec(campaign)

@@ -53,7 +53,7 @@ class Answers:
         its geometry, and for the configuration as long as no geometry is predicted lower.
         """
         key = candidate.config_hash
-        if self.campaign.relaxes:
+        if not self.campaign.static_labels:
             return key in self.asked
         if key in self.relaxed or self.missed[key] >= MISSES:
             return True
@@ -105,7 +105,7 @@ def requests_of(
 ) -> list[Request] | None:
     """Return what became of what a round has asked for; None where labels are not static."""
     record = campaign.store.rounds.get(campaign.name, number)
-    if campaign.relaxes or record is None:
+    if not campaign.static_labels or record is None:
         return None
     return _requests_of(campaign, record.selected or [], labels)
 
@@ -131,7 +131,7 @@ def _requests(
 ) -> tuple[frozenset[str], Counter[str]]:
     """Return the keys of the labels asked for, and how often relaxed geometries were in vain."""
     missed: Counter[str] = Counter()
-    if campaign.relaxes:
+    if not campaign.static_labels:
         return frozenset(), missed
     known = [one.assessment.requests if one.assessment else None for one in rounds]
     requests = {one.key: one for found in known for one in found or []}

@@ -243,7 +243,7 @@ def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterio
     """Return whether the next round relaxes what the hull rests on: all criteria hold now."""
     settings = campaign.spec.convergence
     held = rounds_held([*_history(campaign, round_number - 1), met])
-    return settings.verify and not campaign.relaxes and held >= settings.rounds
+    return settings.verify and campaign.static_labels and held >= settings.rounds
 
 
 def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
@@ -274,7 +274,7 @@ def _all_labelled(campaign: Campaign) -> bool:
 
     With static labels the criteria alone decide: every geometry may have a lower one beside it.
     """
-    if not campaign.relaxes:
+    if campaign.static_labels:
         return False
     distinct = sum(count_distinct(campaign.host).values())
     if len(campaign.store.labels.uses(campaign.name)) < distinct:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from pydantic import BaseModel
 from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
-from al_charge.acquisition.plugin import ACQUISITIONS
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
-from al_charge.crystal.parent import read_structure
-from al_charge.errors import AlChargeError, InputError, NotInstalledError
+from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
-from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
-from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
-from al_charge.potentials.plugin import POTENTIALS
-from al_charge.search.plugin import SEARCHES
-from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
+from al_charge.loop.spec import CampaignSpec
+from al_charge.loop.submit import spec_of, structure_of
+from al_charge.store.documents import CandidateDoc, Geometry
 from al_charge.store.mongo import Store
 
-STATIC_REACH = 0.2
-"""angstrom that ions move in a relaxation from one static label to the next."""
+LARGEST_DISPLACEMENT = 0.2
+"""angstrom that a committee moves ions from one static label to the next, unless a file says so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +34,14 @@ class Campaign:
     Attributes
     ----------
     spec
-        The campaign file, checked. Its database field is empty: the store is already connected.
+        What its file said, without the database, which ``store`` is connected to.
     structure
-        The parent structure that the host was built from.
+        Parent structure that the host is built from.
     store
         Where every product is kept.
     empty
-        The same crystal without working ions, from which and from ``structure`` the first
-        geometries are interpolated; None where they all start from ``structure``.
+        The same crystal without working ions, if first geometries are interpolated between the
+        two; None if they all start from ``structure``.
     """
 
     spec: CampaignSpec
@@ -57,7 +51,7 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        """The campaign's key in the database."""
+        """Name of the campaign, its key in the database."""
         return self.spec.name
 
     @cached_property
@@ -76,29 +70,40 @@ class Campaign:
         return settings_hash(self.labeler)
 
     @cached_property
-    def relaxes(self) -> bool:
-        """Whether the labeler relaxes what it is given, so that a label is of a configuration."""
-        return self.labeler.relax is not Relax.NONE
+    def static_labels(self) -> bool:
+        """Whether labels are single points; a relaxed one is valid for its configuration."""
+        return self.labeler.relax is Relax.NONE
 
     @cached_property
-    def relaxes_cells(self) -> bool:
+    def committee_relaxes_cells(self) -> bool:
         """Whether committees relax the cell with the ions."""
-        wanted = self.spec.relaxation.cell
-        return self.labeler.gives_stress if wanted is None else wanted
+        given = self.spec.relaxation.cell
+        return self.labeler.gives_stress if given is None else given
 
     @cached_property
-    def relaxation_reach(self) -> float:
+    def largest_displacement(self) -> float:
         """How far, in angstrom, a committee may move ions from a known geometry.
 
-        Few labels, each of one geometry, say little about what lies farther away.
+        A few static labels say little about geometries farther away.
         """
-        wanted = self.spec.relaxation.reach
-        if wanted is not None:
-            return wanted
-        return float("inf") if self.relaxes else STATIC_REACH
+        given = self.spec.relaxation.reach
+        if given is not None:
+            return given
+        return LARGEST_DISPLACEMENT if self.static_labels else float("inf")
 
     def start_host(self, n_ions: int) -> Host:
-        """Return the host with the cell and the sites that a composition starts from."""
+        """Return the host with the cell and positions that a composition starts from.
+
+        Parameters
+        ----------
+        n_ions
+            Working ions in the cell.
+
+        Returns
+        -------
+        Host
+            The campaign's host, interpolated if the file gives the structure without ions.
+        """
         if self._matched_empty is None:
             return self.host
         return interpolated_host(self.host, self.structure, self._matched_empty, n_ions)
@@ -121,7 +126,18 @@ class Campaign:
         return Composition(rest).formula.replace(" ", "")
 
     def rng(self, *words: int | str) -> np.random.Generator:
-        """Return the random generator of one task: the same whenever the task is run."""
+        """Return the random generator of a task, the same whenever the task is run.
+
+        Parameters
+        ----------
+        *words
+            What the task is, such as ``"train", 0``.
+
+        Returns
+        -------
+        Generator
+            Seeded with the campaign's seed and these words.
+        """
         text = ":".join(map(str, (self.spec.seed, *words)))
         return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))
 
@@ -145,185 +161,50 @@ class Campaign:
         return known.energy
 
 
-def new_document(spec: CampaignSpec) -> CampaignDoc:
-    """Return the document of a new campaign, its host checked.
-
-    Raises
-    ------
-    InputError
-        If the host, the labeler or the potential cannot work with this specification.
-    """
-    structure = read_structure(spec.host.structure)
-    host = Host.build(spec.host, structure)
-    if len(host.ion_counts) < 2:
-        raise InputError(
-            "this host has a single composition, so it has no hull",
-            where="host",
-            remedy="give the redox elements oxidation states that let the ion in and out",
-        )
-    # Where it is kept and what its jobs ask for do not make another campaign.
-    given, everything = (
-        spec.model_dump(
-            mode="json",
-            exclude={"database", "resources"},
-            round_trip=True,
-            exclude_unset=exclude_unset,
-        )
-        for exclude_unset in (True, False)
-    )
-    contents = {
-        "campaign": given,
-        "defaults": _difference(everything, given),
-        "structure": structure.as_dict(),
-    }
-    # The structure is stored itself; where its file lay does not make another campaign.
-    given["host"]["structure"] = spec.host.structure.name
-    if spec.host.empty_structure is not None:
-        given["host"]["empty_structure"] = spec.host.empty_structure.name
-        empty = read_structure(spec.host.empty_structure, "host.empty_structure")
-        match_empty(structure, empty, spec.host.working_ion)
-        contents["empty_structure"] = empty.as_dict()
-    labeler = make_labeler(spec.labeler)
-    if spec.relaxation.cell and not labeler.gives_stress:
-        raise InputError(
-            f"no cell can be relaxed: '{spec.labeler.kind}' with these settings gives no stress",
-            where="relaxation.cell",
-            remedy="leave it out, or choose a mode of the labeler that gives one",
-        )
-    if spec.convergence.verify and labeler.relax is not Relax.NONE:
-        raise InputError(
-            "the labeler relaxes every label, so there is nothing to verify",
-            where="convergence.verify",
-            remedy="leave it out, or ask for static labels with 'relax: none'",
-        )
-    SEARCHES.of(spec.search).check(host, spec.search)
-    ACQUISITIONS.of(spec.acquisition).check(host, spec.acquisition)
-    # The last, because what is not installed here may be elsewhere; all else is valid then.
-    POTENTIALS.of(spec.potential).check(host, spec.potential)
-    LABELERS.of(spec.labeler).check(host, spec.labeler)
-    return CampaignDoc(
-        name=spec.name,
-        spec=contents,
-        host_fingerprint=host.fingerprint,
-        settings_hash=settings_hash(labeler),
-    )
-
-
 def open_campaign(store: Store, name: str) -> Campaign:
     """Load a campaign from the database.
 
+    Parameters
+    ----------
+    store
+        The database.
+    name
+        Name of the campaign.
+
+    Returns
+    -------
+    Campaign
+        The campaign.
+
     Raises
     ------
     InputError
-        If there is no campaign of that name.
+        If there is no campaign of that name, or it needs a plug-in that this machine lacks.
     """
     document = store.campaigns.get(name)
-    structure = _structure(document, "structure")
+    structure = structure_of(document, "structure")
     assert structure is not None
     return Campaign(
         spec=spec_of(document),
         structure=structure,
         store=store,
-        empty=_structure(document, "empty_structure"),
+        empty=structure_of(document, "empty_structure"),
     )
 
 
-def _structure(document: CampaignDoc, name: str) -> Structure | None:
-    """Return a structure of a campaign, None if it has none of that name."""
-    stored = document.spec.get(name)
-    return None if stored is None else Structure.from_dict(stored)
-
-
-def spec_of(document: CampaignDoc) -> CampaignSpec:
-    """Return the specification of a stored campaign.
-
-    Parameters
-    ----------
-    document
-        Of the campaign.
-
-    Returns
-    -------
-    CampaignSpec
-        What its file said, and for the rest the defaults that were in effect when it was submitted.
-
-    Raises
-    ------
-    NotInstalledError
-        If the campaign uses a plug-in that this machine lacks.
-    """
-    content = _union(document.spec["campaign"], document.spec["defaults"])
-    for section in PLUGIN_SECTIONS:
-        plugins = plugins_of(section)
-        kind = content.get(section, {}).get("kind") or plugins.default
-        if kind not in plugins.kinds:
-            broken = plugins.found[kind].broken if kind in plugins.found else ""
-            raise NotInstalledError(
-                f"it needs the {plugins.noun} '{kind}', which "
-                + (f"does not load: {broken}" if broken else "is not installed on this machine"),
-                where=f"campaign '{document.name}'",
-                remedy="install the package that has it; 'al-charge plugins' lists what there is",
-            )
-    return CampaignSpec.model_validate(content)
-
-
-def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
-    """Return whether two documents mean the same campaign.
-
-    Their structures must be equal, and each must have what the other's file said. What neither file
-    said is not compared: defaults may have changed since one of them was stored.
-
-    Parameters
-    ----------
-    one, other
-        Documents of campaigns.
-
-    Returns
-    -------
-    bool
-        Whether a file that makes the one may be submitted as the other again.
-    """
-    for name in ("structure", "empty_structure"):
-        if _structure(one, name) != _structure(other, name):
-            return False
-    first, second = spec_of(one), spec_of(other)
-    return _has(second, first, one.spec["campaign"]) and _has(first, second, other.spec["campaign"])
-
-
-def _has(settings: BaseModel, others: BaseModel, given: Mapping[str, Any]) -> bool:
-    """Return whether settings have the values of some fields that others were given."""
-    for name, stored in given.items():
-        value, wanted = getattr(settings, name), getattr(others, name)
-        if isinstance(wanted, BaseModel) and type(value) is type(wanted):
-            if not _has(value, wanted, stored):
-                return False
-        elif value != wanted:
-            return False
-    return True
-
-
-def _difference(everything: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of nested settings that were not given, with their values."""
-    left: dict[str, Any] = {}
-    for name, value in everything.items():
-        if name not in given:
-            left[name] = value
-        elif isinstance(value, dict) and (inner := _difference(value, given[name])):
-            left[name] = inner
-    return left
-
-
-def _union(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested settings that were given, and the defaults of the others."""
-    united = dict(defaults)
-    for name, value in given.items():
-        inner = defaults.get(name)
-        united[name] = _union(value, inner) if isinstance(inner, dict) else value
-    return united
-
-
 def geometry_of(atoms: Atoms) -> Geometry:
-    """Return the storable geometry of Atoms with species."""
+    """Return the geometry to store for a structure.
+
+    Parameters
+    ----------
+    atoms
+        Structure with arrays ``species`` and ``host_site``.
+
+    Returns
+    -------
+    Geometry
+        Its geometry and species, angstrom.
+    """
     return Geometry(
         numbers=atoms.numbers.tolist(),
         positions=atoms.positions.tolist(),
@@ -334,7 +215,18 @@ def geometry_of(atoms: Atoms) -> Geometry:
 
 
 def atoms_of(geometry: Geometry) -> Atoms:
-    """Return the Atoms of a stored geometry, with species and initial moments."""
+    """Return the structure of a stored geometry.
+
+    Parameters
+    ----------
+    geometry
+        The geometry, angstrom.
+
+    Returns
+    -------
+    Atoms
+        With arrays ``species`` and ``host_site`` and initial moments.
+    """
     from al_charge.crystal.configuration import set_species
 
     atoms = Atoms(geometry.numbers, geometry.positions, cell=geometry.cell, pbc=True)
@@ -344,15 +236,25 @@ def atoms_of(geometry: Geometry) -> Atoms:
 
 
 def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None = None) -> str:
-    """Return the identity of a label: configuration, settings, and what was moved.
+    """Return the key of the label that a candidate would get.
 
-    A static label answers for one geometry, which is part of its identity; a relaxed one answers
-    for the configuration, wherever it started from, as far as its forces were brought down.
+    It stands for the configuration, the settings of the labeler and what it may move. A static
+    label is valid for one geometry, which is part of its key; a relaxed one is valid for the
+    configuration, wherever the relaxation started, and its key holds the force limit instead.
 
     Parameters
     ----------
+    campaign
+        The campaign.
+    candidate
+        Candidate to label.
     relax
         What the labeler may move; None for the campaign's own choice.
+
+    Returns
+    -------
+    str
+        24 hexadecimal digits.
     """
     relax = relax or campaign.labeler.relax
     parts: list[Any] = [candidate.config_hash, campaign.settings_hash]

@@ -304,7 +304,7 @@ class _Job:
         the geometry of a label, which is not that of a committee.
         """
         starts = {self.directory: atoms_of(self.candidate.geometry)}
-        if self.campaign.relaxes:
+        if not self.campaign.static_labels:
             host = self.campaign.start_host(self.candidate.n_ions)
             ideal = to_atoms(host, configuration_of(self.candidate.colours))
             starts[self.directory / "ideal"] = ideal

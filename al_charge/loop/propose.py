@@ -65,7 +65,7 @@ def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDo
     if labelled:
         cell = np.mean([label.frames[-1].cell for label in labelled], axis=0)
         atoms.set_cell(cell, scale_atoms=True)
-    if campaign.relaxes:
+    if not campaign.static_labels:
         return atoms
     return distort_shells(atoms, SHELL_DISTORTION)
 
@@ -96,8 +96,8 @@ def _evolved_candidates(
             atoms,
             fmax=relaxation.fmax,
             max_steps=relaxation.max_steps,
-            cell=campaign.relaxes_cells,
-            reach=campaign.relaxation_reach,
+            cell=campaign.committee_relaxes_cells,
+            reach=campaign.largest_displacement,
         )
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
@@ -160,9 +160,9 @@ def _space(
         labelled=[configuration_of(label.colours) for label in lowest],
         # A static label leaves open whether its configuration has a lower geometry.
         known=(
-            {configuration_of(label.colours): label.energy for label in labelled}
-            if campaign.relaxes
-            else {}
+            {}
+            if campaign.static_labels
+            else {configuration_of(label.colours): label.energy for label in labelled}
         ),
     )
 
@@ -180,7 +180,7 @@ def _known_geometries(
         for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, n_ions)
         if candidate.energy is not None
     }
-    if not campaign.relaxes:
+    if campaign.static_labels:
         for label in lowest_labels(labelled):
             found[label.config_hash] = label_atoms(label, label.frames[-1])
     return found

@@ -14,8 +14,8 @@ from al_charge.fw.launchpad import connect_launchpad
 from al_charge.fw.tasks import CATEGORIES, ensure_round
 from al_charge.fw.worker import work
 from al_charge.loop.campaign import open_campaign
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import submit
 from al_charge.store.connection import connect
 from al_charge.store.mongo import Store
 

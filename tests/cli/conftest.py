@@ -14,8 +14,9 @@ from pymongo import MongoClient
 from al_charge.crystal.configuration import composition, ion_count, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.symmetry import canonical_hash
-from al_charge.loop.campaign import Campaign, new_document, open_campaign
+from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import new_document
 from al_charge.store.documents import FailureDoc, FrameDoc, LabelDoc, ReferenceDoc
 from al_charge.store.mongo import Store
 

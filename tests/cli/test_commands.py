@@ -269,7 +269,7 @@ def test_a_campaign_is_the_same_wherever_its_file_lies(finished: str, tmp_path: 
     (tmp_path / "moved.cif").write_bytes(HOST.read_bytes())
     assert "already there" in run("campaign", "submit", write(tmp_path))[1]
     other = write(tmp_path, convergence={"max_rounds": 2, "max_labels": 7})
-    assert "taken by a campaign with other contents" in refused("campaign", "submit", other)
+    assert "another campaign has this name" in refused("campaign", "submit", other)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / HOST.name).write_bytes(HOST.read_bytes())
     host = SPEC["host"] | {"structure": f"sub/{HOST.name}"}

@@ -20,8 +20,9 @@ from al_charge.fw.doctor import Scene, look
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import ensure_round
 from al_charge.fw.worker_registry import host_of, worker_name
-from al_charge.loop.campaign import Campaign, geometry_of, label_key, new_document, open_campaign
+from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import new_document
 from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc
 
 SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"

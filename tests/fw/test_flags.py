@@ -15,8 +15,9 @@ from al_charge.fw.status import status_document
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.energies import candidate_entry
 from al_charge.loop.propose import propose
-from al_charge.loop.rounds import open_round, submit
+from al_charge.loop.rounds import open_round
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import submit
 from al_charge.potentials.potential import Potential, SiteMeans
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.report.progress import status_panel

@@ -24,8 +24,8 @@ from al_charge.fw.status import blocking_failure
 from al_charge.fw.tasks import ensure_round, round_workflow
 from al_charge.fw.worker_registry import server_time, worker_name
 from al_charge.loop.campaign import Campaign, open_campaign
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import submit
 
 pytestmark = pytest.mark.mongod
 SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"

@@ -22,8 +22,8 @@ from al_charge.fw.task_run import transient_failure
 from al_charge.fw.tasks import ensure_round
 from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
 from al_charge.loop.campaign import open_campaign
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import submit
 from al_charge.stopping import EXIT_CODE
 from al_charge.store.embedded import EmbeddedServer
 

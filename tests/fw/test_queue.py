@@ -17,9 +17,10 @@ from al_charge.fw.queue_launch import IDLE_LOOKS, Launcher, plan_jobs
 from al_charge.fw.queue_systems import QUEUE_SYSTEMS, WORKSTATION
 from al_charge.fw.tasks import CATEGORIES, ensure_round
 from al_charge.fw.worker_registry import host_of, worker_name
-from al_charge.loop.campaign import new_document, open_campaign
+from al_charge.loop.campaign import open_campaign
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import new_document
 from al_charge.store.documents import CampaignState
 
 ROOT = Path(__file__).parents[2]

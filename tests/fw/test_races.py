@@ -23,8 +23,8 @@ from al_charge.fw.worker import _work
 from al_charge.loop import assess
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.label import label_metal
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import submit
 from al_charge.store.documents import Assessment
 from al_charge.store.settings import DEFAULT_NAME
 

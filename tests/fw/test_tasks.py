@@ -13,8 +13,8 @@ from al_charge.fw.launchpad import store_of
 from al_charge.fw.repair import repair
 from al_charge.fw.tasks import ensure_round, round_workflow
 from al_charge.loop.campaign import Campaign, geometry_of, open_campaign
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import submit
 from al_charge.store.documents import Assessment, CandidateDoc
 
 pytestmark = pytest.mark.mongod

@@ -20,9 +20,10 @@ from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label
 from al_charge.loop.propose import propose
-from al_charge.loop.rounds import label_slots, open_round, submit
+from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import is_verification, is_verified
 from al_charge.store.documents import CampaignState

@@ -123,7 +123,7 @@ def campaign(olivine: Host) -> Any:
         name="c",
         host=olivine,
         store=Store(),
-        relaxes=False,
+        static_labels=True,
         labeler=SimpleNamespace(relax=Relax.NONE),
         settings_hash="settings",
         spec=SimpleNamespace(
@@ -145,7 +145,7 @@ def ask(campaign: Any, asked: CandidateDoc, result: Any = None) -> str:
 
 
 def test_a_relaxed_label_answers_for_good(campaign: Any) -> None:
-    campaign.relaxes = True
+    campaign.static_labels = False
     first = candidate(campaign.host, None, round_number=0)
     assert not answers_of(campaign).answers(first)
     ask(campaign, first, {"energy": -100.0})

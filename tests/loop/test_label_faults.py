@@ -29,9 +29,10 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.propose import propose
-from al_charge.loop.rounds import open_round, submit
+from al_charge.loop.rounds import open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import submit
 from al_charge.store.documents import SCHEMA_VERSION
 from al_charge.store.labels import Labels
 from al_charge.store.mongo import Store

@@ -108,7 +108,7 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
         ),
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
-    return SimpleNamespace(name="c", host=host, store=store, spec=spec, relaxes=True)
+    return SimpleNamespace(name="c", host=host, store=store, spec=spec, static_labels=False)
 
 
 @pytest.mark.parametrize(

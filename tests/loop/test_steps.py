@@ -33,9 +33,10 @@ from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.predictions import member_energies
 from al_charge.loop.propose import propose
-from al_charge.loop.rounds import current_round, label_slots, open_round, submit
+from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import label_room, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
+from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
 from al_charge.store.labels import ALL_FRAMES

@@ -13,10 +13,10 @@ from pymongo.database import Database
 from pymongo.errors import WriteError
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import is_same, open_campaign, spec_of
+from al_charge.loop.campaign import open_campaign
 from al_charge.loop.energies import assessed_hull
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import CampaignSpec, load_spec, parse_spec
+from al_charge.loop.submit import is_same, spec_of, submit
 from al_charge.store import from_version_4
 from al_charge.store.backup.restore import restore
 from al_charge.store.documents import (
@@ -241,7 +241,7 @@ def test_a_whole_campaign_of_every_version_is_read(
     assert spec_of(store.campaigns.get("kept")) == meant
     assert submit(store, parse_spec(KEPT, source=HOST)) is False
     changed = KEPT | {"training": {"epochs": 4, "checkpoint_every": 2}}
-    with pytest.raises(InputError, match="other contents"):
+    with pytest.raises(InputError, match="another campaign"):
         submit(store, parse_spec(changed, source=HOST))
 
 

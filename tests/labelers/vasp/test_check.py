@@ -8,8 +8,8 @@ import pytest
 
 from al_charge.cli.main import main
 from al_charge.errors import NotInstalledError
-from al_charge.loop.rounds import check_spec
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import check_spec
 
 FILE = Path(__file__).parents[3] / "workflows" / "nafepo4_vasp.yaml"
 

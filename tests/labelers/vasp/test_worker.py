@@ -21,8 +21,8 @@ from al_charge.crystal.symmetry import canonical_hash
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import LabelTask
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
-from al_charge.loop.rounds import submit
 from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import submit
 from al_charge.store.documents import CandidateDoc, RoundDoc
 
 pytestmark = pytest.mark.mongod

@@ -18,8 +18,8 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core.structure import Structure
 
 from al_charge.errors import InputError, NotInstalledError
-from al_charge.loop.rounds import check_spec
 from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import check_spec
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.networks import long_range
 from al_charge.potentials.networks.foundation import mace_input, read_foundation, write_foundation

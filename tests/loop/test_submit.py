@@ -10,9 +10,9 @@ import pytest
 from pymongo.database import Database
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import STATIC_REACH, Campaign, is_same, new_document, spec_of
-from al_charge.loop.rounds import submit
+from al_charge.loop.campaign import LARGEST_DISPLACEMENT, Campaign
 from al_charge.loop.spec import CampaignSpec, parse_spec
+from al_charge.loop.submit import is_same, new_document, spec_of, submit
 from al_charge.search.genetic import OperatorWeights
 from al_charge.store.documents import CampaignDoc
 from al_charge.store.mongo import Store
@@ -144,7 +144,7 @@ def test_a_campaign_is_submitted_again(
     if same:
         assert not submit(store, specification(**sections))
     else:
-        with pytest.raises(InputError, match=r"campaign 'new': the name is taken"):
+        with pytest.raises(InputError, match=r"campaign 'new': another campaign has this name"):
             submit(store, specification(**sections))
     assert len(store.campaigns.all()) == 1
 
@@ -193,16 +193,16 @@ def test_no_cell_is_relaxed_without_stress() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labeler", "relaxation", "cells", "reach"),
+    ("labeler", "relaxation", "cells", "displacement"),
     [
-        ({"kind": "born", "relax": "none"}, {}, True, STATIC_REACH),
+        ({"kind": "born", "relax": "none"}, {}, True, LARGEST_DISPLACEMENT),
         ({"kind": "born", "relax": "cell"}, {}, True, float("inf")),
         ({"kind": "born", "relax": "none"}, {"cell": False, "reach": "0.1 A"}, False, 0.1),
     ],
 )
 def test_how_far_committees_relax(
-    labeler: dict[str, Any], relaxation: dict[str, Any], cells: bool, reach: float
+    labeler: dict[str, Any], relaxation: dict[str, Any], cells: bool, displacement: float
 ) -> None:
     found = campaign(labeler=labeler, relaxation=relaxation)
-    assert found.relaxes_cells is cells
-    assert found.relaxation_reach == reach
+    assert found.committee_relaxes_cells is cells
+    assert found.largest_displacement == displacement

@@ -1,0 +1,269 @@
+"""Submitting a campaign: what is checked, what is stored, and which file is the same campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pymatgen.core.structure import Structure
+
+from al_charge.acquisition.plugin import ACQUISITIONS
+from al_charge.crystal.host import Host
+from al_charge.crystal.interpolation import match_empty
+from al_charge.crystal.parent import read_structure
+from al_charge.errors import InputError, NotInstalledError
+from al_charge.labelers import make_labeler
+from al_charge.labelers.plugin import LABELERS
+from al_charge.labelers.protocol import Relax, settings_hash
+from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
+from al_charge.potentials.networks.long_range import require_les
+from al_charge.potentials.plugin import POTENTIALS
+from al_charge.search.plugin import SEARCHES
+from al_charge.store.documents import CampaignDoc
+from al_charge.store.mongo import Store
+
+
+def submit(store: Store, spec: CampaignSpec) -> bool:
+    """Store a new campaign.
+
+    Parameters
+    ----------
+    store
+        Database to store it in.
+    spec
+        Its campaign file.
+
+    Returns
+    -------
+    bool
+        False if the same campaign is already there.
+
+    Raises
+    ------
+    InputError
+        If another campaign has this name, or the specification cannot work.
+    """
+    document = new_document(spec)
+    if store.campaigns.add(document):
+        return True
+    if not is_same(store.campaigns.get(spec.name), document):
+        raise InputError(
+            "another campaign has this name",
+            where=f"campaign '{spec.name}'",
+            remedy="choose another name, or restore the campaign file",
+        )
+    return False
+
+
+def check_spec(spec: CampaignSpec) -> None:
+    """Check what takes more than the fields one by one; nothing is written.
+
+    Parameters
+    ----------
+    spec
+        The campaign file.
+
+    Raises
+    ------
+    InputError
+        If the host has a single composition, the labeler lacks parameters for a species, or the
+        first round would exceed the label budget; or if something is not installed.
+    """
+    foundation = getattr(spec.potential, "foundation", None)
+    if foundation is not None and not foundation.is_file():
+        raise InputError(f"no file {foundation}", where="potential.foundation")
+    if getattr(spec.potential, "long_range", "none") == "les":
+        require_les()
+    campaign = spec.convergence
+    if spec.acquisition.first_round > campaign.max_labels:
+        raise InputError(
+            f"{spec.acquisition.first_round} first labels are more than max_labels",
+            where="acquisition.first_round",
+            remedy=f"give at most {campaign.max_labels}",
+        )
+    new_document(spec)
+
+
+def new_document(spec: CampaignSpec) -> CampaignDoc:
+    """Check a campaign file and return the document that is stored of it.
+
+    Parameters
+    ----------
+    spec
+        The campaign file.
+
+    Returns
+    -------
+    CampaignDoc
+        What the file said, the defaults of today, and the structures themselves.
+
+    Raises
+    ------
+    InputError
+        If the host, the labeler, the potential, the search or the acquisition rule cannot work
+        with this specification.
+    """
+    structure = read_structure(spec.host.structure)
+    host = Host.build(spec.host, structure)
+    if len(host.ion_counts) < 2:
+        raise InputError(
+            "this host has a single composition, so it has no hull",
+            where="host",
+            remedy="give the redox elements oxidation states that let the ion in and out",
+        )
+    # The database and the resources of jobs are not part of what a campaign is.
+    given, everything = (
+        spec.model_dump(
+            mode="json",
+            exclude={"database", "resources"},
+            round_trip=True,
+            exclude_unset=exclude_unset,
+        )
+        for exclude_unset in (True, False)
+    )
+    contents = {
+        "campaign": given,
+        "defaults": _difference(everything, given),
+        "structure": structure.as_dict(),
+    }
+    # The structure itself is stored; the folder of its file is not part of what a campaign is.
+    given["host"]["structure"] = spec.host.structure.name
+    if spec.host.empty_structure is not None:
+        given["host"]["empty_structure"] = spec.host.empty_structure.name
+        empty = read_structure(spec.host.empty_structure, "host.empty_structure")
+        match_empty(structure, empty, spec.host.working_ion)
+        contents["empty_structure"] = empty.as_dict()
+    labeler = make_labeler(spec.labeler)
+    if spec.relaxation.cell and not labeler.gives_stress:
+        raise InputError(
+            f"no cell can be relaxed: '{spec.labeler.kind}' with these settings gives no stress",
+            where="relaxation.cell",
+            remedy="leave it out, or choose a mode of the labeler that gives one",
+        )
+    if spec.convergence.verify and labeler.relax is not Relax.NONE:
+        raise InputError(
+            "the labeler relaxes every label, so there is nothing to verify",
+            where="convergence.verify",
+            remedy="leave it out, or ask for static labels with 'relax: none'",
+        )
+    SEARCHES.of(spec.search).check(host, spec.search)
+    ACQUISITIONS.of(spec.acquisition).check(host, spec.acquisition)
+    # The last, because what is not installed here may be elsewhere; all else is valid then.
+    POTENTIALS.of(spec.potential).check(host, spec.potential)
+    LABELERS.of(spec.labeler).check(host, spec.labeler)
+    return CampaignDoc(
+        name=spec.name,
+        spec=contents,
+        host_fingerprint=host.fingerprint,
+        settings_hash=settings_hash(labeler),
+    )
+
+
+def structure_of(document: CampaignDoc, name: str) -> Structure | None:
+    """Return a structure of a stored campaign.
+
+    Parameters
+    ----------
+    document
+        Of the campaign.
+    name
+        ``structure``, or ``empty_structure`` for the one without working ions.
+
+    Returns
+    -------
+    Structure or None
+        None if the campaign has no such structure.
+    """
+    stored = document.spec.get(name)
+    return None if stored is None else Structure.from_dict(stored)
+
+
+def spec_of(document: CampaignDoc) -> CampaignSpec:
+    """Return the specification of a stored campaign.
+
+    Parameters
+    ----------
+    document
+        Of the campaign.
+
+    Returns
+    -------
+    CampaignSpec
+        What its file said, and for the rest the defaults that were in effect when it was submitted.
+
+    Raises
+    ------
+    NotInstalledError
+        If the campaign uses a plug-in that this machine lacks.
+    """
+    content = _union(document.spec["campaign"], document.spec["defaults"])
+    for section in PLUGIN_SECTIONS:
+        plugins = plugins_of(section)
+        kind = content.get(section, {}).get("kind") or plugins.default
+        if kind not in plugins.kinds:
+            broken = plugins.found[kind].broken if kind in plugins.found else ""
+            raise NotInstalledError(
+                f"it needs the {plugins.noun} '{kind}', which "
+                + (f"does not load: {broken}" if broken else "is not installed on this machine"),
+                where=f"campaign '{document.name}'",
+                remedy="install the package that has it; 'al-charge plugins' lists what there is",
+            )
+    return CampaignSpec.model_validate(content)
+
+
+def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
+    """Return whether two documents mean the same campaign.
+
+    Their structures must be equal, and each must have what the other's file said. What neither file
+    said is not compared: defaults may have changed since one of them was stored.
+
+    Parameters
+    ----------
+    one
+        Document of a campaign.
+    other
+        Document of the other.
+
+    Returns
+    -------
+    bool
+        Whether a file that makes the one may be submitted as the other again.
+    """
+    for name in ("structure", "empty_structure"):
+        if structure_of(one, name) != structure_of(other, name):
+            return False
+    first, second = spec_of(one), spec_of(other)
+    return _has(second, first, one.spec["campaign"]) and _has(first, second, other.spec["campaign"])
+
+
+def _has(settings: BaseModel, others: BaseModel, given: Mapping[str, Any]) -> bool:
+    """Return whether settings have the values of some fields that others were given."""
+    for name, stored in given.items():
+        value, wanted = getattr(settings, name), getattr(others, name)
+        if isinstance(wanted, BaseModel) and type(value) is type(wanted):
+            if not _has(value, wanted, stored):
+                return False
+        elif value != wanted:
+            return False
+    return True
+
+
+def _difference(everything: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of nested settings that were not given, with their values."""
+    left: dict[str, Any] = {}
+    for name, value in everything.items():
+        if name not in given:
+            left[name] = value
+        elif isinstance(value, dict) and (inner := _difference(value, given[name])):
+            left[name] = inner
+    return left
+
+
+def _union(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings that were given, and the defaults of the others."""
+    united = dict(defaults)
+    for name, value in given.items():
+        inner = defaults.get(name)
+        united[name] = _union(value, inner) if isinstance(inner, dict) else value
+    return united
