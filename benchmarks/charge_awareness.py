@@ -31,20 +31,16 @@ from pymatgen.core.composition import Composition
 from rich.progress import track
 
 from al_charge.potentials.accuracy import accuracy
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.drift import drifted_sites
+from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.model_file import write_model
 from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.one_by_one import Relaxed, relax
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.voltage import voltage_profile

@@ -29,8 +29,9 @@ from rich.progress import track
 from rich.table import Table
 
 from al_charge.potentials.accuracy import accuracy
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.settings import ChgnetSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.report import style
 

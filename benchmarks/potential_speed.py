@@ -23,10 +23,11 @@ from rich.table import Table
 
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import Host, HostSpec
+from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.networks.architecture import evaluate
 from al_charge.potentials.networks.graph import Graph, build_graph, collate, find_neighbours
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import MaceSettings, PainnSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"

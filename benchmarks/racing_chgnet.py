@@ -12,9 +12,10 @@ from ase.units import GPa
 from racing import TOKENS, Race, as_elements, counted, loss_of, n_edges, quiet, unweighted
 from torch.utils.data import DataLoader
 
+from al_charge.potentials.chgnet import ChgnetSettings
+from al_charge.potentials.chgnet.network import pretrained
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.chgnet import pretrained
-from al_charge.potentials.settings import ChgnetSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 

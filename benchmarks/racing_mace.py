@@ -15,9 +15,10 @@ from ase.io import write
 from racing import TOKENS, Race, as_elements, counted, loss_of, n_edges, quiet, unweighted
 
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.mace import copy_weights
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.network import copy_weights
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import MaceSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
 

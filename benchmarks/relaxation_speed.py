@@ -39,12 +39,13 @@ from al_charge.labelers.born.relaxation import relax as relax_born
 from al_charge.loop.spec import load_spec
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.batched import relax_batched
 from al_charge.potentials.relaxation.one_by_one import Relaxed, relax
 from al_charge.potentials.relaxation.processes import relax_in_processes
 from al_charge.potentials.relaxation.stiffness import voigt
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.search.seeds import seeds
 

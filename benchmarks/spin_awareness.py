@@ -28,13 +28,10 @@ from rich.table import Table
 
 from al_charge.potentials.data.dataset import Reading, read_dataset
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.report import style
 

@@ -32,7 +32,8 @@ from al_charge.crystal.host import Host, HostSpec
 from al_charge.potentials.data import spilled
 from al_charge.potentials.data.frame_cache import cached_frames
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.painn import PainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"

@@ -29,7 +29,7 @@ from racing_mace import race_mace
 from rich.console import Console
 from rich.table import Table
 
-from al_charge.potentials.settings import MaceSettings
+from al_charge.potentials.mace import MaceSettings
 
 MACE_CASES = {
     "MACE 16x0e+16x1o, correlation 2": MaceSettings(),

@@ -39,14 +39,10 @@ from warm_scenarios import FIRST, MORE, Label, Round, pool, rounds_of
 
 from al_charge.loop.spec import load_spec
 from al_charge.potentials.baseline.fit import frame_weight
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.train import train
 
 CAMPAIGN = Path(__file__).parents[1] / "workflows" / "nafepo4_born.yaml"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from al_charge.potentials.networks.foundation import from_mace, write_foundation
-from al_charge.potentials.networks.mace import import_mace
+from al_charge.potentials.mace.foundation import from_mace, write_foundation
+from al_charge.potentials.mace.network import import_mace
 
 
 def main() -> None:

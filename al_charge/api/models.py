@@ -364,7 +364,7 @@ def train(
         found = read_data(
             data,
             need_states=spec.potential.charge_aware,
-            share_moments=bool(getattr(spec.potential, "spin", False)),
+            share_moments=POTENTIALS.of(spec.potential).reads_moments(spec.potential),
             states=oxidation,
             group=group,
             flip_charges=flip_charges,

@@ -17,7 +17,6 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Relax, settings_hash
 from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
-from al_charge.potentials.networks.long_range import require_les
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignDoc
@@ -70,11 +69,6 @@ def check_spec(spec: CampaignSpec) -> None:
         If the host has a single composition, the labeler lacks parameters for a species, or the
         first round would exceed the label budget; or if something is not installed.
     """
-    foundation = getattr(spec.potential, "foundation", None)
-    if foundation is not None and not foundation.is_file():
-        raise InputError(f"no file {foundation}", where="potential.foundation")
-    if getattr(spec.potential, "long_range", "none") == "les":
-        require_les()
     campaign = spec.convergence
     if spec.acquisition.first_round > campaign.max_labels:
         raise InputError(

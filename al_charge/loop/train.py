@@ -12,6 +12,7 @@ from al_charge.loop.campaign import Campaign
 from al_charge.loop.committee import load_member
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.loop.predictions import predictions_for
+from al_charge.potentials.plugin import POTENTIALS
 from al_charge.store.documents import ModelDoc
 from al_charge.store.labels import SUMMARY
 
@@ -119,7 +120,8 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
     sequence of TrainingFrame
         In an order that does not change; read from the cache when needed.
     """
-    spin = bool(getattr(campaign.spec.potential, "spin", False))
+    potential = campaign.spec.potential
+    spin = POTENTIALS.of(potential).reads_moments(potential)
     summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number)
     wanted = [summary for summary in summaries if learnable(summary, spin=spin)]
     return cached_labels(campaign.store, wanted, cache, spin=spin)

@@ -12,6 +12,8 @@ from al_charge.plugins import Plugin, Plugins, PluginSettings
 from al_charge.units import Length
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from al_charge.potentials.networks.architecture import Architecture
 
 
@@ -54,6 +56,60 @@ class PotentialPlugin(Plugin):
         type of Architecture
             See `al_charge.potentials.networks.architecture.Architecture`.
         """
+
+    def reads_moments(self, settings: Any) -> bool:
+        """Tell whether the network has site moments as an input.
+
+        Such a potential learns from labels whose charge states are ambiguous, too.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        bool
+            False unless a plug-in says otherwise.
+        """
+        return False
+
+    def reads_positions(self, settings: Any) -> bool:
+        """Tell whether energies depend on positions and cells beside the edges of the graph.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        bool
+            False unless a plug-in says otherwise.
+        """
+        return False
+
+    def start(self, settings: Any, species: Iterable[str]) -> Any:
+        """Return the potential that training starts from, where the settings name one.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+        species
+            Tokens that it must know.
+
+        Returns
+        -------
+        al_charge.potentials.potential.Potential or None
+            None for fresh weights. Its type is not imported, as potentials import this module.
+
+        Raises
+        ------
+        InputError
+            If it does not know one of them, or has another shape than the settings say.
+        """
+        return None
 
     def check(self, host: Host, settings: Any) -> None:
         """Refuse what could not be trained, before anything is paid for.

@@ -137,12 +137,12 @@ class Potential:
     @property
     def spin_aware(self) -> bool:
         """Whether site moments are an input."""
-        return bool(getattr(self.settings, "spin", False))
+        return POTENTIALS.of(self.settings).reads_moments(self.settings)
 
     @property
     def long_range(self) -> bool:
         """Whether energies depend on more than the neighbours of atoms."""
-        return bool(getattr(self.settings, "long_range", "none") != "none")
+        return POTENTIALS.of(self.settings).reads_positions(self.settings)
 
     @property
     def reach(self) -> float:

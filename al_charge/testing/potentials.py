@@ -25,8 +25,9 @@ from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.device import choose_device
 from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PainnSettings, PotentialSettings, TrainingSettings
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.potentials.vocabulary import Vocabulary
 

@@ -10,7 +10,7 @@ from ase import Atoms
 
 import al_charge as ac
 from al_charge.potentials.committee import Committee
-from al_charge.potentials.settings import PainnSettings
+from al_charge.potentials.painn import PainnSettings
 from al_charge.testing.potentials import teacher_frames, untrained
 
 SMALL = PainnSettings(cutoff="4 A", channels=4, radial=4, pair_cutoff="0 A")

@@ -23,8 +23,9 @@ from al_charge.crystal.structure_file import load_structure
 from al_charge.labelers.born.model import BornModel
 from al_charge.potentials.data.dataset import Reading, read_dataset
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 
 pytestmark = [

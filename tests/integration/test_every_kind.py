@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from al_charge.loop.spec import CampaignSpec, load_spec
-from al_charge.potentials.settings import ChgnetSettings
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.store.embedded import HOME_ENV
 
 Run = Callable[..., tuple[int, str, str]]

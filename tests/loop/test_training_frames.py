@@ -14,7 +14,7 @@ import pytest
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.labelled_frames import frames_of
 from al_charge.loop.train import training_frames
-from al_charge.potentials.settings import PainnSettings
+from al_charge.potentials.painn import PainnSettings
 from al_charge.store.documents import FrameDoc, LabelDoc
 from al_charge.store.label_documents import refusal_of
 from al_charge.store.labels import ALL_FRAMES, SUMMARY, LabelSummary

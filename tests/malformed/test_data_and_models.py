@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from al_charge.cli.main import COMMANDS
 from al_charge.potentials.model_file import write_model
-from al_charge.potentials.settings import PainnSettings
+from al_charge.potentials.painn import PainnSettings
 from al_charge.testing.labelled import SPECIES, labelled, write_labels
 from al_charge.testing.potentials import untrained
 

@@ -13,7 +13,7 @@ import pytest
 
 from al_charge.cli.main import main
 from al_charge.potentials.model_file import write_model
-from al_charge.potentials.settings import PainnSettings
+from al_charge.potentials.painn import PainnSettings
 from al_charge.testing.potentials import small_salt, untrained
 
 CIF = (Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif").read_text()

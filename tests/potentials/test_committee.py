@@ -12,8 +12,8 @@ from al_charge.potentials.committee import (
     calibrate,
     standard_deviation,
 )
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PainnSettings
 from al_charge.testing.potentials import small_salt, untrained
 
 SCALE = 1.7

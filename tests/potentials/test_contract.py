@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-)
+from al_charge.potentials.chgnet import ChgnetSettings
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
+from al_charge.potentials.settings import PotentialSettings
 from al_charge.testing.potentials import PotentialContract
 
 SMALL: dict[str, PotentialSettings] = {

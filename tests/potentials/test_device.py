@@ -9,16 +9,13 @@ import torch
 
 from al_charge.errors import InputError
 from al_charge.potentials import load
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.device import choose_device
+from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.model_file import write_model
+from al_charge.potentials.painn import CpainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    CpainnSettings,
-    MaceSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import small_salt, teacher_frames, untrained
 

@@ -15,10 +15,11 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials import load
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
 from al_charge.potentials.committee import Committee
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.foundation import read_foundation
 from al_charge.potentials.model_file import read_members, write_model
-from al_charge.potentials.networks.foundation import read_foundation
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import CpainnSettings, MaceSettings, PainnSettings
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.labelled import SPECIES, salt
 from al_charge.testing.potentials import small_salt, swapped_iron, untrained

@@ -14,13 +14,13 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.networks.architecture import evaluate
 from al_charge.potentials.networks.graph import Graph
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.batched_neighbours import BatchedNeighbours
 from al_charge.potentials.relaxation.batched_pairs import BatchedPairs
-from al_charge.potentials.settings import ChgnetSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 
@@ -238,7 +238,7 @@ class _Found:
 
 def _prior(structures: Sequence[Atoms]) -> Potential:
     """Return CHGNet as it is published, blind, in our own form."""
-    from al_charge.potentials.networks.chgnet import pretrained
+    from al_charge.potentials.chgnet.network import pretrained
 
     species = {str(token) for atoms in structures for token in atoms.arrays["species"]}
     vocabulary = Vocabulary.of(species, charge_aware=False)

@@ -27,13 +27,9 @@ from al_charge.potentials.data.spin_states import spin_weights, typical_moments
 from al_charge.potentials.device import choose_device
 from al_charge.potentials.drift import site_means, updated
 from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    MaceSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.distributed import Ranks
 from al_charge.potentials.training.identity import identity_of
 from al_charge.potentials.training.loss import prepare
@@ -123,8 +119,10 @@ def train(
     """
     if not frames:
         raise AlChargeError("there is no frame to train on", where="training")
+    plugin = POTENTIALS.of(settings)
     used, held = split_frames(frames, fold=fold, n_folds=n_folds)
-    warm_start = warm_start or _foundation(settings, frames)
+    if warm_start is None:
+        warm_start = plugin.start(settings, species_of(frames))
     device = device or choose_device()
     potential = _start(settings, frames, used, seed, warm_start, device)
     potential.module.to(getattr(torch, training.precision))
@@ -164,20 +162,6 @@ def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
     )
 
 
-def _foundation(settings: PotentialSettings, frames: Sequence[TrainingFrame]) -> Potential | None:
-    """Return the model that training is to start from by the settings, if they name one."""
-    species = species_of(frames)
-    if isinstance(settings, ChgnetSettings) and settings.pretrained:
-        from al_charge.potentials.networks.chgnet import pretrained
-
-        return pretrained(settings, Vocabulary.of(species, charge_aware=settings.charge_aware))
-    if isinstance(settings, MaceSettings) and settings.foundation is not None:
-        from al_charge.potentials.networks.foundation import read_foundation
-
-        return read_foundation(settings.foundation, settings, species)
-    return None
-
-
 def _start(
     settings: PotentialSettings,
     frames: Sequence[TrainingFrame],
@@ -193,7 +177,7 @@ def _start(
         frames=used,
         pair_cutoff=float(settings.pair_cutoff),
         pair_intervals=settings.pair_intervals,
-        weights=spin_weights(used) if getattr(settings, "spin", False) else None,
+        weights=spin_weights(used) if POTENTIALS.of(settings).reads_moments(settings) else None,
     )
     if warm_start is not None:
         potential = warm_start.extend(species)

@@ -13,8 +13,9 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.potentials.baseline.prior import load_prior
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 
 SETTINGS = PainnSettings(prior="chgnet", cutoff="4 A", channels=4, pair_cutoff="0 A")

@@ -19,7 +19,8 @@ import torch
 from al_charge.errors import AlChargeError
 from al_charge.potentials.data.frame_cache import AT_ONCE, cached_frames
 from al_charge.potentials.data.frames import TrainingFrame, groups_of, split_frames
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.painn import PainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import teacher_frames
 

@@ -7,15 +7,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from al_charge.potentials.chgnet import ChgnetSettings
+from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.networks.graph import Graph, collate, find_neighbours
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-)
+from al_charge.potentials.settings import PotentialSettings
 from al_charge.testing.potentials import moved, small_salt, swapped_iron, untrained
 
 CHANNELS = 8

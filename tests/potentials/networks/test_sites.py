@@ -11,14 +11,10 @@ import torch
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import (
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-    TrainingSettings,
-)
+from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.loss import errors, join, prepare
 from al_charge.potentials.training.train import train
 from al_charge.testing.potentials import TOKENS, small_salt, teacher_frames, untrained

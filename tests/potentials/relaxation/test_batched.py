@@ -21,20 +21,17 @@ from al_charge.labelers.labelling import make_label
 from al_charge.labelers.settings import BornSettings
 from al_charge.potentials.baseline.fit import Baseline, fit_baseline
 from al_charge.potentials.baseline.pairs import PairTerms
+from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation import batched as batched_relaxation
 from al_charge.potentials.relaxation.batched import relax_batched
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee, BatchedPrediction
 from al_charge.potentials.relaxation.one_by_one import VOLUME_RANGE, Relaxed, relax
-from al_charge.potentials.settings import (
-    ChgnetSettings,
-    CpainnSettings,
-    MaceSettings,
-    PainnSettings,
-    PotentialSettings,
-)
+from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import small_salt, swapped_iron, untrained
 

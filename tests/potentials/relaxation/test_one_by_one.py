@@ -23,6 +23,7 @@ from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.committee import Committee, CommitteePrediction
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.networks.graph import Neighbours
+from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.one_by_one import (
     SHORTEST_DISTANCE,
@@ -31,7 +32,6 @@ from al_charge.potentials.relaxation.one_by_one import (
     _Surface,
     relax,
 )
-from al_charge.potentials.settings import PainnSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 FMAX = 0.003

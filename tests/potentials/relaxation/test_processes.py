@@ -12,9 +12,9 @@ from ase import Atoms
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.committee import Committee
+from al_charge.potentials.painn import CpainnSettings
 from al_charge.potentials.relaxation.one_by_one import relax
 from al_charge.potentials.relaxation.processes import relax_in_processes
-from al_charge.potentials.settings import CpainnSettings
 from al_charge.testing.potentials import small_salt, untrained
 
 OPTIONS = {"fmax": 0.05, "max_steps": 12}

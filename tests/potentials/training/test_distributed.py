@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.settings import CpainnSettings, TrainingSettings
+from al_charge.potentials.painn import CpainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.distributed import Ranks, process_group
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import teacher_frames

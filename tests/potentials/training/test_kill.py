@@ -12,7 +12,8 @@ EPOCHS, KILLED_AFTER = 30, 4
 TRAINER = f"""
 import hashlib, json, sys
 from pathlib import Path
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.painn import PainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.testing.potentials import teacher_frames
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from scipy.special import huber
 
-from al_charge.potentials.settings import CpainnSettings, PainnSettings, TrainingSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.distributed import Ranks
 from al_charge.potentials.training.loss import errors, join, mean_errors, prepare
 from al_charge.potentials.training.train import TrainingResult, train

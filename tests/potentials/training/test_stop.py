@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from al_charge.errors import UnfinishedError
-from al_charge.potentials.settings import PainnSettings, TrainingSettings
+from al_charge.potentials.painn import PainnSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training import identity
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.stopping import heeding_signals

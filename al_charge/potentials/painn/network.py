@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
 from al_charge.potentials.networks.graph import Graph
 from al_charge.potentials.networks.spin import SpinInput
-from al_charge.potentials.settings import CpainnSettings, PainnSettings
+from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 NORM_SOFTENING = 1e-2

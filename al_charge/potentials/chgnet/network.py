@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from al_charge.errors import InputError
 from al_charge.potentials.baseline.fit import Baseline
+from al_charge.potentials.chgnet import ChgnetSettings
+from al_charge.potentials.chgnet.layers import forward
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
-from al_charge.potentials.networks.chgnet_layers import forward
 from al_charge.potentials.networks.graph import Graph
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import ChgnetSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 PRETRAINED = "0.3.0"

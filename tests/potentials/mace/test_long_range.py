@@ -21,12 +21,12 @@ from al_charge.errors import InputError, NotInstalledError
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import check_spec
 from al_charge.potentials.committee import Committee
-from al_charge.potentials.networks import long_range
-from al_charge.potentials.networks.foundation import mace_input, read_foundation, write_foundation
+from al_charge.potentials.mace import MaceSettings, long_range
+from al_charge.potentials.mace.foundation import mace_input, read_foundation, write_foundation
+from al_charge.potentials.mace.long_range import ARGUMENTS, ewald_energies
 from al_charge.potentials.networks.graph import build_graph, find_neighbours
-from al_charge.potentials.networks.long_range import ARGUMENTS, ewald_energies
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee
-from al_charge.potentials.settings import MaceSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import (

@@ -14,14 +14,15 @@ from ase import Atoms
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.foundation import (
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.foundation import (
     from_mace,
     mace_input,
     read_foundation,
     write_foundation,
 )
-from al_charge.potentials.networks.mace import import_mace
-from al_charge.potentials.settings import MaceSettings, TrainingSettings
+from al_charge.potentials.mace.network import import_mace
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 
 # Other programs let e3nn compile its layers.

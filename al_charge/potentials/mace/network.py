@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.long_range import ARGUMENTS, ewald_energies, require_les
+from al_charge.potentials.mace.messages import Convolution, find_rows, interact
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
 from al_charge.potentials.networks.graph import Graph
-from al_charge.potentials.networks.long_range import ARGUMENTS, ewald_energies, require_les
-from al_charge.potentials.networks.mace_messages import Convolution, find_rows, interact
 from al_charge.potentials.networks.spin import SpinInput
-from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 CUTOFF_POWER = 5

@@ -12,12 +12,12 @@ import pytest
 import torch
 from ase import Atoms
 
-from al_charge.potentials.networks.foundation import mace_input
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.foundation import mace_input
+from al_charge.potentials.mace.messages import Convolution, find_rows, interact
+from al_charge.potentials.mace.network import Mace
 from al_charge.potentials.networks.graph import find_neighbours
-from al_charge.potentials.networks.mace import Mace
-from al_charge.potentials.networks.mace_messages import Convolution, find_rows, interact
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 SMALL = MaceSettings(channels=4, cutoff="3.5 A", max_ell=1)
@@ -182,7 +182,7 @@ def test_weights_follow_from_the_seed_whatever_the_default_precision() -> None:
 def test_importing_mace_prints_nothing_and_leaves_torch_restricted() -> None:
     """Mace would let ``torch.load`` unpickle anything, in this process and its children."""
     code = (
-        "import os; from al_charge.potentials.networks.mace import import_mace; import_mace();"
+        "import os; from al_charge.potentials.mace.network import import_mace; import_mace();"
         "import sys; sys.exit('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' in os.environ)"
     )
     clean = {k: v for k, v in os.environ.items() if k != "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"}

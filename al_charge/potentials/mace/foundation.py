@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
+from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.mace.network import Mace, copy_weights, import_mace
 from al_charge.potentials.networks.graph import find_neighbours
-from al_charge.potentials.networks.mace import Mace, copy_weights, import_mace
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import MaceSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
 _SHAPE = (

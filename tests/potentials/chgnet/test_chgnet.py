@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from al_charge.crystal.configuration import to_structure
 from al_charge.errors import InputError
+from al_charge.potentials.chgnet import PUBLISHED_CHGNET, ChgnetSettings
+from al_charge.potentials.chgnet.network import PRETRAINED, pretrained
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.chgnet import PRETRAINED, pretrained
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
-from al_charge.potentials.settings import PUBLISHED_CHGNET, ChgnetSettings, TrainingSettings
+from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import TOKENS, small_salt, swapped_iron
