@@ -24,13 +24,15 @@ def command(source: str, plot: Path | None, as_json: bool) -> None:
     The figures are losses, and errors on what was held out. Epochs of a campaign are counted on
     from round to round, since each round goes on from the potentials of the one before.
     """
-    from al_charge.report.curves import curves_document, curves_table, plot_curves
+    from al_charge.report.curves import curves_document, curves_table
     from al_charge.report.style import check_ending
 
     if plot is not None:
         check_ending(plot)
     title, curves = _curves(source)
     if plot is not None:
+        from al_charge.report.curve_plots import plot_curves
+
         plot_curves(curves, plot, title)
     document = curves_document(source, curves)
     show(document, as_json, lambda: curves_table(curves))

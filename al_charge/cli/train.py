@@ -75,7 +75,6 @@ def command(
     processes train together as 'torchrun --nproc-per-node 2 -m al_charge train ...'.
     """
     from al_charge.api.models import train
-    from al_charge.report.curves import Curve, plot_curves
     from al_charge.report.style import check_ending
 
     if plot is not None:
@@ -106,6 +105,9 @@ def command(
     if found is None:
         return
     if plot is not None:
+        from al_charge.report.curve_plots import plot_curves
+        from al_charge.report.curves import Curve
+
         histories = enumerate(found.document["history"])
         curves = [Curve(member, history) for member, history in histories]
         plot_curves(curves, plot, f"{found.document['kind']}, {model.name}")

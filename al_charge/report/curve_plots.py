@@ -25,6 +25,26 @@ PIXELS = 280
 """Height of one panel of a page."""
 
 
+def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """Write the trainings' curves as PNG or HTML.
+
+    Parameters
+    ----------
+    curves
+        The trainings.
+    path
+        File to write; it ends in ``.png`` or ``.html``.
+    title
+        Heading of the plot.
+
+    Raises
+    ------
+    InputError
+        If the file ends in anything else.
+    """
+    style.by_ending(path, curves_png, curves_html)(path, curves, title=title)
+
+
 def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
     """Return one panel for every quantity, one line for every training, its best epoch marked."""
     drawn = panels(curves)

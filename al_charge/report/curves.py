@@ -1,11 +1,10 @@
-"""How trainings went, epoch by epoch: what is drawn, tabulated and written as JSON."""
+"""How trainings went, epoch by epoch: what `curve_plots` draws, the tables, the JSON document."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -195,14 +194,6 @@ def curves_table(curves: Sequence[Curve]) -> Any:
             *(format(q.factor * best[q.key], q.form) if q.key in best else "" for q in shown),
         )
     return table
-
-
-def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Write trainings as PNG or HTML, by the ending of ``path``."""
-    from al_charge.report.curve_plots import curves_html, curves_png
-    from al_charge.report.style import by_ending
-
-    by_ending(path, curves_png, curves_html)(path, curves, title=title)
 
 
 def training_table(document: dict[str, Any]) -> Group:

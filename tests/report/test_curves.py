@@ -10,14 +10,13 @@ import pytest
 from matplotlib.image import imread
 
 from al_charge.errors import InputError
-from al_charge.report.curve_plots import curves_figure, curves_html, curves_png
+from al_charge.report.curve_plots import curves_figure, curves_html, curves_png, plot_curves
 from al_charge.report.curves import (
     Curve,
     best_entry,
     curves_document,
     curves_table,
     panels,
-    plot_curves,
     round_starts,
 )
 from al_charge.report.style import SERIES
