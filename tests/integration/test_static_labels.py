@@ -136,7 +136,8 @@ def test_the_verified_hull_is_that_of_relaxing_everything(
 
 
 def test_configurations_are_labelled_again_and_fall(campaign: Campaign) -> None:
-    labels = list(campaign.store.labels.read(ALL_FRAMES, campaign="static"))
+    found = campaign.store.labels.read(ALL_FRAMES, campaign="static")
+    labels = sorted(found, key=lambda one: one.created)
     by_hash: dict[str, list[float]] = {}
     for one in labels:
         if one.relax == "none":
