@@ -1,4 +1,4 @@
-"""Diversity: how far configurations lie from each other, and picks that are spread out."""
+"""Diversity: distances between configurations, and selections that are spread out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from al_charge.acquisition.plugin import Array, Selection
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A configuration with the energy that the rule knows of it.
+    """A configuration with its predicted or labelled energy.
 
     Attributes
     ----------
@@ -23,11 +23,11 @@ class Point:
     x
         Composition, working ions per formula unit.
     energy
-        Formation energy in eV per formula unit: predicted, or for a labelled one its label.
+        Formation energy, eV per formula unit: predicted, or that of its label.
     spread
         Calibrated standard deviation of it, eV per formula unit; 0 for a labelled one.
     features
-        Description that symmetry copies share, shape (n_features,); only distances matter.
+        Descriptor that is equal for symmetry images, shape (n_features,); only distances matter.
     """
 
     key: str
@@ -40,12 +40,26 @@ class Point:
 def select_diverse(
     candidates: Sequence[Point], n: int, labelled: Sequence[Point] = ()
 ) -> list[Selection]:
-    """Pick up to ``n`` candidates without predictions, spread over compositions.
+    """Select candidates without predictions, spread over compositions.
 
-    End members come first, then every other composition in turn, the least covered before the
-    others. The first pick at a composition is its first candidate in the given order, which
+    End members come first, then the other compositions in turn, always one with the fewest labels
+    and picks. The first pick at a composition is its first candidate in the given order, which
     should be the most promising one; each later pick is the candidate farthest, in feature space,
     from everything labelled or picked at any composition. Energies and spreads are not read.
+
+    Parameters
+    ----------
+    candidates
+        Configurations to choose from; those that are among ``labelled`` are passed over.
+    n
+        How many are wanted at most.
+    labelled
+        All that is labelled.
+
+    Returns
+    -------
+    list of Selection
+        In the order of selection; the score is the distance in feature space.
     """
     candidates = unlabelled(candidates, labelled)
     distances = Distances(candidates, labelled)
@@ -71,9 +85,9 @@ class Distances:
     Parameters
     ----------
     candidates
-        What is picked from; they are known by their index.
+        Configurations to choose from; methods refer to them by index.
     labelled
-        What has a label.
+        Configurations with a label.
     """
 
     def __init__(self, candidates: Sequence[Point], labelled: Sequence[Point]) -> None:
@@ -86,12 +100,12 @@ class Distances:
         self.largest = float(finite.max(initial=0.0))
 
     def pick(self, index: int) -> None:
-        """Take a candidate, to which the others now have a distance.
+        """Mark a candidate as picked, and count the others' distances to it.
 
         Parameters
         ----------
         index
-            Of the candidate.
+            The candidate's.
         """
         self.free[index] = False
         self._shorten(self.features[index])
@@ -99,32 +113,32 @@ class Distances:
             self.largest = float(self.nearest.max())
 
     def unpicked(self) -> list[int]:
-        """Return the candidates that are left.
+        """Return the candidates that have not been picked.
 
         Returns
         -------
         list of int
-            Their indices.
+            Their indices, ascending.
         """
         return [int(i) for i in np.flatnonzero(self.free)]
 
     def of(self, index: int) -> float:
-        """Return the distance of a candidate.
+        """Return a candidate's distance to the nearest labelled or picked configuration.
 
         Parameters
         ----------
         index
-            Of the candidate.
+            The candidate's.
 
         Returns
         -------
         float
-            In feature space; 0 while there is nothing to be near to.
+            In feature space; 0 while nothing is labelled or picked.
         """
         return float(self.nearest[index]) if np.isfinite(self.nearest[index]) else 0.0
 
     def farthest(self, members: Sequence[int]) -> int:
-        """Return the candidate that is farthest from everything.
+        """Return the candidate that is farthest from everything labelled or picked.
 
         Parameters
         ----------
@@ -134,12 +148,12 @@ class Distances:
         Returns
         -------
         int
-            The first of them where several are as far.
+            Its index; the lowest where several are equally far.
         """
         return max(members, key=lambda index: (round(self.of(index), 9), -index))
 
     def best_unpicked(self, scores: Array) -> int:
-        """Return the candidate of highest score among those that are left.
+        """Return the candidate of highest score among those not picked.
 
         Parameters
         ----------
@@ -154,12 +168,12 @@ class Distances:
         return int(np.argmax(np.where(self.free, scores, -np.inf)))
 
     def relative(self) -> Array:
-        """Return the distances relative to the largest before anything was picked.
+        """Return all distances relative to the largest one before anything was picked.
 
         Returns
         -------
-        numpy.ndarray
-            Between 0 and 1, shape (n_candidates,); 1 while there is nothing to be near to.
+        ndarray, shape (n_candidates,)
+            Between 0 and 1; all 1 while nothing is labelled or picked.
         """
         if not np.isfinite(self.nearest).all():
             return np.ones(len(self.nearest))
@@ -171,12 +185,14 @@ class Distances:
 
 
 def unlabelled(candidates: Sequence[Point], labelled: Sequence[Point]) -> list[Point]:
-    """Return the candidates whose key is not among those that are labelled, each once.
+    """Return the candidates that have no label, each once.
 
     Parameters
     ----------
-    candidates, labelled
-        Configurations.
+    candidates
+        Configurations to choose from.
+    labelled
+        Configurations with a label; keys are compared.
 
     Returns
     -------

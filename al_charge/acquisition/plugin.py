@@ -40,9 +40,9 @@ class Candidate:
     x
         Composition, working ions per formula unit.
     features
-        Description that symmetry copies share, shape (n_features,); only distances matter.
+        Descriptor that is equal for symmetry images, shape (n_features,); only distances matter.
     cost
-        What its label costs, relative to the others: the cube of its number of atoms.
+        Relative cost of its label: the cube of its number of atoms, 1 for the largest cell.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Labelled:
     energy
         Formation energy, eV per formula unit.
     features
-        As of `Candidate`.
+        As in `Candidate`.
     """
 
     key: str
@@ -75,7 +75,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What a rule chooses from, and what it knows.
+    """The candidates that a rule selects from, and what is known about them.
 
     Attributes
     ----------
@@ -84,16 +84,16 @@ class Choice:
     mean
         Their predicted formation energies, eV per formula unit, shape (n_candidates,).
     covariance
-        Joint covariance of those, (eV per formula unit)^2, shape (n_candidates, n_candidates); its
+        Their joint covariance, (eV per formula unit)^2, shape (n_candidates, n_candidates); its
         diagonal is calibrated. Zero off the diagonal where only the spread of each is known.
     hull
-        Vertices of the hull of what is labelled.
+        Vertices of the labelled hull.
     labelled
         The lowest label of each configuration.
     pending
-        Keys of configurations whose labels are under way.
+        Keys of configurations whose labels are being made.
     count
-        How many labels are wanted at most.
+        Largest number of labels wanted.
     """
 
     candidates: Sequence[Candidate]
@@ -107,16 +107,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selection:
-    """A candidate that was picked.
+    """A candidate that was selected.
 
     Attributes
     ----------
     key
         Its identity.
     score
-        What it was picked by; the higher the better.
+        The number it was selected by; higher is better.
     reason
-        Why, in a few words, for people.
+        Why it was selected, in a few words for people.
     """
 
     key: str
@@ -125,7 +125,7 @@ class Selection:
 
 
 class AcquisitionPlugin(Plugin):
-    """A rule that says which candidates are worth a label."""
+    """A rule that selects the candidates to label."""
 
     settings: ClassVar[type[AcquisitionSettings]]
 
@@ -140,9 +140,9 @@ class AcquisitionPlugin(Plugin):
         choice
             Candidates, their joint posterior and cost, and what is labelled.
         settings
-            Of this plug-in's own model.
+            An instance of this plug-in's settings model.
         rng
-            The only source of chance, so that a repeated task picks the same.
+            Source of all random choices, so that a repeated task selects the same.
 
         Returns
         -------
@@ -151,19 +151,19 @@ class AcquisitionPlugin(Plugin):
         """
 
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse settings that cannot serve a host, before anything is paid for.
+        """Refuse settings that do not suit a host, before anything is computed.
 
         Parameters
         ----------
         host
-            Of the campaign.
+            The campaign's.
         settings
-            Of this plug-in's own model.
+            An instance of this plug-in's settings model.
 
         Raises
         ------
         InputError
-            If they cannot.
+            If they do not suit it.
         """
 
 

@@ -1,4 +1,4 @@
-"""Which candidates to label next: ground states first, then a weighted sum of four merits."""
+"""The weighted rule: predicted ground states first, then the highest sum of four merits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 from scipy.stats import norm
+from typing_extensions import override
 
 from al_charge.acquisition.diversity import Distances, Point, unlabelled
 from al_charge.acquisition.plugin import (
@@ -56,26 +57,13 @@ class WeightedPlugin(AcquisitionPlugin):
     summary = "expected improvement, chance below the hull, spread and diversity, weighted"
     settings = WeightedSettings
 
+    @override
     def select(
         self, choice: Choice, settings: Any, rng: np.random.Generator
     ) -> Sequence[Selection]:
         """Return the candidates to label; see `select`.
 
-        Only the diagonal of the covariance counts, and nothing is left to chance.
-
-        Parameters
-        ----------
-        choice
-            See `al_charge.acquisition.plugin.Choice`.
-        settings
-            Of `WeightedSettings`.
-        rng
-            Not used.
-
-        Returns
-        -------
-        list of Selection
-            The most wanted first.
+        Only the diagonal of the covariance is used, and no choice is random.
         """
         spreads = np.sqrt(np.diagonal(choice.covariance))
         points = [
@@ -94,17 +82,17 @@ def select(
     n: int,
     labelled: Sequence[Point] = (),
 ) -> list[Selection]:
-    """Pick up to ``n`` candidates to label, the most wanted first.
+    """Select the candidates to label, the most wanted first.
 
     First come predicted ground states: at each composition the candidate of lowest predicted
     energy, if no label there lies lower and its error bar reaches the hull. The rest is picked one
-    by one by the highest score, a weighted sum of four numbers between 0 and 1. With predicted
+    by one, always the highest score, a weighted sum of four numbers between 0 and 1. With predicted
     energy E, spread s (not below a floor) and z = (h + tolerance - E) / s for a labelled hull of
     height h at the candidate's composition:
 
     - expected improvement s (z P(z) + p(z)), relative to the largest among the candidates, with
       P and p the normal distribution and its density;
-    - the chance P(z) to lie on or below the hull;
+    - the probability P(z) of lying on or below the hull;
     - the spread, relative to the largest;
     - the distance in feature space to the nearest labelled or picked configuration, relative to
       the largest before anything is picked.
@@ -116,14 +104,19 @@ def select(
     candidates
         Unlabelled candidates; those whose key is among ``labelled`` are passed over.
     hull
-        Vertices (x, formation energy in eV per formula unit) of the labelled lower hull. Without
-        any the hull is the line between the end members, at zero.
+        Vertices (x, formation energy in eV per formula unit) of the labelled lower hull. If there
+        are none, it is the line between the end members, at zero.
     settings
         Weights, floor and tolerance.
     n
-        How many to pick.
+        How many are wanted at most.
     labelled
         All that is labelled, with labelled energies.
+
+    Returns
+    -------
+    list of Selection
+        The most wanted first.
     """
     candidates = unlabelled(candidates, labelled)
     if not candidates or n < 1:
@@ -150,7 +143,7 @@ def select(
 
 
 class _Odds:
-    """Where candidates lie against the labelled hull; arrays of shape (n_candidates,)."""
+    """Where candidates lie relative to the labelled hull; arrays of shape (n_candidates,)."""
 
     def __init__(self, candidates: Sequence[Point], hull: Hull, settings: WeightedSettings) -> None:
         self.height = _hull_height([c.x for c in candidates], hull)
@@ -163,7 +156,7 @@ class _Odds:
         self.improvement: Array = np.maximum(room * self.chance + density, 0.0)
 
     def reason(self, index: int) -> str:
-        """Say in a few words why a candidate is worth a label."""
+        """Return in a few words why a candidate is worth a label."""
         return (
             f"{100 * self.chance[index]:.0f} % chance below hull "
             f"({1e3 * self.above[index]:+.0f} +- {1e3 * self.spread[index]:.0f} meV/f.u.)"
@@ -190,7 +183,7 @@ def _ground_states(
 
 
 def _hull_height(compositions: Sequence[Fraction], hull: Hull) -> Array:
-    """Return the hull's formation energy at each composition, straight between its vertices."""
+    """Return the hull's formation energy at each composition, linear between its vertices."""
     vertices = sorted(hull) or [(Fraction(0), 0.0)]
     x, energy = [float(v[0]) for v in vertices], [v[1] for v in vertices]
     return np.interp([float(value) for value in compositions], x, energy)

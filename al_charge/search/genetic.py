@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from ase_ga.offspring_creator import OperationSelector
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
@@ -74,30 +75,16 @@ class GeneticSettings(SearchSettings):
 
 
 class GeneticPlugin(SearchPlugin):
-    """A genetic search of each space by itself."""
+    """A genetic search of each space on its own."""
 
     kind = "genetic"
     title = "genetic search"
     summary = "children of low-energy configurations, screened by a fit to pair correlations"
     settings = GeneticSettings
 
+    @override
     def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
-        """Search one space after the other; see `evolve`.
-
-        Parameters
-        ----------
-        spaces
-            Compositions and cells.
-        evaluate
-            Relaxes batches.
-        settings
-            Of `GeneticSettings`.
-
-        Returns
-        -------
-        list of Ranking
-            For each space, everything that was evaluated, lowest energy first.
-        """
+        """Search one space after the other; see `evolve`."""
         return [self._search(space, evaluate, settings) for space in spaces]
 
     def _search(self, space: Space, evaluate: Evaluate, settings: GeneticSettings) -> Ranking:
@@ -127,20 +114,28 @@ def evolve(
 ) -> Ranking:
     """Search for the configurations of lowest energy with ``n_ions`` working ions.
 
-    Seeds are evaluated first, then one generation of children after another. It ends when every
-    configuration has an energy, the evaluations are used up, or the lowest energy has not fallen
-    for ``settings.patience`` generations. If the budget covers all distinct configurations, all
-    are evaluated. The result depends on nothing but the arguments.
+    Seeds are evaluated first, then one generation of children after another. The search ends when
+    every configuration has an energy, the evaluations are used up, or the lowest energy has not
+    fallen for ``settings.patience`` generations. If the evaluations suffice for all distinct
+    configurations, all are evaluated. The result depends on nothing but the arguments.
 
     Parameters
     ----------
+    host
+        Cell whose configurations are searched.
+    n_ions
+        Working ions in it.
     evaluate
         Returns one energy for each configuration of a list, in the same order and unit as
         ``known``; called once per generation. An energy that is not finite ranks last.
+    settings
+        Sizes, numbers of evaluations and weights of operators.
+    rng
+        Source of all random choices.
     seeds
-        Configurations to start from, in any image.
+        Configurations to start from, in any symmetry image.
     known
-        Energies of configurations that need no evaluation: they may become parents.
+        Energies of configurations that need no evaluation but may become parents; None for none.
 
     Returns
     -------
@@ -203,10 +198,10 @@ class _Space:
         return [form for form in forms if form not in self.energies]
 
     def children(self, count: int) -> list[Configuration]:
-        """Return new configurations, none if the budget is used up or nothing new exists.
+        """Return new configurations; none if the evaluations are used up or nothing new exists.
 
-        More are bred than wanted; all but one are those with the lowest guessed energies. The
-        last is any of the others, in case the guesses mislead.
+        More are bred than wanted. All but one are those of lowest guessed energy; the last is
+        drawn at random from the others, in case the guesses mislead.
         """
         count = min(count, self.settings.evaluations - self.n_evaluated)
         pool = self._bred(self.settings.screening * count)
@@ -218,7 +213,7 @@ class _Space:
         return [*ranked[: count - 1], ranked[other]]
 
     def _bred(self, count: int) -> list[Configuration]:
-        """Return new children, and as many newcomers as it takes to reach ``count``."""
+        """Return new children, and as many random configurations as it takes for ``count``."""
         parents = [config for config, _ in self._ranked()[: self.settings.population]]
         batch: dict[Configuration, None] = {}
         for _ in range(ATTEMPTS_PER_CHILD * count):

@@ -30,7 +30,7 @@ class Operator:
     n_parents
         How many parents it needs.
     make
-        Called with host, parents and random generator; None where the move does not exist.
+        Called with host, parents and random generator; returns None where no such move exists.
     """
 
     name: str
@@ -39,13 +39,43 @@ class Operator:
 
 
 def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
-    """Move one working ion to a vacancy; charge states stay."""
+    """Move one working ion to a vacancy; charge states stay.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        One parent.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration or None
+        None if no working-ion site is occupied, or none is vacant.
+    """
     hop = _random_hop(host, parents[0], rng)
     return None if hop is None else _exchanged(parents[0], *hop)
 
 
 def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
-    """Exchange two different charge states of one element."""
+    """Exchange two different charge states of one element.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        One parent.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration or None
+        None if no element has two charge states.
+    """
     occupation = parents[0].occupation
     elements = [host.elements[site] for site in host.variable_sites]
     redox = range(len(host.ion_sites), len(occupation))
@@ -59,10 +89,24 @@ def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Confi
 
 
 def coupled_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
-    """Move an ion to a vacancy, and an electron from the redox site nearest to where it was.
+    """Move an ion to a vacancy, and an electron along with it.
 
-    The electron goes to the redox site nearest to the ion's new place. Sites that have no
-    electron to give, or no room for one, are passed over.
+    The electron moves from the redox site nearest to the ion's old site to the redox site nearest
+    to its new one. Sites that cannot give or take an electron are passed over.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        One parent.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration or None
+        None if no ion or no electron can move.
     """
     parent = parents[0]
     hop = _random_hop(host, parent, rng)
@@ -84,6 +128,20 @@ def electron_transfer(
     """Move electrons between two redox sites such that the numbers of the states change.
 
     Two V4+ become V3+ and V5+ or the reverse; Fe2+ and Mn3+ become Fe3+ and Mn2+.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        One parent.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration or None
+        None if no transfer changes the numbers of the states.
     """
     parent = parents[0]
     before = _state_counts(host, parent)
@@ -95,7 +153,22 @@ def electron_transfer(
 def exchange_sublattices(
     host: Host, parents: Parents, rng: np.random.Generator
 ) -> Configuration | None:
-    """Take the ions of the first parent and the charge states of an image of the second."""
+    """Take the ions of the first parent and the charge states of an image of the second.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        Two parents of the same composition.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration
+        The child.
+    """
     n_sites = len(host.ion_sites)
     other = _random_image(host, parents[1], rng)
     return Configuration(parents[0].occupation[:n_sites] + other.occupation[n_sites:])
@@ -104,8 +177,22 @@ def exchange_sublattices(
 def splice(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
     """Take one half of the cell from the first parent, the other from an image of the second.
 
-    The cut is a slab along a random axis at a random height. Composition and neutrality are
+    The halves are slabs across a random axis, at a random height. Composition and neutrality are
     restored with as few changes as possible.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        Two parents of the same composition.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration
+        The child.
     """
     other = _random_image(host, parents[1], rng)
     heights = host.structure.frac_coords[host.variable_sites][:, rng.integers(3)]

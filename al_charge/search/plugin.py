@@ -37,13 +37,14 @@ class Space:
     n_ions
         Working ions in it.
     rng
-        The only source of chance for this space, so that a repeated task finds the same.
+        Source of all random choices in this space, so that a repeated task finds the same.
     seeds
-        Configurations to start from, in any image: half of lowest Ewald energy, half random.
+        Configurations to start from, in any symmetry image: half of lowest Ewald energy, half
+        random.
     predicted
-        Candidates of the round before, the lowest predicted energy first.
+        Candidates of the previous round, lowest predicted energy first.
     labelled
-        Configurations with a label, the lowest first.
+        Configurations with a label, lowest energy first.
     known
         Energies, eV per cell, of configurations that need no evaluation.
     """
@@ -62,11 +63,11 @@ Evaluate = Callable[[Sequence[tuple[Space, Configuration]]], list[float]]
 eV per cell, in the same order."""
 
 Ranking = list[tuple[Configuration, float]]
-"""Configurations in canonical form with their energies, eV per cell, the lowest first."""
+"""Configurations in canonical form with their energies, eV per cell, lowest first."""
 
 
 class SearchPlugin(Plugin):
-    """A method that looks for configurations of low energy."""
+    """A method that searches for configurations of low energy."""
 
     settings: ClassVar[type[SearchSettings]]
 
@@ -74,38 +75,38 @@ class SearchPlugin(Plugin):
     def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
         """Search all spaces together.
 
-        A task of a campaign asks for one composition or for several; the method may share among
-        them what it learns.
+        A campaign's task asks for one composition or for several; the method may use what it
+        learns in one space in the others.
 
         Parameters
         ----------
         spaces
-            Compositions and cells that are asked for.
+            Compositions and cells to search.
         evaluate
             Relaxes batches; at most ``settings.evaluations`` configurations of each space.
         settings
-            Of this plug-in's own model.
+            An instance of this plug-in's settings model.
 
         Returns
         -------
         list of Ranking
-            For each space, everything that was evaluated; what was known is left out.
+            For each space, everything that was evaluated, without what was known already.
         """
 
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse settings that cannot serve a host, before anything is paid for.
+        """Refuse settings that do not suit a host, before anything is computed.
 
         Parameters
         ----------
         host
-            Of the campaign.
+            The campaign's.
         settings
-            Of this plug-in's own model.
+            An instance of this plug-in's settings model.
 
         Raises
         ------
         InputError
-            If they cannot.
+            If they do not suit it.
         """
 
 

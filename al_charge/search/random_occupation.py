@@ -14,7 +14,7 @@ from al_charge.crystal.host import VACANCY, Host
 from al_charge.errors import InputError
 
 CHANGE_WEIGHT = 1e-3
-"""Weight of a site that departs from its preferred value, against 1 for one that keeps it."""
+"""Weight of a site that departs from its preferred value; one that keeps it has the weight 1."""
 
 
 def draw_with_sum(
@@ -26,8 +26,24 @@ def draw_with_sum(
     """Draw one allowed value for every site such that the values sum to a total.
 
     Without preferences every such assignment is equally likely. With them an assignment's weight
-    falls by ``CHANGE_WEIGHT`` for each site that departs from its preferred value, so that a
-    list with a wrong sum is almost always repaired by as few changes as possible.
+    falls by a factor `CHANGE_WEIGHT` for each site that departs from its preferred value, so that
+    a list with a wrong sum is almost always repaired by as few changes as possible.
+
+    Parameters
+    ----------
+    allowed
+        For each site, the values that it may have.
+    total
+        The sum.
+    rng
+        Source of all random choices.
+    preferred
+        For each site, the value to keep where possible; None for no preferences.
+
+    Returns
+    -------
+    tuple of int
+        One value for each site.
 
     Raises
     ------
@@ -57,7 +73,7 @@ def draw_with_sum(
 
 
 def _place(chances: Sequence[float], at: float) -> int:
-    """Return which of some chances a number between 0 and 1 falls to."""
+    """Return the index that a number between 0 and 1 selects, given relative probabilities."""
     limits = list(accumulate(chances))
     return min(bisect_right(limits, at * limits[-1]), len(limits) - 1)
 
@@ -66,7 +82,7 @@ def _place(chances: Sequence[float], at: float) -> int:
 def _weights_of_the_rest(
     weights: tuple[tuple[tuple[int, float], ...], ...],
 ) -> list[dict[int, float]]:
-    """Return, for every site, the total weight of its and all later sites' choices, by sum."""
+    """Return, for each site, the total weight of the choices from it onwards, by their sum."""
     remaining: list[dict[int, float]] = [{0: 1.0}]
     for choices in reversed(weights):
         sums: dict[int, float] = {}
@@ -89,9 +105,25 @@ def random_occupation(
 
     Parameters
     ----------
+    host
+        Cell to occupy.
+    n_ions
+        Working ions in it.
+    rng
+        Source of all random choices.
     preferred
         Occupation to keep where composition and neutrality allow it. It need not be neutral.
-        Without it every neutral occupation is equally likely.
+        When None, every neutral occupation is equally likely.
+
+    Returns
+    -------
+    Configuration
+        Not in canonical form.
+
+    Raises
+    ------
+    InputError
+        If the host has no neutral configuration with so many ions.
     """
     n_sites = len(host.ion_sites)
     wanted_ions = wanted_states = None

@@ -20,20 +20,22 @@ def guess_energies(
 ) -> NDArray[np.float64]:
     """Return energies guessed from those known at the same composition.
 
-    Ridge regression on pair correlations: a cluster expansion cut off after pairs, good enough to
-    tell promising children from others, and made anew for each generation.
+    Ridge regression on pair correlations: a cluster expansion truncated after pairs, good enough
+    to tell promising children from others, and fitted anew for each generation.
 
     Parameters
     ----------
+    host
+        Cell of all configurations.
     known
         Energies to fit, in any unit; those that are not finite are left out.
     configs
-        What to guess for.
+        Configurations whose energies are wanted.
 
     Returns
     -------
     ndarray, shape (n_configs,)
-        In the unit of ``known``.
+        In the unit of ``known``; zeros if no known energy is finite.
     """
     fitted = [config for config, energy in known.items() if np.isfinite(energy)]
     if not fitted:

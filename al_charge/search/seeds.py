@@ -1,20 +1,24 @@
-"""Configurations that a search starts from."""
+"""Configurations that a search starts from: of low electrostatic energy, and random ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
+from numpy.typing import NDArray
+from pymatgen.analysis.ewald import EwaldSummation
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
-from al_charge.crystal.host import Host
+from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.symmetry import canonical
-from al_charge.search.ewald import ewald_energies
 from al_charge.search.random_occupation import random_occupation
 
 LARGEST_ENUMERATION = 20_000
-"""Up to so many occupations of one composition are enumerated, a matter of a second or two."""
+"""Most occupations of one composition that are enumerated; it takes a second or two."""
 SAMPLE_SIZE = 4_000
-"""Beyond that, so many random occupations are ranked instead."""
+"""Random occupations that are ranked instead where there are more."""
 
 
 def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list[Configuration]:
@@ -22,14 +26,23 @@ def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list
 
     All of them if there are no more than ``count``. Otherwise the first half has the lowest Ewald
     energies of formal charges, among all configurations or a large random sample, and the rest is
-    random, since point charges on ideal sites know nothing of relaxation.
+    random, since point charges on ideal sites say nothing about relaxation.
 
     Parameters
     ----------
+    host
+        Cell to occupy.
     n_ions
-        Number of working ions in the cell.
+        Working ions in it.
     count
-        How many are wanted; fewer come back only if fewer exist or a large space repeats itself.
+        How many are wanted.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    list of Configuration
+        Fewer than ``count`` if fewer exist, or if a large random sample holds fewer.
     """
     pool = _pool(host, n_ions, rng)
     energies = ewald_energies(host, pool)
@@ -47,3 +60,45 @@ def _pool(host: Host, n_ions: int, rng: np.random.Generator) -> list[Configurati
         return enumerate_distinct(host, n_ions)
     sample = (canonical(host, random_occupation(host, n_ions, rng)) for _ in range(SAMPLE_SIZE))
     return list(dict.fromkeys(sample))
+
+
+def ewald_energies(host: Host, configs: Sequence[Configuration]) -> NDArray[np.float64]:
+    """Return the Ewald energies of neutral configurations.
+
+    The energy is quadratic in the site charges, so the lattice sums are done once per host and
+    each configuration costs one small matrix product.
+
+    Parameters
+    ----------
+    host
+        Cell of all configurations.
+    configs
+        Neutral configurations.
+
+    Returns
+    -------
+    ndarray, shape (n_configs,)
+        eV per cell, for formal charges on the host's ideal sites; large, and of use for ranking
+        only.
+    """
+    charges = np.zeros((len(configs), len(host.elements)))
+    charges[:] = [host.fixed.get(element, 0) for element in host.elements]
+    occupation = np.array([config.occupation for config in configs], dtype=float)
+    ions = occupation[:, : len(host.ion_sites)]
+    ions[ions == VACANCY] = 0.0
+    charges[:, host.variable_sites] = occupation
+    energies: NDArray[np.float64] = np.einsum(
+        "ci,ij,cj->c", charges, _pair_energies(host), charges, optimize=True
+    )
+    return energies
+
+
+@lru_cache(maxsize=8)
+def _pair_energies(host: Host) -> NDArray[np.float64]:
+    """Return energies of unit charges, eV/e^2, shape (n_sites, n_sites), self terms included."""
+    charged = host.structure.copy()
+    charged.add_oxidation_state_by_site([1] * len(charged))
+    charged.set_charge(len(charged))
+    # The background that makes a charged cell finite drops out of every neutral configuration.
+    pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
+    return pairs

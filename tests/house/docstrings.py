@@ -19,7 +19,6 @@ from pydoclint.visitor import Visitor
 
 ROOT = Path(__file__).parents[2]
 UNFINISHED = (
-    "al_charge/acquisition/",
     "al_charge/cli/",
     "al_charge/crystal/",
     "al_charge/fw/",
@@ -27,7 +26,6 @@ UNFINISHED = (
     "al_charge/loop/",
     "al_charge/potentials/",
     "al_charge/report/",
-    "al_charge/search/",
     "al_charge/store/",
     "al_charge/thermo/",
 )

@@ -16,8 +16,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search import seeds as module
-from al_charge.search.ewald import ewald_energies
-from al_charge.search.seeds import seeds
+from al_charge.search.seeds import ewald_energies, seeds
 
 
 def test_energies_are_those_of_each_structure(any_host: Host) -> None:
