@@ -20,10 +20,10 @@ from al_charge.cli.target import Target
 from al_charge.crystal.enumeration import count_distinct
 from al_charge.errors import AlChargeError
 from al_charge.labelers.labelling import make_label
-from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label_document import windows_for
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.store.documents import CandidateDoc
 from al_charge.thermo.hull import Entry
 
@@ -70,7 +70,7 @@ def main() -> None:
     known = {entry.config_hash for entry in hull.entries}
     candidates = last_candidates(campaign)
     rows = []
-    for candidate in answers_of(campaign).unanswered(candidates):
+    for candidate in request_ledger(campaign).needing_label(candidates):
         row = check(campaign, candidate, options.folder / candidate.config_hash)
         if "labelled" in row:
             entry = Entry(row["hash"], row["hash"], Fraction(row["x"]), row["labelled"])

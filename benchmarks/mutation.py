@@ -45,7 +45,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
             "tests/labelers/test_labelling.py",
             "tests/labelers/test_outputs.py",
             "tests/cli/test_audit.py",
-            "tests/loop/test_answers.py",
+            "tests/loop/test_request_ledger.py",
             "tests/loop/test_label_faults.py",
             "tests/loop/test_verify.py",
         ],

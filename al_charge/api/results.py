@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_charge.loop import campaign as loop
-from al_charge.loop.answers import answers_of
 from al_charge.loop.energies import assessed_hull, candidate_entry
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import is_verified
 from al_charge.report import documents, interactive, static, style
 from al_charge.thermo.hull import Entry, Hull
@@ -313,6 +313,6 @@ def _candidates(campaign: loop.Campaign) -> list[Entry]:
     found = campaign.store.candidates.all(campaign.name, last.number if last else 0)
     return [
         candidate_entry(campaign, candidate)
-        for candidate in answers_of(campaign).unanswered(found)
+        for candidate in request_ledger(campaign).needing_label(found)
         if candidate.energy is not None
     ]

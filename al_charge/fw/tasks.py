@@ -154,7 +154,7 @@ class LabelTask(_RoundTask):
             self["slot"],
             self.directory(files, f"label-{self['slot']:03d}"),
             spool=files / SPOOL,
-            claim=lambda key: hold_lock(self.launchpad, f"label {key}"),
+            lock=lambda key: hold_lock(self.launchpad, f"label {key}"),
         )
 
 

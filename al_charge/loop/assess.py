@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee
 from al_charge.loop.convergence import HullState, criteria, rounds_held
@@ -23,7 +22,8 @@ from al_charge.loop.energies import (
 )
 from al_charge.loop.label import label_metal
 from al_charge.loop.predictions import member_energies
-from al_charge.loop.select import label_room
+from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
+from al_charge.loop.select import labels_left
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import (
     Assessment,
@@ -93,10 +93,10 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     predicted = None
     verifies = is_verification(campaign, round_number)
     if round_number > 0 and not verifies:
-        answers = answers_of(campaign, summaries)
-        candidates = _lowest_candidates(campaign, round_number, answers)
+        ledger = request_ledger(campaign, summaries)
+        candidates = _lowest_candidates(campaign, round_number, ledger)
         again = _predict_again(Committee(committee.members, scale), candidates)
-        predicted = answers.unanswered(again)
+        predicted = ledger.needing_label(again)
     state = HullState(
         vertices=[Vertex(str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices],
         shift=max_hull_shift(before, found.hull) if before is not None else None,
@@ -115,7 +115,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         deepest=state.deepest,
         unlabelled_vertices=None if predicted is None else list(state.unlabelled_vertices or ()),
         prospective=Prospective() if verifies else _prospective(campaign, round_number, found),
-        requests=requests_of(campaign, round_number, summaries),
+        requests=requests_of_round(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
         verification=verification_of(campaign, round_number, found) if verifies else None,
     )
@@ -147,7 +147,7 @@ def _calibration(
 
 
 def _lowest_candidates(
-    campaign: Campaign, round_number: int, answers: Answers
+    campaign: Campaign, round_number: int, ledger: RequestLedger
 ) -> list[CandidateDoc]:
     """Return the candidates of each composition that were predicted lowest.
 
@@ -155,7 +155,7 @@ def _lowest_candidates(
     """
     by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
     for candidate in campaign.store.candidates.all(campaign.name, round_number):
-        if candidate.energy is not None and not answers.closed(candidate):
+        if candidate.energy is not None and ledger.may_need_label(candidate):
             by_composition[candidate.n_ions].append(candidate)
     return [
         candidate
@@ -264,7 +264,7 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
         return CampaignState.EXHAUSTED, f"{settings.max_rounds} rounds without convergence"
-    if label_room(campaign) == 0:
+    if labels_left(campaign) == 0:
         return CampaignState.EXHAUSTED, f"{settings.max_labels} labels without convergence"
     return CampaignState.RUNNING, ""
 

@@ -44,7 +44,7 @@ def label(
     directory: Path,
     *,
     spool: Path,
-    claim: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    lock: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> str | None:
     """Make the label of one candidate that a round has selected.
 
@@ -64,7 +64,7 @@ def label(
         tried again after it was given up gets a subfolder.
     spool
         Folder where a finished label waits if the database does not answer.
-    claim
+    lock
         Reserves a label's key for one process; campaigns may want the same label at once.
 
     Returns
@@ -95,7 +95,7 @@ def label(
     relax = relax_in(campaign, round_number)
     store, key = campaign.store, label_key(campaign, candidate, relax)
     if not store.labels.has(key):
-        with claim(key):
+        with lock(key):
             if not store.labels.has(key) and store.failures.get(key) is None:
                 job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
                 job.run(Spool(spool))

@@ -21,9 +21,9 @@ from al_charge.acquisition.plugin import (
 )
 from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.errors import AlChargeError
-from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
@@ -49,8 +49,8 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     started = time.monotonic()
     summaries = list(store.labels.read(SUMMARY, campaign=campaign.name))
     proposed = store.candidates.all(campaign.name, round_number)
-    candidates = answers_of(campaign, summaries).unanswered(proposed)
-    room = label_room(campaign)
+    candidates = request_ledger(campaign, summaries).needing_label(proposed)
+    left = labels_left(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
         features = _features(campaign, candidates)
@@ -58,9 +58,9 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
             Point(one.config_hash, Fraction(one.composition), 0.0, 0.0, feature)
             for one, feature in zip(candidates, features, strict=True)
         ]
-        picked: Sequence[Selection] = select_diverse(points, min(settings.first_round, room))
+        picked: Sequence[Selection] = select_diverse(points, min(settings.first_round, left))
     else:
-        count = min(settings.labels_per_round, room)
+        count = min(settings.labels_per_round, left)
         choice = _choice(campaign, candidates, labelled_hull(campaign, summaries=summaries), count)
         rule = ACQUISITIONS.of(settings)
         picked = rule.select(choice, settings, campaign.rng("select", round_number))
@@ -74,7 +74,7 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     return chosen
 
 
-def label_room(campaign: Campaign) -> int:
+def labels_left(campaign: Campaign) -> int:
     """Return how many labels the campaign may still select; those of verifications come on top."""
     rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)

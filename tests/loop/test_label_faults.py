@@ -279,13 +279,13 @@ def test_one_process_at_a_time_makes_a_label(
     engine: Any = campaign.labeler
 
     @contextmanager
-    def claim(key: str) -> Iterator[None]:
+    def lock(key: str) -> Iterator[None]:
         """Another campaign makes the label while we wait for it."""
         assert key == "shared"
         label(campaign, 0, 0, tmp_path / "other", spool=tmp_path)
         yield
 
-    label(campaign, 0, 0, tmp_path / "ours", spool=tmp_path, claim=claim)
+    label(campaign, 0, 0, tmp_path / "ours", spool=tmp_path, lock=lock)
     assert engine.runs == 1
     assert not (tmp_path / "ours").exists()
 

@@ -19,9 +19,9 @@ from al_charge.crystal.valence import Audit
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
-from al_charge.loop.answers import answers_of
 from al_charge.loop.campaign import geometry_of
 from al_charge.loop.label_document import check_sites
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.store.documents import CandidateDoc
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
@@ -133,5 +133,5 @@ def test_labelled_candidates_do_not_crowd_out_those_without_a_label(olivine: Hos
     found = [candidate(olivine, i, -9.0 - 0.01 * i) for i in range(8)]
     labelled = {c.config_hash for c in found[3:]}  # the five lowest
     here = campaign(olivine, found, labelled)
-    lowest = assess._lowest_candidates(here, 1, answers_of(here))
+    lowest = assess._lowest_candidates(here, 1, request_ledger(here))
     assert [c.config_hash for c in lowest] == [c.config_hash for c in reversed(found[:3])]

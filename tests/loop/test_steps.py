@@ -24,7 +24,6 @@ from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
-from al_charge.loop.answers import answers_of
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.committee import load_committee
@@ -33,8 +32,9 @@ from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.predictions import member_energies
 from al_charge.loop.propose import propose
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
-from al_charge.loop.select import label_room, select_candidates
+from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
@@ -133,7 +133,7 @@ class Run:
         self.engine = Engine(self.campaign)
         self.campaign.__dict__["labeler"] = self.engine
         self.changed: list[str] = []
-        self.room: list[int] = []
+        self.labels_left: list[int] = []
         self.known: list[set[str]] = []
         self.states: list[CampaignState] = []
         self.fail, self.twist, self.blur = "", "", ""
@@ -148,8 +148,8 @@ class Run:
         open_round(campaign, number)
         for n_ions in campaign.host.ion_counts:
             self.twice(f"propose {number}", lambda n=n_ions: propose(campaign, number, n))
-        self.room.append(label_room(campaign))
-        self.known.append(set(answers_of(campaign).asked))
+        self.labels_left.append(labels_left(campaign))
+        self.known.append(set(request_ledger(campaign).configurations))
         self.twice(f"select {number}", lambda: select_candidates(campaign, number))
         if number == 0:
             self.spoil(select_candidates(campaign, 0))
@@ -268,8 +268,8 @@ def test_every_label_is_made_once(run: Run) -> None:
 def test_the_label_budget_is_never_exceeded(run: Run) -> None:
     rounds = run.store.rounds.all("steps")
     assert [len(record.selected or []) for record in rounds] == [7, 3]
-    assert run.room == [MAX_LABELS, MAX_LABELS - 7]
-    assert label_room(run.campaign) == 0
+    assert run.labels_left == [MAX_LABELS, MAX_LABELS - 7]
+    assert labels_left(run.campaign) == 0
     assert len(list(run.store.labels.read(ALL_FRAMES, campaign="steps"))) <= MAX_LABELS
 
 

@@ -15,15 +15,15 @@ from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Frame, Labeler, Reading, Relax
-from al_charge.loop.answers import answers_of
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label, label_metal
 from al_charge.loop.propose import propose
+from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
-from al_charge.loop.select import label_room, select_candidates
+from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
@@ -101,7 +101,7 @@ class Engine:
         return Audit(tuple(species))
 
 
-class Site:
+class Verifying:
     """A campaign after a first round that has met every criterion, and its verification."""
 
     def __init__(self, store: Store, folder: Path, **convergence: Any) -> None:
@@ -186,25 +186,25 @@ def store(database: Database[dict[str, Any]]) -> Store:
 
 
 def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
-    site = Site(store, tmp_path)
-    room = label_room(site.campaign)
-    assert not is_verified(site.campaign)
-    assert site.verify() is CampaignState.CONVERGED
-    assert site.changed == []
-    assert site.engine.asked[5:] == [(0, Relax.CELL), (2, Relax.CELL), (4, Relax.CELL)]
-    record = store.rounds.get(site.name, 1)
+    verifying = Verifying(store, tmp_path)
+    left = labels_left(verifying.campaign)
+    assert not is_verified(verifying.campaign)
+    assert verifying.verify() is CampaignState.CONVERGED
+    assert verifying.changed == []
+    assert verifying.engine.asked[5:] == [(0, Relax.CELL), (2, Relax.CELL), (4, Relax.CELL)]
+    record = store.rounds.get(verifying.name, 1)
     assert record is not None
     assert record.reasons == [f"vertex at x = {x}" for x in ("0", "1/2", "1")]
-    assert site.reason == (
+    assert verifying.reason == (
         "every criterion held for 1 rounds; verified by relaxing 3 configurations"
     )
-    assert site.found.lowered == pytest.approx(0.1 / UNITS)
-    assert site.found.relax == "cell"
-    assert is_verified(site.campaign)
-    assert label_room(site.campaign) == room  # it comes on top of the budget
-    hull = labelled_hull(site.campaign).hull
+    assert verifying.found.lowered == pytest.approx(0.1 / UNITS)
+    assert verifying.found.relax == "cell"
+    assert is_verified(verifying.campaign)
+    assert labels_left(verifying.campaign) == left  # it comes on top of the budget
+    hull = labelled_hull(verifying.campaign).hull
     assert [v.energy * UNITS for v in hull.vertices] == pytest.approx([-100.1, -145.1, -180.1])
-    labels = store.labels.read(WITHOUT_FRAMES, campaign=site.name)
+    labels = store.labels.read(WITHOUT_FRAMES, campaign=verifying.name)
     assert {made.relax for made in labels if made.round == 1} == {"cell"}
 
 
@@ -215,53 +215,54 @@ def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
 def test_competitors_within_the_window_are_relaxed_too(
     store: Store, tmp_path: Path, window: str, competitors: int, expected: set[int]
 ) -> None:
-    site = Site(store, tmp_path, verify_window=window, verify_competitors=competitors)
-    site.engine.gives_stress = False
-    open_round(site.campaign, 1)
-    record = store.rounds.get(site.name, 1)
+    verifying = Verifying(store, tmp_path, verify_window=window, verify_competitors=competitors)
+    verifying.engine.gives_stress = False
+    open_round(verifying.campaign, 1)
+    record = store.rounds.get(verifying.name, 1)
     assert record is not None and record.selected is not None
     chosen = [store.candidates.get(key) for key in record.selected]
     assert {c.n_ions for c in chosen if c is not None} == expected
     assert record.reasons[:3] == ["vertex at x = 0", "vertex at x = 1/2", "vertex at x = 1"]
     if 1 in expected:
         assert record.reasons[3] == "600 meV/f.u. above the hull at x = 1/4"
-    label(site.campaign, 1, 0, tmp_path, spool=tmp_path / "spool")
-    assert site.engine.asked[-1] == (0, Relax.IONS)  # no cell without a stress
+    label(verifying.campaign, 1, 0, tmp_path, spool=tmp_path / "spool")
+    assert verifying.engine.asked[-1] == (0, Relax.IONS)  # no cell without a stress
 
 
 def test_a_competitor_that_falls_below_the_hull_sends_the_campaign_on(
     store: Store, tmp_path: Path
 ) -> None:
-    site = Site(store, tmp_path, verify_window="1 eV")
-    site.engine.falls[3] = 12.0
-    assert site.verify() is CampaignState.RUNNING
-    assert site.changed == []
-    assert not site.found.same_vertices
-    assert not is_verified(site.campaign)
-    assert store.campaigns.get(site.name).state is CampaignState.RUNNING
-    assert current_round(site.campaign) == 2
-    assert not is_verification(site.campaign, 2)
-    open_round(site.campaign, 2)
-    propose(site.campaign, 2, 4)  # by the committee that has seen the relaxed labels
-    (candidate,) = store.candidates.all(site.name, 2)
+    verifying = Verifying(store, tmp_path, verify_window="1 eV")
+    verifying.engine.falls[3] = 12.0
+    assert verifying.verify() is CampaignState.RUNNING
+    assert verifying.changed == []
+    assert not verifying.found.same_vertices
+    assert not is_verified(verifying.campaign)
+    assert store.campaigns.get(verifying.name).state is CampaignState.RUNNING
+    assert current_round(verifying.campaign) == 2
+    assert not is_verification(verifying.campaign, 2)
+    open_round(verifying.campaign, 2)
+    propose(verifying.campaign, 2, 4)  # by the committee that has seen the relaxed labels
+    (candidate,) = store.candidates.all(verifying.name, 2)
     assert candidate.energy is not None
-    assert answers_of(site.campaign).closed(candidate)  # the labeler has relaxed it
+    # The labeler has relaxed it.
+    assert not request_ledger(verifying.campaign).may_need_label(candidate)
 
 
 def test_without_rounds_left_a_changed_hull_ends_the_campaign(store: Store, tmp_path: Path) -> None:
-    site = Site(store, tmp_path, verify_window="1 eV", max_rounds=2)
-    site.engine.falls[3] = 12.0
-    assert site.verify() is CampaignState.EXHAUSTED
-    assert site.reason == "2 rounds without convergence"
+    verifying = Verifying(store, tmp_path, verify_window="1 eV", max_rounds=2)
+    verifying.engine.falls[3] = 12.0
+    assert verifying.verify() is CampaignState.EXHAUSTED
+    assert verifying.reason == "2 rounds without convergence"
 
 
 def test_a_vertex_that_cannot_be_relaxed_is_named(store: Store, tmp_path: Path) -> None:
-    site = Site(store, tmp_path)
-    site.engine.fails = {2}
-    assert site.verify() is CampaignState.CONVERGED
-    assert site.changed == []
-    assert not is_verified(site.campaign)
-    assert site.reason.endswith(
+    verifying = Verifying(store, tmp_path)
+    verifying.engine.fails = {2}
+    assert verifying.verify() is CampaignState.CONVERGED
+    assert verifying.changed == []
+    assert not is_verified(verifying.campaign)
+    assert verifying.reason.endswith(
         "; not verified, since relaxing failed at x = 1/2 (table: the ions never settle)"
     )
 
@@ -269,19 +270,19 @@ def test_a_vertex_that_cannot_be_relaxed_is_named(store: Store, tmp_path: Path) 
 def test_a_relaxation_that_loses_the_charge_order_verifies_nothing(
     store: Store, tmp_path: Path
 ) -> None:
-    site = Site(store, tmp_path)
-    site.engine.blurs = {4}
-    assert site.verify() is CampaignState.CONVERGED
-    assert not is_verified(site.campaign)
-    assert "moments of atoms 0 fit no charge state" in site.reason
+    verifying = Verifying(store, tmp_path)
+    verifying.engine.blurs = {4}
+    assert verifying.verify() is CampaignState.CONVERGED
+    assert not is_verified(verifying.campaign)
+    assert "moments of atoms 0 fit no charge state" in verifying.reason
 
 
 def test_a_competitor_that_cannot_be_relaxed_does_no_harm(store: Store, tmp_path: Path) -> None:
-    site = Site(store, tmp_path, verify_window="1 eV")
-    site.engine.fails = {1}
-    assert site.verify() is CampaignState.CONVERGED
-    assert is_verified(site.campaign)
-    assert site.found.failed == [("1/4", "table: the ions never settle")]
+    verifying = Verifying(store, tmp_path, verify_window="1 eV")
+    verifying.engine.fails = {1}
+    assert verifying.verify() is CampaignState.CONVERGED
+    assert is_verified(verifying.campaign)
+    assert verifying.found.failed == [("1/4", "table: the ions never settle")]
 
 
 def test_relaxed_labels_need_no_verification(store: Store) -> None:

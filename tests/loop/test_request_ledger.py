@@ -15,10 +15,10 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.protocol import Relax
-from al_charge.loop.answers import Answers, answers_of, requests_of
 from al_charge.loop.campaign import geometry_of, label_key
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.label_document import windows_for
+from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.store.documents import Assessment, CandidateDoc, Refusal
 from al_charge.store.label_documents import refusal_of
 
@@ -144,23 +144,23 @@ def ask(campaign: Any, asked: CandidateDoc, result: Any = None) -> str:
     return key
 
 
-def test_a_relaxed_label_answers_for_good(campaign: Any) -> None:
+def test_a_relaxed_label_is_valid_for_its_configuration(campaign: Any) -> None:
     campaign.static_labels = False
     first = candidate(campaign.host, None, round_number=0)
-    assert not answers_of(campaign).answers(first)
+    assert request_ledger(campaign).needs_label(first)
     ask(campaign, first, {"energy": -100.0})
-    assert answers_of(campaign).answers(candidate(campaign.host, -200.0))
+    assert not request_ledger(campaign).needs_label(candidate(campaign.host, -200.0))
 
 
-def test_a_static_label_answers_until_a_geometry_is_predicted_lower(campaign: Any) -> None:
+def test_a_static_label_is_valid_until_a_geometry_is_predicted_lower(campaign: Any) -> None:
     host = campaign.host
     ask(campaign, candidate(host, None, round_number=0), {"energy": -100.0})
-    answers = answers_of(campaign)
+    ledger = request_ledger(campaign)
     limit = -100.0 - TOLERANCE * host.formula_units
-    assert answers.answers(candidate(host, limit + 1e-6))
-    assert not answers.answers(candidate(host, limit - 1e-6))
-    assert answers.answers(candidate(host, None, round_number=2))
-    assert not answers.closed(candidate(host, -50.0))
+    assert not ledger.needs_label(candidate(host, limit + 1e-6))
+    assert ledger.needs_label(candidate(host, limit - 1e-6))
+    assert not ledger.needs_label(candidate(host, None, round_number=2))
+    assert ledger.may_need_label(candidate(host, -50.0))
 
 
 def test_the_lowest_label_counts(campaign: Any) -> None:
@@ -168,18 +168,18 @@ def test_the_lowest_label_counts(campaign: Any) -> None:
     ask(campaign, candidate(host, None, round_number=0), {"energy": -100.0})
     ask(campaign, candidate(host, -103.0, round_number=1), {"energy": -102.0})
     ask(campaign, candidate(host, -104.0, round_number=2), {"energy": -101.0})
-    answers = answers_of(campaign)
-    assert answers.lowest[candidate(host, None).config_hash] == -102.0
-    assert answers.answers(candidate(host, -101.9, round_number=3))
-    assert not answers.answers(candidate(host, -102.1, round_number=3))
+    ledger = request_ledger(campaign)
+    assert ledger.lowest[candidate(host, None).config_hash] == -102.0
+    assert not ledger.needs_label(candidate(host, -101.9, round_number=3))
+    assert ledger.needs_label(candidate(host, -102.1, round_number=3))
 
 
 def test_one_geometry_is_asked_for_once(campaign: Any) -> None:
     asked = candidate(campaign.host, -500.0)
     ask(campaign, asked, {"energy": -100.0})
-    assert answers_of(campaign).answers(asked)
-    assert answers_of(campaign).closed(asked)
-    assert not answers_of(campaign).answers(candidate(campaign.host, -500.0, round_number=2))
+    assert not request_ledger(campaign).needs_label(asked)
+    assert not request_ledger(campaign).may_need_label(asked)
+    assert request_ledger(campaign).needs_label(candidate(campaign.host, -500.0, round_number=2))
 
 
 @pytest.mark.parametrize(
@@ -199,15 +199,17 @@ def test_what_was_missed_twice_at_relaxed_geometries_is_given_up(
     ask(campaign, candidate(host, None, round_number=0), result)  # a seed does not count
     for number in (1, 2):
         coming = candidate(host, -500.0, round_number=number)
-        assert not answers_of(campaign).answers(coming)
+        assert request_ledger(campaign).needs_label(coming)
         ask(campaign, coming, result)
-    assert answers_of(campaign).answers(candidate(host, -500.0, round_number=3))
+    assert not request_ledger(campaign).needs_label(candidate(host, -500.0, round_number=3))
 
 
 def test_what_the_labeler_has_relaxed_is_closed(campaign: Any) -> None:
     asked = candidate(campaign.host, -100.0)
     campaign.store.made.append(label(asked, "relaxed", -100.0, relax="cell"))
-    assert answers_of(campaign).closed(candidate(campaign.host, -500.0, round_number=2))
+    assert not request_ledger(campaign).may_need_label(
+        candidate(campaign.host, -500.0, round_number=2)
+    )
 
 
 def test_what_an_assessment_remembers_is_not_looked_up(
@@ -216,10 +218,12 @@ def test_what_an_assessment_remembers_is_not_looked_up(
     host, store = campaign.host, campaign.store
     for number in (1, 2):
         ask(campaign, candidate(host, -500.0, round_number=number), None)
-    before = answers_of(campaign)
-    store.assessments = {n: make_assessment(requests=requests_of(campaign, n, [])) for n in (1, 2)}
+    before = request_ledger(campaign)
+    store.assessments = {
+        n: make_assessment(requests=requests_of_round(campaign, n, [])) for n in (1, 2)
+    }
     store.candidates.stream = lambda ids: iter(() if not ids else pytest.fail("looked up"))
-    after = answers_of(campaign)
+    after = request_ledger(campaign)
     assert (after.keys, after.missed) == (before.keys, before.missed)
     assert after.missed[candidate(host, None).config_hash] == 2
 
@@ -227,9 +231,9 @@ def test_what_an_assessment_remembers_is_not_looked_up(
 def test_an_open_question_of_the_same_round_is_not_missed(campaign: Any) -> None:
     asked = candidate(campaign.host, -500.0)
     campaign.store.asked[1] = [asked]
-    found: Answers = answers_of(campaign)
+    found: RequestLedger = request_ledger(campaign)
     assert found.missed == Counter({asked.config_hash: 0})
-    assert found.answers(asked)
+    assert not found.needs_label(asked)
 
 
 def test_the_key_of_a_label(campaign: Any) -> None:
