@@ -19,7 +19,7 @@ import numpy as np
 from al_charge.errors import AlChargeError
 
 FLAT = 1e-9
-"""A point less than this below the line between its neighbours is no vertex, eV/f.u."""
+"""eV/f.u.; a point less than this below the line between its neighbours is not a vertex."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Entry:
     Attributes
     ----------
     key
-        Identity of whatever the energy comes from, such as a label's key.
+        Identity of what the energy comes from, such as a label's key.
     config_hash
         Canonical hash of the configuration.
     x
@@ -39,7 +39,7 @@ class Entry:
     error_bar
         One standard deviation, eV per formula unit; None where it is not known.
     remark
-        For people who look at it; empty for none.
+        A remark for readers of tables and plots; empty for none.
     """
 
     key: str
@@ -63,9 +63,9 @@ class Hull:
     framework
         One formula unit without the working ion, e.g. ``FePO4``.
     working_ion
-        Its element, e.g. ``Na``.
+        Element of the working ion, e.g. ``Na``.
     metal_energy
-        eV/atom of the working-ion metal; only voltages depend on it.
+        Energy of the working-ion metal, eV/atom; only voltages depend on it.
     """
 
     entries: tuple[Entry, ...]
@@ -80,25 +80,78 @@ class Hull:
         return tuple(vertex.x for vertex in self.vertices)
 
     def formation_energy(self, entry: Entry) -> float:
-        """Return an entry's formation energy against the end members, eV per formula unit.
+        """Return an entry's formation energy against the end members.
 
-        The entry need not be one that the hull was built from; a candidate will do.
+        Parameters
+        ----------
+        entry
+            Any entry, also one that the hull was not built from.
+
+        Returns
+        -------
+        float
+            eV per formula unit.
+
+        Raises
+        ------
+        AlChargeError
+            If its composition lies outside the hull.
         """
         return entry.energy - self._reference(entry.x)
 
     def lower(self, x: Fraction | float) -> float:
-        """Return the hull's formation energy at a composition, eV per formula unit."""
+        """Return the hull's formation energy at a composition.
+
+        Parameters
+        ----------
+        x
+            Working ions per formula unit.
+
+        Returns
+        -------
+        float
+            eV per formula unit.
+
+        Raises
+        ------
+        AlChargeError
+            If the composition lies outside the hull.
+        """
         return self._total(x) - self._reference(x)
 
     def distance(self, entry: Entry) -> float:
-        """Return how far an entry lies above the hull, eV per formula unit.
+        """Return how far an entry lies above the hull.
 
-        It is exactly zero on a vertex, and negative for a candidate predicted below the hull.
+        Parameters
+        ----------
+        entry
+            Any entry, also one that the hull was not built from.
+
+        Returns
+        -------
+        float
+            eV per formula unit: exactly zero for a vertex, negative below the hull.
+
+        Raises
+        ------
+        AlChargeError
+            If its composition lies outside the hull.
         """
         return entry.energy - self._total(entry.x)
 
     def formula(self, x: Fraction) -> str:
-        """Return the formula at a composition, e.g. ``Na1/4FePO4``."""
+        """Return the formula at a composition.
+
+        Parameters
+        ----------
+        x
+            Working ions per formula unit.
+
+        Returns
+        -------
+        str
+            For example ``Na1/4FePO4``.
+        """
         if x == 0:
             return self.framework
         return f"{self.working_ion}{'' if x == 1 else x}{self.framework}"
@@ -133,22 +186,28 @@ def build_hull(
     Parameters
     ----------
     entries
-        Labelled entries. Of several with the same lowest energy at one composition the one whose
-        key sorts first stands for them.
+        Labelled entries. Where several at one composition share the lowest energy, the one whose
+        key sorts first is taken.
     framework
         One formula unit without the working ion, e.g. ``FePO4``.
     working_ion
-        Its element.
+        Element of the working ion.
     metal_energy
-        eV/atom of the working-ion metal.
+        Energy of the working-ion metal, eV/atom.
     ends
-        Smallest and largest x that the host allows. Both must have an entry. When None, the end
+        Smallest and largest x that the host allows; both must have an entry. When None, the end
         members are the smallest and the largest x present.
+
+    Returns
+    -------
+    Hull
+        With all entries, and those on the hull as its vertices.
 
     Raises
     ------
     AlChargeError
-        If an end member is missing, or an energy is not finite.
+        If an end member is missing, an entry lies outside ``ends``, an energy is not finite, or
+        the framework is not a formula without the working ion.
     """
     ordered = tuple(sorted(entries, key=lambda e: (e.x, e.energy, e.key)))
     for entry in ordered:
@@ -167,16 +226,28 @@ def build_hull(
 
 
 def max_hull_shift(old: Hull, new: Hull) -> float:
-    """Return how far the hull moved at most, over all compositions, eV per formula unit.
+    """Return the largest shift between two hulls over all compositions.
 
-    Total energies are compared, so that a lower end member counts as a movement; formation
-    energies would hide it. Both hulls are straight between vertices, so the largest difference
-    is at a vertex of one of them.
+    Total energies are compared, so that a lower end member counts as a shift; formation energies
+    would hide it. Both hulls are linear between vertices, so the largest difference is at a vertex
+    of one of them.
+
+    Parameters
+    ----------
+    old
+        A hull.
+    new
+        Another hull of the same host.
+
+    Returns
+    -------
+    float
+        eV per formula unit, not negative.
 
     Raises
     ------
     AlChargeError
-        If the two hulls have different end members or belong to different hosts.
+        If the two hulls have different end compositions or belong to different hosts.
     """
     if (old.framework, old.working_ion) != (new.framework, new.working_ion):
         raise AlChargeError("hulls of different hosts cannot be compared", where="hull")
@@ -189,24 +260,49 @@ def max_hull_shift(old: Hull, new: Hull) -> float:
 
 
 def same_vertices(old: Hull, new: Hull) -> bool:
-    """Return whether two hulls have their vertices at the same compositions."""
+    """Return whether two hulls have their vertices at the same compositions.
+
+    Parameters
+    ----------
+    old
+        A hull.
+    new
+        Another hull.
+
+    Returns
+    -------
+    bool
+        True if they do; energies are not compared.
+    """
     return old.compositions == new.compositions
 
 
 def pretty_formula(framework: str, working_ion: str) -> str:
-    """Return a formula with elements in conventional order and no ones, keeping its amounts.
+    """Return a formula with its elements in conventional order and amounts of one left out.
+
+    Parameters
+    ----------
+    framework
+        One formula unit without the working ion.
+    working_ion
+        Element of the working ion.
+
+    Returns
+    -------
+    str
+        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``.
 
     Raises
     ------
     AlChargeError
-        If it is no formula or contains the working ion.
+        If it is not a formula, or contains the working ion.
     """
     from pymatgen.core.composition import Composition
 
     try:
         composition = Composition(framework)
     except ValueError as error:
-        raise AlChargeError(f"'{framework}' is no formula", where="framework") from error
+        raise AlChargeError(f"'{framework}' is not a formula", where="framework") from error
     if working_ion in composition:
         raise AlChargeError(
             f"'{framework}' contains the working ion {working_ion}",

@@ -1,11 +1,11 @@
 """Error bars from a committee of potentials.
 
-Every member predicts every labelled entry. From its energies alone follow its own formation
-energies and voltages, on the vertices of the labelled hull, so what the members share, such as a
-common offset, cancels as it does in the quantity itself. An error bar is the standard deviation
-over members (``ddof=1``, since the members are a small sample) times the calibration scale that
-brings spread to the size of held-out errors. It tells how sure the committee is; it knows nothing
-of the labeler's own error.
+Every member predicts every labelled entry. Each member's energies give its own formation energies
+and voltages, on the vertices of the labelled hull, so what the members share, such as a common
+offset, cancels as it does in the quantity itself. An error bar is the standard deviation over
+members (``ddof=1``, since the members are a small sample) times a calibration factor that scales
+the spread to held-out errors. It says how certain the committee is; the labeler's own error is not
+in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from al_charge.thermo.voltage import VoltageProfile, step_voltages, voltage_prof
 
 @dataclass(frozen=True)
 class ErrorBars:
-    """One standard deviation of everything that follows from a hull.
+    """One standard deviation of every quantity that is derived from a hull.
 
     Attributes
     ----------
@@ -54,17 +54,22 @@ def committee_error_bars(
     hull
         The labelled hull; its vertices and its metal energy are the same for every member.
     keys
-        Entry keys, one per column; every entry of the hull must be among them.
+        Keys of entries, shape (n_entries,); every entry of the hull must be among them.
     member_energies
-        eV per formula unit, shape (n_members, n_entries).
+        Predicted total energies, eV per formula unit, shape (n_members, n_entries).
     scale
-        Calibration: by how much the spread is to be stretched.
+        Calibration factor of the spread.
+
+    Returns
+    -------
+    ErrorBars
+        For all entries of the hull, its voltage steps and its mean voltage.
 
     Raises
     ------
     AlChargeError
-        If there are fewer than two members, shapes do not fit, an entry is missing or an energy
-        is not finite.
+        If there are fewer than two members, the shapes do not match, an entry is missing, or an
+        energy is not finite.
     """
     energies = _checked(hull, keys, member_energies)
     by_key = {key: energies[:, i] for i, key in enumerate(keys)}
@@ -87,7 +92,20 @@ def committee_error_bars(
 
 
 def with_error_bars(hull: Hull, bars: ErrorBars) -> Hull:
-    """Return the same hull with every entry's error bar set to that of its formation energy."""
+    """Return a hull with every entry's error bar set to that of its formation energy.
+
+    Parameters
+    ----------
+    hull
+        Not modified.
+    bars
+        Error bars of all its entries.
+
+    Returns
+    -------
+    Hull
+        The same in all else.
+    """
     return replace(
         hull,
         entries=tuple(replace(e, error_bar=bars.formation[e.key]) for e in hull.entries),
@@ -96,7 +114,25 @@ def with_error_bars(hull: Hull, bars: ErrorBars) -> Hull:
 
 
 def profile_with_error_bars(hull: Hull, bars: ErrorBars) -> VoltageProfile:
-    """Return the voltage profile of a hull with the error bars of its steps and its mean."""
+    """Return the voltage profile of a hull with the error bars of its steps and its mean.
+
+    Parameters
+    ----------
+    hull
+        Its neighbouring vertices make the steps.
+    bars
+        Error bars of the same hull.
+
+    Returns
+    -------
+    VoltageProfile
+        In V.
+
+    Raises
+    ------
+    AlChargeError
+        If there are not as many error bars as steps.
+    """
     return voltage_profile(hull, error_bars=bars.voltages, mean_error_bar=bars.mean_voltage)
 
 

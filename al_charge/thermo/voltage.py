@@ -1,7 +1,7 @@
 """The open-circuit voltage against the working-ion metal, one plateau per pair of vertices.
 
-pymatgen's voltage pairs are taken between the vertices of our own hull. Its `InsertionElectrode`
-would find the vertices once more, against elements at an artificial energy that lies too low when
+pymatgen's voltage pairs are used between the vertices of our own hull. Its `InsertionElectrode`
+would determine the vertices again, against elements at an artificial energy that is too low when
 the labeler's zero of energy is not that of neutral atoms.
 """
 
@@ -64,7 +64,7 @@ class VoltageProfile:
 
     @property
     def mean(self) -> float:
-        """Mean voltage over the whole range, V: each step counts by its width in x."""
+        """Mean voltage over the whole range, V: steps are weighted by their width in x."""
         width = self.steps[-1].x_to - self.steps[0].x_from
         return sum(float((s.x_to - s.x_from) / width) * s.voltage for s in self.steps)
 
@@ -73,8 +73,10 @@ class VoltageProfile:
 
         Returns
         -------
-        tuple
-            x and voltage (V), each of shape (2 * n_steps,): both ends of every plateau in order.
+        x
+            Working ions per formula unit, shape (2 * n_steps,): both ends of each plateau in order.
+        voltage
+            V, of the same shape.
         """
         x = [float(end) for step in self.steps for end in (step.x_from, step.x_to)]
         voltage = [step.voltage for step in self.steps for _ in range(2)]
@@ -94,9 +96,14 @@ def voltage_profile(
     hull
         Its neighbouring vertices make the steps.
     error_bars
-        V, one per step, as `committee_error_bars` gives them.
+        V, one per step, as returned by `committee_error_bars`; None where they are not known.
     mean_error_bar
-        V, of the mean voltage.
+        Error bar of the mean voltage, V; None where it is not known.
+
+    Returns
+    -------
+    VoltageProfile
+        One step per pair of neighbouring vertices.
 
     Raises
     ------
@@ -122,14 +129,15 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
     Parameters
     ----------
     hull
-        Gives the compositions, and the metal's energy.
+        Its compositions, formula and metal energy are used.
     energies
-        eV per formula unit, one per vertex: the hull's own or those of one committee member.
+        Total energies, eV per formula unit, one per vertex: the hull's own or those of one
+        committee member.
 
     Returns
     -------
-    list
-        V, shape (n_vertices - 1,).
+    list of float
+        V, one per pair of neighbouring vertices.
     """
     from pymatgen.apps.battery.insertion_battery import InsertionVoltagePair
     from pymatgen.entries.computed_entries import ComputedEntry
@@ -143,7 +151,20 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
 
 
 def computed_entries(hull: Hull, energies: Sequence[float]) -> list[ComputedEntry]:
-    """Return the vertices as pymatgen entries of one formula unit each, energies in eV."""
+    """Return the vertices of a hull as pymatgen entries.
+
+    Parameters
+    ----------
+    hull
+        Its compositions and formula are used.
+    energies
+        Total energies, eV per formula unit, one per vertex.
+
+    Returns
+    -------
+    list of ComputedEntry
+        One per vertex, each of one formula unit, with its energy in eV.
+    """
     from pymatgen.core.composition import Composition
     from pymatgen.entries.computed_entries import ComputedEntry
 
