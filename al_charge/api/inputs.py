@@ -253,13 +253,15 @@ def audit_of(
     charges: Mapping[str, int] | None = None,
     end_members: Sequence[Output] = (),
 ) -> AuditResult:
-    """Tell the charge states of an output that was read already; see `audit`.
+    """Determine the charge states of an output that was read already; see `audit`.
 
     Parameters
     ----------
     output
         The output.
-    windows, charges
+    windows
+        See `audit`.
+    charges
         See `audit`.
     end_members
         Outputs to calibrate windows on.

@@ -299,7 +299,8 @@ def train(
 ) -> TrainedResult | None:
     """Train a potential, or a committee, and write it to a file.
 
-    Killed, the same call goes on from its last checkpoint, beside the file, and ends the same.
+    If it is interrupted, the same call continues from its last checkpoint, beside the file, and
+    ends with the same weights.
 
     Parameters
     ----------
@@ -309,31 +310,31 @@ def train(
     model
         File to write, in safetensors format.
     kind
-        Of the potential, such as ``mace``, with its default settings.
+        Kind of the potential, such as ``mace``, with its default settings.
     settings
         Settings, or a file with the sections ``potential`` and ``training``, such as a campaign
         file.
     blind
         Whether charge states are hidden from the potential.
     members
-        How many potentials; several make a committee.
+        How many potentials to train; several make a committee.
     folds
-        Into how many parts configurations are divided; each member holds out one to stop by. 1
-        holds out none.
+        Into how many parts the configurations are divided; each member holds one of them out, for
+        early stopping. 1 holds out none.
     seed
-        Of fresh weights and of the order of frames.
+        Seed of fresh weights and of the order of frames.
     start
         Model file to start from.
     device
-        ``cpu``, ``cuda``, or one GPU such as ``cuda:1``; a GPU if there is one, when None.
+        ``cpu``, ``cuda``, or one GPU such as ``cuda:1``; when None, a GPU if there is one.
     oxidation
-        Charge states where the file does not tell them, such as ``["Fe3+"]``.
+        Charge states that the file does not give, such as ``["Fe3+"]``.
     group
-        Entry of every frame's info that frames of one configuration share.
+        Key in each frame's ``info`` that frames of one configuration share.
     flip_charges
-        Whether Bader charges that are negative for cations are turned over.
+        Whether to change the sign of Bader charges, where the file has cations negative.
     overwrite
-        Whether a file that is there is replaced.
+        Whether to replace a file that exists.
     progress
         Called with epochs done, all epochs (both over all members), and the epoch's figures:
         losses, and errors on held-out frames in eV/atom and eV/angstrom.
@@ -348,7 +349,9 @@ def train(
     InputError
         If an argument is wrong, or the data cannot be read.
     UnfinishedError
-        If the training was stopped by SIGTERM or by Ctrl-C; call again to go on.
+        If the training was stopped by SIGTERM or by Ctrl-C; the same call continues it.
+    SystemExit
+        If it was stopped, in all processes but the first of ``torchrun``.
     """
     from al_charge.potentials.device import choose_device
     from al_charge.potentials.training.distributed import process_group
@@ -421,21 +424,24 @@ def read_data(
     flip_charges: bool = False,
     cache: Path,
 ) -> Dataset:
-    """Read labelled structures of a file, or labels of the database; what is left out is logged.
+    """Read labelled structures from a file, or labels from the database; log what is left out.
 
     Parameters
     ----------
     data
         See `train`.
     need_states
-        Whether charge states that cannot be told are refused.
+        Whether charge states that cannot be determined are refused.
     share_moments
         See `al_charge.potentials.data.dataset.Reading`.
-    states, group, flip_charges
-        ``oxidation``, ``group`` and ``flip_charges`` of `train`.
+    states
+        ``oxidation`` of `train`.
+    group
+        See `train`.
+    flip_charges
+        See `train`.
     cache
-        Folder that keeps labels of the database, from which frames are read when they are asked
-        for.
+        Folder for labels of the database, from which frames are read when they are needed.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,12 @@ WIDTH = 100
 """Columns of a table that is printed as text."""
 
 
-class Result:
+class Result(ABC):
     """Something that prints as a table; ``document`` is what ``--json`` prints."""
 
     document: dict[str, Any]
 
+    @abstractmethod
     def table(self) -> RenderableType:
         """Return the table for a terminal.
 
@@ -36,7 +38,6 @@ class Result:
         rich renderable
             To print with a `rich.console.Console`.
         """
-        raise NotImplementedError
 
     def __str__(self) -> str:
         """Return the table as plain text."""

@@ -49,16 +49,22 @@ def audit_document(
 
     Parameters
     ----------
+    output
+        What the engine wrote.
+    audit
+        The charge states found in it.
     species
-        A species token for every atom, as `audit` was given them.
+        A species token for each atom, as the audit was given them.
+    windows
+        Moment windows that the audit used.
     told
-        Elements whose sites the engine tells the states of; None for those that have windows.
+        Elements whose sites the engine determines the states of; None for those that have windows.
 
     Returns
     -------
     dict
-        ``certain`` says whether every charge state is told without doubt; ``reasons`` why not.
-        Moments are in Bohr magnetons, charges in e with cations positive, the energy in eV.
+        ``certain`` says whether every charge state is beyond doubt; ``reasons`` why not. Moments
+        are in Bohr magnetons, charges in e with cations positive, the energy in eV.
     """
     symbols = output.atoms.get_chemical_symbols()
     reasons = _reasons(output, audit, symbols)
@@ -103,14 +109,22 @@ def label_document(
 
     Parameters
     ----------
+    result
+        What the labeler returned.
     numbers
-        Atomic number of every atom.
+        Atomic number of each atom.
     windows
-        What the engine's moments were read by; none for an engine without spin.
+        Moment windows that the audit used; empty for an engine without spin.
     relax
         What was moved: ``none``, ``ions`` or ``cell``.
     states_from
         Where the charge states that were asked for come from.
+
+    Returns
+    -------
+    dict
+        What `audit_document` returns, with the last geometry (angstrom), forces (eV/angstrom),
+        stress (eV/angstrom^3, None if not known), attempts, wall time (s) and cores.
     """
     reading, last = result.reading, result.reading.frames[-1]
     output = Output(
@@ -147,14 +161,19 @@ def label_document(
 
 
 def audit_table(document: dict[str, Any], *, every_site: bool = False) -> Group:
-    """Return the table of an audit: sites whose state was told, then its summary.
+    """Return the table of an audit: sites whose state was determined, then the summary.
 
     Parameters
     ----------
     document
-        What `audit_document` returns.
+        What `audit_document` or `label_document` returns.
     every_site
-        Also the sites whose charge is taken for granted.
+        Whether to list the sites of fixed charge too.
+
+    Returns
+    -------
+    Group
+        The table, left out where it would be empty, and lines of text.
     """
     shown = [site for site in document["sites"] if every_site or site["told"]]
     columns = [column for column in _COLUMNS if any(column.cell(site) for site in shown)]

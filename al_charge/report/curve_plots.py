@@ -46,7 +46,20 @@ def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
 
 
 def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
-    """Return one panel for every quantity, one line for every training, its best epoch marked."""
+    """Return the figure: one panel for each quantity, one line for each training.
+
+    Parameters
+    ----------
+    curves
+        The trainings.
+    title
+        Heading of the figure.
+
+    Returns
+    -------
+    Figure
+        The best epoch of each line is marked; so are the starts of rounds.
+    """
     drawn = panels(curves)
     rows = -(-len(drawn) // COLUMNS)
     columns = min(COLUMNS, len(drawn))
@@ -63,7 +76,17 @@ def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
 
 
 def curves_png(path: Path, curves: Sequence[Curve], *, title: str) -> None:
-    """Write the panels of ``curves_figure`` as a PNG file."""
+    """Write the figure of `curves_figure` as a PNG file.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is created.
+    curves
+        The trainings.
+    title
+        Heading of the figure.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     curves_figure(curves, title=title).savefig(path, dpi=RESOLUTION, facecolor="white")
 
@@ -127,7 +150,17 @@ def _mark_rounds(axes: Axes, curves: Sequence[Curve]) -> None:
 
 
 def curves_html(path: Path, curves: Sequence[Curve], *, title: str) -> None:
-    """Write the same panels as an interactive page."""
+    """Write the same panels as an interactive page.
+
+    Parameters
+    ----------
+    path
+        File to write; its folder is created.
+    curves
+        The trainings.
+    title
+        Heading of the page.
+    """
     drawn = panels(curves)
     rows = -(-len(drawn) // COLUMNS)
     figure = make_subplots(rows, COLUMNS, subplot_titles=[p.quantity.title for p in drawn])

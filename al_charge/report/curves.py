@@ -16,18 +16,18 @@ History = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A figure of every epoch.
+    """A number that each epoch has.
 
     Attributes
     ----------
     key
         Its name in a history.
     name, unit
-        As people read them; no unit for a loss.
+        As shown; a loss has no unit.
     factor
-        From the package's unit to that one.
+        Converts from the package's unit to that one.
     form
-        How it is written in a table.
+        Format of the number in a table.
     """
 
     key: str
@@ -105,19 +105,50 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Everything that is drawn of one quantity."""
+    """Everything that is drawn of one quantity.
+
+    Attributes
+    ----------
+    quantity
+        Which one.
+    lines
+        One for each training that has it.
+    """
 
     quantity: Quantity
     lines: list[Line]
 
 
 def best_entry(history: History) -> Mapping[str, float]:
-    """Return the epoch whose weights were kept: the best on frames held out, or else the last."""
+    """Return the epoch whose weights were kept.
+
+    Parameters
+    ----------
+    history
+        One entry for each epoch.
+
+    Returns
+    -------
+    mapping
+        The entry with the lowest held-out loss; the last one if nothing was held out.
+    """
     return min(history, key=lambda entry: entry.get("held_out_loss", -entry["epoch"]))
 
 
 def round_starts(curves: Sequence[Curve]) -> dict[int | None, int]:
-    """Return for every round how many epochs were before it, of the longest training each."""
+    """Return how many epochs come before each round.
+
+    Parameters
+    ----------
+    curves
+        The trainings of all rounds.
+
+    Returns
+    -------
+    dict
+        By round (None outside a campaign), the sum of the longest trainings of the rounds before
+        it.
+    """
     longest: dict[int | None, int] = {}
     for curve in sorted(curves, key=lambda curve: -1 if curve.round is None else curve.round):
         longest[curve.round] = max(longest.get(curve.round, 0), len(curve.history))
@@ -126,12 +157,17 @@ def round_starts(curves: Sequence[Curve]) -> dict[int | None, int]:
 
 
 def panels(curves: Sequence[Curve]) -> list[Panel]:
-    """Return what there is to draw; quantities that are nowhere told or always zero are left out.
+    """Return what there is to draw.
 
     Parameters
     ----------
     curves
-        Trainings, of one round or of several, each of which goes on where the one before ended.
+        Trainings of one round or of several, each of which continues where the one before ended.
+
+    Returns
+    -------
+    list of Panel
+        One for each quantity; those that are missing or zero everywhere are left out.
     """
     starts = round_starts(curves)
     found = []
@@ -156,7 +192,20 @@ def _line(curve: Curve, quantity: Quantity, start: int) -> Line | None:
 
 
 def curves_document(source: str, curves: Sequence[Curve]) -> dict[str, Any]:
-    """Return trainings as a JSON document, in the package's units."""
+    """Return trainings as a JSON document, in the package's units.
+
+    Parameters
+    ----------
+    source
+        Model file or campaign that they come from.
+    curves
+        The trainings.
+
+    Returns
+    -------
+    dict
+        ``trainings``, each with its history and best epoch, and ``units``.
+    """
     return {
         "source": source,
         "trainings": [
@@ -174,7 +223,18 @@ def curves_document(source: str, curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def curves_table(curves: Sequence[Curve]) -> Any:
-    """Return a table of every training's best epoch."""
+    """Return a table of each training's best epoch.
+
+    Parameters
+    ----------
+    curves
+        The trainings.
+
+    Returns
+    -------
+    Table
+        One row for each training.
+    """
     from rich.table import Table
 
     shown = [panel.quantity for panel in panels(curves) if panel.quantity.key != "loss"]
@@ -206,7 +266,7 @@ def training_table(document: dict[str, Any]) -> Group:
 
     Returns
     -------
-    rich.console.Group
+    Group
         The table, and where groups and charge states come from.
     """
     from rich.console import Group

@@ -49,7 +49,7 @@ def hull_document(
         the numbers are.
     """
     return {
-        **_head(hull, campaign, labeler),
+        **_campaign(hull, campaign, labeler),
         "verified": verified,
         "vertices": [_entry(hull, entry) for entry in hull.vertices],
         "entries": [_entry(hull, entry) for entry in hull.entries],
@@ -60,9 +60,27 @@ def hull_document(
 def voltage_document(
     profile: VoltageProfile, *, campaign: str, labeler: str, verified: bool = False
 ) -> dict[str, Any]:
-    """Return a voltage profile as a JSON document; the parameters are those of `hull_document`."""
+    """Return a voltage profile as a JSON document.
+
+    Parameters
+    ----------
+    profile
+        The profile of the labelled hull.
+    campaign
+        Its name.
+    labeler
+        Kind of the labeler, e.g. ``born``.
+    verified
+        Whether the labeler has relaxed the vertices and they stayed the same.
+
+    Returns
+    -------
+    dict
+        ``steps`` are the plateaus in order of x; compositions are strings such as ``5/8``;
+        ``units`` says what the numbers are.
+    """
     return {
-        **_head(profile, campaign, labeler),
+        **_campaign(profile, campaign, labeler),
         "verified": verified,
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,
@@ -71,7 +89,7 @@ def voltage_document(
     }
 
 
-def _head(of: Hull | VoltageProfile, campaign: str, labeler: str) -> dict[str, Any]:
+def _campaign(of: Hull | VoltageProfile, campaign: str, labeler: str) -> dict[str, Any]:
     return {
         "campaign": campaign,
         "labeler": labeler_name(labeler),

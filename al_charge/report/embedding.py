@@ -1,4 +1,4 @@
-"""The picture of redox sites as a potential sees them, as a PNG file."""
+"""Plots of a potential's embeddings of redox sites, as PNG files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AXES = {"pca": "principal axis", "umap": "UMAP axis"}
 
 
 def embedding_png(path: Path, embedding: Embedding, *, title: str) -> None:
-    """Write one panel for every depth of the network, sites coloured by charge state.
+    """Write one panel for each depth of the network, with sites coloured by charge state.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def embedding_png(path: Path, embedding: Embedding, *, title: str) -> None:
     embedding
         Sites in two dimensions.
     title
-        Above the panels.
+        Heading of the figure.
     """
     columns = min(len(embedding.layers), MOST_IN_A_ROW)
     rows = -(-len(embedding.layers) // columns)

@@ -45,14 +45,16 @@ def export(
 
     Parameters
     ----------
+    campaign
+        Whose labels to write.
     path
         Ends in ``.extxyz``; the JSON file has the same name with ``.json``.
     last
-        Only the last frame of each label, which is its result.
+        Whether to write only the last frame of each label, which is its result.
     usable_only
-        Leave out labels that stand on no hull: ambiguous, unusable, not converged.
+        Whether to leave out labels that no hull may hold: ambiguous, unusable, not converged.
     force
-        Replace files that are there.
+        Whether to replace files that exist.
 
     Returns
     -------
@@ -62,7 +64,9 @@ def export(
     Raises
     ------
     InputError
-        If a file is there already, or cannot be written.
+        If a file already exists or cannot be written.
+    AlChargeError
+        If the campaign has no labels yet.
     """
     beside = _check_path(path, force)
     wanted = campaign.store.labels.read(
@@ -83,7 +87,7 @@ def export(
 
 
 class _Summary:
-    """What the JSON file says of labels, which go by one after the other."""
+    """What the JSON file says of the labels, gathered while they are written."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -129,8 +133,17 @@ def frames_of(label: LabelDoc, formula_units: int, *, last: bool = False) -> lis
 
     Parameters
     ----------
+    label
+        A label with its frames.
+    formula_units
+        In the supercell; x is the number of working ions divided by it.
     last
-        Only the last frame.
+        Whether to return only the last frame.
+
+    Returns
+    -------
+    list of Atoms
+        In the order of the relaxation.
     """
     frames = list(enumerate(label.frames))
     return [_atoms(label, index, formula_units) for index, _ in (frames[-1:] if last else frames)]

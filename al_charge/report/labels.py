@@ -30,6 +30,11 @@ LABEL_UNITS = {
 def labels_document(campaign: Campaign) -> dict[str, Any]:
     """Return every label of a campaign as a JSON document.
 
+    Parameters
+    ----------
+    campaign
+        Whose labels to list.
+
     Returns
     -------
     dict
@@ -72,6 +77,11 @@ def labels_table(document: dict[str, Any]) -> Group:
     ----------
     document
         What `labels_document` returns.
+
+    Returns
+    -------
+    Group
+        Both tables, then a line for each label that was given up.
     """
     from rich.console import Group
     from rich.text import Text
@@ -156,7 +166,7 @@ def _each(document: dict[str, Any]) -> Table:
         table.add_column(heading)
     for heading in ("starts", "time"):
         table.add_column(heading, justify="right")
-    table.add_column("kept from the hull because")
+    table.add_column("why it is on no hull")
     for label in document["labels"]:
         table.add_row(*_row(label))
     return table

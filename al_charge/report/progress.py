@@ -1,4 +1,4 @@
-"""The picture of a campaign under way, drawn from its status document."""
+"""The live view of a running campaign, drawn from its status document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ _COLOURS = {"converged": "green", "running": "cyan", "paused": "yellow"}
 
 
 def status_panel(status: dict[str, Any]) -> Panel:
-    """Return the panel of a campaign: tasks, rounds, criteria and the time left."""
+    """Return the panel of a campaign: tasks, rounds, criteria and the time left.
+
+    Parameters
+    ----------
+    status
+        What ``al-charge campaign status --json`` prints.
+
+    Returns
+    -------
+    Panel
+        To print with a `rich.console.Console`.
+    """
     colour = _COLOURS.get(status["state"], "red")
     return Panel(
         Group(
@@ -24,7 +35,7 @@ def status_panel(status: dict[str, Any]) -> Panel:
             _criteria_table(status),
         ),
         title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
-        # As text: brackets in a reason are no markup.
+        # As Text: brackets in a reason are not markup.
         subtitle=Text(status["reason"]) if status["reason"] else None,
     )
 
@@ -51,7 +62,7 @@ def _summary(status: dict[str, Any]) -> Text:
 
 
 def _troubled(kind: str, status: dict[str, Any]) -> str:
-    """Return one line about the labels that were given up, or stand on no hull."""
+    """Return one line about the labels that were given up, or are on no hull."""
     labels = status[kind]
     what = "given up" if kind == "failures" else kind
     line = f"{len(labels)} {'label' if len(labels) == 1 else 'labels'} {what}"

@@ -130,7 +130,13 @@ class SearchContract:
 
     @pytest.fixture
     def host(self) -> Host:
-        """Return a cell with 874 distinct configurations."""
+        """Return a cell with 874 distinct configurations.
+
+        Returns
+        -------
+        Host
+            Olivine NaFePO4, in a supercell of two cells.
+        """
         return olivine((1, 2, 1))
 
     def search(self, host: Host, seed: int = 1) -> tuple[Landscape, list[Space], list[Ranking]]:

@@ -67,6 +67,7 @@ def test_a_missing_part_is_found(part: str) -> None:
         (f"def f(x: int):\n    {ONE_LINE}\n    return x", ["DOC201", "DOC103"]),
         (f"def f():\n    {ONE_LINE}\n    for x in 'ab':\n        yield x", ["DOC402"]),
         (f"def f():\n    {ONE_LINE}\n    raise InputError", ["DOC501", "DOC503"]),
+        (f"def f():\n    {ONE_LINE}\n    try: pass\n    except BaseException: raise", []),
         (f"class A:\n    {ONE_LINE}\n    def __init__(self, x: int): pass", ["DOC103"]),
         (f"class A:\n    {ONE_LINE}\n    def f(self, x: int):\n        {ONE_LINE}", ["DOC103"]),
         (f"class A:\n    @property\n    def f(self):\n        {ONE_LINE}\n        return 1", []),
