@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Collection
+from typing import Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
@@ -25,6 +26,21 @@ class EngineSettings(PluginSettings):
 
     relax: Relax
     fmax: Force
+
+    def of_elements(self, elements: Collection[str]) -> Self:
+        """Return these settings without entries of tables that are about other elements.
+
+        Parameters
+        ----------
+        elements
+            Every element of a campaign, the working ion included.
+
+        Returns
+        -------
+        EngineSettings
+            The settings themselves for an engine without tables by element.
+        """
+        return self
 
 
 class LabelerPlugin(Plugin):

@@ -19,7 +19,7 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
-from al_charge.loop.submit import spec_of, structure_of
+from al_charge.loop.submit import labeler_of, spec_of, structure_of
 from al_charge.store.documents import CandidateDoc, Geometry
 from al_charge.store.mongo import Store
 
@@ -42,12 +42,15 @@ class Campaign:
     empty
         The same crystal without working ions, if first geometries are interpolated between the
         two; None if they all start from ``structure``.
+    stored_hash
+        The hash of the labeler's settings that the campaign was stored with; empty if it was not.
     """
 
     spec: CampaignSpec
     structure: Structure
     store: Store
     empty: Structure | None = None
+    stored_hash: str = ""
 
     @property
     def name(self) -> str:
@@ -62,12 +65,23 @@ class Campaign:
     @cached_property
     def labeler(self) -> Labeler:
         """The engine that makes this campaign's labels."""
-        return make_labeler(self.spec.labeler)
+        return labeler_of(self.spec)
 
     @cached_property
     def settings_hash(self) -> str:
         """Identity of the labeler's settings."""
-        return settings_hash(self.labeler)
+        return settings_hash(self._hashed_labeler)
+
+    @property
+    def physical_settings(self) -> dict[str, Any]:
+        """Every setting of the labeler that energies depend on; its hash is ``settings_hash``."""
+        return self._hashed_labeler.settings()
+
+    @cached_property
+    def _hashed_labeler(self) -> Labeler:
+        """The labeler, with settings of absent elements too if the stored hash counts them."""
+        whole = make_labeler(self.spec.labeler)
+        return whole if settings_hash(whole) == self.stored_hash else self.labeler
 
     @cached_property
     def static_labels(self) -> bool:
@@ -189,6 +203,7 @@ def open_campaign(store: Store, name: str) -> Campaign:
         structure=structure,
         store=store,
         empty=structure_of(document, "empty_structure"),
+        stored_hash=document.settings_hash,
     )
 
 

@@ -87,7 +87,7 @@ def label(
         return None
     # Before anything is computed that could stand on no hull of this campaign.
     campaign.store.campaigns.check_settings(
-        campaign.name, campaign.settings_hash, campaign.labeler.settings()
+        campaign.name, campaign.settings_hash, campaign.physical_settings
     )
     candidate = campaign.store.candidates.get(selected[slot])
     if candidate is None:
@@ -165,7 +165,7 @@ def label_metal(campaign: Campaign, directory: Path) -> None:
     store, ion = campaign.store, campaign.spec.host.working_ion
     if store.references.get(campaign.name, campaign.settings_hash, ion) is not None:
         return
-    settings = campaign.labeler.settings()
+    settings = campaign.physical_settings
     started = time.monotonic()
     directory.mkdir(parents=True, exist_ok=True)
     store.references.put(

@@ -110,7 +110,7 @@ def label_document(
         n_ions=candidate.n_ions,
         host_fingerprint=campaign.host.fingerprint,
         settings_hash=campaign.settings_hash,
-        settings=campaign.labeler.settings(),
+        settings=campaign.physical_settings,
         requested=list(result.species),
         resolved=list(result.resolved) if result.resolved is not None else None,
         sites=list(result.audit.sites),

@@ -15,7 +15,7 @@ from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import LABELERS
-from al_charge.labelers.protocol import Relax, settings_hash
+from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.search.plugin import SEARCHES
@@ -44,6 +44,10 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
         If another campaign has this name, or the specification cannot work.
     """
     document = new_document(spec)
+    # Labels of version 0.1 count settings of absent elements too; they are used if there are any.
+    former = settings_hash(make_labeler(spec.labeler))
+    if store.labels.has_any(document.host_fingerprint, former):
+        document = document.model_copy(update={"settings_hash": former})
     if store.campaigns.add(document):
         return True
     if not is_same(store.campaigns.get(spec.name), document):
@@ -128,7 +132,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         empty = read_structure(spec.host.empty_structure, "host.empty_structure")
         match_empty(structure, empty, spec.host.working_ion)
         contents["empty_structure"] = empty.as_dict()
-    labeler = make_labeler(spec.labeler)
+    labeler = labeler_of(spec)
     if spec.relaxation.cell and not labeler.gives_stress:
         raise InputError(
             f"no cell can be relaxed: '{spec.labeler.kind}' with these settings gives no stress",
@@ -152,6 +156,24 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         host_fingerprint=host.fingerprint,
         settings_hash=settings_hash(labeler),
     )
+
+
+def labeler_of(spec: CampaignSpec) -> Labeler:
+    """Return the engine that makes a campaign's labels, without settings of absent elements.
+
+    Parameters
+    ----------
+    spec
+        The campaign file.
+
+    Returns
+    -------
+    Labeler
+        Ready to label.
+    """
+    host = spec.host
+    elements = {*host.redox, *host.fixed, host.working_ion}
+    return make_labeler(spec.labeler.of_elements(elements))
 
 
 def structure_of(document: CampaignDoc, name: str) -> Structure | None:

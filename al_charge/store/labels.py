@@ -183,6 +183,24 @@ class Labels(StorePart):
         """
         return bool(self.among([key]))
 
+    def has_any(self, host_fingerprint: str, settings_hash: str) -> bool:
+        """Tell whether a host has labels with some settings.
+
+        Parameters
+        ----------
+        host_fingerprint
+            Of the host.
+        settings_hash
+            Of the labeler's settings.
+
+        Returns
+        -------
+        bool
+            Whether there is at least one.
+        """
+        query = {"host_fingerprint": host_fingerprint, "settings_hash": settings_hash}
+        return self._collection(LabelDoc).find_one(query, {"_id": 1}) is not None
+
     def among(self, keys: Collection[str]) -> set[str]:
         """Return which of some labels were made.
 

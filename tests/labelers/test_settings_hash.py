@@ -7,16 +7,23 @@ setting of every engine whether energies depend on it, and each one is changed t
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from al_charge.labelers import make_labeler
+from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import settings_hash
 from al_charge.labelers.settings import BornSettings, GpawSettings, VaspSettings
+from al_charge.loop.spec import load_spec
+from al_charge.loop.submit import labeler_of
+
+WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,9 @@ TAGS_OF_CONDUCT = {
 def no_engine_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give GPAW a version and datasets, installed or not."""
     monkeypatch.setattr("al_charge.labelers.gpaw.labeler.gpaw_version", lambda: "26.7.0")
-    monkeypatch.setattr("al_charge.labelers.gpaw.labeler.datasets_identity", lambda: "1.2.1")
+    monkeypatch.setattr(
+        "al_charge.labelers.gpaw.labeler.datasets_identity", lambda: "gpaw-data 1.2.1"
+    )
 
 
 def hash_of(kind: type[BaseModel], values: dict[str, Any]) -> str:
@@ -191,6 +200,76 @@ def test_the_same_settings_have_the_same_hash(kind: type[BaseModel]) -> None:
     settings: Any = kind()
     physical = make_labeler(settings).settings()
     assert json.loads(json.dumps(physical)) == physical
+
+
+NAFEPO4 = ("Na", "Fe", "P", "O")
+
+
+def hash_for(kind: type[EngineSettings], elements: Collection[str], **values: Any) -> str:
+    """Return the hash of settings for a material of some elements."""
+    return settings_hash(make_labeler(kind.model_validate(values).of_elements(elements)))
+
+
+@pytest.mark.parametrize("kind", [GpawSettings, VaspSettings])
+@pytest.mark.parametrize("of_iron", [{"Fe": "5.3 eV"}, {"Fe": "4 eV"}, {}])
+def test_u_of_absent_elements_is_not_in_the_hash(
+    kind: type[EngineSettings], of_iron: dict[str, str]
+) -> None:
+    tables = [of_iron, *(of_iron | more for more in ({"Mn": "3 eV"}, {"Ni": "1 eV", "P": "0 eV"}))]
+    assert len({hash_for(kind, NAFEPO4, hubbard_u=table) for table in tables}) == 1
+    assert len({hash_for(kind, ("Na", *table), hubbard_u=table) for table in tables}) > 1
+
+
+def test_datasets_of_absent_elements_are_not_in_the_hash() -> None:
+    tables: list[dict[str, str]] = [{}, {"Mn": "Mn"}, {"Fe": "Fe"}, {"Fe": "Fe", "Mn": "Mn"}]
+    first, second, third, fourth = (
+        hash_for(VaspSettings, NAFEPO4, potcars=table) for table in tables
+    )
+    assert first == second != third == fourth
+
+
+@pytest.mark.parametrize("kind", [GpawSettings, VaspSettings])
+@pytest.mark.parametrize("element", NAFEPO4)
+def test_u_of_every_element_that_is_there_is_in_the_hash(
+    kind: type[EngineSettings], element: str
+) -> None:
+    table = {"Fe": "5.3 eV", "Mn": "3.9 eV"}
+    changed = table | {element: "2 eV"}
+    assert hash_for(kind, NAFEPO4, hubbard_u=table) != hash_for(kind, NAFEPO4, hubbard_u=changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "elements", "values", "known"),
+    [
+        (BornSettings, NAFEPO4, {}, "860a66b866fbd989"),
+        (GpawSettings, NAFEPO4, {}, "eef9f75f3e107b94"),
+        (GpawSettings, ("Na", "Mn", "O"), {}, "eef9f75f3e107b94"),
+        (GpawSettings, ("Na", "Mn", "O"), {"hubbard_u": {"Mn": "3.9 eV"}}, "72ce055c9a3cf0ef"),
+        (VaspSettings, NAFEPO4, {}, "f5d8e2dd7361349f"),
+        (VaspSettings, ("Na", "V", "P", "O"), {}, "f5d8e2dd7361349f"),
+        (VaspSettings, NAFEPO4, {"hubbard_u": {"Fe": "4 eV"}}, "e27f4c3a97b404c1"),
+    ],
+)
+def test_labels_of_version_0_1_keep_their_hash(
+    kind: type[EngineSettings], elements: tuple[str, ...], values: dict[str, Any], known: str
+) -> None:
+    assert hash_of(kind, values) == known
+    assert hash_for(kind, elements, **values) == known
+
+
+@pytest.mark.parametrize(
+    ("file", "known"),
+    [
+        ("nafepo4_born", "860a66b866fbd989"),
+        ("nafepo4_born_small", "860a66b866fbd989"),
+        ("nafepo4_gpaw", "47a32094d252cfff"),
+        ("nafepo4_gpaw_round", "eef9f75f3e107b94"),
+        ("nafepo4_vasp", "8bbd8fb7d63e7ebb"),
+    ],
+)
+def test_labels_of_shipped_campaign_files_keep_their_hash(file: str, known: str) -> None:
+    spec = load_spec(WORKFLOWS / f"{file}.yaml")
+    assert settings_hash(labeler_of(spec)) == known
 
 
 @pytest.mark.parametrize("name", ["gpaw_version", "datasets_identity"])

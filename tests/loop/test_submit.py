@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 from pymongo.database import Database
 
 from al_charge.errors import InputError
-from al_charge.loop.campaign import LARGEST_DISPLACEMENT, Campaign
+from al_charge.labelers import make_labeler
+from al_charge.labelers.protocol import settings_hash
+from al_charge.loop.campaign import LARGEST_DISPLACEMENT, Campaign, open_campaign
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import is_same, new_document, spec_of, submit
 from al_charge.search.genetic import OperatorWeights
@@ -147,6 +151,51 @@ def test_a_campaign_is_submitted_again(
         with pytest.raises(InputError, match=r"campaign 'new': another campaign has this name"):
             submit(store, specification(**sections))
     assert len(store.campaigns.all()) == 1
+
+
+@pytest.fixture
+def gpaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give GPAW a version and datasets, installed or not."""
+    monkeypatch.setattr("al_charge.labelers.gpaw.labeler.gpaw_version", lambda: "26.7.0")
+    monkeypatch.setattr("al_charge.labelers.gpaw.labeler.datasets_identity", lambda: "1.2.1")
+
+
+def gpaw_specification(name: str, **hubbard_u: str) -> CampaignSpec:
+    labeler = {"kind": "gpaw", "relax": "none", "hubbard_u": hubbard_u}
+    return specification(labeler=labeler).model_copy(update={"name": name})
+
+
+@pytest.mark.mongod
+@pytest.mark.usefixtures("gpaw")
+def test_labels_whose_hash_counts_absent_elements_stay_comparable(
+    database: Database[dict[str, Any]],
+) -> None:
+    store = Store(database)
+    store.ensure_schema()
+    with_manganese = {"Fe": "5.3 eV", "Mn": "3.9 eV"}
+    old = new_document(gpaw_specification("old", **with_manganese))
+    former = settings_hash(make_labeler(gpaw_specification("old", **with_manganese).labeler))
+    assert former != old.settings_hash
+    submit(store, gpaw_specification("without-labels", **with_manganese))
+    store.campaigns.add(old.model_copy(update={"settings_hash": former}))
+    label = {"_id": "k", "host_fingerprint": old.host_fingerprint, "settings_hash": former}
+    database["labels"].insert_one(label, bypass_document_validation=True)
+    submit(store, gpaw_specification("same-table", **with_manganese))
+    submit(store, gpaw_specification("other-table", Fe="5.3 eV"))
+    hashes = {}
+    for document in store.campaigns.all():
+        campaign = open_campaign(store, document.name)
+        store.campaigns.check_settings(
+            document.name, campaign.settings_hash, campaign.physical_settings
+        )
+        text = json.dumps(campaign.physical_settings, sort_keys=True)
+        assert campaign.settings_hash == hashlib.sha256(text.encode()).hexdigest()[:16]
+        hashes[document.name] = campaign.settings_hash
+    assert hashes["old"] == hashes["same-table"] == former
+    assert hashes["without-labels"] == hashes["other-table"] == old.settings_hash
+    store.labels.link("same-table", 0, "k")
+    with pytest.raises(InputError, match="settings"):
+        store.labels.link("other-table", 0, "k")
 
 
 def test_another_crystal_makes_another_campaign(tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_labels_of_other_settings_never_join_a_campaign(
     assert store.labels.uses("one") == {}
 
 
+def test_whether_a_host_has_labels_with_some_settings(store: Store, make_label: Maker) -> None:
+    store.labels.put(make_label("a", host_fingerprint="host", settings_hash="gpaw"))
+    assert store.labels.has_any("host", "gpaw")
+    assert not store.labels.has_any("host", "born")
+    assert not store.labels.has_any("other", "gpaw")
+
+
 def test_a_label_tells_how_it_was_made(store: Store, make_label: Maker) -> None:
     doc = make_label(
         "k",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from ase.data import chemical_symbols
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.valence import Windows
@@ -15,7 +17,16 @@ from al_charge.units import Energy, Length
 
 
 class DftSettings(EngineSettings):
-    """A labeler that has to be led to a charge order, and whose moments tell where it ended."""
+    """A labeler that has to be led to a charge order, and whose moments tell where it ended.
+
+    Attributes
+    ----------
+    first_tables
+        Each table by element as the defaults of version 0.1 had it, whose labels have the hash of
+        the whole table. It stays the same when a default changes.
+    """
+
+    first_tables: ClassVar[Mapping[str, Mapping[str, Any]]]
 
     hubbard_u: dict[str, Energy]
     magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
@@ -42,6 +53,14 @@ class DftSettings(EngineSettings):
     )
     bader: bool = Field(default=True, description="whether Bader charges are computed")
 
+    @override
+    def of_elements(self, elements: Collection[str]) -> Self:
+        tables = {
+            name: _of_elements(getattr(self, name), first, elements)
+            for name, first in self.first_tables.items()
+        }
+        return self.model_copy(update=tables)
+
     @field_validator("hubbard_u")
     @classmethod
     def _check_u(cls, hubbard_u: dict[str, float]) -> dict[str, float]:
@@ -61,6 +80,21 @@ class DftSettings(EngineSettings):
         except InputError as error:
             raise ValueError(error.what) from error
         return windows
+
+
+def _of_elements(
+    table: Mapping[str, Any], first: Mapping[str, Any], elements: Collection[str]
+) -> dict[str, Any]:
+    """Return the entries of some elements.
+
+    A table that agrees with the first default there is replaced by that default as a whole, so
+    that labels of version 0.1 keep their hash.
+    """
+    kept, usual = (
+        {element: value for element, value in one.items() if value and element in elements}
+        for one in (table, first)
+    )
+    return dict(first) if kept == usual else kept
 
 
 def check_element(element: str) -> None:

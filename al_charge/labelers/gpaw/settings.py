@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -17,6 +17,8 @@ class GpawSettings(DftSettings):
 
     The defaults are settings that were tried on olivine NaxFePO4.
     """
+
+    first_tables: ClassVar = {"hubbard_u": {"Fe": 5.3}}
 
     kind: Literal["gpaw"] = "gpaw"
     mode: Literal["lcao", "pw"] = Field(

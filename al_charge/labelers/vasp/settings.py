@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
@@ -23,7 +23,10 @@ MP_U = {
     "V": 3.25,
     "W": 6.2,
 }
-"""U on the d states in eV, as the Materials Project uses it with PBE for oxides and fluorides."""
+"""U on the d states in eV, as the Materials Project uses it with PBE for oxides and fluorides.
+
+Settings hashes of labels depend on it: a later default needs a table of its own.
+"""
 
 Incar = dict[str, bool | int | float | str | list[float]]
 """INCAR tags and their values."""
@@ -34,6 +37,8 @@ class VaspSettings(DftSettings):
 
     The defaults are those of the Materials Project's PBE+U with a tighter electronic convergence.
     """
+
+    first_tables: ClassVar = {"hubbard_u": MP_U, "potcars": {}}
 
     kind: Literal["vasp"] = "vasp"
     relax: Relax = Field(
