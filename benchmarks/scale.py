@@ -151,9 +151,8 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.fw.tasks import ensure_round
     from al_charge.loop.assess import assess
     from al_charge.loop.campaign import open_campaign
-    from al_charge.loop.committee import load_member
+    from al_charge.loop.committee import load_member, predictions_for
     from al_charge.loop.label_document import windows_for
-    from al_charge.loop.predictions import predictions_for
     from al_charge.loop.propose import propose
     from al_charge.loop.rounds import current_round
     from al_charge.loop.select import select_candidates

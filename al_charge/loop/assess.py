@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
-from al_charge.loop.committee import load_committee
+from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.convergence import HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
@@ -21,7 +21,6 @@ from al_charge.loop.energies import (
     labelled_hull,
 )
 from al_charge.loop.label import label_metal
-from al_charge.loop.predictions import member_energies
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
@@ -52,6 +51,10 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
 
     Parameters
     ----------
+    campaign
+        The campaign.
+    round_number
+        Round whose committee is trained.
     directory
         Folder for the engine's files, should the working-ion metal have no energy yet.
 
@@ -247,7 +250,22 @@ def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterio
 
 
 def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
-    """Return the state that an assessed round leaves its campaign in, with the reason."""
+    """Return the state that an assessed round puts its campaign in.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        The last round that was assessed.
+
+    Returns
+    -------
+    CampaignState
+        ``running`` when another round is due.
+    str
+        Why the campaign has ended; empty while it runs.
+    """
     settings = campaign.spec.convergence
     record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None

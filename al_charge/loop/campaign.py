@@ -282,5 +282,16 @@ def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None =
 
 
 def configuration_of(occupation: list[int]) -> Configuration:
-    """Return the configuration with this occupation."""
+    """Return the configuration with this occupation.
+
+    Parameters
+    ----------
+    occupation
+        State of every site, as stored in ``colours``.
+
+    Returns
+    -------
+    Configuration
+        The configuration.
+    """
     return Configuration(tuple(occupation))

@@ -1,11 +1,16 @@
-"""Potentials of a round, brought back from the store."""
+"""The committee of a round, loaded from the store, and what its members predict for the labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from al_charge.errors import AlChargeError
-from al_charge.loop.campaign import Campaign
+from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.store.labels import LAST_GEOMETRY, SUMMARY
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
@@ -14,6 +19,18 @@ if TYPE_CHECKING:
 
 def load_committee(campaign: Campaign, round_number: int) -> Committee:
     """Return the committee that a round trained, its spread scaled by that round's calibration.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+
+    Returns
+    -------
+    Committee
+        All members; the spread is not scaled if the round is not assessed yet.
 
     Raises
     ------
@@ -39,7 +56,22 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
 
 
 def load_member(campaign: Campaign, round_number: int, member: int) -> Potential | None:
-    """Return one potential of a round, or None if it was not trained."""
+    """Return one potential of a round.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+    member
+        Number of the potential in the committee, from 0.
+
+    Returns
+    -------
+    Potential or None
+        None if it was not trained.
+    """
     from safetensors.torch import load
 
     from al_charge.potentials.potential import Potential
@@ -49,3 +81,67 @@ def load_member(campaign: Campaign, round_number: int, member: int) -> Potential
         return None
     document, weights = stored
     return Potential.from_state(document.config, load(weights))
+
+
+def predictions_for(
+    campaign: Campaign, round_number: int, potential: Potential
+) -> dict[str, float]:
+    """Return a potential's energies of the usable labels up to a round.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Last round whose labels count.
+    potential
+        The potential, on the machine that has trained it.
+
+    Returns
+    -------
+    dict
+        Energy in eV per cell, by the label's key.
+    """
+    labels = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, up_to=round_number, refused=False
+    )
+    return _predict(campaign, potential, [label.key for label in labels])
+
+
+def member_energies(
+    campaign: Campaign, round_number: int, committee: Committee, keys: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return every member's energies of labels.
+
+    What is not stored with a model is predicted now: earlier versions stored nothing.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round that has trained the committee.
+    committee
+        Its committee.
+    keys
+        Keys of the labels, sorted.
+
+    Returns
+    -------
+    array
+        Shape (n_members, n_labels), eV per formula unit.
+    """
+    rows = []
+    models = campaign.store.models.all(campaign.name, round_number)
+    for model, potential in zip(models, committee.members, strict=True):
+        known = campaign.store.models.predictions(model)
+        known |= _predict(campaign, potential, [key for key in keys if key not in known])
+        rows.append([known[key] for key in keys])
+    return np.array(rows) / campaign.host.formula_units
+
+
+def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
+    """Return a potential's energies of labels whose keys are sorted."""
+    results = campaign.store.labels.read(LAST_GEOMETRY, keys=keys)
+    found = potential.predict_each(atoms_of(geometry) for _, geometry in results)
+    return {key: one.energy for key, one in zip(keys, found, strict=True)}

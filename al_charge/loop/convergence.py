@@ -36,7 +36,22 @@ class HullState:
 def criteria(
     now: HullState, before: HullState | None, settings: ConvergenceSettings
 ) -> list[Criterion]:
-    """Return the four criteria after one round."""
+    """Return the four criteria after one round.
+
+    Parameters
+    ----------
+    now
+        The hull after the round.
+    before
+        The hull after the round before; None in the first round.
+    settings
+        Limits of the campaign.
+
+    Returns
+    -------
+    list of Criterion
+        Whether each is met, with the value that decides it.
+    """
     compositions = [x for x, _ in now.vertices]
     same = before is not None and compositions == [x for x, _ in before.vertices]
     shift = "first round" if now.shift is None else f"{1000 * now.shift:.2f} meV/f.u."
@@ -70,7 +85,18 @@ def criteria(
 
 
 def rounds_held(history: Sequence[Sequence[Criterion]]) -> int:
-    """Return for how many rounds, up to the last, every criterion has held in a row."""
+    """Return for how many rounds, up to the last, every criterion has held in a row.
+
+    Parameters
+    ----------
+    history
+        Criteria of each round, oldest first.
+
+    Returns
+    -------
+    int
+        Number of rounds.
+    """
     held = 0
     for round_criteria in reversed(history):
         if not all(criterion.met for criterion in round_criteria):

@@ -39,12 +39,12 @@ def usable(label: LabelDoc | LabelSummary) -> bool:
     Parameters
     ----------
     label
-        Or what is known of it.
+        The label, or its summary.
 
     Returns
     -------
     bool
-        Whether nothing speaks against it.
+        Whether there is no reason to refuse it.
     """
     return label.refusal is None
 
@@ -59,15 +59,22 @@ def labelled_hull(
 
     Parameters
     ----------
+    campaign
+        The campaign.
     up_to
         Last round whose labels count; all of them when None.
     summaries
-        Of the campaign's labels, where they were read already.
+        Summaries of the campaign's labels; None to read them.
+
+    Returns
+    -------
+    LabelledHull
+        The hull and its labels.
 
     Raises
     ------
     AlChargeError
-        If the end members are not labelled yet.
+        If the end members or the working-ion metal are not labelled yet.
     """
     host = campaign.host
     if summaries is None:
@@ -99,6 +106,18 @@ def labelled_hull(
 def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
     """Return the hull of the last assessed round, with the committee's error bars.
 
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    LabelledHull
+        The hull, its entries with error bars, and its labels.
+    ErrorBars
+        The error bars, eV per formula unit.
+
     Raises
     ------
     AlChargeError
@@ -122,7 +141,20 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
 
 
 def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
-    """Return a candidate's predicted energy as an entry, eV per formula unit."""
+    """Return a candidate's predicted energy as an entry of a hull.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    candidate
+        A candidate with a predicted energy.
+
+    Returns
+    -------
+    Entry
+        Energy and error bar in eV per formula unit.
+    """
     assert candidate.energy is not None
     units = campaign.host.formula_units
     return Entry(
@@ -140,6 +172,17 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
 
 
 def lowest_labels(labels: Iterable[L]) -> list[L]:
-    """Return the label of lowest energy of each configuration."""
+    """Return the label of lowest energy of each configuration.
+
+    Parameters
+    ----------
+    labels
+        Labels or summaries of them, their energies comparable.
+
+    Returns
+    -------
+    list
+        One label for each configuration.
+    """
     ordered = sorted(labels, key=lambda label: (label.energy, label.key), reverse=True)
     return list({label.config_hash: label for label in ordered}.values())

@@ -85,7 +85,7 @@ def label(
         raise AlChargeError("nothing was selected", where=f"{campaign.name}/{round_number}")
     if slot >= len(selected):
         return None
-    # Before anything is computed that could stand on no hull of this campaign.
+    # Before anything is computed that no hull of this campaign could use.
     campaign.store.campaigns.check_settings(
         campaign.name, campaign.settings_hash, campaign.physical_settings
     )

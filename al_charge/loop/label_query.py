@@ -56,8 +56,13 @@ def parse_query(text: str) -> LabelQuery:
     ----------
     text
         ``db:`` and terms with commas between them: a campaign's name, or a field, ``=`` and its
-        value. ``composition`` is x as a fraction; ``host`` and ``settings`` are hashes, or how they
-        begin. A field given twice takes either value.
+        value. ``composition`` is x as a fraction; ``host`` and ``settings`` are hashes, or their
+        first characters. A field given twice takes either value.
+
+    Returns
+    -------
+    LabelQuery
+        What is asked for.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def _fraction(value: str, where: str) -> str:
         return str(Fraction(value))
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"'{value}' is no composition", where=where, remedy="write a fraction, such as 2/3"
+            f"'{value}' is not a composition", where=where, remedy="write a fraction, such as 2/3"
         ) from error
 
 
@@ -100,11 +105,15 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
 
     Parameters
     ----------
+    store
+        The database.
+    query
+        Which labels are asked for.
     cache
         Folder to keep their frames in.
     spin
-        Whether the potential is told moments, and so learns from labels whose charge states are
-        uncertain.
+        Whether the potential takes moments as input, and so learns from labels whose charge states
+        are uncertain.
 
     Returns
     -------
@@ -126,7 +135,7 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     left_out = Counter(str(one.refusal) for one in summaries if not learnable(one, spin=spin))
     if not used:
         why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
-        raise InputError("it has no label that can be used", where=query.text, remedy=why)
+        raise InputError("none of its labels is usable", where=query.text, remedy=why)
     _refuse_mixed(used, query)
     frames = cached_labels(store, used, cache, spin=spin)
     sizes, units = frames.sizes, _formula_units(used)
@@ -192,7 +201,7 @@ def _instead(name: str, value: str, known: set[str]) -> str:
 
 
 def _refuse_mixed(summaries: Sequence[LabelSummary], query: LabelQuery) -> None:
-    """Refuse energies that stand on no common scale."""
+    """Refuse energies that are not comparable."""
     settings = Counter((summary.settings_hash, summary.engine.split()[0]) for summary in summaries)
     if len({key for key, _ in settings}) < 2:
         return

@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 
 
 def learnable(summary: LabelSummary, *, spin: bool) -> bool:
-    """Return whether a label may be learned from.
+    """Return whether a potential may be trained on a label.
 
-    One whose charge states are uncertain is learned from only by a potential that is told the
-    moments.
+    One whose charge states are uncertain is of use only to a potential that takes moments as input.
+
+    Parameters
+    ----------
+    summary
+        Summary of the label.
+    spin
+        Whether the potential takes moments as input.
+
+    Returns
+    -------
+    bool
+        Whether it may.
     """
     if summary.refusal is Refusal.AMBIGUOUS:
         return spin and summary.has_moments
@@ -33,34 +44,54 @@ def learnable(summary: LabelSummary, *, spin: bool) -> bool:
 
 
 def cache_of(folder: Path, name: str = "") -> Path:
-    """Return the cache of this machine in a folder; no two machines share one.
+    """Return the folder of this machine's cache; no two machines share one.
 
     Parameters
     ----------
+    folder
+        Folder that the cache is in.
     name
-        Of what it is for, where the folder is for several things.
+        What the cache is for, where the folder has caches of several things.
+
+    Returns
+    -------
+    pathlib.Path
+        Folder of the cache, with the machine's name in it.
     """
     return folder / f"{name}{'.' if name else ''}labels-{socket.gethostname()}"
 
 
 def delete_cache(cache: Path) -> None:
-    """Delete a cache; a process that still reads it is not disturbed."""
+    """Delete a cache; a process that still reads it is not disturbed.
+
+    Parameters
+    ----------
+    cache
+        Its folder, which may be missing.
+    """
     shutil.rmtree(cache, ignore_errors=True)
 
 
 def cached_labels(
     store: Store, summaries: Iterable[LabelSummary], cache: Path, *, spin: bool
 ) -> CachedFrames:
-    """Return the frames of labels, of which those that the cache lacks are streamed into it first.
+    """Return the frames of labels, after streaming those that the cache lacks into it.
 
     Parameters
     ----------
+    store
+        The database.
     summaries
-        Of the labels, in order.
+        Summaries of the labels, in order.
     cache
-        Its folder.
+        Folder of the cache.
     spin
-        Whether the potential is told moments.
+        Whether the potential takes moments as input.
+
+    Returns
+    -------
+    CachedFrames
+        The frames of all labels, in the order of the summaries.
     """
     from al_charge.potentials.data.frame_cache import cached_frames
 
@@ -76,8 +107,20 @@ def cached_labels(
 def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
     """Return a label's frames to train on.
 
-    The engine tells moments and charges of the last geometry. They are targets there alone; as the
+    The engine gives moments and charges of the last geometry. They are targets there alone; as the
     input of a spin-aware potential, an array of the structure, moments stand for all geometries.
+
+    Parameters
+    ----------
+    label
+        The label, with all its frames.
+    spin
+        Whether the potential takes moments as input.
+
+    Returns
+    -------
+    list of TrainingFrame
+        One for each frame: energy in eV per cell, forces in eV/angstrom.
     """
     from al_charge.potentials.data.frames import TrainingFrame
 
@@ -103,7 +146,21 @@ def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
 
 
 def label_atoms(label: LabelDoc, frame: FrameDoc) -> Atoms:
-    """Return one frame of a label as Atoms under the species that the engine found."""
+    """Return one frame of a label as a structure.
+
+    Parameters
+    ----------
+    label
+        The label.
+    frame
+        One of its frames.
+
+    Returns
+    -------
+    Atoms
+        With arrays ``host_site`` and ``species``: the species that the engine found, or those
+        nearest to the moments where they are uncertain.
+    """
     atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
     atoms.set_array("host_site", np.array(label.host_site))
     set_species(atoms, list(label.resolved or _fitting_states(label)))

@@ -30,7 +30,16 @@ def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
     """Store the candidates of one composition, unless an earlier run has done so.
 
     Round 0 has no potential yet: its candidates are seeds on the host's ideal sites. Later rounds
-    evolve configurations, each relaxed by the committee of the round before.
+    search for configurations, each relaxed by the committee of the round before.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+    n_ions
+        Working ions in the cell.
     """
     if campaign.store.proposals.has(campaign.name, round_number, n_ions):
         return

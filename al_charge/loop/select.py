@@ -34,13 +34,25 @@ _log = logging.getLogger("al_charge.loop")
 def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     """Store, once, which candidates of a round are to be labelled, best first.
 
-    Configurations that are answered are left out, and the campaign's label budget is never
-    exceeded. In the first round the end members come first.
+    Candidates that need no label are left out, and the campaign's label budget is never exceeded.
+    In the first round the end members come first.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round whose candidates are proposed.
 
     Returns
     -------
     list of str
         Ids of the selected candidates: those of the first run, if this is a second one.
+
+    Raises
+    ------
+    AlChargeError
+        If the acquisition rule picks what it may not pick.
     """
     store = campaign.store
     record = store.rounds.get(campaign.name, round_number)
@@ -75,7 +87,18 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
 
 
 def labels_left(campaign: Campaign) -> int:
-    """Return how many labels the campaign may still select; those of verifications come on top."""
+    """Return how many labels the campaign may still select; those of verifications come on top.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    int
+        Rest of the label budget, 0 at least.
+    """
     rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)
     used = sum(len(one.selected or []) for one in rounds if one.number not in verifying)

@@ -158,19 +158,24 @@ def plugins_of(section: str) -> Plugins[Any]:
 
 
 def load_potential_spec(path: Path | None, kind: str | None = None) -> PotentialSpec:
-    """Read the sections ``potential`` and ``training`` of a file, other sections left aside.
+    """Read the sections ``potential`` and ``training`` of a file; other sections are ignored.
 
     Parameters
     ----------
     path
         A campaign file, or one with these sections alone; None for defaults.
     kind
-        Of the potential, where the file does not tell.
+        Kind of the potential, where the file gives none.
+
+    Returns
+    -------
+    PotentialSpec
+        The two sections, with paths relative to the file.
 
     Raises
     ------
     InputError
-        With the field that is wrong; also if the file tells another kind, or nothing tells one.
+        With the field that is wrong; also if the file gives another kind, or nothing gives one.
     """
     source = path or Path("--kind")
     document = {} if path is None else _resolved(read_mapping(path), path)
@@ -204,17 +209,17 @@ def load_labeler_settings(path: Path | None, kind: str | None = None) -> EngineS
     path
         A campaign file, or one with the fields of its section ``labeler`` alone; None for defaults.
     kind
-        Of the labeler, where the file does not tell.
+        Kind of the labeler, where the file gives none.
 
     Returns
     -------
     EngineSettings
-        Of the labeler's own model.
+        The labeler's own settings model.
 
     Raises
     ------
     InputError
-        With the field that is wrong; also if the file tells another kind, or nothing tells one.
+        With the field that is wrong; also if the file gives another kind, or nothing gives one.
     """
     section: Any = {"kind": kind}
     if path is not None:
@@ -244,6 +249,16 @@ def load_labeler_settings(path: Path | None, kind: str | None = None) -> EngineS
 def load_spec(path: Path) -> CampaignSpec:
     """Read and check a campaign file; paths in it are relative to the file.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    CampaignSpec
+        The campaign.
+
     Raises
     ------
     InputError
@@ -253,7 +268,25 @@ def load_spec(path: Path) -> CampaignSpec:
 
 
 def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
-    """Check a campaign that was read from ``source``."""
+    """Check a campaign that was read from a file.
+
+    Parameters
+    ----------
+    document
+        Fields of the file, as plain data.
+    source
+        The file, which paths are relative to.
+
+    Returns
+    -------
+    CampaignSpec
+        The campaign.
+
+    Raises
+    ------
+    InputError
+        With the field that is wrong, and what to write instead.
+    """
     try:
         spec = CampaignSpec.model_validate(_resolved(document, source))
     except ValidationError as error:
@@ -279,17 +312,17 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
     steps = [*sections, *map(str, problem["loc"])]
     field = ".".join(step for i, step in enumerate(steps) if not (i == 1 and _is_tag(steps)))
     what = problem["msg"].removeprefix("Value error, ")
-    remedy = f"{len(error.errors()) - 1} more to mend" if len(error.errors()) > 1 else ""
+    remedy = f"{len(error.errors()) - 1} more to correct" if len(error.errors()) > 1 else ""
     if problem["type"] == "extra_forbidden":
         what = f"there is no field '{steps[-1]}'"
         remedy = did_you_mean(steps[-1], _fields_beside(steps))
     elif problem["type"] in _KINDS:
-        what, remedy = "its value is of the wrong kind", f"give it {_KINDS[problem['type']]}"
+        what, remedy = "its value has the wrong type", f"give it {_KINDS[problem['type']]}"
     elif problem["type"] == "string_type":
-        # YAML takes Y, N, No, on and off, elements among them, for true and false.
+        # YAML reads Y, N, No, on and off, some of them elements, as true and false.
         field = field.removesuffix(".[key]").rpartition(".")[0] if steps[-1] == "[key]" else field
         found = "this" if steps[0] == "database" else f"'{problem['input']}'"
-        what = f"YAML takes {found} for something else than text"
+        what = f"YAML does not read {found} as text"
         remedy = "write it in quotes, such as 'No'"
     elif problem["type"] == "missing":
         what = "this field is required"
@@ -313,7 +346,7 @@ def _is_tag(steps: list[str]) -> bool:
 
 
 def _fields_beside(steps: list[str]) -> list[str]:
-    """Return the names that would have been right where an unknown one stands."""
+    """Return the names that are valid in the place of an unknown one."""
     model: Any = CampaignSpec
     plugins: Plugins[Any] | None = None
     for step in steps[:-1]:

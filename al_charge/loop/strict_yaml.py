@@ -50,7 +50,7 @@ class _Loader(yaml.SafeLoader):
 
     def no_plain_data(self, node: Any) -> None:
         """Refuse types that a campaign has no use for: dates, binary data, sets, ordered pairs."""
-        problem = f"YAML takes this for a {node.tag.rpartition(':')[2]}; write text in quotes"
+        problem = f"YAML reads this as a {node.tag.rpartition(':')[2]}; write text in quotes"
         raise _Refusal(problem=problem, problem_mark=node.start_mark)
 
     def get_single_node(self) -> Any:
@@ -99,7 +99,7 @@ def read_mapping(path: Path, remedy: str = "start from 'al-charge init'") -> dic
     Raises
     ------
     InputError
-        If it cannot be read, is not YAML, or holds no fields.
+        If it cannot be read, is not YAML, or has no fields.
     """
     try:
         # The loader is a SafeLoader: it makes plain data only.
@@ -124,7 +124,7 @@ def read_mapping(path: Path, remedy: str = "start from 'al-charge init'") -> dic
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"it is not YAML: {reason}", where=str(path)) from error
     if not isinstance(document, dict):
-        raise InputError("it holds no fields", where=str(path), remedy=remedy)
+        raise InputError("it has no fields", where=str(path), remedy=remedy)
     return document
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.committee import load_member
+from al_charge.loop.committee import load_member, predictions_for
 from al_charge.loop.labelled_frames import cached_labels, learnable
-from al_charge.loop.predictions import predictions_for
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.store.documents import ModelDoc
 from al_charge.store.labels import SUMMARY

@@ -26,13 +26,37 @@ from al_charge.thermo.hull import Entry, Hull
 
 
 def is_verification(campaign: Campaign, number: int) -> bool:
-    """Return whether a round verifies the hull of the round before."""
+    """Return whether a round verifies the hull of the round before.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    number
+        Number of the round.
+
+    Returns
+    -------
+    bool
+        Whether the round before asked for it.
+    """
     before = campaign.store.rounds.get(campaign.name, number - 1) if number else None
     return before is not None and _asks_for_verification(before)
 
 
 def verifications(records: Iterable[RoundDoc]) -> set[int]:
-    """Return the numbers of the rounds that verify a hull; see `is_verification`."""
+    """Return the numbers of the rounds that verify a hull; see `is_verification`.
+
+    Parameters
+    ----------
+    records
+        Rounds of a campaign.
+
+    Returns
+    -------
+    set of int
+        Of rounds that may not exist yet.
+    """
     return {one.number + 1 for one in records if _asks_for_verification(one)}
 
 
@@ -41,14 +65,35 @@ def _asks_for_verification(record: RoundDoc) -> bool:
 
 
 def relax_in(campaign: Campaign, number: int) -> Relax:
-    """Return what the labeler moves in a round: in a verification as much as it can."""
+    """Return what the labeler moves in a round: in a verification as much as it can.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    number
+        Number of the round.
+
+    Returns
+    -------
+    Relax
+        In a verification the cell too, if the labeler gives a stress.
+    """
     if not is_verification(campaign, number):
         return campaign.labeler.relax
     return Relax.CELL if campaign.labeler.gives_stress else Relax.IONS
 
 
 def open_verification(campaign: Campaign, number: int) -> None:
-    """Store what a verification relaxes, unless that is done."""
+    """Store what a verification relaxes, unless that is done.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    number
+        Number of the round that verifies.
+    """
     record = campaign.store.rounds.get(campaign.name, number)
     if record is not None and record.selected is not None:
         return
@@ -111,6 +156,10 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Ver
 
     Parameters
     ----------
+    campaign
+        The campaign.
+    number
+        Number of the round that verifies.
     found
         The hull with the relaxed labels in it.
 
@@ -146,7 +195,18 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Ver
 
 
 def outcome_of(found: Verification) -> str:
-    """Return in words what a verification has shown."""
+    """Describe what a verification has shown.
+
+    Parameters
+    ----------
+    found
+        The verification.
+
+    Returns
+    -------
+    str
+        Part of a sentence.
+    """
     relaxed = f"relaxing {found.relaxed} configurations"
     if found.verified:
         return f"verified by {relaxed}"
@@ -169,7 +229,7 @@ def _same_vertices(campaign: Campaign, before: Hull, after: Hull) -> bool:
 
 
 def _why_not(campaign: Campaign, key: str) -> str:
-    """Return why a configuration has no relaxed label that could stand on the hull."""
+    """Return why a configuration has no relaxed label that could be on the hull."""
     failure, label = campaign.store.failures.get(key), campaign.store.labels.get(key)
     if failure is not None:
         return failure.reason
@@ -179,7 +239,18 @@ def _why_not(campaign: Campaign, key: str) -> str:
 
 
 def is_verified(campaign: Campaign) -> bool:
-    """Return whether the hull of the last assessed round is verified."""
+    """Return whether the hull of the last assessed round is verified.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    bool
+        False also if no round is assessed.
+    """
     rounds = campaign.store.rounds.all(campaign.name)
     assessed = [one.assessment for one in rounds if one.assessment is not None]
     return bool(assessed and assessed[-1].verification and assessed[-1].verification.verified)

@@ -51,8 +51,8 @@ def test_queries_are_read() -> None:
         ("db:", "a term is empty; name a campaign, as in 'db:demo-1'"),
         ("db:demo,", "a term is empty"),
         ("db:compositon=1/2", "no field 'compositon'; did you mean 'composition'?"),
-        ("db:composition=half", "'half' is no composition; write a fraction, such as 2/3"),
-        ("db:composition=1/0", "'1/0' is no composition"),
+        ("db:composition=half", "'half' is not a composition; write a fraction, such as 2/3"),
+        ("db:composition=1/0", "'1/0' is not a composition"),
         ("db:one,two", "it names two campaigns"),
     ],
 )

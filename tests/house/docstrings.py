@@ -23,7 +23,6 @@ UNFINISHED = (
     "al_charge/crystal/",
     "al_charge/fw/",
     "al_charge/labelers/",
-    "al_charge/loop/",
     "al_charge/potentials/",
     "al_charge/store/",
 )

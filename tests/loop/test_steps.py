@@ -26,11 +26,10 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
-from al_charge.loop.committee import load_committee
+from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.predictions import member_energies
 from al_charge.loop.propose import propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
