@@ -1,4 +1,4 @@
-"""Charges of the elements whose state is taken for granted, such as Na+, P5+ and O2-."""
+"""Charges of elements with one charge state only, such as Na+, P5+ and O2-."""
 
 from __future__ import annotations
 
@@ -10,31 +10,37 @@ from al_charge.crystal.windows import VASP_WINDOWS
 from al_charge.errors import InputError
 
 _ANIONS = {"O": -2, "F": -1}
-"""Elements that are anions in every solid with a cation, by charge in e."""
+"""Charge in e of elements that are anions in every solid with a cation."""
 
 
 def fixed_charges(
     elements: Iterable[str], variable: Iterable[str], given: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Return the charge of every element of a compound that has one charge only.
+    """Return the charge of every element of a compound that has only one charge state.
 
-    Oxygen is -2, fluorine -1. Beside them every other element but the halogens is in the highest of
-    its common states (P5+, S6+, Si4+); without them the most electronegative element is in its
-    lowest common state, the others in their highest.
+    Oxygen is -2, fluorine -1. Where either is present, every other element but the halogens is in
+    the highest of its common states (P5+, S6+, Si4+); otherwise the most electronegative element is
+    in its lowest common state, the others in their highest.
 
     Parameters
     ----------
     elements
         All elements of the compound.
     variable
-        Those whose sites are told apart by their moments; they are left out, unless given.
+        Those whose sites are told apart by their moments; they are left out, unless in ``given``.
     given
-        Charges in e that the user knows.
+        Charges in e that the user knows; None for none.
+
+    Returns
+    -------
+    dict
+        Charge in e by element.
 
     Raises
     ------
     InputError
-        If a transition metal has several common states or an element none, and it is not given.
+        If a transition metal with several common states, or an element without any, is not in
+        ``given``, or the compound lacks an element that is.
     """
     given = given or {}
     present = sorted(set(elements))
@@ -50,7 +56,18 @@ def fixed_charges(
 
 
 def redox_elements(elements: Iterable[str]) -> list[str]:
-    """Return the elements whose sites may be in one of several states, in alphabetical order."""
+    """Return the elements whose sites may be in one of several charge states.
+
+    Parameters
+    ----------
+    elements
+        Element symbols, in any order and number.
+
+    Returns
+    -------
+    list of str
+        In alphabetical order.
+    """
     return [
         symbol
         for symbol in sorted(set(elements))
@@ -69,7 +86,7 @@ def _common(symbol: str, is_anion: bool, oxide: bool) -> int:
     if not states or (element.is_transition_metal and len(states) > 1):
         known = ", ".join(f"{state:+d}" for state in states) or "none"
         raise InputError(
-            f"the charge of {symbol} cannot be told: it has no moment windows, and its common "
+            f"the charge of {symbol} is not known: it has no moment windows, and its common "
             f"oxidation states are {known}",
             where=f"charge of {symbol}",
             remedy="give its charge, or the moment windows of its states",

@@ -1,4 +1,4 @@
-"""Configurations: one way to occupy the sites of a host, always charge-neutral."""
+"""Configurations: occupations of the sites of a host, always charge-neutral."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from al_charge.errors import InputError
 
 MATCHING_TOLERANCE = 0.35
 """Largest distance of an atom from its host site when sites are matched, as a fraction of the
-mean nearest-neighbour spacing (volume per atom)^(1/3)."""
+mean spacing of sites, (volume per site)^(1/3)."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,36 @@ class Configuration:
     occupation: tuple[int, ...]
 
     def as_array(self) -> NDArray[np.int8]:
-        """Return the occupation as an array, shape (n_variable_sites,)."""
+        """Return the occupation as an array.
+
+        Returns
+        -------
+        ndarray of int8, shape (n_variable_sites,)
+            States in e, ion sites first.
+        """
         return np.array(self.occupation, dtype=np.int8)
 
 
 def configuration(host: Host, occupation: ArrayLike) -> Configuration:
     """Check an occupation against a host and return it as a configuration.
 
+    Parameters
+    ----------
+    host
+        The host whose sites are occupied.
+    occupation
+        State of every variable site, shape (n_variable_sites,); see `Configuration`.
+
+    Returns
+    -------
+    Configuration
+        As given, not in canonical form.
+
     Raises
     ------
     InputError
-        If the number of sites is wrong, a site is not allowed its state, or the charges do not sum
-        to zero.
+        If the number of sites is wrong, a site has a state that is not allowed there, or the
+        charges do not sum to zero.
     """
     values = tuple(int(state) for state in np.asarray(occupation).ravel())
     if len(values) != len(host.variable_sites):
@@ -68,25 +86,77 @@ def configuration(host: Host, occupation: ArrayLike) -> Configuration:
 
 
 def total_charge(host: Host, config: Configuration) -> int:
-    """Return the sum of all charges of a configuration, in e: zero for a valid one."""
+    """Return the sum of all charges of a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    int
+        In e; zero for a valid configuration.
+    """
     n_sites = len(host.ion_sites)
     ions = ion_count(host, config) * host.working_ion_charge
     return host.fixed_charge + ions + sum(config.occupation[n_sites:])
 
 
 def ion_count(host: Host, config: Configuration) -> int:
-    """Return the number of working ions."""
+    """Return the number of working ions in a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    int
+        In the whole cell.
+    """
     ions = config.occupation[: len(host.ion_sites)]
     return len(ions) - ions.count(VACANCY)
 
 
 def composition(host: Host, config: Configuration) -> Fraction:
-    """Return x, the working ions per formula unit."""
+    """Return the composition x of a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    Fraction
+        Working ions per formula unit, exact.
+    """
     return host.composition(ion_count(host, config))
 
 
 def species_of(host: Host, config: Configuration) -> dict[int, str]:
-    """Return the species token of every occupied host site, by site index."""
+    """Return the species token of every occupied host site.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    dict
+        Species token by index of the host site, ascending.
+    """
     charges = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
     n_sites = len(host.ion_sites)
     for i, (site, state) in enumerate(zip(host.variable_sites, config.occupation, strict=True)):
@@ -99,8 +169,18 @@ def species_of(host: Host, config: Configuration) -> dict[int, str]:
 def to_atoms(host: Host, config: Configuration) -> Atoms:
     """Return a configuration on the host's ideal sites as ASE Atoms.
 
-    Atoms keep their true elements. Arrays: ``species`` (tokens such as ``Fe3+``), ``host_site``
-    (index of the host's site), and the initial moments of the high-spin ferromagnetic state.
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    Atoms
+        With their true elements, the arrays ``species`` (tokens such as ``Fe3+``) and ``host_site``
+        (index of the host site), and the initial moments of the high-spin ferromagnetic state.
     """
     species = species_of(host, config)
     sites = np.array(list(species))
@@ -117,7 +197,15 @@ def to_atoms(host: Host, config: Configuration) -> Atoms:
 
 
 def set_species(atoms: Atoms, tokens: list[str]) -> None:
-    """Set the species of every atom in place, and the high-spin initial moments with them."""
+    """Set the species of every atom, and with them the high-spin initial moments.
+
+    Parameters
+    ----------
+    atoms
+        Modified in place.
+    tokens
+        Species token of every atom.
+    """
     atoms.set_array("species", np.array(tokens, dtype="U8"))
     atoms.set_initial_magnetic_moments([high_spin_moment(t) for t in tokens])
 
@@ -126,13 +214,25 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
     """Read a configuration back from Atoms with a ``species`` array.
 
     Atoms are matched to host sites by their ``host_site`` array, or else by position (fractional
-    coordinates, so a strained cell does no harm).
+    coordinates, so the cell may be strained).
+
+    Parameters
+    ----------
+    host
+        The host that they belong to.
+    atoms
+        Atoms with a ``species`` array, not modified.
+
+    Returns
+    -------
+    Configuration
+        Not in canonical form.
 
     Raises
     ------
     InputError
-        If there are no species, an atom lies on no host site, an atom that should be there is
-        missing or in another charge state, or the charges are not neutral.
+        If there is no ``species`` array, an atom lies on no host site, an atom of the host is
+        missing or in a charge state that is not allowed, or the charges do not sum to zero.
     """
     if "species" not in atoms.arrays:
         raise InputError("the structure has no species array", where="atoms.arrays")
@@ -153,7 +253,18 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
 
 
 def to_structure(atoms: Atoms) -> Structure:
-    """Return Atoms with a ``species`` array as a pymatgen structure with oxidation states."""
+    """Return Atoms as a pymatgen structure with oxidation states.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array.
+
+    Returns
+    -------
+    Structure
+        Its sites in the order of the atoms.
+    """
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     structure = cast(Structure, AseAtomsAdaptor.get_structure(bare))
     structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])
@@ -161,7 +272,25 @@ def to_structure(atoms: Atoms) -> Structure:
 
 
 def from_structure(host: Host, structure: Structure) -> Configuration:
-    """Read a configuration from a pymatgen structure decorated with oxidation states."""
+    """Read a configuration from a pymatgen structure with oxidation states.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    structure
+        Matched to the host's sites by position; not modified.
+
+    Returns
+    -------
+    Configuration
+        Not in canonical form.
+
+    Raises
+    ------
+    InputError
+        If a site has no oxidation state, or for any reason of `from_atoms`.
+    """
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())

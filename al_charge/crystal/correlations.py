@@ -1,4 +1,4 @@
-"""Pair correlations: a description of configurations that symmetry copies share."""
+"""Pair correlations: a descriptor of configurations that is equal for symmetry images."""
 
 from __future__ import annotations
 
@@ -17,21 +17,41 @@ CUTOFF = 7.0
 SHELL_GAP = 0.05
 """Distances that differ by less than this, in angstrom, belong to one shell."""
 AT_ONCE = 500
-"""Configurations whose pairs are counted together."""
+"""Configurations per batch; it bounds the memory."""
 
 
 def pair_correlations(host: Host, config: Configuration) -> NDArray[np.float64]:
-    """Return the row of `all_pair_correlations` of one configuration, shape (n_features,)."""
+    """Return the pair correlations of one configuration; see `all_pair_correlations`.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    ndarray, shape (n_features,)
+        Its row of `all_pair_correlations`.
+    """
     row: NDArray[np.float64] = all_pair_correlations(host, [config])[0]
     return row
 
 
 def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArray[np.float64]:
-    """Return how often each pair of states occurs in each distance shell, by configuration.
+    """Return how often each pair of states occurs in each distance shell of each configuration.
 
-    Distances are those of the host's ideal sites, periodic images included. Vacancies count as a
-    state. Space-group operations permute sites of one element and keep distances, so the
-    result is the same for every image of a configuration.
+    Distances are those of the host's ideal sites, periodic images included. A vacancy counts as a
+    state. Space-group operations permute sites of one element and preserve distances, so the
+    result is the same for every symmetry image of a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that they belong to.
+    configs
+        Configurations; there may be none.
 
     Returns
     -------
@@ -90,7 +110,7 @@ def _shells(
 
 
 def _shell_numbers(distances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each distance how many gaps lie below it."""
+    """Return the number of the shell that each distance belongs to, from 0 up."""
     ascending = np.sort(distances)
     gaps = ascending[1:][np.diff(ascending) > SHELL_GAP] - SHELL_GAP / 2
     numbers: NDArray[np.int64] = np.searchsorted(gaps, distances)

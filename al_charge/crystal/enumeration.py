@@ -1,4 +1,4 @@
-"""All distinct configurations of a host, and how many there are without listing them."""
+"""All distinct configurations of a host, and their number without enumerating them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
     """Return the canonical form of every distinct configuration with ``n_ions`` working ions.
 
     Every charge-neutral occupation is visited, with the ion sublattice reduced by symmetry first.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+    n_ions
+        Working ions in the cell.
+
+    Returns
+    -------
+    list of Configuration
+        In lexicographic order of their occupations.
     """
     found: set[Configuration] = set()
     for ions in _distinct_ion_occupations(host, n_ions):
@@ -27,7 +39,20 @@ def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
 
 
 def count_occupations(host: Host, n_ions: int) -> int:
-    """Return the number of charge-neutral occupations, symmetry copies counted separately."""
+    """Return the number of charge-neutral occupations, symmetry images counted separately.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+    n_ions
+        Working ions in the cell.
+
+    Returns
+    -------
+    int
+        Exact, and found without enumeration.
+    """
     identity = np.arange(len(host.variable_sites))
     return _fixed_occupations(host, identity).get((n_ions, _needed_charge(host, n_ions)), 0)
 
@@ -37,6 +62,16 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
 
     Burnside's lemma: the mean over the space group of the number of neutral occupations that an
     operation leaves unchanged, each a coefficient of a product over the operation's cycles.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+
+    Returns
+    -------
+    dict
+        Number by composition x (working ions per formula unit), ascending.
     """
     group = permutations(host)
     totals: Counter[int] = Counter()

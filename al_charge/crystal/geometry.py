@@ -1,4 +1,4 @@
-"""What no crystal can look like, refused before symmetry and neighbours are looked for in it."""
+"""Geometries that no crystal can have, refused before symmetry or neighbours are computed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import ArrayLike
 from al_charge.errors import InputError
 
 SMALLEST_VOLUME = 1.0
-"""angstrom^3 per atom; diamond, the densest, has 5.7."""
+"""angstrom^3 per atom; diamond, with the most atoms per volume, has 5.7."""
 NEAREST = 0.5
-"""angstrom between two atoms; those of a hydrogen molecule are 0.74 apart."""
+"""Smallest distance of two atoms in angstrom; in a hydrogen molecule it is 0.74."""
 LARGEST_LENGTH = 1000.0
-"""angstrom; of a cell's vector."""
+"""Largest length of a cell vector in angstrom."""
 FARTHEST = 1000.0
-"""Cells that an atom may be away from its own."""
+"""Largest absolute fractional coordinate."""
 
 
 def refuse_impossible(cell: ArrayLike, positions: ArrayLike, where: str) -> None:
-    """Refuse a cell that is none, and atoms that are none, or lie on each other.
+    """Refuse a cell or positions that no crystal can have.
 
     Parameters
     ----------
@@ -28,42 +28,50 @@ def refuse_impossible(cell: ArrayLike, positions: ArrayLike, where: str) -> None
     positions
         angstrom, shape (n_atoms, 3).
     where
-        The file or field, for errors.
+        File or field that errors name.
 
     Raises
     ------
     InputError
-        With what is impossible.
+        If there are no atoms, a number is NaN or infinite, the cell is too long or too small for
+        its atoms, or atoms overlap or lie far outside the cell.
     """
     vectors, places = np.asarray(cell, dtype=float), np.asarray(positions, dtype=float)
     if not len(places):
-        raise InputError("there is no atom in it", where=where)
+        raise InputError("it has no atoms", where=where)
     if not (np.isfinite(vectors).all() and np.isfinite(places).all()):
-        raise InputError("its cell and positions are not all numbers", where=where)
+        raise InputError("its cell or positions contain NaN or infinite values", where=where)
     if np.linalg.norm(vectors, axis=1).max() > LARGEST_LENGTH:
-        raise InputError(f"its cell is longer than {LARGEST_LENGTH:g} A", where=where)
+        raise InputError(f"a cell vector is longer than {LARGEST_LENGTH:g} A", where=where)
     volume = abs(float(np.linalg.det(vectors)))
     if volume < SMALLEST_VOLUME * len(places):
         raise InputError(
-            f"its cell of {volume:.3g} A^3 is no cell for {len(places)} atoms", where=where
+            f"its cell of {volume:.3g} A^3 is too small for {len(places)} atoms", where=where
         )
     if np.abs(np.linalg.solve(vectors.T, places.T)).max() > FARTHEST:
-        raise InputError("atoms are far outside of its cell", where=where)
+        raise InputError("atoms lie far outside its cell", where=where)
     pairs = neighbour_list("ij", positions=places, cell=vectors, pbc=[True] * 3, cutoff=NEAREST)
     if len(pairs[0]):
         one, other = pairs[0][0], pairs[1][0]
         raise InputError(
-            f"atoms {one} and {other} lie on each other, less than {NEAREST:g} A apart", where=where
+            f"atoms {one} and {other} overlap, less than {NEAREST:g} A apart", where=where
         )
 
 
 def refuse_left_handed(cell: ArrayLike, where: str) -> None:
-    """Refuse a cell that VASP does not take, a left-handed one.
+    """Refuse a left-handed cell, which VASP does not accept.
+
+    Parameters
+    ----------
+    cell
+        Vectors as rows, shape (3, 3).
+    where
+        File or field that errors name.
 
     Raises
     ------
     InputError
-        If the vectors a, b and c of the cell are no right-handed system.
+        If the cell is left-handed.
     """
     if np.linalg.det(np.asarray(cell, dtype=float)) < 0.0:
         raise InputError(

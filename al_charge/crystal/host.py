@@ -21,16 +21,16 @@ from al_charge.crystal.species import token
 from al_charge.errors import InputError, did_you_mean
 
 VACANCY = -1
-"""State of an empty working-ion site; every other state is the charge of what sits there, in e."""
+"""State of an empty working-ion site; every other state is a charge in e."""
 LARGEST_SUPERCELL = 1000
-"""Sites of a supercell; symmetry and search would take hours on a larger one."""
+"""Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
 
 Charge = Annotated[int, Field(ge=-9, le=9)]
 """An oxidation state, in e."""
 
 
 class HostSpec(BaseModel):
-    """What a user writes about a host, beside its structure file."""
+    """What a campaign file says about a host, besides its structure file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,6 +88,16 @@ class Host:
     def from_spec(cls, spec: HostSpec) -> Host:
         """Read the structure file and build the host.
 
+        Parameters
+        ----------
+        spec
+            The specification of a host in a campaign file.
+
+        Returns
+        -------
+        Host
+            The supercell with its sites.
+
         Raises
         ------
         InputError
@@ -102,15 +112,21 @@ class Host:
         Parameters
         ----------
         spec
-            What the user wrote; its ``structure`` path is not read.
+            The specification of a host in a campaign file; its ``structure`` is not read.
         structure
-            The parent before the supercell is made, every working-ion site filled.
+            The parent cell, before it is repeated, with every working-ion site filled.
+
+        Returns
+        -------
+        Host
+            The supercell with its sites.
 
         Raises
         ------
         InputError
             If the specification names an element that the structure lacks, leaves an element
-            without a charge, or allows no charge-neutral occupation.
+            without a charge, or allows no charge-neutral occupation, or the supercell is too
+            large or holds no whole number of formula units.
         """
         structure = structure.copy()
         _check_elements(spec, {site.specie.symbol for site in structure})
@@ -177,7 +193,7 @@ class Host:
 
     @cached_property
     def fixed_charge(self) -> int:
-        """Sum of the charges of all sites that never change, in e."""
+        """Sum of the charges of all sites whose charge never changes, in e."""
         return sum(self.fixed[el] for el in self.elements if el in self.fixed)
 
     @cached_property
@@ -206,16 +222,37 @@ class Host:
         )
 
     def composition(self, n_ions: int) -> Fraction:
-        """Return x, the working ions per formula unit, of a cell with ``n_ions`` of them."""
+        """Return the composition x of a cell.
+
+        Parameters
+        ----------
+        n_ions
+            Working ions in the cell.
+
+        Returns
+        -------
+        Fraction
+            Working ions per formula unit, exact.
+        """
         return Fraction(n_ions, self.formula_units)
 
     def n_ions(self, composition: Fraction) -> int:
-        """Return the number of working ions at composition x.
+        """Return the number of working ions in a cell of a given composition.
+
+        Parameters
+        ----------
+        composition
+            x, working ions per formula unit.
+
+        Returns
+        -------
+        int
+            Working ions in the cell.
 
         Raises
         ------
         InputError
-            If this supercell has no such composition.
+            If this supercell has no neutral configuration of that composition.
         """
         count = composition * self.formula_units
         if count.denominator != 1 or int(count) not in self.ion_counts:
@@ -250,7 +287,7 @@ def _check_elements(spec: HostSpec, present: set[str]) -> None:
     for element, field in named.items():
         if not Element.is_valid_symbol(element):
             raise InputError(
-                f"'{element}' is no element", where=field, remedy=did_you_mean(element, present)
+                f"'{element}' is not an element", where=field, remedy=did_you_mean(element, present)
             )
         if element not in present:
             raise InputError(

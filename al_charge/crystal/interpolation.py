@@ -1,4 +1,4 @@
-"""Start geometries between the host without its working ion and the host filled with it."""
+"""Start geometries between the empty host, without its working ion, and the filled one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from al_charge.crystal.host import Host
 from al_charge.errors import InputError
 
 FARTHEST = 0.9
-"""angstrom that a site may lie from its place in the filled host, cells scaled to each other."""
+"""Largest distance in angstrom of a site from its place in the filled host, in the mean cell."""
 _WHERE = "host.empty_structure"
 
 
@@ -26,8 +26,8 @@ def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structur
     full
         The parent, every working-ion site filled.
     empty
-        The same crystal without working ions, in any order of sites; where its setting or origin
-        differs, the mapping of least displacement is looked for.
+        The same crystal without working ions, its sites in any order; where its setting or origin
+        differs, the mapping with the smallest displacements is used.
     working_ion
         Element of the working ion.
 
@@ -41,7 +41,7 @@ def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structur
     Raises
     ------
     InputError
-        If the two are not the same crystal but for the working ion.
+        If the two are not the same crystal apart from the working ion.
     """
     full, empty = full.copy(), empty.copy()
     for structure in (full, empty):
@@ -78,16 +78,23 @@ def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structur
 
 
 def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: int) -> Host:
-    """Return the host with cell and sites between those of the empty and the filled one.
+    """Return a host with cell and sites interpolated between the empty and the filled host.
 
     Parameters
     ----------
+    host
+        The filled host.
     full
         The parent that the host was built from.
     matched
         What `match_empty` returned for it.
     n_ions
-        Working ions in the supercell: none for the empty host, all sites for the filled one.
+        Working ions in the supercell: 0 gives the empty host, as many as sites the filled one.
+
+    Returns
+    -------
+    Host
+        The same sites in another geometry.
     """
     part = n_ions / len(host.ion_sites)
     cell = (1.0 - part) * matched.lattice.matrix + part * full.lattice.matrix
@@ -125,9 +132,9 @@ def _mapped(frame: Structure, empty: Structure) -> Structure | None:
 
 
 def _aligned(lattice: Lattice, target: Lattice) -> Lattice:
-    """Return a lattice turned, or mirrored, so that its vectors lie near to the target's.
+    """Return a lattice rotated, or mirrored, so that its vectors lie close to the target's.
 
-    Lengths and angles stay, and they are all that fractional coordinates refer to.
+    Lengths and angles are kept, so fractional coordinates remain valid.
     """
     left, _, right = np.linalg.svd(lattice.matrix.T @ target.matrix)
     return Lattice(lattice.matrix @ left @ right)

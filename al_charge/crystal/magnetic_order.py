@@ -1,4 +1,4 @@
-"""Antiferromagnetic order: which redox sites' moments point up and which point down."""
+"""Antiferromagnetic order: which moments point up and which point down."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from numpy.typing import NDArray
 from al_charge.crystal.species import high_spin_moment
 
 SAME_DISTANCE = 0.3
-"""Angstrom within which two distances count as the same: those between the redox sites of one shell
-differ by up to this much in a relaxed mixed-valence cell."""
+"""Largest difference in angstrom between the distances of one shell of redox sites, as found in
+relaxed mixed-valence cells."""
 
 Pair = tuple[int, int]
 
 
 def signs(atoms: Atoms) -> NDArray[np.int64]:
-    """Return the sign of every atom's moment in an antiferromagnetic cell, shape (n_atoms,).
+    """Return the sign of every atom's moment in an antiferromagnetic cell.
 
-    Moments of neighbouring magnetic sites alternate as far as the cell allows, the nearest
-    neighbours first: pairs of sites are taken by distance, and each joins two groups of sites such
-    that most pairs of this distance between the groups differ, or else its own two sites. The first
-    magnetic site points up. Pairs within a group, and a site and its own image, are left as they
-    are.
+    Moments of neighbouring magnetic sites alternate as far as the cell allows, nearest neighbours
+    first: pairs of sites are visited by distance, and each joins two groups of sites such that most
+    pairs between the groups at this distance have opposite signs; where as many are equal as
+    opposite, the pair itself decides. The first magnetic site points up. Pairs within a group do
+    not change it, and a site's own images are not counted.
 
     Parameters
     ----------
     atoms
-        Atoms with a ``species`` array, periodic along all axes. Sites of species without a
-        high-spin moment have the sign 1.
+        Atoms with a ``species`` array, periodic along all axes.
+
+    Returns
+    -------
+    ndarray of int, shape (n_atoms,)
+        1 or -1; 1 for species without a high-spin moment.
     """
     sites = [i for i, token in enumerate(atoms.arrays["species"]) if high_spin_moment(str(token))]
     found = np.ones(len(atoms), dtype=np.int64)

@@ -19,13 +19,21 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
 
     Parameters
     ----------
+    path
+        A CIF or POSCAR, compressed or not.
     where
-        Field that named the file, for errors.
+        Field that names the file, for errors.
+
+    Returns
+    -------
+    Structure
+        Every site occupied; with oxidation states, if the file has them.
 
     Raises
     ------
     InputError
-        If there is no such file, it cannot be read, or it has partly occupied sites.
+        If there is no such file, it cannot be read, it has partly occupied sites, or its geometry
+        is impossible or left-handed.
     """
     if not path.is_file():
         raise InputError(f"no structure file {path}", where=where)
@@ -39,7 +47,7 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Without names of elements pymatgen would make them up.
+            # Where a POSCAR names no elements, pymatgen would invent them.
             warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")
             structure = read_parent(path)
             positions = structure.cart_coords

@@ -15,8 +15,8 @@ SHELL_RATIO = 1.35
 """An anion belongs to a cation's shell up to this multiple of its shortest distance to one."""
 
 SHELL_DISTORTION = 0.06
-"""Amplitude in angstrom by which shells are distorted unless told otherwise; the bonds of
-neighbouring states come to differ by twice as much."""
+"""Default amplitude of distortions in angstrom; the bond lengths of neighbouring states come to
+differ by twice as much."""
 
 LONGEST_BOND = 3.5
 """Distance in angstrom beyond which no anion counts as a neighbour."""
@@ -36,8 +36,7 @@ def mixed_sites(atoms: Atoms) -> dict[str, dict[int, int]]:
     Returns
     -------
     dict
-        By element, then by index of the atom: the charge in e. Elements in one state only, whose
-        shells have nothing to tell apart, are left out.
+        Charge in e, by element and index of the atom. Elements in a single state are left out.
     """
     charges: dict[str, dict[int, int]] = {}
     for index, species in enumerate(map(str, atoms.arrays["species"])):
@@ -54,6 +53,12 @@ def shells(atoms: Atoms, sites: list[int]) -> dict[int, Shell]:
         Atoms with a ``species`` array; every species of negative charge is an anion.
     sites
         Indices of the cations.
+
+    Returns
+    -------
+    dict
+        For each cation, indices of its anions, shape (n,), and the vectors to them in angstrom,
+        shape (n, 3); empty for a cation without an anion nearby.
     """
     anion = np.array([charge_of(str(species)) < 0 for species in atoms.arrays["species"]])
     first, second, distances, vectors = neighbor_list("ijdD", atoms, LONGEST_BOND)
@@ -67,9 +72,19 @@ def shells(atoms: Atoms, sites: list[int]) -> dict[int, Shell]:
 
 
 def shell_lengths(atoms: Atoms, sites: list[int]) -> NDArray[np.float64]:
-    """Return the mean bond length of the given cations in angstrom, shape (n_sites,).
+    """Return the mean bond length of the given cations.
 
-    A cation without any anion near it has no mean: NaN.
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array.
+    sites
+        Indices of the cations.
+
+    Returns
+    -------
+    ndarray, shape (n_sites,)
+        angstrom; NaN for a cation without an anion nearby.
     """
     found = shells(atoms, sites)
     return np.array(
@@ -81,16 +96,22 @@ def shell_lengths(atoms: Atoms, sites: list[int]) -> NDArray[np.float64]:
 
 
 def charge_order_contrast(atoms: Atoms) -> float:
-    """Return by how much the bond lengths of a geometry tell its charge states apart.
+    """Return the margin by which bond lengths distinguish the charge states of a geometry.
 
-    For any two neighbouring states of an element: the shortest mean bond length among sites of the
-    lower one minus the longest among sites of the higher one; the least of these over all pairs.
-    Positive where every bond length goes with its state. Infinite where no element has two states.
+    For two neighbouring states of an element it is the shortest mean bond length among sites of the
+    lower state minus the longest among sites of the higher one.
+
+    Parameters
+    ----------
+    atoms
+        Atoms with a ``species`` array.
 
     Returns
     -------
     float
-        angstrom.
+        The smallest margin of all neighbouring states, angstrom: positive where all bond lengths
+        agree with the charge order, infinite where no element has two states, negative infinity
+        where a cation has no anion nearby.
     """
     contrast = np.inf
     for sites in mixed_sites(atoms).values():
@@ -106,16 +127,16 @@ def charge_order_contrast(atoms: Atoms) -> float:
 def distort_shells(atoms: Atoms, amplitude: float) -> Atoms:
     """Move the anions around mixed-valence sites so that the geometry favours its charge order.
 
-    Anions move along their bond, towards a site in a higher state than the mean of its element in
-    the cell and away from one in a lower state. Displacements of an anion that is shared by several
-    sites add up. A structure without two states of an element is returned as it is.
+    Anions move along their bonds, towards a site whose state is higher than its element's mean in
+    the cell and away from one whose state is lower. Displacements of an anion that several sites
+    share add up. Where no element has two states, nothing moves.
 
     Parameters
     ----------
     atoms
         Atoms with a ``species`` array; not modified.
     amplitude
-        angstrom; an anion moves by twice this for each unit of charge that its cation differs from
+        angstrom; an anion moves by twice this per unit of charge by which its cation differs from
         the mean, so that the bonds of neighbouring states come to differ by twice the amplitude.
 
     Returns

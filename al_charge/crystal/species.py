@@ -15,44 +15,99 @@ from al_charge.errors import InputError
 
 @cache
 def token(element: str, charge: int) -> str:
-    """Return the species token of an element in a charge state, e.g. ``Fe3+``."""
+    """Return the species token of an element in a charge state.
+
+    Parameters
+    ----------
+    element
+        Element symbol.
+    charge
+        Oxidation state, in e.
+
+    Returns
+    -------
+    str
+        For example ``Fe3+``.
+    """
     return str(Species(element, charge))
 
 
 def parse(text: str) -> str:
-    """Return the species token that somebody has written, e.g. ``Na+`` for ``Na1+``.
+    """Return the species token for a charge state as a user writes it.
+
+    Parameters
+    ----------
+    text
+        For example ``Fe3+``, ``Na+`` or ``Na1+``.
+
+    Returns
+    -------
+    str
+        The token: ``Na+`` for ``Na1+``.
 
     Raises
     ------
     InputError
-        If it is none.
+        If it is not an element with a charge.
     """
     match = re.fullmatch(r"([A-Z][a-z]?)(\d*)([+-])", text)
     if match is None or not Element.is_valid_symbol(match[1]):
         raise InputError(
-            f"'{text}' is no charge state", where="charge states", remedy="write it like Fe3+"
+            f"'{text}' is not a charge state", where="charge states", remedy="write it like Fe3+"
         )
     return token(match[1], int(match[3] + (match[2] or "1")))
 
 
 @cache
 def element_of(species: str) -> str:
-    """Return the element symbol of a species token."""
+    """Return the element of a species.
+
+    Parameters
+    ----------
+    species
+        Species token.
+
+    Returns
+    -------
+    str
+        Element symbol.
+    """
     return str(Species.from_str(species).element.symbol)
 
 
 @cache
 def charge_of(species: str) -> int:
-    """Return the formal charge of a species token, in e."""
+    """Return the formal charge of a species.
+
+    Parameters
+    ----------
+    species
+        Species token.
+
+    Returns
+    -------
+    int
+        In e.
+    """
     return int(Species.from_str(species).oxi_state or 0)
 
 
 @cache
 def high_spin_moment(species: str) -> float:
-    """Return the spin-only high-spin moment of a species, in Bohr magnetons.
+    """Return the spin-only high-spin moment of a species.
 
-    The d electrons of a transition-metal cation fill five orbitals by Hund's first rule; other
-    species carry no moment.
+    The d electrons of a transition-metal cation occupy five orbitals by Hund's first rule; other
+    species have no moment.
+
+    Parameters
+    ----------
+    species
+        Species token.
+
+    Returns
+    -------
+    float
+        Bohr magnetons.
     """
     element = Element(element_of(species))
     if not (element.is_transition_metal and 3 <= element.group <= 12):

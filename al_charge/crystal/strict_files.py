@@ -1,7 +1,8 @@
-"""What readers of structure files let pass in silence: numbers that are none, and counts too large.
+"""Structure files are checked for errors that pymatgen and ASE ignore.
 
-pymatgen takes the coordinate ``.`` for 0 and the occupancy ``abc`` for 1, and forgives more names
-than counts in a POSCAR; ASE goes on for as many atoms as an extended XYZ file says it has.
+pymatgen reads the coordinate ``.`` as 0 and the occupancy ``abc`` as 1, and accepts a POSCAR with
+more names than counts; ASE loops over as many atoms as an extended XYZ file says it has, however
+many lines there are.
 """
 
 from __future__ import annotations
@@ -26,16 +27,43 @@ _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_COORDINATES, (-math.inf, math.inf)),
     "_atom_site_occupancy": (0.0, 1.0 + 1e-3),
 }
-"""Between which numbers the values of an item lie."""
+"""Lower and upper limit of the values of each item, both excluded."""
 
 
 def is_cif(path: Path) -> bool:
-    """Return whether a file is called a CIF, compressed or not."""
+    """Return whether a file is a CIF by its name.
+
+    Parameters
+    ----------
+    path
+        Its path.
+
+    Returns
+    -------
+    bool
+        True for ``.cif`` and ``.cif.gz``.
+    """
     return path.name.lower().removesuffix(".gz").endswith(".cif")
 
 
 def read_parent(path: Path) -> Structure:
-    """Read a CIF, or a POSCAR or whatever else pymatgen knows by its name; both checked."""
+    """Read a CIF, a POSCAR or another format that pymatgen recognises by the file's name.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Structure
+        With the partial occupancies and oxidation states of the file.
+
+    Raises
+    ------
+    InputError
+        If a check of `read_cif` or `check_poscar` fails.
+    """
     if is_cif(path):
         return read_cif(path)
     check_poscar(path)
@@ -43,12 +71,23 @@ def read_parent(path: Path) -> Structure:
 
 
 def read_cif(path: Path) -> Structure:
-    """Read the structure of a CIF, its partial occupancies and oxidation states included.
+    """Read the structure of a CIF.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Structure
+        With the partial occupancies and oxidation states of the file.
 
     Raises
     ------
     InputError
-        If it holds several structures, a number that is none, or other atoms than its formula.
+        If the file holds several structures, a value that is not a valid number, or sites that
+        disagree with its formula.
     """
     blocks = [block.data for block in CifFile.from_file(path).data.values()]
     structures = [block for block in blocks if _COORDINATES[0] in block]
@@ -70,11 +109,11 @@ def _check_numbers(block: dict[str, Any], path: Path) -> None:
         for value in [values] if isinstance(values, str) else values:
             number = _NUMBER.fullmatch(value)
             if number is None or not low < float(number[1]) < high:
-                raise InputError(f"'{value}' is not what it can be", where=f"{path}: {item}")
+                raise InputError(f"'{value}' is not a valid value", where=f"{path}: {item}")
 
 
 def _check_formula(formula: str, structure: Structure, path: Path) -> None:
-    """Compare with what a CIF says that it is made of, if it says so in a way that can be read."""
+    """Compare the sites of a CIF with its formula, if it gives one that can be read."""
     try:
         told = Composition(formula.replace("'", " "))
     except ValueError:
@@ -82,36 +121,46 @@ def _check_formula(formula: str, structure: Structure, path: Path) -> None:
     found = Composition(structure.composition.get_el_amt_dict())
     if told and not told.fractional_composition.almost_equals(found.fractional_composition):
         raise InputError(
-            f"its sites make {found.reduced_formula}, and it tells of {told.reduced_formula}",
+            f"its sites add up to {found.reduced_formula}, its formula is {told.reduced_formula}",
             where=str(path),
-            remedy="mend its sites, its symmetry or _chemical_formula_sum",
+            remedy="correct its sites, its symmetry or _chemical_formula_sum",
         )
 
 
 def check_poscar(path: Path) -> None:
-    """Refuse a POSCAR that names more elements than it counts, or fewer.
+    """Refuse a POSCAR whose names and numbers of elements do not match.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Raises
     ------
     InputError
-        If it does.
+        If it names more or fewer elements than it gives numbers of atoms.
     """
     with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
         lines = [str(file.readline()).split() for _ in range(7)]
     names, counts = lines[5:]
     if names and names[0].isalpha() and len(names) != len(counts):
         raise InputError(
-            f"{len(names)} elements and {len(counts)} numbers of atoms", where=str(path)
+            f"{len(names)} elements, but {len(counts)} numbers of atoms", where=str(path)
         )
 
 
 def check_extxyz(path: Path) -> None:
-    """Refuse an extended XYZ file with fewer lines than it has atoms.
+    """Refuse a truncated extended XYZ file.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Raises
     ------
     InputError
-        With the frame that is cut.
+        If a frame has fewer lines than its number of atoms requires, or no such number.
     """
     with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
         frame = 0
@@ -122,7 +171,7 @@ def check_extxyz(path: Path) -> None:
             lines = sum(1 for _ in zip(range(atoms + 1), file, strict=False))
             if lines < atoms + 1:
                 raise InputError(
-                    "cannot read a structure: it is truncated, or tells no number of atoms",
+                    "cannot read a structure: it is truncated, or gives no number of atoms",
                     where=f"{path}, frame {frame}",
                 )
             frame += 1

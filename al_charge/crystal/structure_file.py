@@ -1,4 +1,4 @@
-"""Structures from a file, with the charge state of every atom told or refused."""
+"""Structures from a file, with the charge state of every atom."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ NOMINAL_WINDOWS = Windows(
         for species in VASP_WINDOWS.ranges
     }
 )
-"""Initial moments: those of the high-spin states."""
+"""Windows for initial moments, which are those of the high-spin states."""
 
 
 def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
-    """Read a structure and tell the charge state of every atom.
+    """Read a structure and determine the charge state of every atom.
 
-    They are taken from ``states``; else from the file's own oxidation states, species or magnetic
-    moments; else from neutrality, where all atoms of the only redox element can be in one state.
-    Elements with one common state have it.
+    Charge states are taken from ``states``; else from the file's own oxidation states, species or
+    magnetic moments; else from neutrality, where all atoms of the only redox element can be in one
+    state. An element with one common state is in that state.
 
     Parameters
     ----------
     path
-        Any file that ASE or pymatgen reads; of several structures the last.
+        Any file that ASE or pymatgen reads; the last structure where it holds several.
     states
-        Species tokens: for each element that is named one for all of its atoms, or one for each in
-        the order of the file.
+        Species tokens: for each element named, one for all of its atoms, or one for each in the
+        order of the file.
 
     Returns
     -------
     atoms
         With a ``species`` array and the initial moments of the high-spin ferromagnetic state.
     how
-        In a few words, where the charge states come from.
+        Where the charge states come from, in a few words.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a charge state cannot be told, or the charges do not sum to
-        zero.
+        If the file cannot be read, a charge state cannot be determined, or the charges do not sum
+        to zero.
     """
     (atoms,) = _read(path, "-1")
     refuse_left_handed(atoms.cell.array, str(path))
@@ -72,14 +72,22 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
 
 
 def read_structures(path: Path) -> list[Atoms]:
-    """Read every structure of a file as it is there, with whatever results stand beside it.
+    """Read every structure of a file, with the results that the file holds.
 
-    Oxidation states of a CIF become an array ``species``.
+    Parameters
+    ----------
+    path
+        Any file that ASE or pymatgen reads.
+
+    Returns
+    -------
+    list of Atoms
+        In the order of the file. Oxidation states of a CIF become an array ``species``.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or a structure has no cell.
+        If the file cannot be read, or a structure has no cell or an impossible geometry.
     """
     return _read(path, ":")
 
@@ -87,29 +95,29 @@ def read_structures(path: Path) -> list[Atoms]:
 def tell_species(
     atoms: Atoms, states: Sequence[str] = (), *, where: Path | str
 ) -> tuple[Sequence[str], str]:
-    """Tell the charge state of every atom of a structure; see ``load_structure``.
+    """Determine the charge state of every atom of a structure; see `load_structure`.
 
     Parameters
     ----------
     atoms
-        As ``read_structures`` returns it.
+        As returned by `read_structures`.
     states
-        Species tokens: for each element that is named one for all of its atoms, or one for each in
-        the order of the file.
+        Species tokens: for each element named, one for all of its atoms, or one for each in the
+        order of the file.
     where
-        What an error names.
+        File or field that errors name.
 
     Returns
     -------
     tokens
-        One for each atom.
+        Species token of every atom.
     how
-        In a few words, where they come from.
+        Where they come from, in a few words.
 
     Raises
     ------
     InputError
-        If a charge state cannot be told, or the charges do not sum to zero.
+        If a charge state cannot be determined, or the charges do not sum to zero.
     """
     tokens, how = _tell(atoms, states, where)
     if charge := sum(map(charge_of, tokens)):
@@ -142,7 +150,7 @@ def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Seque
 
 
 def _read(path: Path, index: str) -> list[Atoms]:
-    """Return structures of a file, as ASE counts them."""
+    """Return those structures of a file that an index of ASE selects."""
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     try:
@@ -191,7 +199,7 @@ def _read_cif(path: Path) -> Atoms:
 
 
 def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list[str]]:
-    """Return the states of every atom of each element that is named."""
+    """Return the states of all atoms of each element that is named."""
     given: dict[str, list[str]] = {}
     for word in states:
         species = parse(word)
@@ -210,11 +218,11 @@ def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list
 
 
 def _complete(symbols: Sequence[str], given: dict[str, list[str]], where: Path | str) -> list[str]:
-    """Return a token for every atom; other elements than those given have their common state."""
+    """Return a token for every atom; elements that are not given are in their common state."""
     if missing := [element for element in redox_elements(symbols) if element not in given]:
         element, number = missing[0], symbols.count(missing[0])
         raise InputError(
-            f"it does not tell the charge states of its {number} {element}",
+            f"it does not say which charge states its {number} {element} have",
             where=str(where),
             remedy=f"give them with --oxidation, one for all {element} ({element}3+) or one for "
             f"each in the order of the file ({element}2+,{element}3+,...)",
@@ -225,7 +233,7 @@ def _complete(symbols: Sequence[str], given: dict[str, list[str]], where: Path |
 
 
 def _from_moments(atoms: Atoms) -> Sequence[str] | None:
-    """Return the species that the file's moments show, if they do so for every atom."""
+    """Return the species that the file's moments indicate; None if not for every atom."""
     results = atoms.calc.results if atoms.calc is not None else {}
     symbols = atoms.get_chemical_symbols()
     for moments in (results.get("magmoms"), atoms.get_initial_magnetic_moments()):
@@ -243,7 +251,7 @@ def _from_moments(atoms: Atoms) -> Sequence[str] | None:
 
 
 def _from_neutrality(symbols: Sequence[str]) -> dict[str, list[str]]:
-    """Return the state that every atom of the only redox element has if all are alike."""
+    """Return the states of the only redox element if neutrality allows all to be equal."""
     elements = redox_elements(symbols)
     if len(elements) != 1:
         return {}

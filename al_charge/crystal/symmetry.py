@@ -19,14 +19,24 @@ SYMPREC = 1e-2
 
 @lru_cache(maxsize=32)
 def permutations(host: Host) -> NDArray[np.int64]:
-    """Return how every operation of the supercell's space group moves the variable sites.
+    """Return how every operation of the supercell's space group permutes the variable sites.
 
-    Pure translations of the supercell's primitive cell are included.
+    Translations by vectors of the primitive cell are included.
+
+    Parameters
+    ----------
+    host
+        The host.
 
     Returns
     -------
     ndarray of int, shape (n_operations, n_variable_sites)
-        Row g, column i: the variable site that operation g carries site i to; rows are distinct.
+        Row g, column i: the variable site that operation g maps site i to; rows are distinct.
+
+    Raises
+    ------
+    AlChargeError
+        If spglib finds no symmetry, or an operation that does not map the sites onto each other.
     """
     structure = host.structure
     fractional = structure.frac_coords
@@ -50,9 +60,19 @@ def permutations(host: Host) -> NDArray[np.int64]:
 
 
 def canonical(host: Host, config: Configuration) -> Configuration:
-    """Return the one representative of a configuration under the host's space group.
+    """Return the canonical form of a configuration under the host's space group.
 
-    It is the image whose occupation comes first in lexicographic order.
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    Configuration
+        The symmetry image whose occupation comes first in lexicographic order.
     """
     # Reading an occupation through a permutation gives the image under its inverse; the set of all
     # images is the same, since a group holds every inverse.
@@ -62,11 +82,37 @@ def canonical(host: Host, config: Configuration) -> Configuration:
 
 
 def canonical_hash(host: Host, config: Configuration) -> str:
-    """Return the identity of a configuration: equal for symmetry copies, different otherwise."""
+    """Return the identity of a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration, in any symmetry image.
+
+    Returns
+    -------
+    str
+        24 hexadecimal digits: equal for symmetry images, different otherwise.
+    """
     occupation = ",".join(map(str, canonical(host, config).occupation))
     return hashlib.sha256(f"{host.fingerprint}:{occupation}".encode()).hexdigest()[:24]
 
 
 def multiplicity(host: Host, config: Configuration) -> int:
-    """Return the number of distinct symmetry images of a configuration."""
+    """Return the number of distinct symmetry images of a configuration.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    int
+        1 or more; the configuration itself is counted.
+    """
     return len(np.unique(config.as_array()[permutations(host)], axis=0))

@@ -1,4 +1,4 @@
-"""Charge states read from what a calculation found: moments, Bader charges, and neutrality."""
+"""Charge states read from a calculation's results: moments, Bader charges and neutrality."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ __all__ = [
 ]
 
 BADER_MARGIN = 0.05
-"""By how much, in e, the net Bader charge of a higher charge state must exceed that of a lower one
-of the same element. Published and own PBE+U results have 0.29 (Co2+ and Co3+, VASP) and 0.32 (Fe2+
-and Fe3+, GPAW) between states and below 0.01 between equal sites; covalent states such as Mn3+ and
-Mn4+ lie closer, so the margin is small."""
+"""e, by which the net Bader charge of a higher charge state must exceed that of a lower one of the
+same element. In published and our own PBE+U results states differ by 0.29 (Co2+ and Co3+, VASP) and
+0.32 (Fe2+ and Fe3+, GPAW), equal sites by less than 0.01; covalent states such as Mn3+ and Mn4+ lie
+closer together, so the margin is small."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a calculation says about the charge states of its cell.
+    """The charge states of a cell as a calculation found them.
 
     Attributes
     ----------
     sites
-        Species token of every atom; None where the moment fits no window.
+        Species token of every atom; None where the moment lies in no window.
     ambiguous
         Indices of those atoms.
     contradicted
-        Indices of atoms whose Bader charge belongs to another state than their moment.
+        Indices of atoms whose Bader charge indicates another state than their moment.
     charge
-        Sum of the charges of all sites in e, None if some are ambiguous.
+        Sum of the charges of all sites in e; None if some are ambiguous.
     """
 
     sites: tuple[str | None, ...]
@@ -69,14 +69,32 @@ class Audit:
         return tuple(token for token in self.sites if token is not None)
 
     def count(self, elements: frozenset[str]) -> dict[str, int]:
-        """Return how many sites of the given elements are in each state, higher states first."""
+        """Return how many sites of the given elements are in each state.
+
+        Parameters
+        ----------
+        elements
+            Element symbols.
+
+        Returns
+        -------
+        dict
+            Number by species token, by element and then higher states first; ambiguous sites are
+            left out.
+        """
         tokens = (token for token in self.sites if token is not None)
         counts = Counter(token for token in tokens if element_of(token) in elements)
         order = sorted(counts, key=lambda token: (element_of(token), -charge_of(token)))
         return {token: counts[token] for token in order}
 
     def describe(self) -> str:
-        """Return one line that says how the cell was resolved."""
+        """Return a line that says whether all charge states were found, or else why not.
+
+        Returns
+        -------
+        str
+            Labels are stored with it.
+        """
         if self.ambiguous:
             return f"moments of atoms {', '.join(map(str, self.ambiguous))} fit no charge state"
         if self.contradicted:
@@ -93,18 +111,29 @@ def audit(
     windows: Windows,
     bader: ArrayLike | None = None,
 ) -> Audit:
-    """Read the charge states of a cell from its moments, and check them by its Bader charges.
+    """Read the charge states of a cell from its moments, and cross-check them with Bader charges.
 
     Parameters
     ----------
     moments
-        Bohr magnetons, shape (n_atoms,); only the size counts, so any magnetic order will do.
+        Bohr magnetons, shape (n_atoms,); signs are ignored, so any magnetic order will do.
     requested
-        Species token of every atom as it was asked for. Elements without a window keep it.
+        Requested species token of every atom. Elements without a window keep it.
     windows
         Calibrated with the same engine and settings.
     bader
         Net charges in e, cations positive, shape (n_atoms,); None where there are none.
+
+    Returns
+    -------
+    Audit
+        The charge states found, and the atoms for which they are uncertain.
+
+    Raises
+    ------
+    AlChargeError
+        If there is not one moment for each atom, or Bader charges are not one finite number for
+        each atom, or have the opposite sign.
     """
     values = np.asarray(moments, dtype=float)
     if values.shape != (len(requested),):
@@ -125,7 +154,7 @@ def audit(
 
 
 def _checked_charges(net: NDArray[np.float64], species: Sequence[str]) -> NDArray[np.float64]:
-    """Refuse charges that are not one finite number for each atom, or of the other sign."""
+    """Refuse charges that are not one finite number for each atom, or have the opposite sign."""
     if net.shape != (len(species),) or not np.isfinite(net).all():
         raise AlChargeError(
             f"{net.size} Bader charges for {len(species)} atoms, or not all finite", where="bader"
@@ -142,10 +171,10 @@ def _checked_charges(net: NDArray[np.float64], species: Sequence[str]) -> NDArra
 def _contradicted(
     element: str, sites: Sequence[str | None], net: NDArray[np.float64], windows: Windows
 ) -> set[int]:
-    """Return the atoms of an element whose charge is not on their state's side.
+    """Return the atoms of an element whose Bader charge indicates a neighbouring state.
 
-    Between two neighbouring states the border lies midway between their charges, known from
-    calibration or else the medians of their sites.
+    The border between two neighbouring states lies midway between their charges, which are those of
+    the calibration or else the medians of their sites.
     """
     atoms: dict[str, list[int]] = {
         token: [] for token in windows.charges if element_of(token) == element

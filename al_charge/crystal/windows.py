@@ -1,4 +1,4 @@
-"""Windows of magnetic moments: which range of moments each charge state shows with one engine."""
+"""Windows: the range of magnetic moments that each charge state has with one engine."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from al_charge.crystal.species import charge_of, element_of, high_spin_moment
 from al_charge.errors import InputError
 
 HALF_WIDTH = 0.08
-"""How far, in Bohr magnetons, a calibrated window reaches beyond the moments that it came from,
-where the end members show one state of the element only."""
+"""Bohr magnetons by which a calibrated window extends beyond the moments that it was calibrated
+on, where the end members have only one state of the element."""
 
 REACH = 0.12
-"""How far a calibrated window reaches towards its neighbour, as a fraction of the gap between their
-moments for one unit of charge. A moment moves with the charge of its site, so this is also the
-part of an electron that a site may have too much or too little. With VASP and U = 5.3 eV on
+"""Extension of a calibrated window towards its neighbour, as a fraction of the gap between their
+moments per unit of charge. A moment changes with the charge of its site, so this is also the
+fraction of an electron that a site may have too much or too little. With VASP and U = 5.3 eV on
 iron (3.77 and 4.33 Bohr magnetons) sites that share a hole begin at 3.85, 0.14 of the gap."""
 
 LARGEST_SPREAD = 0.15
-"""Difference in Bohr magnetons from which the sites of one state in the end members cannot all be
-in that state. Equal states differ by up to 0.05 there, neighbouring states by 0.3 or more."""
+"""Largest difference in Bohr magnetons between sites of one state in the end members. Equal states
+differ by up to 0.05 there, neighbouring states by 0.3 or more."""
 
 SMALLEST_GAP = 0.2
-"""Bohr magnetons; moments that are closer tell no states apart, for those of one state differ by
-up to 0.05 between compositions."""
+"""Smallest difference in Bohr magnetons by which moments distinguish two states; those of one state
+differ by up to 0.05 between compositions."""
 
 LOW_SPIN = 0.7
-"""A moment below this part of the spin-only high-spin value is no high-spin state. High-spin
-cations on oxygen have 0.78 (Co3+) to 1.05 (Mn4+) of it in PBE+U."""
+"""A moment below this fraction of the spin-only high-spin value is not that of a high-spin state.
+High-spin cations in oxides have 0.78 (Co3+) to 1.05 (Mn4+) of it in PBE+U."""
 
 EXCESS = 0.5
 """Bohr magnetons by which a moment may exceed the spin-only high-spin value."""
 
 CLEARANCE = 0.02
-"""Bohr magnetons between a calibrated window and a default one that would overlap it."""
+"""Bohr magnetons left between a calibrated window and a default one that would overlap it."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The range of moments that each charge state shows with one engine and its settings.
+    """The range of moments that each charge state has with one engine and its settings.
 
     Attributes
     ----------
     ranges
-        By species token: least and greatest absolute moment, in Bohr magnetons. Windows of one
+        By species token: smallest and largest absolute moment, in Bohr magnetons. Windows of one
         element never overlap; a moment in none of them is ambiguous.
     charges
         By species token: the mean net Bader charge in e, cations positive, of sites known to be in
@@ -63,9 +63,9 @@ class Windows:
         for species, (low, high) in self.ranges.items():
             if not 0 <= low < high:
                 raise InputError(
-                    f"the window of {species} from {low:g} to {high:g} is none",
+                    f"the window of {species} from {low:g} to {high:g} is not valid",
                     where="moment_windows",
-                    remedy="give least and greatest absolute moment",
+                    remedy="give the smallest and the largest absolute moment",
                 )
         for element in self.elements:
             bounds = sorted((window, species) for species, window in self._of(element).items())
@@ -84,14 +84,32 @@ class Windows:
         return frozenset(element_of(species) for species in self.ranges)
 
     def state(self, element: str, moment: float) -> str | None:
-        """Return the species that a site's moment (Bohr magnetons) shows, None if ambiguous."""
+        """Return the species that a site's moment indicates.
+
+        Parameters
+        ----------
+        element
+            Element of the site.
+        moment
+            Bohr magnetons, of either sign.
+
+        Returns
+        -------
+        str or None
+            Species token; None if the moment lies in no window of the element.
+        """
         for species, (low, high) in self._of(element).items():
             if low <= abs(moment) <= high:
                 return species
         return None
 
     def check(self, species: Sequence[str]) -> None:
-        """Refuse species whose moments no window can read.
+        """Refuse species whose charge state could not be read back from moments.
+
+        Parameters
+        ----------
+        species
+            Species tokens.
 
         Raises
         ------
@@ -112,14 +130,14 @@ class Windows:
 
 GPAW_LCAO_WINDOWS = Windows({"Fe2+": (3.54, 3.76), "Fe3+": (4.10, 4.34)})
 """Iron on oxygen in GPAW's atomic-orbital mode (dzp, h = 0.22 A, PBE, U = 5.3 eV on the d states).
-In 14 runs of olivine NaxFePO4 Fe2+ has 3.63-3.67, Fe3+ 4.18-4.23; where a hole is shared by all
-sites they have 3.96. A coarser grid changes this: with h = 0.25 A it is 3.58 and 3.90."""
+In 14 runs of olivine NaxFePO4 Fe2+ has 3.63-3.67 and Fe3+ 4.18-4.23; sites that share a hole have
+3.96. A coarser grid changes this: with h = 0.25 A they have 3.58 and 3.90."""
 
 GPAW_PW_WINDOWS = Windows({"Fe2+": (3.57, 3.78), "Fe3+": (4.18, 4.42)})
-"""The same with plane waves of 350 to 800 eV: in 20 runs Fe2+ has 3.65-3.69, Fe3+ 4.28-4.32."""
+"""The same with plane waves up to 350 to 800 eV: in 20 runs 3.65-3.69 (Fe2+), 4.28-4.32 (Fe3+)."""
 
 GPAW_WINDOWS = Windows({"Fe2+": (3.54, 3.78), "Fe3+": (4.10, 4.42)})
-"""For GPAW in either mode: what `GPAW_LCAO_WINDOWS` and `GPAW_PW_WINDOWS` have together."""
+"""For GPAW in either mode: `GPAW_LCAO_WINDOWS` and `GPAW_PW_WINDOWS` together."""
 
 VASP_WINDOWS = Windows(
     {
@@ -142,9 +160,9 @@ VASP_WINDOWS = Windows(
 - Iron: a published run of one sodium in olivine FePO4 (Fe3+ 4.32-4.35, Fe2+ 3.785, and 3.85-3.97
   where a hole is shared) and published mixed olivines (Fe2+ 3.76-3.77).
 - Mn2+ 4.65, Co2+ 2.78, high-spin Co3+ 3.11, Ni2+ 1.83: those mixed olivines.
-- Mn3+ and Mn4+: inside the ranges that the authors of CHGNet read the Materials Project's moments
-  with (3.5 to 4.2 and 2.5 to 3.5).
-- Vanadium and Cr3+: around the spin-only values; no published run was compared with them.
+- Mn3+ and Mn4+: within the ranges that the authors of CHGNet assign to them in the Materials
+  Project's moments (3.5 to 4.2 and 2.5 to 3.5).
+- Vanadium and Cr3+: around the spin-only values; not compared with any published run.
 
 Low-spin Co3+ and the higher states of nickel and chromium have no window here.
 """
@@ -164,17 +182,22 @@ def calibrate(
         By species token: the moments (Bohr magnetons) of sites known to be in that state, all with
         the same engine and settings.
     defaults
-        Windows of states that are not among them, such as Mn3+ where the end members have Mn2+ and
-        Mn4+. They are narrowed where they would overlap a calibrated one, and left out where that
-        leaves nothing.
+        Windows for states that are not among them, such as Mn3+ where the end members have Mn2+ and
+        Mn4+; None for none. One that would overlap a calibrated window is narrowed, or left out if
+        its middle lies in that window or nothing remains.
     charges
-        By species token: net Bader charges of such sites in e, cations positive.
+        By species token: net Bader charges of such sites in e, cations positive; None for none.
+
+    Returns
+    -------
+    Windows
+        Calibrated ranges and the remaining defaults, with the mean Bader charges.
 
     Raises
     ------
     InputError
-        If the sites of one state differ too much to be in one state, are far from its high-spin
-        moment, or the moments of two states are too close to tell them apart.
+        If the moments of one state differ too much, are far from its high-spin moment or not
+        finite, or the moments of two states are too close to tell the states apart.
     """
     seen = {species: _span(species, values) for species, values in moments.items()}
     ranges: dict[str, tuple[float, float]] = {}
@@ -191,7 +214,7 @@ def calibrate(
 
 
 def _span(species: str, values: Sequence[float]) -> tuple[float, float]:
-    """Return the least and greatest absolute moment of sites that must all be in one state."""
+    """Return the smallest and largest absolute moment of sites that must all be in one state."""
     sizes: NDArray[np.float64] = np.abs(np.asarray(values, dtype=float))
     if not len(sizes) or not np.isfinite(sizes).all():
         raise InputError(f"no moments to calibrate {species} with", where="moments")
@@ -203,7 +226,7 @@ def _span(species: str, values: Sequence[float]) -> tuple[float, float]:
         raise _not_calibrated(species, f"{low:.2f} is far below its high-spin moment of {full:g}")
     if high - low > LARGEST_SPREAD:
         raise _not_calibrated(
-            species, f"they reach from {low:.2f} to {high:.2f}, so not all of them are {species}"
+            species, f"they range from {low:.2f} to {high:.2f}, so not all of them are {species}"
         )
     return low, high
 
@@ -217,7 +240,7 @@ def _not_calibrated(species: str, reason: str) -> InputError:
 
 
 def _windows_of_element(spans: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Widen the spans of one element's states towards each other, and as far outwards."""
+    """Widen the spans of one element's states towards each other, and equally outwards."""
     order = sorted(spans, key=lambda species: spans[species])
     reaches = []
     for lower, upper in pairwise(order):

@@ -107,14 +107,14 @@ def test_windows_of_end_members(tmp_path: Path, run: Run) -> None:
     shared = gpaw_log(folders[1], (4.08, 3.80), ion="")
     code, _, err = run("audit", mixed, "--end-member", shared)
     assert (code, err.count("\n")) == (2, 1)
-    assert "they reach from 3.80 to 4.08, so not all of them are Fe3+" in err
+    assert "they range from 3.80 to 4.08, so not all of them are Fe3+" in err
 
 
 @pytest.mark.parametrize(
     ("options", "what"),
     [
         (["--window", "Fe3+=4"], "'Fe3+=4' is no window; write it like Fe3+=4.1:4.4"),
-        (["--window", "Fe=4:5"], "'Fe' is no charge state"),
+        (["--window", "Fe=4:5"], "'Fe' is not a charge state"),
         (["--window", "Fe3+=3.6:4.4"], "overlap"),
         (["--charge", "Fe=high"], "'Fe=high' is no charge; write it like P=5"),
         (["--charge", "Xx=1"], "'Xx=1' is no charge"),

@@ -67,7 +67,7 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
         ("potential.chanels", 3, ["potential.chanels", "did you mean 'channels'?"]),
         ("labeler.kind", "vsap", ["labeler", "unknown kind 'vsap'"]),
         ("host.working_ion", "Li", ["host.working_ion", "no Li"]),
-        ("host.working_ion", "Nax", ["host.working_ion", "'Nax' is no element"]),
+        ("host.working_ion", "Nax", ["host.working_ion", "'Nax' is not an element"]),
         ("host.redox", {"Fe": [4, 5]}, ["host.redox", "neutral"]),
         ("host.redox", {"Fe": [2]}, ["host.redox", "at least two"]),
         ("host.fixed", {"O": -2}, ["host.fixed", "P has no oxidation state"]),

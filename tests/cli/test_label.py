@@ -92,7 +92,7 @@ def test_charge_states_that_are_given_or_follow(
         (("missing.cif", "--engine", "born"), "missing.cif: no such file"),
         ((END, "--engine", "born", "--oxidation", "Fe3+"), "sum to +4 e"),
         ((END, "--engine", "born", "--oxidation", "Fe2+,Fe2+"), "2 charge states for 4 atoms"),
-        ((END, "--engine", "born", "--oxidation", "Fe"), "'Fe' is no charge state"),
+        ((END, "--engine", "born", "--oxidation", "Fe"), "'Fe' is not a charge state"),
         ((END, "--settings", "missing.yaml"), "missing.yaml"),
         (
             (END, "--engine", "gpaw", "--settings", str(WORKFLOWS / "nafepo4_born.yaml")),
@@ -136,7 +136,7 @@ def test_states_that_a_file_does_not_tell(
     bare.to(filename=str(tmp_path / "bare.cif"))
     code, _, err = run("label", str(tmp_path / "bare.cif"), "--engine", "born")
     assert (code, err.count("\n")) == (2, 1)
-    assert "does not tell the charge states of its 4 Fe; give them with --oxidation" in err
+    assert "does not say which charge states its 4 Fe have; give them with --oxidation" in err
 
 
 def test_an_element_without_moment_windows_is_refused(tmp_path: Path, run: Run) -> None:

@@ -272,7 +272,7 @@ def test_charge_states_to_predict_for(model: str, run: Run, tmp_path: Path) -> N
     write(bare, salt(1), format="vasp", sort=False)
     code, _, err = run("predict", model, str(bare))
     assert (code, err.count("\n")) == (2, 1)
-    assert "does not tell the charge states of its 2 Fe; give them with --oxidation" in err
+    assert "does not say which charge states its 2 Fe have; give them with --oxidation" in err
     code, out, err = run("predict", model, str(bare), "--oxidation", "Fe2+,Fe3+", "--json")
     assert code == 0, err
     (row,) = json.loads(out)

@@ -122,7 +122,7 @@ def test_partial_occupancy(tmp_path: Path) -> None:
 
 def test_unknown_element_suggests_one() -> None:
     line = refusal(redox={"Fee": (2, 3)})
-    assert line == "host.redox: 'Fee' is no element; did you mean 'Fe'?"
+    assert line == "host.redox: 'Fee' is not an element; did you mean 'Fe'?"
 
 
 def test_absent_element() -> None:

@@ -155,7 +155,7 @@ def test_calibration_needs_moments(none: list[float]) -> None:
 
 
 def test_calibration_refuses_end_members_that_are_not_what_they_should_be() -> None:
-    with pytest.raises(InputError, match=r"reach from 3\.96 to 4\.31, so not all .* are Fe3\+"):
+    with pytest.raises(InputError, match=r"range from 3\.96 to 4\.31, so not all .* are Fe3\+"):
         calibrate({"Fe3+": [4.31, 4.31, 4.31, 3.96]})
     with pytest.raises(InputError, match=r"0\.98 is far below its high-spin moment of 5"):
         calibrate({"Fe3+": [0.98, 1.01]})

@@ -249,7 +249,7 @@ def test_charges_and_windows_that_a_user_gives(tmp_path: Path) -> None:
     species, windows = requested_species(output, VASP_WINDOWS, {"Fe": 3})
     assert windows.elements == frozenset()
     assert species[1:3] == ("Fe3+", "Fe3+")
-    with pytest.raises(InputError, match="the charge of Fe cannot be told"):
+    with pytest.raises(InputError, match="the charge of Fe is not known"):
         requested_species(output, Windows({"Mn2+": (4.4, 4.8)}))
     with pytest.raises(InputError, match="there is no S in the cell"):
         requested_species(output, VASP_WINDOWS, {"S": 6})

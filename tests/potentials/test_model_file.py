@@ -149,7 +149,9 @@ def test_atoms_without_charge_states() -> None:
         told.set_array("species", np.array(SPECIES))
         (known,) = potential.predict([told])
         if aware:
-            with pytest.raises(AlChargeError, match="does not tell the charge states of its 2 Fe"):
+            with pytest.raises(
+                AlChargeError, match="does not say which charge states its 2 Fe have"
+            ):
                 atoms.get_potential_energy()
             atoms.set_initial_magnetic_moments([0, 0, 4, 0, 5, 0, 0, 0])
         assert atoms.get_potential_energy() == known.energy

@@ -49,7 +49,7 @@ def test_what_a_frame_may_lack(tmp_path: Path) -> None:
         ({"magmoms": np.full(8, np.inf)}, "its magmoms are not all numbers"),
         ({"bader_charges": np.full(8, np.nan)}, "its Bader charges are not all numbers"),
         ({"magmoms": np.ones((8, 3))}, "its moments are vectors"),
-        ({"resolved_species": [*SPECIES[:-1], "Fe"]}, "'Fe' is no charge state"),
+        ({"resolved_species": [*SPECIES[:-1], "Fe"]}, "'Fe' is not a charge state"),
         ({"resolved_species": ["Na+", *["O2-"] * 7]}, "atom 2 is Fe, not O2-"),
         ({"bader_charges": -CHARGES}, "cations are negative in its bader_charges"),
         ({"bader_charges": np.full(8, 6.5)}, "sum to +52.00 e, so they are no net charges"),
@@ -91,7 +91,7 @@ def test_the_published_file() -> None:
 def test_charge_states_are_not_needed_by_a_blind_potential(tmp_path: Path) -> None:
     bare = labelled(0, resolved_species=None, magmoms=None)
     file = write_labels(tmp_path / "a.extxyz", [bare])
-    with pytest.raises(InputError, match="does not tell the charge states of its 2 Fe"):
+    with pytest.raises(InputError, match="does not say which charge states its 2 Fe have"):
         read_dataset(file, Reading())
     found = read_dataset(file, Reading(need_states=False))
     assert found.states_from == {"not told": 1}
