@@ -13,7 +13,7 @@ from racing import TOKENS, Race, as_elements, counted, loss_of, n_edges, quiet, 
 from torch.utils.data import DataLoader
 
 from al_charge.potentials.chgnet import ChgnetSettings
-from al_charge.potentials.chgnet.network import pretrained
+from al_charge.potentials.chgnet.pretrained import pretrained
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.trainer import Trainer

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from al_charge.crystal.species import element_of
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.potential import Potential, SiteMeans
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.state import SiteMeans
 
 Array = NDArray[np.float64]
 

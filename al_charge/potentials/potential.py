@@ -26,16 +26,13 @@ from al_charge.potentials.networks.graph import (
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.settings import PotentialSettings
-from al_charge.potentials.state import restored, state_of
+from al_charge.potentials.state import SiteMeans, load_network, parts_of, state_of
 from al_charge.potentials.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from al_charge.potentials.calculator import PotentialCalculator
 
 Array = NDArray[np.float64]
-
-SiteMeans = dict[str, dict[str, float]]
-"""Mean size of the ``moments`` (Bohr magnetons) and mean ``charges`` (e) by species token."""
 
 
 class Potential:
@@ -285,7 +282,18 @@ class Potential:
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return the configuration, JSON-serialisable, and the weights, on the CPU."""
-        return state_of(self)
+        return state_of(
+            self.module,
+            {
+                "settings": self.settings,
+                "vocabulary": self.vocabulary,
+                "mean_neighbours": self.mean_neighbours,
+                "baseline": self.baseline,
+                "scale": self.scale,
+                "typical_moments": self.typical_moments if self.spin_aware else None,
+                "site_means": self.site_means,
+            },
+        )
 
     @classmethod
     def from_state(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Potential:
@@ -296,7 +304,9 @@ class Potential:
         AlChargeError
             If the state is of another version, or its weights do not fit.
         """
-        return restored(cls, config, weights)
+        potential = cls.fresh(**parts_of(config, weights), seed=0)
+        load_network(potential.module, config, weights)
+        return potential
 
     def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator."""

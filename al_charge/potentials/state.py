@@ -1,13 +1,15 @@
-"""Potentials as a configuration, which is JSON, and named tensors, which are safetensors."""
+"""What potentials are stored as: a configuration, which is JSON, and named tensors."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.baseline.fit import Baseline
@@ -15,42 +17,91 @@ from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from al_charge.potentials.potential import Potential
+Array = NDArray[np.float64]
+
+SiteMeans = dict[str, dict[str, float]]
+"""Mean size of the ``moments`` (Bohr magnetons) and mean ``charges`` (e) by species token."""
 
 STATE_VERSION = 1
 _SETTINGS: TypeAdapter[PotentialSettings] = TypeAdapter(PotentialSettings)
 
 
-def state_of(potential: Potential) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return a potential's configuration and its weights, on the CPU."""
+class Parts(TypedDict):
+    """Everything of a potential but its network; see `al_charge.potentials.potential.Potential`.
+
+    ``typical_moments`` is None where moments are not an input of the network.
+    """
+
+    settings: PotentialSettings
+    vocabulary: Vocabulary
+    mean_neighbours: float
+    baseline: Baseline
+    scale: float
+    typical_moments: Array | None
+    site_means: SiteMeans | None
+
+
+def state_of(module: nn.Module, parts: Parts) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the state of a potential.
+
+    Parameters
+    ----------
+    module
+        Network of the potential.
+    parts
+        The rest of the potential.
+
+    Returns
+    -------
+    config
+        Configuration, JSON-serialisable.
+    weights
+        Tensors by name, on the CPU.
+    """
     config = {
         "version": STATE_VERSION,
-        "settings": potential.settings.model_dump(mode="json"),
-        "tokens": list(potential.vocabulary.tokens),
-        "mean_neighbours": potential.mean_neighbours,
-        "dtype": str(potential.dtype).removeprefix("torch."),
+        "settings": parts["settings"].model_dump(mode="json"),
+        "tokens": list(parts["vocabulary"].tokens),
+        "mean_neighbours": parts["mean_neighbours"],
+        "dtype": str(next(module.parameters()).dtype).removeprefix("torch."),
     }
     weights = {
         f"module.{name}": value.detach().to("cpu", copy=True).contiguous()
-        for name, value in potential.module.state_dict().items()
+        for name, value in module.state_dict().items()
     }
-    if potential.site_means:
-        config["site_means"] = potential.site_means
-    weights["references"] = torch.tensor(potential.baseline.references)
-    if potential.baseline.pairs is not None:
-        config["pair_cutoff"] = potential.baseline.pairs.cutoff
-        weights["pairs"] = torch.tensor(potential.baseline.pairs.coefficients)
-    if potential.spin_aware:
-        weights["typical_moments"] = torch.tensor(potential.typical_moments)
-    weights["scale"] = torch.tensor([potential.scale], dtype=torch.float64)
+    baseline = parts["baseline"]
+    if parts["site_means"]:
+        config["site_means"] = parts["site_means"]
+    weights["references"] = torch.tensor(baseline.references)
+    if baseline.pairs is not None:
+        config["pair_cutoff"] = baseline.pairs.cutoff
+        weights["pairs"] = torch.tensor(baseline.pairs.coefficients)
+    if parts["typical_moments"] is not None:
+        weights["typical_moments"] = torch.tensor(parts["typical_moments"])
+    weights["scale"] = torch.tensor([parts["scale"]], dtype=torch.float64)
     return config, weights
 
 
-def restored(
-    kind: type[Potential], config: dict[str, Any], weights: dict[str, Tensor]
-) -> Potential:
-    """Return the potential of a state, on the CPU; see ``Potential.from_state``."""
+def parts_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Parts:
+    """Return the potential of a state without its network.
+
+    Parameters
+    ----------
+    config, weights
+        What ``state_of`` returned.
+
+    Returns
+    -------
+    Parts
+        With arrays in double precision.
+
+    Raises
+    ------
+    AlChargeError
+        If the state is of another version.
+    ValueError
+        If the configuration or a tensor is malformed.
+    """
     if (version := config.get("version")) != STATE_VERSION:
         raise AlChargeError(
             f"a potential of version {version} cannot be read",
@@ -59,33 +110,50 @@ def restored(
         )
     settings = _SETTINGS.validate_python(config["settings"])
     _check_values(config, weights)
-    potential = kind.fresh(
-        settings,
-        Vocabulary(tuple(config["tokens"]), settings.charge_aware),
-        mean_neighbours=float(config["mean_neighbours"]),
-        seed=0,
-        baseline=_read_baseline(config, weights),
-        scale=float(weights["scale"]),
-        typical_moments=(
+    return {
+        "settings": settings,
+        "vocabulary": Vocabulary(tuple(config["tokens"]), settings.charge_aware),
+        "mean_neighbours": float(config["mean_neighbours"]),
+        "baseline": _read_baseline(config, weights),
+        "scale": float(weights["scale"]),
+        "typical_moments": (
             weights["typical_moments"].numpy() if "typical_moments" in weights else None
         ),
-        site_means=config.get("site_means"),
-    )
-    potential.module.to(getattr(torch, config["dtype"]))
+        "site_means": config.get("site_means"),
+    }
+
+
+def load_network(module: nn.Module, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Give a fresh network the weights and the precision of a state.
+
+    Parameters
+    ----------
+    module
+        Network that was built from the ``Parts`` of the same state.
+    config, weights
+        What ``state_of`` returned.
+
+    Raises
+    ------
+    AlChargeError
+        If the weights do not fit the configuration.
+    ValueError
+        If weights that are to be integers are floating-point numbers, or the other way round.
+    """
+    module.to(getattr(torch, config["dtype"]))
     own = {
         name.removeprefix("module."): value
         for name, value in weights.items()
         if name.startswith("module.")
     }
-    for name, value in potential.module.state_dict().items():
+    for name, value in module.state_dict().items():
         # torch would convert them in silence.
         if name in own and own[name].is_floating_point() != value.is_floating_point():
-            raise ValueError(f"{name} are numbers of another kind")
+            raise ValueError(f"{name} has values of the wrong type")
     try:
-        potential.module.load_state_dict(own)
+        module.load_state_dict(own)
     except RuntimeError as error:
         raise AlChargeError("weights do not fit the configuration", where="potential") from error
-    return potential
 
 
 def _check_values(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -94,17 +162,17 @@ def _check_values(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     Raises
     ------
     ValueError
-        If species are no list of tokens, or weights or sizes no finite numbers.
+        If species are not a list of tokens, or weights or sizes are NaN or infinite.
     """
     if not isinstance(config["tokens"], list):
-        raise ValueError("the species are no list")
+        raise ValueError("the species tokens are not a list")
     numbers = [float(config[name]) for name in ("mean_neighbours", "pair_cutoff") if name in config]
     if not all(map(math.isfinite, numbers)):
-        raise ValueError("a size is no number")
+        raise ValueError("a size is NaN or infinite")
     for name, value in weights.items():
         known_kind = name.startswith("module.") or value.is_floating_point()
         if not known_kind or not value.isfinite().all():
-            raise ValueError(f"{name} are not all numbers")
+            raise ValueError(f"{name} has NaN or infinite values, or values of the wrong type")
 
 
 def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:

@@ -18,7 +18,8 @@ from al_charge.loop.propose import propose
 from al_charge.loop.rounds import open_round
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
-from al_charge.potentials.potential import Potential, SiteMeans
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.state import SiteMeans
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.report.progress import status_panel
 from al_charge.store.documents import CandidateDoc, ModelDoc

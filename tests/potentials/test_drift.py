@@ -12,8 +12,9 @@ from ase import Atoms
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.drift import drifted_sites, site_means, updated
 from al_charge.potentials.painn import CpainnSettings
-from al_charge.potentials.potential import Potential, SiteMeans
+from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
+from al_charge.potentials.state import SiteMeans
 from al_charge.potentials.training.train import train
 from al_charge.testing.potentials import TOKENS, small_salt, teacher_frames, untrained
 

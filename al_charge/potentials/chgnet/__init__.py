@@ -136,7 +136,7 @@ class ChgnetPlugin(PotentialPlugin):
         """
         if not settings.pretrained:
             return None
-        from al_charge.potentials.chgnet.network import pretrained
+        from al_charge.potentials.chgnet.pretrained import pretrained
         from al_charge.potentials.vocabulary import Vocabulary
 
         return pretrained(settings, Vocabulary.of(species, charge_aware=settings.charge_aware))

@@ -1,8 +1,8 @@
-"""CHGNet on the species vocabulary, with the weights that its package ships as a start.
+"""CHGNet on the species vocabulary.
 
 Deng et al., Nature Machine Intelligence 5, 1031 (2023). The network and its weights are the
-library's own; `chgnet_layers` evaluates it on edge vectors, so that one derivative gives forces and
-stress as for every other network.
+library's own; `al_charge.potentials.chgnet.layers` evaluates it on edge vectors, so that one
+derivative gives forces and stress as for every other network.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ import io
 from collections.abc import Sequence
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from al_charge.errors import InputError
-from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.chgnet.layers import forward
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
 from al_charge.potentials.networks.graph import Graph
-from al_charge.potentials.potential import Potential
 from al_charge.potentials.vocabulary import Vocabulary
 
-PRETRAINED = "0.3.0"
-"""The weights in CHGNet's package: PBE and PBE+U of the Materials Project, with moments."""
+EMBEDDING = "network.atom_embedding.embedding.weight"
+"""Name of the weights that have a row for every species."""
 
 
 class Chgnet(Architecture):
@@ -87,50 +83,8 @@ class Chgnet(Architecture):
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over all weights of a parent and the embedding rows that are named."""
         weights = parent.state_dict()
-        own = self.state_dict()[_EMBEDDING].clone()
+        own = self.state_dict()[EMBEDDING].clone()
         for row, source in enumerate(rows):
             if source is not None:
-                own[row] = weights[_EMBEDDING][source]
-        self.load_state_dict(weights | {_EMBEDDING: own})
-
-
-_EMBEDDING = "network.atom_embedding.embedding.weight"
-
-
-def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
-    """Return CHGNet as it is published, as the start of a potential for a vocabulary.
-
-    Every charge state of an element starts as the element.
-
-    Raises
-    ------
-    InputError
-        If the published network lacks an element.
-    """
-    from chgnet.model.model import CHGNet
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        published: Any = CHGNet.load(model_name=PRETRAINED, use_device="cpu", verbose=False)
-    numbers = np.unique(vocabulary.numbers)
-    known = published.atom_embedding.embedding.weight.shape[0]
-    if numbers.max() > known:
-        raise InputError(
-            f"CHGNet's published weights know the first {known} elements only",
-            where="potential.pretrained",
-            remedy="set pretrained: false",
-        )
-    blind = settings.model_copy(update={"charge_aware": False})
-    elements = vocabulary.blind()
-    rows = torch.as_tensor(elements.numbers - 1)
-    references = published.composition_model.fc.weight.detach()[0, rows].double().numpy()
-    parent = Potential.fresh(
-        blind, elements, mean_neighbours=1.0, seed=0, baseline=Baseline(references)
-    )
-    weights = {
-        f"network.{name}": value
-        for name, value in published.state_dict().items()
-        if not name.startswith("composition_model")
-    }
-    weights[_EMBEDDING] = weights[_EMBEDDING][rows]
-    parent.module.load_state_dict(weights)
-    return parent.with_vocabulary(vocabulary)
+                own[row] = weights[EMBEDDING][source]
+        self.load_state_dict(weights | {EMBEDDING: own})

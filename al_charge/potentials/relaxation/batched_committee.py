@@ -238,7 +238,7 @@ class _Found:
 
 def _prior(structures: Sequence[Atoms]) -> Potential:
     """Return CHGNet as it is published, blind, in our own form."""
-    from al_charge.potentials.chgnet.network import pretrained
+    from al_charge.potentials.chgnet.pretrained import pretrained
 
     species = {str(token) for atoms in structures for token in atoms.arrays["species"]}
     vocabulary = Vocabulary.of(species, charge_aware=False)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from al_charge.crystal.configuration import to_structure
 from al_charge.errors import InputError
 from al_charge.potentials.chgnet import PUBLISHED_CHGNET, ChgnetSettings
-from al_charge.potentials.chgnet.network import PRETRAINED, pretrained
+from al_charge.potentials.chgnet.pretrained import PRETRAINED, pretrained
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
