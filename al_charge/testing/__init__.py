@@ -1,7 +1,8 @@
-"""Contract tests that every potential and every labeler passes, ours and those of other packages.
+"""Contract tests that every plug-in passes, ours and those of other packages.
 
-In a test module of yours, subclass ``LabelerContract`` (`al_charge.testing.labelers`) or
-``PotentialContract`` (`al_charge.testing.potentials`) under a name that starts with ``Test`` and
-fill in what its docstring asks for; pytest collects the tests. They need the ``dev`` extra. The
-other modules are what these tests, and those of al-charge itself, are made from.
+In a test module of yours, subclass ``LabelerContract`` (`al_charge.testing.labelers`),
+``PotentialContract`` (`al_charge.testing.potentials`), ``AcquisitionContract``
+(`al_charge.testing.acquisitions`) or ``SearchContract`` (`al_charge.testing.searches`) under a name
+that starts with ``Test`` and fill in what its docstring asks for; pytest collects the tests. They
+need the ``dev`` extra. The other modules are helpers of these tests and of al-charge's own.
 """
