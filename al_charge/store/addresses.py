@@ -23,7 +23,15 @@ _SECRET_OPTIONS = frozenset({"tlscertificatekeyfilepassword", "authmechanismprop
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user of a database; the password is kept out of every printed form."""
+    """A user of a database; the password is kept out of every printed form.
+
+    Attributes
+    ----------
+    username
+        Name of the user.
+    password
+        The user's password.
+    """
 
     username: str
     password: str = field(repr=False)
@@ -35,10 +43,16 @@ class UriParts:
 
     Attributes
     ----------
+    scheme
+        ``mongodb://`` or ``mongodb+srv://``.
+    user
+        User name before the host, or an empty string.
     hosts
         As written: ``host``, ``host:port``, a comma-separated list, or a quoted socket path.
     path
         The database named in the URI, or an empty string.
+    options
+        Options as written, each ``name=value``.
     has_password
         Whether the text had one, in an option or before the host.
     """
@@ -51,7 +65,18 @@ class UriParts:
     has_password: bool
 
     def option(self, name: str) -> str | None:
-        """Return the value of an option, whatever its case; None where it is not given."""
+        """Return the value of an option.
+
+        Parameters
+        ----------
+        name
+            Name of the option; case does not matter.
+
+        Returns
+        -------
+        str or None
+            The last value that the URI gives, unquoted; None where it gives none.
+        """
         for given in reversed(self.options):
             key, _, value = given.partition("=")
             if key.lower() == name.lower():
@@ -59,7 +84,18 @@ class UriParts:
         return None
 
     def without(self, *names: str) -> UriParts:
-        """Return the same server without a user and without some options."""
+        """Return the same server without a user and without some options.
+
+        Parameters
+        ----------
+        *names
+            Names of the options; case does not matter.
+
+        Returns
+        -------
+        UriParts
+            The rest.
+        """
         dropped = {name.lower() for name in names}
         kept = [one for one in self.options if one.partition("=")[0].lower() not in dropped]
         return replace(self, user="", options=tuple(kept))
@@ -71,7 +107,18 @@ class UriParts:
 
 
 def split_uri(uri: str) -> UriParts | None:
-    """Take a URI apart; return None for what is no MongoDB URI."""
+    """Split a URI into its parts.
+
+    Parameters
+    ----------
+    uri
+        The text.
+
+    Returns
+    -------
+    UriParts or None
+        None if it is not a MongoDB URI.
+    """
     match = _URI.fullmatch(uri.strip())
     if match is None:
         return None
@@ -99,8 +146,19 @@ def complete_uri(
 
     Parameters
     ----------
+    parts
+        The server.
+    name
+        Name of the database.
+    credentials
+        Who logs in; None for the user of ``parts`` without a password, if there is one.
     extra
         Options that replace those of the URI, not yet quoted.
+
+    Returns
+    -------
+    str
+        The URI, password included: never store or print it.
     """
     login = ""
     always = {"journal": "true"} | dict(extra or {})
@@ -129,5 +187,16 @@ def _is_local(host: str) -> bool:
 
 
 def socket_uri_parts(socket: str) -> UriParts:
-    """Return the URI of a server that listens on a unix socket."""
+    """Return the URI of a server that listens on a unix socket.
+
+    Parameters
+    ----------
+    socket
+        Path of the socket.
+
+    Returns
+    -------
+    UriParts
+        Without a user and without options.
+    """
     return UriParts("mongodb://", "", quote_plus(socket), "", (), False)

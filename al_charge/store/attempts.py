@@ -42,7 +42,28 @@ class Attempts(StorePart):
         hostname: str | None = None,
         pid: int | None = None,
     ) -> str:
-        """Record that a labelling job starts; return the attempt's id."""
+        """Record that a labelling job starts.
+
+        Parameters
+        ----------
+        key
+            Key of the label.
+        campaign
+            Campaign that makes it.
+        round
+            Round that has selected it.
+        slot
+            Its position in the selection.
+        hostname
+            Machine of the job; None for this one.
+        pid
+            Process of the job; None for this one.
+
+        Returns
+        -------
+        str
+            Id of the attempt.
+        """
         doc = AttemptDoc(
             attempt=uuid.uuid4().hex,
             key=key,
@@ -56,19 +77,53 @@ class Attempts(StorePart):
         return doc.attempt
 
     def finish(self, attempt: str, outcome: str, reason: str = "") -> None:
-        """Record how an attempt ended, unless that is recorded."""
+        """Record how an attempt ended, unless that is recorded.
+
+        Parameters
+        ----------
+        attempt
+            Id of the attempt.
+        outcome
+            How it ended, such as `MADE`.
+        reason
+            Why, in one line; empty if it succeeded.
+        """
         self._collection(AttemptDoc).update_one(
             {"_id": attempt, "outcome": None},
             {"$set": {"outcome": outcome, "reason": reason, "finished": now()}},
         )
 
     def all(self, campaign: str, key: str | None = None) -> list[AttemptDoc]:
-        """Return the attempts of a campaign, or those at one label, in order."""
+        """Return the attempts of a campaign, or those at one label.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        key
+            Key of the label; None for all labels.
+
+        Returns
+        -------
+        list of AttemptDoc
+            In the order in which they started.
+        """
         query = {"campaign": campaign} | ({} if key is None else {"key": key})
         return self._find(AttemptDoc, query, "started", "_id")
 
     def made_twice(self, campaign: str) -> list[str]:
-        """Return the keys of a campaign that were made more than once, by whomever."""
+        """Return the labels of a campaign that were made more than once, by any campaign.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        list of str
+            Keys of the labels, sorted.
+        """
         attempts = self._collection(AttemptDoc)
         keys = attempts.distinct("key", {"campaign": campaign})
         grouped = attempts.aggregate(
@@ -82,7 +137,18 @@ class Attempts(StorePart):
         return [group["_id"] for group in grouped]
 
     def count_made(self, campaign: str) -> int:
-        """Return how many labels a campaign had made, those of other campaigns not counted."""
+        """Return how many labels a campaign has made itself; those of other campaigns do not count.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        int
+            Number of attempts with the outcome `MADE`.
+        """
         return self._collection(AttemptDoc).count_documents({"campaign": campaign, "outcome": MADE})
 
 
@@ -91,8 +157,10 @@ class Failures(StorePart):
 
     Parameters
     ----------
+    database
+        Database of the store.
     attempts
-        Of the same store.
+        Attempts of the same store.
     """
 
     def __init__(self, database: Database[Stored], attempts: Attempts) -> None:
@@ -100,17 +168,53 @@ class Failures(StorePart):
         self._attempts = attempts
 
     def put(self, doc: FailureDoc) -> bool:
-        """Quarantine a label with its reason; return False if it is already."""
+        """Quarantine a label with its reason.
+
+        Parameters
+        ----------
+        doc
+            The failure.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if the label is quarantined already.
+        """
         return self._insert_once(doc)
 
     def get(self, key: str) -> FailureDoc | None:
-        """Return why a label was given up, or None."""
+        """Return why a label was given up.
+
+        Parameters
+        ----------
+        key
+            Key of the label.
+
+        Returns
+        -------
+        FailureDoc or None
+            None if it was not given up.
+        """
         return self._get(FailureDoc, key)
 
     def retry(self, key: str, *, campaign: str, round: int, slot: int) -> bool:
-        """Let a label be tried again; return False if it was not given up.
+        """Let a label be tried again; the failure and its reason stay among the attempts.
 
-        The failure and its reason stay among the attempts.
+        Parameters
+        ----------
+        key
+            Key of the label.
+        campaign
+            Campaign that lets it be tried again.
+        round
+            Round that has selected it.
+        slot
+            Its position in the selection.
+
+        Returns
+        -------
+        bool
+            False if it was not given up.
         """
         failure = self.get(key)
         if failure is None:
@@ -121,11 +225,33 @@ class Failures(StorePart):
         return True
 
     def retries(self, key: str) -> int:
-        """Return how often a label was given up and tried again, by whomever."""
+        """Return how often a label was given up and tried again, by any campaign.
+
+        Parameters
+        ----------
+        key
+            Key of the label.
+
+        Returns
+        -------
+        int
+            Number of retries.
+        """
         return self._collection(AttemptDoc).count_documents({"key": key, "outcome": RETRIED})
 
     def among(self, keys: Collection[str]) -> set[str]:
-        """Return which of some labels were given up, by whomever."""
+        """Return which of some labels were given up, by any campaign.
+
+        Parameters
+        ----------
+        keys
+            Keys of the labels.
+
+        Returns
+        -------
+        set of str
+            Keys of those that were given up.
+        """
         failures = self._collection(FailureDoc)
         return {
             failure["_id"]
@@ -134,5 +260,16 @@ class Failures(StorePart):
         }
 
     def all(self, campaign: str) -> list[FailureDoc]:
-        """Return the labels that a campaign gave up, oldest first."""
+        """Return the labels that a campaign gave up.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        list of FailureDoc
+            Oldest first.
+        """
         return self._find(FailureDoc, {"campaign": campaign}, "created", "_id")

@@ -64,13 +64,38 @@ class StorePart:
 
 
 def portions(keys: Sequence[str]) -> Iterator[list[str]]:
-    """Yield keys, as many at a time as one query is asked for."""
+    """Yield keys in lists that are short enough for one query each.
+
+    Parameters
+    ----------
+    keys
+        All keys.
+
+    Yields
+    ------
+    list of str
+        At most `KEYS_AT_ONCE` keys, in order.
+    """
     for start in range(0, len(keys), KEYS_AT_ONCE):
         yield list(keys[start : start + KEYS_AT_ONCE])
 
 
 def read_file(files: gridfs.GridFS, file_id: str, where: str) -> bytes:
     """Return the bytes of a file in GridFS.
+
+    Parameters
+    ----------
+    files
+        The collection of files.
+    file_id
+        Id of the file.
+    where
+        What the file belongs to, for the message.
+
+    Returns
+    -------
+    bytes
+        The whole content.
 
     Raises
     ------

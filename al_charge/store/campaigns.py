@@ -38,6 +38,16 @@ class Campaigns(StorePart):
     def get(self, name: str) -> CampaignDoc:
         """Return a campaign.
 
+        Parameters
+        ----------
+        name
+            Name of the campaign.
+
+        Returns
+        -------
+        CampaignDoc
+            Its document.
+
         Raises
         ------
         InputError
@@ -53,6 +63,16 @@ class Campaigns(StorePart):
     def state(self, name: str) -> CampaignState:
         """Return the state of a campaign.
 
+        Parameters
+        ----------
+        name
+            Name of the campaign.
+
+        Returns
+        -------
+        CampaignState
+            Its state.
+
         Raises
         ------
         InputError
@@ -66,7 +86,13 @@ class Campaigns(StorePart):
         return getattr(self.get(name), field) if found is None else found[field]
 
     def all(self) -> list[CampaignDoc]:
-        """Return every campaign, oldest first."""
+        """Return every campaign.
+
+        Returns
+        -------
+        list of CampaignDoc
+            Oldest first.
+        """
         return self._find(CampaignDoc, {}, "created", "name")
 
     def check_settings(
@@ -74,14 +100,16 @@ class Campaigns(StorePart):
     ) -> None:
         """Refuse a labeler whose settings are not those that a campaign was submitted with.
 
-        Energies from different settings stand on no common hull.
+        Energies from different settings are not comparable.
 
         Parameters
         ----------
+        name
+            Name of the campaign.
         settings_hash
-            Of the labeler as it is now.
+            Hash of the labeler's settings as they are now.
         settings
-            Its physical settings, for naming those that differ.
+            The labeler's physical settings, to name those that differ; None to name none.
 
         Raises
         ------
@@ -112,6 +140,15 @@ class Campaigns(StorePart):
     def set_state(self, name: str, state: CampaignState, reason: str = "") -> None:
         """Move a campaign to another state.
 
+        Parameters
+        ----------
+        name
+            Name of the campaign.
+        state
+            The new state.
+        reason
+            Why, in one line; may be empty.
+
         Raises
         ------
         InputError
@@ -129,7 +166,22 @@ class Campaigns(StorePart):
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any], where: str = "") -> list[str]:
-    """Return one line for each setting that differs, nested ones by their dotted name."""
+    """Return which settings differ, nested ones by their dotted name.
+
+    Parameters
+    ----------
+    before
+        Settings of before.
+    after
+        Settings of now.
+    where
+        What stands before each name, such as ``hubbard_u.``.
+
+    Returns
+    -------
+    list of str
+        One line for each that differs, sorted by name.
+    """
     changes = []
     for name in sorted(before.keys() | after.keys()):
         old, new = plain(before.get(name)), plain(after.get(name))

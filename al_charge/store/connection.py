@@ -30,14 +30,19 @@ UNAUTHORIZED = 13
 def connect(
     settings: DatabaseSettings | None, credentials: Credentials | None = None
 ) -> Database[dict[str, Any]]:
-    """Return a database that answers, lets us read, and lets nobody read without a login.
+    """Return a database after checking that it answers and can be read, but not without a login.
 
     Parameters
     ----------
     settings
         The database; None for the embedded server, which is started if it does not run.
     credentials
-        Who to log in as; by default whom the settings tell.
+        Who logs in; None for the user that the settings name.
+
+    Returns
+    -------
+    Database
+        The database; times in it have a time zone.
 
     Raises
     ------
@@ -70,7 +75,14 @@ def launchpad_uri(
     settings
         The database; None for the embedded server, which is started if it does not run.
     credentials
-        Who to log in as; by default whom the settings tell.
+        Who logs in; None for the user that the settings name.
+
+    Returns
+    -------
+    str
+        The URI.
+    str
+        Name of the database.
     """
     if settings is None:
         from al_charge.store.embedded import EmbeddedServer
@@ -101,7 +113,7 @@ def _refuse_open(settings: DatabaseSettings, where: str) -> None:
     finally:
         client.close()
     raise InputError(
-        "this server lets anybody in, without a login",
+        "this server lets anybody in without a login",
         where=where,
         remedy="start it with authentication (db/mongod.conf), make users ('al-charge db users')",
     )
@@ -118,7 +130,7 @@ def _read(client: MongoClient[dict[str, Any]], name: str, where: str) -> None:
         # Unlike a ping, this needs a login where the server has users.
         client[name]["schema"].find_one({}, {"_id": True})
     except ConnectionFailure as error:
-        remedy = "check that it runs and that its host and port are right"
+        remedy = "check that it runs, and its host and port"
         if where.startswith("embedded"):
             remedy = "try again, or look at 'al-charge db status'"
         raise InputError(_silence(str(error)), where=where, remedy=remedy) from error
@@ -131,9 +143,9 @@ def _silence(message: str) -> str:
     """Return why no server answers, as far as it can be told."""
     if "certificate verify failed" in message or "mismatch" in message:
         reason = message.partition("certificate verify failed")[2].partition("(_ssl")[0]
-        return f"the server's certificate is not one to trust{reason.rstrip(': ')}"
+        return f"the server's certificate is not trusted{reason.rstrip(': ')}"
     if "SSL" in message or "TLS" in message:
-        return "no MongoDB answers there by TLS"
+        return "no MongoDB answers there over TLS"
     return "no MongoDB answers there"
 
 
@@ -153,7 +165,7 @@ def _client(uri: str, where: str) -> MongoClient[dict[str, Any]]:
                 where=where,
                 remedy="check that both belong together, and the key's password",
             ) from error
-        raise InputError(f"its URI is wrong: {error}", where=where) from error
+        raise InputError(f"its URI is not valid: {error}", where=where) from error
 
 
 def _refused(code: int | None, message: str, where: str) -> InputError:

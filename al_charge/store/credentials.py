@@ -21,12 +21,22 @@ _FORM = 'write {"username": "...", "password": "..."}'
 
 
 def find_credentials(settings: DatabaseSettings) -> Credentials | None:
-    """Return who to log in as; None where nothing is said about it, or a certificate is the login.
+    """Return the user name and password to log in with.
+
+    Parameters
+    ----------
+    settings
+        The database.
+
+    Returns
+    -------
+    Credentials or None
+        None where neither settings nor environment give any, or a certificate is the login.
 
     Raises
     ------
     InputError
-        If a variable or file that the settings name is missing, open to others or incomplete.
+        If a variable or file that the settings name is missing, readable by others or incomplete.
     """
     if settings.uses_certificate_login:
         return None
@@ -51,6 +61,16 @@ def find_credentials(settings: DatabaseSettings) -> Credentials | None:
 def read_credentials(path: Path) -> Credentials:
     """Read a credentials file, JSON with ``username`` and ``password``.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Credentials
+        What it holds.
+
     Raises
     ------
     InputError
@@ -61,21 +81,35 @@ def read_credentials(path: Path) -> Credentials:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError("it is no JSON", where=where, remedy=_FORM) from error
+        raise InputError("it is not JSON", where=where, remedy=_FORM) from error
     fields = document if isinstance(document, dict) else {}
     username, password = fields.get("username"), fields.get("password")
     if not (isinstance(username, str) and username and isinstance(password, str) and password):
-        raise InputError("it needs two texts, 'username' and 'password'", where=where, remedy=_FORM)
+        raise InputError(
+            "it needs two strings, 'username' and 'password'", where=where, remedy=_FORM
+        )
     return Credentials(username, password)
 
 
 def read_private(path: Path, where: str) -> str:
     """Return the text of a file that nobody but its owner may read.
 
+    Parameters
+    ----------
+    path
+        The file.
+    where
+        What the file is, for the message.
+
+    Returns
+    -------
+    str
+        Its content.
+
     Raises
     ------
     InputError
-        If it cannot be read, is no text, or others can read it.
+        If it cannot be read, is not text, or others can read it.
     """
     try:
         with path.open("rb") as file:
@@ -89,11 +123,17 @@ def read_private(path: Path, where: str) -> str:
     except OSError as error:
         raise InputError(f"cannot read it: {error.strerror}", where=where) from error
     except UnicodeDecodeError as error:
-        raise InputError("it is no text", where=where) from error
+        raise InputError("it is not text", where=where) from error
 
 
 def forget_secrets(settings: DatabaseSettings | None) -> None:
-    """Take passwords out of this process's environment, which the programs it starts inherit."""
+    """Remove passwords from this process's environment, which the programs it starts inherit.
+
+    Parameters
+    ----------
+    settings
+        The database, which may name variables of its own; None for the embedded server.
+    """
     names = [PASSWORD_ENV, KEY_PASSWORD_ENV]
     if settings is not None:
         names += [settings.password_env or "", settings.tls_key_password_env or ""]
@@ -103,6 +143,16 @@ def forget_secrets(settings: DatabaseSettings | None) -> None:
 
 def tls_options(settings: DatabaseSettings) -> dict[str, str]:
     """Return the options of a URI by which a client uses TLS as the settings say.
+
+    Parameters
+    ----------
+    settings
+        The database.
+
+    Returns
+    -------
+    dict
+        Values by option, not yet quoted; empty without TLS. May hold a password.
 
     Raises
     ------

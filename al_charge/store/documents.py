@@ -229,7 +229,22 @@ class ProposalDoc(Document):
 
     @staticmethod
     def id_of(campaign: str, round: int, n_ions: int) -> str:
-        """Return the identity of a proposal."""
+        """Return the identity of a proposal.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        n_ions
+            Working ions in the cell.
+
+        Returns
+        -------
+        str
+            The value of ``_id``.
+        """
         return f"{campaign}/{round}/{n_ions}"
 
     @property

@@ -40,7 +40,13 @@ _log = logging.getLogger("al_charge.store")
 
 
 def default_home() -> Path:
-    """Return the folder of al-charge's own files: AL_CHARGE_HOME, else ~/.local/share/al-charge."""
+    """Return the folder of al-charge's own files.
+
+    Returns
+    -------
+    pathlib.Path
+        The variable AL_CHARGE_HOME, else ``al-charge`` in XDG_DATA_HOME or ~/.local/share.
+    """
     if named := os.environ.get(HOME_ENV):
         return Path(named).expanduser().absolute()
     data = os.environ.get("XDG_DATA_HOME")
@@ -67,7 +73,18 @@ class RunningServer:
         return f"RunningServer({str(self.address)!r})"
 
     def uri(self, name: str) -> str:
-        """Return the URI of one of its databases, password included: never store or print it."""
+        """Return the URI of one of its databases, password included: never store or print it.
+
+        Parameters
+        ----------
+        name
+            Name of the database.
+
+        Returns
+        -------
+        str
+            The URI.
+        """
         return complete_uri(socket_uri_parts(str(self.address)), name, self._credentials)
 
     def ensure_user(self) -> None:
@@ -127,6 +144,11 @@ class EmbeddedServer:
     def start(self) -> RunningServer:
         """Return the running server, starting it if need be.
 
+        Returns
+        -------
+        RunningServer
+            The server, which answers.
+
         Raises
         ------
         InputError
@@ -138,7 +160,12 @@ class EmbeddedServer:
             return self._running() or self._start()
 
     def stop(self) -> bool:
-        """Stop the server; return False if none ran.
+        """Stop the server.
+
+        Returns
+        -------
+        bool
+            False if none was running.
 
         Raises
         ------
@@ -156,7 +183,13 @@ class EmbeddedServer:
             return running is not None
 
     def status(self) -> dict[str, Any]:
-        """Return whether it runs, where its files are, and why it does not run if it failed."""
+        """Return whether it runs, where its files are, and why it does not run if it failed.
+
+        Returns
+        -------
+        dict
+            ``running``, ``pid``, ``folder``, ``socket``, ``log`` and ``last_error``, as plain data.
+        """
         running = self._running()
         return {
             "running": running is not None,

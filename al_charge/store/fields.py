@@ -22,13 +22,30 @@ _URI_WITH_PASSWORD = re.compile(r"mongodb(\+srv)?://[^/?#@\s:]*:[^/?#\s]*@")
 
 
 def now() -> datetime:
-    """Return the present time in UTC, in milliseconds as MongoDB keeps it."""
+    """Return the present time.
+
+    Returns
+    -------
+    datetime
+        In UTC, rounded down to milliseconds as MongoDB keeps it.
+    """
     time = datetime.now(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def uri_has_password(text: str) -> bool:
-    """Tell whether a text contains a MongoDB URI with a password in it."""
+    """Tell whether a text contains a MongoDB URI with a password in it.
+
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    bool
+        Whether there is one.
+    """
     return _URI_WITH_PASSWORD.search(text) is not None
 
 
@@ -37,7 +54,18 @@ def _to_list(value: Any) -> Any:
 
 
 def all_strings(value: Any) -> Iterator[str]:
-    """Yield every string in nested dictionaries and lists, keys included."""
+    """Yield every string in nested dictionaries and lists, keys included.
+
+    Parameters
+    ----------
+    value
+        Nested data.
+
+    Yields
+    ------
+    str
+        Each string.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -50,7 +78,18 @@ def all_strings(value: Any) -> Iterator[str]:
 
 
 def plain(value: Any) -> Any:
-    """Return nested data with NumPy arrays and tuples as lists and fractions as text."""
+    """Return nested data with NumPy arrays and tuples as lists and fractions as text.
+
+    Parameters
+    ----------
+    value
+        Nested data.
+
+    Returns
+    -------
+    object
+        The same as JSON has it.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -88,16 +127,39 @@ class Document(Part):
 
     @property
     def doc_id(self) -> str:
-        """The identity of the document within its collection."""
+        """The identity of the document within its collection.
+
+        Raises
+        ------
+        NotImplementedError
+            If a kind of document does not define its own.
+        """
         raise NotImplementedError
 
     def to_mongo(self) -> dict[str, Any]:
-        """Return the document as it is stored."""
+        """Return the document as it is stored.
+
+        Returns
+        -------
+        dict
+            Its fields and ``_id``.
+        """
         return {"_id": self.doc_id, **self.model_dump()}
 
     @classmethod
     def from_mongo(cls, stored: dict[str, Any]) -> Self:
-        """Read a stored document."""
+        """Read a stored document.
+
+        Parameters
+        ----------
+        stored
+            Its fields, with or without ``_id``.
+
+        Returns
+        -------
+        Document
+            The document.
+        """
         return cls.model_validate({name: stored[name] for name in stored if name != "_id"})
 
     @model_validator(mode="before")

@@ -75,8 +75,12 @@ def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Re
 
     Parameters
     ----------
-    unusable, converged, resolved
-        Those of `LabelDoc`.
+    unusable
+        As in `LabelDoc`.
+    converged
+        As in `LabelDoc`.
+    resolved
+        As in `LabelDoc`.
 
     Returns
     -------
@@ -211,7 +215,13 @@ class LabelDoc(Document):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def refusal(self) -> Refusal | None:
-        """Why it is on no hull; None if it may be."""
+        """The reason why it is on no hull.
+
+        Returns
+        -------
+        Refusal or None
+            None if it may be on one.
+        """
         return refusal_of(self.unusable, self.converged, self.resolved)
 
     @property

@@ -318,10 +318,12 @@ class Labels(StorePart):
 
         Parameters
         ----------
-        campaign, round
-            Whose selection asked for it.
+        campaign
+            Campaign whose selection asked for it.
+        round
+            Round that selected it.
         key
-            Of the label.
+            Key of the label.
 
         Returns
         -------

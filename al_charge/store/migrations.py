@@ -34,8 +34,10 @@ _log = logging.getLogger("al_charge.store")
 class Migration:
     """One step from the version before to ``version``.
 
-    Parameters
+    Attributes
     ----------
+    version
+        Version that it leads to.
     apply
         Changes the database; it must be safe to repeat, since it may be killed half-way.
     """
@@ -55,7 +57,18 @@ MIGRATIONS: tuple[Migration, ...] = (
 
 
 def stored_version(database: Database[dict[str, Any]]) -> int:
-    """Return the schema version of a database, 0 for one that has none yet."""
+    """Return the schema version of a database.
+
+    Parameters
+    ----------
+    database
+        The database.
+
+    Returns
+    -------
+    int
+        0 for one that has none yet.
+    """
     found = database[SCHEMA].find_one({"_id": _VERSION_ID})
     return 0 if found is None else int(found["version"])
 
@@ -64,6 +77,13 @@ def prepare(
     database: Database[dict[str, Any]], migrations: tuple[Migration, ...] = MIGRATIONS
 ) -> None:
     """Make a new database ready; refuse one that is not of the present schema.
+
+    Parameters
+    ----------
+    database
+        The database.
+    migrations
+        All steps, in order.
 
     Raises
     ------
@@ -92,6 +112,13 @@ def migrate(
 
     Only while no worker runs, and with a backup at hand: there is no way back.
 
+    Parameters
+    ----------
+    database
+        The database.
+    migrations
+        All steps, in order.
+
     Returns
     -------
     int
@@ -117,7 +144,18 @@ def migrate(
 
 
 def is_due(database: Database[dict[str, Any]]) -> bool:
-    """Tell whether a database is older than this code, or half migrated."""
+    """Tell whether a database is older than this code, or half migrated.
+
+    Parameters
+    ----------
+    database
+        The database.
+
+    Returns
+    -------
+    bool
+        Whether it must be migrated.
+    """
     version = stored_version(database)
     begun = database[SCHEMA].find_one({"_id": MIGRATION_ID}) is not None
     return begun or 0 < version < MIGRATIONS[-1].version
@@ -125,6 +163,15 @@ def is_due(database: Database[dict[str, Any]]) -> bool:
 
 def refuse_newer(version: int, where: str, newest: int = MIGRATIONS[-1].version) -> None:
     """Refuse a schema that this code does not know.
+
+    Parameters
+    ----------
+    version
+        Version of the schema.
+    where
+        What has it, for the message.
+    newest
+        The newest version that this code knows.
 
     Raises
     ------
@@ -141,6 +188,13 @@ def refuse_newer(version: int, where: str, newest: int = MIGRATIONS[-1].version)
 
 def refuse_unfinished(database: Database[dict[str, Any]], *markers: str) -> None:
     """Refuse a database that is half migrated or half restored.
+
+    Parameters
+    ----------
+    database
+        The database.
+    *markers
+        What to look for: `MIGRATION_ID`, `RESTORE_ID` or both.
 
     Raises
     ------

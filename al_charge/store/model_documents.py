@@ -48,7 +48,22 @@ class ModelDoc(Document):
 
     @staticmethod
     def id_of(campaign: str, round: int, member: int) -> str:
-        """Return the identity of a model."""
+        """Return the identity of a model.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        member
+            Number of the member in the committee, from 0.
+
+        Returns
+        -------
+        str
+            The value of ``_id``.
+        """
         return f"{campaign}/{round}/{member}"
 
     @property
@@ -89,7 +104,20 @@ class ReferenceDoc(Document):
 
     @staticmethod
     def id_of(settings_hash: str, ion: str) -> str:
-        """Return the identity of a reference."""
+        """Return the identity of a reference.
+
+        Parameters
+        ----------
+        settings_hash
+            Hash of the labeler's settings.
+        ion
+            Symbol of the working ion.
+
+        Returns
+        -------
+        str
+            The value of ``_id``.
+        """
         return f"{settings_hash}/{ion}"
 
     @property

@@ -21,14 +21,21 @@ class Models(StorePart):
     """The models of a store."""
 
     def put(self, doc: ModelDoc, weights: bytes, predictions: Mapping[str, float]) -> bool:
-        """Store a model; return False, changing nothing, if its id is there already.
+        """Store a model.
 
         Parameters
         ----------
+        doc
+            The model; the store fills in its files.
         weights
             The content of a safetensors file.
         predictions
-            What it says of labels: eV per cell by key.
+            Its energies of labels, eV per cell by the label's key.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if its id is there already.
         """
         if self.has(doc.campaign, doc.round, doc.member):
             return False
@@ -46,12 +53,41 @@ class Models(StorePart):
         return False
 
     def has(self, campaign: str, round: int, member: int) -> bool:
-        """Tell whether a member of a round's committee was trained."""
+        """Tell whether a member of a round's committee was trained.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        member
+            Number of the member, from 0.
+
+        Returns
+        -------
+        bool
+            Whether it is stored.
+        """
         doc_id = ModelDoc.id_of(campaign, round, member)
         return self._collection(ModelDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
 
     def get(self, campaign: str, round: int, member: int) -> tuple[ModelDoc, bytes] | None:
-        """Return a model and the content of its safetensors file, or None.
+        """Return a model and the content of its safetensors file.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        member
+            Number of the member, from 0.
+
+        Returns
+        -------
+        tuple or None
+            Document and bytes; None if it was not trained.
 
         Raises
         ------
@@ -72,9 +108,22 @@ class Models(StorePart):
         return doc, weights
 
     def predictions(self, model: ModelDoc) -> dict[str, float]:
-        """Return what a model said of labels when it was stored: eV per cell by key.
+        """Return the energies that a model predicted for labels when it was stored.
 
-        Nothing is known of models of earlier versions.
+        Parameters
+        ----------
+        model
+            The model.
+
+        Returns
+        -------
+        dict
+            eV per cell by the label's key; empty for a model of an earlier version.
+
+        Raises
+        ------
+        AlChargeError
+            If the file with them is missing in GridFS.
         """
         if model.predictions_file is None:
             return {}
@@ -82,12 +131,31 @@ class Models(StorePart):
         return dict(bson.decode(said))
 
     def all(self, campaign: str, round: int | None = None) -> list[ModelDoc]:
-        """Return the models of a campaign, or of one round, without their weights."""
+        """Return the models of a campaign, or of one round, without their weights.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round; None for all rounds.
+
+        Returns
+        -------
+        list of ModelDoc
+            By round and member.
+        """
         query: Stored = {"campaign": campaign} | ({} if round is None else {"round": round})
         return self._find(ModelDoc, query, "round", "member")
 
     def files(self) -> set[str]:
-        """Return the ids of the files in GridFS that models name."""
+        """Return the files in GridFS that models name.
+
+        Returns
+        -------
+        set
+            Their ids; None is among them if a model names no predictions.
+        """
         files = dict.fromkeys(MODEL_FILES, 1)
         models = self._collection(ModelDoc).find({}, files)
         return {model[name] for model in models for name in MODEL_FILES}
@@ -98,8 +166,10 @@ class References(StorePart):
 
     Parameters
     ----------
+    database
+        Database of the store.
     campaigns
-        Of the same store.
+        Campaigns of the same store.
     """
 
     def __init__(self, database: Database[Stored], campaigns: Campaigns) -> None:
@@ -107,18 +177,38 @@ class References(StorePart):
         self._campaigns = campaigns
 
     def put(self, doc: ReferenceDoc) -> bool:
-        """Store the energy of a metal; return False, changing nothing, if it is there already."""
+        """Store the energy of a metal.
+
+        Parameters
+        ----------
+        doc
+            The metal.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if it is there already.
+        """
         return self._insert_once(doc)
 
     def get(self, campaign: str, settings_hash: str, ion: str) -> ReferenceDoc | None:
-        """Return the metal that a campaign's energies refer to, or None if there is none yet.
+        """Return the metal that a campaign's energies refer to.
 
         It is shared by every campaign with the same settings.
 
         Parameters
         ----------
+        campaign
+            Name of the campaign.
         settings_hash
-            Of the labeler as it is now.
+            Hash of the labeler's settings as they are now.
+        ion
+            Symbol of the working ion.
+
+        Returns
+        -------
+        ReferenceDoc or None
+            None if there is none yet.
 
         Raises
         ------

@@ -58,10 +58,15 @@ class Store(StorePart):
         self.database.client.close()
 
     def remove_leftovers(self) -> int:
-        """Delete files in GridFS that no document names; return how many.
+        """Delete files in GridFS that no document names.
 
         A killed task leaves such a file when it dies between the file and its document. Call this
         only while no worker runs: a running one is briefly between the two as well.
+
+        Returns
+        -------
+        int
+            How many were deleted.
         """
         used = self.models.files() | self.rounds.files() | self.labels.files()
         unused = [

@@ -38,6 +38,11 @@ _RESTARTED = 20698
 def find_mongod() -> Path:
     """Return the program: the one on PATH, else the one in the wheel.
 
+    Returns
+    -------
+    pathlib.Path
+        The program.
+
     Raises
     ------
     InputError
@@ -66,10 +71,16 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
 
     Parameters
     ----------
+    program
+        The program mongod.
     data
         Folder of the data; it exists.
     address
         Path of the unix socket to listen on, the only way in.
+    log
+        File that the server appends its log to.
+    pid_file
+        File that the server writes its process id to.
 
     Raises
     ------
@@ -121,6 +132,16 @@ def answers(address: Path) -> bool:
     """Tell whether a server answers on a unix socket.
 
     The kernel still takes connections for a process that is stopped or dying, hence the ping.
+
+    Parameters
+    ----------
+    address
+        Path of the socket.
+
+    Returns
+    -------
+    bool
+        Whether there was a reply.
     """
     import bson
 
@@ -138,7 +159,18 @@ def answers(address: Path) -> bool:
 
 
 def is_locked(data: Path) -> bool:
-    """Tell whether a running server holds a data folder."""
+    """Tell whether a running server holds a data folder.
+
+    Parameters
+    ----------
+    data
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether its lock is held.
+    """
     lock = data / "mongod.lock"
     if not lock.exists():
         return False
@@ -151,9 +183,19 @@ def is_locked(data: Path) -> bool:
 
 
 def socket_folders(home: Path) -> list[Path]:
-    """Return where the socket may lie, best first.
+    """Return folders that the socket may be in.
 
     A socket's path is limited to about a hundred bytes, which a deep home exceeds.
+
+    Parameters
+    ----------
+    home
+        Folder of the server's own files.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Best first; they may not exist.
     """
     short = f"al-charge-{os.geteuid()}"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -161,7 +203,18 @@ def socket_folders(home: Path) -> list[Path]:
 
 
 def fits_socket(path: Path) -> bool:
-    """Tell whether a unix socket can be made at a path: short enough, on a willing filesystem."""
+    """Tell whether a unix socket can be made at a path.
+
+    Parameters
+    ----------
+    path
+        Path of the socket.
+
+    Returns
+    -------
+    bool
+        Whether the path is short enough and its file system takes sockets.
+    """
     if len(os.fsencode(path)) >= _LARGEST_SOCKET_PATH:
         return False
     trial = path.with_suffix(".try")
@@ -176,9 +229,19 @@ def fits_socket(path: Path) -> bool:
 
 
 def last_error(log: Path) -> str:
-    """Return the first error in a server's log since its last start, or an empty string.
+    """Return the first error in a server's log since its last start.
 
-    The first one is the cause: a server that fails goes on to complain of the consequences.
+    The first one is the cause: a server that fails goes on to report the consequences.
+
+    Parameters
+    ----------
+    log
+        The log; it may be missing.
+
+    Returns
+    -------
+    str
+        One line; empty if there is no error.
     """
     if not log.exists():
         return ""
@@ -246,7 +309,20 @@ def _start_failure(code: int, reason: str, data: Path, log: Path) -> AlChargeErr
 
 
 def locked(data: Path, host: str = "") -> InputError:
-    """Return the error for a data folder that another server holds."""
+    """Return the error for a data folder that another server holds.
+
+    Parameters
+    ----------
+    data
+        The folder.
+    host
+        Machine of the other server, if known.
+
+    Returns
+    -------
+    InputError
+        To be raised.
+    """
     pid = (data / "mongod.lock").read_text(errors="replace").strip()
     there = f" on {host}" if host and host != socket.gethostname() else ""
     return InputError(

@@ -17,21 +17,34 @@ from al_charge.errors import InputError
 def private_folder(folder: Path) -> None:
     """Create a folder for its owner only, or make an existing one so.
 
+    Parameters
+    ----------
+    folder
+        The folder; those above it are created too.
+
     Raises
     ------
     InputError
-        If it is another user's, or a link.
+        If it belongs to another user, or is a link.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise InputError("this is no folder of yours", where=str(folder), remedy="move it away")
+        raise InputError("this folder is not yours", where=str(folder), remedy="move it away")
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
 
 
 def write_private(path: Path, document: Mapping[str, Any]) -> None:
-    """Write JSON for its owner only; after a crash the file is the old one or the new one."""
+    """Write JSON for its owner only; after a crash the file is the old one or the new one.
+
+    Parameters
+    ----------
+    path
+        The file.
+    document
+        Its content, as plain data.
+    """
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -43,7 +56,18 @@ def write_private(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file; None where there is no readable one."""
+    """Return the JSON object in a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict or None
+        None where there is no readable one.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -53,7 +77,23 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn a refusal of the file system into one line about a folder."""
+    """Turn an error of the file system into one line about a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder that is written to.
+
+    Yields
+    ------
+    None
+        Once.
+
+    Raises
+    ------
+    InputError
+        If the body raises an OSError.
+    """
     try:
         yield
     except OSError as error:

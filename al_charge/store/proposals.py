@@ -31,13 +31,17 @@ class Proposals(StorePart):
     ) -> bool:
         """Store every candidate of one composition of one round.
 
-        Nothing is deleted before the marker stands, so two tasks that do the same work at the same
-        time cannot take each other's candidates away.
+        Nothing is deleted before the marker is written, so two tasks that do the same work at the
+        same time cannot delete each other's candidates.
 
         Parameters
         ----------
-        campaign, round, n_ions
-            Which proposal; ``n_ions`` is the number of working ions.
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        n_ions
+            Working ions in the cell.
         candidates
             All of them, in order.
         statistics
@@ -74,12 +78,40 @@ class Proposals(StorePart):
         return True
 
     def has(self, campaign: str, round: int, n_ions: int) -> bool:
-        """Tell whether one composition of one round was proposed in full."""
+        """Tell whether one composition of one round was proposed in full.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+        n_ions
+            Working ions in the cell.
+
+        Returns
+        -------
+        bool
+            Whether its marker is there.
+        """
         doc_id = ProposalDoc.id_of(campaign, round, n_ions)
         return self._collection(ProposalDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
 
     def all(self, campaign: str, round: int) -> list[ProposalDoc]:
-        """Return the markers of a round, by number of ions."""
+        """Return the markers of a round.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
+
+        Returns
+        -------
+        list of ProposalDoc
+            By number of ions.
+        """
         return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "n_ions")
 
     def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
@@ -105,8 +137,17 @@ class Candidates(StorePart):
 
         Parameters
         ----------
+        campaign
+            Name of the campaign.
+        round
+            Number of the round.
         n_ions
-            Only those with so many working ions; all of them when None.
+            Only those with this number of working ions; None for all.
+
+        Returns
+        -------
+        list of CandidateDoc
+            Those of compositions that were proposed in full.
         """
         query: dict[str, Any] = {"campaign": campaign, "round": round}
         if n_ions is not None:
@@ -116,11 +157,33 @@ class Candidates(StorePart):
         return [found[doc_id] for marker in markers for doc_id in marker.candidates]
 
     def get(self, doc_id: str) -> CandidateDoc | None:
-        """Return one candidate by its id, or None."""
+        """Return one candidate.
+
+        Parameters
+        ----------
+        doc_id
+            Id of the candidate.
+
+        Returns
+        -------
+        CandidateDoc or None
+            None if there is none of this id.
+        """
         return self._get(CandidateDoc, doc_id)
 
     def stream(self, ids: Sequence[str]) -> Iterator[CandidateDoc]:
-        """Yield the candidates of certain ids, in any order; those that are missing are not."""
+        """Yield the candidates with some ids.
+
+        Parameters
+        ----------
+        ids
+            Ids of the candidates; those that are missing are skipped.
+
+        Yields
+        ------
+        CandidateDoc
+            In any order.
+        """
         for some in portions(ids):
             for stored in self._collection(CandidateDoc).find({"_id": {"$in": some}}):
                 yield CandidateDoc.from_mongo(stored)

@@ -31,6 +31,8 @@ def initiate(settings: DatabaseSettings, members: Sequence[str]) -> None:
 
     Parameters
     ----------
+    settings
+        The first server.
     members
         Addresses, ``host:port``, by which the servers reach each other and clients reach them.
 
@@ -44,7 +46,7 @@ def initiate(settings: DatabaseSettings, members: Sequence[str]) -> None:
     where = f"database {settings.uri}"
     for member in members:
         if re.fullmatch(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", member) is None:
-            raise InputError(f"'{member}' is no address", where=where, remedy="write host:port")
+            raise InputError(f"'{member}' is not an address", where=where, remedy="write host:port")
     config = {
         "_id": settings.parts.option("replicaSet") or NAME,
         "members": [{"_id": number, "host": host} for number, host in enumerate(members)],
@@ -56,14 +58,25 @@ def initiate(settings: DatabaseSettings, members: Sequence[str]) -> None:
             raise InputError("no MongoDB answers there", where=where) from error
         except OperationFailure as error:
             if error.code == _ALREADY:
-                raise InputError("its replica set has been made already", where=where) from error
+                raise InputError("its replica set exists already", where=where) from error
             message = str((error.details or {}).get("errmsg", error)).partition(" to execute")[0]
             raise InputError(f"the server refuses: {message}", where=where) from error
         _wait_for_primary(client, where)
 
 
 def direct_uri(settings: DatabaseSettings) -> str:
-    """Return the URI of the one server that the settings name, for a client without a login."""
+    """Return the URI of the one server that the settings name, for a client without a login.
+
+    Parameters
+    ----------
+    settings
+        The server.
+
+    Returns
+    -------
+    str
+        The URI, with the options of TLS.
+    """
     one = settings.parts.without("authSource", "authMechanism", "replicaSet", "directConnection")
     extra = tls_options(settings) | {"directConnection": "true"}
     extra = {key: value for key, value in extra.items() if not key.startswith("auth")}

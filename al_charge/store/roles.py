@@ -66,7 +66,13 @@ WRITES: dict[str, tuple[str, ...]] = {
 
 
 def refresh_roles(database: Database[dict[str, Any]]) -> None:
-    """Define the roles of a database as this version of al-charge knows them."""
+    """Define the roles of a database as this version of al-charge knows them.
+
+    Parameters
+    ----------
+    database
+        The one with the campaigns, by the connection of an admin.
+    """
     name = Role.WORKER.value
     wanted = _privileges(database.name)
     inherited = [{"role": "read", "db": database.name}]
@@ -92,7 +98,13 @@ def refresh_roles(database: Database[dict[str, Any]]) -> None:
 
 
 def refresh_used_roles(database: Database[dict[str, Any]]) -> None:
-    """Do the same where the database has these roles and its admin is at work."""
+    """Refresh the roles of a database if it has them and the user may see them.
+
+    Parameters
+    ----------
+    database
+        The one with the campaigns.
+    """
     try:
         found = database.command("rolesInfo", Role.WORKER.value)["roles"]
     except OperationFailure:
@@ -113,11 +125,18 @@ def granted(role: Role, database: str, login_database: str) -> list[dict[str, st
 
     Parameters
     ----------
+    role
+        One of ours.
     database
-        The one with the campaigns.
+        Name of the database with the campaigns.
     login_database
-        The one that keeps the user. An admin of users in ``admin`` can give itself any right on
-        the server.
+        Name of the one that keeps the user. An admin of users in ``admin`` can give itself any
+        right on the server.
+
+    Returns
+    -------
+    list of dict
+        ``role`` and ``db`` of each.
     """
     if role is Role.WORKER:
         return [{"role": Role.WORKER.value, "db": database}]
@@ -130,7 +149,20 @@ def granted(role: Role, database: str, login_database: str) -> list[dict[str, st
 
 
 def role_of(roles: list[dict[str, str]], database: str) -> Role | None:
-    """Return which of ours a user's roles of MongoDB make up; None for other users."""
+    """Return which of our roles a user's roles of MongoDB make up.
+
+    Parameters
+    ----------
+    roles
+        ``role`` and ``db`` of each.
+    database
+        Name of the database with the campaigns.
+
+    Returns
+    -------
+    Role or None
+        None for a user without rights on the database.
+    """
     names = {role["role"] for role in roles if role["db"] == database}
     everywhere = {role["role"] for role in roles if role["db"] == "admin"}
     if "dbOwner" in names or "root" in everywhere:

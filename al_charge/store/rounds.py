@@ -21,19 +21,65 @@ class Rounds(StorePart):
     """The rounds of a store."""
 
     def add(self, doc: RoundDoc) -> bool:
-        """Store a round; return False if it is already there."""
+        """Store a round.
+
+        Parameters
+        ----------
+        doc
+            The round.
+
+        Returns
+        -------
+        bool
+            False, changing nothing, if it is there already.
+        """
         return self._insert_once(doc)
 
     def get(self, campaign: str, number: int) -> RoundDoc | None:
-        """Return one round, or None."""
+        """Return one round.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        number
+            Number of the round.
+
+        Returns
+        -------
+        RoundDoc or None
+            None if there is none of this number.
+        """
         return self._get(RoundDoc, RoundDoc.id_of(campaign, number))
 
     def all(self, campaign: str) -> list[RoundDoc]:
-        """Return the rounds of a campaign in order."""
+        """Return the rounds of a campaign.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        list of RoundDoc
+            By number.
+        """
         return self._find(RoundDoc, {"campaign": campaign}, "number")
 
     def last(self, campaign: str) -> RoundDoc | None:
-        """Return the round with the highest number, or None."""
+        """Return the round with the highest number.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        RoundDoc or None
+            None if there is no round yet.
+        """
         stored = self._collection(RoundDoc).find_one({"campaign": campaign}, sort=[("number", -1)])
         return None if stored is None else RoundDoc.from_mongo(stored)
 
@@ -42,6 +88,10 @@ class Rounds(StorePart):
 
         Parameters
         ----------
+        campaign
+            Name of the campaign.
+        number
+            Number of the round.
         reasons
             Why each candidate was selected, by its id, the most wanted first.
 
@@ -49,6 +99,11 @@ class Rounds(StorePart):
         -------
         list of str
             The stored ids, in order: the first writer's.
+
+        Raises
+        ------
+        AlChargeError
+            If there is no such round.
         """
         fields = {"selected": list(reasons), "reasons": list(reasons.values())}
         stored = self._record_once(campaign, number, fields)
@@ -68,12 +123,14 @@ class Rounds(StorePart):
 
         Parameters
         ----------
-        campaign, number
-            Of the round.
+        campaign
+            Name of the campaign.
+        number
+            Number of the round.
         assessment
             What was found.
         keys
-            Of the labels.
+            Keys of the labels.
         energies
             What the round's committee predicts for them, eV per formula unit, shape
             (n_members, n_labels).
@@ -104,12 +161,12 @@ class Rounds(StorePart):
         Parameters
         ----------
         record
-            Of the round.
+            The round.
 
         Returns
         -------
         keys : list of str
-            Of the labels.
+            Keys of the labels.
         energies : ndarray, shape (n_members, n_labels)
             eV per formula unit.
 
@@ -125,9 +182,28 @@ class Rounds(StorePart):
         return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(-1, len(file["keys"]))
 
     def add_seconds(self, campaign: str, number: int, stage: str, seconds: float) -> None:
-        """Add to the wall time of a stage of a round, in s."""
+        """Add to the wall time of a stage of a round.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        number
+            Number of the round.
+        stage
+            Name of the stage, such as ``label``.
+        seconds
+            Time to add, s.
+
+        Raises
+        ------
+        ValueError
+            If the name is not an identifier.
+        AlChargeError
+            If there is no such round.
+        """
         if not stage.isidentifier():
-            raise ValueError(f"'{stage}' is no name of a stage")
+            raise ValueError(f"'{stage}' is not a valid name of a stage")
         changed = self._collection(RoundDoc).update_one(
             {"_id": RoundDoc.id_of(campaign, number)},
             {"$inc": {f"stage_seconds.{stage}": float(seconds)}},
@@ -136,14 +212,34 @@ class Rounds(StorePart):
             raise self._no_round(campaign, number)
 
     def set_progress(self, campaign: str, number: int, task: str, done: int, total: int) -> None:
-        """Say how far a task of a round has come; ``task`` may hold no dot or dollar sign."""
+        """Record how far a task of a round has come.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        number
+            Number of the round.
+        task
+            Name of the task, without dots and dollar signs.
+        done
+            Steps that are done.
+        total
+            All steps.
+        """
         self._collection(RoundDoc).update_one(
             {"_id": RoundDoc.id_of(campaign, number)},
             {"$set": {f"progress.{task}": [int(done), int(total)]}},
         )
 
     def files(self) -> set[str]:
-        """Return the ids of the files in GridFS that assessments name."""
+        """Return the files in GridFS that assessments name.
+
+        Returns
+        -------
+        set of str
+            Their ids.
+        """
         return set(self._collection(RoundDoc).distinct(PREDICTIONS))
 
     def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:

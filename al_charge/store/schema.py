@@ -49,7 +49,18 @@ _INDEXES: dict[str, list[IndexModel]] = {
 
 
 def validator_of(document: type[Document]) -> dict[str, Any]:
-    """Return the $jsonSchema that a collection's documents must satisfy."""
+    """Return the validator of a kind of document.
+
+    Parameters
+    ----------
+    document
+        The kind of document.
+
+    Returns
+    -------
+    dict
+        ``$jsonSchema`` that the documents of its collection must satisfy.
+    """
     described = document.model_json_schema(mode="serialization")
     schema = _convert(described, described.get("$defs", {}))
     schema["properties"] = {"_id": {"bsonType": "string"}, **schema["properties"]}
@@ -80,7 +91,15 @@ def _convert(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, A
 
 
 def create_collections(database: Database[dict[str, Any]]) -> None:
-    """Create every collection with its validator and indexes; safe to repeat and to race."""
+    """Create every collection with its validator and indexes.
+
+    It may be repeated, and several processes may do it at once.
+
+    Parameters
+    ----------
+    database
+        The database.
+    """
     for document in DOCUMENTS:
         name, validator = document.collection, validator_of(document)
         try:
@@ -98,6 +117,11 @@ def create_file_indexes(database: Database[dict[str, Any]]) -> None:
     """Create the indexes of GridFS, which otherwise the first file's writer would have to create.
 
     A worker has no right to.
+
+    Parameters
+    ----------
+    database
+        The database.
     """
     for name in FILES:
         database[name]["files"].create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])

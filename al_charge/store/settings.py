@@ -73,7 +73,7 @@ class DatabaseSettings(BaseModel):
     def _is_safe_uri(cls, uri: str) -> str:
         parts = split_uri(uri)
         if parts is None:
-            raise ValueError("this is no MongoDB URI; write it like mongodb://host:27017")
+            raise ValueError("this is not a MongoDB URI; write it like mongodb://host:27017")
         if parts.has_password:
             raise ValueError(
                 "a URI may not hold a password; put it into the environment variable "
@@ -97,10 +97,16 @@ class DatabaseSettings(BaseModel):
 
     @property
     def parts(self) -> UriParts:
-        """The URI taken apart."""
+        """The URI split into its parts.
+
+        Raises
+        ------
+        InputError
+            If it is not a MongoDB URI, which the validator rules out.
+        """
         parts = split_uri(self.uri)
         if parts is None:  # the validator has refused it
-            raise InputError("this is no MongoDB URI", where="database.uri")
+            raise InputError("this is not a MongoDB URI", where="database.uri")
         return parts
 
     @property
@@ -137,22 +143,32 @@ class DatabaseSettings(BaseModel):
         return self.wants_tls or by_default or "true" in given
 
     def insecurity(self) -> str | None:
-        """Return what a user should know before data travel there, None where all is well."""
+        """Return a warning that data reach the server without encryption.
+
+        Returns
+        -------
+        str or None
+            One line; None if they are encrypted, or the server is on this machine.
+        """
         if self.is_encrypted or self.parts.is_local:
             return None
         return (
-            f"database {self.uri}: data travel there without encryption; set up TLS "
-            "(docs/security.md)"
+            f"database {self.uri}: data reach it without encryption; set up TLS (docs/security.md)"
         )
 
 
 def settings_from_environment() -> DatabaseSettings | None:
-    """Return the database that AL_CHARGE_DATABASE names, None where it is not set.
+    """Return the database that AL_CHARGE_DATABASE names.
+
+    Returns
+    -------
+    DatabaseSettings or None
+        None where the variable is not set.
 
     Raises
     ------
     InputError
-        If it is no MongoDB URI, holds a password, or is unsafe.
+        If it is not a MongoDB URI, holds a password, or is unsafe.
     """
     uri = os.environ.get(URI_ENV)
     return settings_of(uri, URI_ENV) if uri else None
@@ -163,13 +179,20 @@ def settings_of(uri: str, where: str) -> DatabaseSettings:
 
     Parameters
     ----------
+    uri
+        The URI, without a password.
     where
-        The option or variable that it was given in.
+        The option or variable that it was given in, for the message.
+
+    Returns
+    -------
+    DatabaseSettings
+        Settings with nothing but the URI.
 
     Raises
     ------
     InputError
-        If it is no MongoDB URI, holds a password, or is unsafe.
+        If it is not a MongoDB URI, holds a password, or is unsafe.
     """
     try:
         return DatabaseSettings(uri=uri)

@@ -25,7 +25,14 @@ class Spool:
         self._folder = folder
 
     def deliver(self, labels: Labels, label: LabelDoc) -> bool:
-        """Store a label that is safe on disk until that is done.
+        """Store a label that is kept on disk until that is done.
+
+        Parameters
+        ----------
+        labels
+            Labels of the store.
+        label
+            The label.
 
         Returns
         -------
@@ -41,7 +48,18 @@ class Spool:
         return stored
 
     def deliver_all(self, labels: Labels) -> int:
-        """Store every label that waits; return how many there were."""
+        """Store every label that waits.
+
+        Parameters
+        ----------
+        labels
+            Labels of the store.
+
+        Returns
+        -------
+        int
+            How many files there were.
+        """
         waiting = sorted(self._folder.glob("*.json"))
         for path in waiting:
             if (label := self._read(path)) is not None:

@@ -32,6 +32,8 @@ class User:
 
     Attributes
     ----------
+    name
+        Name of the user, or the subject of the certificate.
     role
         None for a user whose roles are not of al-charge's making.
     login
@@ -47,31 +49,33 @@ class User:
 class Users:
     """The users of one database.
 
-    Parameters
+    Attributes
     ----------
     database
         The one with the campaigns, by the connection of an admin.
     login_database
-        The one that keeps the users: those of the same URI log in there.
+        Name of the one that keeps the users: those of the same URI log in there.
     """
 
     database: Database[dict[str, Any]]
     login_database: str
 
     def add(self, name: str, role: Role, password: str | None) -> None:
-        """Make a user.
+        """Create a user.
 
         Parameters
         ----------
         name
             For a login by certificate the certificate's subject, such as ``CN=anna,O=group``.
+        role
+            What the user may do.
         password
             None for a login by certificate.
 
         Raises
         ------
         InputError
-            If there is one of that name, or we may not make any.
+            If there is one of that name, or we may not create any.
         """
         keeper = CERTIFICATES if password is None else self.login_database
         roles = granted(role, self.database.name, self.login_database)
@@ -90,7 +94,18 @@ class Users:
             raise self._refusal(error) from error
 
     def everyone(self) -> list[User]:
-        """Return the users who have a role on the database, by name."""
+        """Return the users who have a role on the database.
+
+        Returns
+        -------
+        list of User
+            By name.
+
+        Raises
+        ------
+        AlChargeError
+            If the server refuses, as it does for users who are not an admin.
+        """
         found = []
         for keeper, login in ((self.login_database, "password"), (CERTIFICATES, "certificate")):
             try:
@@ -108,6 +123,11 @@ class Users:
     def remove(self, name: str) -> None:
         """Remove a user.
 
+        Parameters
+        ----------
+        name
+            Name of the user.
+
         Raises
         ------
         InputError
@@ -120,6 +140,13 @@ class Users:
 
     def set_password(self, name: str, password: str) -> None:
         """Change a user's password.
+
+        Parameters
+        ----------
+        name
+            Name of the user.
+        password
+            The new password.
 
         Raises
         ------
@@ -167,7 +194,14 @@ class Users:
 
 
 def add_first_admin(settings: DatabaseSettings, credentials: Credentials) -> None:
-    """Make the first user of a server that has none; it needs no login, on the server's machine.
+    """Create the first user of a server that has none; on the server's machine it needs no login.
+
+    Parameters
+    ----------
+    settings
+        The server.
+    credentials
+        Name and password of the new user.
 
     Raises
     ------
@@ -202,12 +236,23 @@ def add_first_admin(settings: DatabaseSettings, credentials: Credentials) -> Non
 
 
 def new_password() -> str:
-    """Return a random password."""
+    """Return a random password.
+
+    Returns
+    -------
+    str
+        24 random bytes in 32 characters.
+    """
     return secrets.token_urlsafe(24)
 
 
 def reserve_credentials_file(path: Path) -> None:
-    """Refuse a file that is there, before a user is made whose password it would keep.
+    """Refuse a file that exists, before a user is created whose password it would hold.
+
+    Parameters
+    ----------
+    path
+        File that is to be written.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def test_a_backup_is_restored_in_another_home(
 
 
 def test_the_database_can_be_named(run: Run, tmp_path: Path) -> None:
-    for uri, told in (("nowhere", "no MongoDB URI"), ("mongodb://u:p@host/x", "password")):
+    for uri, told in (("nowhere", "not a MongoDB URI"), ("mongodb://u:p@host/x", "password")):
         code, _, err = run("db", "backup", str(tmp_path / "x.zip"), "--database", uri)
         assert (code, told in one_line(err)) == (2, True)
 

@@ -146,10 +146,10 @@ def test_wrong_certificates_are_refused_in_one_line(
         (worker | {"tls_ca_file": None}, "no MongoDB answers"),
         (
             worker | {"uri": group.uri + "&tls=true", "tls_ca_file": None},
-            "certificate is not one to trust",
+            "certificate is not trusted",
         ),
-        (worker | {"tls_ca_file": other.write(tmp_path / "other.pem")}, "not one to trust"),
-        (worker | {"uri": group.uri.replace("localhost", "127.0.0.1")}, "not one to trust"),
+        (worker | {"tls_ca_file": other.write(tmp_path / "other.pem")}, "is not trusted"),
+        (worker | {"uri": group.uri.replace("localhost", "127.0.0.1")}, "is not trusted"),
         (worker | {"tls_ca_file": tmp_path / "none"}, "No such file"),
         (stranger, "no MongoDB answers"),
         (unknown, "refuses"),

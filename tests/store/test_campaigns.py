@@ -109,7 +109,7 @@ def test_stage_seconds_add_up(store: Store) -> None:
     found = store.rounds.get("olivine", 0)
     assert found is not None
     assert found.stage_seconds == {"train": 3.5, "label": 1.0}
-    with pytest.raises(ValueError, match="no name of a stage"):
+    with pytest.raises(ValueError, match="not a valid name of a stage"):
         store.rounds.add_seconds("olivine", 0, "a.b", 1.0)
 
 

@@ -87,7 +87,7 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 def test_a_link_is_no_private_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(InputError, match="no folder of yours"):
+    with pytest.raises(InputError, match="folder is not yours"):
         private_folder(tmp_path / "link")
 
 
@@ -95,7 +95,7 @@ def test_another_users_folder_is_not_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 12345)
-    with pytest.raises(InputError, match="no folder of yours"):
+    with pytest.raises(InputError, match="folder is not yours"):
         private_folder(tmp_path)
 
 

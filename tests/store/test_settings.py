@@ -135,7 +135,7 @@ def test_missing_files_are_told(tmp_path: Path) -> None:
     other = tmp_path / "binary"
     other.write_bytes(b"\xff\xfe\x00")
     other.chmod(0o600)
-    with pytest.raises(InputError, match="no text"):
+    with pytest.raises(InputError, match="not text"):
         read_private(other, "x")
 
 

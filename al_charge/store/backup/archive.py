@@ -49,7 +49,13 @@ _DAMAGED = (
 
 
 class ArchiveWriter:
-    """Writes the streams of an archive, then its manifest."""
+    """Writes the streams of an archive, then its manifest.
+
+    Parameters
+    ----------
+    file
+        The file, open for writing.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         # The fastest level: weights hardly shrink, and labels do at any level.
@@ -65,17 +71,39 @@ class ArchiveWriter:
 
     @contextmanager
     def stream(self, number: int) -> Iterator[BinaryIO]:
-        """Open the stream of one collection."""
+        """Open the stream of one collection.
+
+        Parameters
+        ----------
+        number
+            Position of the collection in the manifest.
+
+        Yields
+        ------
+        file
+            Takes documents as BSON, one after the other.
+        """
         with self._zip.open(_member(number), "w", force_zip64=True) as stream:
             yield stream  # type: ignore[misc]
 
     def finish(self, manifest: Manifest) -> None:
-        """Write the manifest."""
+        """Write the manifest.
+
+        Parameters
+        ----------
+        manifest
+            What the archive holds.
+        """
         self._zip.writestr(_MANIFEST, manifest.model_dump_json(exclude_none=True))
 
 
 class Archive:
-    """Reads an archive; whatever is wrong with it is told in one line.
+    """Reads an archive; whatever is wrong with it is reported in one line.
+
+    Parameters
+    ----------
+    path
+        The file.
 
     Attributes
     ----------
@@ -107,7 +135,17 @@ class Archive:
         self._zip.close()
 
     def documents(self, entry: CollectionEntry) -> Iterator[bytes]:
-        """Yield the documents of a collection as BSON.
+        """Yield the documents of a collection.
+
+        Parameters
+        ----------
+        entry
+            The collection, as the manifest describes it.
+
+        Yields
+        ------
+        bytes
+            Each document as BSON.
 
         Raises
         ------
@@ -131,6 +169,11 @@ class Archive:
     def check(self, entry: CollectionEntry) -> None:
         """Read a collection and compare it with what the manifest says.
 
+        Parameters
+        ----------
+        entry
+            The collection, as the manifest describes it.
+
         Raises
         ------
         InputError
@@ -141,7 +184,7 @@ class Archive:
             for raw in self.documents(entry):
                 found.add(raw)
                 if "_id" not in bson.decode(raw, codec_options=_OPTIONS):
-                    raise ValueError("a document without identity")
+                    raise zipfile.BadZipFile("a document without an _id")
         if (found.size, found.sha256) != (entry.size, entry.sha256):
             raise self._damaged()
 
@@ -160,7 +203,7 @@ class Archive:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
             raise InputError(
-                f"it is no backup that this al-charge can read: manifest: {field}: {first['msg']}",
+                f"this al-charge cannot read it as a backup: manifest: {field}: {first['msg']}",
                 where=self._where,
                 remedy="update al-charge if a newer one has made it",
             ) from error
@@ -171,7 +214,7 @@ class Archive:
 
     def _damaged(self) -> InputError:
         return InputError(
-            "it is damaged, cut off, or no backup of al-charge",
+            "it is damaged, truncated, or not a backup of al-charge",
             where=self._where,
             remedy="nothing was restored; take another backup",
         )

@@ -56,7 +56,18 @@ _AT_ONCE = 1000
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return collections in the order of a backup, those that refer to others first."""
+    """Return collections in the order of a backup, those that refer to others first.
+
+    Parameters
+    ----------
+    names
+        Names of the collections.
+
+    Returns
+    -------
+    list of str
+        All of them.
+    """
 
     def place(name: str) -> tuple[int, str]:
         if name in REFERRERS_FIRST:
@@ -78,7 +89,18 @@ class Cut:
         self._files: defaultdict[str, list[Any]] = defaultdict(list)
 
     def queries(self, name: str) -> Iterator[Query]:
-        """Yield queries that together find what belongs to the backup, each document once."""
+        """Yield queries that together find what belongs to the backup, each document once.
+
+        Parameters
+        ----------
+        name
+            Name of the collection.
+
+        Yields
+        ------
+        dict
+            A query of MongoDB.
+        """
         bucket, _, kind = name.rpartition(".")
         if name in LEFT_OUT:
             return
@@ -100,7 +122,15 @@ class Cut:
             yield {}
 
     def add(self, name: str, raw: bytes) -> None:
-        """Take note of a document that was copied."""
+        """Take note of a document that was copied.
+
+        Parameters
+        ----------
+        name
+            Name of its collection.
+        raw
+            The document as BSON.
+        """
         bucket, _, kind = name.rpartition(".")
         if name == "workflows":
             self._nodes += RawBSONDocument(raw)["nodes"]

@@ -27,7 +27,13 @@ class Digest:
         self._sum = 0
 
     def add(self, raw: bytes) -> None:
-        """Add one document, as BSON."""
+        """Add one document.
+
+        Parameters
+        ----------
+        raw
+            The document as BSON.
+        """
         self.documents += 1
         self.size += len(raw)
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(raw).digest())) % _LARGEST

@@ -39,10 +39,26 @@ def make_backup(database: Database[Stored], path: Path, progress: Progress) -> M
 
     Workers may go on meanwhile. The file is complete or absent, and for its owner only.
 
+    Parameters
+    ----------
+    database
+        The database.
+    path
+        The file; it must not exist.
+    progress
+        Called with the progress of each collection.
+
+    Returns
+    -------
+    Manifest
+        What the file holds.
+
     Raises
     ------
     InputError
-        If there is nothing to back up, the file is there already, or it cannot be written.
+        If there is nothing to back up, the file exists, or it cannot be written.
+    AlChargeError
+        If the database was migrated meanwhile.
     """
     database = database.with_options(read_concern=ReadConcern("majority"))
     version = _version_to_copy(database)
@@ -68,14 +84,36 @@ def make_backup(database: Database[Stored], path: Path, progress: Progress) -> M
 
 
 def dated_file(folder: Path, name: str) -> Path:
-    """Return where today's backup of a database belongs in a folder."""
+    """Return a new file name for a backup, with the present time in it.
+
+    Parameters
+    ----------
+    folder
+        Folder of the backups.
+    name
+        Name of the database.
+
+    Returns
+    -------
+    pathlib.Path
+        A file that does not exist.
+    """
     while (dated := folder / f"{name}-{datetime.now(UTC).strftime(_STAMP)}{SUFFIX}").exists():
         time.sleep(0.1)  # another one was made in this second
     return dated
 
 
 def keep_newest(folder: Path, name: str, number: int) -> list[Path]:
-    """Delete all but the newest backups of a database that carry their date in their name.
+    """Delete all but the newest backups of a database that have their time in their name.
+
+    Parameters
+    ----------
+    folder
+        Folder of the backups.
+    name
+        Name of the database.
+    number
+        How many to keep, 1 at least.
 
     Returns
     -------
@@ -91,7 +129,18 @@ def keep_newest(folder: Path, name: str, number: int) -> list[Path]:
 
 
 def needed_space(database: Database[Stored]) -> int:
-    """Return how many bytes a backup takes at most."""
+    """Return how many bytes a backup takes at most.
+
+    Parameters
+    ----------
+    database
+        The database.
+
+    Returns
+    -------
+    int
+        Size of its documents.
+    """
     return int(database.command("dbStats")["dataSize"])
 
 
@@ -153,9 +202,9 @@ def _entry(
     except ValidationError as error:
         field = ".".join(map(str, error.errors()[0]["loc"]))
         raise InputError(
-            f"no backup can hold its {field}: {error.errors()[0]['msg']}",
+            f"a backup cannot hold its {field}: {error.errors()[0]['msg']}",
             where=f"collection '{name}'",
-            remedy="it is none of al-charge's; move it to another database",
+            remedy="it is not part of al-charge; move it to another database",
         ) from error
 
 
@@ -176,7 +225,18 @@ def _copy_documents(
 
 
 def split_documents(batch: bytes) -> Iterator[bytes]:
-    """Yield the documents of a batch as the server sends it."""
+    """Split a batch, as the server sends it, into documents.
+
+    Parameters
+    ----------
+    batch
+        Documents as BSON, one after the other.
+
+    Yields
+    ------
+    bytes
+        Each document as BSON.
+    """
     start = 0
     while start < len(batch):
         end = start + int.from_bytes(batch[start : start + 4], "little")

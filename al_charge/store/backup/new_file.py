@@ -21,12 +21,22 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file for its owner only; it takes its name when it is complete and on the disk.
 
     Until then it is beside it with ``.part`` at the end. What a killed writer has left there is
-    written over.
+    overwritten.
+
+    Parameters
+    ----------
+    path
+        The file; it must not exist.
+
+    Yields
+    ------
+    file
+        Open for writing.
 
     Raises
     ------
     InputError
-        If the file is there already, another process writes it, or it cannot be written.
+        If the file exists, another process writes it, or it cannot be written.
     """
     part = path.with_name(path.name + ".part")
     with _told(path):
@@ -49,7 +59,15 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_stale_parts(folder: Path, pattern: str) -> None:
-    """Delete what killed writers have left in a folder, of names that fit a pattern."""
+    """Delete what killed writers have left in a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    pattern
+        Pattern of the names, without ``.part``.
+    """
     for part in folder.glob(f"{pattern}.part"):
         with part.open("r+b") as file:
             try:
@@ -70,7 +88,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise InputError("there is such a file", where=str(path), remedy="choose another name")
+        raise InputError("this file exists already", where=str(path), remedy="choose another name")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -37,6 +37,20 @@ def restore(database: Database[Stored], path: Path, progress: Progress) -> Manif
     The whole file is checked before anything is written. A restore that was killed is completed by
     another one of the same file; until then no command uses the database.
 
+    Parameters
+    ----------
+    database
+        The database.
+    path
+        The backup.
+    progress
+        Called with the progress of each collection.
+
+    Returns
+    -------
+    Manifest
+        What the backup holds.
+
     Raises
     ------
     InputError

@@ -79,11 +79,11 @@ def test_foreign_files_are_refused(database: Database[Stored], tmp_path: Path) -
     path = tmp_path / "foreign.zip"
     for content in (b"", b"hello", os.urandom(1000)):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="damaged, cut off, or no backup"):
+        with pytest.raises(InputError, match="damaged, truncated, or not a backup"):
             restore(database, path, quiet)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("../../evil", "x")
-    with pytest.raises(InputError, match="no backup of al-charge"):
+    with pytest.raises(InputError, match="not a backup of al-charge"):
         restore(database, path, quiet)
     with pytest.raises(InputError, match="cannot read it: No such file"):
         restore(database, tmp_path / "missing", quiet)
