@@ -123,16 +123,14 @@ def environment(campaign: Path | None) -> dict[str, Any]:
 def _lack(campaign: Path) -> str:
     """Return what the labeler of a campaign lacks here, an empty string for nothing."""
     from al_charge.errors import AlChargeError
-    from al_charge.labelers import make_labeler
+    from al_charge.labelers.plugin import LABELERS
     from al_charge.loop.spec import load_spec
     from al_charge.loop.submit import check_spec
 
     try:
         spec = load_spec(campaign)
         check_spec(spec)
-        labeler = make_labeler(spec.labeler)
-        if (command := getattr(labeler, "command", None)) is not None:
-            command()
+        LABELERS.of(spec.labeler).check_machine(spec.labeler)
     except AlChargeError as error:
         return str(error)
     return ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
 from al_charge.labelers.protocol import Labeler, Relax
-from al_charge.plugins import Plugin, Plugins, PluginSettings
+from al_charge.plugins import ChosenByKind, Plugin, Plugins, PluginSettings
 from al_charge.units import Force
 
 
@@ -98,6 +98,25 @@ class LabelerPlugin(Plugin):
         """
         self.make(settings).check(host.species, host.working_ion)
 
+    def check_machine(self, settings: Any) -> None:
+        """Refuse a machine that cannot run the engine, as a worker would when it runs a label.
+
+        Campaigns are submitted from login nodes, so `check` leaves out what these often lack.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Raises
+        ------
+        NotInstalledError
+            If the engine's program is not there.
+        """
+
 
 LABELERS: Plugins[LabelerPlugin] = Plugins("al_charge.labelers", LabelerPlugin, "labeler")
 """All labelers that are installed."""
+
+LabelerSettings = Annotated[EngineSettings, ChosenByKind(lambda: LABELERS)]
+"""The settings of any installed labeler; ``kind`` says which."""

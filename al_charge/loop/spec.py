@@ -18,8 +18,7 @@ from pydantic import (
 from al_charge.acquisition.plugin import ACQUISITIONS, AcquisitionSettings
 from al_charge.crystal.host import HostSpec
 from al_charge.errors import InputError, did_you_mean
-from al_charge.labelers.plugin import LABELERS, EngineSettings
-from al_charge.labelers.settings import LabelerSettings
+from al_charge.labelers.plugin import LABELERS, EngineSettings, LabelerSettings
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
 from al_charge.plugins import ChosenByKind, Plugins

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 
 from al_charge.labelers import make_labeler
+from al_charge.labelers.plugin import LabelerSettings
 from al_charge.labelers.protocol import Labeler, settings_hash
-from al_charge.labelers.settings import LabelerSettings
 
 
 def changed(settings: LabelerSettings, change: dict[str, Any]) -> LabelerSettings:

@@ -17,6 +17,7 @@ from al_charge.fw.queue_folder import read_adapter
 from al_charge.fw.queue_probe import MARK, environment
 from al_charge.fw.queue_systems import QUEUE_SYSTEMS
 from al_charge.fw.tasks import CATEGORIES
+from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -184,11 +185,10 @@ def test_environment_of_this_python(tmp_path: Path) -> None:
 def test_program_of_the_labeler_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class WithoutProgram:
-        def command(self) -> str:
-            raise NotInstalledError("there is no vasp_std on PATH")
+    def without_program(plugin: LabelerPlugin, settings: Any) -> None:
+        raise NotInstalledError("there is no vasp_std on PATH")
 
-    monkeypatch.setattr("al_charge.labelers.make_labeler", lambda settings: WithoutProgram())
+    monkeypatch.setattr(LabelerPlugin, "check_machine", without_program)
     file = tmp_path / "campaign.yaml"
     file.write_text(CAMPAIGN)
     assert environment(file)["labeler"] == "there is no vasp_std on PATH"

@@ -20,9 +20,10 @@ from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.born.model import BornModel
 from al_charge.labelers.born.parameters import FITTED_VOLTAGE
 from al_charge.labelers.born.relaxation import STRESS_PER_FORCE
+from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.labelling import make_label
+from al_charge.labelers.plugin import LabelerSettings
 from al_charge.labelers.protocol import Labeler, LabelResult, Relax, settings_hash
-from al_charge.labelers.settings import BornSettings, LabelerSettings
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
 EXPERIMENT = {0: (9.76, 5.75, 4.76), 4: (10.41, 6.22, 4.95)}

@@ -10,7 +10,8 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.configuration import set_species
-from al_charge.labelers.settings import BornSettings, LabelerSettings
+from al_charge.labelers.born.settings import BornSettings
+from al_charge.labelers.plugin import LabelerSettings
 from al_charge.testing.labelers import LabelerContract
 
 OLIVINE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"

@@ -11,8 +11,9 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
 from al_charge.labelers import make_labeler
+from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.plugin import LabelerSettings
 from al_charge.labelers.protocol import Labeler
-from al_charge.labelers.settings import GpawSettings, LabelerSettings
 from al_charge.testing.labelers import LabelerContract
 from al_charge.testing.settings import changed
 

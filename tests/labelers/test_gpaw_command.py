@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
 from al_charge.errors import InputError
-from al_charge.labelers.gpaw import datasets, labeler
+from al_charge.labelers.gpaw import labeler
 
 
 def missing(package: str) -> str:
@@ -40,7 +41,19 @@ def test_gpaw_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_datasets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "version", missing)
+    monkeypatch.setattr(labeler, "version", missing)
     monkeypatch.delenv("GPAW_SETUP_PATH", raising=False)
     with pytest.raises(InputError, match="GPAW has no PAW datasets"):
-        datasets.datasets_identity()
+        labeler.datasets_identity()
+
+
+def test_datasets_of_another_folder_have_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labeler, "version", lambda package: "1.2.1")
+    monkeypatch.delenv("GPAW_SETUP_PATH", raising=False)
+    assert labeler.datasets_identity() == "gpaw-data 1.2.1"
+    monkeypatch.setenv("GPAW_SETUP_PATH", str(tmp_path))
+    empty = labeler.datasets_identity()
+    (tmp_path / "Fe.PBE").write_text("dataset")
+    assert len({empty, labeler.datasets_identity(), "gpaw-data 1.2.1"}) == 3

@@ -24,8 +24,8 @@ from ase.optimize import FIRE
 from al_charge.crystal.configuration import set_species
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw.labeler import GpawLabeler
+from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Reading, Relax
-from al_charge.labelers.settings import GpawSettings
 
 pytestmark = [
     pytest.mark.gpaw,

@@ -18,11 +18,11 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.shells import distort_shells
 from al_charge.crystal.valence import Windows
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.gpaw import datasets, labeler
+from al_charge.labelers.gpaw import labeler
 from al_charge.labelers.gpaw.labeler import GpawLabeler
+from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Attempt, Relax, settings_hash
-from al_charge.labelers.settings import GpawSettings
 
 MOMENTS = {"Fe2+": 3.66, "Fe3+": 4.21}
 
@@ -469,15 +469,3 @@ def test_bad_settings_are_refused(field: str, value: object, said: str) -> None:
 def test_settings_survive_json() -> None:
     settings = GpawSettings.model_validate({"hubbard_u": {"Mn": "3.9 eV"}, "timeout": "2 h"})
     assert GpawSettings.model_validate_json(settings.model_dump_json()) == settings
-
-
-def test_datasets_of_another_folder_have_another_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datasets, "version", lambda package: "1.2.1")
-    monkeypatch.delenv("GPAW_SETUP_PATH", raising=False)
-    assert datasets.datasets_identity() == "gpaw-data 1.2.1"
-    monkeypatch.setenv("GPAW_SETUP_PATH", str(tmp_path))
-    empty = datasets.datasets_identity()
-    (tmp_path / "Fe.PBE").write_text("dataset")
-    assert len({empty, datasets.datasets_identity(), "gpaw-data 1.2.1"}) == 3

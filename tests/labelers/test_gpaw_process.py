@@ -13,7 +13,7 @@ import pytest
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.labelers.dft import process
-from al_charge.labelers.gpaw.files import NO_SCF
+from al_charge.labelers.gpaw.journal import NO_SCF
 from al_charge.stopping import SIGNALS
 
 SLEEPER = """

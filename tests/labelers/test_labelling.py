@@ -15,10 +15,10 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers.born.labeler import INPUT, RESULT, BornLabeler
+from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.files import read_json
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Attempt, Reading, Relax
-from al_charge.labelers.settings import BornSettings
 
 WINDOWS = Windows({"Fe2+": (3.8, 4.2), "Fe3+": (4.8, 5.2)})
 ASKED = (2, 3, 2, 3)

@@ -17,9 +17,11 @@ import pytest
 from pydantic import BaseModel
 
 from al_charge.labelers import make_labeler
+from al_charge.labelers.born.settings import BornSettings
+from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import settings_hash
-from al_charge.labelers.settings import BornSettings, GpawSettings, VaspSettings
+from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import labeler_of
 

@@ -30,8 +30,7 @@ class GpawPlugin(LabelerPlugin):
         str
             Empty if both are there.
         """
-        from al_charge.labelers.gpaw.datasets import datasets_identity
-        from al_charge.labelers.gpaw.labeler import gpaw_version
+        from al_charge.labelers.gpaw.labeler import datasets_identity, gpaw_version
 
         try:
             gpaw_version()

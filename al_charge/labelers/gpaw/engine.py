@@ -16,8 +16,7 @@ from gpaw.dft import Parameters
 from gpaw.mpi import world
 
 from al_charge.labelers.dft.process import STOP
-from al_charge.labelers.gpaw.files import NO_SCF
-from al_charge.labelers.gpaw.journal import STATE, Journal, Record
+from al_charge.labelers.gpaw.journal import NO_SCF, STATE, Journal, Record
 
 LOG = "gpaw.txt"
 """GPAW's own log."""

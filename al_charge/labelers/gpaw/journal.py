@@ -1,12 +1,13 @@
-"""What a GPAW run has done so far, on disk, so that a killed one goes on where it was.
+"""The files of a GPAW job; those of what it has done so far let a killed one continue.
 
 The state of the calculation (density, potential and wave functions) is in `STATE`, the geometries
 that are done are lines of `FRAMES`, and everything else is in `PROGRESS`. Each is replaced in one
-step; a line that was cut short is dropped.
+step; an incomplete last line is dropped.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.labelers.files import read_json, write_json
+
+INPUT = "input.json"
+"""What is asked for."""
+RESULT = "result.json"
+"""What GPAW found."""
+DENSITY = "density.npz"
+"""The all-electron density; there until the charges have been found."""
+BADER = "bader.json"
+"""The Bader charges, or why there are none."""
+NO_SCF = "SCF did not converge"
+"""Begins the line by which a run tells that no attempt has converged."""
 
 PROGRESS, STATE, FRAMES = "progress.json", "state.gpw", "frames.jsonl"
 
@@ -113,3 +125,8 @@ def read_frames() -> list[Record]:
     path = Path(FRAMES)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
+
+
+def identity(job: dict[str, Any]) -> str:
+    """Return what tells one job from another."""
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,8 +21,7 @@ from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import ladder, request
-from al_charge.labelers.gpaw.datasets import datasets_identity
-from al_charge.labelers.gpaw.files import BADER, DENSITY, INPUT, NO_SCF, RESULT, identity
+from al_charge.labelers.gpaw.journal import BADER, DENSITY, INPUT, NO_SCF, RESULT, identity
 from al_charge.labelers.gpaw.results import minimum, read_bader, reading
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.protocol import Reading, Relax
@@ -224,6 +225,40 @@ def gpaw_version() -> str:
         raise InputError(
             "GPAW is not installed", where="labeler", remedy="docs/gpaw.md tells how to install it"
         ) from None
+
+
+def datasets_identity() -> str:
+    """Return a name for the PAW datasets in use: equal names mean equal datasets.
+
+    The version of the package ``gpaw-data``, and before it, where ``GPAW_SETUP_PATH`` puts other
+    folders first, a hash of the names and sizes of the files in those.
+
+    Raises
+    ------
+    InputError
+        If there are no datasets.
+    """
+    parts = []
+    if folders := os.environ.get("GPAW_SETUP_PATH", ""):
+        parts.append(_listing_hash([Path(folder) for folder in folders.split(os.pathsep)]))
+    try:
+        parts.append(f"gpaw-data {version('gpaw-data')}")
+    except PackageNotFoundError:
+        if not parts:
+            raise InputError(
+                "GPAW has no PAW datasets",
+                where="labeler",
+                remedy="install the package gpaw-data or set GPAW_SETUP_PATH",
+            ) from None
+    return ", ".join(parts)
+
+
+def _listing_hash(folders: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for folder in folders:
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        digest.update(repr([(file.name, file.stat().st_size) for file in files]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _has_ended(job: dict[str, Any], directory: Path) -> bool:

@@ -16,8 +16,17 @@ from ase import Atoms
 from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.labelers.dft.process import STOPPED
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.gpaw.files import DENSITY, INPUT, RESULT, identity
-from al_charge.labelers.gpaw.journal import FRAMES, STATE, Journal, read_frames, repair_frames
+from al_charge.labelers.gpaw.journal import (
+    DENSITY,
+    FRAMES,
+    INPUT,
+    RESULT,
+    STATE,
+    Journal,
+    identity,
+    read_frames,
+    repair_frames,
+)
 
 
 def compute(request: dict[str, Any]) -> dict[str, Any]:

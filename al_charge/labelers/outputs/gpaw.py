@@ -22,7 +22,7 @@ from al_charge.crystal.valence import (
 )
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.files import read_json
-from al_charge.labelers.gpaw.files import BADER, DENSITY
+from al_charge.labelers.gpaw.journal import BADER, DENSITY
 from al_charge.labelers.outputs.output import GPAW_BANNER, Output
 from al_charge.labelers.protocol import Array, BaderCharges
 

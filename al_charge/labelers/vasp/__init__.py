@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import override
+
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
 from al_charge.labelers.plugin import LabelerPlugin
@@ -30,13 +32,17 @@ class VaspPlugin(LabelerPlugin):
         str
             Empty if its command is on PATH; login nodes often lack it.
         """
-        from al_charge.labelers.vasp.labeler import VaspLabeler
-
         try:
-            VaspLabeler(VaspSettings()).command()
+            self.check_machine(VaspSettings())
         except NotInstalledError as error:
             return error.what
         return ""
+
+    @override
+    def check_machine(self, settings: Any) -> None:
+        from al_charge.labelers.vasp.labeler import VaspLabeler
+
+        VaspLabeler(settings).command()
 
     def make(self, settings: Any) -> Labeler:
         """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""

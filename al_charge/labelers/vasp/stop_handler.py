@@ -1,4 +1,7 @@
-"""A handler of custodian's that has VASP stop in order: its time is up, or it is told to."""
+"""A custodian handler that stops VASP in order when its time is up, or when told to.
+
+A module of its own: custodian notes handlers by module, and `run` is ``__main__`` when it runs.
+"""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import configuration, set_species, to_atoms
 from al_charge.crystal.host import VACANCY, Host
-from al_charge.labelers.settings import VaspSettings
 from al_charge.labelers.vasp.labeler import VaspLabeler
+from al_charge.labelers.vasp.settings import VaspSettings
 
 STANDIN = Path(__file__).with_name("vasp_std.py")
 RECORDED = Path(__file__).parents[4] / "shared" / "data"

@@ -11,8 +11,9 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import set_species
 from al_charge.labelers.dft import process
-from al_charge.labelers.settings import LabelerSettings, VaspSettings
+from al_charge.labelers.plugin import LabelerSettings
 from al_charge.labelers.vasp import run
+from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.testing.labelers import LabelerContract
 
 # pymatgen, inside custodian, about POTCARs that are headers only.

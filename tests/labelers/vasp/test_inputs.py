@@ -17,10 +17,9 @@ from al_charge.crystal.host import Host, HostSpec
 from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Relax, settings_hash
-from al_charge.labelers.settings import VaspSettings
 from al_charge.labelers.vasp import incar, inputs
 from al_charge.labelers.vasp.labeler import VaspLabeler
-from al_charge.labelers.vasp.settings import MP_U
+from al_charge.labelers.vasp.settings import MP_U, VaspSettings
 
 Make = Callable[..., VaspLabeler]
 Fill = Callable[[Host, int], Atoms]

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from ase import Atoms
 
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError
 from al_charge.labelers.dft import process
+from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.labeler import VaspLabeler
+from al_charge.labelers.vasp.settings import VaspSettings
 
 # pymatgen, inside custodian, about POTCARs that are headers only, and about runs that fail.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
@@ -93,7 +95,7 @@ def test_told_to_stop_vasp_stops_in_order_and_goes_on_when_run_again(
 WORKER = """
 import sys
 from pathlib import Path
-from al_charge.labelers.settings import VaspSettings
+from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.labelers.vasp.labeler import VaspLabeler
 VaspLabeler(VaspSettings(verify_potcars=False, bader=False)).run(Path(sys.argv[1]))
 """
@@ -139,3 +141,7 @@ def test_a_missing_program_is_told(
     with pytest.raises(InputError, match="there is no srun_of_a_cluster on PATH") as caught:
         vasp.run(tmp_path / "job")
     assert caught.value.remedy
+    plugin = LABELERS.get("vasp")
+    with pytest.raises(NotInstalledError, match="there is no srun_of_a_cluster on PATH"):
+        plugin.check_machine(VaspSettings(command="srun_of_a_cluster vasp_std"))
+    plugin.check_machine(VaspSettings(command=f"{sys.executable} vasp_std"))

@@ -16,8 +16,8 @@ from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.labelers.born.labeler import BornLabeler
+from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.labelling import make_label
-from al_charge.labelers.settings import BornSettings
 from al_charge.potentials.baseline.fit import Baseline, fit_baseline
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.committee import Committee, CommitteePrediction
