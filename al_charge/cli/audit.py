@@ -23,7 +23,7 @@ from al_charge.cli.output import json_option, show
     "charges",
     multiple=True,
     metavar="ELEMENT=CHARGE",
-    help="Charge of an element that has one only, e.g. S=6; may be repeated.",
+    help="Charge of an element with one charge state, e.g. S=6; may be repeated.",
 )
 @click.option(
     "--end-member",
@@ -45,7 +45,7 @@ def command(
     every_site: bool,
     as_json: bool,
 ) -> int:
-    """Tell the charge state of every site from a run's moments and Bader charges.
+    """Determine the charge state of each site from a run's moments and Bader charges.
 
     FILE or FOLDER is any VASP output (OUTCAR, vasprun.xml, their folder) or GPAW output (.gpw, text
     log); LABEL the key of a stored label. Nothing is written.
@@ -79,7 +79,7 @@ def _window(text: str) -> tuple[str, tuple[float, float]]:
         return parse(state), (float(low), float(high))
     except ValueError as error:
         raise InputError(
-            f"'{text}' is no window", where="--window", remedy="write it like Fe3+=4.1:4.4"
+            f"'{text}' is not a window", where="--window", remedy="write it like Fe3+=4.1:4.4"
         ) from error
 
 
@@ -93,5 +93,5 @@ def _charge(text: str) -> tuple[str, int]:
         return Element(element).symbol, int(charge)
     except ValueError as error:
         raise InputError(
-            f"'{text}' is no charge", where="--charge", remedy="write it like P=5"
+            f"'{text}' is not a charge", where="--charge", remedy="write it like P=5"
         ) from error

@@ -28,9 +28,9 @@ _log = logging.getLogger("al_charge.cli")
 )
 @database_option
 def backup(target: Path, keep: int | None, database: DatabaseSettings | None) -> None:
-    """Write a database into one file, which is new; workers may go on meanwhile.
+    """Write a database into a new file; workers may run meanwhile.
 
-    In FOLDER, which exists, the file is called after the database and the time. Prints its path.
+    In a FOLDER that exists, the file is named after the database and the time. Prints its path.
     """
     from al_charge.store.backup.make import dated_file, keep_newest, make_backup
 
@@ -55,8 +55,8 @@ def backup(target: Path, keep: int | None, database: DatabaseSettings | None) ->
 def restore(file: Path, database: DatabaseSettings | None) -> None:
     """Write a backup into an empty database, and compare the two.
 
-    The file is checked before anything is written. Restoring again completes a restore that was
-    killed.
+    The file is checked before anything is written. A restore that was interrupted is completed by
+    the same command.
     """
     from al_charge.store.backup.restore import restore as restore_backup
 
@@ -70,7 +70,18 @@ def restore(file: Path, database: DatabaseSettings | None) -> None:
 
 
 def summary(manifest: Manifest) -> str:
-    """Say how much a backup holds."""
+    """Return how much a backup holds, in words.
+
+    Parameters
+    ----------
+    manifest
+        The backup's manifest.
+
+    Returns
+    -------
+    str
+        Numbers of documents and collections, and their size in MB.
+    """
     return (
         f"{manifest.documents} documents in {len(manifest.collections)} collections "
         f"({manifest.size / 1e6:.1f} MB)"

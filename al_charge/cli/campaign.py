@@ -50,14 +50,14 @@ def submit(file: Path, workers: int | None) -> None:
 @command.command("resume")
 @campaign_argument
 @no_wait_option
-@click.option("--retry", is_flag=True, help="Also make the labels once more that were given up.")
+@click.option("--retry", is_flag=True, help="Also retry the labels that were given up.")
 @workers_option
 def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> None:
     """Continue a campaign after any interruption, or after a pause.
 
     Finds runs whose worker is gone, repairs half-written workflows, deletes orphans, and adds the
-    round that is due. Labels that exist are never made again; with --retry those that were given up
-    are, once what they failed of is mended.
+    round that is due. Labels that exist are never made again. With --retry those that were given up
+    are tried again; first remove the cause of their failure.
     """
     from al_charge.fw.repair import repair
     from al_charge.fw.repair import retry as retry_given_up
@@ -128,7 +128,7 @@ def status(target: Target, as_json: bool) -> None:
     type=click.FloatRange(0.1, 3600.0),
     default=2.0,
     show_default=True,
-    help="Seconds between looks.",
+    help="Seconds between updates.",
 )
 def watch(target: Target, interval: float) -> None:
     """Follow a campaign until it ends or pauses."""

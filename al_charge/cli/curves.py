@@ -1,4 +1,4 @@
-"""`al-charge curves`: how the trainings of a model or a campaign went."""
+"""`al-charge curves`: the training curves of a model or a campaign."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def command(source: str, plot: Path | None, as_json: bool) -> None:
     """Show the trainings of a file of 'al-charge train', or of CAMPAIGN round by round.
 
-    The figures are losses, and errors on what was held out. Epochs of a campaign are counted on
-    from round to round, since each round goes on from the potentials of the one before.
+    The numbers are losses, and errors on what was held out. Epochs of a campaign are counted
+    through all rounds, since each round starts from the potentials of the one before.
     """
     from al_charge.report.curves import curves_document, curves_table
     from al_charge.report.style import check_ending
@@ -55,7 +55,7 @@ def _of_file(path: Path) -> tuple[str, list[Curve]]:
     histories = training.get("history")
     if not histories:
         raise InputError(
-            "it does not tell how it was trained",
+            "it has no training history",
             where=str(path),
             remedy="give a file of 'al-charge train', or a campaign",
         )

@@ -1,4 +1,4 @@
-"""What the commands on models share: reading labelled structures, and writing no file over."""
+"""What the commands on models share: their options, and reading labelled structures."""
 
 from __future__ import annotations
 
@@ -17,24 +17,35 @@ oxidation_option = click.option(
     "--oxidation",
     metavar="STATES",
     default="",
-    help="Charge states where the file does not tell them, e.g. Fe3+ for all iron, or "
+    help="Charge states that the file does not give, e.g. Fe3+ for all iron, or "
     "Fe2+,Fe2+,Fe3+,Fe3+ for each in the order of the file.",
 )
-force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument DATA and how it is read, passed on as ``data`` and ``reading``."""
+    """Add the argument DATA and the options of how it is read, which `read_data` takes.
+
+    Parameters
+    ----------
+    function
+        A command.
+
+    Returns
+    -------
+    callable
+        The command with them.
+    """
     for decorate in (
         click.option(
             "--flip-charges",
             is_flag=True,
-            help="Turn over Bader charges that are negative for cations.",
+            help="Change the sign of Bader charges, where cations are negative.",
         ),
         click.option(
             "--group",
             metavar="KEY",
-            help="Entry of every frame's info that frames of one configuration share; without it "
+            help="Key in each frame's info that frames of one configuration share; by default "
             "config_hash, or else similar structures are one group.",
         ),
         oxidation_option,
@@ -53,18 +64,22 @@ def read_data(
     flip_charges: bool,
     share_moments: bool = False,
 ) -> Dataset:
-    """Read labelled structures as the options say; what is left out is logged.
+    """Read labelled structures as the options say; log what is left out.
 
-    Labels of the database are kept in a folder that goes with the command.
+    Labels of the database are cached in a folder that is deleted when the command ends.
 
     Parameters
     ----------
     data
         A file, or ``db:`` and a query.
     need_states
-        Whether charge states that cannot be told are refused.
-    oxidation, group, flip_charges
-        The options of `data_options`.
+        Whether charge states that cannot be determined are refused.
+    oxidation
+        The option --oxidation.
+    group
+        The option --group.
+    flip_charges
+        The option --flip-charges.
     share_moments
         See `al_charge.potentials.data.dataset.Reading`.
 
@@ -92,5 +107,16 @@ def read_data(
 
 
 def split_states(oxidation: str) -> tuple[str, ...]:
-    """Return the species tokens of the option --oxidation."""
+    """Return the species tokens of the option --oxidation.
+
+    Parameters
+    ----------
+    oxidation
+        Its value, tokens separated by commas.
+
+    Returns
+    -------
+    tuple of str
+        None of them empty.
+    """
     return tuple(word.strip() for word in oxidation.split(",") if word.strip())

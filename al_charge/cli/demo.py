@@ -25,7 +25,7 @@ TEMPLATE = "nafepo4_born"
     type=click.IntRange(0, 2**31 - 1),
     default=1,
     show_default=True,
-    help="Of every random choice.",
+    help="Seed of every random choice.",
 )
 @click.option("--blind", is_flag=True, help="Potentials that do not see charge states.")
 @click.option("--workers", default=2, show_default=True, type=PROCESSES)
@@ -42,7 +42,7 @@ def command(seed: int, blind: bool, workers: int, output: Path, as_json: bool) -
 
     Everything is real but the energies: MongoDB (the embedded server), FireWorks, a committee of
     three potentials, the genetic search; labels come from Born, an analytic ionic model, so that it
-    takes minutes. Run again after an interruption, it carries on.
+    takes minutes. After an interruption, the same command continues.
     """
     from al_charge.cli.running import run_here
 
@@ -61,7 +61,20 @@ def command(seed: int, blind: bool, workers: int, output: Path, as_json: bool) -
 
 
 def demo_spec(seed: int, *, blind: bool = False) -> CampaignSpec:
-    """Return the demo's campaign: the shipped campaign file under another name and seed."""
+    """Return the demo's campaign: the shipped campaign file with another name and seed.
+
+    Parameters
+    ----------
+    seed
+        Seed of every random choice; part of the name.
+    blind
+        Whether charge states are hidden from the potentials.
+
+    Returns
+    -------
+    CampaignSpec
+        The campaign ``demo-SEED``, or ``demo-SEED-blind``.
+    """
     from al_charge.cli.templates import template
     from al_charge.loop.spec import load_spec
 
@@ -72,7 +85,15 @@ def demo_spec(seed: int, *, blind: bool = False) -> CampaignSpec:
 
 
 def submit_or_resume(target: Target, spec: CampaignSpec) -> None:
-    """Store the campaign, or mend what an interrupted run of it left."""
+    """Store the campaign, or repair what an interrupted run of it left behind.
+
+    Parameters
+    ----------
+    target
+        Its name and database.
+    spec
+        The campaign.
+    """
     from al_charge.fw.repair import repair
     from al_charge.loop.campaign import open_campaign
     from al_charge.loop.submit import submit
@@ -83,7 +104,19 @@ def submit_or_resume(target: Target, spec: CampaignSpec) -> None:
 
 
 def result(target: Target) -> dict[str, Any]:
-    """Return the document of `al-charge hull`, with labels used and seconds by stage."""
+    """Return the document that ``al-charge demo --json`` prints, apart from the time it took.
+
+    Parameters
+    ----------
+    target
+        The campaign.
+
+    Returns
+    -------
+    dict
+        The document of ``al-charge hull``, with the voltage's document, the campaign's state,
+        labels used, rounds, and seconds by stage.
+    """
     from collections import Counter
 
     from al_charge.api.results import hull_result, voltage_result
@@ -102,7 +135,20 @@ def result(target: Target) -> dict[str, Any]:
 
 
 def write_plots(target: Target, folder: Path) -> list[Path]:
-    """Write hull and voltage, each as PNG and as interactive HTML."""
+    """Write hull and voltage, each as PNG and as interactive HTML.
+
+    Parameters
+    ----------
+    target
+        The campaign.
+    folder
+        Folder to write to, which exists.
+
+    Returns
+    -------
+    list of Path
+        The four files.
+    """
     campaign = target.opened()
     written = []
     for name, found in (("hull", campaign.hull()), ("voltage", campaign.voltage())):

@@ -26,8 +26,19 @@ _log = logging.getLogger("al_charge.cli.progress")
 
 
 def watching(seconds: float) -> AbstractContextManager[object]:
-    """Say on standard error that there is a pause, while it lasts."""
-    line = f"looking again in {seconds:.0f} s at what may just be going on"
+    """Say on standard error that there is a pause, while it lasts.
+
+    Parameters
+    ----------
+    seconds
+        Length of the pause.
+
+    Returns
+    -------
+    context manager
+        To be entered for the pause.
+    """
+    line = f"checking again in {seconds:.0f} s what may still be in progress"
     if not on_terminal():
         _log.info("%s", line)
         return nullcontext()
@@ -47,7 +58,7 @@ def watching(seconds: float) -> AbstractContextManager[object]:
 def command(
     campaign: str | None, fix: bool, no_wait: bool, runs: Path | None, as_json: bool
 ) -> int:
-    """Find what is broken in CAMPAIGN, or in the whole database, and say what would mend it.
+    """Find what is broken in CAMPAIGN, or in the whole database, and say how to mend it.
 
     Nothing is changed without --fix, and no label, model or file is ever deleted. Exit code 1:
     something is wrong and was not mended.

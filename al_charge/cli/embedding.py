@@ -1,4 +1,4 @@
-"""`al-charge embedding`: a picture of redox sites as a model sees them."""
+"""`al-charge embedding`: a plot of a model's features of redox sites."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def command(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Draw the features that MODEL has of every redox site in DATA, layer by layer.
+    """Plot the features that MODEL computes for each redox site in DATA, layer by layer.
 
-    DATA is a file, or labels of the database as in 'al-charge train'. Sites are coloured by charge
-    state; of every configuration the last frame counts, and of a committee the first member. A
-    blind model is drawn as well, the charge states being those of DATA.
+    DATA is a file, or labels of the database as in 'al-charge train'. Sites are coloured by the
+    charge states in DATA, for a blind model too. Only the last frame of each configuration counts,
+    and only the first member of a committee.
     """
     from al_charge.api.models import members_of, refuse_existing, refuse_unknown
     from al_charge.errors import InputError

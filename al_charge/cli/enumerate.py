@@ -75,5 +75,5 @@ def _fraction(text: str) -> Fraction:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"'{text}' is no fraction", where="--x", remedy="write it like 1/4"
+            f"'{text}' is not a fraction", where="--x", remedy="write it like 1/4"
         ) from error

@@ -21,7 +21,7 @@ ROWS = {
     "charges_of_redox_sites": ("charges, redox sites (e)", 3),
     "charges": ("charges, all sites (e)", 3),
 }
-"""What is compared, as people read it, with its decimals."""
+"""What is compared, with its heading and its decimals."""
 
 
 @click.command("evaluate")
@@ -32,8 +32,8 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     """Compare MODEL with the labels of DATA: errors, and the order of energies.
 
     DATA is a file, or labels of the database as in 'al-charge train'. Energies per formula unit are
-    told where DATA tells x, as the database and files of 'al-charge export' do.
-    Kendall's tau is that of the energies of one composition, a configuration's last frame each.
+    given where DATA gives x, as the database and files of 'al-charge export' do.
+    Kendall's tau compares the energies at one composition, by each configuration's last frame.
     """
     from al_charge.api.models import is_charge_aware, members_of, refuse_unknown
     from al_charge.potentials.accuracy import accuracy

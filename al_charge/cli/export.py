@@ -19,7 +19,7 @@ from al_charge.cli.target import Target, campaign_argument
     is_flag=True,
     help="Leave out labels that are ambiguous, unusable or not converged.",
 )
-@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @json_option
 def command(
     target: Target, file: Path, last: bool, usable_only: bool, force: bool, as_json: bool
@@ -27,7 +27,7 @@ def command(
     """Write every label of CAMPAIGN to FILE.extxyz, and what they are to FILE.json.
 
     Each frame has energy, forces, stress, moments, Bader charges, the charge states that were asked
-    for and those that were found. Labels that stand on no hull are marked, with the reason.
+    for and those that were found. Labels that no hull may hold are marked, with the reason.
     """
     from al_charge.report.export import export
 

@@ -27,7 +27,7 @@ def command(folder: Path, name: str, listing: bool) -> None:
     targets = {file: folder / file.relative_to(templates_folder()) for file in files}
     for target in targets.values():
         if target.exists():
-            raise InputError("the file is already there", where=str(target), remedy="remove it")
+            raise InputError("the file already exists", where=str(target), remedy="remove it")
     try:
         for file, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)

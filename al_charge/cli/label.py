@@ -1,4 +1,4 @@
-"""`al-charge label`: one structure through one engine."""
+"""`al-charge label`: label one structure with one engine."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def command(
 ) -> int:
     """Label the structure in FILE: energy, moments, Bader charges and charge states.
 
-    FILE is a CIF, a POSCAR, an extended XYZ file or any other that ASE reads. Where neither it nor
-    --oxidation tells the charge states, it is refused. The engine's files are kept, with the result
+    FILE is a CIF, a POSCAR, an extended XYZ file or any other that ASE reads. It is refused if
+    neither it nor --oxidation gives the charge states. The engine's files are kept, with the result
     as label.json; an interrupted job continues when the command is given again.
 
     Exits 0 where every charge state is certain and the energy comparable, else 1; 2 where the input

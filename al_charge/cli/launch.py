@@ -50,9 +50,9 @@ _progress_log = logging.getLogger("al_charge.cli.progress")
     type=click.FloatRange(1.0, 3600.0),
     default=30.0,
     show_default=True,
-    help="Seconds between looks at the queue.",
+    help="Seconds between checks of the queue.",
 )
-@click.option("--once", is_flag=True, help="Fill the queue up once and leave.")
+@click.option("--once", is_flag=True, help="Fill the queue once and exit.")
 def command(
     campaign: str,
     site: Path,
@@ -63,7 +63,7 @@ def command(
 ) -> None:
     """Keep jobs for CAMPAIGN in the queue until it ends.
 
-    Given a campaign's file rather than its name, jobs ask for what its section 'resources' says.
+    If CAMPAIGN is a file rather than a name, jobs ask for what its section 'resources' says.
     Ctrl-C leaves the jobs alone; the same command carries on.
     """
     from al_charge.cli.running import refuse_failed
@@ -98,7 +98,7 @@ def command(
 
 
 def _keep_filled(launcher: Launcher, interval: float) -> None:
-    """Look at the queue, once or until the campaign ends; say what has changed."""
+    """Check the queue, once or until the campaign ends; log what has changed."""
     from pymongo.errors import PyMongoError
 
     from al_charge.fw.queue_adapter import QueueError
@@ -110,7 +110,7 @@ def _keep_filled(launcher: Launcher, interval: float) -> None:
         try:
             state, jobs = launcher.look()
         except (QueueError, PyMongoError) as error:
-            # What has never worked is not away.
+            # A queue that has never answered has no outage: it is set up wrongly.
             if last_good is None or time.monotonic() - last_good > LONGEST_OUTAGE:
                 raise
             line = f"trying again: {' '.join(str(error).split())[:200]}"

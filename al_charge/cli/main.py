@@ -9,19 +9,20 @@ import warnings
 from typing import Any, Literal
 
 import click
+from typing_extensions import override
 
 from al_charge.errors import AlChargeError, InputError, did_you_mean, one_line
 from al_charge.logs import FORMAT_ENV, FORMATS, LEVEL_ENV, LEVELS, LogSettings, configure
 
 COMMANDS = {
-    "audit": "Tell the charge states that a run's output shows.",
+    "audit": "Determine charge states from a run's output.",
     "campaign": "Submit, follow, pause and resume campaigns.",
     "check": "Check a campaign file without running anything.",
     "curves": "Show how the trainings of a model or a campaign went.",
     "db": "Run the embedded MongoDB; back up, restore and migrate any.",
     "demo": "Run a small real campaign to a converged hull.",
-    "doctor": "Find what crashes have left, and mend it.",
-    "embedding": "Draw redox sites as a model sees them, layer by layer.",
+    "doctor": "Find what crashes have left behind, and mend it.",
+    "embedding": "Plot a model's features of redox sites, layer by layer.",
     "enumerate": "Count or list the distinct configurations of a host.",
     "evaluate": "Compare a model with labels.",
     "export": "Write a campaign's labels as extended XYZ.",
@@ -32,7 +33,7 @@ COMMANDS = {
     "launch": "Keep jobs of a campaign in a cluster's queue.",
     "launchers": "Write and check what a cluster's queue needs.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",
-    "predict": "Predict energies, forces and more of structures with a model.",
+    "predict": "Predict energies, forces and more with a model.",
     "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",
@@ -48,30 +49,30 @@ _log = logging.getLogger("al_charge.cli")
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is run."""
 
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
         return list(COMMANDS)
 
+    @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"al_charge.cli.{cmd_name}")
         command: click.Command = module.command
         return command
 
+    @override
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed, or refuse it with the nearest known name."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             raise InputError(f"no command '{name}'", remedy=did_you_mean(name, COMMANDS))
         return super().resolve_command(ctx, args)
 
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the overview without importing a single command."""
-        with formatter.section("Commands"):
+        with formatter.section("Commands"):  # click's own would import every command
             formatter.write_dl(list(COMMANDS.items()))
 
 
@@ -109,7 +110,13 @@ def cli(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; exit 0 when done, 1 when the work failed, 2 for refused input."""
+    """Run the command line and exit: 0 when done, 1 if the work failed, 2 if the input was refused.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; those of the process if None.
+    """
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     configure(LogSettings())
     arguments = sys.argv[1:] if argv is None else argv
@@ -133,7 +140,7 @@ def _run(arguments: list[str]) -> int:
         if (code := _database_error(error)) is not None:
             return code
         summary = one_line(f"{type(error).__name__}: {error}")
-        _log.error(f"{summary}; this is a fault of al-charge: run again with --debug and report it")
+        _log.error(f"{summary}; this is a bug in al-charge: run again with --debug and report it")
         return 1
     return result if isinstance(result, int) else 0
 
@@ -160,7 +167,7 @@ def _database_error(error: Exception) -> int | None:
     if not type(error).__module__.startswith("pymongo"):
         return None
     if getattr(error, "code", None) == _UNAUTHORIZED:
-        # What the server says repeats the whole command, documents and all.
+        # The server's own message repeats the whole command with its documents.
         remedy = "ask an admin of it for another role ('al-charge db users')"
         _log.error(f"database: your user may not do this there; {remedy}")
         return 2

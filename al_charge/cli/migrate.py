@@ -1,4 +1,4 @@
-"""`al-charge db migrate`: an older database becomes one of the present schema."""
+"""`al-charge db migrate`: bring an older database to the present schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     """Bring a database to the schema of this al-charge, after a backup.
 
-    Stop every worker before. Killed half-way it is completed by running it again.
+    Stop every worker first. If it is interrupted, run it again to complete it.
     """
     from al_charge.fw.launchpad import make_indexes
     from al_charge.store import migrations
@@ -44,7 +44,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
-    # First what does not depend on the version: the migration, once done, is not run again.
+    # What does not depend on the version comes first: a finished migration is not run again.
     make_indexes(connected)
     refresh_used_roles(connected)
     migrations.migrate(connected)
@@ -88,7 +88,7 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
     Raises
     ------
     InputError
-        If a worker was seen lately and is not known to have ended.
+        If a worker has sent a heartbeat lately and is not known to have ended.
     """
     from al_charge.fw.worker_registry import live_workers
 
@@ -98,5 +98,5 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
         raise InputError(
             f"it has workers that run: {some}",
             where=f"database '{database.name}'",
-            remedy="stop them first; one that died unseen is forgotten after some minutes",
+            remedy="stop them first; one that crashed is forgotten after some minutes",
         )

@@ -1,4 +1,4 @@
-"""Printing: a document for machines, tables for people."""
+"""Print results: a JSON document, or tables."""
 
 from __future__ import annotations
 
@@ -18,16 +18,32 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON on standard output."""
+    """Print a document as JSON on standard output.
+
+    Parameters
+    ----------
+    document
+        Whatever `json.dumps` takes.
+    """
     click.echo(json.dumps(document, indent=2))
 
 
 def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
-    """Print a document as JSON, or the table that stands for it."""
+    """Print a document as JSON, or as a table.
+
+    Parameters
+    ----------
+    document
+        Whatever `json.dumps` takes.
+    as_json
+        Whether to print JSON.
+    table
+        Called without arguments to make what rich prints instead.
+    """
     if as_json:
         print_json(document)
         return
     from rich.console import Console
 
-    # What a database or a file says is printed as it is; brackets in it are no markup.
+    # Texts of a database or a file are printed as they are; their brackets are not markup.
     Console(markup=False).print(table())

@@ -1,4 +1,4 @@
-"""`al-charge predict`: what a model says of structures."""
+"""`al-charge predict`: a model's predictions for structures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     default="0.03 eV/A",
     show_default=True,
     metavar="FORCE",
-    help="Largest force left by --relax; the stress counts as a force, too.",
+    help="Largest force left by --relax; the stress counts as a force on the strain.",
 )
 @click.option("--processes", type=PROCESSES, help="Relax by this many processes.")
 @click.option(
@@ -62,8 +62,8 @@ def command(
     """Predict energy, forces and stress of structures, and moments and charges where MODEL can.
 
     STRUCTURE is a CIF, a POSCAR, an extended XYZ file with one structure or many, or any other file
-    that ASE reads. Its charge states are told as by 'al-charge label'; a blind model needs none.
-    Where MODEL predicts moments or charges, sites that these say are in another state are counted.
+    that ASE reads. Its charge states are found as in 'al-charge label'; a blind model needs none.
+    Where MODEL predicts moments or charges, sites that these put in another state are listed.
     """
     from al_charge.api import models
     from al_charge.potentials.data.dataset import Reading
@@ -115,7 +115,9 @@ def _force(relax: bool, fmax: str, processes: int | None, batched: bool) -> floa
     except ValueError as error:
         raise InputError(str(error), where="--fmax") from error
     if limit <= 0.0:
-        raise InputError("no force is as small as that", where="--fmax", remedy="give '0.03 eV/A'")
+        raise InputError(
+            "the largest force must be positive", where="--fmax", remedy="give '0.03 eV/A'"
+        )
     if (processes or batched) and not relax:
         raise InputError(
             "there is nothing to relax",
@@ -231,7 +233,7 @@ def _drifts(document: list[dict[str, Any]]) -> list[Any]:
 
     relaxed_ones = [row for row in document if "steps" in row]
     if relaxed_ones and all(row["drifted_sites"] is None for row in relaxed_ones):
-        return [Text("whether sites keep their charge states, this model cannot tell")]
+        return [Text("this model cannot tell whether sites keep their charge states")]
     lines = []
     for row in document:
         if sites := row["drifted_sites"]:

@@ -1,4 +1,4 @@
-"""What is said on standard error while something takes long: bars on a terminal, lines in a log."""
+"""Progress on standard error: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 LINES = 10
-"""Lines in a log for one bar on a terminal."""
+"""Lines in a log instead of one bar on a terminal."""
 
 _TEXT = "{task.description}"
 _log = logging.getLogger("al_charge.cli.progress")
 
 
 def on_terminal() -> bool:
-    """Return whether standard error is a terminal, where things can be drawn."""
+    """Tell whether standard error is a terminal, where progress can be drawn.
+
+    Returns
+    -------
+    bool
+        False where it is a file or a pipe.
+    """
     return sys.stderr.isatty()
 
 
@@ -35,6 +41,11 @@ def busy(what: str) -> Iterator[None]:
     ----------
     what
         What runs, such as ``reading labels.extxyz``.
+
+    Yields
+    ------
+    None
+        While it runs.
     """
     if on_terminal():
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn

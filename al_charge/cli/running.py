@@ -1,4 +1,4 @@
-"""Running a campaign on this machine and watching it."""
+"""Run a campaign on this machine, and watch it."""
 
 from __future__ import annotations
 
@@ -70,15 +70,21 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
 
 
 def log_settings() -> LogSettings:
-    """Return how the command that runs writes its log."""
+    """Return the log settings of the command that runs.
+
+    Returns
+    -------
+    LogSettings
+        Those of the options --log-level and --log-format.
+    """
     settings: LogSettings = click.get_current_context().find_object(LogSettings) or LogSettings()
     return settings
 
 
 def _quieter_logs() -> LogSettings:
-    """Return the same for workers of a campaign that is being watched.
+    """Return the log settings of workers whose campaign is being watched.
 
-    Unless a level was asked for they log no start and end of tasks: what is shown tells as much.
+    Unless --log-level is given they do not log the start and end of tasks, which the display shows.
     """
     root = click.get_current_context().find_root()
     settings = log_settings()
@@ -87,12 +93,12 @@ def _quieter_logs() -> LogSettings:
 
 
 def refuse_failed(document: CampaignDoc) -> None:
-    """Raise what stopped a campaign, if something did.
+    """Raise the error that stopped a campaign, if there is one.
 
     Parameters
     ----------
     document
-        The campaign's.
+        The campaign's document.
 
     Raises
     ------
@@ -103,23 +109,23 @@ def refuse_failed(document: CampaignDoc) -> None:
         raise AlChargeError(
             document.reason,
             where=f"campaign '{document.name}'",
-            remedy=f"mend the cause, then 'al-charge campaign resume {document.name}'",
+            remedy=f"remove the cause, then 'al-charge campaign resume {document.name}'",
         )
 
 
 def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: True) -> None:
-    """Show on standard error how a campaign goes until it ends or pauses.
+    """Show the progress of a campaign on standard error until it ends or pauses.
 
-    A terminal has a panel, a log one line for each event. A database that is away is waited for.
+    A terminal has a panel, a log one line for each event. An unreachable database is waited for.
 
     Parameters
     ----------
     target
         The campaign.
     interval
-        s; pause between two looks.
+        Time between updates, s.
     go_on
-        Called between looks; false ends it.
+        Called between updates; False ends it.
     """
     from al_charge.fw.status import status_document
     from al_charge.fw.task_run import OUTAGE
@@ -174,20 +180,20 @@ def _lines(target: Target) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 def events(before: Status | None, now: Status) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Find what has happened to a campaign between two looks.
+    """Find what has happened to a campaign between two updates.
 
     Parameters
     ----------
     before
-        Status document and task counts of the look before; None for the first look, which tells
-        of no earlier round.
+        Status document and task counts of the previous update; None for the first one, which
+        reports no earlier round.
     now
-        The same of this look.
+        The same of this update.
 
     Yields
     ------
     str, dict
-        One line for people, and what it says for a JSON line.
+        One line of text, and the fields of its JSON form.
     """
     document, counts = now
     old_document, old_counts = before or ({}, {})

@@ -30,29 +30,61 @@ _log = logging.getLogger("al_charge.cli")
 
 @dataclass(frozen=True)
 class Target:
-    """A campaign's name and its database (None: the embedded server)."""
+    """A campaign and its database.
+
+    Attributes
+    ----------
+    name
+        The campaign's name.
+    database
+        None for the embedded server.
+    """
 
     name: str
     database: DatabaseSettings | None
 
     def store(self) -> Store:
-        """Connect to the store."""
+        """Connect to the store.
+
+        Returns
+        -------
+        Store
+            Closed when the command ends.
+        """
         return open_store(self.database)
 
     def campaign(self) -> Campaign:
-        """Load the campaign."""
+        """Load the campaign.
+
+        Returns
+        -------
+        Campaign
+            As the tasks see it.
+        """
         from al_charge.loop.campaign import open_campaign
 
         return open_campaign(self.store(), self.name)
 
     def opened(self) -> OpenedCampaign:
-        """Return the campaign as the Python face offers it."""
+        """Load the campaign for the Python interface.
+
+        Returns
+        -------
+        Campaign
+            As ``al_charge.open`` returns it.
+        """
         from al_charge.api.campaign import Campaign as OpenedCampaign
 
         return OpenedCampaign(self.campaign(), self.database)
 
     def launchpad(self) -> LaunchPad:
-        """Connect to FireWorks' collections of the same database."""
+        """Connect to FireWorks' collections in the same database.
+
+        Returns
+        -------
+        LaunchPad
+            Closed when the command ends.
+        """
         from al_charge.fw.launchpad import connect_launchpad
 
         launchpad = connect_launchpad(self.database)
@@ -61,7 +93,18 @@ class Target:
 
 
 def open_store(database: DatabaseSettings | None) -> Store:
-    """Connect to a database, its collections made ready if it is a new one."""
+    """Connect to a database; create collections and indexes if it is new.
+
+    Parameters
+    ----------
+    database
+        None for the embedded server, which is started if it does not run.
+
+    Returns
+    -------
+    Store
+        Closed when the command ends.
+    """
     from al_charge.store.mongo import Store
 
     store = Store(open_database(database))
@@ -70,7 +113,18 @@ def open_store(database: DatabaseSettings | None) -> Store:
 
 
 def open_database(database: DatabaseSettings | None) -> Database[dict[str, Any]]:
-    """Connect to a database, whatever is in it."""
+    """Connect to a database, whatever it holds.
+
+    Parameters
+    ----------
+    database
+        None for the embedded server, which is started if it does not run.
+
+    Returns
+    -------
+    Database
+        Closed when the command ends.
+    """
     from al_charge.store.connection import connect
 
     connected = connect(database)
@@ -81,7 +135,18 @@ def open_database(database: DatabaseSettings | None) -> Database[dict[str, Any]]
 
 
 def database_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option --database, passed on as settings named ``database``."""
+    """Add the option --database, passed on as settings named ``database``.
+
+    Parameters
+    ----------
+    function
+        A command.
+
+    Returns
+    -------
+    callable
+        The command with the option.
+    """
     option = click.option(
         "--database",
         metavar="URI",
@@ -102,7 +167,13 @@ def _settings(
 
 @functools.cache
 def warn_once(line: str) -> None:
-    """Print a line of warning, the same one no second time."""
+    """Log a warning, unless the same one was logged before.
+
+    Parameters
+    ----------
+    line
+        One line.
+    """
     _log.warning("warning: %s", line)
 
 
@@ -114,12 +185,29 @@ def _when_done(close: Callable[[], None]) -> None:
 
 
 def campaign_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the argument CAMPAIGN, passed on as a `Target` named ``target``."""
+    """Add the argument CAMPAIGN, passed on as a `Target` named ``target``.
+
+    Parameters
+    ----------
+    function
+        A command.
+
+    Returns
+    -------
+    callable
+        The command with the argument.
+    """
     return click.argument("target", metavar="CAMPAIGN", callback=_resolve)(function)
 
 
 def runs_folder() -> Path:
-    """Return the default folder for the files of jobs."""
+    """Return the default folder for the files of jobs.
+
+    Returns
+    -------
+    Path
+        In al-charge's folder in the user's home, or where AL_CHARGE_HOME says.
+    """
     from al_charge.store.embedded import default_home
 
     return default_home() / "runs"
@@ -130,7 +218,23 @@ def _resolve(ctx: click.Context, parameter: click.Parameter, value: str) -> Targ
 
 
 def target_of(value: str) -> Target:
-    """Return the campaign of a name, or of a file, which also names its database."""
+    """Return the campaign that a command was given.
+
+    Parameters
+    ----------
+    value
+        A campaign's name, or its file, which may also name its database.
+
+    Returns
+    -------
+    Target
+        The database is that of the file, else that of the environment, else the embedded one.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
     from al_charge.store.settings import settings_from_environment
 
     if not value.endswith((".yaml", ".yml")):

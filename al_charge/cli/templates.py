@@ -8,7 +8,23 @@ from al_charge.errors import AlChargeError, InputError, did_you_mean
 
 
 def packaged_folder(name: str) -> Path:
-    """Return a folder of files: inside an installed package, or beside its source."""
+    """Return a folder of files: inside an installed package, or beside its source.
+
+    Parameters
+    ----------
+    name
+        Name of the folder: ``launchers`` or ``workflows``.
+
+    Returns
+    -------
+    Path
+        It exists.
+
+    Raises
+    ------
+    AlChargeError
+        If the folder is missing.
+    """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / name, package.parent / name):
         if folder.is_dir():
@@ -17,12 +33,28 @@ def packaged_folder(name: str) -> Path:
 
 
 def templates_folder() -> Path:
-    """Return the folder of campaign files."""
+    """Return the folder of the campaign files that come with the package.
+
+    Returns
+    -------
+    Path
+        It holds YAML files, and their structures in ``hosts/``.
+    """
     return packaged_folder("workflows")
 
 
 def template(name: str) -> Path:
-    """Return one campaign file by its name without the ending.
+    """Return one of the campaign files that come with the package.
+
+    Parameters
+    ----------
+    name
+        Its name without the ending.
+
+    Returns
+    -------
+    Path
+        The YAML file.
 
     Raises
     ------

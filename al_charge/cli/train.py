@@ -34,7 +34,7 @@ from al_charge.cli.progress import counting
     type=click.IntRange(1, 100),
     default=10,
     show_default=True,
-    help="Parts of the configurations, of which each member holds one out to stop by; 1: none.",
+    help="Parts of the configurations; each member holds one out for early stopping. 1: none.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
 @click.option(
@@ -68,11 +68,12 @@ def command(
 
     DATA is what 'al-charge export' writes, or any file that ASE reads with energies and forces; or
     labels of the database: 'db:demo-1' those of a campaign, 'db:demo-1,composition=1/2' some of
-    them, 'db:settings=3fa1,host=77c0' all with settings and host whose hash begins so.
+    them, 'db:settings=3fa1,host=77c0' all whose hashes of settings and host begin so.
 
-    MODEL is a safetensors file with weights, configuration and the history of the training. Killed,
-    the same command goes on from its last checkpoint, beside MODEL, and ends the same. Several
-    processes train together as 'torchrun --nproc-per-node 2 -m al_charge train ...'.
+    MODEL is a safetensors file with weights, configuration and the history of the training. If
+    interrupted, the same command continues from its last checkpoint, beside MODEL, and ends with
+    the same weights. Several processes train together as
+    'torchrun --nproc-per-node 2 -m al_charge train ...'.
     """
     from al_charge.api.models import train
     from al_charge.report.style import check_ending

@@ -36,7 +36,7 @@ credentials_option = click.option(
 def users() -> None:
     """Make, list and remove users of a database.
 
-    Log in as an admin of it; the first one of a new server is made without a login, on the
+    Log in as one of its admins; the first admin of a new server is made without a login, on the
     server's own machine.
     """
 
@@ -148,7 +148,7 @@ def _prepare(settings: DatabaseSettings | None) -> None:
 
 
 def _new_password(credentials: Path | None) -> str:
-    """Return a password that is random, from the environment, or typed unseen."""
+    """Return a password: random, from the environment, or from a prompt."""
     from al_charge.store.users import new_password
 
     if credentials is not None:
@@ -168,7 +168,7 @@ def _keep(credentials: Path | None, name: str, password: str | None) -> None:
         write_private(credentials, {"username": name, "password": password})
     except OSError as error:
         raise AlChargeError(
-            f"the password is lost, for the file cannot be written: {error.strerror}",
+            f"the password was not kept, the file cannot be written: {error.strerror}",
             where=str(credentials),
             remedy=f"'al-charge db users password {name}' gives another one",
         ) from error

@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Run tasks of CAMPAIGN until it ends or pauses.
 
-    Told to end by SIGTERM or SIGUSR1, as batch systems do some time before the walltime, it lets
-    its processes save what they do, hands it back for other workers, and ends.
+    On SIGTERM or SIGUSR1, which batch systems send some time before the walltime, its processes
+    save their work, their tasks go back to other workers, and it exits.
     """
     from al_charge.cli.running import log_settings, refuse_failed
     from al_charge.errors import AlChargeError

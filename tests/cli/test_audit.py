@@ -113,11 +113,11 @@ def test_windows_of_end_members(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (["--window", "Fe3+=4"], "'Fe3+=4' is no window; write it like Fe3+=4.1:4.4"),
+        (["--window", "Fe3+=4"], "'Fe3+=4' is not a window; write it like Fe3+=4.1:4.4"),
         (["--window", "Fe=4:5"], "'Fe' is not a charge state"),
         (["--window", "Fe3+=3.6:4.4"], "overlap"),
-        (["--charge", "Fe=high"], "'Fe=high' is no charge; write it like P=5"),
-        (["--charge", "Xx=1"], "'Xx=1' is no charge"),
+        (["--charge", "Fe=high"], "'Fe=high' is not a charge; write it like P=5"),
+        (["--charge", "Xx=1"], "'Xx=1' is not a charge"),
         (["--charge", "S=6"], "there is no S in the cell"),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_command_without_a_word_shows_its_help() -> None:
         assert "\nCommands:" in err
 
 
-def test_init_writes_a_campaign_that_is_right(tmp_path: Path) -> None:
+def test_init_writes_a_valid_campaign_file(tmp_path: Path) -> None:
     code, out, err = run("init", "--list")
     assert (code, err) == (0, "")
     assert {line.split()[0] for line in out.splitlines()} >= {"nafepo4_born", "nafepo4_born_small"}
@@ -127,7 +127,7 @@ def test_init_writes_a_campaign_that_is_right(tmp_path: Path) -> None:
     code, out, _ = run("check", str(folder / "nafepo4_born_small.yaml"), "--json")
     assert code == 0
     assert sum(json.loads(out)["compositions"].values()) == 16
-    assert "already there" in refused("init", str(folder), "--template", "nafepo4_born_small")
+    assert "already exists" in refused("init", str(folder), "--template", "nafepo4_born_small")
     assert "did you mean 'nafepo4_born'?" in refused("init", "--template", "nafepo4_bron")
 
 

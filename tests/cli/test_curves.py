@@ -51,7 +51,7 @@ def test_curves_of_a_file(trained: tuple[Path, Path], run: Run, tmp_path: Path) 
     write_model(tmp_path / "bare", members[:1])
     code, _, err = run("curves", str(tmp_path / "bare"))
     assert (code, err.strip().count("\n")) == (2, 0)
-    assert "it does not tell how it was trained" in err
+    assert "it has no training history" in err
 
 
 def test_an_ending_is_refused_before_anything_is_trained(run: Run, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_relaxing_in_a_batch(model: str, run: Run, tmp_path: Path) -> None:
         (("--batched",), "--batched: there is nothing to relax"),
         (("--relax", "--batched", "--processes", "2"), "a batch is relaxed by one process"),
         (("--relax", "--fmax", "small"), "--fmax: 'small' is no force with its unit"),
-        (("--relax", "--fmax", "0 eV/A"), "--fmax: no force is as small as that"),
+        (("--relax", "--fmax", "0 eV/A"), "--fmax: the largest force must be positive"),
     ],
 )
 def test_relaxations_that_make_no_sense_are_refused(
