@@ -1,4 +1,4 @@
-"""Labels of the database, asked for by campaign, composition, host and settings."""
+"""Queries for labels of the database, by campaign, composition, host and settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREFIX = "db:"
 """What stands before a query where files may stand as well."""
 SHOWN = 8
-"""Characters of a hash that are enough to tell it from others."""
+"""Characters of a hash that are enough to distinguish it from others."""
 _FIELDS: dict[str, Callable[[LabelSummary], str]] = {
     "composition": lambda summary: summary.composition,
     "host": lambda summary: summary.host_fingerprint,
@@ -32,7 +32,7 @@ _NAMES = ("campaign", *_FIELDS)
 
 @dataclass(frozen=True)
 class LabelQuery:
-    """Which labels are asked for.
+    """A query for labels.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def parse_query(text: str) -> LabelQuery:
     Returns
     -------
     LabelQuery
-        What is asked for.
+        The query.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def _fraction(value: str, where: str) -> str:
 
 
 def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) -> Dataset:
-    """Return the labels that are asked for as frames to train and to test on.
+    """Return the labels that a query finds, as frames to train and to test on.
 
     Parameters
     ----------
     store
         The database.
     query
-        Which labels are asked for.
+        The query.
     cache
         Folder to keep their frames in.
     spin
@@ -119,7 +119,7 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     -------
     Dataset
         Frames are grouped by the canonical hash of their configuration, and read from the cache
-        when they are asked for. ``left_out`` counts labels.
+        when they are used. ``left_out`` counts labels.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def _across_hosts(frames: Sequence[TrainingFrame]) -> Regrouped:
 
 
 def _matching(summaries: Iterable[LabelSummary], query: LabelQuery) -> list[LabelSummary]:
-    """Return the labels that have one of the values that are asked for, in every field."""
+    """Return the labels that have one of the wanted values in every field."""
     found = list(summaries)
     for name, values in query.wanted.items():
         of = _FIELDS[name]
@@ -215,7 +215,7 @@ def _refuse_mixed(summaries: Sequence[LabelSummary], query: LabelQuery) -> None:
 
 
 def _formula_units(summaries: Iterable[LabelSummary]) -> dict[str, int]:
-    """Return the formula units of the cells of every host, as far as its labels tell them."""
+    """Return the formula units of the cells of every host, as far as its labels show them."""
     return {
         summary.host_fingerprint: round(summary.n_ions / Fraction(summary.composition))
         for summary in summaries

@@ -120,7 +120,7 @@ def _evolved_candidates(
             raise AlChargeError(
                 f"the search '{settings.kind}' returned a configuration that it did not evaluate",
                 where="search",
-                remedy="tell the authors of the plug-in",
+                remedy="report it to the authors of the plug-in",
             )
         species = result.atoms.arrays["species"]
         candidates.append(

@@ -8,7 +8,7 @@ from al_charge.units import Memory, Time
 
 
 class JobResources(BaseModel):
-    """Jobs of one category; what is left out is as in the folder of the site."""
+    """Jobs of one category; what is left out is taken from the launcher's folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -153,7 +153,7 @@ def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Se
             f"the rule '{rule.kind}' picked {len(keys)} candidates, {len(known & set(keys))} of "
             f"them distinct and on offer, of at most {choice.count}",
             where="acquisition",
-            remedy="tell the authors of the plug-in",
+            remedy="report it to the authors of the plug-in",
         )
 
 

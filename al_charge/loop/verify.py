@@ -38,10 +38,10 @@ def is_verification(campaign: Campaign, number: int) -> bool:
     Returns
     -------
     bool
-        Whether the round before asked for it.
+        Whether the round before requires it.
     """
     before = campaign.store.rounds.get(campaign.name, number - 1) if number else None
-    return before is not None and _asks_for_verification(before)
+    return before is not None and _requires_verification(before)
 
 
 def verifications(records: Iterable[RoundDoc]) -> set[int]:
@@ -57,10 +57,10 @@ def verifications(records: Iterable[RoundDoc]) -> set[int]:
     set of int
         Of rounds that may not exist yet.
     """
-    return {one.number + 1 for one in records if _asks_for_verification(one)}
+    return {one.number + 1 for one in records if _requires_verification(one)}
 
 
-def _asks_for_verification(record: RoundDoc) -> bool:
+def _requires_verification(record: RoundDoc) -> bool:
     return record.assessment is not None and record.assessment.verify_next
 
 

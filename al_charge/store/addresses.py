@@ -1,4 +1,4 @@
-"""URIs of MongoDB: taking them apart and putting credentials and options into them."""
+"""URIs of MongoDB: splitting them, and adding credentials and options."""
 
 from __future__ import annotations
 

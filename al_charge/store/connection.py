@@ -99,7 +99,7 @@ def _refuse_open(settings: DatabaseSettings, where: str) -> None:
     Raises
     ------
     InputError
-        If it is one, or if no server answers.
+        If it does, or if no server answers.
     """
     options = tls_options(settings)
     for option in ("authMechanism", "authSource"):
@@ -120,7 +120,7 @@ def _refuse_open(settings: DatabaseSettings, where: str) -> None:
 
 
 class _RefusedError(InputError):
-    """The server answers, and does not let us."""
+    """The server answers, but denies us access."""
 
 
 def _read(client: MongoClient[dict[str, Any]], name: str, where: str) -> None:
@@ -140,7 +140,7 @@ def _read(client: MongoClient[dict[str, Any]], name: str, where: str) -> None:
 
 
 def _silence(message: str) -> str:
-    """Return why no server answers, as far as it can be told."""
+    """Return why no server answers, as far as the client's message says."""
     if "certificate verify failed" in message or "mismatch" in message:
         reason = message.partition("certificate verify failed")[2].partition("(_ssl")[0]
         return f"the server's certificate is not trusted{reason.rstrip(': ')}"

@@ -113,7 +113,7 @@ def read_private(path: Path, where: str) -> str:
     """
     try:
         with path.open("rb") as file:
-            # Asked of the open file: what is read is what was looked at.
+            # Of the open file, so that the file that is read is the one that was checked.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise InputError(

@@ -1,7 +1,7 @@
 """What is kept in the database: one pydantic model per kind of document.
 
 Numbers are in the package's units (eV, angstrom, seconds); arrays are nested lists, and NumPy
-arrays are taken wherever such a list is asked for. NaN and infinity are refused.
+arrays are accepted in their place. NaN and infinite values are refused.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
 
 
 class CampaignDoc(Document):
-    """One campaign: what was asked for and where it stands.
+    """One campaign: what its file said, and its state.
 
     Attributes
     ----------
@@ -161,7 +161,7 @@ class CandidateDoc(Document):
         eV per cell, of the committee; None where there is none.
     drifted
         Atoms of the geometry whose charge state the committee's own moments or charges there
-        disagree with; None where it cannot tell.
+        disagree with; None where the committee predicts neither.
     origin
         How it was found, e.g. ``enumerated`` or ``crossover``.
     """
@@ -189,7 +189,7 @@ class CandidateDoc(Document):
 class Statistics(Part):
     """What proposing the candidates of one composition took and found.
 
-    What earlier versions did not count, and what a round without a committee has none of, is 0.
+    Numbers that an earlier version did not count, or a round without a committee lacks, are 0.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """What documents of the database are made of.
 
 Numbers are in the package's units (eV, angstrom, seconds); arrays are nested lists, and NumPy
-arrays are taken wherever such a list is asked for. NaN and infinity are refused.
+arrays are accepted in their place. NaN and infinite values are refused.
 """
 
 from __future__ import annotations

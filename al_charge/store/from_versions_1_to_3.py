@@ -94,7 +94,7 @@ def _set(collection: Collection[Stored], query: Stored, fields: Stored) -> None:
 def _rename_settings(database: Database[Stored]) -> None:
     """Give labels of the analytic model, their metals and campaigns the hash of today's settings.
 
-    Labels keep their keys. They come last, since they tell what is left to do after a kill.
+    Labels keep their keys. They come last, since after a kill they show what is left to do.
     """
     labels, references = database["labels"], database["references"]
     counted = {"settings.engine": "born", "settings.relax": {"$exists": True}}

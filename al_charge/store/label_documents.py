@@ -102,28 +102,28 @@ class LabelDoc(Document):
     Attributes
     ----------
     key
-        Canonical configuration + geometry + settings, hashed by whoever asks for the label.
+        Hash of the canonical configuration, the labeler's settings, and the geometry or what moved.
     config_hash, colours
         The configuration that the label *is*: the resolved one, or the requested one where the
         charge states could not be resolved.
     requested_hash
-        The configuration that was asked for.
+        The configuration that was requested.
     requested, resolved
-        Species token of every atom, as asked for and as found; ``resolved`` is None where the
+        Species token of every atom, as requested and as found; ``resolved`` is None where the
         charge states are ambiguous.
     sites
         Species token of every atom as found, None for each that fits no charge state.
     audit
-        How the charge states were told, in one line; for an ambiguous label, why it is.
+        How the charge states were determined, in one line; for an ambiguous label, why it is.
     windows
         Least and greatest absolute moment, in Bohr magnetons, of every charge state that the
         label was audited with.
     bader_centres
-        Net Bader charge, in e, of every charge state that the cross-check took for known.
+        Net Bader charge, in e, of every charge state that the cross-check compared with.
     relax
         What the engine moved: nothing, the ions, or ions and cell.
     frames
-        First the geometry that was asked for, last the result; for a static label the same one.
+        First the requested geometry, last the result; for a static label they are the same.
     energy
         eV per cell, of the last frame.
     moments
@@ -149,7 +149,7 @@ class LabelDoc(Document):
     directory
         Folder of the engine's files, on the machine that made it.
     campaign, round
-        Who asked for it first.
+        Who requested it first.
     """
 
     collection: ClassVar[str] = "labels"
@@ -199,7 +199,7 @@ class LabelDoc(Document):
 
     @property
     def as_requested(self) -> bool:
-        """Whether the charge order is the one that was asked for."""
+        """Whether the charge order is the requested one."""
         return self.resolved == self.requested
 
     @property

@@ -1,4 +1,4 @@
-"""Labels in the database: written once, shared by campaigns, read as far as they are needed."""
+"""Labels in the database: written once, shared by campaigns, read in part or in full."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LabelSummary:
     has_moments
         Whether it has moments.
     used
-        Round that selected it, of the campaign that was asked for; None without one.
+        Round that selected it, if labels of one campaign are read; else None.
     """
 
     key: str
@@ -62,16 +62,16 @@ class Wanted(Generic[T]):
 
     Attributes
     ----------
-    stages
-        Of an aggregation: the server sends nothing else.
+    pipeline
+        Stages of an aggregation that choose what the server sends.
     make
-        Makes it of what the server sent and of the round that uses the label, if a campaign was
-        asked for.
+        Makes it from what the server sent and, if labels of one campaign are read, the round that
+        selected the label.
     frames
         Which frames are taken from GridFS, where a label has them there; None for none.
     """
 
-    stages: tuple[Stored, ...]
+    pipeline: tuple[Stored, ...]
     make: Callable[[Stored, int | None], T]
     frames: slice | None = None
 
@@ -105,7 +105,7 @@ _GEOMETRY = dict.fromkeys(
 )
 
 SUMMARY: Wanted[LabelSummary] = Wanted(
-    stages=(
+    pipeline=(
         {
             "$project": {name: 1 for name in LabelSummary.__slots__ if name not in ("key", "used")}
             | {"has_moments": {"$gt": ["$moments", None]}}
@@ -114,16 +114,16 @@ SUMMARY: Wanted[LabelSummary] = Wanted(
     make=_summary,
 )
 """What decides whether a label is wanted."""
-WITHOUT_FRAMES: Wanted[LabelDoc] = Wanted(stages=({"$project": {"frames": 0}},), make=_document)
+WITHOUT_FRAMES: Wanted[LabelDoc] = Wanted(pipeline=({"$project": {"frames": 0}},), make=_document)
 """Labels without geometries, energies of steps and forces."""
 LAST_FRAME: Wanted[LabelDoc] = Wanted(
-    stages=({"$set": _LAST},), make=_document, frames=slice(-1, None)
+    pipeline=({"$set": _LAST},), make=_document, frames=slice(-1, None)
 )
 """Labels with their results alone."""
-ALL_FRAMES: Wanted[LabelDoc] = Wanted(stages=(), make=_document, frames=slice(None))
+ALL_FRAMES: Wanted[LabelDoc] = Wanted(pipeline=(), make=_document, frames=slice(None))
 """Whole labels."""
 LAST_GEOMETRY: Wanted[tuple[str, Geometry]] = Wanted(
-    stages=({"$set": _LAST}, {"$project": _GEOMETRY}), make=_geometry, frames=slice(-1, None)
+    pipeline=({"$set": _LAST}, {"$project": _GEOMETRY}), make=_geometry, frames=slice(-1, None)
 )
 """Key and last geometry of unambiguous labels; checked when they were written, and not again."""
 
@@ -285,9 +285,9 @@ class Labels(StorePart):
         if refused is not None:
             query["refusal"] = {"$ne": None} if refused else None
         for match in self._matches(query, uses, keys):
-            stages = [{"$match": match}, {"$sort": {"_id": 1}}, *wanted.stages]
+            pipeline = [{"$match": match}, {"$sort": {"_id": 1}}, *wanted.pipeline]
             at_once = KEYS_AT_ONCE if wanted.frames is None else LABELS_AT_ONCE
-            for stored in self._collection(LabelDoc).aggregate(stages, batchSize=at_once):
+            for stored in self._collection(LabelDoc).aggregate(pipeline, batchSize=at_once):
                 if wanted.frames is not None and stored["frames_file"] is not None:
                     frames = self._frames_in(stored["frames_file"], stored["_id"])
                     stored["frames"] = frames[wanted.frames]
@@ -319,7 +319,7 @@ class Labels(StorePart):
         Parameters
         ----------
         campaign
-            Campaign whose selection asked for it.
+            Campaign that has selected it.
         round
             Round that selected it.
         key

@@ -20,7 +20,7 @@ class ModelDoc(Document):
     weights_file, sha256
         The safetensors bytes in GridFS and their checksum; filled in by the store.
     predictions_file
-        What it says of the labels of its round, in GridFS; filled in by the store. None where an
+        Its energies of the labels of its round, in GridFS; filled in by the store. None where an
         earlier version did not record it.
     history
         One entry per epoch.

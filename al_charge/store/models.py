@@ -40,16 +40,18 @@ class Models(StorePart):
         if self.has(doc.campaign, doc.round, doc.member):
             return False
         file_id = self._weights.put(weights, filename=doc.doc_id)
-        said_id = self._weights.put(bson.encode(predictions), filename=f"{doc.doc_id}/predictions")
+        predictions_id = self._weights.put(
+            bson.encode(predictions), filename=f"{doc.doc_id}/predictions"
+        )
         files = {
             "weights_file": str(file_id),
             "sha256": hashlib.sha256(weights).hexdigest(),
-            "predictions_file": str(said_id),
+            "predictions_file": str(predictions_id),
         }
         if self._insert_once(doc.model_copy(update=files)):
             return True
         self._weights.delete(file_id)
-        self._weights.delete(said_id)
+        self._weights.delete(predictions_id)
         return False
 
     def has(self, campaign: str, round: int, member: int) -> bool:
@@ -127,8 +129,8 @@ class Models(StorePart):
         """
         if model.predictions_file is None:
             return {}
-        said = read_file(self._weights, model.predictions_file, f"model '{model.doc_id}'")
-        return dict(bson.decode(said))
+        content = read_file(self._weights, model.predictions_file, f"model '{model.doc_id}'")
+        return dict(bson.decode(content))
 
     def all(self, campaign: str, round: int | None = None) -> list[ModelDoc]:
         """Return the models of a campaign, or of one round, without their weights.

@@ -17,7 +17,8 @@ from al_charge.store.rounds import Rounds
 class Store(StorePart):
     """Everything that campaigns keep, one part for each kind of thing.
 
-    Whatever is stored under a key is written once: a second writer changes nothing and is told so.
+    Whatever is stored under a key is written once: a second write changes nothing, and returns
+    False.
     Every write has reached the server's journal when its method returns.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Rounds in the database, and what their committees say of every label."""
+"""Rounds in the database, and what their committees predict for every label."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def create_collections(database: Database[dict[str, Any]]) -> None:
 def create_file_indexes(database: Database[dict[str, Any]]) -> None:
     """Create the indexes of GridFS, which otherwise the first file's writer would have to create.
 
-    A worker has no right to.
+    A worker does not have that right.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a user says of a database: where it is, how to log in, and how it is encrypted."""
+"""How a user describes a database: where it is, how to log in, and how it is encrypted."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DatabaseSettings(BaseModel):
 
     @property
     def parts(self) -> UriParts:
-        """The URI split into its parts.
+        """The URI, split into its parts.
 
         Raises
         ------

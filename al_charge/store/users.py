@@ -1,4 +1,4 @@
-"""Users of a database: making, listing, removing them, and changing their passwords."""
+"""Users of a database: adding, listing and removing them, and changing their passwords."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ class Users:
         found = []
         for keeper, login in ((self.login_database, "password"), (CERTIFICATES, "certificate")):
             try:
-                answer = self._in(keeper).command("usersInfo", 1)
+                reply = self._in(keeper).command("usersInfo", 1)
             except OperationFailure as error:
                 if keeper == CERTIFICATES and error.code == UNAUTHORIZED:
                     continue  # an admin of this database alone knows no certificates
                 raise self._refusal(error) from error
-            for user in answer["users"]:
+            for user in reply["users"]:
                 role = role_of(user["roles"], self.database.name)
                 if role is not None:
                     found.append(User(user["user"], role, login))
@@ -182,7 +182,7 @@ class Users:
         return self.database.client[name]
 
     def _refusal(self, error: OperationFailure) -> AlChargeError:
-        """Tell why without the server's words, which may repeat the command and its password."""
+        """Return the error without the server's own message, which may hold a password."""
         where = f"database '{self.database.name}'"
         if error.code == UNAUTHORIZED:
             return InputError(

@@ -130,9 +130,11 @@ def test_last_geometries(filled: Store) -> None:
 
 
 def test_the_server_sends_nothing_of_atoms_for_a_summary(filled: Store) -> None:
-    (sent,) = filled.database["labels"].aggregate([{"$match": {"_id": "g"}}, *SUMMARY.stages])
+    (sent,) = filled.database["labels"].aggregate([{"$match": {"_id": "g"}}, *SUMMARY.pipeline])
     assert sent.keys() == {"_id", *LabelSummary.__slots__} - {"key", "used"}
-    (sent,) = filled.database["labels"].aggregate([{"$match": {"_id": "g"}}, *LAST_GEOMETRY.stages])
+    (sent,) = filled.database["labels"].aggregate(
+        [{"$match": {"_id": "g"}}, *LAST_GEOMETRY.pipeline]
+    )
     assert [frame.keys() for frame in sent["frames"]] == [{"positions", "cell"}]
 
 

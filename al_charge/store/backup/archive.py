@@ -34,7 +34,7 @@ _SMALLEST_DOCUMENT = 5
 _OPTIONS: CodecOptions[dict[str, object]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
-# What zipfile and zlib raise for a file that is none of theirs or was changed.
+# What zipfile, zlib and bson raise for a file that is not theirs or was changed.
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,

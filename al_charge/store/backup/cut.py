@@ -17,7 +17,7 @@ from bson.raw_bson import RawBSONDocument
 Query = dict[str, Any]
 
 LEFT_OUT = frozenset({"claims", "workers"})
-"""Collections that speak of processes that run now: without their documents."""
+"""Collections about processes that run now; their documents are left out."""
 
 REFERRERS_FIRST = (
     "workflows",

@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 SUFFIX = ".zip"
 
 _SERVERS_OWN = ("v", "ns", "background")
-"""What a server says of an index besides what it was told."""
+"""Fields of an index that the server adds itself."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 _STAMPED = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
 
@@ -245,5 +245,5 @@ def split_documents(batch: bytes) -> Iterator[bytes]:
 
 
 def _index(stored: Mapping[str, Any]) -> Index:
-    told = {name: value for name, value in stored.items() if name not in _SERVERS_OWN}
-    return Index(**(told | {"key": list(stored["key"].items())}))
+    given = {name: value for name, value in stored.items() if name not in _SERVERS_OWN}
+    return Index(**(given | {"key": list(stored["key"].items())}))

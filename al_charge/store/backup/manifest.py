@@ -1,4 +1,4 @@
-"""What a backup says of itself; nothing in it is trusted before it is checked."""
+"""The manifest of a backup, which is checked before it is used."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CollectionEntry(_Part):
 
 
 class Manifest(_Part):
-    """A backup: which database, when, by what, and its collections in the order of reading.
+    """What a backup holds, when and by what it was made; collections in the order of reading.
 
     Attributes
     ----------
