@@ -1,4 +1,4 @@
-"""Locks in the database: one process at a time changes a workflow, or makes a label."""
+"""Locks in the database: one process at a time changes a campaign's workflows, or makes a label."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from al_charge.fw import worker_registry
 from al_charge.fw.worker_registry import is_alive, worker_name
 
 COLLECTION = "claims"
+"""Collection of the locks, under its first name."""
 HOLDER_TIMEOUT = 60.0
-"""s; after so long a holder on another machine that is no worker counts as gone."""
+"""Seconds after which a holder on another machine that is not a worker counts as gone."""
 
 _POLL = 0.1
 _LONGEST_POLL = 5.0
@@ -24,33 +25,46 @@ _LONGEST_POLL = 5.0
 
 @contextmanager
 def hold_lock(launchpad: LaunchPad, name: str) -> Iterator[None]:
-    """Hold the lock of a name, such as a campaign's; one whose holder was killed is taken over."""
-    claims = launchpad.db[COLLECTION]
-    claim = {"_id": name, "owner": worker_name()}
+    """Hold a lock in the block; take it over if its holder was killed.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the database that has the locks.
+    name
+        Name of the lock: a campaign's, or ``label`` and a label's key.
+
+    Yields
+    ------
+    None
+        While the lock is held.
+    """
+    locks = launchpad.db[COLLECTION]
+    lock = {"_id": name, "owner": worker_name()}
     holder: _Holder | None = None
     pause = _POLL
     while True:
         try:
-            claims.insert_one(claim)
+            locks.insert_one(lock)
             break
         except DuplicateKeyError:
-            held = claims.find_one({"_id": name})
+            held = locks.find_one({"_id": name})
         if held is not None:
             if holder is None or holder.name != held["owner"]:
                 holder = _Holder(launchpad, held["owner"])
             if holder.is_gone():
-                claims.delete_one(held)
+                locks.delete_one(held)
                 continue
         time.sleep(pause)
         pause = min(1.2 * pause, _LONGEST_POLL)
     try:
         yield
     finally:
-        claims.delete_one(claim)
+        locks.delete_one(lock)
 
 
 class _Holder:
-    """Who holds a lock, and since when we have seen no sign of life of it."""
+    """The holder of a lock, and since when it has shown no sign of life."""
 
     def __init__(self, launchpad: LaunchPad, name: str) -> None:
         self.name = name
@@ -59,10 +73,10 @@ class _Holder:
         self._since = time.monotonic()
 
     def is_gone(self) -> bool:
-        """Return whether it can hold nothing any more.
+        """Return whether it is gone and cannot hold the lock any more.
 
-        On another machine a worker is known by its heartbeat. Only that it does not change while
-        we look is of account: clocks differ, and an outage of the database silences all.
+        On another machine only the heartbeat of a worker tells. What counts is that it does not
+        change while we watch: clocks differ, and an outage of the database silences all workers.
         """
         alive = is_alive(self.name)
         if alive is not None:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class _LaunchPad(LaunchPad):  # type: ignore[misc]
-    """A LaunchPad that hands out our tasks only, and by which no task fails of an outage."""
+    """A LaunchPad that hands out our tasks only, and with which no outage fails a task."""
 
-    _next_sign = 0.0
-    """When the worker is to be recorded again; FireWorks also beats at the end of each task."""
+    _next_beat = 0.0
+    """When the worker is to be recorded again; FireWorks also pings when a task ends."""
 
     def get_fw_dict_by_id(self, fw_id: int) -> dict[str, Any]:
-        """Return the document of a Firework, which is about to be run, say."""
+        """Return the document of a Firework; refuse one that is not ours."""
         document: dict[str, Any] = super().get_fw_dict_by_id(fw_id)
         refuse_other_commands(document["spec"])
         return document
@@ -37,22 +37,22 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
     def ping_launch(
         self, launch_id: int, ptime: datetime | None = None, checkpoint: Any = None
     ) -> None:
-        """Record that a launch still runs, and with it its worker."""
+        """Record that a launch, and with it its worker, still runs."""
         try:
             super().ping_launch(launch_id, ptime, checkpoint)
-            if time.monotonic() > self._next_sign:
+            if time.monotonic() > self._next_beat:
                 worker_registry.seen(self)
-                self._next_sign = time.monotonic() + PING_TIME_SECS / 2
+                self._next_beat = time.monotonic() + PING_TIME_SECS / 2
         except OUTAGE:
-            pass  # the thread that beats would end by it; the next beat may get through
+            pass  # it would end the heartbeat thread; the next heartbeat may get through
 
     def complete_launch(
         self, launch_id: int, action: Any = None, state: str = "COMPLETED"
     ) -> dict[str, Any]:
         """Record the end of this process's run.
 
-        Where the database goes away meanwhile, this process ends, and the run is handed back or its
-        result brought in: FireWorks would call the task failed.
+        If the database stops answering meanwhile, this process ends, and the run is handed back or
+        its result passed on: FireWorks itself would record the task as failed.
         """
         try:
             ended: dict[str, Any] = super().complete_launch(launch_id, action, state)
@@ -61,10 +61,10 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         return ended
 
     def add_wf(self, wf: Workflow, reassign_all: bool = True) -> dict[int, int]:
-        """Add a workflow, of which nothing can be taken before all of it is there.
+        """Add a workflow whose Fireworks can be taken only when all of it is there.
 
-        FireWorks writes Fireworks that are READY first, and whoever takes one whose workflow never
-        follows fails.
+        FireWorks itself writes READY Fireworks first; a worker that takes one fails if the workflow
+        never follows.
         """
         new_ids: dict[int, int] = self._upsert_fws(list(wf.id_fw.values()), reassign_all)
         wf._reassign_ids(new_ids)
@@ -74,10 +74,10 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         return new_ids
 
     def _refresh_wf(self, fw_id: int) -> None:
-        """Work out the states that follow of a Firework's.
+        """Recompute the states that follow from a Firework's.
 
-        One that cannot be worked out makes the Firework FIZZLED, as in FireWorks; an outage of the
-        database, which makes it so there, does not.
+        As in FireWorks, an error makes the Firework FIZZLED; unlike there, an outage of the
+        database does not.
         """
         try:
             with WFLock(self, fw_id, kill=True):
@@ -89,22 +89,27 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
             failed = {"state": "FIZZLED", f"fw_states.{fw_id}": "FIZZLED"}
             self.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "FIZZLED"}})
             self.workflows.update_one({"nodes": fw_id}, {"$set": failed})
-            raise RuntimeError(f"states that follow of Firework {fw_id}: {error}") from error
+            raise RuntimeError(f"states that follow from Firework {fw_id}: {error}") from error
 
 
 def connect_launchpad(
     settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
 ) -> LaunchPad:
-    """Return the LaunchPad of a database, made ready; its credentials stay in this process.
+    """Return the LaunchPad of a database, with its indexes; credentials stay in this process.
 
-    What the LaunchPad reads from the database makes no objects but this package's Firetasks.
+    What the LaunchPad reads from the database creates no objects but this package's Firetasks.
 
     Parameters
     ----------
     settings
         The database; None for the embedded server.
     patience
-        s; how long an operation waits for a server before it fails.
+        How long an operation waits for a server before it fails, s.
+
+    Returns
+    -------
+    LaunchPad
+        Its connection is the caller's to close.
     """
     launchpad = open_launchpad(settings, patience)
     initialise(launchpad)
@@ -114,7 +119,20 @@ def connect_launchpad(
 def open_launchpad(
     settings: DatabaseSettings | None, patience: float = SELECTION_TIMEOUT
 ) -> LaunchPad:
-    """Return the LaunchPad of a database as it is; see `connect_launchpad`."""
+    """Return the LaunchPad of a database as it is, without writing to it.
+
+    Parameters
+    ----------
+    settings
+        The database; None for the embedded server.
+    patience
+        How long an operation waits for a server before it fails, s.
+
+    Returns
+    -------
+    LaunchPad
+        As `connect_launchpad` returns it.
+    """
     allow_only_our_tasks()
     uri, name = launchpad_uri(settings)
     return _LaunchPad(
@@ -127,14 +145,31 @@ def open_launchpad(
 
 
 def store_of(launchpad: LaunchPad) -> Store:
-    """Return the store that lives in a LaunchPad's database."""
+    """Return the store in a LaunchPad's database.
+
+    Parameters
+    ----------
+    launchpad
+        The LaunchPad.
+
+    Returns
+    -------
+    Store
+        It shares the LaunchPad's connection.
+    """
     from al_charge.store.mongo import Store
 
     return Store(launchpad.db)
 
 
 def make_indexes(database: Database[dict[str, Any]]) -> None:
-    """Make the indexes of FireWorks' collections and of the workers; safe to repeat."""
+    """Create the indexes of FireWorks' collections and of the workers; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        The database.
+    """
     database["fireworks"].create_index("fw_id", unique=True)
     # Looked up twice for every Firework that runs.
     database["fireworks"].create_index("launches")
@@ -149,15 +184,20 @@ def make_indexes(database: Database[dict[str, Any]]) -> None:
 
 
 def initialise(launchpad: LaunchPad) -> None:
-    """Make FireWorks' indexes and counters once; `LaunchPad.reset` would delete what is there.
+    """Create FireWorks' indexes and counters once; `LaunchPad.reset` would delete what exists.
 
-    Nothing is written where that has been done, so that a user who may only read gets a LaunchPad
+    Nothing is written if that has been done, so that a user with the right to read gets a LaunchPad
     as well, and a worker needs no right to create indexes.
+
+    Parameters
+    ----------
+    launchpad
+        The LaunchPad.
     """
     if launchpad.fw_id_assigner.find_one({"_id": -1}) is not None:
         return
     make_indexes(launchpad.db)
-    # Last: it says that all of this is there.
+    # Last: it marks that all of this is there.
     launchpad.fw_id_assigner.update_one(
         {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True
     )

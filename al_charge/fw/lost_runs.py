@@ -1,8 +1,8 @@
-"""Runs that ended without saying so: finding them, and handing their Fireworks back.
+"""Lost runs: find runs that ended without recording it, and hand their Fireworks back.
 
 A launch ends in four ways: its task returns, its task raises, its worker is told to stop, or its
-worker is gone. The last two leave it RUNNING; whoever notices calls `release`, and the Firework is
-READY again for any worker.
+worker is killed. The last two leave it RUNNING; whoever notices calls `release`, and the Firework
+is READY again for any worker.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from al_charge.fw.worker_registry import (
 from al_charge.fw.workflow_states import BUSY, free_lock
 
 MAX_CRASHES = 5
-"""Times that a Firework may take its worker's process with it before it is left FIZZLED."""
+"""Times that a Firework may crash its worker's process before it is left FIZZLED."""
 
 HANDED_BACK = "handed_back"
-"""In the ``stored_data`` of a launch: it did not fail, its worker ended."""
+"""Key in the ``stored_data`` of a launch that did not fail, but whose worker ended."""
 
 Stored = Mapping[str, Any]
 
 
 def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
-    """Return the runs whose worker, on this machine, is gone before its Firework knew their end.
+    """Return the runs of this machine whose worker ended before their Firework was updated.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaigns' database.
     campaign
-        Whose runs; of all campaigns when None.
+        Whose runs; those of all campaigns when None.
 
     Returns
     -------
@@ -56,21 +58,25 @@ def gone_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, st
 def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
     """Return the runs on other machines that have been silent for RUN_EXPIRATION_SECS.
 
-    Those that have ended are among them while their Firework does not know.
-
-    One look does not tell: after an outage of the database every worker elsewhere has been
-    silent for as long. A run whose heartbeat is the same in a second look, more than
-    PING_TIME_SECS later, is lost.
+    Runs that have ended are among them as long as their Firework is not updated.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaigns' database.
     campaign
-        Whose runs; of all campaigns when None.
+        Whose runs; those of all campaigns when None.
+
+    Attributes
+    ----------
+    single query is not conclusive
+        after an outage of the database every worker elsewhere has been silent for as long. A run is
+        lost if a second query, more than PING_TIME_SECS later, finds the same heartbeat.
 
     Returns
     -------
     dict
-        Time of the last heartbeat, as the worker's own clock had it, by launch id.
+        Time of the last heartbeat, by the worker's own clock, by launch id.
     """
     time = server_time(launchpad)
     offsets = clock_offsets(launchpad)
@@ -84,14 +90,24 @@ def silent_runs(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, 
 
 
 def reserved_without_run(launchpad: LaunchPad, campaign: str | None = None) -> dict[int, str]:
-    """Return the Fireworks that a worker has taken, and there is no run of them.
+    """Return the Fireworks that a worker has reserved and has no run of.
 
-    One look does not tell: every worker is for a moment between the two.
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaigns' database.
+    campaign
+        Whose Fireworks; those of all campaigns when None.
+
+    Attributes
+    ----------
+    single query is not conclusive
+        every worker is between the two for a moment.
 
     Returns
     -------
     dict
-        Time of the reservation, as the worker's own clock had it, by Firework id.
+        Time of the reservation, by the worker's own clock, by Firework id.
     """
     where = {"spec.campaign": campaign or {"$exists": True}, "state": "RESERVED"}
     fields = {"fw_id": 1, "updated_on": 1}
@@ -108,14 +124,23 @@ def reserved_without_run(launchpad: LaunchPad, campaign: str | None = None) -> d
 def release_runs_of(
     launchpad: LaunchPad, worker_names: Collection[str], reason: str, crashed: bool
 ) -> int:
-    """Hand back whatever worker processes that are gone had taken; return how many Fireworks.
+    """Hand back every Firework that some worker processes, which have ended, had taken.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    worker_names
+        Names of the processes.
     reason
-        What became of the processes; it is kept with the launches.
+        How the processes ended; it is kept with the launches.
     crashed
         Whether they ended by themselves or were killed, rather than told to stop.
+
+    Returns
+    -------
+    int
+        Number of Fireworks that are READY again.
     """
     launch_ids = [
         launch["launch_id"]
@@ -128,23 +153,33 @@ def release_runs_of(
 def release(
     launchpad: LaunchPad, launch_ids: Iterable[int], reason: str, *, crashed: bool = False
 ) -> int:
-    """Hand Fireworks back whose runs have ended without saying so; return how many.
+    """Hand back the Fireworks of runs that have ended without recording it.
 
-    A run that has completed in the meantime is left as it is, and its result brought in.
+    A run that has completed in the meantime is left as it is, and its result is passed on to its
+    Firework.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    launch_ids
+        The runs.
     reason
         Why; it is kept in the ``stored_data`` of the launch.
     crashed
-        Whether the run counts as one that took its process with it. A Firework with MAX_CRASHES of
-        those stays FIZZLED, until somebody makes it ready again.
+        Whether the run counts as one that crashed its process. A Firework with MAX_CRASHES of those
+        stays FIZZLED until somebody makes it ready again.
+
+    Returns
+    -------
+    int
+        Number of Fireworks that are READY again.
     """
     taken = []
     for launch_id in launch_ids:
         launch = launchpad.launches.find_one({"launch_id": launch_id}, {"fw_id": 1})
         firework = launch and launchpad.fireworks.find_one({"fw_id": launch["fw_id"]})
-        # One without a workflow is what a killed submit has left, and deleted by repair.
+        # One without a workflow was left by a killed submit; repair deletes it.
         if firework and launchpad.workflows.count_documents({"nodes": firework["fw_id"]}):
             ready = _end(launchpad, launch_id, firework, reason, crashed)
             taken.append((firework["fw_id"], launch_id, ready))
@@ -176,24 +211,45 @@ def _end(
     )
     if done.modified_count:
         return not given_up
-    # Whoever handed it back before may have been killed half-way.
+    # A process that handed it back before may have been killed half-way.
     before = launchpad.launches.find_one({"launch_id": launch_id}, {"action": 1}) or {}
     return is_handed_back(before)
 
 
 def is_handed_back(launch: Stored) -> bool:
-    """Return whether a launch was ended for its Firework to be made ready again."""
+    """Tell whether a launch was ended for its Firework to be made ready again.
+
+    Parameters
+    ----------
+    launch
+        The launch's document.
+
+    Returns
+    -------
+    bool
+        False also for a launch that has ended by itself.
+    """
     stored = (launch.get("action") or {}).get("stored_data") or {}
     return bool(stored.get(HANDED_BACK)) and not stored.get("given_up")
 
 
 def make_ready(launchpad: LaunchPad, fw_id: int, launch_id: int | None) -> bool:
-    """Make a Firework ready again, if the run that is known to have ended is still its last.
+    """Make a Firework READY again, if the run that is known to have ended is still its last.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    fw_id
+        The Firework.
     launch_id
-        That run; None for a Firework that was reserved, and its worker killed before there was one.
+        That run; None for a Firework that was reserved by a worker that was killed before it had a
+        run.
+
+    Returns
+    -------
+    bool
+        Whether it was made ready.
     """
     with WFLock(launchpad, fw_id, kill=True):
         firework = launchpad.fireworks.find_one({"fw_id": fw_id}, {"state": 1, "launches": 1})
@@ -209,7 +265,7 @@ def make_ready(launchpad: LaunchPad, fw_id: int, launch_id: int | None) -> bool:
 
 
 def _crashes(launchpad: LaunchPad, firework: Stored) -> int:
-    """Count the runs that took their process with them since the Firework was last given up."""
+    """Count the runs that crashed their process since the Firework was last given up."""
     launch_ids = [*firework.get("archived_launches", []), *firework["launches"]]
     found = launchpad.launches.find(
         {"launch_id": {"$in": launch_ids}, "action.stored_data.crashed": True},
@@ -226,8 +282,20 @@ def _crashes(launchpad: LaunchPad, firework: Stored) -> int:
 def unfinished(launchpad: LaunchPad, campaign: str | None = None) -> list[dict[str, Any]]:
     """Return the launches of Fireworks that a worker has taken and not given back.
 
-    Those that their Firework does not know yet are among them, and those that have ended although
-    their Firework does not know that yet.
+    Launches that are not yet listed in their Firework are among them, and those that have ended
+    although their Firework is not updated yet.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaigns' database.
+    campaign
+        Whose launches; those of all campaigns when None.
+
+    Returns
+    -------
+    list of dict
+        The launches' documents.
     """
     where = {"spec.campaign": campaign or {"$exists": True}, "state": {"$in": BUSY}}
     fireworks = list(launchpad.fireworks.find(where, {"fw_id": 1, "launches": 1}))

@@ -1,4 +1,4 @@
-"""The parent of worker processes: it hands back what they leave behind, and replaces them."""
+"""The parent of worker processes, which hands back their tasks when they end, and replaces them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
 from al_charge.store.settings import DatabaseSettings
 
 SAVE_SECONDS = 150.0
-"""s; how long worker processes that are told to stop have for saving what they do."""
+"""Time that worker processes have to save their work when they are told to stop, s."""
 
 _PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
@@ -40,7 +40,7 @@ _log = logging.getLogger("al_charge.fw")
 
 @dataclass
 class _Slot:
-    """One worker process and those that it has replaced."""
+    """A worker process, and those that it has replaced."""
 
     process: SpawnProcess | None = None
     name: str = ""
@@ -48,25 +48,33 @@ class _Slot:
     due: float | None = 0.0
     """When the next process is to be started; None for never."""
     short_lives: int = 0
-    """How many processes in a row have ended soon."""
+    """How many processes in a row have ended soon after their start."""
     exit_code: int = 0
-    """Of the process that ended last."""
+    """Exit code of the process that ended last."""
 
 
 class WorkerPool:
     """Worker processes that end with the process that started them.
 
-    As a context it starts them, lets SIGTERM and SIGUSR1 end this process by `SystemExit`, and in
-    the end stops them. In between, `tend` has to be called again and again.
+    As a context manager it starts them, lets SIGTERM and SIGUSR1 end this process by `SystemExit`,
+    and stops them at the end. In between, `tend` has to be called repeatedly.
 
     Parameters
     ----------
     settings
         The database; None for the embedded server.
+    campaign
+        Name of the campaign.
     runs
         Folder for the files of jobs.
+    processes
+        Number of processes.
+    categories
+        Which Fireworks they take: of ``cpu``, ``dft`` and ``gpu``.
+    until_idle
+        Whether they end as soon as nothing is ready.
     patience
-        s; how long to wait for a database that is away.
+        How long to wait for a database that does not answer, s.
     logs
         How the processes write their logs.
     """
@@ -97,8 +105,8 @@ class WorkerPool:
             logs,
         )
         self._slots = [_Slot() for _ in range(processes)]
-        self._left: dict[str, tuple[str, bool]] = {}
-        self._away_since: float | None = None
+        self._unreleased: dict[str, tuple[str, bool]] = {}
+        self._silent_since: float | None = None
         self._launchpad: LaunchPad | None = None
         self._watch: Watch | None = None
         self._handlers: dict[signal.Signals, Any] = {}
@@ -133,17 +141,17 @@ class WorkerPool:
             time.sleep(_PAUSE)
 
     def tend(self) -> bool:
-        """Hand back what processes that have ended were doing, and replace them.
+        """Hand back the tasks of processes that have ended, and replace the processes.
 
         Returns
         -------
         bool
-            Whether there is or will be a process that works.
+            Whether any process works, or will.
 
         Raises
         ------
         AlChargeError
-            If the database stays away for longer than the patience, or every process ends soon
+            If the database does not answer for longer than the patience, or every process ends soon
             after its start.
         """
         for slot in self._slots:
@@ -159,7 +167,7 @@ class WorkerPool:
         return any(slot.exit_code != 0 for slot in self._slots)
 
     def _ended(self, slot: _Slot) -> None:
-        """Note what became of a process, and whether another one takes its place."""
+        """Record how a process ended, and when another one takes its place."""
         assert slot.process is not None
         code = slot.process.exitcode or 0
         slot.exit_code = code
@@ -167,12 +175,12 @@ class WorkerPool:
         slot.process, slot.due = None, None
         if code == 0:
             return
-        self._left[slot.name] = _what_became(code)
+        self._unreleased[slot.name] = _how_it_ended(code)
         _log.log(
-            logging.WARNING if self._left[slot.name][1] else logging.INFO,
+            logging.WARNING if self._unreleased[slot.name][1] else logging.INFO,
             "worker %s: %s",
             slot.name,
-            self._left[slot.name][0],
+            self._unreleased[slot.name][0],
         )
         if code == InputError.exit_code or (
             code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS
@@ -182,9 +190,9 @@ class WorkerPool:
         slot.short_lives = slot.short_lives + 1 if soon else 0
         if code != EXIT_CODE and slot.short_lives > _MOST_SHORT_LIVES:
             raise AlChargeError(
-                f"worker processes end soon after their start: {_what_became(code)[0]}",
+                f"worker processes end soon after their start: {_how_it_ended(code)[0]}",
                 where=self._campaign,
-                remedy="see what they printed; 'al-charge doctor' tells what was left behind",
+                remedy="see what they printed; 'al-charge doctor' lists what they left behind",
             )
         pause = min(_LONGEST_PAUSE, 0.5 * slot.short_lives**2)
         slot.due = time.monotonic() + pause
@@ -199,33 +207,33 @@ class WorkerPool:
                 slot.started, slot.due = time.monotonic(), None
 
     def _hand_back(self) -> bool:
-        """Hand back what ended processes were doing; return whether the database let us.
+        """Hand back the tasks of processes that have ended; return whether the database answered.
 
         Raises
         ------
         AlChargeError
-            If it has been away for longer than the patience.
+            If it has not answered for longer than the patience.
         """
         try:
             launchpad = self._connected()
-            for name, (reason, crashed) in list(self._left.items()):
+            for name, (reason, crashed) in list(self._unreleased.items()):
                 if released := release_runs_of(launchpad, [name], reason, crashed):
                     _log.info("worker %s: tasks handed back: %d", name, released)
                 worker_registry.forget(launchpad, [name])
-                del self._left[name]
+                del self._unreleased[name]
             assert self._watch is not None
             self._watch.look()
         except (*OUTAGE, AlChargeError) as error:
             self._wait_or_give_up(error)
             return False
-        self._away_since = None
+        self._silent_since = None
         return True
 
     def _connected(self) -> LaunchPad:
         if self._settings is None:
             from al_charge.store.embedded import EmbeddedServer
 
-            EmbeddedServer().start()  # brings it back after a crash
+            EmbeddedServer().start()  # restarts it after a crash
         if self._launchpad is None:
             self._launchpad = connect_launchpad(self._settings)
             self._watch = Watch(self._launchpad, self._campaign)
@@ -233,18 +241,18 @@ class WorkerPool:
 
     def _wait_or_give_up(self, error: Exception) -> None:
         now = time.monotonic()
-        if self._away_since is None:
-            self._away_since = now
+        if self._silent_since is None:
+            self._silent_since = now
             _log.warning("waiting for the database: %s", one_line(str(error)))
-        if now - self._away_since > self._patience:
+        if now - self._silent_since > self._patience:
             raise AlChargeError(
-                f"the database has been away for {self._patience:.0f} s",
+                f"the database has not answered for {self._patience:.0f} s",
                 where=self._campaign,
-                remedy=f"when it is back, 'al-charge campaign resume {self._campaign}'",
+                remedy=f"when it answers, 'al-charge campaign resume {self._campaign}'",
             ) from error
 
     def _stop(self) -> None:
-        """End every process in order, and hand back what they were doing."""
+        """Stop every process, and hand back their tasks."""
         alive = [slot.process for slot in self._slots if slot.process is not None]
         for process in alive:
             process.terminate()
@@ -256,18 +264,18 @@ class WorkerPool:
                 process.join()
         for slot in self._slots:
             if slot.process is not None:
-                self._left[slot.name] = ("its worker was told to end", False)
+                self._unreleased[slot.name] = ("its worker was told to end", False)
                 slot.process, slot.due = None, None
         try:
             self._hand_back()
         except AlChargeError:
-            pass  # said already; resume finds what they were doing
+            pass  # logged already; resume finds their tasks
         finally:
             if self._launchpad is not None:
                 self._launchpad.connection.close()
 
 
-def _what_became(code: int) -> tuple[str, bool]:
+def _how_it_ended(code: int) -> tuple[str, bool]:
     """Return how a process ended, and whether it did so by itself or was killed."""
     if code == EXIT_CODE:
         return "its worker had to end", False

@@ -1,4 +1,4 @@
-"""FireWorks' adapter for queues, which counts jobs by their name and says why one is refused."""
+"""FireWorks' adapter for queues, which counts jobs by name and says why a job is refused."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from pathlib import Path
 
 from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
 from fireworks.utilities.fw_utilities import explicit_serialize
+from typing_extensions import override
 
 from al_charge.errors import AlChargeError
 
 QUEUE_TIMEOUT = 60.0
-"""s; a queue that does not answer for so long is away."""
+"""Seconds after which a queue that does not answer is unavailable."""
 LONGEST_NAME = 15
 """Characters of a job's name that every queue shows in full."""
 
 
 class QueueError(AlChargeError):
-    """A queue that does not take a job, or does not tell what it holds; it may later."""
+    """A queue does not take a job, or does not say what it holds; it may later."""
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """How many jobs of one name a queue holds."""
+    """How many jobs of one name a queue holds.
+
+    Attributes
+    ----------
+    waiting
+        Jobs that have not started.
+    running
+        Jobs that have.
+    """
 
     waiting: int
     running: int
@@ -39,7 +48,20 @@ class Jobs:
 
 
 def job_name(category: str, campaign: str) -> str:
-    """Return the name of a campaign's jobs of one category, which no other jobs have."""
+    """Return the name of a campaign's jobs of one category, which no other jobs have.
+
+    Parameters
+    ----------
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+    campaign
+        Name of the campaign.
+
+    Returns
+    -------
+    str
+        At most `LONGEST_NAME` characters.
+    """
     name = f"{category}-{campaign}"
     if len(name) <= LONGEST_NAME:
         return name
@@ -49,16 +71,10 @@ def job_name(category: str, campaign: str) -> str:
 
 @explicit_serialize
 class NamedJobsAdapter(CommonAdapter):  # type: ignore[misc]
-    """Counts the jobs of one name, where FireWorks counts all that a user has in a queue."""
+    """An adapter that counts the jobs of one name, where FireWorks counts all jobs of a user."""
 
+    @override
     def submit_to_queue(self, script_file: str) -> str:
-        """Submit a script and return the job's id.
-
-        Raises
-        ------
-        QueueError
-            If the queue does not take it.
-        """
         program = self.q_commands[self.q_type]["submit_cmd"]
         # LSF reads the directives of a script on its standard input only.
         by_input = self.q_type == "LoadSharingFacility"
@@ -72,15 +88,20 @@ class NamedJobsAdapter(CommonAdapter):  # type: ignore[misc]
     def count(self) -> Jobs:
         """Return how many of this user's jobs have this adapter's name.
 
+        Returns
+        -------
+        Jobs
+            Waiting and running ones.
+
         Raises
         ------
         QueueError
-            If the queue does not tell.
+            If the queue does not answer.
         """
         return _COUNTS[self.q_type](getpass.getuser(), self["job_name"])
 
+    @override
     def get_njobs_in_queue(self, username: str | None = None, shell: bool = False) -> int:
-        """Return how many jobs of this name are in the queue, as FireWorks asks for it."""
         return self.count().total
 
 
@@ -91,7 +112,7 @@ def _slurm(user: str, name: str) -> Jobs:
 
 def _lsf(user: str, name: str) -> Jobs:
     command = ["bjobs", "-u", user, "-J", name, "-noheader", "-o", "stat"]
-    # With no such job it says so as an error.
+    # It reports it as an error if there is no such job.
     return _split(_lines(command, nothing="not found|No unfinished job"), waiting="PEND")
 
 
@@ -102,7 +123,7 @@ def _pbs(user: str, name: str) -> Jobs:
 
 
 def _sge(user: str, name: str) -> Jobs:
-    """Names are cut off in the list, and are whole in what `-r` adds below each job."""
+    """Count jobs: the list truncates names, what `-r` adds below each job does not."""
     states, state = [], ""
     for line in _lines(["qstat", "-u", user, "-r"]):
         words = line.split()
@@ -122,7 +143,7 @@ def _split(states: Sequence[str], waiting: str) -> Jobs:
 
 
 def _lines(command: list[str], nothing: str = "") -> list[str]:
-    """Return the lines that a program prints, none if it complains that there is nothing."""
+    """Return the lines that a program prints; none if its error says that there is nothing."""
     done = _run(command)
     if done.returncode != 0:
         if nothing and re.search(nothing, done.stderr):
@@ -144,7 +165,7 @@ def _run(command: list[str], text: str | None = None) -> subprocess.CompletedPro
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a program that failed said in the end."""
+    """Return the last line that a failed program printed."""
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
     return (
         said[-1][:300].removeprefix(f"{done.args[0]}: ")

@@ -1,4 +1,4 @@
-"""What is right and wrong with the folder of a site, one line for each finding."""
+"""Check the folder of a site: one line for each finding."""
 
 from __future__ import annotations
 
@@ -39,12 +39,22 @@ _SECRET = re.compile(
     r"(?!null\b|''|\"\"|[\"']?\$)\S",
     re.IGNORECASE | re.MULTILINE,
 )
-"""A login in a URI, or a value of something that is called a password and no variable."""
+"""A login in a URI, or a literal value of a field that is named like a password."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check.
+
+    Attributes
+    ----------
+    level
+        ``ok``, ``warning`` or ``error``.
+    what
+        What was checked.
+    text
+        What was found, in one line.
+    """
 
     level: Level
     what: str
@@ -54,21 +64,26 @@ class Finding:
 def check_launchers(
     folder: Path, campaign: Path | None, database: DatabaseSettings | None
 ) -> list[Finding]:
-    """Look at everything that jobs of a site depend on.
+    """Check everything that jobs of a site depend on.
 
     Parameters
     ----------
     folder
-        Of the site.
+        Folder of the site.
     campaign
-        File of the campaign that is to run there; None to look at the site alone.
+        File of the campaign that is to run there; None to check the site alone.
     database
-        That the campaign or the environment names; None for the embedded server.
+        The database that the campaign or the environment names; None for the embedded server.
+
+    Returns
+    -------
+    list of Finding
+        One for each check.
 
     Raises
     ------
     InputError
-        If it is no folder of a site.
+        If the folder is not one of a site.
     """
     system = queue_system_of(folder)
     findings = [Finding("ok", "site", system.name if system is not None else WORKSTATION)]
@@ -76,7 +91,7 @@ def check_launchers(
     findings += _tried("my_launchpad.yaml", partial(_launchpad, folder))
     findings += _scripts(folder)
     findings += _secrets(folder)
-    findings += _database(database, embedded_is_right=system is None)
+    findings += _database(database, embedded_allowed=system is None)
     if system is not None:
         findings += _programs(system)
     environments: dict[str, list[str]] = {}
@@ -98,10 +113,10 @@ def check_launchers(
     return findings
 
 
-def _tried(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
-    """Return what a look finds; an error of the user's is a finding as well."""
+def _tried(what: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return what a check finds; an error that it raises is a finding as well."""
     try:
-        return look()
+        return check()
     except AlChargeError as error:
         return [_failed(what, error)]
 
@@ -118,8 +133,8 @@ def _heartbeats(folder: Path) -> list[Finding]:
     wrong = [name for name in _HEARTBEATS if settings.get(name) != packaged[name]]
     if wrong:
         name = wrong[0]
-        told = one_line(str(settings.get(name)))
-        text = f"{name} is {told}, not {packaged[name]} as for every other worker"
+        value = one_line(str(settings.get(name)))
+        text = f"{name} is {value}, not {packaged[name]} as for every other worker"
         return [Finding("error", path.name, text)]
     return [Finding("ok", path.name, f"a run that is silent for {RUN_EXPIRATION_SECS} s is lost")]
 
@@ -153,7 +168,7 @@ def _fworker(folder: Path, category: str) -> list[Finding]:
         query = None
     if not isinstance(query, dict):
         raise InputError(
-            "it is no query in JSON", where=f"{path}: query", remedy="write '{}' for every task"
+            "it is not a query in JSON", where=f"{path}: query", remedy="write '{}' for every task"
         )
     return []
 
@@ -166,11 +181,11 @@ def _scripts(folder: Path) -> Iterator[Finding]:
         elif complaint := _bash_complaint(script.read_text(encoding="utf-8", errors="replace")):
             yield Finding("error", script.name, complaint)
     if "job.sh" not in {script.name for script in scripts}:
-        yield Finding("error", "job.sh", "it is missing; jobs are run by it")
+        yield Finding("error", "job.sh", "it is missing; jobs need it")
 
 
 def _bash_complaint(script: str) -> str:
-    """Return what bash has against a script, an empty string for nothing."""
+    """Return bash's first complaint about a script, or an empty string."""
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     return (done.stderr.strip().splitlines() or [""])[0]
 
@@ -201,13 +216,13 @@ def _programs(system: QueueSystem) -> Iterator[Finding]:
             )
 
 
-def _database(settings: DatabaseSettings | None, *, embedded_is_right: bool) -> Iterator[Finding]:
+def _database(settings: DatabaseSettings | None, *, embedded_allowed: bool) -> Iterator[Finding]:
     from al_charge.store.connection import connect
     from al_charge.store.credentials import find_credentials
     from al_charge.store.mongod import find_mongod
 
     if settings is None:
-        if not embedded_is_right:
+        if not embedded_allowed:
             yield Finding(
                 "error",
                 "database",
@@ -221,7 +236,7 @@ def _database(settings: DatabaseSettings | None, *, embedded_is_right: bool) -> 
             yield Finding("ok", "database", f"{settings.uri} answers")
         if find_credentials(settings) is None:
             yield Finding("warning", "database", "it is used without a user name and password")
-        elif os.environ.get(PASSWORD_ENV) and not embedded_is_right:
+        elif os.environ.get(PASSWORD_ENV) and not embedded_allowed:
             yield Finding(
                 "warning",
                 "database",
@@ -233,7 +248,7 @@ def _database(settings: DatabaseSettings | None, *, embedded_is_right: bool) -> 
 
 
 def _job(system: QueueSystem, category: str, settings: dict[str, Any]) -> list[Finding]:
-    """Render the script of a category's jobs and judge it."""
+    """Render the script of a category's jobs, and check it."""
     what = f"jobs {category}"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -247,7 +262,7 @@ def _job(system: QueueSystem, category: str, settings: dict[str, Any]) -> list[F
     seconds = _walltime(settings)
     warned = _warning_seconds(system, settings)
     if warned < SAVE_SECONDS:
-        text = f"it is warned {warned} s before its end, and may need {SAVE_SECONDS} s to save"
+        text = f"it is warned {warned} s before its end, but may need {SAVE_SECONDS} s to save"
         return [Finding("error", what, text)]
     if seconds <= warned + RUN_EXPIRATION_SECS:
         least = f"the warning ({warned} s) and the heartbeat ({RUN_EXPIRATION_SECS} s)"
@@ -275,6 +290,17 @@ def _warning_seconds(system: QueueSystem, settings: dict[str, Any]) -> int:
 
 
 def worst(findings: Sequence[Finding]) -> Level:
-    """Return the most serious level among findings."""
+    """Return the most serious level among findings.
+
+    Parameters
+    ----------
+    findings
+        The findings.
+
+    Returns
+    -------
+    Level
+        ``ok`` if there is none.
+    """
     levels = {finding.level for finding in findings}
     return "error" if "error" in levels else "warning" if "warning" in levels else "ok"

@@ -1,4 +1,4 @@
-"""The folder of a site: written from the launchers that come with the package, read and judged."""
+"""The folder of a site: write it from the launchers that come with the package, and read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from al_charge.loop.strict_yaml import read_mapping
 from al_charge.store.private_files import writing_to
 
 SHARED = "shared"
-"""Folder of the launchers with what every site has."""
+"""Folder, among the launchers, of files that every site has."""
 
 _OF_FIREWORKS = frozenset({"_fw_name", "_fw_q_type", "_fw_template_file", "_fw_timeout", "_jobs"})
 _TEXTS = ("rocket_launch", "job_name", "walltime")
@@ -29,12 +29,38 @@ _MOST = 10_000
 
 
 def adapter_file(folder: Path, category: str) -> Path:
-    """Return the file of a site that describes a category's jobs."""
+    """Return the file of a site that describes a category's jobs.
+
+    Parameters
+    ----------
+    folder
+        Folder of the site.
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
     return folder / f"my_qadapter_{category}.yaml"
 
 
 def fworker_file(folder: Path, category: str) -> Path:
-    """Return the file of a site that tells which tasks are a category's."""
+    """Return the file of a site that says which tasks a category has.
+
+    Parameters
+    ----------
+    folder
+        Folder of the site.
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
     return folder / f"my_fworker_{category}.yaml"
 
 
@@ -47,7 +73,7 @@ def write_launchers(
     campaign: str | None,
     pre_rocket: str,
 ) -> None:
-    """Write a site's folder; either all of it is there in the end, or nothing.
+    """Write a site's folder, completely or not at all.
 
     Parameters
     ----------
@@ -55,25 +81,25 @@ def write_launchers(
         The launchers that come with the package.
     name
         Kind of the site.
+    folder
+        Folder to write; it is new or empty.
     resources
-        What jobs ask for; the rest stays as the package has it.
+        What jobs ask for; other settings stay as the package has them.
     campaign
-        Name of the campaign whose tasks count; None for those of all.
+        Name of the campaign whose tasks are run; None for those of all campaigns.
     pre_rocket
-        What a job runs first.
+        Commands that a job runs first.
 
     Raises
     ------
     InputError
-        If there is no such kind of site, or something is in the folder already.
+        If there is no such kind of site, or the folder has something in it.
     """
     known = [*QUEUE_SYSTEMS, WORKSTATION]
     if name not in known:
         raise InputError(f"no site '{name}'", remedy=did_you_mean(name, known))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            "something is there already", where=str(folder), remedy="name another folder"
-        )
+        raise InputError("the folder is not empty", where=str(folder), remedy="name another folder")
     with writing_to(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".launchers-") as draft:
@@ -90,7 +116,7 @@ def write_launchers(
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Copy files; what may be read or run only where they come from may be edited here."""
+    """Copy files, and make the copies editable whatever the originals' permissions."""
     folder.mkdir(exist_ok=True)
     for file in sorted(source.iterdir()):
         target = folder / file.name
@@ -107,7 +133,7 @@ def _fill_adapter(
 
 
 def _set_values(path: Path, settings: dict[str, Any]) -> None:
-    """Put values into a YAML file of one field per line, its comments kept."""
+    """Set values in a YAML file of one field per line, and keep its comments."""
     text = path.read_text(encoding="utf-8")
     for key, value in settings.items():
         field = re.compile(rf"^{key}: *(?:'[^'\n]*'|[^#\n]*?)( *#.*)?$", re.MULTILINE)
@@ -122,18 +148,28 @@ def _set_values(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _scalar(value: Any) -> str:
-    """Return a value as YAML."""
+    """Return a value in YAML."""
     quoted = isinstance(value, str) and "'" not in value and value.isprintable()
     return f"'{value}'" if quoted else json.dumps(value)
 
 
 def queue_system_of(folder: Path) -> QueueSystem | None:
-    """Return the kind of site that a folder is for; None for a workstation.
+    """Return the queue of a site.
+
+    Parameters
+    ----------
+    folder
+        Folder of the site.
+
+    Returns
+    -------
+    QueueSystem or None
+        None for a workstation.
 
     Raises
     ------
     InputError
-        If it is no folder of a site.
+        If the folder is not one of a site.
     """
     for category in CATEGORIES:
         if adapter_file(folder, category).is_file():
@@ -141,20 +177,20 @@ def queue_system_of(folder: Path) -> QueueSystem | None:
     if fworker_file(folder, CATEGORIES[0]).is_file():
         return None
     raise InputError(
-        "it is no folder of launchers",
+        "it is not a folder of launchers",
         where=str(folder),
         remedy="write one with 'al-charge launchers new SITE FOLDER'",
     )
 
 
 def _queue_of(path: Path) -> QueueSystem:
-    """Return the kind of site that an adapter is for."""
+    """Return the queue that an adapter is for."""
     q_type = read_fields(path).get("_fw_q_type")
     for system in QUEUE_SYSTEMS.values():
         if system.q_type == q_type:
             return system
     raise InputError(
-        f"'{q_type}' is no known queue",
+        f"'{q_type}' is not a known queue",
         where=f"{path}: _fw_q_type",
         remedy=did_you_mean(str(q_type), [system.q_type for system in QUEUE_SYSTEMS.values()]),
     )
@@ -163,16 +199,38 @@ def _queue_of(path: Path) -> QueueSystem:
 def read_fields(path: Path) -> dict[Any, Any]:
     """Return the fields of one of a site's files.
 
+    Parameters
+    ----------
+    path
+        A YAML file.
+
+    Returns
+    -------
+    dict
+        Values by name.
+
     Raises
     ------
     InputError
-        If it cannot be read, or is no YAML with fields.
+        If it cannot be read, or is not YAML with fields.
     """
     return read_mapping(path, remedy="copy it from a new folder of 'al-charge launchers new'")
 
 
 def read_adapter(folder: Path, category: str) -> dict[str, Any]:
-    """Return the settings of a category's jobs, with the path of their template made absolute.
+    """Return the settings of a category's jobs.
+
+    Parameters
+    ----------
+    folder
+        Folder of the site.
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+
+    Returns
+    -------
+    dict
+        Values by name, the path of the job script's template made absolute.
 
     Raises
     ------
@@ -186,7 +244,7 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
     refuse_unknown(path, settings, _known_settings(settings, path))
     for key, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-            raise InputError("its value is no text or number", where=f"{path}: {key}")
+            raise InputError("its value is neither text nor number", where=f"{path}: {key}")
         if "$$" in str(value) or not str(value).replace("\n", "").isprintable():
             raise InputError("no job script can hold this text", where=f"{path}: {key}")
     for key in (*_TEXTS, *_NUMBERS, *system.numbers):
@@ -195,14 +253,14 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
     for key in _TEXTS:
         if not isinstance(settings[key], str):
             raise InputError(
-                f"YAML takes '{settings[key]}' for a number",
+                f"YAML reads '{settings[key]}' as a number",
                 where=f"{path}: {key}",
                 remedy="write it in quotes, such as '24:00:00'",
             )
     for key in (*_NUMBERS, *system.numbers):
         if not isinstance(settings[key], int) or not 1 <= settings[key] <= _MOST:
             raise InputError(
-                f"'{settings[key]}' is no number of them",
+                f"'{settings[key]}' is not a valid number",
                 where=f"{path}: {key}",
                 remedy=f"write a whole number from 1 to {_MOST}",
             )
@@ -211,6 +269,15 @@ def read_adapter(folder: Path, category: str) -> dict[str, Any]:
 
 def refuse_unknown(path: Path, settings: Iterable[Any], known: Iterable[str]) -> None:
     """Refuse the first unknown field of a file.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    settings
+        Names of its fields.
+    known
+        Names of the fields that it may have.
 
     Raises
     ------

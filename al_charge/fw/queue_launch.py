@@ -1,4 +1,4 @@
-"""Keeping jobs in a queue, through FireWorks' queue launcher, for as long as there is work."""
+"""Keep jobs in a queue, through FireWorks' queue launcher, as long as there is work."""
 
 from __future__ import annotations
 
@@ -32,14 +32,24 @@ from al_charge.store.embedded import HOME_ENV, default_home
 from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
 
 FRUITLESS = 3
-"""Jobs in a row, for each that is kept queued, that may end without a task having moved."""
+"""Jobs in a row, for each that is kept queued, that may end without a change in any task."""
 IDLE_LOOKS = 3
-"""Looks in a row that may find nothing to do in a campaign that has not ended."""
+"""Checks in a row that may find nothing to do in a campaign that has not ended."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs of one category: what they are, and how many are kept in the queue."""
+    """The jobs of one category.
+
+    Attributes
+    ----------
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+    adapter
+        Submits and counts them.
+    jobs
+        How many are kept in the queue.
+    """
 
     category: str
     adapter: NamedJobsAdapter
@@ -66,20 +76,27 @@ def plan_jobs(
     Parameters
     ----------
     folder
-        Folder of launchers.
+        Folder of the site.
     campaign
-        Its name.
+        Name of the campaign.
     resources
-        What its jobs ask for; the rest is as the folder has it.
+        What its jobs ask for; other settings are those of the folder.
+    categories
+        Which jobs: of ``cpu``, ``dft`` and ``gpu``.
     argument
-        What `al-charge worker` is given: the campaign's name, or the full path of its file.
+        What ``al-charge worker`` is given: the campaign's name, or the full path of its file.
     jobs
         How many of each category are kept in the queue; None for what the files say.
+
+    Returns
+    -------
+    list of Plan
+        One for each category.
 
     Raises
     ------
     InputError
-        If the folder is not right, or not one of a site with a queue.
+        If a file of the folder is invalid, or the site has no queue.
     """
     system = queue_system_of(folder)
     if system is None:
@@ -99,9 +116,21 @@ def plan_jobs(
 
 
 def job_environment(folder: Path, argument: str) -> str:
-    """Return lines for a job script that say where things are, and no secret.
+    """Return the lines of a job script that set the environment, without secrets.
 
-    Not every site hands a job the environment that it was submitted from.
+    Not every site passes on the environment that a job was submitted from.
+
+    Parameters
+    ----------
+    folder
+        Folder of the site.
+    argument
+        What ``al-charge worker`` is given.
+
+    Returns
+    -------
+    str
+        One ``export`` for each variable.
     """
     variables = {
         "AL_CHARGE_CAMPAIGN": argument,
@@ -123,13 +152,13 @@ class Launcher:
     Parameters
     ----------
     launchpad
-        Of the campaign's database.
+        LaunchPad of the campaign's database.
     campaign
-        Its name.
+        Name of the campaign.
     plans
         One for each category.
     folder
-        Where scripts and what jobs print go: a folder in it for each category.
+        Where scripts and the output of jobs go: into one folder for each category.
     """
 
     def __init__(
@@ -145,12 +174,14 @@ class Launcher:
         self._watch = Watch(launchpad, campaign)
 
     def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
-        """Hand back lost runs, fill the queue up, and tell how things stand.
+        """Hand back lost runs, fill the queue, and return how the campaign stands.
 
         Returns
         -------
-        tuple
-            The campaign's state, and its jobs by category.
+        CampaignState
+            The campaign's state.
+        dict
+            Its jobs by category.
 
         Raises
         ------
@@ -159,7 +190,7 @@ class Launcher:
         AlChargeError
             If jobs end without having done anything, or nothing is left for them to do.
         """
-        # There may be no job left to notice.
+        # No job may be left to do it.
         self._watch.look()
         store = store_of(self._launchpad)
         if (reason := blocking_failure(self._launchpad, self._campaign)) is not None:
@@ -174,7 +205,7 @@ class Launcher:
         return state, {plan.category: self._fill(plan) for plan in self._plans}
 
     def _fill(self, plan: Plan) -> Jobs:
-        """Submit as many jobs of a category as there is work and room for."""
+        """Submit as many jobs of a category as there is work for, up to the number to keep."""
         jobs = plan.adapter.count()
         ready = self._launchpad.fireworks.count_documents(
             {
@@ -211,12 +242,12 @@ class Launcher:
                 self._launchpad, fworker, plan.adapter, str(folder), strm_lvl="CRITICAL"
             )
         if job is False:
-            cause = causes[0] if causes else "it does not say why"
+            cause = causes[0] if causes else "without a reason"
             raise QueueError(str(cause), where=f"the queue refused a job of '{plan.category}'")
         return job is not None
 
     def _refuse_nothing_left(self, tasks: Mapping[str, int]) -> None:
-        """Complain when a campaign that has not ended has had nothing to do for a while."""
+        """Raise an error if a campaign that has not ended has had nothing to do for a while."""
         self._idle = 0 if tasks.keys() & {"READY", *BUSY} else self._idle + 1
         if self._idle >= IDLE_LOOKS:
             raise AlChargeError(
@@ -228,7 +259,7 @@ class Launcher:
 
 @contextmanager
 def _cause() -> Iterator[list[BaseException]]:
-    """Catch the errors that FireWorks' queue launcher logs and keeps to itself."""
+    """Catch the errors that FireWorks' queue launcher logs and does not raise."""
     logger, handler = logging.getLogger("queue.launcher"), _Errors()
     logger.addHandler(handler)
     try:

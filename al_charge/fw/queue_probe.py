@@ -1,4 +1,4 @@
-"""What a job would find: tried in a shell of its own, and told by the Python that it would run."""
+"""What a job would find: checked in a new shell by the Python that the job would run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 MARK = "al-charge-environment:"
-"""Stands before the one line of JSON; modules and profiles may print as well."""
+"""Prefix of the one line of JSON; modules and profiles may print lines of their own."""
 _PACKAGES = ("fireworks", "pymongo", "ase", "pymatgen", "torch")
 
 PROBE_TIMEOUT = 300.0
-"""s; loading modules and importing torch may take long on a cold network file system."""
+"""Seconds; loading modules and importing torch may be slow on a network file system."""
 
 _SCRIPT = """
 {pre_rocket}
@@ -29,8 +29,8 @@ python="$(dirname "$program")/python"
 exit $((loaded ? 5 : 0))
 """
 _FAILURES = {
-    3: "there is no al-charge; load what it needs, such as: source /path/to/.venv/bin/activate",
-    4: "its Python does not run al-charge",
+    3: "al-charge is not found; load what it needs, such as: source /path/to/.venv/bin/activate",
+    4: "its Python cannot run al-charge",
     5: "its last command fails",
 }
 
@@ -38,16 +38,21 @@ Found = tuple[Literal["ok", "warning", "error"], str, str]
 
 
 def probe(pre_rocket: str, categories: Sequence[str], campaign: Path | None) -> Iterator[Found]:
-    """Yield level, subject and finding of what jobs with these first lines would have.
+    """Check what jobs with some first lines would have on their machine.
 
     Parameters
     ----------
     pre_rocket
         What the jobs run first.
     categories
-        Of the jobs; a GPU is looked for where `gpu` is among them, an engine where `dft` is.
+        Those of the jobs; a GPU is looked for if ``gpu`` is among them, an engine if ``dft`` is.
     campaign
-        File whose labeler has to be there.
+        File whose labeler has to be installed; None for no labeler.
+
+    Yields
+    ------
+    tuple
+        Level, what was checked, and what was found.
     """
     what = f"environment of {', '.join(categories)}"
     label = campaign is not None and "dft" in categories
@@ -93,12 +98,18 @@ def _judge(what: str, found: dict[str, Any], *, gpu: bool) -> Iterator[Found]:
 
 
 def environment(campaign: Path | None) -> dict[str, Any]:
-    """Return what is there: version, packages that do not import, GPUs, and the labeler's lack.
+    """Return what is installed where this runs.
 
     Parameters
     ----------
     campaign
         File of the campaign whose labeler is looked for; None for no labeler.
+
+    Returns
+    -------
+    dict
+        ``version``; packages that do not import (``missing``); ``gpus`` and whether torch has a
+        ``gpu_build``; what the ``labeler`` lacks, empty for nothing.
     """
     found: dict[str, Any] = {
         "version": version("al-charge"),
@@ -121,7 +132,7 @@ def environment(campaign: Path | None) -> dict[str, Any]:
 
 
 def _lack(campaign: Path) -> str:
-    """Return what the labeler of a campaign lacks here, an empty string for nothing."""
+    """Return what the labeler of a campaign lacks here, or an empty string."""
     from al_charge.errors import AlChargeError
     from al_charge.labelers.plugin import LABELERS
     from al_charge.loop.spec import load_spec

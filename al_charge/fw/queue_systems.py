@@ -1,4 +1,4 @@
-"""Kinds of sites: what a job asks for, in the words of each queue."""
+"""Kinds of sites: what a job asks for, in the terms of each queue."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from al_charge.errors import InputError
 from al_charge.loop.resources import JobResources
 
 SAVE_SECONDS = 180
-"""s; how long a job that is told to end has for saving what it does, as in `job.sh`."""
+"""Time that a job has to save its work when it is told to end, s, as in `job.sh`."""
 
 Settings = Mapping[str, Any]
-"""Of an adapter: what its file holds."""
+"""Settings of an adapter, as its file holds them."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class QueueSystem:
     Attributes
     ----------
     name
-        Also its folder among the launchers.
+        Name of the kind, and of its folder among the launchers.
     q_type
         What FireWorks calls its queue.
     programs
-        What submits jobs, and what lists them.
+        The program that submits jobs, and the one that lists them.
     numbers
-        Settings of an adapter that have to be there, as whole numbers.
+        Settings of an adapter that are required, as whole numbers.
     translate
-        Turns what a job asks for into settings of an adapter, of which the present ones are given.
+        Turns what a job asks for into settings of an adapter, given the present ones.
     """
 
     name: str
@@ -43,12 +43,26 @@ class QueueSystem:
 
 
 def settings_for(system: QueueSystem, asked: JobResources, settings: Settings) -> dict[str, Any]:
-    """Return what changes in an adapter's settings for a job to get what is asked for.
+    """Return the settings of an adapter that change for a job to get what it asks for.
+
+    Parameters
+    ----------
+    system
+        The queue.
+    asked
+        What the job asks for.
+    settings
+        The adapter's present settings.
+
+    Returns
+    -------
+    dict
+        New values by name.
 
     Raises
     ------
     InputError
-        If the queue has no such thing.
+        If the queue cannot express it.
     """
     new = system.translate(asked, settings)
     new |= _given(queue=asked.queue, account=asked.account, _jobs=asked.jobs)
@@ -59,13 +73,34 @@ def settings_for(system: QueueSystem, asked: JobResources, settings: Settings) -
 
 
 def clock(seconds: float) -> str:
-    """Return a time as hours:minutes:seconds."""
+    """Return a time as hours:minutes:seconds.
+
+    Parameters
+    ----------
+    seconds
+        The time, s.
+
+    Returns
+    -------
+    str
+        Such as ``24:00:00``.
+    """
     whole = round(seconds)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def seconds_of(walltime: str) -> int:
-    """Return the seconds of a walltime as the adapters have it: h:m, h:m:s or days-h:m:s.
+    """Return the seconds of a walltime as adapters write it: h:m, h:m:s or days-h:m:s.
+
+    Parameters
+    ----------
+    walltime
+        Such as ``24:00:00``.
+
+    Returns
+    -------
+    int
+        s.
 
     Raises
     ------
@@ -74,7 +109,7 @@ def seconds_of(walltime: str) -> int:
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?", walltime)
     if match is None:
-        raise ValueError(f"'{walltime}' is no time such as '24:00:00'")
+        raise ValueError(f"'{walltime}' is not a time such as '24:00:00'")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 86400 * days + 3600 * hours + 60 * minutes + seconds
 
@@ -153,4 +188,4 @@ QUEUE_SYSTEMS = {
 """Sites with a queue, by name."""
 
 WORKSTATION = "workstation"
-"""The site without one."""
+"""The kind of site without a queue."""

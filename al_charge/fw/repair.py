@@ -1,4 +1,4 @@
-"""Repair: what keeps a campaign from going on is mended, its next round added, labels retried."""
+"""Repair: mend what keeps a campaign from continuing, add its next round, retry labels."""
 
 from __future__ import annotations
 
@@ -24,22 +24,27 @@ def repair(
     wait: bool = True,
     waiting: Waiting = lambda _: nullcontext(),
 ) -> Counter[str]:
-    """Mend a campaign's workflows after any interruption, and continue it.
+    """Repair a campaign's workflows after any interruption, and continue it.
 
-    Runs whose worker is alive are left alone, so it does no harm while others work.
+    Runs whose worker is alive are left alone, so it is safe while others work.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
     wait
-        Whether there is time to watch silent runs on other machines for a heartbeat; without it
-        they are left alone.
+        Whether to watch silent runs on other machines for a heartbeat; otherwise they are left
+        alone.
     waiting
-        Tells the user that there is a pause of so many seconds, while it lasts.
+        Called with the length of each pause, s; the context manager that it returns is entered for
+        the pause.
 
     Returns
     -------
     Counter
-        How many of each kind of finding were mended.
+        How many findings of each kind were mended.
     """
     if campaign.store.campaigns.get(campaign.name).state not in RESUMABLE:
         return Counter()
@@ -53,12 +58,19 @@ def repair(
 
 
 def retry(launchpad: LaunchPad, campaign: Campaign) -> list[str]:
-    """Hand the tasks of labels that were given up back, so that they are made once more.
+    """Hand back the tasks of labels that were given up, so that they are tried again.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
 
     Returns
     -------
     list of str
-        The keys of these labels.
+        Keys of these labels.
 
     Raises
     ------

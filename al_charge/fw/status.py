@@ -1,4 +1,4 @@
-"""How a campaign stands: its tasks, labels, criteria, and how long it may still take."""
+"""The status of a campaign: its tasks, labels, criteria, and estimated time left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,20 @@ from al_charge.store.labels import WITHOUT_FRAMES
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
-    """Return the status of a campaign as one JSON-serialisable document."""
+    """Return the status of a campaign as a document that JSON can hold.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    dict
+        What ``al-charge campaign status --json`` prints.
+    """
     store = campaign.store
     document = store.campaigns.get(campaign.name)
     rounds = store.rounds.all(campaign.name)
@@ -54,7 +67,20 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
 
 
 def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
-    """Count a campaign's Fireworks by their state."""
+    """Count a campaign's Fireworks by their state.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    name
+        Name of the campaign.
+
+    Returns
+    -------
+    dict
+        Number of Fireworks by state, such as ``READY``.
+    """
     counted = launchpad.fireworks.aggregate(
         [
             {"$match": {"spec.campaign": name}},
@@ -66,30 +92,55 @@ def tasks_by_state(launchpad: LaunchPad, name: str) -> dict[str, int]:
 
 
 def blocking_failure(launchpad: LaunchPad, name: str) -> str | None:
-    """Return why a campaign cannot go on: a task failed, and nothing runs or is ready.
+    """Return why a campaign cannot continue: a task failed, and nothing runs or is ready.
 
-    Every later step of a round waits for all tasks of the step before, so that there is no more
-    to come. None where work goes on.
+    Every later step of a round waits for all tasks of the step before, so nothing more will become
+    ready.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    name
+        Name of the campaign.
+
+    Returns
+    -------
+    str or None
+        The failed task and its error in one line; None while work goes on.
     """
     fireworks = launchpad.fireworks
     failed = fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
     if failed is None:
         return None
-    going_on = {"spec.campaign": name, "state": {"$in": ["READY", "RUNNING", "RESERVED"]}}
-    if fireworks.find_one(going_on, {"_id": 1}) is not None:
+    active = {"spec.campaign": name, "state": {"$in": ["READY", "RUNNING", "RESERVED"]}}
+    if fireworks.find_one(active, {"_id": 1}) is not None:
         return None
     return f"{failed['name']}: {failure_of(launchpad, failed)}"
 
 
 def failure_of(launchpad: LaunchPad, firework: Mapping[str, Any]) -> str:
-    """Return in one line why a Firework is FIZZLED: its error, or what became of its process."""
+    """Return why a Firework is FIZZLED: its error, or how its process ended.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    firework
+        The Firework's document.
+
+    Returns
+    -------
+    str
+        One line.
+    """
     launch = launchpad.launches.find_one(
         {"launch_id": {"$in": firework["launches"]}}, sort=[("launch_id", -1)]
     )
     stored = ((launch or {}).get("action") or {}).get("stored_data") or {}
     if stored.get(HANDED_BACK):
         return str(stored["_message"])
-    # Where it could not even be read, there is no launch.
+    # There is no launch if it could not even be read.
     found = stored.get("_exception") or firework["spec"].get("_exception_details") or {}
     lines = [line.strip() for line in (found.get("_stacktrace") or "").splitlines()]
     last = next((line for line in reversed(lines) if line), "its process ended")
@@ -97,20 +148,42 @@ def failure_of(launchpad: LaunchPad, firework: Mapping[str, Any]) -> str:
 
 
 def held(assessed: list[RoundDoc]) -> int:
-    """Return for how many rounds in a row every criterion has held."""
+    """Return for how many rounds in a row every criterion has held.
+
+    Parameters
+    ----------
+    assessed
+        Assessed rounds, in order.
+
+    Returns
+    -------
+    int
+        Rounds that verify the hull do not count.
+    """
     return rounds_held([found.criteria for found in _judged(assessed)])
 
 
 def _judged(rounds: list[RoundDoc]) -> list[Assessment]:
-    """Return the assessments of rounds whose criteria say something: verifications do not."""
+    """Return the assessments of rounds that judge the criteria: verifications do not."""
     found = [record.assessment for record in rounds if record.assessment is not None]
     return [one for one in found if one.verification is None]
 
 
 def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
-    """Estimate the time to convergence in seconds, were every criterion met from now on.
+    """Estimate the time to convergence if every criterion is met from now on.
 
-    The rounds still needed times the mean length of a finished one; None before there is one.
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    rounds
+        Its rounds, in order.
+
+    Returns
+    -------
+    float or None
+        Mean length of a finished round times the number of rounds still needed, s; None before the
+        first one has finished.
     """
     closed = [record for record in rounds if record.closed is not None]
     if not closed:
@@ -121,7 +194,7 @@ def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
 
 
 def _verification(assessment: Assessment | None) -> dict[str, Any] | None:
-    """Return what the verification of the hull has shown, in words as well; None without one."""
+    """Return the result of the hull's verification, also in words; None without one."""
     if assessment is None or assessment.verification is None:
         return None
     found = assessment.verification
@@ -131,21 +204,21 @@ def _verification(assessment: Assessment | None) -> dict[str, Any] | None:
 def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int] | None:
     """Count the candidates whose own potentials disagree with their charge order.
 
-    In the last round that has proposed any; None where no candidate could be compared.
+    They are those of the last round with candidates; None if none of them could be compared.
     """
     for record in reversed(rounds):
-        told = [p.statistics for p in campaign.store.proposals.all(campaign.name, record.number)]
-        compared = sum(statistics.compared for statistics in told)
+        found = [p.statistics for p in campaign.store.proposals.all(campaign.name, record.number)]
+        compared = sum(statistics.compared for statistics in found)
         if compared:
-            flagged = sum(statistics.flagged for statistics in told)
+            flagged = sum(statistics.flagged for statistics in found)
             return {"round": record.number, "compared": compared, "flagged": flagged}
-        if told:
+        if found:
             return None
     return None
 
 
 def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
-    """Say why labels are on no hull."""
+    """Return why labels are on no hull."""
     return [
         {"label": label.key, "x": label.composition, "reason": label.refused} for label in labels
     ]

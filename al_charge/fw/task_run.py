@@ -1,8 +1,8 @@
-"""The run of a task: what the log says of it, and how it ends.
+"""The run of a task: what is logged of it, and how it ends.
 
 It ends in one of three ways. The task is done; it failed; or it was interrupted by something that
-is no fault of its own, such as a signal or an outage of the database. Then the worker process
-exits, its parent hands the Firework back, and the task is resumed later.
+is not its own fault, such as a signal or an outage of the database. In the last case the worker
+process exits, its parent hands the Firework back, and the task is resumed later.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from al_charge.logs import details
 from al_charge.stopping import EXIT_CODE, disk_is_full
 
 OUTAGE = (ConnectionFailure, CursorNotFound)
-"""What an operation raises whose server was killed; a restarted server knows no open cursor."""
+"""Errors of an operation whose server was killed; a restarted server knows no open cursors."""
 
 AWAY = "the database does not answer"
 
 _OUT_OF_DISK_SPACE = 14031
-"""MongoDB's error code for its own disk."""
+"""MongoDB's error code for a full disk."""
 
 _LEVELS = {"done": logging.INFO, "failed": logging.ERROR, "interrupted": logging.WARNING}
 _log = logging.getLogger("al_charge.fw")
@@ -107,14 +107,18 @@ _current: ContextVar[TaskRun | None] = ContextVar("the run under way", default=N
 
 @contextmanager
 def running(campaign: str, round_number: int, task: str, folder: Path) -> Iterator[TaskRun]:
-    """Run a task in the block, and log its end, whatever that is.
+    """Run a task in the block, and log how it ends.
 
-    An exception that is no fault of the task ends this process.
+    An exception that is not the task's own fault ends this process.
 
     Parameters
     ----------
-    campaign, round_number, task
-        As of `TaskRun`.
+    campaign
+        Name of the campaign.
+    round_number
+        Round that the task belongs to.
+    task
+        What it does, such as ``train 0``.
     folder
         Where the task writes its files.
 
@@ -146,7 +150,7 @@ def transient_failure(error: BaseException, folder: Path) -> str | None:
     Parameters
     ----------
     error
-        What was raised.
+        The exception that was raised.
     folder
         Where the task writes its files.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fireworks import FiretaskBase, Firework, LaunchPad, Workflow, explicit_serialize
+from typing_extensions import override
 
 from al_charge.errors import AlChargeError
 from al_charge.fw.database_locks import hold_lock
@@ -34,19 +35,31 @@ CATEGORIES = ("cpu", "dft", "gpu")
 END_MEMBERS = 2
 """Slots of the first round whose labels the others wait for."""
 SPOOL = "spool"
-"""Folder, among a campaign's files, of finished labels that wait for the database."""
+"""Folder, in a campaign's files, of finished labels that are not in the database yet."""
 
 
 def files_of(runs: Path, campaign: str) -> Path:
     """Return the folder of a campaign's files.
 
+    Parameters
+    ----------
+    runs
+        Folder for the files of jobs.
+    campaign
+        Name of the campaign, as the database has it.
+
+    Returns
+    -------
+    Path
+        A folder directly in ``runs``.
+
     Raises
     ------
     AlChargeError
-        If the name, which comes from the database, would lead out of the folder of runs.
+        If the name would lead out of the folder.
     """
     if campaign in ("", ".", "..") or "\0" in campaign or Path(campaign).name != campaign:
-        raise AlChargeError("this is no campaign's name", where=repr(campaign))
+        raise AlChargeError("this is not a campaign's name", where=repr(campaign))
     return runs / campaign
 
 
@@ -71,6 +84,11 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
         ----------
         campaign
             Whose round it is.
+
+        Returns
+        -------
+        str
+            Such as ``propose x=1/2``.
         """
 
     @abstractmethod
@@ -104,12 +122,12 @@ class ProposeTask(_RoundTask):
 
     required_params = ("campaign", "round", "n_ions")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return f"propose x={campaign.host.composition(self['n_ions'])}"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        """Do the step."""
         from al_charge.loop.propose import propose
 
         propose(campaign, self["round"], self["n_ions"])
@@ -122,12 +140,12 @@ class SelectTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return "select"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        """Do the step."""
         from al_charge.loop.select import select_candidates
 
         select_candidates(campaign, self["round"])
@@ -140,12 +158,12 @@ class LabelTask(_RoundTask):
 
     required_params = ("campaign", "round", "slot")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return f"label {self['slot']}"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str | None:
-        """Do the step."""
         from al_charge.loop.label import label
 
         return label(
@@ -164,12 +182,12 @@ class MetalTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return "label metal"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        """Do the step."""
         from al_charge.loop.label import label_metal
 
         label_metal(campaign, self.directory(files, "metal"))
@@ -182,12 +200,12 @@ class TrainTask(_RoundTask):
 
     required_params = ("campaign", "round", "member")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return f"train {self['member']}"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        """Do the step."""
         from al_charge.loop.labelled_frames import cache_of
         from al_charge.loop.train import train_member
 
@@ -202,12 +220,12 @@ class AssessTask(_RoundTask):
 
     required_params = ("campaign", "round")
 
+    @override
     def what(self, campaign: Campaign) -> str:
-        """Return what the step does."""
         return "assess"
 
+    @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        """Do the step."""
         from al_charge.loop.assess import assess
 
         state = assess(campaign, self["round"], self.directory(files, "metal"))
@@ -220,7 +238,19 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
     """Return the workflow of one round: propose, select, label, train, assess.
 
     The first round labels the end members, which are selected first, before all others: their
-    moments tell how to read those of the rest. It labels the working-ion metal beside them.
+    moments calibrate the windows for the rest. It also labels the working-ion metal.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    number
+        Number of the round.
+
+    Returns
+    -------
+    Workflow
+        Not in the database yet.
     """
     ids = {"campaign": campaign.name, "round": number}
 
@@ -261,6 +291,15 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
 def ensure_round(launchpad: LaunchPad, campaign: Campaign, number: int) -> bool:
     """Add a round's workflow to the LaunchPad, unless it is there.
 
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
+    number
+        Number of the round.
+
     Returns
     -------
     bool
@@ -282,9 +321,9 @@ def count_tasks(launchpad: LaunchPad, campaign: str) -> dict[int, dict[str, tupl
     Parameters
     ----------
     launchpad
-        Of the campaign's database.
+        LaunchPad of the campaign's database.
     campaign
-        Its name.
+        Name of the campaign.
 
     Returns
     -------

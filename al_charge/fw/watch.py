@@ -1,4 +1,4 @@
-"""What the parent of workers looks for again and again, so that nobody else has to."""
+"""What the parent of workers checks regularly: lost runs, and states that were half written."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ _INTERVAL = 1.5 * PING_TIME_SECS
 
 
 class Watch:
-    """Hands back runs that are lost, and works out states anew that were half written.
+    """Hands back lost runs, and recomputes states that were half written.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaign's database.
     campaign
-        Whose.
+        Name of the campaign.
     interval
-        s between two looks; more than a heartbeat takes.
+        Time between two checks, s; longer than that between two heartbeats.
     """
 
     def __init__(self, launchpad: LaunchPad, campaign: str, interval: float = _INTERVAL) -> None:
@@ -37,15 +39,15 @@ class Watch:
         self._next = 0.0
         self._silent: dict[int, str] = {}
         self._reserved: dict[int, str] = {}
-        self._at_odds: dict[str, tuple[int, ...]] = {}
+        self._inconsistent: dict[str, tuple[int, ...]] = {}
 
     def look(self) -> int:
-        """Mend what is as it was in the look before, if another one is due.
+        """Mend what is as it was in the previous check, if another check is due.
 
         Returns
         -------
         int
-            How many Fireworks were handed back.
+            Number of Fireworks that were handed back.
         """
         if monotonic() < self._next:
             return 0
@@ -53,9 +55,9 @@ class Watch:
         released = self._hand_back()
         found = dict(inconsistent_workflows(self._launchpad, self._campaign))
         for workflow, wrong in found.items():
-            if self._at_odds.get(workflow) == wrong:
+            if self._inconsistent.get(workflow) == wrong:
                 refresh_states(self._launchpad, wrong)
-        self._at_odds = found
+        self._inconsistent = found
         return released
 
     def _hand_back(self) -> int:
@@ -64,7 +66,7 @@ class Watch:
         silent = silent_runs(self._launchpad, self._campaign)
         lost = [run for run, beat in silent.items() if self._silent.get(run) == beat]
         self._silent = silent
-        released += release(self._launchpad, lost, "its worker fell silent")
+        released += release(self._launchpad, lost, "its worker has fallen silent")
         reserved = reserved_without_run(self._launchpad, self._campaign)
         for fw_id in [one for one in reserved if self._reserved.get(one) == reserved[one]]:
             released += make_ready(self._launchpad, fw_id, None)

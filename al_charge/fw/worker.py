@@ -1,4 +1,4 @@
-"""One worker process: it takes Fireworks of one campaign until it ends."""
+"""One worker process, which runs Fireworks of one campaign."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from al_charge.store.settings import DatabaseSettings
 from al_charge.store.spool import Spool
 
 POLL_SECONDS = 0.3
-"""Pause of a worker that found nothing to do."""
+"""Pause of a worker that found nothing to do, s."""
 
 PATIENCE = 600.0
-"""s; how long work waits for a database that is away."""
+"""Default time to wait for a database that does not answer, s."""
 
 _log = logging.getLogger("al_charge.fw")
 
@@ -54,20 +54,22 @@ def work(
     until_idle: bool,
     patience: float = PATIENCE,
 ) -> None:
-    """Run a campaign's Fireworks in this process until it ends, pauses or the worker is told to.
+    """Run a campaign's Fireworks in this process until the campaign ends or pauses.
 
     Parameters
     ----------
     settings
         The database; None for the embedded server.
+    campaign
+        Name of the campaign.
     runs
         Folder for the files of jobs.
     categories
         Which Fireworks to take: of ``cpu``, ``dft`` and ``gpu``.
     until_idle
-        Also stop as soon as nothing is ready.
+        Whether to stop as soon as nothing is ready.
     patience
-        s; how long to wait for a database that is away.
+        How long to wait for a database that does not answer, s.
     """
     runs.mkdir(parents=True, exist_ok=True)
     launchpad = connect_launchpad(settings, patience)
@@ -96,7 +98,7 @@ def _work(
         env={"runs": str(runs)},
     )
     Spool(runs / campaign / SPOOL).deliver_all(store.labels)
-    next_sign = time.monotonic() + PING_TIME_SECS
+    next_beat = time.monotonic() + PING_TIME_SECS
     while store.campaigns.state(campaign) is CampaignState.RUNNING:
         _check_schema(launchpad)
         # Tracebacks are in our log; FireWorks would print them once more.
@@ -106,26 +108,26 @@ def _work(
             store.campaigns.set_state(campaign, CampaignState.FAILED, reason)
         if until_idle:
             return
-        if time.monotonic() > next_sign:
+        if time.monotonic() > next_beat:
             worker_registry.seen(launchpad)
-            next_sign = time.monotonic() + PING_TIME_SECS
+            next_beat = time.monotonic() + PING_TIME_SECS
         time.sleep(POLL_SECONDS)
 
 
 def _check_schema(launchpad: LaunchPad) -> None:
-    """Refuse to go on in a database that was migrated meanwhile.
+    """Refuse to continue in a database that has been migrated.
 
     Raises
     ------
     InputError
-        If it was.
+        If its schema version is not this program's.
     """
     version = stored_version(launchpad.db)
     if version != SCHEMA_VERSION:
         raise InputError(
-            f"the database has now schema version {version}, this worker knows {SCHEMA_VERSION}",
+            f"the database now has schema version {version}, this worker knows {SCHEMA_VERSION}",
             where=f"database '{launchpad.db.name}'",
-            remedy="start workers of the al-charge that has migrated it",
+            remedy="start workers of the al-charge version that has migrated it",
         )
 
 
@@ -139,12 +141,32 @@ def main(
     parent: int,
     logs: LogSettings,
 ) -> None:
-    """Be a worker process; errors end it with one line."""
+    """Run a worker process; errors end it with one line.
+
+    Parameters
+    ----------
+    settings
+        The database; None for the embedded server.
+    campaign
+        Name of the campaign.
+    runs
+        Folder for the files of jobs.
+    categories
+        Which Fireworks to take: of ``cpu``, ``dft`` and ``gpu``.
+    until_idle
+        Whether to stop as soon as nothing is ready.
+    patience
+        How long to wait for a database that does not answer, s.
+    parent
+        Process id of the parent, with which this process ends.
+    logs
+        How to write the log.
+    """
     configure(logs)
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     _die_with_parent(parent)
     for number in SIGNALS:
-        signal.signal(number, _leave)
+        signal.signal(number, _stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         work(
@@ -166,11 +188,11 @@ def main(
 
 
 def _die_with_parent(parent: int) -> None:
-    """Have this process killed when its parent is gone, so that nothing is left behind."""
+    """Make this process end with its parent, so that nothing is left behind."""
     die_with_parent()
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _leave(signum: int, _frame: FrameType | None) -> None:
+def _stop(signum: int, _frame: FrameType | None) -> None:
     stop_worker(f"told to end by {signal.Signals(signum).name}", logging.INFO)

@@ -1,6 +1,6 @@
 """Workflows whose states were half written, or whose lock was never released.
 
-Whoever wrote them was killed, or the database was.
+Their worker or the database was killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BUSY = ("RUNNING", "RESERVED")
 """States of Fireworks and launches that a worker has taken and not given back."""
 
 LOCK_SECONDS = 2.0
-"""A lock is held for milliseconds; so long nobody takes it and lets it go without being seen."""
+"""Seconds; locks are held for milliseconds, so one that stays so long is not in use."""
 
 LOCKED = {"locked": {"$exists": True}}
 """Query for workflows that somebody has locked."""
@@ -26,20 +26,26 @@ LOCKED = {"locked": {"$exists": True}}
 def inconsistent_workflows(
     launchpad: LaunchPad, campaign: str | None
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Find workflows whose states are not those of their Fireworks, or not what follows of them.
-
-    One look does not tell: every worker is for a moment between two writes.
+    """Find workflows whose states disagree with those of their Fireworks, or with their parents'.
 
     Parameters
     ----------
+    launchpad
+        LaunchPad of the campaigns' database.
     campaign
-        Whose workflows; of all campaigns when None.
+        Whose workflows; those of all campaigns when None.
+
+    Attributes
+    ----------
+    single query is not conclusive
+        every worker is between two writes for a moment.
 
     Yields
     ------
-    str, tuple of int
-        The workflow's name, and the ids of those Fireworks; never of one that a worker has taken.
-        Workflows that are incomplete are left out.
+    str
+        Name of the workflow. Workflows that are incomplete are left out.
+    tuple of int
+        Ids of those Fireworks; never of one that a worker has taken.
     """
     whose = campaign or {"$exists": True}
     states = {
@@ -53,10 +59,10 @@ def inconsistent_workflows(
 
 
 def _wrong(workflow: dict[str, Any], states: dict[int, str]) -> tuple[int, ...]:
-    told = {int(node): state for node, state in workflow["fw_states"].items()}
-    # What a worker has taken the workflow learns of a moment later, or when it is handed back.
+    recorded = {int(node): state for node, state in workflow["fw_states"].items()}
+    # The workflow of a Firework that a worker has taken is updated a moment later.
     settled = [node for node in workflow["nodes"] if states[node] not in BUSY]
-    wrong = {node for node in settled if told.get(node) != states[node]}
+    wrong = {node for node in settled if recorded.get(node) != states[node]}
     parents: dict[int, set[int]] = {node: set() for node in workflow["nodes"]}
     for parent, children in workflow["links"].items():
         for child in children:
@@ -68,9 +74,16 @@ def _wrong(workflow: dict[str, Any], states: dict[int, str]) -> tuple[int, ...]:
 
 
 def refresh_states(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
-    """Work out the states anew of Fireworks that are at odds, parents first, and what follows.
+    """Recompute the states of Fireworks, parents first, and of those that depend on them.
 
-    Others are left alone: somebody may just be taking them, or handing them back.
+    Other Fireworks are left alone: a worker may just be taking them or handing them back.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    wrong
+        Ids of Fireworks of one workflow.
     """
     free_lock(launchpad, wrong[0])
     for fw_id in sorted(wrong, reverse=True):
@@ -78,10 +91,21 @@ def refresh_states(launchpad: LaunchPad, wrong: Sequence[int]) -> None:
 
 
 def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
-    """Take the lock off a workflow if nobody who may hold it is left; return whether it was.
+    """Release the lock of a workflow if nobody is left who may hold it.
 
-    Where somebody may, nothing is done: FireWorks breaks such a lock itself after
-    WFLOCK_EXPIRATION_SECS.
+    Otherwise nothing is done: FireWorks breaks such a lock itself after WFLOCK_EXPIRATION_SECS.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    fw_id
+        Any Firework of the workflow.
+
+    Returns
+    -------
+    bool
+        Whether it was released.
     """
     found = launchpad.workflows.find_one({"nodes": fw_id} | LOCKED, {"nodes": 1, "updated_on": 1})
     if found is None or has_live_worker(launchpad, found["nodes"]):
@@ -91,14 +115,42 @@ def free_lock(launchpad: LaunchPad, fw_id: int) -> bool:
 
 
 def unlock(launchpad: LaunchPad, workflow: Any, updated_on: Any) -> bool:
-    """Take the lock off a workflow that nobody has changed since; return whether it was."""
+    """Release the lock of a workflow that nobody has changed in the meantime.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    workflow
+        The workflow's ``_id``.
+    updated_on
+        When it was last changed, as its document had it.
+
+    Returns
+    -------
+    bool
+        Whether it was released.
+    """
     same = {"_id": workflow, "updated_on": updated_on}
     freed = launchpad.workflows.update_one(same | LOCKED, {"$unset": {"locked": True}})
     return bool(freed.modified_count)
 
 
 def has_live_worker(launchpad: LaunchPad, nodes: list[int]) -> bool:
-    """Return whether a worker that may be alive has taken a Firework of a workflow."""
+    """Tell whether a worker that may be alive has taken a Firework of a workflow.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    nodes
+        Ids of the workflow's Fireworks.
+
+    Returns
+    -------
+    bool
+        True also if its worker is on another machine.
+    """
     busy = {"fw_id": {"$in": nodes}, "state": {"$in": ["RUNNING", "RESERVED"]}}
     launch_ids = [
         launch_id

@@ -158,7 +158,7 @@ def test_names_in_the_database_are_no_paths(name: str) -> None:
     from al_charge.fw.tasks import files_of
 
     assert files_of(Path("runs"), "olivine.2") == Path("runs/olivine.2")
-    with pytest.raises(AlChargeError, match="no campaign's name"):
+    with pytest.raises(AlChargeError, match="not a campaign's name"):
         files_of(Path("runs"), name)
 
 

@@ -133,7 +133,7 @@ def test_folder_that_is_used_is_refused(run: Run, site: Path) -> None:
     before = sorted(site.iterdir())
     code, _, err = run("launchers", "new", "pbs", str(site))
     assert code == 2
-    assert "something is there already" in err
+    assert "the folder is not empty" in err
     assert sorted(site.iterdir()) == before
 
 
@@ -197,7 +197,7 @@ def test_program_of_the_labeler_is_looked_for(
 @pytest.mark.parametrize(
     ("program", "line", "text"),
     [
-        ("python", "exit 1", "its Python does not run al-charge"),
+        ("python", "exit 1", "its Python cannot run al-charge"),
         (
             "python",
             f"echo '{MARK}{json.dumps(PROBED | {'missing': ['ase: no']})}'",
@@ -216,7 +216,7 @@ def test_job_that_does_not_find_al_charge_is_told(
     errors: Callable[..., str], programs: Path
 ) -> None:
     (programs / "al-charge").unlink()
-    assert "there is no al-charge" in errors()
+    assert "al-charge is not found" in errors()
 
 
 def test_queue_that_is_not_there_is_told(errors: Callable[..., str], programs: Path) -> None:
@@ -230,7 +230,7 @@ def test_queue_that_is_not_there_is_told(errors: Callable[..., str], programs: P
         ({"waltime": "24:00:00"}, "did you mean 'walltime'?"),
         ({"_fw_q_type": "SLRUM"}, "did you mean 'SLURM'?"),
         ({"walltime": "00:05:00"}, "has to be longer than the warning"),
-        ({"walltime": "a day"}, "is no time such as"),
+        ({"walltime": "a day"}, "is not a time such as"),
         ({"walltime": 86400}, "write it in quotes"),
         ({"signal": "B:TERM@60"}, "may need 180 s to save"),
         ({"signal": None}, "may need 180 s to save"),
@@ -238,7 +238,7 @@ def test_queue_that_is_not_there_is_told(errors: Callable[..., str], programs: P
         ({"pre_rocket": "module load 'gpaw"}, "bash: "),
         ({"pre_rocket": "no-such-command"}, "pre_rocket: its last command fails"),
         ({"_jobs": 0}, "write a whole number"),
-        ({"nodes": [1]}, "its value is no text or number"),
+        ({"nodes": [1]}, "its value is neither text nor number"),
         ({"pre_rocket": "echo $$"}, "no job script can hold this text"),
     ],
 )
@@ -259,7 +259,7 @@ def test_what_is_wrong_with_jobs_is_told(
         ("my_launchpad.yaml", {"name": "mongodb://me:canary@db.example.org"}, "holds a password"),
         ("my_qadapter_dft.yaml", {"pre_rocket": "export MY_PASSWORD=canary"}, "holds a password"),
         ("my_fworker_gpu.yaml", {"category": "cpu"}, "write 'gpu'"),
-        ("my_fworker_gpu.yaml", {"query": "{"}, "it is no query in JSON"),
+        ("my_fworker_gpu.yaml", {"query": "{"}, "it is not a query in JSON"),
         ("my_fworker_gpu.yaml", {"quer": "{}"}, "did you mean 'query'?"),
     ],
 )

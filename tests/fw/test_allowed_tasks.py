@@ -54,7 +54,7 @@ def test_ours_are_made(guarded: None) -> None:
 )
 def test_others_are_refused_wherever_they_stand(guarded: None, hidden: Any, name: str) -> None:
     document = hidden({"_fw_name": name, "script": "touch owned"})
-    with pytest.raises(ForeignTaskError, match="is no task of al-charge"):
+    with pytest.raises(ForeignTaskError, match="is not a task of al-charge"):
         Firework.from_dict(document)
 
 
@@ -84,4 +84,4 @@ def test_a_worker_does_not_run_what_somebody_has_put_there(
     assert not (tmp_path / "owned").exists()
     (stored,) = launchpad.fireworks.find()
     assert stored["state"] == "FIZZLED"
-    assert "no task of al-charge" in stored["spec"]["_exception_details"]["_stacktrace"]
+    assert "not a task of al-charge" in stored["spec"]["_exception_details"]["_stacktrace"]

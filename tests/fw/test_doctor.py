@@ -142,12 +142,12 @@ def a_foreign_task_under_the_campaign_s_name(patient: Any) -> None:
     patient.launchpad._upsert_fws([firework], reassign_all=True)
 
 
-def killed_with_the_claim(patient: Any) -> None:
-    claims = patient.scene.store.database["claims"]
-    claims.insert_one({"_id": patient.campaign.name, "owner": DEAD})
+def killed_with_the_lock_of_a_campaign(patient: Any) -> None:
+    locks = patient.scene.store.database["claims"]
+    locks.insert_one({"_id": patient.campaign.name, "owner": DEAD})
 
 
-def killed_with_the_claim_to_a_label(patient: Any) -> None:
+def killed_with_the_lock_of_a_label(patient: Any) -> None:
     patient.scene.store.database["claims"].insert_one({"_id": "label k", "owner": ELSEWHERE})
 
 
@@ -207,8 +207,8 @@ DAMAGES: list[tuple[Callable[[Any], None], dict[str, int]]] = [
     (a_launch_that_nobody_knows, {"stray run": 1}),
     (a_launch_without_a_firework, {"stray run": 1}),
     (a_foreign_task_under_the_campaign_s_name, {"foreign task": 1}),
-    (killed_with_the_claim, {"stale claim": 1}),
-    (killed_with_the_claim_to_a_label, {"stale claim": 1}),
+    (killed_with_the_lock_of_a_campaign, {"stale lock": 1}),
+    (killed_with_the_lock_of_a_label, {"stale lock": 1}),
     (killed_while_labelling, {"attempt left open": 1}),
     (killed_while_labelling_elsewhere, {"attempt left open": 1}),
     (cut_off_with_a_finished_label, {"label not delivered": 1}),

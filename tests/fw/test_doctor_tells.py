@@ -206,7 +206,7 @@ def test_this_machine_s_clock_is_compared_with_the_server_s(
 
 
 def test_a_healthy_campaign_at_work_gives_no_finding(patient: Any) -> None:
-    """With workers here and elsewhere, a label under way, claims held, a queue job that waits."""
+    """With workers here and elsewhere, a label under way, locks held, a queue job that waits."""
     name = patient.campaign.name
     registered(patient, worker_name())
     registered(patient, ELSEWHERE, clock_offset=3.0)

@@ -1,4 +1,4 @@
-"""The doctor: finds what crashes and outages have left, and mends it while workers go on."""
+"""The doctor: find what crashes and outages have left behind, and mend it while workers run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CHECKS", "REPAIRS", "Check", "Finding", "Scene", "look", "mend"]
 Check = Callable[[Scene], Iterable[Finding]]
 
 REPAIRS: tuple[Check, ...] = (
-    workers.claims,
+    workers.locks,
     workflows.locked,
     runs.lost_runs,
     runs.reservations,
@@ -28,7 +28,7 @@ REPAIRS: tuple[Check, ...] = (
     runs.failed_tasks,
     workflows.missing_rounds,
 )
-"""What keeps a campaign from going on; `al-charge campaign resume` mends these."""
+"""What keeps a campaign from continuing; `al-charge campaign resume` mends these."""
 
 CHECKS: tuple[Check, ...] = (
     workers.own_clock,
@@ -46,10 +46,10 @@ CHECKS: tuple[Check, ...] = (
     files.missing_files,
     files.leftover_files,
 )
-"""Everything that the doctor looks at, in the order in which it is mended."""
+"""Everything that the doctor looks for, in the order in which it is mended."""
 
 MOST_LOOKS = 6
-"""Times that `mend` looks again: a cure may bring to light what it had hidden."""
+"""Times that `mend` looks again: a cure may bring to light what a finding had hidden."""
 
 Waiting = Callable[[float], AbstractContextManager[object]]
 
@@ -63,8 +63,18 @@ def look(
 
     Parameters
     ----------
+    scene
+        Where to look.
+    checks
+        What to look for.
     waiting
-        Tells the user that there is a pause of so many seconds, while it lasts.
+        Called with the length of each pause, s; the context manager that it returns is entered for
+        the pause.
+
+    Returns
+    -------
+    list of Finding
+        In the order of the checks.
     """
     schema = list(workers.schema(scene))
     if schema:
@@ -91,15 +101,31 @@ def _findings(scene: Scene, checks: Sequence[Check]) -> Iterator[Finding]:
 def mend(
     scene: Scene, checks: Sequence[Check] = CHECKS, waiting: Waiting = lambda _: nullcontext()
 ) -> tuple[list[Finding], list[Finding]]:
-    """Mend what can be mended; return what was, and what is left.
+    """Mend what can be mended.
 
-    It does no harm while workers go on, and nothing if it is done again.
+    It is safe while workers run, and does nothing if it is repeated.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+    checks
+        What to look for.
+    waiting
+        As of `look`.
+
+    Returns
+    -------
+    list of Finding
+        What was mended.
+    list of Finding
+        What is left.
     """
     mended: dict[tuple[object, ...], Finding] = {}
     failed: dict[tuple[object, ...], str] = {}
     for _ in range(MOST_LOOKS):
         found = look(scene, checks, waiting)
-        # What comes back in spite of its cure is left for a person.
+        # What comes back in spite of its cure is left to a person.
         due = [one for one in found if one.fix is not None and one.identity not in mended]
         if not due:
             break
@@ -109,7 +135,7 @@ def mend(
             try:
                 finding.fix()
             except (AlChargeError, RuntimeError, ValueError) as error:
-                # What FireWorks raises of documents that it cannot read ends in the reason.
+                # FireWorks' errors about unreadable documents have the reason in their last line.
                 failed[finding.identity] = str(error).strip().splitlines()[-1]
     for finding in found:
         mended.pop(finding.identity, None)

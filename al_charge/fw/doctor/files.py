@@ -15,9 +15,20 @@ _RESTORE = "restore the database from a backup"
 
 
 def leftover_files(scene: Scene) -> Iterator[Finding]:
-    """Tell of files that no document names: a killed task was between the two."""
+    """Find files that no document names: a task was killed between the two.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     if scene.campaign is not None:
-        return  # a file says of no campaign that it is its own
+        return  # files do not name their campaign
     for bucket in {bucket for bucket, _, _ in _NAMED}:
         named = {
             name
@@ -30,12 +41,23 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
         if left:
             size = sum(left) / 1e6
             what = f"{len(left)} files, {size:.1f} MB, that no document names"
-            cure = "nothing need be done: they only take room"
+            cure = "nothing need be done: they only take up space"
             yield Finding("leftover file", f"GridFS '{bucket}'", what, cure, note=True)
 
 
 def missing_files(scene: Scene) -> Iterator[Finding]:
-    """Find models and labels whose file is missing or incomplete."""
+    """Find models, labels and rounds whose file is missing or incomplete.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     query = {} if scene.campaign is None else {"campaign": scene.campaign}
     whole = {bucket: _whole_files(scene, bucket) for bucket in {one[0] for one in _NAMED}}
     for bucket, document, field in _NAMED:
@@ -50,12 +72,12 @@ def missing_files(scene: Scene) -> Iterator[Finding]:
 
 
 def _whole_files(scene: Scene, bucket: str) -> set[str]:
-    """Return the ids of the files of which every piece is there."""
+    """Return the ids of the files that have all their pieces."""
     pieces: dict[Any, int] = {
         group["_id"]: group["pieces"]
         for group in scene.store.database[f"{bucket}.chunks"].aggregate(
             [
-                # In the order of the index, which is all that is read then: not the pieces.
+                # In the order of the index, so that only the index is read and not the pieces.
                 {"$sort": {"files_id": 1, "n": 1}},
                 {"$group": {"_id": "$files_id", "pieces": {"$sum": 1}}},
             ]
@@ -73,4 +95,4 @@ _NAMED: tuple[tuple[str, type[Document], str], ...] = (
     *(("weights", ModelDoc, field) for field in MODEL_FILES),
     ("weights", RoundDoc, PREDICTIONS),
 )
-"""Buckets of GridFS, whose documents name files in them, and in which field."""
+"""Buckets of GridFS, the documents that name files in them, and the field with the name."""

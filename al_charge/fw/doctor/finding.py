@@ -1,4 +1,4 @@
-"""What the doctor finds, and where it looks."""
+"""The findings of the doctor, and where it looks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from al_charge.store.embedded import default_home
 from al_charge.store.mongo import Store
 
 GLANCE = 2.0
-"""s; what is seen twice so far apart is not a worker between two writes."""
+"""Seconds between two looks that rule out a worker between two writes."""
 
 RESUMABLE = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.FAILED)
-"""States of campaigns that go on, or can."""
+"""States of campaigns that continue, or can."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """Something that is not as it should be.
 
     Attributes
     ----------
     kind
-        Which thing, in two or three words.
+        What kind of thing, in two or three words.
     where
         The task, workflow, label, worker or campaign.
     what
@@ -35,11 +35,11 @@ class Finding:
     cure
         What is to be done, as a command: "make it ready again".
     fix
-        Does it; None where only a person can, or where nothing need be done.
+        Does it; None if only a person can, or if nothing need be done.
     note
         Whether it is worth knowing rather than wrong.
     watch
-        After so many seconds a second look must find the same; None where one look tells.
+        Time after which a second look must find the same, s; None if one look is conclusive.
     seen
         What has to be the same in the second look.
     """
@@ -55,7 +55,7 @@ class Finding:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it the same finding in another look."""
+        """What identifies the finding in another look."""
         return self.kind, self.where, self.seen
 
 
@@ -72,7 +72,7 @@ class Scene:
     runs
         Folder of the jobs' files on this machine.
     wait
-        Whether there is time to watch runs on other machines for a heartbeat.
+        Whether to watch runs on other machines for a heartbeat.
     """
 
     launchpad: LaunchPad
@@ -89,10 +89,32 @@ class Scene:
         return list(self.store.database[CampaignDoc.collection].distinct("_id"))
 
     def of(self, field: str) -> dict[str, Any]:
-        """Return the query for what a field says belongs to the campaigns that are looked at."""
+        """Return a query for what belongs to the campaigns that are looked at.
+
+        Parameters
+        ----------
+        field
+            Field that holds a campaign's name.
+
+        Returns
+        -------
+        dict
+            A query of MongoDB.
+        """
         return {field: self.campaign if self.campaign is not None else {"$type": "string"}}
 
 
 def firework_line(firework: dict[str, Any]) -> str:
-    """Return how a Firework is called in findings."""
+    """Return how findings name a Firework.
+
+    Parameters
+    ----------
+    firework
+        The Firework's document.
+
+    Returns
+    -------
+    str
+        Its name and id.
+    """
     return f"{firework.get('name', 'Firework')} ({firework['fw_id']})"

@@ -1,4 +1,4 @@
-"""Findings about labels: without files, not in the database, attempts left open, given up."""
+"""Findings about labels: without files, not in the database, given up, attempts left open."""
 
 from __future__ import annotations
 
@@ -33,7 +33,18 @@ LABEL_TASK = "{{al_charge.fw.tasks.LabelTask}}"
 
 
 def without_files(scene: Scene) -> Iterator[Finding]:
-    """Find labels whose files are not where they were made; the labels are whole without them."""
+    """Find labels whose files are not where they were made; the labels are complete without them.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     labels = scene.store.database[LabelDoc.collection]
     query = {} if scene.campaign is None else {"campaign": scene.campaign}
     elsewhere = 0
@@ -60,7 +71,18 @@ def without_files(scene: Scene) -> Iterator[Finding]:
 
 
 def without_labels(scene: Scene) -> Iterator[Finding]:
-    """Find label tasks that are done, although there is neither a label nor a failure of theirs."""
+    """Find completed label tasks that have neither a label nor a failure.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         done = {"spec.campaign": name, "state": "COMPLETED", "spec._tasks._fw_name": LABEL_TASK}
         fields = {"name": 1, "fw_id": 1, "spec.round": 1, "spec._tasks": 1}
@@ -76,7 +98,7 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
             tasks = by_round[record["number"]]
             selected = dict(enumerate(record["selected"]))
             wanted = {slot: selected[slot] for slot in tasks.keys() & selected.keys()}
-            # What an earlier round uses as well is missing from this count, and looked up.
+            # Labels that an earlier round uses as well are not in this count; they are looked up.
             if len(wanted) > there[record["number"]]:
                 for slot, doc_id in wanted.items():
                     yield from _missing_label(scene, campaign, tasks[slot], doc_id)
@@ -106,7 +128,7 @@ def _missing_label(
         "files without label" if folder.is_dir() else "task without label",
         firework_line(firework),
         f"the task is done, but label {key} is not in the database; {files}",
-        "hand the task back: it reads what is there, and computes the rest"
+        "hand the task back: it reads the files that are there, and computes the rest"
         if workable
         else "restore the database from a backup: the campaign has ended",
         partial(rerun, scene, firework["fw_id"], campaign.name, "COMPLETED") if workable else None,
@@ -114,7 +136,18 @@ def _missing_label(
 
 
 def waiting_labels(scene: Scene) -> Iterator[Finding]:
-    """Find finished labels that wait on this machine's disk for the database."""
+    """Find finished labels that wait on this machine's disk for the database.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         folder = scene.runs / name / SPOOL
         for path in sorted(folder.glob("*.json")):
@@ -131,17 +164,28 @@ def waiting_labels(scene: Scene) -> Iterator[Finding]:
                 "label not delivered",
                 f"label {path.stem}",
                 f"{path} cannot be read",
-                "delete the file when its task is done: the task has made the label anew",
+                "delete the file when its task is done: the task makes the label again",
                 note=True,
             )
 
 
 def open_attempts(scene: Scene) -> Iterator[Finding]:
-    """Find attempts at labels whose process has ended without saying how."""
+    """Find attempts at labels whose process ended without recording how.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     query = {"outcome": None} | ({} if scene.campaign is None else {"campaign": scene.campaign})
     for stored in scene.store.database[AttemptDoc.collection].find(query):
         attempt = AttemptDoc.from_mongo(stored)
-        if not _goes_on(scene, attempt):
+        if not _is_running(scene, attempt):
             task = f"{attempt.campaign}/{attempt.round} label {attempt.slot}"
             yield Finding(
                 "attempt left open",
@@ -158,8 +202,8 @@ def open_attempts(scene: Scene) -> Iterator[Finding]:
             )
 
 
-def _goes_on(scene: Scene, attempt: AttemptDoc) -> bool:
-    """Return whether the process of an attempt may still be at it."""
+def _is_running(scene: Scene, attempt: AttemptDoc) -> bool:
+    """Return whether the process of an attempt may still be running."""
     here = host_of(worker_name())
     if attempt.hostname == here:
         try:
@@ -181,7 +225,18 @@ def _goes_on(scene: Scene, attempt: AttemptDoc) -> bool:
 
 
 def given_up(scene: Scene) -> Iterator[Finding]:
-    """Tell which labels were given up, and why; the rounds go on without them."""
+    """Find labels that were given up, and why; the rounds continue without them.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         for failure in scene.store.failures.all(name):
             yield Finding(
@@ -195,7 +250,18 @@ def given_up(scene: Scene) -> Iterator[Finding]:
 
 
 def dangling_uses(scene: Scene) -> Iterator[Finding]:
-    """Find campaigns that count a label which is not there."""
+    """Find campaigns that count a label which does not exist.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         uses = scene.store.labels.uses(name)
         for key in sorted(uses.keys() - scene.store.labels.among(uses)):
@@ -203,6 +269,6 @@ def dangling_uses(scene: Scene) -> Iterator[Finding]:
                 "use of no label",
                 f"{name}/{uses[key]}",
                 f"it counts label {key}, which is not in the database",
-                "count it no more, until it is made again",
+                "do not count it until it is made again",
                 partial(scene.store.labels.unlink, name, key),
             )

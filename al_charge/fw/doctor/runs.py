@@ -1,4 +1,4 @@
-"""Findings about single tasks: lost, reserved, not brought in, failed; and launches of nobody."""
+"""Findings about single tasks: lost, reserved, not updated, failed; and launches without a task."""
 
 from __future__ import annotations
 
@@ -25,13 +25,24 @@ from al_charge.fw.worker_registry import clock_offsets, is_alive, seconds_silent
 from al_charge.fw.workflow_states import BUSY, free_lock
 
 HEARTBEAT_WATCH = 1.2 * PING_TIME_SECS
-"""s in which a worker that lives gives a sign of it."""
+"""Seconds within which a live worker sends a heartbeat."""
 
 _READY = "make it ready again"
 
 
 def lost_runs(scene: Scene) -> Iterator[Finding]:
-    """Find runs whose worker is gone: seen on this machine, unheard of on others."""
+    """Find runs whose worker is gone: by its process on this machine, by heartbeats elsewhere.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for launch_id, worker in gone_runs(scene.launchpad, scene.campaign).items():
         yield from _lost(scene, launch_id, f"its worker {worker} is gone", None, launch_id)
     if not scene.wait:
@@ -60,7 +71,18 @@ def _in_workflow(scene: Scene, fw_id: int) -> dict[str, Any] | None:
 
 
 def reservations(scene: Scene) -> Iterator[Finding]:
-    """Find Fireworks that somebody has reserved and will never run."""
+    """Find Fireworks that a worker or a queue job has reserved and will never run.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for fw_id, since in reserved_without_run(scene.launchpad, scene.campaign).items():
         if firework := _in_workflow(scene, fw_id):
             what = "it is reserved, and there is no run of it"
@@ -88,7 +110,18 @@ def _waits_too_long(scene: Scene, launch: dict[str, Any]) -> bool:
 
 
 def ended_runs(scene: Scene) -> Iterator[Finding]:
-    """Find Fireworks that do not know yet that their run has ended."""
+    """Find Fireworks that were not updated when their run ended.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     busy = scene.of("spec.campaign") | {"state": {"$in": BUSY}, "launches": {"$ne": []}}
     for firework in scene.launchpad.fireworks.find(busy):
         launch = scene.launchpad.launches.find_one({"launch_id": firework["launches"][-1]})
@@ -113,7 +146,18 @@ def _bring(scene: Scene, fw_id: int) -> None:
 
 
 def failed_tasks(scene: Scene) -> Iterator[Finding]:
-    """Find tasks that have failed, with their reasons."""
+    """Find tasks that have failed, with their reasons.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     ours = {"spec._tasks._fw_name": {"$in": sorted(ALLOWED_TASKS)}}
     failed = scene.of("spec.campaign") | ours | {"state": "FIZZLED"}
     for firework in scene.launchpad.fireworks.find(failed):
@@ -124,7 +168,19 @@ def failed_tasks(scene: Scene) -> Iterator[Finding]:
 
 
 def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:
-    """Make a Firework that has ended ready again, once, whoever else is about to."""
+    """Make a Firework that has ended ready again, once, even if others try the same.
+
+    Parameters
+    ----------
+    scene
+        Where it was found.
+    fw_id
+        The Firework.
+    campaign
+        Name of its campaign.
+    state
+        State that it has ended in.
+    """
     free_lock(scene.launchpad, fw_id)
     with hold_lock(scene.launchpad, campaign):
         if scene.launchpad.fireworks.count_documents({"fw_id": fw_id, "state": state}):
@@ -132,7 +188,18 @@ def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:
 
 
 def stray_launches(scene: Scene) -> Iterator[Finding]:
-    """Find launches that no Firework knows."""
+    """Find launches that no Firework lists.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     launchpad = scene.launchpad
     owners: dict[int, dict[str, Any]] = {}
     known: set[int] = set()
@@ -149,7 +216,7 @@ def stray_launches(scene: Scene) -> Iterator[Finding]:
         yield Finding(
             "stray run",
             f"launch {launch['launch_id']} of Firework {launch['fw_id']}",
-            "no Firework knows it",
+            "no Firework lists it",
             "file it with the Firework's earlier runs" if firework else "delete its record",
             partial(_put_away, scene, launch, firework is not None),
             watch=GLANCE,
@@ -162,8 +229,8 @@ def _is_stray(scene: Scene, launch: dict[str, Any], firework: dict[str, Any] | N
     if launch["state"] in BUSY and is_alive(name) is not False:
         return False
     if firework is not None:
-        return firework["state"] not in BUSY  # or its worker is just about to tell it
-    # Of other users of FireWorks we know nothing but that their workers have other names.
+        return firework["state"] not in BUSY  # or its worker is about to list it
+    # Workers of other users of FireWorks have names of another form.
     named_by_us = name.count("@") == 2
     return named_by_us and not scene.launchpad.fireworks.count_documents({"fw_id": launch["fw_id"]})
 

@@ -1,4 +1,4 @@
-"""Findings about machines and versions: clocks, code, the database's schema, claims."""
+"""Findings about machines and versions: clocks, code, the database's schema, locks."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-from al_charge.fw.database_locks import COLLECTION as CLAIMS
-from al_charge.fw.database_locks import HOLDER_TIMEOUT
+from al_charge.fw.database_locks import COLLECTION, HOLDER_TIMEOUT
 from al_charge.fw.doctor.finding import Finding, Scene
 from al_charge.fw.worker_registry import clock_offset, is_alive, live_workers
 from al_charge.store.documents import SCHEMA_VERSION
 from al_charge.store.migrations import stored_version
 
 CLOCK_TOLERANCE = 10.0
-"""s that a clock may be off the server's."""
+"""Seconds that a clock may differ from the server's."""
 
 
 def schema(scene: Scene) -> Iterator[Finding]:
-    """Find a database of another schema than this program's."""
+    """Find a database of another schema than this program's.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     version = stored_version(scene.store.database)
     if version not in (0, SCHEMA_VERSION):
         older = version < SCHEMA_VERSION
@@ -31,12 +41,34 @@ def schema(scene: Scene) -> Iterator[Finding]:
 
 
 def own_clock(scene: Scene) -> Iterator[Finding]:
-    """Find a clock of this machine that is not the server's."""
+    """Find a difference between the clocks of this machine and of the server.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     yield from _clock("this machine", clock_offset(scene.launchpad.db))
 
 
 def workers(scene: Scene) -> Iterator[Finding]:
-    """Find workers whose clock is off, or that run another version than this program."""
+    """Find workers whose clock is off, or that run another version than this program.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for worker in live_workers(scene.launchpad.db, scene.campaign):
         where = f"worker {worker['_id']}"
         yield from _clock(where, float(worker.get("clock_offset") or 0.0))
@@ -59,24 +91,35 @@ def _clock(where: str, offset: float) -> Iterator[Finding]:
         yield Finding("clock skew", where, what, "set it, for instance with NTP")
 
 
-def claims(scene: Scene) -> Iterator[Finding]:
-    """Find claims to a campaign or a label whose holder is gone."""
+def locks(scene: Scene) -> Iterator[Finding]:
+    """Find locks of a campaign or a label whose holder is gone.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     alive_names = {worker["_id"] for worker in live_workers(scene.launchpad.db)}
-    found = scene.launchpad.db[CLAIMS].find(
+    found = scene.launchpad.db[COLLECTION].find(
         {} if scene.campaign is None else {"_id": scene.campaign}
     )
-    for claim in found:
-        owner = claim["owner"]
+    for lock in found:
+        owner = lock["owner"]
         alive = is_alive(owner)
         if alive is True or owner in alive_names or (alive is None and not scene.wait):
             continue
         yield Finding(
-            "stale claim",
-            claim["_id"],
+            "stale lock",
+            lock["_id"],
             f"its holder {owner} is gone" if alive is False else f"{owner} does not let it go",
             "release it",
-            partial(scene.launchpad.db[CLAIMS].delete_one, claim),
-            # What holds a claim and is no worker does so for moments.
+            partial(scene.launchpad.db[COLLECTION].delete_one, lock),
+            # A holder that is not a worker holds a lock for moments only.
             watch=None if alive is False else HOLDER_TIMEOUT,
             seen=owner,
         )

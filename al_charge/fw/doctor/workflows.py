@@ -1,4 +1,4 @@
-"""Findings about workflows: locked, half-written, twice, at odds with their tasks, or missing."""
+"""Findings about workflows: locked, half-written, doubled, missing, or with inconsistent states."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ _BUSY_THERE = "run 'al-charge doctor --fix' again when its running tasks have en
 
 
 def locked(scene: Scene) -> Iterator[Finding]:
-    """Find workflows whose lock nobody can hold."""
+    """Find workflows whose lock nobody can hold.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for workflow in scene.launchpad.workflows.find(scene.of("metadata.campaign") | LOCKED):
         if not has_live_worker(scene.launchpad, workflow["nodes"]):
             seen = workflow["updated_on"]
@@ -35,7 +46,7 @@ def locked(scene: Scene) -> Iterator[Finding]:
                 "locked workflow",
                 workflow["name"],
                 "whoever locked it is gone",
-                "take the lock off",
+                "release the lock",
                 partial(unlock, scene.launchpad, workflow["_id"], seen),
                 watch=GLANCE,
                 seen=str(seen),
@@ -43,7 +54,18 @@ def locked(scene: Scene) -> Iterator[Finding]:
 
 
 def orphans(scene: Scene) -> Iterator[Finding]:
-    """Find Fireworks that a killed submit has left without a workflow."""
+    """Find Fireworks that a killed submit has left without a workflow.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for campaign, ids in _without_workflow(scene).items():
         query = {"fw_id": {"$in": ids}}
         foreign = scene.launchpad.fireworks.distinct("fw_id", query | _FOREIGN)
@@ -57,7 +79,18 @@ def orphans(scene: Scene) -> Iterator[Finding]:
 
 
 def foreign_tasks(scene: Scene) -> Iterator[Finding]:
-    """Find Fireworks that would run other code than this package's; workers never run them."""
+    """Find Fireworks that would run other code than this package's; workers never run them.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     found = scene.launchpad.fireworks.find(scene.of("spec.campaign") | _FOREIGN)
     without = {fw_id for ids in _without_workflow(scene).values() for fw_id in ids}
     for firework in found:
@@ -65,7 +98,7 @@ def foreign_tasks(scene: Scene) -> Iterator[Finding]:
         yield Finding(
             "foreign task",
             firework_line(firework),
-            f"it would run {_task_names(firework)}, which is none of al-charge's",
+            f"it would run {_task_names(firework)}, which is not al-charge's",
             "delete it" if orphan else "find out who put it there; no worker runs it",
             partial(delete_orphans, scene, firework["spec"]["campaign"]) if orphan else None,
         )
@@ -99,8 +132,16 @@ def _without_workflow(scene: Scene) -> dict[str, list[int]]:
 
 
 def delete_orphans(scene: Scene, campaign: str) -> None:
-    """Delete a campaign's Fireworks that belong to no workflow, with their launches."""
-    # A submit that is still under way looks the same.
+    """Delete a campaign's Fireworks that belong to no workflow, with their launches.
+
+    Parameters
+    ----------
+    scene
+        Where they were found.
+    campaign
+        Name of the campaign.
+    """
+    # A submit in progress looks the same.
     with hold_lock(scene.launchpad, campaign):
         _delete(scene, _without_workflow(scene).get(campaign, []))
 
@@ -115,7 +156,18 @@ def _delete(scene: Scene, ids: Iterable[int]) -> None:
 
 
 def incomplete(scene: Scene) -> Iterator[Finding]:
-    """Find workflows that name Fireworks which do not exist."""
+    """Find workflows that name Fireworks which do not exist.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     there = set(scene.launchpad.fireworks.distinct("fw_id", scene.of("spec.campaign")))
     for workflow in _workflows(scene):
         missing = sorted(set(workflow["nodes"]) - there)
@@ -125,7 +177,7 @@ def incomplete(scene: Scene) -> Iterator[Finding]:
                 "half-written workflow",
                 workflow["name"],
                 f"{len(missing)} of its tasks do not exist: Fireworks {_ids(missing)}",
-                "delete the rest of it, and add its round anew if it is due"
+                "delete the rest of it, and add its round again if it is due"
                 if free
                 else _BUSY_THERE,
                 partial(_delete_workflow, scene, workflow) if free else None,
@@ -135,7 +187,18 @@ def incomplete(scene: Scene) -> Iterator[Finding]:
 
 
 def doubled(scene: Scene) -> Iterator[Finding]:
-    """Find rounds that have two workflows; the one that has come further stays."""
+    """Find rounds that have two workflows; the one that is further along stays.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     by_round = defaultdict(list)
     for workflow in _workflows(scene):
         metadata = workflow["metadata"]
@@ -149,7 +212,7 @@ def doubled(scene: Scene) -> Iterator[Finding]:
                 workflow["name"],
                 f"Fireworks {_ids(sorted(workflow['nodes']))} do again what "
                 f"{_ids(sorted(workflows[0]['nodes']))} do",
-                "delete the workflow that is less far" if free else _BUSY_THERE,
+                "delete the workflow with less done" if free else _BUSY_THERE,
                 partial(_delete_workflow, scene, workflow) if free else None,
             )
 
@@ -165,13 +228,24 @@ def _delete_workflow(scene: Scene, workflow: dict[str, Any]) -> None:
 
 
 def half_written(scene: Scene) -> Iterator[Finding]:
-    """Find workflows whose states are not those of their Fireworks, or not what follows of them."""
+    """Find workflows whose states disagree with those of their Fireworks or of their parents.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name, wrong in inconsistent_workflows(scene.launchpad, scene.campaign):
         yield Finding(
             "states that disagree",
             name,
             f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
-            "work the states out anew",
+            "recompute the states",
             partial(refresh_states, scene.launchpad, wrong),
             watch=GLANCE,
             seen=wrong,
@@ -179,7 +253,18 @@ def half_written(scene: Scene) -> Iterator[Finding]:
 
 
 def missing_rounds(scene: Scene) -> Iterator[Finding]:
-    """Find campaigns that run and have nothing to do, as their next round was never added."""
+    """Find running campaigns that have nothing to do, as their next round was never added.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         state = scene.store.campaigns.get(name).state
         open_ones = {"metadata.campaign": name, "state": {"$ne": "COMPLETED"}}
@@ -203,11 +288,22 @@ def missing_rounds(scene: Scene) -> Iterator[Finding]:
 
 
 def stopped_campaigns(scene: Scene) -> Iterator[Finding]:
-    """Tell which campaigns a failed task has stopped: their tasks may be ready, they are not."""
+    """Find campaigns that a failed task has stopped; their tasks may be ready all the same.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
     for name in scene.campaigns:
         document = scene.store.campaigns.get(name)
         if document.state is CampaignState.FAILED:
-            cure = f"run 'al-charge campaign resume {name}' when the cause is mended"
+            cure = f"run 'al-charge campaign resume {name}' when the cause is removed"
             yield Finding("stopped campaign", name, document.reason, cure, note=True)
 
 
@@ -217,7 +313,7 @@ def _workflows(scene: Scene) -> list[dict[str, Any]]:
 
 
 def _ids(ids: Sequence[int]) -> str:
-    """Return numbers in short: ``4, 5, 7``, or ``4 ... 19``."""
+    """Return numbers in short form: ``4, 5, 7``, or ``4 ... 19``."""
     if len(ids) <= 4:
         return ", ".join(map(str, ids))
     return f"{ids[0]} ... {ids[-1]}"
