@@ -28,6 +28,8 @@ from mutmut.utils.format_utils import get_mutant_name
 from rich.console import Console
 from rich.table import Table
 
+from al_charge.store.embedded import EmbeddedServer
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "al_charge"
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
@@ -54,6 +56,9 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
 }
 """What is changed and which tests should notice; of the labelers, the audit and moment windows."""
 COPIED = ("db", "docs", "examples", "launchers", "workflows", "README.md", "constraints.txt")
+CONFTEST = "conftest.py"
+HOME = "home"
+"""In the folder: where the MongoDB lives that all mutants share."""
 MARKED = "not slow and not gpaw"
 KILLED = {1, 3, -11}
 """What mutmut keeps of mutants that a test failed on, or that crashed."""
@@ -81,14 +86,17 @@ class Room:
         self.sources = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        for entry in (PACKAGE, "tests", *COPIED):
+        linked = {entry: ROOT / entry for entry in (PACKAGE, "tests", *COPIED)}
+        linked[CONFTEST] = ROOT / "benchmarks" / "mutation_conftest.py"
+        linked["shared"] = ROOT.parent / "shared"  # published data, beside the tests' folder
+        for entry, path in linked.items():
             link = self.folder / entry
             link.unlink(missing_ok=True)
-            link.symlink_to(ROOT / entry)
+            link.symlink_to(path)
         settings = {
             "source_paths": [PACKAGE],
             "only_mutate": [str(path.relative_to(ROOT)) for path in self.sources],
-            "also_copy": list(COPIED),
+            "also_copy": [*COPIED, CONFTEST],
             "pytest_add_cli_args": ["-p", "no:cacheprovider", "-m", MARKED],
             "pytest_add_cli_args_test_selection": self.tests,
             # A process that has run tests has cached results of what a mutant changes.
@@ -102,8 +110,12 @@ class Room:
         file = self.folder / "pyproject.toml"
         if not file.exists() or file.read_text() != project:
             file.write_text(project)
-        self.environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.environment.pop("PYTHONPATH", None)
+        self.environment = os.environ | {
+            "OMP_NUM_THREADS": "1",
+            "AL_CHARGE_TEST_HOME": str(folder / HOME),
+            # Also processes that a test starts run the mutants.
+            "PYTHONPATH": str(self.folder / "mutants"),
+        }
 
     def mutants(self) -> dict[str, list[str]]:
         """Return the changed lines of each mutant by its name, without changes of wording."""
@@ -168,7 +180,7 @@ class Room:
         done = subprocess.run(
             [*pytest, f"--timeout={TIME_LIMIT}", "-m", MARKED, *self.tests],
             cwd=here,
-            env=self.environment | {"MUTANT_UNDER_TEST": name, "PYTHONPATH": str(here)},
+            env=self.environment | {"MUTANT_UNDER_TEST": name},
             capture_output=True,
             check=False,
         )
@@ -188,8 +200,11 @@ def main() -> None:
     console = Console()
     table = Table("room", "mutants", "drawn", "killed", "score")
     documents: dict[str, Any] = {}
+    folder = arguments.folder.resolve()
+    server = EmbeddedServer(folder / HOME)
+    server.start()
     for name in arguments.rooms:
-        room = Room(name, arguments.folder.resolve())
+        room = Room(name, folder)
         mutants = room.mutants()
         drawn = sorted(mutants)
         if len(drawn) > arguments.mutants:
@@ -210,6 +225,7 @@ def main() -> None:
             "survivors": survivors,
         }
         arguments.json.write_text(json.dumps(documents, indent=1))
+    server.stop()
     console.print(table)
 
 

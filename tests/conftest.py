@@ -23,11 +23,14 @@ pytest.register_assert_rewrite("al_charge.testing")
 import al_charge.fw  # noqa: E402, F401  # FireWorks reads its configuration once, so before it
 from al_charge.crystal.host import Host, HostSpec  # noqa: E402
 from al_charge.store.documents import Assessment  # noqa: E402
-from al_charge.store.embedded import HOME_ENV, EmbeddedServer  # noqa: E402
+from al_charge.store.embedded import HOME_ENV, USERNAME, EmbeddedServer  # noqa: E402
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
+RUNNING_HOME = os.environ.get("AL_CHARGE_TEST_HOME")
+"""Home whose MongoDB runs already, for one test session at a time; it is left running, without the
+databases and users of earlier sessions."""
 STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
@@ -122,8 +125,11 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for variable in [name for name in os.environ if name.startswith("AL_CHARGE_")]:
             patch.delenv(variable)
         patch.setenv(HOME_ENV, str(home))
+        if RUNNING_HOME:
+            (home / "mongodb").symlink_to(Path(RUNNING_HOME).resolve() / "mongodb")
         yield home
-    EmbeddedServer(home).stop()
+    if not RUNNING_HOME:
+        EmbeddedServer(home).stop()
     shutil.rmtree(home)
 
 
@@ -132,7 +138,20 @@ def mongodb_client(private_home: Path) -> Iterator[MongoClient[dict[str, Any]]]:
     """Connect to an embedded server that lives as long as the test session."""
     uri = EmbeddedServer(private_home).start().uri("admin")
     with MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+        if RUNNING_HOME:
+            _empty(client)
         yield client
+
+
+def _empty(client: MongoClient[dict[str, Any]]) -> None:
+    """Remove what an earlier session may have left when it was killed."""
+    for name in set(client.list_database_names()) - {"admin", "config", "local"}:
+        client.drop_database(name)
+    for user in client["admin"].command("usersInfo", {"forAllDBs": True})["users"]:
+        if user["user"] != USERNAME:
+            client[user["db"]].command("dropUser", user["user"])
+    for database in {role["db"] for role in client["admin"]["system.roles"].find()}:
+        client[database].command("dropAllRolesFromDatabase")
 
 
 @pytest.fixture

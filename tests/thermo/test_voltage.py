@@ -15,7 +15,7 @@ from al_charge.thermo.uncertainty import (
     profile_with_error_bars,
     with_error_bars,
 )
-from al_charge.thermo.voltage import computed_entries, voltage_profile
+from al_charge.thermo.voltage import computed_entries, step_voltages, voltage_profile
 
 
 def hull_of(
@@ -116,6 +116,12 @@ def test_points_are_the_corners_of_the_plateaus(hull: Hull) -> None:
 def test_refuses_error_bars_that_do_not_fit(hull: Hull) -> None:
     with pytest.raises(AlChargeError, match=r"^voltage: 2 error bars for 3 voltage steps"):
         voltage_profile(hull, error_bars=[0.1, 0.2])
+
+
+@pytest.mark.parametrize("energies", [[-170.0, -172.9, -173.6], [-170.0] * 5])
+def test_every_vertex_needs_an_energy(hull: Hull, energies: list[float]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        step_voltages(hull, energies)
 
 
 def test_error_bars_match_propagated_independent_noise(hull: Hull) -> None:
