@@ -111,6 +111,22 @@ class Attempts(StorePart):
         query = {"campaign": campaign} | ({} if key is None else {"key": key})
         return self._find(AttemptDoc, query, "started", "_id")
 
+    def open(self, campaign: str | None = None) -> list[AttemptDoc]:
+        """Return the attempts whose end is not recorded.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign; None for all campaigns.
+
+        Returns
+        -------
+        list of AttemptDoc
+            In the order in which they started.
+        """
+        query = {"outcome": None} | ({} if campaign is None else {"campaign": campaign})
+        return self._find(AttemptDoc, query, "started", "_id")
+
     def made_twice(self, campaign: str) -> list[str]:
         """Return the labels of a campaign that were made more than once, by any campaign.
 

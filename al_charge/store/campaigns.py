@@ -55,10 +55,20 @@ class Campaigns(StorePart):
         """
         found = self._get(CampaignDoc, name)
         if found is None:
-            known = [doc["_id"] for doc in self._collection(CampaignDoc).find({}, {"_id": 1})]
+            known = self.names()
             remedy = did_you_mean(name, known) if known else "submit it first"
             raise InputError("there is no such campaign", where=f"campaign '{name}'", remedy=remedy)
         return found
+
+    def names(self) -> list[str]:
+        """Return the names of all campaigns.
+
+        Returns
+        -------
+        list of str
+            Sorted.
+        """
+        return sorted(self._collection(CampaignDoc).distinct("_id"))
 
     def state(self, name: str) -> CampaignState:
         """Return the state of a campaign.

@@ -313,6 +313,23 @@ class Labels(StorePart):
         content = read_file(self._frames, file_id, f"label '{key}'")
         return list(bson.decode(content)["frames"])
 
+    def folders(self, campaign: str | None = None) -> dict[str, str]:
+        """Return where the engine's files of labels are.
+
+        Parameters
+        ----------
+        campaign
+            Only labels that this campaign made itself; None for all.
+
+        Returns
+        -------
+        dict
+            Path, on the machine that made the label, by the label's key.
+        """
+        query = {} if campaign is None else {"campaign": campaign}
+        found = self._collection(LabelDoc).find(query, {"directory": 1})
+        return {label["_id"]: label["directory"] for label in found}
+
     def link(self, campaign: str, round: int, key: str) -> bool:
         """Record that a campaign uses a label.
 
@@ -372,13 +389,3 @@ class Labels(StorePart):
             query["round"] = {"$lte": up_to}
         found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
         return {use["key"]: use["round"] for use in found}
-
-    def files(self) -> set[str]:
-        """Return the files in GridFS that labels name.
-
-        Returns
-        -------
-        set of str
-            Their ids.
-        """
-        return set(self._collection(LabelDoc).distinct("frames_file")) - {None}

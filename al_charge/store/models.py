@@ -13,9 +13,6 @@ from al_charge.store.base import Stored, StorePart, read_file
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.documents import ModelDoc, ReferenceDoc
 
-MODEL_FILES = ("weights_file", "predictions_file")
-"""Fields of a model that name files in GridFS."""
-
 
 class Models(StorePart):
     """The models of a store."""
@@ -149,18 +146,6 @@ class Models(StorePart):
         """
         query: Stored = {"campaign": campaign} | ({} if round is None else {"round": round})
         return self._find(ModelDoc, query, "round", "member")
-
-    def files(self) -> set[str]:
-        """Return the files in GridFS that models name.
-
-        Returns
-        -------
-        set
-            Their ids; None is among them if a model names no predictions.
-        """
-        files = dict.fromkeys(MODEL_FILES, 1)
-        models = self._collection(ModelDoc).find({}, files)
-        return {model[name] for model in models for name in MODEL_FILES}
 
 
 class References(StorePart):

@@ -7,6 +7,7 @@ from pymongo.database import Database
 from al_charge.store.attempts import Attempts, Failures
 from al_charge.store.base import Stored, StorePart
 from al_charge.store.campaigns import Campaigns
+from al_charge.store.files import Files
 from al_charge.store.labels import Labels
 from al_charge.store.migrations import prepare
 from al_charge.store.models import Models, References
@@ -28,7 +29,7 @@ class Store(StorePart):
 
     Attributes
     ----------
-    campaigns, rounds, proposals, candidates, labels, attempts, failures, models, references
+    campaigns, rounds, proposals, candidates, labels, attempts, failures, models, references, files
         The parts.
     """
 
@@ -43,6 +44,7 @@ class Store(StorePart):
         self.failures = Failures(database, self.attempts)
         self.models = Models(database)
         self.references = References(database, self.campaigns)
+        self.files = Files(database)
 
     def ensure_schema(self) -> None:
         """Make a new database ready.
@@ -69,13 +71,7 @@ class Store(StorePart):
         int
             How many were deleted.
         """
-        used = self.models.files() | self.rounds.files() | self.labels.files()
-        unused = [
-            (files, file._id)
-            for files in (self._weights, self._frames)
-            for file in files.find()
-            if str(file._id) not in used
-        ]
-        for files, file_id in unused:
-            files.delete(file_id)
+        unused = self.files.unused()
+        for file in unused:
+            self.files.delete(file)
         return len(unused)

@@ -13,9 +13,6 @@ from al_charge.store.base import Stored, StorePart, read_file
 from al_charge.store.documents import Assessment, RoundDoc
 from al_charge.store.fields import now
 
-PREDICTIONS = "assessment.predictions_file"
-"""Field of a round that names the file in GridFS with its committee's predictions."""
-
 
 class Rounds(StorePart):
     """The rounds of a store."""
@@ -231,16 +228,6 @@ class Rounds(StorePart):
             {"_id": RoundDoc.id_of(campaign, number)},
             {"$set": {f"progress.{task}": [int(done), int(total)]}},
         )
-
-    def files(self) -> set[str]:
-        """Return the files in GridFS that assessments name.
-
-        Returns
-        -------
-        set of str
-            Their ids.
-        """
-        return set(self._collection(RoundDoc).distinct(PREDICTIONS))
 
     def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:
         """Set fields of a round if the first of them is None; return the round as stored."""

@@ -26,6 +26,13 @@ def test_a_name_is_taken_once(store: Store, make_campaign: Callable[..., Campaig
     assert store.campaigns.all()[0].spec == {"seed": 1}
 
 
+def test_names_are_sorted(store: Store, make_campaign: Callable[..., CampaignDoc]) -> None:
+    assert store.campaigns.names() == []
+    for name in ("olivine", "maricite"):
+        store.campaigns.add(make_campaign(name))
+    assert store.campaigns.names() == ["maricite", "olivine"]
+
+
 def test_an_unknown_campaign_is_refused_with_the_nearest_name(
     store: Store, make_campaign: Callable[..., CampaignDoc]
 ) -> None:

@@ -155,6 +155,25 @@ def test_labels_made_twice_are_found(store: Store) -> None:
     assert [a.outcome for a in store.attempts.all("one", "once")] == ["failed", "made", None]
 
 
+def test_attempts_are_open_until_their_end_is_recorded(store: Store) -> None:
+    first = store.attempts.start("k", campaign="one", round=0, slot=1)
+    second = store.attempts.start("k", campaign="two", round=0, slot=1)
+    assert [attempt.attempt for attempt in store.attempts.open()] == [first, second]
+    assert [attempt.attempt for attempt in store.attempts.open("two")] == [second]
+    store.attempts.finish(first, "made")
+    assert [attempt.attempt for attempt in store.attempts.open()] == [second]
+    assert store.attempts.open("one") == []
+
+
+def test_folders_are_those_of_the_labels_that_a_campaign_made(
+    store: Store, make_label: Maker
+) -> None:
+    store.labels.put(make_label("k"))
+    store.labels.put(make_label("other", campaign="maricite", directory="runs/other"))
+    assert store.labels.folders() == {"k": "runs/k", "other": "runs/other"}
+    assert store.labels.folders("maricite") == {"other": "runs/other"}
+
+
 def test_an_attempt_ends_once(store: Store) -> None:
     attempt = store.attempts.start("k", campaign="one", round=2, slot=3, hostname="h", pid=7)
     store.attempts.finish(attempt, "failed", "no convergence")

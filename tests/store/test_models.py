@@ -18,6 +18,7 @@ from al_charge.store.documents import (
     ReferenceDoc,
     RoundDoc,
 )
+from al_charge.store.files import DamagedFile
 from al_charge.store.mongo import Store
 
 Maker = Callable[..., ModelDoc]
@@ -85,6 +86,49 @@ def test_leftovers_are_removed_and_nothing_else(
     assert store.remove_leftovers() == 0
     assert store.models.get("olivine", 0, 0) is not None
     assert store.labels.get("k") is not None
+
+
+def test_unused_files_are_told_from_others(
+    store: Store, make_model: Maker, make_label: Callable[..., LabelDoc]
+) -> None:
+    store.models.put(make_model(), b"weights", {"k": 1.0})
+    store.labels.put(make_label("k", n_atoms=2000, n_frames=30))
+    assert store.files.unused() == []
+    store.database["labels"].delete_one({})
+    (frames,) = store.files.unused()
+    assert (frames.bucket, frames.size > 2_000_000) == ("frames", True)
+    store.database["models"].delete_one({})
+    assert [file.bucket for file in store.files.unused()] == ["frames", "weights", "weights"]
+    store.files.delete(frames)
+    assert [file.size for file in store.files.unused() if file.size == 7] == [len(b"weights")]
+    assert store.database["frames.chunks"].count_documents({}) == 0
+
+
+def test_damaged_files_are_told_by_what_names_them(
+    store: Store,
+    make_model: Maker,
+    make_label: Callable[..., LabelDoc],
+    make_assessment: Callable[..., Assessment],
+) -> None:
+    store.models.put(make_model(), b"weights", {"k": 1.0})
+    store.labels.put(make_label("k", n_atoms=2000, n_frames=30))
+    store.labels.put(make_label("small"))
+    store.rounds.add(RoundDoc(campaign="olivine", number=0))
+    store.rounds.add(RoundDoc(campaign="olivine", number=1))
+    energies = np.array([[1.0], [2.0]])
+    store.rounds.record_assessment("olivine", 0, make_assessment(labels=1), ["k"], energies)
+    assert list(store.files.damaged()) == []
+    store.database["frames.chunks"].delete_one({"n": 1})
+    assert list(store.files.damaged()) == [DamagedFile("label", "k", "frames")]
+    store.database["weights.files"].delete_many({})
+    found = [
+        DamagedFile("label", "k", "frames"),
+        DamagedFile("model", "olivine/0/0", "weights"),
+        DamagedFile("model", "olivine/0/0", "predictions"),
+        DamagedFile("round", "olivine/0", "predictions"),
+    ]
+    assert list(store.files.damaged("olivine")) == found
+    assert list(store.files.damaged("another")) == []
 
 
 def test_predictions_are_kept_beside_an_assessment(

@@ -9,7 +9,7 @@ from typing import Any
 
 from fireworks import LaunchPad
 
-from al_charge.store.documents import CampaignDoc, CampaignState
+from al_charge.store.documents import CampaignState
 from al_charge.store.embedded import default_home
 from al_charge.store.mongo import Store
 
@@ -86,7 +86,7 @@ class Scene:
         """Names of the campaigns that are looked at."""
         if self.campaign is not None:
             return [self.campaign]
-        return list(self.store.database[CampaignDoc.collection].distinct("_id"))
+        return self.store.campaigns.names()
 
     def of(self, field: str) -> dict[str, Any]:
         """Return a query for what belongs to the campaigns that are looked at.

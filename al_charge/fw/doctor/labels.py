@@ -23,7 +23,7 @@ from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.fw.workflow_states import BUSY
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.verify import relax_in
-from al_charge.store.documents import AttemptDoc, LabelDoc, RoundDoc
+from al_charge.store.documents import AttemptDoc
 from al_charge.store.spool import Spool
 
 INTERRUPTED = "interrupted"
@@ -45,17 +45,15 @@ def without_files(scene: Scene) -> Iterator[Finding]:
     Finding
         One for each.
     """
-    labels = scene.store.database[LabelDoc.collection]
-    query = {} if scene.campaign is None else {"campaign": scene.campaign}
     elsewhere = 0
-    for label in labels.find(query, {"directory": 1}):
-        folder = Path(label["directory"])
+    for key, path in scene.store.labels.folders(scene.campaign).items():
+        folder = Path(path)
         if folder.is_dir():
             continue
         if scene.runs.is_dir() and scene.runs in folder.parents:
             yield Finding(
                 "label without files",
-                f"label {label['_id']}",
+                f"label {key}",
                 f"there is no {folder}",
                 "nothing need be done, unless you want the engine's files from a backup",
                 note=True,
@@ -91,15 +89,12 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
             by_round[task["spec"]["round"]][task["spec"]["_tasks"][0]["slot"]] = task
         there = _products(scene, name)
         campaign = open_campaign(scene.store, name)
-        selections = scene.store.database[RoundDoc.collection].find(
-            {"campaign": name, "selected": {"$ne": None}}, {"number": 1, "selected": 1}
-        )
-        for record in selections:
-            tasks = by_round[record["number"]]
-            selected = dict(enumerate(record["selected"]))
+        for record in scene.store.rounds.all(name):
+            tasks = by_round[record.number]
+            selected = dict(enumerate(record.selected or []))
             wanted = {slot: selected[slot] for slot in tasks.keys() & selected.keys()}
             # Labels that an earlier round uses as well are not in this count; they are looked up.
-            if len(wanted) > there[record["number"]]:
+            if len(wanted) > there[record.number]:
                 for slot, doc_id in wanted.items():
                     yield from _missing_label(scene, campaign, tasks[slot], doc_id)
 
@@ -182,9 +177,7 @@ def open_attempts(scene: Scene) -> Iterator[Finding]:
     Finding
         One for each.
     """
-    query = {"outcome": None} | ({} if scene.campaign is None else {"campaign": scene.campaign})
-    for stored in scene.store.database[AttemptDoc.collection].find(query):
-        attempt = AttemptDoc.from_mongo(stored)
+    for attempt in scene.store.attempts.open(scene.campaign):
         if not _is_running(scene, attempt):
             task = f"{attempt.campaign}/{attempt.round} label {attempt.slot}"
             yield Finding(
