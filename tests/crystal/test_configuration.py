@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import (
@@ -156,6 +157,13 @@ def test_wrong_fixed_charge_is_refused(olivine: Host) -> None:
 def test_structure_without_oxidation_states_is_refused(olivine: Host) -> None:
     with pytest.raises(InputError, match="without an oxidation state"):
         from_structure(olivine, olivine.structure)
+
+
+def test_a_neutral_site_has_the_state_zero(olivine: Host) -> None:
+    structure = to_structure(to_atoms(olivine, configuration(olivine, [1] * 4 + [2] * 4)))
+    structure.replace(4, Species("Fe", 0))
+    with pytest.raises(InputError, match="Fe on site 4 may not be 0"):
+        from_structure(olivine, structure)
 
 
 def test_redox_anion_whose_charge_is_the_number_of_a_vacancy(tmp_path: Path) -> None:

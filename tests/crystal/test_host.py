@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.host import VACANCY, Host, HostSpec
+from al_charge.crystal.host import LARGEST_SUPERCELL, VACANCY, Host, HostSpec
 from al_charge.errors import InputError
 
 OLIVINE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -132,6 +132,14 @@ def test_absent_element() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"redox": {"Mn": (2, 3)}}, "host.redox"), ({"fixed": {"Mn": 2}}, "host.fixed")],
+)
+def test_an_absent_element_is_told_with_its_field(change: dict[str, Any], field: str) -> None:
+    assert refusal(**change).startswith(f"{field}: the structure has no Mn;")
+
+
 def test_missing_oxidation_state() -> None:
     assert refusal(fixed={"O": -2}) == "host.fixed: P has no oxidation state; add 'P: ...'"
 
@@ -153,13 +161,19 @@ def test_bad_supercell() -> None:
     assert refusal(supercell=(1, 0, 1)).startswith("host.supercell: repeats must be 1 or more")
 
 
+def test_a_supercell_that_is_too_large() -> None:
+    line = refusal(supercell=(10, 10, 10))
+    assert line.startswith("host.supercell: the supercell would have 28000 sites")
+    assert line.endswith(f"at most {LARGEST_SUPERCELL}")
+
+
 def test_broken_formula_unit() -> None:
     assert "do not make whole formula units of 3" in refusal(redox_sites_per_formula=3)
 
 
 @pytest.mark.parametrize("x", [Fraction(1, 3), Fraction(5, 4), Fraction(-1, 4)])
 def test_no_such_composition(olivine: Host, x: Fraction) -> None:
-    with pytest.raises(InputError, match=r"choose one of: 0, 1/4, 1/2, 3/4, 1$"):
+    with pytest.raises(InputError, match=r"^composition: .*choose one of: 0, 1/4, 1/2, 3/4, 1$"):
         olivine.n_ions(x)
 
 

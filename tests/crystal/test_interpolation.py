@@ -38,6 +38,12 @@ def shifted(empty: Structure) -> Structure:
     return other
 
 
+def in_other_cells(empty: Structure) -> Structure:
+    """Return it with every site moved by whole lattice vectors."""
+    cells = np.random.default_rng(2).integers(-2, 3, size=(len(empty), 3))
+    return Structure(empty.lattice, empty.species, empty.frac_coords + cells)
+
+
 def turned(empty: Structure) -> Structure:
     """Return it with the axes b, c, a, in the setting Pbnm."""
     axes = [1, 2, 0]
@@ -53,7 +59,7 @@ def tilted(empty: Structure) -> Structure:
     return Structure(Lattice(empty.lattice.matrix @ rotation), empty.species, empty.frac_coords)
 
 
-@pytest.mark.parametrize("change", [shuffled, shifted, turned, tilted])
+@pytest.mark.parametrize("change", [shuffled, shifted, in_other_cells, turned, tilted])
 def test_order_origin_setting_and_direction_do_not_matter(
     full: Structure, empty: Structure, change: object
 ) -> None:
