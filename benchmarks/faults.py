@@ -25,7 +25,7 @@ from fault_kinds import BETWEEN, FROM_WITHIN, KINDS, look, stage
 from rich.console import Console
 from rich.table import Table
 
-from al_charge.cli.templates import templates_folder
+from al_charge.cli.campaign_file import templates_folder
 from al_charge.testing.site import ENDED, NAME, Site
 
 FAILING = "0.2 0.1"

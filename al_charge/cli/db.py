@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from typing import TYPE_CHECKING
 
 import click
 
 from al_charge.cli.backup import backup, restore
-from al_charge.cli.initiate import initiate
 from al_charge.cli.migrate import migrate
+from al_charge.cli.output import json_option, print_json
+from al_charge.cli.target import database_option
 from al_charge.cli.users import users
+from al_charge.errors import InputError
+
+if TYPE_CHECKING:
+    from al_charge.store.settings import DatabaseSettings
 
 
 @click.group("db")
@@ -35,14 +40,14 @@ def stop() -> None:
 
 
 @db.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def status(as_json: bool) -> None:
     """Show whether the embedded server runs, and where its files are."""
     from al_charge.store.embedded import EmbeddedServer
 
     found = EmbeddedServer().status()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     click.echo(f"running, process {found['pid']}" if found["running"] else "not running")
     if found["last_error"]:
@@ -50,6 +55,28 @@ def status(as_json: bool) -> None:
     click.echo(f"files in {found['folder']}")
 
 
-for part in (backup, restore, migrate, initiate, users):
+@db.command("initiate")
+@click.argument("members", metavar="HOST:PORT...", nargs=-1, required=True)
+@database_option
+def initiate(members: tuple[str, ...], database: DatabaseSettings | None) -> None:
+    """Make a replica set of new servers at HOST:PORT, one or more.
+
+    Run it once, on the machine of the server that is named as the database, before there are
+    users. HOST:PORT is what other machines know the servers by.
+    """
+    from al_charge.store.replica_set import initiate as make
+    from al_charge.store.settings import URI_ENV
+
+    if database is None:
+        raise InputError(
+            "no new server is named",
+            where="db initiate",
+            remedy=f"export {URI_ENV}='mongodb://127.0.0.1:27017/al_charge?authSource=admin'",
+        )
+    make(database, members)
+    click.echo(f"replica set made, {len(members)} {'member' if len(members) == 1 else 'members'}")
+
+
+for part in (backup, restore, migrate, users):
     db.add_command(part)
 command = db

@@ -75,7 +75,7 @@ def demo_spec(seed: int, *, blind: bool = False) -> CampaignSpec:
     CampaignSpec
         The campaign ``demo-SEED``, or ``demo-SEED-blind``.
     """
-    from al_charge.cli.templates import template
+    from al_charge.cli.campaign_file import template
     from al_charge.loop.spec import load_spec
 
     spec = load_spec(template(TEMPLATE))

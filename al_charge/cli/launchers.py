@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from al_charge.cli.campaign_file import packaged_folder
 from al_charge.cli.output import json_option, print_json
-from al_charge.cli.templates import packaged_folder
 
 DEFAULT_FOLDER = Path("site")
 _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}

@@ -38,7 +38,13 @@ COMMANDS = {
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",
 }
-"""Every command with its line in the overview; each lives in the module of its name."""
+"""Every command with its line in the overview."""
+
+_MODULES = {
+    **dict.fromkeys(("check", "init"), "campaign_file"),
+    **dict.fromkeys(("export", "hull", "labels", "voltage"), "results"),
+}
+"""Modules that hold several commands under their names; others are ``command`` in their own."""
 
 _UNAUTHORIZED = 13
 """MongoDB's code for what a user's roles do not allow."""
@@ -57,8 +63,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"al_charge.cli.{cmd_name}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"al_charge.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
         return command
 
     @override
