@@ -7,5 +7,16 @@ from al_charge.labelers.protocol import Labeler
 
 
 def make_labeler(settings: EngineSettings) -> Labeler:
-    """Return the labeler that the settings describe, importing its engine only now."""
+    """Return the labeler that the settings describe, importing its engine only now.
+
+    Parameters
+    ----------
+    settings
+        Of any installed engine.
+
+    Returns
+    -------
+    Labeler
+        Ready to label.
+    """
     return LABELERS.of(settings).make(settings)

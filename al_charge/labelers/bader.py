@@ -74,22 +74,28 @@ def from_density(
     remedy
         What an error about a grid that is too coarse recommends.
 
+    Returns
+    -------
+    BaderCharges
+        Net charge of each atom, and the electrons it is counted from.
+
     Raises
     ------
     AlChargeError
         If the electrons on the grid do not sum to those of the atoms within `TOLERANCE` per atom,
-        an atom has no basin, or a basin belongs to no atom.
+        an atom has no basin, a basin belongs to no atom, or a grid has another shape or NaN or
+        infinite values.
     """
     expected = np.broadcast_to(np.asarray(electrons, dtype=float), (len(atoms),)).copy()
     reference = density if reference is None else reference
     for grid in (density, reference):
         if grid.ndim != 3 or grid.shape != density.shape:
             raise AlChargeError(
-                f"its grids are {density.shape} and {reference.shape}, which is no common grid",
+                f"its grids {density.shape} and {reference.shape} do not match",
                 where=where,
             )
         if not np.isfinite(grid).all():
-            raise AlChargeError("its density has values that are no numbers", where=where)
+            raise AlChargeError("its density has NaN or infinite values", where=where)
     _check_sum(density, atoms, expected, where=where, remedy=remedy)
     maxima, held = _basins(density, reference, atoms, where)
     owner = _owners(maxima, held, atoms, where, remedy)
@@ -106,7 +112,7 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
     - ``coarse``: ``calc.get_all_electron_density(gridrefinement=1)``, shape (n1/2, n2/2, n3/2).
 
     Every MPI rank has to take part in both calls; one rank writes. The cell has to be periodic
-    along all three axes: then the points leave out its far faces, as `from_density` wants it.
+    along all three axes: then the points leave out its far faces, as `from_density` needs it.
 
     GPAW repairs the sum of these densities at the nuclei, so that it is right on any grid and
     proves nothing. The grid is judged by what it is for: no atom's charge may differ by more than
@@ -118,6 +124,11 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
         That file.
     atoms
         The atoms of the calculation, in its order; their ``electrons`` are the atomic numbers.
+
+    Returns
+    -------
+    BaderCharges
+        On the finer grid.
 
     Raises
     ------
@@ -136,8 +147,8 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
         raise AlChargeError(f"it holds no densities ({error})", where=str(path)) from error
     if coarse.size * 4 > density.size:
         raise AlChargeError(
-            f"its grids of {_points(density)} and {_points(coarse)} points are too alike to judge "
-            "the charges by",
+            f"its grids of {_points(density)} and {_points(coarse)} points are too similar "
+            "to judge the charges by",
             where=str(path),
         )
     charges, rough = (
@@ -149,7 +160,7 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
         raise AlChargeError(
             f"the charge of atom {worst} ({atoms.symbols[worst]}) is {charges.net[worst]:+.3f} e "
             f"on the grid of {_points(density)} points and {rough.net[worst]:+.3f} e on that of "
-            f"{_points(coarse)}, further apart than {CONVERGED:g} e: no Bader charges",
+            f"{_points(coarse)}, a difference of more than {CONVERGED:g} e: no Bader charges",
             where=str(path),
             remedy=FINER_GPAW,
         )
@@ -170,6 +181,11 @@ def from_aeccar(folder: Path, atoms: Atoms, zval: ArrayLike) -> BaderCharges:
         The atoms, in any order; the charges come in theirs.
     zval
         Valence electrons that each atom's pseudopotential has (ZVAL), shape (n_atoms,).
+
+    Returns
+    -------
+    BaderCharges
+        In the order of ``atoms``.
 
     Raises
     ------
@@ -237,7 +253,7 @@ def _check_same_atoms(found: Atoms, atoms: Atoms, where: str) -> None:
         same = len(set(nearest)) == len(atoms) and bool((distances.min(axis=1) < SAME_SITE).all())
     if not same:
         raise AlChargeError(
-            f"its structure ({found.get_chemical_formula()}) is not the one that was asked for "
+            f"its structure ({found.get_chemical_formula()}) is not the requested one "
             f"({atoms.get_chemical_formula()}), or differs in cell or positions",
             where=where,
         )

@@ -12,6 +12,13 @@ from al_charge.errors import CrashedError
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a document in one step, so that a killed writer leaves the old file or none.
 
+    Parameters
+    ----------
+    path
+        Where; an existing file is replaced.
+    document
+        What JSON can hold.
+
     Raises
     ------
     CrashedError
@@ -28,10 +35,20 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a document that `write_json` wrote.
 
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    dict
+        The document.
+
     Raises
     ------
     CrashedError
-        If there is none or it is not whole.
+        If there is none, or it is truncated or damaged.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Make a label: prepare, run, read, audit; steered harder while the charge order is lost."""
+"""Make a label: prepare, run, read, audit; steered harder until the requested order is found."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def make_label(
 
     Parameters
     ----------
+    labeler
+        The engine.
     atoms
         Atoms with a ``species`` array and initial moments. Not modified.
     directory
@@ -41,6 +43,11 @@ def make_label(
     windows
         See `Labeler.audit`.
 
+    Returns
+    -------
+    LabelResult
+        Of the try that is kept, with the starts of all.
+
     Raises
     ------
     AlChargeError
@@ -49,6 +56,8 @@ def make_label(
         If time was up; called again, it continues.
     CrashedError
         If the engine was killed, or what it wrote cannot be read; called again, it runs again.
+    InputError
+        If the atoms have no species, or the engine refuses them.
     """
     if "species" not in atoms.arrays:
         raise InputError("the structure has no species array", where="atoms.arrays")

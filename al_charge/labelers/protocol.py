@@ -189,6 +189,11 @@ class Labeler(Protocol):
 
         How a minimum is found or whether one is looked for is not among them: a relaxed label and
         a static one with these settings stand on the same hull.
+
+        Returns
+        -------
+        dict
+            What `settings_hash` hashes, with the name of the engine as ``engine``.
         """
 
     def check(self, species: Sequence[str], ion: str) -> None:
@@ -217,6 +222,8 @@ class Labeler(Protocol):
         directory
             Folder of this job's files; made if it is not there. Files of an earlier run of the
             same job stay, so that `run` may continue it; those of another job are removed.
+        relax
+            What the engine may move.
         attempt
             Which steering, from 0 to ``tries`` - 1.
         """
@@ -224,14 +231,31 @@ class Labeler(Protocol):
     def run(self, directory: Path) -> None:
         """Run the prepared job to its end; a job that has ended is not run again.
 
+        Parameters
+        ----------
+        directory
+            A folder that `prepare` has filled.
+
         Raises
         ------
         AlChargeError
             If it failed, with its reason in one line.
+        UnfinishedError
+            If the time was up, or the process was told to end; called again, it continues.
         """
 
     def read(self, directory: Path) -> Reading:
         """Read what a run has left.
+
+        Parameters
+        ----------
+        directory
+            The folder of the job.
+
+        Returns
+        -------
+        Reading
+            What was found.
 
         Raises
         ------
@@ -240,14 +264,21 @@ class Labeler(Protocol):
         """
 
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Tell the charge state of every atom.
+        """Determine the charge state of every atom.
 
         Parameters
         ----------
+        reading
+            What `read` returned.
         species
-            Those that were asked for.
+            Species tokens that were asked for, one for each atom.
         windows
             Calibrated on end members with the same settings; None for the labeler's own.
+
+        Returns
+        -------
+        Audit
+            The charge state of every atom, or that it is ambiguous.
         """
 
     def metal_energy(self, ion: str, directory: Path) -> float:
@@ -255,12 +286,35 @@ class Labeler(Protocol):
 
         Parameters
         ----------
+        ion
+            Element of the working ion.
         directory
             Folder for the files of that job.
+
+        Returns
+        -------
+        float
+            eV/atom.
+
+        Raises
+        ------
+        AlChargeError
+            If the calculation failed.
         """
 
 
 def settings_hash(labeler: Labeler) -> str:
-    """Return the identity of a labeler's physical settings; labels of one hull share it."""
+    """Return the identity of a labeler's physical settings; labels of one hull share it.
+
+    Parameters
+    ----------
+    labeler
+        The engine.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     text = json.dumps(labeler.settings(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -32,6 +32,11 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
         Electrons/angstrom^3, shape (n1, n2, n3).
     atoms
         The atoms of the file.
+
+    Raises
+    ------
+    AlChargeError
+        If the file is empty, truncated or damaged.
     """
     if path.stat().st_size == 0:
         raise AlChargeError("it has zero bytes", where=str(path), remedy="run VASP again")
@@ -53,7 +58,7 @@ def _read_head(file: TextIO) -> Atoms:
     lines = list(itertools.takewhile(str.strip, itertools.islice(file, 1, 1_000_000)))
     atoms = read_vasp(io.StringIO("".join(["density\n", *lines])))
     if not isinstance(atoms, Atoms) or len(lines) != 7 + len(atoms):
-        raise ValueError("its structure ends early")
+        raise ValueError("its structure is incomplete")
     return atoms
 
 

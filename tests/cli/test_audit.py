@@ -103,7 +103,7 @@ def test_windows_of_end_members(tmp_path: Path, run: Run) -> None:
     assert run("audit", mixed, "--end-member", low)[0] == 1
     code, _, err = run("audit", mixed, "--end-member", mixed)
     assert (code, err.count("\n")) == (2, 1)
-    assert "it is no end member: neutrality gives its 2 Fe +5 e" in err
+    assert "it is not an end member: neutrality gives its 2 Fe +5 e" in err
     shared = gpaw_log(folders[1], (4.08, 3.80), ion="")
     code, _, err = run("audit", mixed, "--end-member", shared)
     assert (code, err.count("\n")) == (2, 1)

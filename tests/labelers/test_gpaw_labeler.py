@@ -264,8 +264,8 @@ def test_antiferromagnetic_moments_have_both_signs(atoms: Atoms, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"frame": {"energy": float("nan")}}, "no finite energy"),
-        ({"frame": {"forces": [[0.0, 0.0, 0.0]]}}, "no finite energy and forces"),
+        ({"frame": {"energy": float("nan")}}, "missing, NaN or infinite"),
+        ({"frame": {"forces": [[0.0, 0.0, 0.0]]}}, "energy or forces are missing"),
         ({"frame": {"moments": [0.0]}}, "moments have shape"),
         ({"frame": {"moments": None}}, "moments have shape"),
         ({"lacks": ["engine"]}, "truncated or damaged"),
@@ -314,7 +314,7 @@ def test_an_old_result_is_never_taken_for_a_new_one(
     assert [path.name for path in (tmp_path / "try-0").iterdir()] == ["input.json"]
     (tmp_path / "try-0" / "result.json").write_text(old)
     monkeypatch.setattr(labeler, "command", lambda processes: [sys.executable, "-c", "pass"])
-    with pytest.raises(AlChargeError, match="GPAW did another job"):
+    with pytest.raises(AlChargeError, match="GPAW ran another job"):
         one.run(tmp_path / "try-0")
 
 
@@ -450,7 +450,7 @@ def test_the_way_to_the_result_does_not_change_the_hash(changes: dict[str, Any])
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("hubbard_u", {"Xx": "1 eV"}, "'Xx' is no element"),
+        ("hubbard_u", {"Xx": "1 eV"}, "'Xx' is not an element"),
         ("hubbard_u", {"Fe": "-1 eV"}, "U of Fe is negative"),
         ("hubbard_u", {"Fe": 5.3}, "with its unit"),
         ("moment_windows", {"Fe2+": (3, 4.1), "Fe3+": (4, 5)}, "overlap"),

@@ -211,7 +211,7 @@ def test_charges_that_a_labelling_job_found(tmp_path: Path) -> None:
     assert found is not None
     assert found.net == pytest.approx(record["net"])
     write(tmp_path, json.dumps(record | {"net": [0.0]}), "bader.json")
-    assert "of another structure" in read_output(path).bader_refused
+    assert "belongs to another structure" in read_output(path).bader_refused
     write(tmp_path, json.dumps({"refused": "the grid is too coarse"}), "bader.json")
     assert read_output(path).bader_refused == "the grid is too coarse"
 
@@ -230,7 +230,7 @@ def test_what_is_no_output(tmp_path: Path) -> None:
         read_output(tmp_path)
     with pytest.raises(InputError, match="no such file or folder"):
         read_output(tmp_path / "nothing")
-    with pytest.raises(InputError, match="it is no output that al-charge reads"):
+    with pytest.raises(InputError, match="it is not an output that al-charge reads"):
         read_output(write(tmp_path, "hello", "notes.txt"))
     for name in ("OUTCAR", "vasprun.xml", "x.gpw"):
         with pytest.raises(InputError, match="it has zero bytes"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import override
+
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
@@ -20,8 +22,8 @@ class BornPlugin(LabelerPlugin):
     gives = frozenset({Quantity.ENERGY, Quantity.FORCES, Quantity.STRESS})
     install = ""
 
+    @override
     def make(self, settings: Any) -> Labeler:
-        """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
         from al_charge.labelers.born.labeler import BornLabeler
 
         return BornLabeler(settings)

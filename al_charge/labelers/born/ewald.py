@@ -50,12 +50,25 @@ class Splitting:
 
 
 def self_energy(charges: Array, alpha: float) -> float:
-    """Return the energy in eV of every charge (e) with its own screening Gaussian."""
+    """Return the energy of every charge with its own screening Gaussian.
+
+    Parameters
+    ----------
+    charges
+        e, shape (n_atoms,).
+    alpha
+        Inverse width of the Gaussians, 1/angstrom.
+
+    Returns
+    -------
+    float
+        eV.
+    """
     return float(-COULOMB * alpha / np.sqrt(np.pi) * np.sum(charges**2))
 
 
 def real_space_pairs(distances: Array, products: Array, alpha: float) -> tuple[Array, Array]:
-    """Return energy (eV) and derivative (eV/angstrom) of screened pairs, shape (n_pairs,).
+    """Return the energy and derivative of screened pairs.
 
     Parameters
     ----------
@@ -65,6 +78,13 @@ def real_space_pairs(distances: Array, products: Array, alpha: float) -> tuple[A
         Product of the two charges in e^2, shape (n_pairs,).
     alpha
         Inverse width, 1/angstrom.
+
+    Returns
+    -------
+    energy : numpy.ndarray
+        eV, shape (n_pairs,).
+    slope : numpy.ndarray
+        Derivative by the distance, eV/angstrom, shape (n_pairs,).
     """
     scaled = COULOMB * products / distances
     energy = scaled * erfc(alpha * distances)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from typing_extensions import override
 
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError
@@ -19,7 +20,7 @@ from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, paramete
 from al_charge.labelers.born.relaxation import Point, relax
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.protocol import Attempt, Frame, Reading, Relax
+from al_charge.labelers.protocol import Attempt, Frame, Labeler, Reading, Relax
 
 FRAMES_BETWEEN = 3
 """Geometries kept between the one that was asked for and the relaxed one."""
@@ -32,7 +33,7 @@ INPUT, RESULT = "input.json", "result.json"
 """The files of a job."""
 
 
-class BornLabeler:
+class BornLabeler(Labeler):
     """Labels made by the analytic ionic model.
 
     Parameters
@@ -49,27 +50,22 @@ class BornLabeler:
         self._settings = settings
 
     @property
+    @override
     def relax(self) -> Relax:
-        """What moves unless a job says otherwise."""
         return self._settings.relax
 
+    @override
     def settings(self) -> dict[str, Any]:
-        """Return what energies depend on: model and parameters."""
         return {"engine": "born", "version": VERSION, "parameters": parameter_hash()}
 
+    @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        """Refuse species without parameters, and a working ion without a metal reference."""
         refuse_unknown(species)
         _metal(ion)
 
+    @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
-        """Write ``input.json``; see `al_charge.labelers.protocol.Labeler`.
-
-        Raises
-        ------
-        InputError
-            If the atoms have no species, or one without parameters.
-        """
+        """Write ``input.json``."""
         if "species" not in atoms.arrays:
             raise InputError("the structure has no species array", where="atoms.arrays")
         species = [str(token) for token in atoms.arrays["species"]]
@@ -94,14 +90,9 @@ class BornLabeler:
             ) from error
         write_json(directory / INPUT, document)
 
+    @override
     def run(self, directory: Path) -> None:
-        """Compute the prepared job and write ``result.json``.
-
-        Raises
-        ------
-        AlChargeError
-            If a relaxation fails, or an ion moves to another site in it.
-        """
+        """Write ``result.json``; a relaxation in which an ion leaves its site has failed."""
         job = read_json(directory / INPUT)
         if self._has_ended(directory):
             return
@@ -126,18 +117,14 @@ class BornLabeler:
         }
         write_json(directory / RESULT, result)
 
+    @override
     def read(self, directory: Path) -> Reading:
-        """Read ``result.json``.
-
-        Raises
-        ------
-        AlChargeError
-            If it is missing, damaged or of another job than ``input.json``.
-        """
         job, result = read_json(directory / INPUT), read_json(directory / RESULT)
         try:
             if result["job"] != _identity(job):
-                raise AlChargeError("the result is another job's", where=str(directory / RESULT))
+                raise AlChargeError(
+                    "the result belongs to another job", where=str(directory / RESULT)
+                )
             return Reading(
                 frames=tuple(_frame(record) for record in result["frames"]),
                 moments=None,
@@ -160,20 +147,17 @@ class BornLabeler:
             return False
         return True
 
+    @override
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Return the charge states that were asked for: ions of the model keep theirs."""
+        """Return the requested charge states, which are part of the model."""
         return Audit(tuple(species))
 
+    @override
     def metal_energy(self, ion: str, directory: Path) -> float:
-        """Return the energy that stands for the working-ion metal, eV/atom; nothing is written.
+        """Return the energy that stands for the metal; nothing is written.
 
         An ionic model has no metal. The number is fitted so that one material's mean voltage is
         that of experiment: only the steps of a voltage curve are the model's own.
-
-        Raises
-        ------
-        InputError
-            If there is no such fit for the ion.
         """
         return _metal(ion)
 
@@ -196,7 +180,7 @@ def _input(directory: Path) -> dict[str, Any] | None:
 
 
 def _identity(job: dict[str, Any]) -> str:
-    """Return what tells one job from another."""
+    """Return the identity of a job, a hash of all that is asked for."""
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
 
 

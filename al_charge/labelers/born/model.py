@@ -93,13 +93,20 @@ class BornModel:
 
         Parameters
         ----------
-        positions, cell
-            angstrom; shapes (n_atoms, 3) and (3, 3), lattice vectors as rows.
+        positions
+            angstrom, shape (n_atoms, 3).
+        cell
+            Lattice vectors as rows, angstrom, shape (3, 3).
+
+        Returns
+        -------
+        Evaluation
+            Of this geometry.
 
         Raises
         ------
         AlChargeError
-            If two ions have run into each other.
+            If two ions are nearer than `COLLAPSE_DISTANCE`.
         """
         fractional = positions @ np.linalg.inv(cell)
         energy, gradient, virial = reciprocal_space(fractional, cell, self.charges, self.splitting)
@@ -123,15 +130,26 @@ class BornModel:
     def pair_stiffness(
         self, positions: Array, cell: Array, reach: float
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, Array]:
-        """Return the pairs within ``reach`` (angstrom) and how stiff each is along its length.
+        """Return the pairs within a distance and how stiff each is along its length.
+
+        Parameters
+        ----------
+        positions
+            angstrom, shape (n_atoms, 3).
+        cell
+            Lattice vectors as rows, angstrom, shape (3, 3).
+        reach
+            Largest distance of a pair, angstrom.
 
         Returns
         -------
-        first, second : ndarray of int, shape (n_pairs,)
-        vectors : ndarray, shape (n_pairs, 3)
-            From first to second ion, angstrom.
-        stiffness : ndarray, shape (n_pairs,)
-            Second derivative of the pair's energy, screened charges included, eV/angstrom^2.
+        first, second : numpy.ndarray
+            Indices of the ions, shape (n_pairs,).
+        vectors : numpy.ndarray
+            From first to second ion, angstrom, shape (n_pairs, 3).
+        stiffness : numpy.ndarray
+            Second derivative of the pair's energy, screened charges included, eV/angstrom^2, shape
+            (n_pairs,).
         """
         i, j, vectors, distances = self._pairs.find(positions @ np.linalg.inv(cell), cell)
         near = distances < reach
@@ -156,6 +174,11 @@ class BornModel:
 
 def refuse_unknown(species: Sequence[str]) -> None:
     """Refuse species that the model has no parameters for.
+
+    Parameters
+    ----------
+    species
+        Species tokens.
 
     Raises
     ------

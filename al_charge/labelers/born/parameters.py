@@ -79,7 +79,13 @@ Not the energy of a metal: an ionic model, whose zero is free ions, has none.
 
 
 def parameter_hash() -> str:
-    """Return the identity of all numbers of the model."""
+    """Return the identity of all numbers of the model.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     content = {
         "pairs": {"|".join(pair): asdict(values) for pair, values in sorted(PAIRS.items())},
         "charge_scale": CHARGE_SCALE,

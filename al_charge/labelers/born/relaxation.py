@@ -64,8 +64,10 @@ def relax(
     ----------
     model
         The ionic model of these ions.
-    positions, cell
-        Starting geometry, angstrom; shapes (n_atoms, 3) and (3, 3).
+    positions
+        Of the starting geometry, angstrom, shape (n_atoms, 3).
+    cell
+        Of the starting geometry, lattice vectors as rows, angstrom, shape (3, 3).
     fmax
         Largest force component at the end, eV/angstrom; the stress is held to
         ``STRESS_PER_FORCE`` times this number.
@@ -73,6 +75,11 @@ def relax(
         Evaluations before giving up.
     fixed_cell
         Whether only ions move, whatever the stress.
+
+    Returns
+    -------
+    list of Point
+        Every accepted geometry, the given one first.
 
     Raises
     ------

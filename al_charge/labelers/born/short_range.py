@@ -17,10 +17,22 @@ Array = NDArray[np.float64]
 
 
 def switch(distances: Array) -> tuple[Array, Array]:
-    """Return the cut-off factor and its derivative, shape (n_pairs,).
+    """Return the cut-off factor and its derivative.
 
     1 up to the start of the switch, 0 from the cut-off, in between the quintic
     1 - 10 t^3 + 15 t^4 - 6 t^5, so that energies have two continuous derivatives.
+
+    Parameters
+    ----------
+    distances
+        angstrom, shape (n_pairs,).
+
+    Returns
+    -------
+    factor : numpy.ndarray
+        From 0 to 1, shape (n_pairs,).
+    slope : numpy.ndarray
+        1/angstrom, shape (n_pairs,).
     """
     t = np.clip((distances - (SHORT_RANGE_CUTOFF - SWITCH_WIDTH)) / SWITCH_WIDTH, 0.0, 1.0)
     value = 1.0 + t**3 * (-10.0 + t * (15.0 - 6.0 * t))
@@ -28,7 +40,22 @@ def switch(distances: Array) -> tuple[Array, Array]:
 
 
 def pair_term(values: PairParameters, distances: Array) -> tuple[Array, Array]:
-    """Return energy (eV) and derivative (eV/angstrom) of one kind of pair, shape (n_pairs,)."""
+    """Return the energy and derivative of one kind of pair.
+
+    Parameters
+    ----------
+    values
+        Parameters of this kind of pair.
+    distances
+        angstrom, shape (n_pairs,).
+
+    Returns
+    -------
+    energy : numpy.ndarray
+        eV, shape (n_pairs,).
+    slope : numpy.ndarray
+        Derivative by the distance, eV/angstrom, shape (n_pairs,).
+    """
     energy, slope = np.zeros_like(distances), np.zeros_like(distances)
     if values.depth:
         decay = np.exp(-values.width * (distances - values.length))
@@ -72,7 +99,24 @@ class PairTable:
     def evaluate(
         self, i: NDArray[np.int64], j: NDArray[np.int64], distances: Array
     ) -> tuple[Array, Array]:
-        """Return energy (eV) and derivative (eV/angstrom) of every pair, shape (n_pairs,)."""
+        """Return the energy and derivative of every pair.
+
+        Parameters
+        ----------
+        i
+            Index of the first ion of every pair, shape (n_pairs,).
+        j
+            Index of the second.
+        distances
+            angstrom, shape (n_pairs,).
+
+        Returns
+        -------
+        energy : numpy.ndarray
+            eV, shape (n_pairs,).
+        slope : numpy.ndarray
+            Derivative by the distance, eV/angstrom, shape (n_pairs,).
+        """
         energy, slope = np.zeros_like(distances), np.zeros_like(distances)
         term_of = np.where(distances < SHORT_RANGE_CUTOFF, self._term_of[i, j], -1)
         for number, values in enumerate(self._terms):

@@ -1,4 +1,4 @@
-"""The part of a DFT labeler that is the same whatever code it runs."""
+"""What all DFT labelers share, whatever the code."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from ase import Atoms
 from ase.build import bulk
+from typing_extensions import override
 
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.dft.settings import DftSettings
-from al_charge.labelers.protocol import Reading, Relax
+from al_charge.labelers.protocol import Labeler, Reading, Relax
 
 
-class DftLabeler:
+class DftLabeler(Labeler):
     """Base of the labelers whose moments tell the charge states.
 
     Parameters
@@ -21,8 +22,8 @@ class DftLabeler:
     settings
         The engine's settings.
     known
-        Moments of the charge states as the engine is known to give them, by which labels are read
-        where neither the user nor the campaign's end members say anything else.
+        Moments of the charge states as the engine is known to give them, for want of windows of
+        the user or of the campaign's end members.
     """
 
     def __init__(self, settings: DftSettings, known: Windows) -> None:
@@ -32,13 +33,14 @@ class DftLabeler:
         self._given = Windows(given) if given is not None else None
 
     @property
+    @override
     def relax(self) -> Relax:
-        """What it moves unless a job says otherwise."""
         return self._dft.relax
 
     @property
+    @override
     def tries(self) -> int:
-        """How many steerings it has: one where the shells are not to be distorted."""
+        """One where the shells are not to be distorted."""
         return self._dft.tries if self._dft.shell_distortion > 0 else 1
 
     def check_species(self, species: Sequence[str]) -> None:
@@ -56,30 +58,12 @@ class DftLabeler:
         """
         (self._given or self._known).check(species)
 
+    @override
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Tell the charge state of every atom by its moment, checked by its Bader charge.
+        """Determine charge states from moments, checked by Bader charges.
 
         The user's windows come first, then those calibrated on the campaign's end members, then
-        those that the engine is known by.
-
-        Parameters
-        ----------
-        reading
-            What the run has left.
-        species
-            Species tokens that were asked for, one for each atom.
-        windows
-            Calibrated on end members with the same settings; None if there are none.
-
-        Returns
-        -------
-        Audit
-            The charge state of every atom, or that it is ambiguous.
-
-        Raises
-        ------
-        AlChargeError
-            If the run has no moments.
+        those that the engine is known to give.
         """
         if reading.moments is None:
             raise AlChargeError("the run has no moments", where=reading.engine)

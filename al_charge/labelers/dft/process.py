@@ -22,13 +22,13 @@ STOPPED = 75
 """Exit status of a run that has stopped where it can be continued."""
 
 LOG = "output.log"
-"""Name of the file that holds whatever the process printed."""
+"""File with the output of the process."""
 
 GRACE = 120.0
 """Seconds that a process has to stop in: an SCF step and the writing of its state."""
 
-_GLANCE = 0.5
-"""Seconds between two looks at whether this process was told to stop."""
+_POLL_INTERVAL = 0.5
+"""Seconds between two checks whether this process was told to stop."""
 
 MARGIN = 60.0
 """Seconds of a batch job that are left for what comes after the engine."""
@@ -58,7 +58,7 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str
     timeout
         seconds.
     telling
-        How the line begins by which a run tells why it failed; its last message counts otherwise.
+        Prefix of the line that gives the reason of a failure; by default the last message is taken.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str
         raise UnfinishedError(
             f"{why} and {how}",
             where=str(log),
-            remedy="the same job goes on from its last saved state when it is run again",
+            remedy="run it again, and it continues from its last saved state",
         )
     if status != 0:
         kind = CrashedError if status < 0 else AlChargeError
@@ -107,7 +107,13 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str
 
 
 def time_left() -> float:
-    """Return the seconds that the batch job leaves to an engine, infinite where none is known."""
+    """Return the seconds that the batch job leaves to an engine, infinite where none is known.
+
+    Returns
+    -------
+    float
+        seconds.
+    """
     return batch_seconds_left() - GRACE - MARGIN
 
 
@@ -117,7 +123,7 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int |
     with heeding_signals() as told:
         while not told() and (left := end - time.monotonic()) > 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(min(left, _GLANCE))
+                return process.wait(min(left, _POLL_INTERVAL))
         stop.touch()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(GRACE)

@@ -17,7 +17,7 @@ from al_charge.units import Energy, Length
 
 
 class DftSettings(EngineSettings):
-    """A labeler that has to be led to a charge order, and whose moments tell where it ended.
+    """Settings of a labeler that is steered towards a charge order and gives moments.
 
     Attributes
     ----------
@@ -100,10 +100,15 @@ def _of_elements(
 def check_element(element: str) -> None:
     """Refuse what is no element's symbol.
 
+    Parameters
+    ----------
+    element
+        What a user gave as one.
+
     Raises
     ------
     ValueError
-        With what is wrong, for pydantic to report.
+        If it is none; pydantic reports it.
     """
     if element not in chemical_symbols[1:]:
-        raise ValueError(f"'{element}' is no element; write it like 'Fe'")
+        raise ValueError(f"'{element}' is not an element; write it like 'Fe'")

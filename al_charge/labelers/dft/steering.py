@@ -1,4 +1,4 @@
-"""How a run is led to a charge order: where its density starts, and with which moments."""
+"""How a run is steered towards a charge order: where its density starts, and with which moments."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def starts_distorted(settings: DftSettings, atoms: Atoms, attempt: int) -> bool:
     """Tell whether a run starts from a density made at distorted shells.
 
     It does if the geometry's bond lengths do not hold the charge order, and whenever an earlier
-    attempt has lost it; never if all sites of each element are in one state.
+    attempt ended in another one; never if all sites of each element are in one state.
 
     Parameters
     ----------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import override
+
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
@@ -22,14 +24,8 @@ class GpawPlugin(LabelerPlugin):
     gives = frozenset(Quantity)
     install = "python3 bootstrap.py gpaw, or pip install al-charge[gpaw]"
 
+    @override
     def missing(self) -> str:
-        """Return what is not installed of GPAW and its PAW datasets.
-
-        Returns
-        -------
-        str
-            Empty if both are there.
-        """
         from al_charge.labelers.gpaw.labeler import datasets_identity, gpaw_version
 
         try:
@@ -39,13 +35,13 @@ class GpawPlugin(LabelerPlugin):
             return error.what
         return ""
 
+    @override
     def make(self, settings: Any) -> Labeler:
-        """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
         from al_charge.labelers.gpaw.labeler import GpawLabeler
 
         return GpawLabeler(settings)
 
+    @override
     def windows(self, settings: Any) -> Windows | None:
-        """Return the user's windows, else known ones; see `LabelerPlugin`."""
         given = settings.moment_windows
         return Windows(given) if given is not None else known_windows(settings)

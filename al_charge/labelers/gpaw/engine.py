@@ -31,11 +31,11 @@ class StoppedError(Exception):
 
 
 class NotConvergedError(Exception):
-    """No rung of the ladder has converged; with the attempts and how they ended."""
+    """No rung of the ladder has converged; the message lists the attempts."""
 
 
 class Engine:
-    """Energies of geometries of one cell, each found by the rung that converged before.
+    """Energies of geometries of one cell, starting with the rung that converged before.
 
     Parameters
     ----------
@@ -53,15 +53,27 @@ class Engine:
         self._calculator: Any = self._load() if journal.under_way else None
         self._saved = time.monotonic()
         self._told_to_stop = False
-        signal.signal(signal.SIGTERM, self._hear)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def evaluate(self, atoms: Atoms) -> Record:
         """Return what GPAW finds for a geometry, from whichever rung converges.
 
+        Parameters
+        ----------
+        atoms
+            The geometry.
+
+        Returns
+        -------
+        dict
+            Positions and cell in angstrom, energies in eV, forces in eV/angstrom, stress in
+            eV/angstrom^3 (Voigt), moments in Bohr magnetons; None for what the request does not ask
+            for.
+
         Raises
         ------
         NotConvergedError
-            If none does.
+            If no rung converges.
         StoppedError
             If the run was asked to stop.
         """
@@ -79,7 +91,13 @@ class Engine:
         return self._results(atoms)
 
     def write_density(self, path: Path) -> None:
-        """Write the all-electron density, see `al_charge.labelers.bader.from_gpaw`."""
+        """Write the all-electron density that `al_charge.labelers.bader.from_gpaw` reads.
+
+        Parameters
+        ----------
+        path
+            The file; written in one step.
+        """
         fine = self._request["density_refinement"]
         find = self._calculator.get_all_electron_density
         density, coarse = find(gridrefinement=fine), find(gridrefinement=fine // 2)
@@ -160,7 +178,7 @@ class Engine:
             self._journal.count()
             if settle and settled(context)[0]:
                 break
-            self._look_around()
+            self._save_or_stop()
         if settle:
             # The loop was left before its end, so the calculator takes nothing for a result.
             self._calculator.dft.results.clear()
@@ -189,7 +207,7 @@ class Engine:
         else:
             calculator.create_new_calculation(atoms)
 
-    def _look_around(self) -> None:
+    def _save_or_stop(self) -> None:
         """Save, or stop, when it is time; all ranks do as the first one says."""
         order = np.zeros(1, dtype=int)
         if self._told_to_stop or Path(STOP).exists():
@@ -230,7 +248,7 @@ class Engine:
             "total_moment": float(calculator.get_magnetic_moment()),
         }
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         self._told_to_stop = True
 
 

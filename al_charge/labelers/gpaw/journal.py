@@ -25,7 +25,7 @@ DENSITY = "density.npz"
 BADER = "bader.json"
 """The Bader charges, or why there are none."""
 NO_SCF = "SCF did not converge"
-"""Begins the line by which a run tells that no attempt has converged."""
+"""Prefix of the line in which a run says that no attempt has converged."""
 
 PROGRESS, STATE, FRAMES = "progress.json", "state.gpw", "frames.jsonl"
 
@@ -69,19 +69,42 @@ class Journal:
 
     @classmethod
     def of_folder(cls, *, writes: bool) -> Journal:
-        """Return the journal of the working folder, a new one if there is none."""
+        """Return the journal of the working folder, a new one if there is none.
+
+        Parameters
+        ----------
+        writes
+            Whether this process is the one that writes.
+
+        Returns
+        -------
+        Journal
+            As it was last saved.
+        """
         path = Path(PROGRESS)
         known = read_json(path) if path.exists() else {}
         return cls(**known, writes=writes)
 
     def begin(self, changed: str) -> None:
-        """Begin an attempt."""
+        """Begin an attempt.
+
+        Parameters
+        ----------
+        changed
+            What is different from the attempt before, in words.
+        """
         self.attempts.append({"changed": changed, "outcome": ""})
         self.steps = 0
         self.save()
 
     def end(self, outcome: str) -> None:
-        """End the attempt that is under way; the caller saves what comes next."""
+        """End the attempt that is under way; the caller saves what comes next.
+
+        Parameters
+        ----------
+        outcome
+            How it ended, such as ``converged after 20 steps``.
+        """
         self.attempts[-1]["outcome"] = outcome
 
     @property
@@ -95,7 +118,7 @@ class Journal:
         self.all_steps += 1
 
     def save(self) -> None:
-        """Write it down."""
+        """Write the journal to its file, if this process is the one that writes."""
         now = time.monotonic()
         self.wall_time += now - self._clock
         self._clock = now
@@ -105,7 +128,13 @@ class Journal:
             write_json(Path(PROGRESS), document)
 
     def add_frame(self, frame: Record) -> None:
-        """Append a geometry with its results to those that are done."""
+        """Append a geometry with its results to those that are done.
+
+        Parameters
+        ----------
+        frame
+            As `al_charge.labelers.gpaw.engine.Engine.evaluate` returns it.
+        """
         if self.writes:
             with Path(FRAMES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(frame) + "\n")
@@ -121,12 +150,29 @@ def repair_frames() -> None:
 
 
 def read_frames() -> list[Record]:
-    """Return the geometries that are done."""
+    """Return the geometries that are done.
+
+    Returns
+    -------
+    list of dict
+        In the order in which they were computed.
+    """
     path = Path(FRAMES)
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def identity(job: dict[str, Any]) -> str:
-    """Return what tells one job from another."""
+    """Return the identity of a job, a hash of all that is asked for.
+
+    Parameters
+    ----------
+    job
+        The contents of ``input.json``.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from typing_extensions import override
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
 from al_charge.errors import AlChargeError, CrashedError, InputError
@@ -44,20 +45,17 @@ class GpawLabeler(DftLabeler):
         self._settings = settings
 
     @property
+    @override
     def gives_stress(self) -> bool:
-        """Whether it gives a stress: plane waves do."""
+        """Only plane waves give a stress."""
         return self._settings.mode == "pw"
 
+    @override
     def settings(self) -> dict[str, Any]:
-        """Return what makes energies comparable: functional, accuracy, version and datasets.
+        """Return functional, accuracy, version and datasets.
 
         How the ground state is reached (mixing, start density, processes) and how moments are read
         is left out: it does not change the energy of the state that is found.
-
-        Raises
-        ------
-        InputError
-            If GPAW or its PAW datasets are not installed.
         """
         s = self._settings
         shared = {
@@ -82,22 +80,17 @@ class GpawLabeler(DftLabeler):
             "eigenstates_tolerance": s.eigenstates_tolerance,
         }
 
+    @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        """Refuse what cannot run here, and species whose state cannot be read from moments."""
         self.check_species(species)
         gpaw_version()
         datasets_identity()
         command(self._settings.processes)
         metal_crystal(ion)
 
+    @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
-        """Write ``input.json``; see `al_charge.labelers.protocol.Labeler`.
-
-        Raises
-        ------
-        InputError
-            If the atoms have no species, or the cell should relax without a stress.
-        """
+        """Write ``input.json``."""
         if "species" not in atoms.arrays:
             raise InputError("the structure has no species array", where="atoms.arrays")
         if relax == Relax.CELL and not self.gives_stress:
@@ -128,17 +121,9 @@ class GpawLabeler(DftLabeler):
         }
         _write_input(directory, document)
 
+    @override
     def run(self, directory: Path) -> None:
-        """Run the prepared job, or what is left of it, and find its Bader charges.
-
-        Raises
-        ------
-        UnfinishedError
-            If the time was up or the process told to end; the same job goes on from its last saved
-            state when it is run again.
-        AlChargeError
-            If no attempt converged, or GPAW failed otherwise.
-        """
+        """Run the prepared job, or what is left of it, and find its Bader charges."""
         job = read_json(directory / INPUT)
         try:
             if not _has_ended(job, directory):
@@ -150,7 +135,7 @@ class GpawLabeler(DftLabeler):
                 )
                 result = read_json(directory / RESULT)
                 if result.get("job") != identity(job):
-                    raise AlChargeError("GPAW did another job", where=str(directory / RESULT))
+                    raise AlChargeError("GPAW ran another job", where=str(directory / RESULT))
             if job["density_refinement"] and not (directory / BADER).exists():
                 found = read_bader(job, directory)
                 write_json(directory / BADER, found)
@@ -161,27 +146,13 @@ class GpawLabeler(DftLabeler):
                 f"cannot run GPAW: {error.strerror or error}", where=str(directory)
             ) from error
 
+    @override
     def read(self, directory: Path) -> Reading:
-        """Read ``result.json`` and ``bader.json``.
-
-        Raises
-        ------
-        AlChargeError
-            If one is missing, damaged or of another job than ``input.json``.
-        """
         return reading(directory)
 
+    @override
     def metal_energy(self, ion: str, directory: Path) -> float:
-        """Return the energy of the working-ion metal in eV/atom, with the same settings.
-
-        It is the lowest point of a parabola through the energies of five volumes around that of
-        experiment.
-
-        Raises
-        ------
-        InputError
-            If the element's structure is not tabulated.
-        """
+        """Return the minimum of a parabola through the energies at five volumes."""
         atoms = metal_crystal(ion)
         rungs = ladder.rungs(self._settings, steered=False)
         _write_input(directory, request.metal(self._settings, atoms, rungs))
@@ -191,6 +162,16 @@ class GpawLabeler(DftLabeler):
 
 def command(processes: int) -> list[str]:
     """Return the command that runs a job, under MPI for more than one process.
+
+    Parameters
+    ----------
+    processes
+        MPI ranks.
+
+    Returns
+    -------
+    list of str
+        Program and arguments.
 
     Raises
     ------
@@ -214,16 +195,21 @@ def command(processes: int) -> list[str]:
 def gpaw_version() -> str:
     """Return the version of the installed GPAW.
 
+    Returns
+    -------
+    str
+        Such as ``26.7.0``.
+
     Raises
     ------
     InputError
-        If there is none.
+        If GPAW is not installed.
     """
     try:
         return version("gpaw")
     except PackageNotFoundError:
         raise InputError(
-            "GPAW is not installed", where="labeler", remedy="docs/gpaw.md tells how to install it"
+            "GPAW is not installed", where="labeler", remedy="see docs/gpaw.md"
         ) from None
 
 
@@ -232,6 +218,11 @@ def datasets_identity() -> str:
 
     The version of the package ``gpaw-data``, and before it, where ``GPAW_SETUP_PATH`` puts other
     folders first, a hash of the names and sizes of the files in those.
+
+    Returns
+    -------
+    str
+        Such as ``gpaw-data 1.2.1``.
 
     Raises
     ------

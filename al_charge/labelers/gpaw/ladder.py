@@ -26,14 +26,22 @@ NARROW = 0.02
 
 
 def rungs(settings: GpawSettings, *, steered: bool, hold_moment: bool = False) -> list[Rung]:
-    """Return the rungs of a run, the first of which is climbed whatever happens.
+    """Return the rungs of a run, the first of which is always tried.
 
     Parameters
     ----------
+    settings
+        The engine's settings.
     steered
         Whether the density is first made at a start geometry.
     hold_moment
         Whether the total moment is fixed and the occupations narrow there.
+
+    Returns
+    -------
+    list of dict
+        Each rung with what it changes (``changed``) and its stages: parameters of GPAW, and whether
+        the stage is at the start geometry.
     """
     first = settings.mixer or ("msr1" if settings.mode == "lcao" else "pulay")
     other = "pulay" if first == "msr1" else "msr1"

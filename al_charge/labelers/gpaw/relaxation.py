@@ -19,7 +19,7 @@ from al_charge.labelers.gpaw.engine import Engine
 from al_charge.labelers.gpaw.journal import Journal, Record
 
 HESSIAN, CELL_HESSIAN = "hessian.json", "cell-hessian.json"
-"""What the optimisers have learned; begun anew where it cannot be read."""
+"""Files with the optimisers' Hessians; started afresh where they cannot be read."""
 
 
 class _Points(Calculator):
@@ -65,12 +65,26 @@ def relax(
 
     Parameters
     ----------
+    engine
+        Computes one geometry.
     atoms
         The geometry that was asked for.
     request
         ``cell``, whether the cell moves as well; ``fmax`` in eV/angstrom; ``max_steps``.
     frames
         Those that are done; added to.
+    journal
+        Records each geometry.
+
+    Returns
+    -------
+    list of dict
+        Frames as `Engine.evaluate` returns them.
+
+    Raises
+    ------
+    AlChargeError
+        If it has not converged after ``max_steps``.
     """
     moving = atoms.copy()
     moving.calc = _Points(engine, frames, journal)
@@ -105,7 +119,7 @@ def relax(
 
 
 def _optimiser(target: Any, hessian: str) -> BFGS:
-    """Return quasi-Newton steps that go on with what was learned, where that can be read.
+    """Return a quasi-Newton optimiser that continues with its Hessian, where that can be read.
 
     With one first guess of the stiffness for ions and cell, the cell crawls and then leaps.
     """
@@ -123,6 +137,18 @@ def kept(frames: list[Record], between: int = 3) -> list[int]:
 
     Those between are evenly spaced in the square root of the energy still to be gained, which near
     a minimum is the distance from it.
+
+    Parameters
+    ----------
+    frames
+        Of a relaxation, in order.
+    between
+        How many are kept besides the first and the last, at most.
+
+    Returns
+    -------
+    list of int
+        Indices, ascending.
     """
     energies = np.array([frame["energy"] for frame in frames])
     ends = {0, len(frames) - 1}

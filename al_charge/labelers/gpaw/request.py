@@ -32,15 +32,24 @@ def label(
 
     Parameters
     ----------
+    settings
+        The engine's settings.
     atoms
-        The geometry that is labelled, with species and initial moments.
+        The geometry to label, with species and initial moments.
     start
         The same cell with moved atoms, where the density is made that the run starts from; None to
         start at the geometry itself.
+    relax
+        What may move.
     rungs
         See `al_charge.labelers.gpaw.ladder.rungs`.
     hold_moment
         Whether a stage fixes the total moment, even where the result does not.
+
+    Returns
+    -------
+    dict
+        The contents of ``input.json``.
     """
     # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
     parameters = _parameters(settings, atoms, settings.kpoints) | {"symmetry": "off"}
@@ -62,7 +71,22 @@ def label(
 
 
 def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Document:
-    """Return the request for the energy of a metal with one atom or few in its cell."""
+    """Return the request for the energy of a metal.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    atoms
+        The primitive cell of the metal.
+    rungs
+        See `al_charge.labelers.gpaw.ladder.rungs`.
+
+    Returns
+    -------
+    dict
+        The contents of ``input.json``.
+    """
     return _geometry(atoms) | {
         "moments": None,
         "start_positions": None,
@@ -78,10 +102,24 @@ def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Docume
 
 
 def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.float64]:
-    """Return the moments to start from, in Bohr magnetons, shape (n_atoms,).
+    """Return the moments to start from.
 
     Those of the redox sites are within the limit, with the signs of the magnetic order. Where the
     sum has to be exactly that of the charge states, the anions get what the limit has taken away.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    atoms
+        With species and initial moments.
+    exact
+        Whether they must sum to the total moment of the charge states.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bohr magnetons, shape (n_atoms,).
     """
     first = initial_moments(atoms, settings.moment_limit)
     full = high_spin_moments(atoms, settings.magnetic_order)
@@ -95,10 +133,22 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
 
 
 def initial_moments(atoms: Atoms, limit: float) -> NDArray[np.float64]:
-    """Return initial moments within a limit, in Bohr magnetons, shape (n_atoms,).
+    """Return the atoms' initial moments, scaled to a limit.
 
     Where an element exceeds the limit all its moments shrink by one factor, so that different
     charge states still start from different moments.
+
+    Parameters
+    ----------
+    atoms
+        With initial moments.
+    limit
+        Largest moment, Bohr magnetons.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bohr magnetons, shape (n_atoms,).
     """
     initial: NDArray[np.float64] = atoms.get_initial_magnetic_moments().astype(float)
     for number in np.unique(atoms.numbers):

@@ -19,15 +19,27 @@ from al_charge.labelers.protocol import Attempt, BaderCharges, Frame, Reading
 def reading(directory: Path) -> Reading:
     """Read the result of a job.
 
+    Parameters
+    ----------
+    directory
+        The folder of the job.
+
+    Returns
+    -------
+    Reading
+        What was found.
+
     Raises
     ------
     AlChargeError
-        If a file is missing, damaged or of another job than ``input.json``.
+        If a file is of another job than ``input.json``, or its numbers are no label.
+    CrashedError
+        If a file is missing, truncated or damaged; the job may be run again.
     """
     job, result = read_json(directory / INPUT), read_json(directory / RESULT)
     where = str(directory / RESULT)
     if result.get("job") != identity(job):
-        raise AlChargeError("the result is another job's", where=where)
+        raise AlChargeError("the result belongs to another job", where=where)
     bader, refused = _bader(job, directory)
     try:
         frames = tuple(_frame(record, len(job["numbers"])) for record in result["frames"])
@@ -58,7 +70,20 @@ def reading(directory: Path) -> Reading:
 
 
 def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return the Bader charges of the density that a job has left, or why there are none."""
+    """Return the Bader charges of the density that a job has left, or why there are none.
+
+    Parameters
+    ----------
+    job
+        The contents of ``input.json``.
+    directory
+        The folder of the job.
+
+    Returns
+    -------
+    dict
+        Charges ``net`` and ``electrons``, one for each atom, or ``refused`` with the reason.
+    """
     last = read_json(directory / RESULT)["frames"][-1]
     atoms = Atoms(job["numbers"], positions=last["positions"], cell=last["cell"], pbc=True)
     try:
@@ -73,7 +98,17 @@ def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 
 def minimum(result: Reading) -> float:
-    """Return the lowest energy, in eV, of the parabola through energies at several volumes.
+    """Return the minimum of the parabola through energies at several volumes.
+
+    Parameters
+    ----------
+    result
+        Of the metal, with a frame for each volume.
+
+    Returns
+    -------
+    float
+        eV.
 
     Raises
     ------
@@ -101,7 +136,7 @@ def _bader(job: dict[str, Any], directory: Path) -> tuple[BaderCharges | None, s
         return None, ""
     found = read_json(directory / BADER)
     if found.get("job") != identity(job):
-        raise AlChargeError("the charges are another job's", where=str(directory / BADER))
+        raise AlChargeError("the charges belong to another job", where=str(directory / BADER))
     if "refused" in found:
         return None, str(found["refused"])
     try:
@@ -117,7 +152,7 @@ def _frame(record: dict[str, Any], n_atoms: int) -> Frame:
     forces = record["forces"]
     given = np.array(forces if forces is not None else np.zeros((n_atoms, 3)), dtype=float)
     if given.shape != (n_atoms, 3) or not np.isfinite([record["energy"], given.sum()]).all():
-        raise AlChargeError("the result holds no finite energy and forces", where=RESULT)
+        raise AlChargeError("its energy or forces are missing, NaN or infinite", where=RESULT)
     stress = record["stress"]
     return Frame(
         positions=np.array(record["positions"], dtype=float),

@@ -40,6 +40,11 @@ def read_output(path: Path, *, bader: bool = True) -> Output:
     bader
         Whether to analyse the densities beside it.
 
+    Returns
+    -------
+    Output
+        The last geometry, with what was found there.
+
     Raises
     ------
     InputError
@@ -77,14 +82,14 @@ def _whole(output: Output) -> Output:
     where, n_atoms = str(output.source), len(output.atoms)
     refuse_impossible(output.atoms.cell.array, output.atoms.positions, where)
     if not all(0 < number < len(chemical_symbols) for number in output.atoms.numbers):
-        raise InputError("it has atoms of no element", where=where)
+        raise InputError("it has atoms of unknown elements", where=where)
     if output.energy is not None and not np.isfinite(output.energy):
         raise InputError(f"its energy is {output.energy}", where=where)
     if output.moments is not None and (
         output.moments.shape != (n_atoms,) or not np.isfinite(output.moments).all()
     ):
         raise InputError(
-            f"it is damaged: {np.isfinite(output.moments).sum()} moments that can be read for "
+            f"it is damaged: {np.isfinite(output.moments).sum()} readable moments for "
             f"{n_atoms} atoms",
             where=where,
         )
@@ -94,10 +99,12 @@ def _whole(output: Output) -> Output:
 def requested_species(
     output: Output, windows: Windows, charges: Mapping[str, int] | None = None
 ) -> tuple[tuple[str, ...], Windows]:
-    """Return a species token for every atom, and the windows of those that moments tell.
+    """Return a species token for every atom, and windows of those that moments identify.
 
     Parameters
     ----------
+    output
+        The run.
     windows
         By which moments are read; elements that are not in the cell do no harm.
     charges
@@ -105,9 +112,9 @@ def requested_species(
 
     Returns
     -------
-    species
+    species : tuple of str
         Of an element with windows any of its states; the audit finds which.
-    windows
+    windows : Windows
         Without the elements whose charge was given or that are not in the cell.
     """
     symbols = output.atoms.get_chemical_symbols()
@@ -137,6 +144,11 @@ def windows_from_end_members(
         Windows of states that they do not show.
     charges
         As for `requested_species`.
+
+    Returns
+    -------
+    Windows
+        Calibrated where the outputs show a state, else the defaults.
 
     Raises
     ------
@@ -176,16 +188,30 @@ def _only_state(
     total = -sum(fixed[symbol] for symbol in symbols if symbol != element)
     if total % len(sites):
         raise InputError(
-            f"it is no end member: neutrality gives its {len(sites)} {element} {total:+d} e",
+            f"it is not an end member: neutrality gives its {len(sites)} {element} {total:+d} e",
             where=str(output.source),
         )
     return token(element, total // len(sites)), sites
 
 
 def audit_output(output: Output, species: Sequence[str], windows: Windows) -> Audit:
-    """Tell the charge state of every atom of an output; see `al_charge.crystal.valence.audit`.
+    """Determine the charge state of every atom of an output.
 
-    Without moments every site that has windows is ambiguous.
+    See `al_charge.crystal.valence.audit`. Without moments every site that has windows is ambiguous.
+
+    Parameters
+    ----------
+    output
+        The run.
+    species
+        One species token for each atom, as `requested_species` gives them.
+    windows
+        By which moments are read.
+
+    Returns
+    -------
+    Audit
+        The charge state of every atom, or that it is ambiguous.
     """
     moments = np.full(len(species), np.nan) if output.moments is None else output.moments
     return audit(moments, species, windows, None if output.bader is None else output.bader.net)

@@ -37,10 +37,15 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
     Parameters
     ----------
     path
-        One of both.
+        Either of them.
     bader
         Whether to analyse the density: that which a labelling job left in the folder, else that of
         the .gpw file where GPAW is installed.
+
+    Returns
+    -------
+    Output
+        The last geometry, with what was found there.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def _from_log(path: Path) -> Output:
     text = path.read_text(encoding="utf-8", errors="replace")
     if GPAW_BANNER not in text:
         raise InputError(
-            "it is no output that al-charge reads",
+            "it is not an output that al-charge reads",
             where=str(path),
             remedy="give an OUTCAR, a vasprun.xml, a .gpw file, a text log of GPAW, or a folder",
         )
@@ -129,7 +134,7 @@ def _table_of_atoms(text: str) -> Atoms:
     rows = re.findall(row, head, re.MULTILINE)
     axes = re.findall(rf"^\|\s*(yes|no) \|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|", rest, re.MULTILINE)
     if [int(number) for number, *_ in rows] != list(range(len(rows))) or len(axes) != 3:
-        raise ValueError("the table of atoms or that of the cell is not whole")
+        raise ValueError("the table of atoms or of the cell is incomplete")
     return Atoms(
         [symbol for _, symbol, *_ in rows],
         positions=[[float(value) for value in values] for _, _, *values in rows],
@@ -170,7 +175,7 @@ def _as_recorded(output: Output, file: Path) -> Output:
     if "refused" in found:
         return replace(output, bader_refused=str(found["refused"]))
     if len(found.get("net", [])) != len(output.atoms):
-        raise AlChargeError("it is of another structure", where=str(file))
+        raise AlChargeError("it belongs to another structure", where=str(file))
     return replace(output, bader=BaderCharges(np.array(found["net"]), np.array(found["electrons"])))
 
 

@@ -34,6 +34,11 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
     bader
         Whether to analyse AECCAR0, AECCAR2 and CHGCAR where they are there.
 
+    Returns
+    -------
+    Output
+        The last geometry, with what was found there.
+
     Raises
     ------
     InputError
@@ -79,7 +84,7 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
 def _from_vasprun(path: Path) -> tuple[Output, Array]:
     text = _text(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise InputError("VASP writes no definitions of entities", where=str(path))
+        raise InputError("it defines XML entities, which VASP never does", where=str(path))
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -120,18 +125,18 @@ def _moments(text: str) -> Array | None:
     rows = [row.split() for row in re.findall(r"^\s*\d+(?:\s+-?\d+\.\d+)+\s*$", body, re.M)]
     numbers = [int(row[0]) for row in rows]
     if numbers != list(range(1, len(rows) + 1)) or {len(row) for row in rows} != {1 + len(columns)}:
-        raise ValueError("the table of moments is not whole")
+        raise ValueError("the table of moments is incomplete")
     moments = np.array([float(row[-1]) for row in rows])
     total = re.match(r"tot .*?(\S+)\n", after)
     # Every moment is rounded to three digits.
     if total and abs(float(total[1]) - moments.sum()) > 0.001 * (len(rows) + 1):
-        raise ValueError(f"moments of {moments.sum():.3f} in all are not {total[1]}, as it says")
+        raise ValueError(f"its moments sum to {moments.sum():.3f}, not to {total[1]} as it says")
     return moments
 
 
 def _why_no_moments(text: str) -> str:
     if "magnetization (z)" in text:
-        return "the run is non-collinear, which is not read"
+        return "the run is non-collinear, which is not supported"
     return _NO_SPIN if re.search(r"ISPIN\s*=\s*1\b", text) else _NO_TABLE
 
 

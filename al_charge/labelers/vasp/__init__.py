@@ -24,14 +24,8 @@ class VaspPlugin(LabelerPlugin):
     gives = frozenset(Quantity)
     install = "VASP is licensed; see docs/vasp.md"
 
+    @override
     def missing(self) -> str:
-        """Return why VASP cannot be started here.
-
-        Returns
-        -------
-        str
-            Empty if its command is on PATH; login nodes often lack it.
-        """
         try:
             self.check_machine(VaspSettings())
         except NotInstalledError as error:
@@ -44,13 +38,13 @@ class VaspPlugin(LabelerPlugin):
 
         VaspLabeler(settings).command()
 
+    @override
     def make(self, settings: Any) -> Labeler:
-        """Return the engine; see `al_charge.labelers.plugin.LabelerPlugin`."""
         from al_charge.labelers.vasp.labeler import VaspLabeler
 
         return VaspLabeler(settings)
 
+    @override
     def windows(self, settings: Any) -> Windows | None:
-        """Return the user's windows, else known ones; see `LabelerPlugin`."""
         given = settings.moment_windows
         return Windows(given) if given is not None else VASP_WINDOWS

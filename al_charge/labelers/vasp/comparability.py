@@ -19,16 +19,18 @@ def broken_by(
     kpoints: Sequence[int],
     titles: Mapping[str, str],
 ) -> str:
-    """Return what in a run differs from the request and makes its energy another one.
+    """Return the differences between a run and its request that change the energy.
 
     Parameters
     ----------
+    run
+        What ``vasprun.xml`` says.
     requested
-        INCAR of the stage.
+        INCAR of the stage, tags by element as lists.
     kpoints
-        Its grid.
+        Divisions of the requested grid, which is centred on Gamma.
     titles
-        Of the dataset of each element that was given to it.
+        Title of the dataset that each element was given.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def _tags(run: Run, requested: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         value = _effective(tag, run)
         if tag == "EDIFF" and value is not None and value <= asked * (1 + 1e-6):
             continue  # tighter electrons only come closer to the same energy
-        if tag == "LDAUL":  # of no account where there is no U
+        if tag == "LDAUL":  # irrelevant where there is no U
             asked = _where_u(asked, asked_for.get("LDAUU"))
             value = _where_u(value, _effective("LDAUU", run))
         if not _equal(asked, value):

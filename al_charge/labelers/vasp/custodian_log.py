@@ -20,10 +20,17 @@ def attempts(folder: Path, began: str, outcome: str) -> list[Attempt]:
 
     Parameters
     ----------
+    folder
+        Of the stage.
     began
         How the first of them began.
     outcome
         How the last one ended.
+
+    Returns
+    -------
+    list of Attempt
+        In order.
     """
     starts = [began]
     ends: list[str] = []
@@ -37,7 +44,14 @@ def attempts(folder: Path, began: str, outcome: str) -> list[Attempt]:
 
 
 def check_ended(folder: Path) -> None:
-    """Refuse a run that custodian let end without a result, as it does when the time is up.
+    """Refuse a run that custodian let end without a result.
+
+    That is what it does when the time is up.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
 
     Raises
     ------
@@ -51,14 +65,27 @@ def check_ended(folder: Path) -> None:
     # It may have converged in the time that it was left.
     if not read_vasprun(folder).converged:
         raise UnfinishedError(
-            "stopped because its time was up, before it had converged",
+            "stopped when its time was up, before it converged",
             where=str(folder),
-            remedy="run it again: it goes on from where it stopped; or allow a longer timeout",
+            remedy="run it again, and it continues there; or allow a longer timeout",
         )
 
 
 def failure(folder: Path, error: Exception) -> AlChargeError:
-    """Return what custodian gave up on, in one line."""
+    """Return the error that made custodian give up, in one line.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+    error
+        What custodian raised.
+
+    Returns
+    -------
+    AlChargeError
+        A `CrashedError` if VASP ended by itself with an error status.
+    """
     from custodian.custodian import ReturnCodeError
 
     corrections = _corrections(folder)
@@ -70,7 +97,7 @@ def failure(folder: Path, error: Exception) -> AlChargeError:
     return AlChargeError(
         f"custodian gave up after {tried} corrections: {'; '.join(problems[:4])}",
         where=str(folder),
-        remedy="vasp.out and OUTCAR there tell more",
+        remedy="see vasp.out and OUTCAR there",
     )
 
 

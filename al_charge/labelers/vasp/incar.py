@@ -14,12 +14,19 @@ _METAL_SMEARING = {"ISMEAR": 1, "SIGMA": 0.2}
 
 
 def common(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
-    """Return the tags that every stage has, those of the user included.
+    """Return the tags that every stage has, the user's own included.
 
     Parameters
     ----------
+    settings
+        The engine's settings.
     elements
         In the order of the POSCAR, each once: U is given in this order.
+
+    Returns
+    -------
+    dict
+        Tags; those of DFT+U by element.
     """
     f_block = [element for element in elements if has_f_shell(element)]
     incar: dict[str, Any] = {
@@ -61,17 +68,58 @@ def _hubbard(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
 
 
 def single_point(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
-    """Return the tags of the stage whose energy the label has."""
+    """Return the tags of the stage that gives the label's energy.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    elements
+        In the order of the POSCAR, each once.
+
+    Returns
+    -------
+    dict
+        Tags; those of DFT+U by element.
+    """
     return common(settings, elements) | {"IBRION": -1, "NSW": 0, "LAECHG": settings.bader}
 
 
 def start_density(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
-    """Return the tags of the stage at distorted shells that makes a density with the order."""
+    """Return the tags of the stage at distorted shells, whose density has the charge order.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    elements
+        In the order of the POSCAR, each once.
+
+    Returns
+    -------
+    dict
+        Tags; those of DFT+U by element.
+    """
     return common(settings, elements) | {"IBRION": -1, "NSW": 0, "LAECHG": False}
 
 
 def relaxation(settings: VaspSettings, elements: Sequence[str], relax: Relax) -> dict[str, Any]:
-    """Return the tags of a relaxation of the ions, or of ions and cell."""
+    """Return the tags of a relaxation of the ions, or of ions and cell.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    elements
+        In the order of the POSCAR, each once.
+    relax
+        What may move.
+
+    Returns
+    -------
+    dict
+        Tags; those of DFT+U by element.
+    """
     return common(settings, elements) | {
         "IBRION": 2,
         "ISIF": 3 if relax is Relax.CELL else 2,
@@ -82,9 +130,20 @@ def relaxation(settings: VaspSettings, elements: Sequence[str], relax: Relax) ->
 
 
 def of_metal(incar: dict[str, Any]) -> dict[str, Any]:
-    """Return a stage's tags for the working-ion metal: smeared as metals are, without spin.
+    """Return a stage's tags for the working-ion metal.
 
-    It has no d electrons in need of a U, and an alkali metal has no moment.
+    It is smeared as metals are, without spin. It has no d electrons in need of a U, and an alkali
+    metal has no moment.
+
+    Parameters
+    ----------
+    incar
+        Tags of the stage.
+
+    Returns
+    -------
+    dict
+        New tags.
     """
     left_out = ("LORBIT", "LDAU", "LDAUTYPE", "LDAUPRINT", "LDAUU", "LDAUJ", "LDAUL")
     kept = {tag: value for tag, value in incar.items() if tag not in left_out}
@@ -92,11 +151,33 @@ def of_metal(incar: dict[str, Any]) -> dict[str, Any]:
 
 
 def continued(incar: dict[str, Any]) -> dict[str, Any]:
-    """Return a stage's tags when it begins from the wave functions and density before it."""
+    """Return a stage's tags if it starts from the wave functions and density of the stage before.
+
+    Parameters
+    ----------
+    incar
+        Tags of the stage.
+
+    Returns
+    -------
+    dict
+        New tags.
+    """
     return incar | {"ISTART": 1, "ICHARG": 1}
 
 
 def has_f_shell(element: str) -> bool:
-    """Return whether an element's open shell is that of the f electrons."""
+    """Return whether an element's open shell is that of the f electrons.
+
+    Parameters
+    ----------
+    element
+        Its symbol.
+
+    Returns
+    -------
+    bool
+        True for lanthanoids and actinoids.
+    """
     number = atomic_numbers[element]
     return 57 <= number <= 71 or 89 <= number <= 103

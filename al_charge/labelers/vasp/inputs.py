@@ -21,10 +21,20 @@ FILES = ("INCAR", "KPOINTS", "POSCAR", "POTCAR")
 
 
 def poscar_order(atoms: Atoms) -> NDArray[np.int64]:
-    """Return the indices of atoms in the order of the POSCAR, shape (n_atoms,).
+    """Return the indices of atoms in the order of the POSCAR.
 
     One block for each element, electropositive ones first, whatever its charge states: Fe2+ and
     Fe3+ share a dataset. Within a block the atoms keep their order.
+
+    Parameters
+    ----------
+    atoms
+        In any order.
+
+    Returns
+    -------
+    numpy.ndarray
+        Indices, shape (n_atoms,).
     """
     from pymatgen.core.periodic_table import Element
 
@@ -34,15 +44,38 @@ def poscar_order(atoms: Atoms) -> NDArray[np.int64]:
 
 
 def elements_in_order(atoms: Atoms) -> list[str]:
-    """Return the elements of atoms that are in the order of a POSCAR, each once."""
+    """Return the elements of atoms, each once.
+
+    Parameters
+    ----------
+    atoms
+        In the order of the POSCAR.
+
+    Returns
+    -------
+    list of str
+        Symbols.
+    """
     return [chemical_symbols[number] for number in dict.fromkeys(atoms.numbers.tolist())]
 
 
 def initial_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
-    """Return the moments to start from, in Bohr magnetons, shape (n_atoms,).
+    """Return the moments to start from.
 
     High-spin moments on the redox sites and none on the others, so that they sum to the total
     moment that is asked for. That sum is never negative: to VASP a negative one means none at all.
+
+    Parameters
+    ----------
+    atoms
+        With a ``species`` array.
+    magnetic_order
+        ``ferromagnetic`` or ``antiferromagnetic``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bohr magnetons, shape (n_atoms,).
     """
     moments = high_spin_moments(atoms, magnetic_order)
     return -moments if moments.sum() < 0 else moments
@@ -53,8 +86,15 @@ def kpoint_grid(atoms: Atoms, density: float) -> tuple[int, int, int]:
 
     Parameters
     ----------
+    atoms
+        Whose cell it is for.
     density
         k-points times cubic angstrom of the reciprocal cell.
+
+    Returns
+    -------
+    tuple of int
+        Divisions along each axis; the grid is centred on Gamma.
     """
     from pymatgen.io.vasp.inputs import Kpoints
 
@@ -76,8 +116,16 @@ def write(
 
     Parameters
     ----------
+    folder
+        Where; made if it is not there.
     atoms
         In the order of the POSCAR.
+    incar
+        Tags of the stage.
+    kpoints
+        Divisions of the grid, which is centred on Gamma.
+    settings
+        The engine's settings, for the datasets.
     moments
         To start from, in Bohr magnetons, shape (n_atoms,); None without spin.
 
@@ -119,10 +167,15 @@ def write(
 def check_values(incar: Mapping[str, Any]) -> None:
     """Refuse INCAR values that VASP does not know.
 
+    Parameters
+    ----------
+    incar
+        The user's tags.
+
     Raises
     ------
     InputError
-        Naming the tag and its value.
+        If a tag has a value that VASP does not know.
     """
     from pymatgen.io.vasp.inputs import BadIncarWarning, Incar
 
@@ -133,7 +186,9 @@ def check_values(incar: Mapping[str, Any]) -> None:
                 Incar({tag: value}).check_params()
             except (TypeError, ValueError) as error:  # a word where a number belongs
                 raise InputError(
-                    f"{tag} is no {value!r}", where="labeler.incar", remedy="see VASP's manual"
+                    f"{value!r} is not a value of {tag}",
+                    where="labeler.incar",
+                    remedy="see VASP's manual",
                 ) from error
     for warning in caught:
         if issubclass(warning.category, BadIncarWarning):

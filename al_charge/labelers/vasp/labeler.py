@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from typing_extensions import override
 
 from al_charge.crystal.species import element_of
 from al_charge.crystal.valence import VASP_WINDOWS
@@ -45,8 +46,9 @@ class VaspLabeler(DftLabeler):
         super().__init__(settings, VASP_WINDOWS)
         self._settings = settings
 
+    @override
     def settings(self) -> dict[str, Any]:
-        """Return what makes energies comparable: functional, U, accuracy, k-points and datasets.
+        """Return functional, U, accuracy, k-points and datasets.
 
         The version of VASP is not among them, since it is known on the workers only; each label
         records its own.
@@ -69,8 +71,9 @@ class VaspLabeler(DftLabeler):
             },
         }
 
+    @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        """Refuse species without windows, unknown INCAR values, and POTCARs that are not there.
+        """Refuse species without windows, unknown INCAR values, and missing POTCARs.
 
         The program itself is looked for when a label is run: campaigns are submitted from login
         nodes, which need not have it.
@@ -80,25 +83,17 @@ class VaspLabeler(DftLabeler):
         inputs.check_values(self._settings.incar)
         self._datasets([*map(element_of, species), ion])
 
+    @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
-        """Write the inputs of every stage; see `al_charge.labelers.protocol.Labeler`."""
+        """Write the inputs of every stage."""
         if "species" not in atoms.arrays:
             raise InputError("the structure has no species array", where="atoms.arrays")
         request = plan_label(self._settings, atoms, relax, attempt)
         self._write(request, directory)
 
+    @override
     def run(self, directory: Path) -> None:
-        """Run the stages that have not ended yet.
-
-        Raises
-        ------
-        NotInstalledError
-            If there is no VASP on this machine.
-        UnfinishedError
-            If its time was up or it was told to end; run again, it goes on from what is there.
-        AlChargeError
-            If it failed, with its reason in one line.
-        """
+        """Run the stages that have not ended yet."""
         request = Request.read(directory)
         if all(stages.is_done(directory / stage.name) for stage in request.stages):
             if _is_whole(request, directory):
@@ -123,18 +118,13 @@ class VaspLabeler(DftLabeler):
             kind = CrashedError if why["crashed"] else AlChargeError
             raise kind(why["what"], where=why["where"], remedy=why["remedy"]) from error
 
+    @override
     def read(self, directory: Path) -> Reading:
-        """Read what the stages have left; see `al_charge.labelers.protocol.Labeler`."""
         return reading.read(Request.read(directory), directory)
 
+    @override
     def metal_energy(self, ion: str, directory: Path) -> float:
-        """Return the energy of the working-ion metal in eV/atom, relaxed with the same functional.
-
-        Raises
-        ------
-        InputError
-            If the element's structure is not tabulated.
-        """
+        """Return the energy of the metal relaxed with the same functional."""
         atoms = metal_crystal(ion)
         self._write(plan_metal(self._settings, atoms), directory)
         self.run(directory)
@@ -176,6 +166,11 @@ class VaspLabeler(DftLabeler):
     def command(self) -> str:
         """Return how VASP is started on this machine.
 
+        Returns
+        -------
+        str
+            A command line, without the guard that ends it with its worker.
+
         Raises
         ------
         NotInstalledError
@@ -189,7 +184,7 @@ class VaspLabeler(DftLabeler):
             raise NotInstalledError(
                 f"there is no {program} on PATH to run VASP with",
                 where="labeler.command",
-                remedy="set 'command', or VASP_CMD in atomate2's settings; docs/vasp.md tells more",
+                remedy="set 'command', or VASP_CMD in atomate2's settings; see docs/vasp.md",
             )
         return command
 

@@ -82,9 +82,21 @@ class Summary:
 def find(folder: Path, name: str) -> Path:
     """Return a file of a run, compressed or not.
 
+    Parameters
+    ----------
+    folder
+        Of the run.
+    name
+        Of the file, such as ``OUTCAR``.
+
+    Returns
+    -------
+    Path
+        With ``.gz`` if it is compressed.
+
     Raises
     ------
-    AlChargeError
+    CrashedError
         If it is missing or empty.
     """
     for file in (folder / name, folder / f"{name}.gz"):
@@ -98,10 +110,22 @@ def find(folder: Path, name: str) -> Path:
 def read_vasprun(folder: Path) -> Run:
     """Read ``vasprun.xml`` of a folder.
 
+    Parameters
+    ----------
+    folder
+        Of the run.
+
+    Returns
+    -------
+    Run
+        What the file says.
+
     Raises
     ------
     AlChargeError
-        If it is missing, cut off, or holds no step with energy and forces.
+        If it holds no step with energy and forces.
+    CrashedError
+        If it is missing, truncated or damaged.
     """
     file = find(folder, "vasprun.xml")
     document = _parse(file)
@@ -126,10 +150,20 @@ def read_vasprun(folder: Path) -> Run:
 def read_outcar(folder: Path) -> Summary:
     """Read ``OUTCAR`` of a folder.
 
+    Parameters
+    ----------
+    folder
+        Of the run.
+
+    Returns
+    -------
+    Summary
+        What the file says.
+
     Raises
     ------
-    AlChargeError
-        If it is missing, cut off, or has no moments where there is spin.
+    CrashedError
+        If it is missing, truncated or damaged.
     """
     from pymatgen.io.vasp.outputs import Outcar
 
@@ -141,7 +175,7 @@ def read_outcar(folder: Path) -> Summary:
         moments = np.array([site["tot"] for site in outcar.magnetization or ()], dtype=float)
     except Exception as error:  # the parser raises whatever a broken file breaks
         raise CrashedError(
-            "the file is cut off or broken: VASP did not end", where=str(file)
+            "the file is truncated or damaged: VASP did not end", where=str(file)
         ) from error
     return Summary(moments if len(moments) else None, seconds, int(statistics.get("cores") or 1))
 
@@ -149,8 +183,18 @@ def read_outcar(folder: Path) -> Summary:
 def archived_frames(folder: Path) -> list[Frame]:
     """Return the steps of earlier starts of a relaxation, oldest first.
 
-    custodian packs the files of a start that it corrects; an interrupted one is kept aside. Those
-    that cannot be read have nothing to give.
+    custodian packs the files of a start that it corrects; those of an interrupted start are kept
+    aside. Files that cannot be read are left out.
+
+    Parameters
+    ----------
+    folder
+        Of the relaxation.
+
+    Returns
+    -------
+    list of Frame
+        In VASP's order of atoms.
     """
     frames: list[Frame] = []
     for file in sorted(folder.glob("interrupted-*/vasprun.xml*")):
@@ -194,7 +238,7 @@ def _parse(file: Path, *, whole: bool = True) -> Any:
             )
     except Exception as error:  # the parser raises whatever a broken file breaks
         raise CrashedError(
-            "the file is cut off or broken: VASP did not end", where=str(file)
+            "the file is truncated or damaged: VASP did not end", where=str(file)
         ) from error
 
 
@@ -231,7 +275,20 @@ def _symmetric(matrix: Array) -> Array:
 
 
 def grid_text(divisions: Sequence[int], shifted: bool = False) -> str:
-    """Return a k-point grid in words, equal for equal grids."""
+    """Return a description of a k-point grid, equal for equal grids.
+
+    Parameters
+    ----------
+    divisions
+        Along each axis.
+    shifted
+        Whether it misses Gamma.
+
+    Returns
+    -------
+    str
+        Such as ``2 3 4``.
+    """
     return " ".join(map(str, divisions)) + (" off Gamma" if shifted else "")
 
 

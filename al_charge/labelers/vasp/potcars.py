@@ -41,20 +41,46 @@ class Dataset:
 
 @cache
 def usual_datasets() -> dict[str, str]:
-    """Return the Materials Project's dataset of each element: its U was fitted with them."""
+    """Return the Materials Project's dataset of each element: its U was fitted with them.
+
+    Returns
+    -------
+    dict
+        Name of the dataset by element, such as ``Fe_pv``.
+    """
     from pymatgen.io.vasp.sets import MPRelaxSet
 
     return dict(MPRelaxSet.CONFIG["POTCAR"])
 
 
 def usual_identity() -> str:
-    """Return a name for the usual datasets that changes when the choice of any element does."""
+    """Return a name for the usual datasets that changes when the choice of any element does.
+
+    Returns
+    -------
+    str
+        Such as ``MPRelaxSet 1a2b3c4d``.
+    """
     digest = hashlib.sha256(repr(sorted(usual_datasets().items())).encode())
     return f"MPRelaxSet {digest.hexdigest()[:8]}"
 
 
 def dataset_name(element: str, chosen: Mapping[str, str], functional: str) -> str:
-    """Return the name of an element's dataset, such as ``Fe_pv``.
+    """Return the name of an element's dataset.
+
+    Parameters
+    ----------
+    element
+        Its symbol.
+    chosen
+        The user's choices by element.
+    functional
+        Release of the datasets, by pymatgen's name.
+
+    Returns
+    -------
+    str
+        Such as ``Fe_pv``.
 
     Raises
     ------
@@ -75,19 +101,30 @@ def dataset_name(element: str, chosen: Mapping[str, str], functional: str) -> st
 
 
 def find(element: str, chosen: Mapping[str, str], functional: str, *, verify: bool) -> Dataset:
-    """Return an element's dataset after looking into its file.
+    """Return an element's dataset after checking its file.
 
     Parameters
     ----------
+    element
+        Its symbol.
+    chosen
+        The user's choices by element.
+    functional
+        Release of the datasets, by pymatgen's name.
     verify
-        Whether its contents must be known as those of the named release.
+        Whether the contents must be known as those of that release.
+
+    Returns
+    -------
+    Dataset
+        Its identity.
 
     Raises
     ------
     NotInstalledError
         If pymatgen is not told where the POTCARs are, or the file is not there.
     InputError
-        If it is another one.
+        If the file is not a POTCAR of the element, or not that of the release.
     """
     name = dataset_name(element, chosen, functional)
     folder = _folder(functional)
@@ -119,7 +156,31 @@ def find(element: str, chosen: Mapping[str, str], functional: str, *, verify: bo
 def find_all(
     elements: Sequence[str], chosen: Mapping[str, str], functional: str, *, verify: bool
 ) -> dict[str, Dataset]:
-    """Return the dataset of each element; see `find`."""
+    """Return the dataset of each element.
+
+    Parameters
+    ----------
+    elements
+        Symbols, in any order.
+    chosen
+        The user's choices by element.
+    functional
+        Release of the datasets, by pymatgen's name.
+    verify
+        Whether the contents must be known as those of that release.
+
+    Returns
+    -------
+    dict
+        By element, in alphabetical order.
+
+    Raises
+    ------
+    NotInstalledError
+        If a file is not there; see `find`.
+    InputError
+        If a file is another one; see `find`.
+    """
     return {
         element: find(element, chosen, functional, verify=verify)
         for element in sorted(set(elements))
@@ -139,7 +200,7 @@ def _folder(functional: str) -> Path:
         raise NotInstalledError(
             f"{PSP_DIR} is not set, so there are no POTCARs",
             where="VASP",
-            remedy=f"run 'pmg config --add {PSP_DIR} FOLDER'; docs/vasp.md tells more",
+            remedy=f"run 'pmg config --add {PSP_DIR} FOLDER'; see docs/vasp.md",
         )
     subfolders = PotcarSingle.functional_dir | SETTINGS.get("PMG_VASP_PSP_SUB_DIRS", {})
     folder = Path(str(root)).expanduser() / str(subfolders[functional])
@@ -147,7 +208,7 @@ def _folder(functional: str) -> Path:
         raise NotInstalledError(
             f"there is no folder {folder}",
             where=f"VASP ({PSP_DIR})",
-            remedy="prepare it with 'pmg config -p YOUR_POTCARS FOLDER'; docs/vasp.md tells more",
+            remedy="prepare it with 'pmg config -p YOUR_POTCARS FOLDER'; see docs/vasp.md",
         )
     return folder
 
@@ -161,5 +222,5 @@ def _read(file: Path) -> Any:
             single = PotcarSingle.from_file(str(file))
         _ = single.element, single.TITEL, single.ZVAL, single.VRHFIN
     except Exception as error:  # the parser raises whatever a broken file breaks
-        raise InputError("this is no readable POTCAR", where=str(file)) from error
+        raise InputError("this POTCAR cannot be read", where=str(file)) from error
     return single

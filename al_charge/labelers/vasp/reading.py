@@ -22,10 +22,24 @@ _SAME_PLACE = 1e-3
 def read(request: Request, directory: Path) -> Reading:
     """Read a job.
 
+    Parameters
+    ----------
+    request
+        The job.
+    directory
+        Its folder.
+
+    Returns
+    -------
+    Reading
+        What was found.
+
     Raises
     ------
     AlChargeError
-        If a file is missing, empty or cut off, or its atoms are not those of the request.
+        If the SCF did not converge, or the atoms are not those of the request.
+    CrashedError
+        If a file is missing, truncated or damaged; the job may be run again.
     """
     last = request.stages[-1]
     folder = directory / last.name
@@ -91,7 +105,7 @@ def _ordered(frame: Frame, request: Request, asked: Atoms | None, folder: Path) 
     """
     if len(frame.positions) != len(request.order):
         raise AlChargeError(
-            f"{len(frame.positions)} atoms instead of the {len(request.order)} asked for",
+            f"{len(frame.positions)} atoms instead of the {len(request.order)} requested",
             where=str(folder),
         )
     start = request.atoms(request.stages[-1])
@@ -112,7 +126,7 @@ def _check_same(positions: Array, cell: Array, asked: Atoms, folder: Path) -> No
     off = max(np.abs(positions - asked.positions).max(), np.abs(cell - asked.cell.array).max())
     if off > _SAME_PLACE:
         raise AlChargeError(
-            f"VASP ran another geometry than the one asked for: {off:.3f} A away",
+            f"VASP ran a geometry other than the requested one: {off:.3f} A away",
             where=str(folder),
         )
 

@@ -58,11 +58,11 @@ class Request:
     kpoints
         The grid, centred on Gamma.
     start
-        How the charge order is begun, in words.
+        What the charge order starts from, in words.
     stages
         In the order in which they are run.
     bader
-        Whether Bader charges are wanted.
+        Whether Bader charges are computed.
     titles, hashes, electrons
         Of each element's dataset: its title, the hash of its file, and its valence electrons.
     """
@@ -85,11 +85,33 @@ class Request:
         return list(dict.fromkeys(self.symbols))
 
     def atoms(self, stage: Stage) -> Atoms:
-        """Return the geometry that a stage begins with, in the order of the POSCAR."""
+        """Return the geometry that a stage begins with.
+
+        Parameters
+        ----------
+        stage
+            One of ``stages``.
+
+        Returns
+        -------
+        ase.Atoms
+            In the order of the POSCAR.
+        """
         return Atoms(self.symbols, positions=stage.positions, cell=self.cell, pbc=True)
 
     def with_datasets(self, datasets: Mapping[str, Dataset]) -> Request:
-        """Return the request with the identity of its datasets."""
+        """Return the request with the identity of its datasets.
+
+        Parameters
+        ----------
+        datasets
+            By element.
+
+        Returns
+        -------
+        Request
+            A new one.
+        """
         return replace(
             self,
             titles={element: found.title for element, found in datasets.items()},
@@ -99,11 +121,28 @@ class Request:
 
     @staticmethod
     def is_in(directory: Path) -> bool:
-        """Return whether a folder has a request."""
+        """Tell whether a folder has a request.
+
+        Parameters
+        ----------
+        directory
+            The folder of a job.
+
+        Returns
+        -------
+        bool
+            Whether it was written.
+        """
         return (directory / stages.REQUEST).is_file()
 
     def write(self, directory: Path) -> None:
-        """Write the request, after all the files that it stands for."""
+        """Write the request, after all the files that it stands for.
+
+        Parameters
+        ----------
+        directory
+            The folder of the job.
+        """
         document = asdict(self)
         document["stages"] = {stage.pop("name"): stage for stage in document["stages"]}
         write_json(directory / stages.REQUEST, document)
@@ -112,10 +151,20 @@ class Request:
     def read(cls, directory: Path) -> Request:
         """Read a request that `write` wrote.
 
+        Parameters
+        ----------
+        directory
+            The folder of the job.
+
+        Returns
+        -------
+        Request
+            Equal to the one that was written.
+
         Raises
         ------
-        AlChargeError
-            If there is none.
+        CrashedError
+            If there is none, or it is truncated or damaged.
         """
         document = read_json(directory / stages.REQUEST)
         listed = [Stage(name=name, **stage) for name, stage in document.pop("stages").items()]
@@ -127,10 +176,19 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
 
     Parameters
     ----------
+    settings
+        The engine's settings.
     atoms
         Atoms with a ``species`` array.
+    relax
+        What may move.
     attempt
         From 0; every one after the first begins at distorted shells, further each time.
+
+    Returns
+    -------
+    Request
+        Without the identity of its datasets.
 
     Raises
     ------
@@ -172,7 +230,20 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
 
 
 def plan_metal(settings: VaspSettings, atoms: Atoms) -> Request:
-    """Return the job of the working-ion metal: relaxed, with its cell, then a single point."""
+    """Return the job of the working-ion metal: a relaxation with its cell, then a single point.
+
+    Parameters
+    ----------
+    settings
+        The engine's settings.
+    atoms
+        The primitive cell of the metal.
+
+    Returns
+    -------
+    Request
+        Without the identity of its datasets.
+    """
     elements = inputs.elements_in_order(atoms)
     relaxation = incar.of_metal(incar.relaxation(settings, elements, Relax.CELL))
     single_point = incar.of_metal(incar.single_point(settings, elements))

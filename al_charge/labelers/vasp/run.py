@@ -19,8 +19,8 @@ from al_charge.labelers.dft.process import GUARD, STOP, STOPPED
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.vasp import custodian_log, stages
 
-GLANCE = 10
-"""Seconds between two looks at a running VASP."""
+POLL_INTERVAL = 10
+"""Seconds between two checks of a running VASP."""
 
 LONGEST_BUFFER = 600
 """Seconds that VASP is left at the end of its time, at most."""
@@ -94,7 +94,7 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
     UnfinishedError
         If there is no time left for it.
     AlChargeError
-        If custodian could not mend what went wrong.
+        If custodian could not correct the error.
     """
     from atomate2.vasp import run
     from custodian.custodian import CustodianError
@@ -103,9 +103,9 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
 
     if seconds_left < 1:
         raise UnfinishedError(
-            "its time was up before this run of VASP could begin",
+            "the time was up before this run of VASP could start",
             where=str(Path.cwd()),
-            remedy="run it again: it goes on from the run before; or allow a longer timeout",
+            remedy="run it again, and it continues from the run before; or allow a longer timeout",
         )
     # Left there by a batch job or the stage before: the handler's clock begins now.
     os.environ.pop("CUSTODIAN_WALLTIME_START", None)
@@ -122,7 +122,7 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
             vasp_gamma_cmd=_tied(launch["gamma_command"]),
             # Copies: a handler counts what it has met, and that of another stage is not this one's.
             handlers=[*deepcopy(run.DEFAULT_HANDLERS), stop],
-            custodian_kwargs={"polling_time_step": 1, "monitor_freq": GLANCE},
+            custodian_kwargs={"polling_time_step": 1, "monitor_freq": POLL_INTERVAL},
         )
     except CustodianError as error:
         raise custodian_log.failure(Path.cwd(), error) from error

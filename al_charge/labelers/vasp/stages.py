@@ -28,7 +28,13 @@ _OUTPUTS = ("OUTCAR", "OSZICAR", "vasprun.xml", "custodian.json", "vasp.out", "s
 
 
 def clear(directory: Path) -> None:
-    """Make a job's folder, and remove what another job has left in it."""
+    """Make a job's folder, and remove what another job has left in it.
+
+    Parameters
+    ----------
+    directory
+        The folder of the job.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name in (REQUEST, LAUNCH, FAILURE, process.LOG):
         (directory / name).unlink(missing_ok=True)
@@ -38,19 +44,49 @@ def clear(directory: Path) -> None:
 
 
 def is_done(folder: Path) -> bool:
-    """Return whether a stage has ended."""
+    """Tell whether a stage has ended.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+
+    Returns
+    -------
+    bool
+        False also while it runs.
+    """
     return (folder / DONE).is_file()
 
 
 def was_interrupted(folder: Path) -> bool:
-    """Return whether a stage was begun and has not ended."""
+    """Tell whether a stage was begun and has not ended.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+
+    Returns
+    -------
+    bool
+        Whether it can be resumed.
+    """
     return not is_done(folder) and (folder / "vasp.out").exists()
 
 
 def hand_over(previous: Path, folder: Path) -> None:
-    """Give a stage the wave functions, density and, of a relaxation, the geometry before it.
+    """Pass the results of one stage on to the next.
 
-    The large files are moved: the stage before has ended and needs them no more.
+    These are the wave functions, the density and, after a relaxation, the geometry. The large files
+    are moved: the stage before has ended and needs them no more.
+
+    Parameters
+    ----------
+    previous
+        Folder of the stage that has ended.
+    folder
+        Folder of the next one.
 
     Raises
     ------
@@ -67,7 +103,13 @@ def hand_over(previous: Path, folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    """Set an interrupted stage up to go on from what it has left, and keep its outputs aside."""
+    """Prepare an interrupted stage to continue, and keep its outputs aside.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+    """
     from pymatgen.io.vasp.inputs import Incar
 
     aside = folder / f"interrupted-{len(list(folder.glob('interrupted-*'))) + 1}"
@@ -87,7 +129,18 @@ def resume(folder: Path) -> None:
 
 
 def seconds(folder: Path) -> float:
-    """Return how long the starts of a stage took together; 0 where nothing was noted."""
+    """Return how long the starts of a stage took together.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+
+    Returns
+    -------
+    float
+        seconds; 0 where nothing was noted.
+    """
     try:
         noted = json.loads((folder / DONE).read_text(encoding="utf-8"))["seconds"]
     except (OSError, ValueError, KeyError):
@@ -102,11 +155,11 @@ def _is_filled(file: Path) -> bool:
 def _require(file: Path) -> None:
     if not file.is_file():
         raise AlChargeError(
-            "VASP left no such file, from which the next run begins", where=str(file)
+            "VASP did not write this file, from which the next run starts", where=str(file)
         )
     if file.stat().st_size == 0:
         raise AlChargeError(
-            "the file is empty, so the next run cannot begin from it",
+            "the file is empty, so the next run cannot start from it",
             where=str(file),
-            remedy="a full disk or quota does this; make room and run again",
+            remedy="this happens when a disk or quota is full; free some space and run again",
         )

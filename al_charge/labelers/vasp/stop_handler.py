@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custodian.vasp.handlers import WalltimeHandler
+from typing_extensions import override
 
 
 class StopHandler(WalltimeHandler):
@@ -18,7 +19,7 @@ class StopHandler(WalltimeHandler):
     ----------
     stop
         VASP is asked to stop as soon as this file exists.
-    settings
+    **settings
         Of `WalltimeHandler`.
     """
 
@@ -26,6 +27,6 @@ class StopHandler(WalltimeHandler):
         super().__init__(**settings)
         self.stop = str(stop)
 
+    @override
     def check(self, directory: str = "./") -> bool:
-        """Return whether VASP has to stop."""
         return Path(self.stop).exists() or bool(super().check(directory))

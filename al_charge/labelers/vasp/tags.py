@@ -65,7 +65,17 @@ _VASP_DEFAULTS: dict[str, Any] = {
 
 
 def check_overrides(incar: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return INCAR tags of a campaign file, in capitals, if a user may set them.
+    """Return the INCAR tags of a campaign file, in capitals, if a user may set them.
+
+    Parameters
+    ----------
+    incar
+        As the file has them.
+
+    Returns
+    -------
+    dict
+        Values by tag.
 
     Raises
     ------
@@ -85,7 +95,18 @@ def check_overrides(incar: Mapping[Any, Any]) -> dict[str, Any]:
 
 @cache
 def known_tags() -> frozenset[str]:
-    """Return every INCAR tag that pymatgen knows, without importing its VASP module."""
+    """Return every INCAR tag that pymatgen knows, without importing its VASP module.
+
+    Returns
+    -------
+    frozenset of str
+        In capitals.
+
+    Raises
+    ------
+    InputError
+        If pymatgen is damaged.
+    """
     spec = importlib.util.find_spec("pymatgen.io.vasp")
     if spec is None or spec.origin is None:
         raise InputError("pymatgen has no VASP module", remedy="install pymatgen again")
@@ -94,17 +115,52 @@ def known_tags() -> frozenset[str]:
 
 
 def physical(incar: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags that energies depend on, by name, each in its one spelling."""
+    """Return the tags that energies depend on.
+
+    Parameters
+    ----------
+    incar
+        Values by tag.
+
+    Returns
+    -------
+    dict
+        Sorted by tag, each value in its one spelling.
+    """
     return {tag: spelled(tag, value) for tag, value in sorted(incar.items()) if tag not in _HOW}
 
 
 def default(tag: str) -> Any:
-    """Return what VASP takes for a tag that is not given; None where that does not matter."""
+    """Return what VASP takes for a tag that is not given.
+
+    Parameters
+    ----------
+    tag
+        In capitals.
+
+    Returns
+    -------
+    object
+        None where the default does not matter.
+    """
     return _VASP_DEFAULTS.get(tag)
 
 
 def spelled(tag: str, value: Any) -> Any:
-    """Return a tag's value as VASP understands it, so that equal ones compare equal."""
+    """Return a tag's value as VASP understands it, so that equal ones compare equal.
+
+    Parameters
+    ----------
+    tag
+        In capitals.
+    value
+        As a user, pymatgen or VASP writes it.
+
+    Returns
+    -------
+    object
+        A bool, a float, a word in capitals, or a list of these.
+    """
     if isinstance(value, str):
         word = value.strip().strip(".").upper()
         if tag == "PREC":

@@ -232,7 +232,7 @@ def test_a_missing_potcar_is_explained(
     with pytest.raises(InputError, match="not those of Fe_pv in the release PBE"):
         labeler(verify_potcars=True).check(["Fe2+"], "Na")
     (potcars / "POT_GGA_PAW_PBE" / "POTCAR.P").write_text("nothing")
-    with pytest.raises(InputError, match="no readable POTCAR"):
+    with pytest.raises(InputError, match="this POTCAR cannot be read"):
         labeler().check(["P5+"], "Na")
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(potcars / "elsewhere"))
     with pytest.raises(InputError, match="there is no folder"):

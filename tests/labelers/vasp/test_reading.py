@@ -105,7 +105,7 @@ def test_tighter_electrons_are_still_comparable(job: Path, labeler: Make) -> Non
 def test_a_truncated_file_is_named(job: Path, labeler: Make, name: str, part: float) -> None:
     file = job / "static" / name
     file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
-    _refused(labeler, job, rf"static/{name}: the file is cut off or broken: VASP did not end")
+    _refused(labeler, job, rf"static/{name}: the file is truncated or damaged: VASP did not end")
 
 
 @pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
@@ -121,7 +121,7 @@ def test_another_geometry_is_refused(job: Path, labeler: Make) -> None:
     document = json.loads((job / "request.json").read_text())
     document["stages"]["static"]["positions"][1][0] += 0.2
     (job / "request.json").write_text(json.dumps(document))
-    _refused(labeler, job, "another geometry than the one asked for")
+    _refused(labeler, job, "a geometry other than the requested one")
 
 
 def test_a_broken_log_of_custodian_is_named(job: Path, labeler: Make) -> None:
