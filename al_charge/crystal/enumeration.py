@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import VACANCY, Host
-from al_charge.crystal.symmetry import canonical, permutations
+from al_charge.crystal.symmetry import permutations
+
+Cycles = tuple[tuple[int, int], ...]
+"""Lengths of cycles, each with the number of cycles of that length."""
+CHUNK = 1000
+"""Occupations of the ion sites that are compared with their images at a time."""
 
 
 def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
     """Return the canonical form of every distinct configuration with ``n_ions`` working ions.
-
-    Every charge-neutral occupation is visited, with the ion sublattice reduced by symmetry first.
 
     Parameters
     ----------
@@ -31,11 +35,39 @@ def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
     list of Configuration
         In lexicographic order of their occupations.
     """
-    found: set[Configuration] = set()
+    return list(iterate_distinct(host, n_ions))
+
+
+def iterate_distinct(host: Host, n_ions: int) -> Iterator[Configuration]:
+    """Yield the canonical form of every distinct configuration with ``n_ions`` working ions.
+
+    The ion sublattice is reduced by the space group, and the states of the redox sites by those
+    operations that leave the ions unchanged.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+    n_ions
+        Working ions in the cell.
+
+    Yields
+    ------
+    Configuration
+        In lexicographic order of their occupations.
+    """
+    if n_ions not in host.ion_counts:
+        return
+    n_sites = len(host.ion_sites)
+    group = permutations(host)
+    states = np.array(list(_neutral_states(host, n_ions)), dtype=np.int8)
     for ions in _distinct_ion_occupations(host, n_ions):
-        for states in _neutral_states(host, n_ions):
-            found.add(canonical(host, Configuration(ions + states)))
-    return sorted(found, key=lambda config: config.occupation)
+        unchanged = (ions[group[:, :n_sites]] == ions).all(axis=1)
+        moves = np.unique(group[unchanged, n_sites:] - n_sites, axis=0)
+        distinct = states[_comes_first(states, moves)]
+        start = tuple(ions.tolist())
+        for row in distinct.tolist():
+            yield Configuration(start + tuple(row))
 
 
 def count_occupations(host: Host, n_ions: int) -> int:
@@ -53,15 +85,16 @@ def count_occupations(host: Host, n_ions: int) -> int:
     int
         Exact, and found without enumeration.
     """
-    identity = np.arange(len(host.variable_sites))
-    return _fixed_occupations(host, identity).get((n_ions, _needed_charge(host, n_ions)), 0)
+    identity = np.arange(len(host.variable_sites))[None, :]
+    return sum(_count_unchanged(host, cycles)[n_ions] for cycles in _cycle_types(host, identity))
 
 
 def count_distinct(host: Host) -> dict[Fraction, int]:
     """Return the exact number of distinct configurations at every composition.
 
     Burnside's lemma: the mean over the space group of the number of neutral occupations that an
-    operation leaves unchanged, each a coefficient of a product over the operation's cycles.
+    operation leaves unchanged. That number depends only on the lengths of the operation's cycles,
+    so that operations with equal ones are counted together.
 
     Parameters
     ----------
@@ -75,10 +108,9 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
     """
     group = permutations(host)
     totals: Counter[int] = Counter()
-    for permutation in group:
-        fixed = _fixed_occupations(host, permutation)
-        for n_ions in host.ion_counts:
-            totals[n_ions] += fixed.get((n_ions, _needed_charge(host, n_ions)), 0)
+    for cycles, operations in _cycle_types(host, group).items():
+        for n_ions, unchanged in _count_unchanged(host, cycles).items():
+            totals[n_ions] += operations * unchanged
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
 
 
@@ -87,46 +119,88 @@ def _needed_charge(host: Host, n_ions: int) -> int:
     return -host.fixed_charge - n_ions * host.working_ion_charge
 
 
-def _fixed_occupations(host: Host, permutation: np.ndarray) -> dict[tuple[int, int], int]:
-    """Count the occupations that a permutation leaves unchanged, by (ions, redox charge)."""
+def _cycle_types(host: Host, group: NDArray[np.int64]) -> Counter[tuple[Cycles, ...]]:
+    """Count the permutations by their cycle type: the cycles of each kind of site.
+
+    Kinds of sites differ in the states that they allow; the first is that of the ion sites, and
+    the others are in the order of `_redox_kinds`.
+    """
     n_ion_sites = len(host.ion_sites)
-    counts = {(0, 0): 1}
-    for cycle in _cycles(permutation):
-        grown: Counter[tuple[int, int]] = Counter()
-        for (ions, charge), ways in counts.items():
-            for state in host.allowed_states[cycle[0]]:
-                if cycle[0] >= n_ion_sites:
-                    grown[ions, charge + len(cycle) * state] += ways
-                else:
-                    grown[ions + len(cycle) * (state != VACANCY), charge] += ways
-        counts = dict(grown)
+    numbers = {states: i for i, states in enumerate(_redox_kinds(host), start=1)}
+    redox = [numbers[states] for states in host.allowed_states[n_ion_sites:]]
+    kinds = np.array([0] * n_ion_sites + redox)
+    here = np.arange(group.shape[1])
+    lengths, reached, length = np.zeros_like(group), group, 1
+    while not lengths.all():
+        lengths[(lengths == 0) & (reached == here)] = length
+        reached = np.take_along_axis(group, reached, axis=1)
+        length += 1
+    found = [
+        (kind, int(size), np.count_nonzero(lengths[:, kinds == kind] == size, axis=1) // size)
+        for kind in range(len(numbers) + 1)
+        for size in np.unique(lengths[:, kinds == kind])
+    ]
+    counts = np.stack([number for _, _, number in found], axis=1)
+    types: Counter[tuple[Cycles, ...]] = Counter()
+    for row, operations in Counter(map(tuple, counts.tolist())).items():
+        cycles: list[list[tuple[int, int]]] = [[] for _ in range(len(numbers) + 1)]
+        for (kind, size, _), number in zip(found, row, strict=True):
+            if number:
+                cycles[kind].append((size, number))
+        types[tuple(map(tuple, cycles))] += operations
+    return types
+
+
+def _redox_kinds(host: Host) -> list[tuple[int, ...]]:
+    """Return the sets of states that redox sites allow, each once."""
+    return list(dict.fromkeys(host.allowed_states[len(host.ion_sites) :]))
+
+
+def _count_unchanged(host: Host, cycles: tuple[Cycles, ...]) -> Counter[int]:
+    """Count the neutral occupations that a permutation leaves unchanged, by number of ions."""
+    ions = _sums({0: 1}, (0, 1), cycles[0])
+    charges = {0: 1}
+    for states, lengths in zip(_redox_kinds(host), cycles[1:], strict=True):
+        charges = _sums(charges, states, lengths)
+    return Counter(
+        {n: ions.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
+    )
+
+
+def _sums(counts: dict[int, int], values: tuple[int, ...], cycles: Cycles) -> dict[int, int]:
+    """Return in how many ways each sum arises if all sites of each further cycle have one value."""
+    for length, number in cycles:
+        for _ in range(number):
+            grown: Counter[int] = Counter()
+            for total, ways in counts.items():
+                for value in values:
+                    grown[total + length * value] += ways
+            counts = dict(grown)
     return counts
 
 
-def _cycles(permutation: np.ndarray) -> Iterator[list[int]]:
-    seen: set[int] = set()
-    for start in range(len(permutation)):
-        cycle = []
-        site = start
-        while site not in seen:
-            seen.add(site)
-            cycle.append(site)
-            site = int(permutation[site])
-        if cycle:
-            yield cycle
+def _comes_first(rows: NDArray[np.int8], group: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows are, in lexicographic order, the first of their images under a group."""
+    first = np.ones(len(rows), dtype=bool)
+    for permutation in group:
+        left = np.flatnonzero(first)
+        differences = rows[left][:, permutation] - rows[left]
+        place = (differences != 0).argmax(axis=1)
+        first[left] = differences[np.arange(len(left)), place] >= 0
+    return first
 
 
-def _distinct_ion_occupations(host: Host, n_ions: int) -> list[tuple[int, ...]]:
+def _distinct_ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.int8]]:
+    """Yield the canonical form of every distinct occupation of the ion sites, in order."""
     n_sites = len(host.ion_sites)
     group = np.unique(permutations(host)[:, :n_sites], axis=0)
-    found = set()
-    for occupied in combinations(range(n_sites), n_ions):
-        ions = np.full(n_sites, VACANCY)
-        ions[list(occupied)] = host.working_ion_charge
-        images = ions[group]
-        first = images[np.lexsort(images.T[::-1])[0]]
-        found.add(tuple(int(state) for state in first))
-    return sorted(found)
+    vacant = combinations(range(n_sites), n_sites - n_ions)
+    while len(chunk := list(islice(vacant, CHUNK))):
+        rows = np.full((len(chunk), n_sites), host.working_ion_charge, dtype=np.int8)
+        np.put_along_axis(
+            rows, np.array(chunk, dtype=np.int64).reshape(len(chunk), -1), VACANCY, axis=1
+        )
+        yield from rows[_comes_first(rows, group)]
 
 
 def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:

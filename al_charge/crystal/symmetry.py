@@ -46,17 +46,34 @@ def permutations(host: Host) -> NDArray[np.int64]:
     )
     if dataset is None:
         raise AlChargeError("spglib finds no symmetry", where="host.structure")
-    index = {int(site): i for i, site in enumerate(host.variable_sites)}
-    variable = fractional[host.variable_sites]
-    rows = []
-    for rotation, translation in zip(dataset["rotations"], dataset["translations"], strict=True):
-        images = variable @ rotation.T + translation
-        distances = structure.lattice.get_all_distances(images, variable)
-        nearest = distances.argmin(axis=1)
-        if distances.min(axis=1).max() > 10 * SYMPREC or len(set(nearest)) != len(index):
-            raise AlChargeError("a symmetry operation moves a site off the host")
-        rows.append(nearest)
-    return np.unique(np.array(rows), axis=0)
+    rotations, translations = dataset["rotations"], dataset["translations"]
+    is_translation = (rotations == np.eye(3, dtype=int)).all(axis=(1, 2))
+    shifts = [
+        _permutation(host, rotation, translation)
+        for rotation, translation in zip(
+            rotations[is_translation], translations[is_translation], strict=True
+        )
+    ]
+    # Any other operation is one with the same rotation, and then a translation of the lattice.
+    _, one_each = np.unique(rotations, axis=0, return_index=True)
+    others = [_permutation(host, rotations[i], translations[i]) for i in one_each]
+    rows = np.array(shifts)[:, np.array(others)].reshape(-1, len(host.variable_sites))
+    if len(rows) != len(rotations):
+        raise AlChargeError("spglib's operations are no group", where="host.structure")
+    return np.unique(rows, axis=0)
+
+
+def _permutation(
+    host: Host, rotation: NDArray[np.int64], translation: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return how one operation permutes the variable sites."""
+    lattice = host.structure.lattice
+    variable = host.structure.frac_coords[host.variable_sites]
+    distances = lattice.get_all_distances(variable @ rotation.T + translation, variable)
+    nearest: NDArray[np.int64] = distances.argmin(axis=1)
+    if distances.min(axis=1).max() > 10 * SYMPREC or len(set(nearest)) != len(variable):
+        raise AlChargeError("a symmetry operation moves a site off the host")
+    return nearest
 
 
 def canonical(host: Host, config: Configuration) -> Configuration:

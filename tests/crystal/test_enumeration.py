@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from itertools import product
+from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
 from al_charge.crystal.enumeration import count_distinct, count_occupations, enumerate_distinct
-from al_charge.crystal.host import Host
+from al_charge.crystal.host import VACANCY, Host, HostSpec
 from al_charge.crystal.symmetry import canonical, multiplicity, permutations
+from al_charge.loop.spec import load_spec
+
+CASES = Path(__file__).parents[1] / "cases" / "hosts"
+
+
+def case(name: str, **changes: object) -> Host:
+    """Return the host of a campaign file of the cases, with some fields changed."""
+    spec = load_spec(CASES / f"{name}.yaml").host
+    return Host.from_spec(HostSpec(**(spec.model_dump(exclude_unset=True) | changes)))
+
+
+@pytest.fixture(scope="module")
+def layered() -> Host:
+    """Conventional cell of LiCoO2, 3 Li and 3 Co."""
+    return case("licoo2", supercell=(1, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def spinel(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Primitive cell of LiMn2O4, 2 Li and 4 Mn."""
+    cell = case("limn2o4_average_state").structure.get_primitive_structure()
+    path = tmp_path_factory.mktemp("spinel") / "POSCAR"
+    cell.sort().to(filename=str(path))
+    return case("limn2o4_average_state", structure=path)
 
 
 def brute_force(host: Host, n_ions: int) -> list[Configuration]:
@@ -55,7 +82,7 @@ def test_doubled_olivine_has_874(olivine_doubled: Host) -> None:
     assert counted[Fraction(0)] == counted[Fraction(1)] == 1
 
 
-@pytest.mark.parametrize("name", ["olivine", "mixed", "vanadium"])
+@pytest.mark.parametrize("name", ["olivine", "mixed", "vanadium", "layered", "spinel"])
 def test_brute_force_finds_the_same(name: str, request: pytest.FixtureRequest) -> None:
     host: Host = request.getfixturevalue(name)
     counted = count_distinct(host)
@@ -119,3 +146,77 @@ def test_counting_is_quick_where_listing_is_not(olivine: Host) -> None:
 def test_no_such_number_of_ions(olivine: Host) -> None:
     assert enumerate_distinct(olivine, 5) == []
     assert count_occupations(olivine, 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("licoo2", 20729), ("limn2o4_average_state", 4222), ("lini05mn15o4", 183), ("nmc333", 3388)],
+)
+def test_cathodes_have_as_many_as_are_listed(name: str, number: int) -> None:
+    host = case(name)
+    counted = count_distinct(host)
+    assert sum(counted.values()) == number
+    for n_ions in host.ion_counts:
+        listed = enumerate_distinct(host, n_ions)
+        assert len(listed) == counted[host.composition(n_ions)]
+        if len(listed) < 300:  # every neutral occupation is an image of one of them
+            images = sum(multiplicity(host, config) for config in listed)
+            assert images == count_occupations(host, n_ions)
+
+
+def unchanged(permutation: list[int], host: Host) -> dict[tuple[int, int], int]:
+    """Count what one permutation leaves unchanged, by ions and charge, cycle after cycle."""
+    counts, left = {(0, 0): 1}, set(range(len(permutation)))
+    while left:
+        site = cycle = left.pop()
+        length = 1
+        while (cycle := permutation[cycle]) != site:
+            left.remove(cycle)
+            length += 1
+        grown: dict[tuple[int, int], int] = {}
+        for (ions, charge), ways in counts.items():
+            for state in host.allowed_states[site]:
+                is_ion = site < len(host.ion_sites)
+                key = (
+                    ions + length * (is_ion and state != VACANCY),
+                    charge + length * (0 if is_ion else state),
+                )
+                grown[key] = grown.get(key, 0) + ways
+        counts = grown
+    return counts
+
+
+@pytest.mark.parametrize("name", ["licoo2", "nmc333"])
+def test_operations_counted_together_and_one_by_one(name: str) -> None:
+    host = case(name)
+    group = permutations(host).tolist()
+    totals = dict.fromkeys(host.ion_counts, 0)
+    for permutation in group:
+        found = unchanged(permutation, host)
+        for n in totals:
+            totals[n] += found.get((n, -host.fixed_charge - n), 0)
+    assert count_distinct(host) == {
+        host.composition(n): total // len(group) for n, total in totals.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "supercell", "operations"),
+    # R-3m has 12 operations in each of 192 primitive cells, Fd-3m 48 in each of 32.
+    [("licoo2", (4, 4, 4), 192 * 12), ("limn2o4_average_state", (2, 2, 2), 32 * 48)],
+)
+def test_counting_large_cells_takes_seconds(
+    name: str, supercell: tuple[int, int, int], operations: int
+) -> None:
+    start = time.process_time()
+    host = case(name, supercell=supercell)
+    counted = count_distinct(host)
+    assert time.process_time() - start < 5.0
+    assert len(permutations(host)) == operations
+    sites, redox = len(host.ion_sites), len(host.redox_sites)
+    for n_ions in host.ion_counts[::16]:
+        occupations = count_occupations(host, n_ions)
+        # With each Li comes one trivalent ion, wherever both are.
+        assert occupations == comb(sites, n_ions) * comb(redox, n_ions)
+        assert occupations <= operations * counted[host.composition(n_ions)]
+    assert counted[host.composition(0)] == 1
