@@ -114,6 +114,7 @@ def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[s
         "wall_time": label.wall_time,
         "cores": label.cores,
         "directory": label.directory,
+        "imported": None if label.imported is None else label.imported.model_dump(mode="json"),
     }
 
 
@@ -187,11 +188,17 @@ def _row(label: dict[str, Any]) -> list[Text]:
         _written(label["moments"]),
         _written(label["bader"]),
         str(len(label["attempts"]) or ""),
-        f"{label['wall_time']:.0f} s",
+        _time(label),
         label["refused"],
     ]
     style = "yellow" if label["refused"] else ""
     return [Text(cell, style=style) for cell in cells]
+
+
+def _time(label: dict[str, Any]) -> str:
+    """Return what a label took, and that it was imported if it was."""
+    took = "" if label["wall_time"] is None else f"{label['wall_time']:.0f} s"
+    return f"{took} (imported)".strip() if label["imported"] else took
 
 
 def _by_composition(document: dict[str, Any]) -> Table:

@@ -243,7 +243,7 @@ depended on other fields, so that its stored value counts as given.
 
 
 def to_version_5(database: Database[Stored]) -> None:
-    """Bring campaigns, labels and rounds into their present form; safe to repeat.
+    """Bring campaigns, labels and rounds into their form in version 5; safe to repeat.
 
     Parameters
     ----------
@@ -258,7 +258,8 @@ def to_version_5(database: Database[Stored]) -> None:
     facts = ("unusable", "converged", "resolved")
     for label in labels.find(_OLD, dict.fromkeys(facts, 1)):
         refusal = refusal_of(*(label[fact] for fact in facts))
-        labels.update_one({"_id": label["_id"]}, {"$set": {"refusal": refusal} | _NEW})
+        change = {"$set": {"refusal": refusal} | _NEW}
+        labels.update_one({"_id": label["_id"]}, change, bypass_document_validation=True)
     campaigns = database[CampaignDoc.collection]
     for record in list(campaigns.find(_OLD)):
         spec = split_spec(record["spec"])

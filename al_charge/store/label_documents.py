@@ -45,6 +45,27 @@ class FrameDoc(Part):
     stress: Vectors | None = None
 
 
+class ImportedDoc(Part):
+    """Where something came from that was not made with this database, but read from an export.
+
+    Attributes
+    ----------
+    file
+        Name of the file.
+    sha256
+        Of the file's content, hexadecimal.
+    campaign
+        Campaign whose labels were exported.
+    imported
+        When it was read.
+    """
+
+    file: str
+    sha256: str
+    campaign: str
+    imported: datetime = Field(default_factory=now)
+
+
 class StartDoc(Part):
     """One start of the engine within a labelling job.
 
@@ -97,7 +118,7 @@ def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Re
 class LabelDoc(Document):
     """One result of a labeler; written once and never edited.
 
-    What earlier versions did not record is None, or empty.
+    What earlier versions did not record, or an export did not tell, is None, or empty.
 
     Attributes
     ----------
@@ -150,6 +171,8 @@ class LabelDoc(Document):
         Folder of the engine's files, on the machine that made it.
     campaign, round
         Who requested it first.
+    imported
+        Where it came from if `al-charge labels import` has read it; None if it was made here.
     """
 
     collection: ClassVar[str] = "labels"
@@ -183,12 +206,13 @@ class LabelDoc(Document):
     engine: str
     datasets: dict[str, str]
     attempts: list[StartDoc]
-    wall_time: Number
+    wall_time: Number | None
     cores: int | None = Field(ge=1)
     directory: str
     details: Mapping = Field(default_factory=dict)
     campaign: str
-    round: int = Field(ge=0)
+    round: int | None = Field(ge=0)
+    imported: ImportedDoc | None = None
     created: datetime = Field(default_factory=now)
     frames_file: str | None = None
 
@@ -236,13 +260,20 @@ class LabelDoc(Document):
 
 
 class LabelUseDoc(Document):
-    """Says that a campaign uses a label, which another campaign may have made."""
+    """Says that a campaign uses a label, which another campaign may have made.
+
+    Attributes
+    ----------
+    adopted
+        Whether the round took the label because it had been imported; else it was selected.
+    """
 
     collection: ClassVar[str] = "label_uses"
 
     campaign: str
     round: int = Field(ge=0)
     key: str
+    adopted: bool = False
     created: datetime = Field(default_factory=now)
 
     @property

@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import bson
-from pymongo.database import Database
 
-from al_charge.store.base import KEYS_AT_ONCE, Stored, StorePart, portions, read_file
-from al_charge.store.campaigns import Campaigns
-from al_charge.store.documents import Geometry, LabelDoc, LabelUseDoc, Refusal
+from al_charge.store.base import KEYS_AT_ONCE, Stored, portions, read_file
+from al_charge.store.documents import Geometry, LabelDoc, Refusal
+from al_charge.store.label_uses import LabelUses
 
 LARGEST_INLINE_FRAMES = 2 * 1024 * 1024
 """Bytes of frames that a label's document may hold itself; more goes to GridFS."""
@@ -128,20 +127,8 @@ LAST_GEOMETRY: Wanted[tuple[str, Geometry]] = Wanted(
 """Key and last geometry of unambiguous labels; checked when they were written, and not again."""
 
 
-class Labels(StorePart):
-    """The labels of a store, and which campaign uses which.
-
-    Parameters
-    ----------
-    database
-        Of the store.
-    campaigns
-        Of the same store.
-    """
-
-    def __init__(self, database: Database[Stored], campaigns: Campaigns) -> None:
-        super().__init__(database)
-        self._campaigns = campaigns
+class Labels(LabelUses):
+    """The labels of a store, and which campaign uses which."""
 
     def put(self, doc: LabelDoc) -> bool:
         """Store a label.
@@ -258,7 +245,7 @@ class Labels(StorePart):
         wanted
             What is read of each label, such as `SUMMARY` or `ALL_FRAMES`.
         campaign
-            Only labels that its rounds selected.
+            Only labels that its rounds use.
         up_to
             Last round of the campaign whose labels count; all rounds when None.
         keys
@@ -330,62 +317,24 @@ class Labels(StorePart):
         found = self._collection(LabelDoc).find(query, {"directory": 1})
         return {label["_id"]: label["directory"] for label in found}
 
-    def link(self, campaign: str, round: int, key: str) -> bool:
-        """Record that a campaign uses a label.
+    def imported(self, host_fingerprint: str, settings_hash: str) -> set[str]:
+        """Return which labels of a host with some settings came from an export.
 
         Parameters
         ----------
-        campaign
-            Campaign that has selected it.
-        round
-            Round that selected it.
-        key
-            Key of the label.
+        host_fingerprint
+            Of the host.
+        settings_hash
+            Of the labeler's settings.
 
         Returns
         -------
-        bool
-            False if that was recorded already.
-
-        Raises
-        ------
-        InputError
-            If the label was made with other settings than the campaign's.
+        set of str
+            Their keys.
         """
-        label = self._collection(LabelDoc).find_one({"_id": key}, {"settings_hash": 1})
-        if label is not None:
-            self._campaigns.check_settings(campaign, label["settings_hash"])
-        return self._insert_once(LabelUseDoc(campaign=campaign, round=round, key=key))
-
-    def unlink(self, campaign: str, key: str) -> None:
-        """Forget that a campaign uses a label, which it will ask for again.
-
-        Parameters
-        ----------
-        campaign
-            Its name.
-        key
-            Of the label.
-        """
-        self._collection(LabelUseDoc).delete_one({"campaign": campaign, "key": key})
-
-    def uses(self, campaign: str, up_to: int | None = None) -> dict[str, int]:
-        """Return which labels the rounds of a campaign selected.
-
-        Parameters
-        ----------
-        campaign
-            Its name.
-        up_to
-            The last round whose labels count; all rounds when None.
-
-        Returns
-        -------
-        dict
-            The round by the label's key.
-        """
-        query: Stored = {"campaign": campaign}
-        if up_to is not None:
-            query["round"] = {"$lte": up_to}
-        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
-        return {use["key"]: use["round"] for use in found}
+        query = {
+            "host_fingerprint": host_fingerprint,
+            "settings_hash": settings_hash,
+            "imported": {"$ne": None},
+        }
+        return {label["_id"] for label in self._collection(LabelDoc).find(query, {"_id": 1})}

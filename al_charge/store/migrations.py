@@ -12,6 +12,7 @@ from pymongo.database import Database
 from al_charge.errors import InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
+from al_charge.store.from_version_5 import to_version_6
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
 from al_charge.store.schema import create_collections
 
@@ -52,6 +53,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=3, apply=to_version_3),
     Migration(version=4, apply=to_version_4),
     Migration(version=5, apply=to_version_5),
+    Migration(version=6, apply=to_version_6),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

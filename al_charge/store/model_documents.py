@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from al_charge.store.fields import Document, Mapping, Number, now
+from al_charge.store.label_documents import ImportedDoc
 
 
 class ModelDoc(Document):
@@ -89,6 +90,8 @@ class ReferenceDoc(Document):
         s.
     directory
         Folder of the engine's files, on the machine that made it.
+    imported
+        Where it came from if `al-charge labels import` has read it; None if it was made here.
     """
 
     collection: ClassVar[str] = "references"
@@ -100,6 +103,7 @@ class ReferenceDoc(Document):
     engine: str
     wall_time: Number | None
     directory: str
+    imported: ImportedDoc | None = None
     created: datetime = Field(default_factory=now)
 
     @staticmethod

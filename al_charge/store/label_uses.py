@@ -1,0 +1,95 @@
+"""Which campaign uses which label in the database."""
+
+from __future__ import annotations
+
+from pymongo.database import Database
+
+from al_charge.store.base import Stored, StorePart
+from al_charge.store.campaigns import Campaigns
+from al_charge.store.documents import LabelDoc, LabelUseDoc
+
+
+class LabelUses(StorePart):
+    """The part of a store that says which campaign uses which label.
+
+    Parameters
+    ----------
+    database
+        Of the store.
+    campaigns
+        Of the same store.
+    """
+
+    def __init__(self, database: Database[Stored], campaigns: Campaigns) -> None:
+        super().__init__(database)
+        self._campaigns = campaigns
+
+    def link(self, campaign: str, round: int, key: str, *, adopted: bool = False) -> bool:
+        """Record that a campaign uses a label.
+
+        Parameters
+        ----------
+        campaign
+            Campaign that has selected or adopted it.
+        round
+            Round that has done so.
+        key
+            Key of the label.
+        adopted
+            Whether it was taken because it had been imported.
+
+        Returns
+        -------
+        bool
+            False if that was recorded already.
+
+        Raises
+        ------
+        InputError
+            If the label was made with other settings than the campaign's.
+        """
+        label = self._collection(LabelDoc).find_one({"_id": key}, {"settings_hash": 1})
+        if label is not None:
+            self._campaigns.check_settings(campaign, label["settings_hash"])
+        return self._insert_once(
+            LabelUseDoc(campaign=campaign, round=round, key=key, adopted=adopted)
+        )
+
+    def unlink(self, campaign: str, key: str) -> None:
+        """Forget that a campaign uses a label, which it will ask for again.
+
+        Parameters
+        ----------
+        campaign
+            Its name.
+        key
+            Of the label.
+        """
+        self._collection(LabelUseDoc).delete_one({"campaign": campaign, "key": key})
+
+    def uses(
+        self, campaign: str, up_to: int | None = None, *, adopted: bool | None = None
+    ) -> dict[str, int]:
+        """Return which labels the rounds of a campaign use.
+
+        Parameters
+        ----------
+        campaign
+            Its name.
+        up_to
+            The last round whose labels count; all rounds when None.
+        adopted
+            Only those that were adopted, or only those that were selected; None for both.
+
+        Returns
+        -------
+        dict
+            The round by the label's key.
+        """
+        query: Stored = {"campaign": campaign}
+        if adopted is not None:
+            query["adopted"] = adopted
+        if up_to is not None:
+            query["round"] = {"$lte": up_to}
+        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
+        return {use["key"]: use["round"] for use in found}
