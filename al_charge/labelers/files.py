@@ -8,6 +8,13 @@ from typing import Any
 
 from al_charge.errors import CrashedError
 
+STATE = "state.gpw"
+"""The state in which a GPAW job was interrupted."""
+DENSITY = "density.npz"
+"""The all-electron density of a GPAW job; there until the charges have been found."""
+BADER = "bader.json"
+"""The Bader charges of a GPAW job, or why there are none."""
+
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a document in one step, so that a killed writer leaves the old file or none.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
+from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler, Relax
 from al_charge.plugins import ChosenByKind, Plugin, Plugins, PluginSettings
 from al_charge.units import Force
@@ -44,9 +46,19 @@ class EngineSettings(PluginSettings):
 
 
 class LabelerPlugin(Plugin):
-    """An engine that makes labels."""
+    """An engine that makes labels.
+
+    Attributes
+    ----------
+    settings
+        Model of its section of a campaign file.
+    output_files
+        Which outputs of runs outside al-charge are read, such as ``OUTCAR, vasprun.xml``; empty if
+        none.
+    """
 
     settings: ClassVar[type[EngineSettings]]
+    output_files: ClassVar[str] = ""
 
     @abstractmethod
     def make(self, settings: Any) -> Labeler:
@@ -77,6 +89,43 @@ class LabelerPlugin(Plugin):
             None for an engine without spin.
         """
         return None
+
+    def find_output(self, path: Path) -> Path | None:
+        """Return the output of this engine that a path stands for.
+
+        Parameters
+        ----------
+        path
+            A file or a folder.
+
+        Returns
+        -------
+        Path or None
+            The file to read, which may be ``path`` itself; None if there is none of this engine.
+        """
+        return None
+
+    def read_output(self, file: Path, *, bader: bool) -> Output:
+        """Read the output of any run of this engine.
+
+        Parameters
+        ----------
+        file
+            As `find_output` returned it.
+        bader
+            Whether to analyse the densities beside it.
+
+        Returns
+        -------
+        Output
+            The last geometry, with what was found there.
+
+        Raises
+        ------
+        NotImplementedError
+            If the engine's outputs are not read; `find_output` finds none then.
+        """
+        raise NotImplementedError(self.kind)
 
     def check(self, host: Host, settings: Any) -> None:
         """Refuse what could not be labelled, before anything is paid for.

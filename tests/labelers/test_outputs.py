@@ -6,10 +6,13 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import ulm
+from typing_extensions import override
 
 from al_charge.crystal.valence import (
     GPAW_LCAO_WINDOWS,
@@ -19,8 +22,12 @@ from al_charge.crystal.valence import (
     Windows,
 )
 from al_charge.errors import InputError
+from al_charge.labelers.born import BornPlugin
+from al_charge.labelers.output import Output
 from al_charge.labelers.outputs import audit_output, read_output, requested_species
+from al_charge.labelers.plugin import LABELERS, LabelerPlugin
 from al_charge.labelers.protocol import BaderCharges
+from al_charge.plugins import Found
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 published = pytest.mark.skipif(not DATA.exists(), reason="published VASP results are not here")
@@ -176,7 +183,7 @@ def test_gpw_file_is_read_without_gpaw(tmp_path: Path) -> None:
     (tmp_path / "unfinished.gpw").unlink()
     # The state in which a labelling job was stopped is no result.
     path.rename(tmp_path / "state.gpw")
-    with pytest.raises(InputError, match="no output of VASP"):
+    with pytest.raises(InputError, match=r"no output of GPAW \(.*\) or VASP \("):
         read_output(tmp_path)
 
 
@@ -363,3 +370,43 @@ def test_valence_electrons_of_every_atom(tmp_path: Path, monkeypatch: pytest.Mon
     read_output(tmp_path)
     assert seen[:3] == [[16.0, 6.0], [16.0, 6.0], [1.0, 1.0, 6.0]]
     assert seen[3] == [14.0] * 24 + [5.0] * 24 + [6.0] * 96 + [7.0]
+
+
+def test_outputs_of_an_engine_of_another_package_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(BornPlugin):
+        kind = "other"
+        title = "Other"
+        output_files = "energy.dat"
+
+        @override
+        def find_output(self, path: Path) -> Path | None:
+            file = path if path.is_file() else path / "energy.dat"
+            return file if file.name == "energy.dat" and file.exists() else None
+
+        @override
+        def read_output(self, file: Path, *, bader: bool) -> Output:
+            atoms = Atoms("Na", cell=3 * np.eye(3), pbc=True)
+            return Output(file, self.title, atoms, Windows({}), float(file.read_text()), None)
+
+    found = Found("other", "somewhere", cast(LabelerPlugin, Other()))
+    monkeypatch.setitem(LABELERS.found, "other", found)
+    (tmp_path / "energy.dat").write_text("-1.5")
+    for path in (tmp_path, tmp_path / "energy.dat"):
+        assert (read_output(path).engine, read_output(path).energy) == ("Other", -1.5)
+    (tmp_path / "energy.dat").write_text("not finished")
+    with pytest.raises(
+        InputError, match=r"energy.dat: it is .* no output of GPAW or Other or VASP"
+    ):
+        read_output(tmp_path)
+    (tmp_path / "energy.dat").write_text("")
+    with pytest.raises(InputError, match=r"energy.dat: it has zero bytes"):
+        read_output(tmp_path)
+
+
+def test_vasp_comes_before_gpaw_in_a_folder_of_both(tmp_path: Path) -> None:
+    for name in ("OUTCAR", "static.gpw"):
+        (tmp_path / name).write_text("truncated")
+    with pytest.raises(InputError, match="OUTCAR: it is truncated"):
+        read_output(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -9,6 +10,7 @@ from typing_extensions import override
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
+from al_charge.labelers.output import Output
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.plugins import Quantity
@@ -22,6 +24,7 @@ class GpawPlugin(LabelerPlugin):
     summary = "DFT+U with GPAW, in plane waves or atomic orbitals"
     settings = GpawSettings
     gives = frozenset(Quantity)
+    output_files = ".gpw, text log"
     install = "python3 bootstrap.py gpaw, or pip install al-charge[gpaw]"
 
     @override
@@ -45,3 +48,15 @@ class GpawPlugin(LabelerPlugin):
     def windows(self, settings: Any) -> Windows | None:
         given = settings.moment_windows
         return Windows(given) if given is not None else known_windows(settings)
+
+    @override
+    def find_output(self, path: Path) -> Path | None:
+        from al_charge.labelers.outputs.gpaw import find_gpaw_output
+
+        return find_gpaw_output(path)
+
+    @override
+    def read_output(self, file: Path, *, bader: bool) -> Output:
+        from al_charge.labelers.outputs.gpaw import read_gpaw_output
+
+        return read_gpaw_output(file, bader=bader)

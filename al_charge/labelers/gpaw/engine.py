@@ -16,7 +16,8 @@ from gpaw.dft import Parameters
 from gpaw.mpi import world
 
 from al_charge.labelers.dft.process import STOP
-from al_charge.labelers.gpaw.journal import NO_SCF, STATE, Journal, Record
+from al_charge.labelers.files import STATE
+from al_charge.labelers.gpaw.journal import NO_SCF, Journal, Record
 
 LOG = "gpaw.txt"
 """GPAW's own log."""

@@ -20,14 +20,10 @@ INPUT = "input.json"
 """What is asked for."""
 RESULT = "result.json"
 """What GPAW found."""
-DENSITY = "density.npz"
-"""The all-electron density; there until the charges have been found."""
-BADER = "bader.json"
-"""The Bader charges, or why there are none."""
 NO_SCF = "SCF did not converge"
 """Prefix of the line in which a run says that no attempt has converged."""
 
-PROGRESS, STATE, FRAMES = "progress.json", "state.gpw", "frames.jsonl"
+PROGRESS, FRAMES = "progress.json", "frames.jsonl"
 
 Record = dict[str, Any]
 

@@ -20,9 +20,9 @@ from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.dft import process
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
 from al_charge.labelers.dft.steering import starts_distorted
-from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.files import BADER, DENSITY, read_json, write_json
 from al_charge.labelers.gpaw import ladder, request
-from al_charge.labelers.gpaw.journal import BADER, DENSITY, INPUT, NO_SCF, RESULT, identity
+from al_charge.labelers.gpaw.journal import INPUT, NO_SCF, RESULT, identity
 from al_charge.labelers.gpaw.results import minimum, read_bader, reading
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.protocol import Reading, Relax

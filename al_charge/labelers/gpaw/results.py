@@ -11,8 +11,8 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.bader import from_gpaw
-from al_charge.labelers.files import read_json
-from al_charge.labelers.gpaw.journal import BADER, DENSITY, INPUT, RESULT, identity
+from al_charge.labelers.files import BADER, DENSITY, read_json
+from al_charge.labelers.gpaw.journal import INPUT, RESULT, identity
 from al_charge.labelers.protocol import Attempt, BaderCharges, Frame, Reading
 
 

@@ -15,13 +15,11 @@ from ase import Atoms
 
 from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.labelers.dft.process import STOPPED
-from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.files import DENSITY, STATE, read_json, write_json
 from al_charge.labelers.gpaw.journal import (
-    DENSITY,
     FRAMES,
     INPUT,
     RESULT,
-    STATE,
     Journal,
     identity,
     read_frames,

@@ -1,4 +1,4 @@
-"""What the output of any VASP or GPAW run says about the charge states of its cell."""
+"""What the output of any run of an engine says about the charge states of its cell."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from al_charge.crystal.geometry import refuse_impossible
 from al_charge.crystal.species import element_of, token
 from al_charge.crystal.valence import Audit, Windows, audit, calibrate
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.gpaw.journal import STATE
-from al_charge.labelers.outputs.output import GPAW_BANNER, Output
+from al_charge.labelers.output import Output
+from al_charge.labelers.plugin import LABELERS, LabelerPlugin
 
 __all__ = [
     "Output",
@@ -24,8 +24,6 @@ __all__ = [
     "requested_species",
     "windows_from_end_members",
 ]
-
-_VASP_DENSITIES = ("AECCAR", "CHGCAR")
 
 
 def read_output(path: Path, *, bader: bool = True) -> Output:
@@ -51,30 +49,19 @@ def read_output(path: Path, *, bader: bool = True) -> Output:
         If nothing there is such an output, or it is empty, truncated or of a run that has not
         ended.
     """
-    file = _find(path)
-    if file.stat().st_size == 0:
-        raise InputError("it has zero bytes", where=str(file), remedy="run the calculation again")
+    file = path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong is told below
-            return _whole(_read(file, bader))
+            plugin, file = _find(path)
+            return _whole(plugin.read_output(file, bader=bader))
     except AlChargeError:
         raise
     except Exception as error:  # parsers raise whatever their format breaks
         summary = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         raise InputError(
-            f"it is truncated, damaged or no output of VASP or GPAW ({summary})", where=str(file)
+            f"it is truncated, damaged or no output of {_engines()} ({summary})", where=str(file)
         ) from error
-
-
-def _read(file: Path, bader: bool) -> Output:
-    if file.name.startswith(("OUTCAR", "vasprun")):
-        from al_charge.labelers.outputs.vasp import read_vasp_output
-
-        return read_vasp_output(file, bader=bader)
-    from al_charge.labelers.outputs.gpaw import read_gpaw_output
-
-    return read_gpaw_output(file, bader=bader)
 
 
 def _whole(output: Output) -> Output:
@@ -217,27 +204,37 @@ def audit_output(output: Output, species: Sequence[str], windows: Windows) -> Au
     return audit(moments, species, windows, None if output.bader is None else output.bader.net)
 
 
-def _find(path: Path) -> Path:
-    if path.is_file():
-        if path.name.startswith(_VASP_DENSITIES):
-            raise InputError(
-                "a density alone has no moments", where=str(path), remedy="give its folder"
-            )
-        return path
-    if not path.is_dir():
+def _find(path: Path) -> tuple[LabelerPlugin, Path]:
+    """Return the file that is read, and the plug-in of its engine."""
+    is_file = path.is_file()
+    if not is_file and not path.is_dir():
         raise InputError("no such file or folder", where=str(path))
-    for folder in _folders(path):
-        for pattern in ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz", "*.gpw"):
-            # The state that a labelling job was stopped in is no result.
-            if found := sorted(set(folder.glob(pattern)) - {folder / STATE}):
-                return found[-1]
-        for text in sorted([*folder.glob("*.txt"), *folder.glob("*.log")]):
-            with text.open(encoding="utf-8", errors="replace") as lines:
-                if GPAW_BANNER in lines.read(400):
-                    return text
-    raise InputError(
-        "it holds no output of VASP (OUTCAR, vasprun.xml) or GPAW (.gpw, text log)",
-        where=str(path),
+    for place in [path] if is_file else _folders(path):
+        for plugin in reversed(list(LABELERS)):  # VASP before GPAW
+            if (file := plugin.find_output(place)) is not None:
+                _refuse_empty(file)
+                return plugin, file
+    if is_file:
+        _refuse_empty(path)
+        raise InputError(
+            "it is not an output that al-charge reads",
+            where=str(path),
+            remedy=f"give an output of {_engines(files=True)}, or its folder",
+        )
+    raise InputError(f"it holds no output of {_engines(files=True)}", where=str(path))
+
+
+def _refuse_empty(file: Path) -> None:
+    if file.stat().st_size == 0:
+        raise InputError("it has zero bytes", where=str(file), remedy="run the calculation again")
+
+
+def _engines(*, files: bool = False) -> str:
+    """Return the engines whose outputs are read, in words."""
+    return " or ".join(
+        f"{plugin.title} ({plugin.output_files})" if files else plugin.title
+        for plugin in LABELERS
+        if plugin.output_files
     )
 
 

@@ -21,14 +21,38 @@ from al_charge.crystal.valence import (
     Windows,
 )
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.files import read_json
-from al_charge.labelers.gpaw.journal import BADER, DENSITY
-from al_charge.labelers.outputs.output import GPAW_BANNER, Output
+from al_charge.labelers.files import BADER, DENSITY, STATE, read_json
+from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array, BaderCharges
+
+BANNER = "|__||  | ||/"
+"""What a text log of GPAW begins with."""
 
 _WINDOWS = {"lcao": GPAW_LCAO_WINDOWS, "pw": GPAW_PW_WINDOWS}
 _NO_SPIN = "the run has no spin: give the atoms initial magnetic moments"
 _NUMBER = r"\s*(-?\d+\.\d+)\s*"
+
+
+def find_gpaw_output(path: Path) -> Path | None:
+    """Return the output of GPAW that a path stands for.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder, in which a .gpw file comes before a text log.
+
+    Returns
+    -------
+    Path or None
+        None if it is no output of GPAW and holds none.
+    """
+    if path.is_file():
+        return path if path.suffix == ".gpw" or BANNER in _text(path) else None
+    # The state that a labelling job was stopped in is no result.
+    if found := sorted(set(path.glob("*.gpw")) - {path / STATE}):
+        return found[-1]
+    logs = sorted([*path.glob("*.txt"), *path.glob("*.log")])
+    return next((log for log in logs if BANNER in _text(log, 400)), None)
 
 
 def read_gpaw_output(path: Path, *, bader: bool) -> Output:
@@ -50,7 +74,7 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
     Raises
     ------
     InputError
-        If it is neither, or GPAW has not ended.
+        If GPAW has not ended.
     """
     is_gpw = path.suffix == ".gpw"
     output = _from_gpw(path) if is_gpw else _from_log(path)
@@ -76,13 +100,7 @@ def _from_gpw(path: Path) -> Output:
 
 
 def _from_log(path: Path) -> Output:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if GPAW_BANNER not in text:
-        raise InputError(
-            "it is not an output that al-charge reads",
-            where=str(path),
-            remedy="give an OUTCAR, a vasprun.xml, a .gpw file, a text log of GPAW, or a folder",
-        )
+    text = _text(path)
     version = re.search(r"\|__\|\|.*?([\d.]+)\S*$", text, re.MULTILINE)
     mode = re.search(r"^\s*mode(?:=|: |: \{.*name: )['\"]?(\w+)", text, re.MULTILINE)
     _, found, last = text.rpartition("\nAtoms  # ")
@@ -109,6 +127,11 @@ def _from_log(path: Path) -> Output:
         energy=energy,
         moments=moments,
     )
+
+
+def _text(path: Path, characters: int = -1) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(characters)
 
 
 def _output(

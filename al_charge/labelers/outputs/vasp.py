@@ -14,14 +14,43 @@ from ase.io import read
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.outputs.output import Output
+from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array
 
 LARGEST = 2**30
 """Characters of an output, decompressed; what is longer was made to fill the memory."""
+_DENSITIES = ("AECCAR", "CHGCAR")
 _NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
 _NO_TABLE = "the OUTCAR has no moments: set LORBIT = 11"
 _NOT_IN_XML = "vasprun.xml has no moments: put the OUTCAR of a run with LORBIT = 11 beside it"
+
+
+def find_vasp_output(path: Path) -> Path | None:
+    """Return the output of VASP that a path stands for.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder, in which OUTCAR comes before vasprun.xml, which has no moments.
+
+    Returns
+    -------
+    Path or None
+        None if it is no output of VASP and holds none.
+
+    Raises
+    ------
+    InputError
+        If it is a density, which has no moments.
+    """
+    if path.name.startswith(_DENSITIES) and path.is_file():
+        raise InputError(
+            "a density alone has no moments", where=str(path), remedy="give its folder"
+        )
+    if path.is_file():
+        return path if path.name.startswith(("OUTCAR", "vasprun")) else None
+    names = ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz")
+    return next((path / name for name in names if (path / name).exists()), None)
 
 
 def read_vasp_output(path: Path, *, bader: bool) -> Output:

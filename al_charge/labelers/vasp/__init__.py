@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.output import Output
 from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
@@ -22,6 +24,7 @@ class VaspPlugin(LabelerPlugin):
     summary = "DFT+U with VASP, through atomate2 and custodian"
     settings = VaspSettings
     gives = frozenset(Quantity)
+    output_files = "OUTCAR, vasprun.xml"
     install = "VASP is licensed; see docs/vasp.md"
 
     @override
@@ -48,3 +51,15 @@ class VaspPlugin(LabelerPlugin):
     def windows(self, settings: Any) -> Windows | None:
         given = settings.moment_windows
         return Windows(given) if given is not None else VASP_WINDOWS
+
+    @override
+    def find_output(self, path: Path) -> Path | None:
+        from al_charge.labelers.outputs.vasp import find_vasp_output
+
+        return find_vasp_output(path)
+
+    @override
+    def read_output(self, file: Path, *, bader: bool) -> Output:
+        from al_charge.labelers.outputs.vasp import read_vasp_output
+
+        return read_vasp_output(file, bader=bader)

@@ -10,9 +10,6 @@ from ase import Atoms
 from al_charge.crystal.valence import Windows
 from al_charge.labelers.protocol import Array, BaderCharges
 
-GPAW_BANNER = "|__||  | ||/"
-"""What a text log of GPAW begins with."""
-
 
 @dataclass(frozen=True)
 class Output:
