@@ -1,4 +1,4 @@
-"""A campaign of the database, as a notebook or a script sees it."""
+"""A campaign in the database, for notebooks and scripts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
     database
         ``mongodb://HOST/NAME``, without a password; by default the one that the file names, else
         the one that the environment variable AL_CHARGE_DATABASE names, else the embedded one, which
-        is started if it does not run.
+        is started if it is not running.
 
     Returns
     -------
@@ -55,8 +55,10 @@ def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
     Examples
     --------
     >>> import al_charge as ac
-    >>> with ac.open("demo-1") as campaign:  # doctest: +SKIP
-    ...     print(campaign.hull())
+    >>> with ac.open("demo-1") as campaign:
+    ...     hull = campaign.hull()
+    >>> print(hull.vertices[0].x, hull.vertices[-1].x)
+    0 1
     """
     settings = settings_from_environment() if database is None else settings_of(database, "open")
     name = str(name)
@@ -75,17 +77,32 @@ def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
 
 
 class Campaign:
-    """What a campaign has found, and how it stands.
+    """What a campaign has found, and its status.
 
     Made by `open_campaign`, which is ``al_charge.open``. Everything is read from the database when
-    it is asked for, so that a campaign under way can be followed.
+    it is asked for, so that a running campaign can be followed.
 
     Parameters
     ----------
     campaign
         The campaign as tasks see it.
     database
-        Where it is kept; None for the embedded database.
+        Where it is stored; None for the embedded database.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> campaign = ac.open("demo-1")
+    >>> for step in campaign.voltage().steps:
+    ...     print(f"x = {step.x_from} to {step.x_to}: {step.voltage:.2f} V")
+    x = 0 to ...
+    >>> campaign.hull().plot("hull.png")
+    >>> lowest = campaign.hull().vertices[0]
+    >>> campaign.atoms(lowest).get_chemical_formula("metal")
+    'Fe4O16P4'
+    >>> len(campaign.labels()) == campaign.status().document["labels_used"]
+    True
+    >>> campaign.close()
     """
 
     def __init__(self, campaign: loop.Campaign, database: DatabaseSettings | None) -> None:

@@ -92,7 +92,7 @@ class AuditResult(Result):
     audit
         The charge state of every atom.
     windows
-        Moments that each charge state was told by.
+        Moment windows that the charge states were determined with.
     document
         What ``al-charge audit --json`` prints.
     """
@@ -118,7 +118,7 @@ class AuditResult(Result):
         Parameters
         ----------
         every_site
-            Also the sites of elements that have one charge state.
+            Whether to list the sites of elements with a single charge state too.
 
         Returns
         -------
@@ -178,18 +178,21 @@ def check(file: Path | str) -> CheckResult:
     Returns
     -------
     CheckResult
-        Also where something is not installed on this machine: that is no fault of the file.
+        Valid also if something is not installed on this machine; ``missing`` then says what.
 
     Raises
     ------
     InputError
-        With the field that is wrong, and what to write instead.
+        If a field is invalid; the message says what to write instead.
 
     Examples
     --------
     >>> import al_charge as ac
-    >>> ac.check("workflows/nafepo4_born.yaml").compositions["1/2"]
+    >>> found = ac.check("workflows/nafepo4_born.yaml")
+    >>> found.compositions["1/2"]  # distinct configurations at x = 1/2
     344
+    >>> found.spec.labeler.kind, found.missing
+    ('born', '')
     """
     spec = load_spec(Path(file))
     missing = ""
@@ -210,7 +213,7 @@ def audit(
     end_members: Sequence[Path | str] = (),
     bader: bool = True,
 ) -> AuditResult:
-    """Tell the charge state of every site from a run's moments and Bader charges.
+    """Determine the charge state of each site from a run's moments and Bader charges.
 
     Parameters
     ----------
@@ -219,14 +222,14 @@ def audit(
         folder of one.
     windows
         Least and greatest moment (Bohr magnetons) by charge state, such as
-        ``{"Fe3+": (4.1, 4.4)}``; they come before calibrated and known ones.
+        ``{"Fe3+": (4.1, 4.4)}``; they take precedence over calibrated and known ones.
     charges
-        Charge (e) of elements that have one only, such as ``{"S": 6}``.
+        Charge (e) of elements with a single charge state, such as ``{"S": 6}``.
     end_members
         Outputs with all sites of the redox element in one state, same engine and settings, to
         calibrate windows on.
     bader
-        Whether the densities beside the output are analysed.
+        Whether to analyse the densities beside the output.
 
     Returns
     -------
@@ -236,7 +239,19 @@ def audit(
     Raises
     ------
     InputError
-        If the output cannot be read, or an argument is wrong.
+        If the output cannot be read, or an argument is invalid.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> found = ac.audit("gpaw.txt")  # NaFe2O3, with one iron of each charge state
+    >>> found.species
+    ('Na+', 'Fe2+', 'Fe3+', 'O2-', 'O2-', 'O2-')
+    >>> found.certain, found.document["states"]
+    (True, {'Fe3+': 1, 'Fe2+': 1})
+    >>> narrow = ac.audit("gpaw.txt", windows={"Fe2+": (3.4, 3.6)})
+    >>> narrow.certain, narrow.document["reasons"]
+    (False, ['the moments of Fe 1 fit no charge state'])
     """
     return audit_of(
         read_output(Path(source), bader=bader),
@@ -370,7 +385,7 @@ def label(
     Raises
     ------
     InputError
-        If the charge states cannot be told, or the engine cannot label them.
+        If the charge states cannot be determined, or the engine cannot label them.
     NotInstalledError
         If the engine is not installed on this machine.
     AlChargeError
@@ -379,9 +394,11 @@ def label(
     Examples
     --------
     >>> import al_charge as ac
-    >>> found = ac.label("workflows/hosts/NaFePO4.cif", "born", folder=tmp_path)
+    >>> found = ac.label("workflows/hosts/NaFePO4.cif", "born", folder="born-run")
     >>> found.usable, found.document["states"]
     (True, {'Fe2+': 4})
+    >>> print(f"{found.energy:.3f} eV, relaxed: {found.document['relax']}")
+    -415.991 eV, relaxed: cell
     """
     from al_charge.labelers.files import write_json
 

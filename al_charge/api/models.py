@@ -80,7 +80,7 @@ def relax(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Relaxed | list[Relaxed]:
-    """Relax structures with a potential or a committee, charge states kept.
+    """Relax structures with a potential or a committee, at fixed charge states.
 
     Parameters
     ----------
@@ -93,34 +93,42 @@ def relax(
         ``serial``, one by one in this process; ``processes``, several at a time; ``batched``,
         together with torch-sim, which pays on a GPU.
     fmax
-        Largest force that is left, eV/angstrom; the stress counts as a force on the strain.
+        Largest force below which a structure is relaxed, eV/angstrom; the stress counts as a force
+        on the strain.
     max_steps
-        Evaluations of one structure after which it is given up; 500 when None, or 2000 in batches.
+        Evaluations of one structure after which it is given up; when None 500, or 2000 in batches.
     cell
         Whether the cell is relaxed with the ions.
     processes
-        How many, for ``method="processes"``; as many as there are cores when None.
+        How many, for ``method="processes"``; when None, as many as there are cores.
     progress
-        Called with the number of structures that are done, and that of all.
+        Called with the number of structures that are done, and the number of all.
 
     Returns
     -------
     Relaxed or list of Relaxed
-        Structure, energy (eV for the cell), spread and number of steps; one if one was given.
+        Structure, energy (eV for the cell), spread and number of steps; a list if several
+        structures were given.
 
     Raises
     ------
     InputError
         If an argument is wrong, a structure has no charge states, or the model does not know one.
     NotInstalledError
-        If batches are asked for and torch-sim is not installed.
+        If ``method`` is ``batched`` and torch-sim is not installed.
 
     Examples
     --------
     >>> import al_charge as ac
-    >>> with ac.open("demo-1") as campaign:  # doctest: +SKIP
+    >>> with ac.open("demo-1") as campaign:
+    ...     committee = campaign.committee()
     ...     atoms = campaign.atoms(campaign.hull().vertices[1])
-    ...     print(ac.relax(atoms, campaign.committee()).energy)
+    >>> found = ac.relax(atoms, committee, max_steps=20)
+    >>> found.energy <= committee.predict([atoms])[0].energy
+    True
+    >>> several = ac.relax([atoms, found.atoms], committee, cell=False, max_steps=5)
+    >>> [one.steps <= 5 for one in several]
+    [True, True]
     """
     if method not in set(Method):
         raise InputError(
@@ -133,7 +141,7 @@ def relax(
             remedy="leave it out, or give method='processes'",
         )
     if not fmax > 0.0:
-        raise InputError(f"{fmax} is no largest force", where="fmax", remedy="give 0.03 or so")
+        raise InputError("the largest force must be positive", where="fmax", remedy="give 0.03")
     predictor = load_model(model) if isinstance(model, str | Path) else model
     committee = predictor if isinstance(predictor, Committee) else Committee([predictor])
     images = [structures] if isinstance(structures, Atoms) else list(structures)
@@ -202,7 +210,7 @@ def refuse_unknown(model: Potential | Committee, species: set[str], where: str) 
     Raises
     ------
     InputError
-        With those that it lacks, and those that it knows.
+        If there are such species; the message names them, and those that the model knows.
     """
     for member in members_of(model):
         vocabulary = member.vocabulary
@@ -352,6 +360,15 @@ def train(
         If the training was stopped by SIGTERM or by Ctrl-C; the same call continues it.
     SystemExit
         If it was stopped, in all processes but the first of ``torchrun``.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> found = ac.train("labels.extxyz", "model.safetensors", settings="painn.yaml", members=2)
+    >>> found.document["kind"], len(found.members)
+    ('painn', 2)
+    >>> len(ac.load("model.safetensors").members)
+    2
     """
     from al_charge.potentials.device import choose_device
     from al_charge.potentials.training.distributed import process_group
@@ -391,7 +408,7 @@ def train(
             )
         except (KeyboardInterrupt, UnfinishedError) as stop:
             if not ranks.first:
-                raise SystemExit(1) from stop  # the first process says it
+                raise SystemExit(1) from stop  # the first process reports it
             raise UnfinishedError(
                 getattr(stop, "what", "stopped"),
                 where=str(path),
@@ -476,7 +493,7 @@ def read_data(
     ):
         if value:
             raise InputError(
-                "it is for files; labels of the database know it",
+                "it is for files only; labels of the database have it already",
                 where=option,
                 remedy="leave it out",
             )
@@ -496,19 +513,19 @@ def _log_left_out(data: str, found: Dataset, what: str) -> None:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to write a file that is there already, or whose folder is not.
+    """Refuse to write a file that exists, or whose folder does not.
 
     Parameters
     ----------
     path
-        To be written.
+        File to write.
     overwrite
-        Whether a file may be replaced.
+        Whether an existing file may be replaced.
 
     Raises
     ------
     InputError
-        Before anything was computed.
+        If the file exists and may not be replaced, or there is no such folder.
     """
     if not path.parent.is_dir():
         raise InputError("no such folder", where=str(path.parent), remedy="make it first")
@@ -548,13 +565,13 @@ def _training_settings(
 
 
 def _warn_of_lacking(what: Fit, frames: Sequence[TrainingFrame]) -> None:
-    """Say what is trained without labels, and so means nothing, and whether nothing is held out."""
+    """Warn of quantities that no label has, and if nothing is held out."""
     from al_charge.potentials.training.fitting import held_out_groups
 
     gives = POTENTIALS.of(what.potential).gives
     for name in (Quantity.MOMENTS, Quantity.CHARGES):
         if name in gives and all(getattr(frame, name) is None for frame in frames):
-            _log.warning("no frame has %s: what the model will say of them means nothing", name)
+            _log.warning("no frame has %s: the model's predictions of them mean nothing", name)
     if what.folds > 1 and not held_out_groups(frames, what.folds, 0):
         groups = len({frame.group for frame in frames})
         _log.warning(

@@ -304,7 +304,7 @@ def voltage_result(campaign: loop.Campaign) -> VoltageResult:
 
 
 def _title(name: str, verified: bool) -> str:
-    """Return the campaign's name, with a word on its hull if that is verified."""
+    """Return the campaign's name, and whether its hull is verified."""
     return f"{name} (hull verified)" if verified else name
 
 
