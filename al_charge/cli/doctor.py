@@ -49,7 +49,7 @@ def watching(seconds: float) -> AbstractContextManager[object]:
 
 @click.command("doctor")
 @click.argument("campaign", required=False)
-@click.option("--fix", is_flag=True, help="Do what it says, as far as that can be done here.")
+@click.option("--fix", is_flag=True, help="Mend what can be mended.")
 @no_wait_option
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."

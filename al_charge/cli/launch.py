@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from al_charge.store.documents import CampaignState
 
 LONGEST_OUTAGE = 3600.0
-"""s; how long the queue or the database may be away."""
+"""Seconds for which the queue or the database may not answer."""
 
 _log = logging.getLogger("al_charge.cli")
 _progress_log = logging.getLogger("al_charge.cli.progress")

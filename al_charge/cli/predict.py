@@ -76,7 +76,7 @@ def command(
     predictor = load_model(model)
     aware = models.is_charge_aware(predictor)
     reading = Reading(need_states=aware, states=split_states(oxidation))
-    names, images, told = _read(structures, reading)
+    names, images, sources = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
         models.refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
     found = []
@@ -95,7 +95,7 @@ def command(
     predictions: list[Prediction | CommitteePrediction] = [*predictor.predict(images)]
     if output is not None:
         _write(output, images, predictions, aware)
-    document = [_document(*each) for each in zip(names, images, told, predictions, strict=True)]
+    document = [_document(*each) for each in zip(names, images, sources, predictions, strict=True)]
     for row, atoms, prediction in zip(document, images, predictions, strict=True):
         sites = prediction.moments, prediction.charges
         row["drifted_sites"] = drifted_sites(predictor, atoms.arrays["species"], *sites)
@@ -142,15 +142,15 @@ def _read(
 
     names: list[str] = []
     images: list[Atoms] = []
-    told: list[str] = []
+    sources: list[str] = []
     for path in structures:
         found = read_structures(path)
         for number, image in enumerate(found):
             names.append(str(path) if len(found) == 1 else f"{path}, frame {number}")
             atoms, how = with_species(image, reading, names[-1])
             images.append(atoms)
-            told.append(how)
-    return names, images, told
+            sources.append(how)
+    return names, images, sources
 
 
 def _document(
@@ -211,8 +211,8 @@ def _table(document: list[dict[str, Any]]) -> Any:
     headings += ["spread (eV)"] if committee else []
     headings += ["largest force (eV/A)", "pressure (eV/A^3)"]
     headings += ["steps"] if "steps" in document[0] else []
-    told = ", ".join(sorted({row["states_from"] for row in document}))
-    table = Table(*headings, caption=f"charge states: {told}")
+    sources = ", ".join(sorted({row["states_from"] for row in document}))
+    table = Table(*headings, caption=f"charge states: {sources}")
     for row in document:
         ends = []
         if "steps" in row:

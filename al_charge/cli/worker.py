@@ -29,7 +29,7 @@ _log = logging.getLogger("al_charge.cli")
     type=click.FloatRange(0.0, 1e6),
     default=600.0,
     show_default=True,
-    help="Seconds to wait for a database that is away.",
+    help="Seconds to wait for a database that does not answer.",
 )
 def command(
     target: Target,

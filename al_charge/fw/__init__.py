@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-# FireWorks reads its configuration once, when it is first imported, and has no other way to be
-# told. A user's own file wins.
+# FireWorks reads its configuration once, when it is first imported, and only from a file. A user's
+# own file takes precedence.
 if not any(
     (folder / "FW_config.yaml").is_file() for folder in (Path.cwd(), Path.home() / ".fireworks")
 ):

@@ -13,7 +13,7 @@ from pymongo.database import Database
 
 from al_charge.fw import worker_registry
 from al_charge.fw.allowed_tasks import allow_only_our_tasks, refuse_other_commands
-from al_charge.fw.task_run import AWAY, OUTAGE, stop_worker
+from al_charge.fw.task_run import OUTAGE, UNREACHABLE, stop_worker
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
 from al_charge.store.settings import DatabaseSettings
@@ -57,7 +57,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
         try:
             ended: dict[str, Any] = super().complete_launch(launch_id, action, state)
         except OUTAGE:
-            stop_worker(AWAY)
+            stop_worker(UNREACHABLE)
         return ended
 
     def add_wf(self, wf: Workflow, reassign_all: bool = True) -> dict[int, int]:

@@ -25,7 +25,8 @@ from al_charge.stopping import EXIT_CODE, disk_is_full
 OUTAGE = (ConnectionFailure, CursorNotFound)
 """Errors of an operation whose server was killed; a restarted server knows no open cursors."""
 
-AWAY = "the database does not answer"
+UNREACHABLE = "the database does not answer"
+"""Reason of a run that an outage has interrupted."""
 
 _OUT_OF_DISK_SPACE = 14031
 """MongoDB's error code for a full disk."""
@@ -102,7 +103,7 @@ class TaskRun:
         _log.log(_LEVELS[outcome], "%s", line, extra=extra, exc_info=error)
 
 
-_current: ContextVar[TaskRun | None] = ContextVar("the run under way", default=None)
+_current: ContextVar[TaskRun | None] = ContextVar("current task run", default=None)
 
 
 @contextmanager
@@ -162,7 +163,7 @@ def transient_failure(error: BaseException, folder: Path) -> str | None:
     if isinstance(error, UnfinishedError):
         return str(error)
     if isinstance(error, OUTAGE):
-        return AWAY
+        return UNREACHABLE
     if isinstance(error, OperationFailure) and error.code == _OUT_OF_DISK_SPACE:
         return "the database's disk is full"
     return f"{folder}: the disk is full" if disk_is_full(folder, error) else None

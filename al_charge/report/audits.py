@@ -43,7 +43,7 @@ def audit_document(
     audit: Audit,
     species: Sequence[str],
     windows: Windows,
-    told: frozenset[str] | None = None,
+    determined: frozenset[str] | None = None,
 ) -> dict[str, Any]:
     """Return what is known about the charge states of an output, ready for JSON.
 
@@ -57,7 +57,7 @@ def audit_document(
         A species token for each atom, as the audit was given them.
     windows
         Moment windows that the audit used.
-    told
+    determined
         Elements whose sites the engine determines the states of; None for those that have windows.
 
     Returns
@@ -68,7 +68,7 @@ def audit_document(
     """
     symbols = output.atoms.get_chemical_symbols()
     reasons = _reasons(output, audit, symbols)
-    told = windows.elements if told is None else told
+    determined = windows.elements if determined is None else determined
     return {
         "source": str(output.source),
         "engine": output.engine,
@@ -76,16 +76,16 @@ def audit_document(
         "energy": output.energy,
         "converged": output.converged,
         "certain": not reasons,
-        "summary": _summary(audit, symbols, told),
+        "summary": _summary(audit, symbols, determined),
         "reasons": reasons,
-        "states": audit.count(told),
+        "states": audit.count(determined),
         "charge": audit.charge,
         "bader_refused": output.bader_refused,
         "windows": {token: list(window) for token, window in sorted(windows.ranges.items())},
         "fixed": {
             symbol: charge_of(token)
             for symbol, token in zip(symbols, species, strict=True)
-            if symbol not in told
+            if symbol not in determined
         },
         "sites": [
             {
@@ -94,7 +94,7 @@ def audit_document(
                 "moment": None if output.moments is None else float(output.moments[i]),
                 "bader": None if output.bader is None else float(output.bader.net[i]),
                 "state": audit.sites[i],
-                "told": symbol in told,
+                "told": symbol in determined,
                 "note": _note(i, symbol, output, audit, windows),
             }
             for i, symbol in enumerate(symbols)
@@ -208,8 +208,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
     return lines + [f"not certain: {reason}" for reason in document["reasons"]]
 
 
-def _summary(audit: Audit, symbols: Sequence[str], told: frozenset[str]) -> str:
-    parts = [f"{number} {token}" for token, number in audit.count(told).items()]
+def _summary(audit: Audit, symbols: Sequence[str], determined: frozenset[str]) -> str:
+    parts = [f"{number} {token}" for token, number in audit.count(determined).items()]
     for element in sorted({symbols[i] for i in audit.ambiguous}):
         number = sum(symbols[i] == element for i in audit.ambiguous)
         parts.append(f"{number} {element} ambiguous")

@@ -180,15 +180,15 @@ def panels(curves: Sequence[Curve]) -> list[Panel]:
 
 
 def _line(curve: Curve, quantity: Quantity, start: int) -> Line | None:
-    told = [entry for entry in curve.history if quantity.key in entry]
-    if not told:
+    entries = [entry for entry in curve.history if quantity.key in entry]
+    if not entries:
         return None
 
     def point(entry: Mapping[str, float]) -> tuple[int, float]:
         return start + int(entry["epoch"]), quantity.factor * entry[quantity.key]
 
-    points = [point(entry) for entry in told]
-    return Line(curve, [x for x, _ in points], [y for _, y in points], point(best_entry(told)))
+    points = [point(entry) for entry in entries]
+    return Line(curve, [x for x, _ in points], [y for _, y in points], point(best_entry(entries)))
 
 
 def curves_document(source: str, curves: Sequence[Curve]) -> dict[str, Any]:
@@ -239,9 +239,9 @@ def curves_table(curves: Sequence[Curve]) -> Any:
 
     shown = [panel.quantity for panel in panels(curves) if panel.quantity.key != "loss"]
     rounds = any(curve.round is not None for curve in curves)
-    heads = ["round"] * rounds + ["member", "best"]
+    columns = ["round"] * rounds + ["member", "best"]
     table = Table(
-        *heads,
+        *columns,
         *(quantity.title.replace(" (", "\n(") for quantity in shown),
         caption="Figures of the epoch whose weights were kept.",
     )

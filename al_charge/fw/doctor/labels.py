@@ -236,7 +236,7 @@ def given_up(scene: Scene) -> Iterator[Finding]:
                 "label given up",
                 f"label {failure.key} of {name}/{failure.round}",
                 failure.reason,
-                "nothing need be done: its campaign goes on without it, "
+                "nothing need be done: its campaign continues without it, "
                 f"or tries again with 'al-charge campaign resume {name} --retry'",
                 note=True,
             )
