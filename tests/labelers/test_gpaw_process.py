@@ -36,9 +36,9 @@ process.run([sys.executable, "-c", sleeper], pathlib.Path(sys.argv[1]), 600)
 """A stand-in for a worker that waits for its engine."""
 
 
-def run(code: str, directory: Path, timeout: float = 60, telling: str = "") -> None:
+def run(code: str, directory: Path, timeout: float = 60, error_prefix: str = "") -> None:
     """Run a piece of Python in the place of the engine."""
-    process.run([sys.executable, "-c", code], directory, timeout, telling=telling)
+    process.run([sys.executable, "-c", code], directory, timeout, error_prefix=error_prefix)
 
 
 def alive(pid: int) -> bool:
@@ -198,6 +198,6 @@ def test_the_end_of_a_batch_job_stops_the_engine_before(
 def test_the_attempts_are_told_whatever_mpi_says_last(tmp_path: Path) -> None:
     code = "print('SCF did not converge after 4 attempts (...)'); print('mpiexec: bye'); exit(1)"
     with pytest.raises(AlChargeError, match="SCF did not converge after 4 attempts"):
-        run(code, tmp_path, telling=NO_SCF)
+        run(code, tmp_path, error_prefix=NO_SCF)
     with pytest.raises(AlChargeError, match="mpiexec: bye"):
         run(code, tmp_path)

@@ -20,10 +20,8 @@ from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, paramete
 from al_charge.labelers.born.relaxation import Point, relax
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.kept_frames import kept_frames
 from al_charge.labelers.protocol import Attempt, Frame, Labeler, Reading, Relax
-
-FRAMES_BETWEEN = 3
-"""Geometries kept between the one that was asked for and the relaxed one."""
 
 LARGEST_MOVE = 1.5
 """An ion that relaxes further than this, in angstrom, has left its site or was on none: half the
@@ -105,9 +103,10 @@ class BornLabeler(Labeler):
                 where="Born labeler",
                 remedy="start with every ion near its site",
             )
+        kept = kept_frames([point.result.energy for point in points])
         result = {
             "job": _identity(job),
-            "frames": [_record(points[i]) for i in _kept(points)],
+            "frames": [_record(points[i]) for i in kept],
             "details": {
                 "steps": len(points) - 1,
                 "largest_move": move,
@@ -198,21 +197,6 @@ def _points(job: dict[str, Any]) -> list[Point]:
         max_steps=job["max_steps"],
         fixed_cell=job["relax"] == Relax.IONS,
     )
-
-
-def _kept(points: list[Point]) -> list[int]:
-    """Choose the first and last geometry of a relaxation and some between, by index.
-
-    Those between are evenly spaced in the square root of the energy still to be gained, which near
-    a minimum is the distance from it.
-    """
-    energies = np.array([point.result.energy for point in points])
-    if len(points) == 1 or energies[0] <= energies[-1]:
-        return [0] if len(points) == 1 else [0, len(points) - 1]
-    left = np.sqrt(np.maximum(energies - energies[-1], 0.0) / (energies[0] - energies[-1]))
-    wanted = np.linspace(1.0, 0.0, FRAMES_BETWEEN + 2)[1:-1]
-    between = {int(np.abs(left - fraction).argmin()) for fraction in wanted}
-    return sorted({0, len(points) - 1} | between)
 
 
 def _largest_move(points: list[Point]) -> float:

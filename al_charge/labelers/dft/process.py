@@ -41,7 +41,7 @@ _ONE_THREAD = {
 }
 
 
-def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str = "") -> None:
+def run(command: Sequence[str], directory: Path, timeout: float, *, error_prefix: str = "") -> None:
     """Run a command to its end in a session of its own, one thread to a process.
 
     When the time is up, or that of the batch job nearly is, or a signal tells this process to
@@ -57,7 +57,7 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str
         Where it runs and where its output is kept.
     timeout
         seconds.
-    telling
+    error_prefix
         Prefix of the line that gives the reason of a failure; by default the last message is taken.
 
     Raises
@@ -103,7 +103,7 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, telling: str
         )
     if status != 0:
         kind = CrashedError if status < 0 else AlChargeError
-        raise kind(f"the run failed ({_reason(status, log, telling)})", where=str(log))
+        raise kind(f"the run failed ({_reason(status, log, error_prefix)})", where=str(log))
 
 
 def time_left() -> float:
@@ -130,13 +130,13 @@ def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int |
     return None
 
 
-def _reason(status: int, log: Path, telling: str) -> str:
+def _reason(status: int, log: Path, error_prefix: str) -> str:
     """Return why a process failed: the signal that ended it, or the error that it printed."""
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     lines = log.read_text(errors="replace").splitlines()
     # MPI has its own last words.
-    told = [line for line in lines if telling and line.startswith(telling)]
+    told = [line for line in lines if error_prefix and line.startswith(error_prefix)]
     message = told[0] if told else _last_message(lines)
     return message[:600] or f"exit status {status}"
 

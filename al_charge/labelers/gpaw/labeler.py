@@ -131,7 +131,7 @@ class GpawLabeler(DftLabeler):
                     command(self._settings.processes),
                     directory,
                     self._settings.timeout,
-                    telling=NO_SCF,
+                    error_prefix=NO_SCF,
                 )
                 result = read_json(directory / RESULT)
                 if result.get("job") != identity(job):

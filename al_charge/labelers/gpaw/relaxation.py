@@ -17,6 +17,7 @@ from gpaw.mpi import world
 from al_charge.errors import AlChargeError
 from al_charge.labelers.gpaw.engine import Engine
 from al_charge.labelers.gpaw.journal import Journal, Record
+from al_charge.labelers.kept_frames import kept_frames
 
 HESSIAN, CELL_HESSIAN = "hessian.json", "cell-hessian.json"
 """Files with the optimisers' Hessians; started afresh where they cannot be read."""
@@ -115,7 +116,7 @@ def relax(
                 )
         at_rest = not request["cell"] or bool(np.abs(moving.get_stress()).max() < smax)
     engine.evaluate(moving)
-    return [frames[index] for index in kept(frames)]
+    return [frames[index] for index in kept_frames([frame["energy"] for frame in frames])]
 
 
 def _optimiser(target: Any, hessian: str) -> BFGS:
@@ -130,30 +131,3 @@ def _optimiser(target: Any, hessian: str) -> BFGS:
     except (ValueError, TypeError, KeyError, EOFError):
         Path(hessian).unlink(missing_ok=True)
         return make(restart=hessian)
-
-
-def kept(frames: list[Record], between: int = 3) -> list[int]:
-    """Choose the first and last geometry of a relaxation and some between, by index.
-
-    Those between are evenly spaced in the square root of the energy still to be gained, which near
-    a minimum is the distance from it.
-
-    Parameters
-    ----------
-    frames
-        Of a relaxation, in order.
-    between
-        How many are kept besides the first and the last, at most.
-
-    Returns
-    -------
-    list of int
-        Indices, ascending.
-    """
-    energies = np.array([frame["energy"] for frame in frames])
-    ends = {0, len(frames) - 1}
-    if len(ends) == 1 or energies[0] <= energies[-1]:
-        return sorted(ends)
-    left = np.sqrt(np.maximum(energies - energies[-1], 0.0) / (energies[0] - energies[-1]))
-    wanted = np.linspace(1.0, 0.0, between + 2)[1:-1]
-    return sorted(ends | {int(np.abs(left - fraction).argmin()) for fraction in wanted})
