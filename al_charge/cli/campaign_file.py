@@ -55,8 +55,10 @@ def check(file: Path, as_json: bool) -> None:
     file is valid all the same.
     """
     from al_charge.api.inputs import check as check_file
+    from al_charge.cli.progress import busy
 
-    found = check_file(file)
+    with busy(f"checking {file.name}", quiet_below=30.0):
+        found = check_file(file)
     if as_json:
         print_json(found.document)
     else:

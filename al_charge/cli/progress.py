@@ -34,13 +34,15 @@ def on_terminal() -> bool:
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
+def busy(what: str, *, quiet_below: float = 0.0) -> Iterator[None]:
     """Show that something runs, and for how long; a log has one line when it is done.
 
     Parameters
     ----------
     what
         What runs, such as ``reading labels.extxyz``.
+    quiet_below
+        What takes less time than this, in seconds, has no line in a log.
 
     Yields
     ------
@@ -56,8 +58,9 @@ def busy(what: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     seconds = time.monotonic() - started
-    extra = details(event="progress", what=what, seconds=seconds)
-    _log.info("%s: done after %.1f s", what, seconds, extra=extra)
+    if seconds >= quiet_below:
+        extra = details(event="progress", what=what, seconds=seconds)
+        _log.info("%s: done after %.1f s", what, seconds, extra=extra)
 
 
 @contextmanager

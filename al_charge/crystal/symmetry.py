@@ -132,4 +132,6 @@ def multiplicity(host: Host, config: Configuration) -> int:
     int
         1 or more; the configuration itself is counted.
     """
-    return len(np.unique(config.as_array()[permutations(host)], axis=0))
+    group, occupation = permutations(host), config.as_array()
+    unchanged = np.count_nonzero((occupation[group] == occupation).all(axis=1))
+    return len(group) // int(unchanged)

@@ -11,6 +11,7 @@ import numpy as np
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 
 CHANGE_WEIGHT = 1e-3
@@ -135,3 +136,32 @@ def random_occupation(
     states = draw_with_sum(host.allowed_states[n_sites:], needed, rng, wanted_states)
     ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)
     return Configuration(ions + states)
+
+
+def random_distinct(
+    host: Host, n_ions: int, number: int, rng: np.random.Generator
+) -> list[Configuration]:
+    """Return some of the distinct configurations with ``n_ions`` working ions.
+
+    Every neutral occupation is equally likely, so that configurations of high symmetry are rare.
+
+    Parameters
+    ----------
+    host
+        Cell to occupy.
+    n_ions
+        Working ions in it.
+    number
+        How many to return; much fewer than there are, since they are drawn until so many differ.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    list of Configuration
+        In canonical form and lexicographic order.
+    """
+    found: set[Configuration] = set()
+    while len(found) < number:
+        found.add(canonical(host, random_occupation(host, n_ions, rng)))
+    return sorted(found, key=lambda config: config.occupation)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ase.io import read as ase_read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from al_charge.cli.main import main
+from al_charge.crystal.configuration import from_atoms
+from al_charge.crystal.host import Host
+from al_charge.crystal.structure_file import load_structure
+from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop.spec import parse_spec
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
@@ -166,6 +172,67 @@ def test_enumerate_counts_without_listing(
     code, _, err = run(["enumerate", file, "--x", "1/3"], capsys)
     assert (code, err.count("\n")) == (2, 1)
     assert "1/8" in err
+
+
+def test_enumerate_refuses_millions_unless_limited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "campaign.yaml"
+    file.write_text(yaml.safe_dump(changed("host.supercell", [2, 2, 2])))
+    code, out, _ = run(["enumerate", str(file), "--count", "--json"], capsys)
+    number = yaml.safe_load(out)["distinct"]
+    assert code == 0 and number > 10**6
+    folder = tmp_path / "structures"
+    for arguments in (["-o", str(folder)], ["--json"]):
+        code, out, err = run(["enumerate", str(file), *arguments], capsys)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert str(number) in err and "--limit" in err
+    assert not folder.exists()
+    arguments = ["enumerate", str(file), "-o", str(folder), "--limit", "101", "--json"]
+    code, out, _ = run(arguments, capsys)
+    document = yaml.safe_load(out)
+    assert (code, document["listed"], len(list(folder.iterdir()))) == (0, 101, 101)
+    spread = Counter(one["x"] for one in document["configurations"])
+    # One configuration at either end; the others are spread over 31 compositions.
+    assert spread["0"] == spread["1"] == 1
+    assert {number for x, number in spread.items() if x not in ("0", "1")} == {3, 4}
+    code, _, err = run(arguments, capsys)
+    assert code == 2 and "not empty" in err
+
+
+@pytest.mark.parametrize("kind", ["cif", "poscar", "extxyz"])
+def test_enumerate_writes_structures_with_their_states(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], olivine: Host
+) -> None:
+    file = str(tmp_path / "campaign.yaml")
+    Path(file).write_text(yaml.safe_dump(changed("host.supercell", [1, 1, 1])))
+    folder = tmp_path / "structures"
+    code, out, _ = run(["enumerate", file, "-o", str(folder), "--format", kind, "--json"], capsys)
+    document = yaml.safe_load(out)
+    assert code == 0
+    assert document["distinct"] == document["listed"] == 16
+    assert {one["file"] for one in document["configurations"]} == {
+        path.name for path in folder.iterdir()
+    }
+    for one in document["configurations"]:
+        path = folder / one["file"]
+        given = []
+        if kind == "poscar":  # programs ignore what is behind the coordinates
+            lines = path.read_text().splitlines()
+            given = [line.split()[3] for line in lines[8:]]
+        atoms, _ = load_structure(path, given)
+        assert canonical_hash(olivine, from_atoms(olivine, atoms)) == one["hash"]
+        if kind == "extxyz":
+            written = ase_read(path)
+            assert written.info["config_hash"] == one["hash"]
+            moments = {"Fe2+": 4.0, "Fe3+": 5.0}
+            assert written.get_initial_magnetic_moments().tolist() == [
+                moments.get(token, 0.0) for token in written.arrays["requested_species"]
+            ]
+        if kind == "poscar":
+            runs = [word.split("*") for word in lines[0].partition("MAGMOM = ")[2].split()]
+            total = sum(int(number) * float(moment) for number, moment in runs)
+            assert total == 4 * given.count("Fe2+") + 5 * given.count("Fe3+")
 
 
 def _paths(document: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
