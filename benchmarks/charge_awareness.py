@@ -152,7 +152,7 @@ def pairs_alone(potential: Potential, own: Trial) -> dict[str, Any]:
     """Return the same of pair terms and prior, without the network."""
     energies = []
     for target in own.targets:
-        pairs = find_neighbours(target.relaxed, potential.reach)
+        pairs = find_neighbours(target.relaxed, potential.neighbour_cutoff)
         energies.append(potential.predict_baseline(target.relaxed, pairs).energy)
     return judged(own, [energy / own.formula_units for energy in energies])
 

@@ -106,7 +106,7 @@ def _evolved_candidates(
             fmax=relaxation.fmax,
             max_steps=relaxation.max_steps,
             cell=campaign.committee_relaxes_cells,
-            reach=campaign.largest_displacement,
+            largest_displacement=campaign.largest_displacement,
         )
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]

@@ -64,15 +64,17 @@ class Committee:
         self.spread_scale = float(spread_scale)
 
     @property
-    def reach(self) -> float:
-        """Distance in angstrom that neighbour lists have to cover."""
-        return max(member.reach for member in self.members)
+    def neighbour_cutoff(self) -> float:
+        """Distance in angstrom up to which all pairs of atoms are needed."""
+        return max(member.neighbour_cutoff for member in self.members)
 
     def predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
     ) -> list[CommitteePrediction]:
         """Return mean and spread for every structure; see ``Potential.predict``."""
-        pairs = neighbours or [find_neighbours(atoms, self.reach) for atoms in structures]
+        pairs = neighbours or [
+            find_neighbours(atoms, self.neighbour_cutoff) for atoms in structures
+        ]
         by_member = [member.predict(structures, pairs) for member in self.members]
         results = []
         for predictions in zip(*by_member, strict=True):

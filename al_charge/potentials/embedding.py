@@ -114,7 +114,9 @@ def site_features(
     parts: list[list[Array]] = []
     for start in range(0, len(structures), PER_BATCH):
         batch = structures[start : start + PER_BATCH]
-        graph = collate([potential.graph(a, find_neighbours(a, potential.reach)) for a in batch])
+        graph = collate(
+            [potential.graph(a, find_neighbours(a, potential.neighbour_cutoff)) for a in batch]
+        )
         with torch.no_grad():
             layers = potential.module.features(graph.to(potential.dtype, potential.device))
         chosen = np.concatenate([_is_redox(atoms) for atoms in batch])

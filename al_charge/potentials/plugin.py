@@ -25,13 +25,17 @@ class NetworkSettings(PluginSettings):
         description="whether each charge state is a species of its own; false knows elements only",
     )
     cutoff: Length = Field(
-        default=5.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '5 A'"
+        default=5.0,
+        gt=1.0,
+        le=12.0,
+        description="cutoff radius of one interaction layer, e.g. '5 A'",
     )
     pair_cutoff: Length = Field(
         default=8.0,
         ge=0.0,
         le=20.0,
-        description="reach of the pair terms that are fitted before the network, '0 A' for none",
+        description="cutoff radius of the pair terms that are fitted before the network, "
+        "'0 A' for none",
     )
     pair_intervals: int = Field(
         default=24, ge=4, le=200, description="intervals of a pair term's spline"

@@ -142,8 +142,8 @@ class Potential:
         return POTENTIALS.of(self.settings).reads_positions(self.settings)
 
     @property
-    def reach(self) -> float:
-        """Distance in angstrom that neighbour lists have to cover."""
+    def neighbour_cutoff(self) -> float:
+        """Distance in angstrom up to which all pairs of atoms are needed."""
         return max(self.cutoff, self.baseline.cutoff)
 
     def predict(
@@ -174,7 +174,7 @@ class Potential:
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours | None]
     ) -> list[Prediction]:
         known = [
-            find_neighbours(atoms, self.reach) if pairs is None else pairs
+            find_neighbours(atoms, self.neighbour_cutoff) if pairs is None else pairs
             for atoms, pairs in zip(structures, neighbours, strict=True)
         ]
         graph = collate(

@@ -82,6 +82,6 @@ class RelaxationSettings(BaseModel):
         default=None,
         gt=0.0,
         le=2.0,
-        description="how far ions move from where a relaxation starts; when left out, 0.2 A for "
-        "static labels, which then follow, and as far as it takes for relaxed ones",
+        description="largest displacement of an ion in one relaxation; when left out, 0.2 A for "
+        "static labels, which then follow, and no limit for relaxed ones",
     )

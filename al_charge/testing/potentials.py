@@ -301,7 +301,7 @@ class PotentialContract:
     def test_neighbour_lists_may_reach_farther(self, settings: PotentialSettings) -> None:
         """Pairs beyond the cutoff contribute nothing, so that neighbour lists can be reused."""
         potential, atoms = untrained(settings), small_salt()
-        wide = find_neighbours(atoms, potential.reach + 1.0)
+        wide = find_neighbours(atoms, potential.neighbour_cutoff + 1.0)
         (first,), (second,) = potential.predict([atoms]), potential.predict([atoms], [wide])
         assert abs(first.energy - second.energy) < 1e-10
         np.testing.assert_allclose(second.forces, first.forces, atol=1e-10)

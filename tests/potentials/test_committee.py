@@ -21,7 +21,7 @@ SCALE = 1.7
 
 @pytest.fixture(scope="module")
 def members() -> list[Potential]:
-    """Return three potentials that disagree, one of them with a longer reach."""
+    """Return three potentials that disagree, one of them with a longer cutoff."""
     short = PainnSettings(cutoff="4 A", channels=4, radial=4)
     far = PainnSettings(cutoff="5 A", channels=4, radial=4)
     return [untrained(s, seed=seed) for seed, s in enumerate((short, far, short))]

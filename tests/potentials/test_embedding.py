@@ -48,7 +48,7 @@ def test_features_are_those_of_each_redox_site() -> None:
     assert states == ["Fe2+", "Fe3+"] * 10
     for number, atoms in enumerate(SALTS):
         alone = potential.module.features(
-            potential.graph(atoms, find_neighbours(atoms, potential.reach))
+            potential.graph(atoms, find_neighbours(atoms, potential.neighbour_cutoff))
         )
         for layer, single in zip(layers, alone, strict=True):
             np.testing.assert_allclose(

@@ -38,10 +38,13 @@ class ChgnetSettings(NetworkSettings):
 
     kind: Literal["chgnet"] = "chgnet"
     cutoff: Length = Field(
-        default=6.0, gt=1.0, le=12.0, description="reach of one interaction layer, e.g. '6 A'"
+        default=6.0,
+        gt=1.0,
+        le=12.0,
+        description="cutoff radius of one interaction layer, e.g. '6 A'",
     )
     angle_cutoff: Length = Field(
-        default=3.0, gt=1.0, le=6.0, description="reach of bonds that make angles"
+        default=3.0, gt=1.0, le=6.0, description="length up to which bonds make angles"
     )
     channels: int = Field(default=64, ge=1, le=1024, description="features of one atom")
     layers: int = Field(default=4, ge=2, le=12, description="interaction layers")

@@ -37,8 +37,8 @@ SAME_SITE = 1.0
 """angstrom; sites of different ions are at least twice as far apart."""
 TOLERANCE = 0.4
 """angstrom; the fingerprint moves by no more where every atom moves by 0.2."""
-REACH = 8.0
-"""angstrom; distances beyond are counted as this."""
+CUTOFF = 8.0
+"""angstrom; longer distances are counted as this."""
 NEAREST = 4
 """Neighbours of each species that are counted."""
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -104,7 +104,7 @@ def fingerprint(atoms: Atoms) -> Array:
     """
     scale = (VOLUME_PER_ATOM * len(atoms) / atoms.get_volume()) ** (1 / 3)
     tokens, rows = np.unique(atoms.arrays["species"], return_inverse=True)
-    centres, neighbours, distances = neighbour_list("ijd", atoms, REACH / scale)
+    centres, neighbours, distances = neighbour_list("ijd", atoms, CUTOFF / scale)
     entries = []
     for there in range(len(tokens)):
         chosen = rows[neighbours] == there
@@ -121,9 +121,9 @@ def _nearest(centres: NDArray[np.int64], distances: Array, n_atoms: int) -> Arra
     order = np.lexsort((distances, centres))
     counts = np.bincount(centres, minlength=n_atoms)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    near = np.full((n_atoms, NEAREST), REACH)
+    near = np.full((n_atoms, NEAREST), CUTOFF)
     kept = rank < NEAREST
-    near[centres[order][kept], rank[kept]] = np.minimum(distances[order][kept], REACH)
+    near[centres[order][kept], rank[kept]] = np.minimum(distances[order][kept], CUTOFF)
     return near
 
 

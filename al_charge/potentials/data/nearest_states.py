@@ -98,14 +98,14 @@ def fitting_states(
     # The best choice so far for every charge of the atoms so far.
     best: dict[int, tuple[float, list[str]]] = {0: (0.0, [])}
     for tokens, moment in zip(choices, np.abs(np.asarray(moments, dtype=float)), strict=True):
-        reached: dict[int, tuple[float, list[str]]] = {}
+        extended: dict[int, tuple[float, list[str]]] = {}
         for charge, (off, chosen) in best.items():
             for token in tokens:
                 further = off + (abs(centres[token] - moment) if len(tokens) > 1 else 0.0)
                 total = charge + charge_of(token)
-                if total not in reached or further < reached[total][0]:
-                    reached[total] = (further, [*chosen, token])
-        best = reached
+                if total not in extended or further < extended[total][0]:
+                    extended[total] = (further, [*chosen, token])
+        best = extended
     return best.get(0, min(best.values()))[1]
 
 

@@ -90,7 +90,7 @@ class MacePlugin(PotentialPlugin):
         return bool(settings.spin)
 
     def reads_positions(self, settings: Any) -> bool:
-        """Tell whether electrostatics reach beyond the cutoff.
+        """Tell whether there are electrostatics beyond the cutoff.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ def relax_batched(
     fmax: float,
     max_steps: int,
     cell: bool = True,
-    reach: float = np.inf,
+    largest_displacement: float = np.inf,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> list[Relaxed]:
@@ -45,8 +45,8 @@ def relax_batched(
     ----------
     committee, structures, fmax, max_steps, cell
         As for ``relax``.
-    reach
-        Must be infinite: torch-sim cannot hold atoms back.
+    largest_displacement
+        Must be infinite: torch-sim cannot limit displacements.
     device
         Such as ``cuda`` or ``cpu``; a GPU if there is one when None.
     progress
@@ -57,14 +57,14 @@ def relax_batched(
     NotInstalledError
         Without torch-sim.
     InputError
-        If there is a reach, or no such device.
+        If displacements are limited, or there is no such device.
     AlChargeError
         If not even as many atoms as the largest structure has fit into memory.
     """
-    if not np.isinf(reach):
+    if not np.isinf(largest_displacement):
         raise InputError(
-            "a batched relaxation cannot keep atoms within a reach",
-            where="reach",
+            "a batched relaxation cannot limit displacements",
+            where="largest_displacement",
             remedy="relax by processes",
         )
     import_torch_sim()

@@ -94,8 +94,8 @@ class BatchedCommittee:
         names = {member.settings.prior for member in committee.members} - {"none"}
         self._priors = {name: self._part(_prior(structures), structures) for name in sorted(names)}
         parts = [*self._members, *self._priors.values()]
-        reach = max(part.potential.reach for part in parts)
-        self._neighbours = BatchedNeighbours(structures, reach, device)
+        cutoff = max(part.potential.neighbour_cutoff for part in parts)
+        self._neighbours = BatchedNeighbours(structures, cutoff, device)
 
     def places(self, structure: int) -> slice:
         """Return the numbers that the atoms of a structure have here."""

@@ -1,7 +1,7 @@
 """Neighbours of many structures while they are relaxed, on any device.
 
-Lists are found on the CPU, as for single structures. They reach a little farther than needed and
-are found again only for those structures whose atoms have moved by that much.
+Lists are found on the CPU, as for single structures. They extend a little beyond the cutoff
+and are found again only for those structures whose atoms have moved by that much.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from al_charge.potentials.networks.graph import find_neighbours
 
 SKIN = 0.6
-"""Distance in angstrom by which lists reach farther than the potentials."""
+"""Distance in angstrom by which lists extend beyond the cutoff of the potentials."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class BatchedNeighbours:
     ----------
     structures
         Where they start.
-    reach
-        Distance in angstrom that has to be covered.
+    cutoff
+        Distance in angstrom up to which all pairs are needed.
     device
         Where lists are kept.
     """
 
-    def __init__(self, structures: Sequence[Atoms], reach: float, device: torch.device) -> None:
+    def __init__(self, structures: Sequence[Atoms], cutoff: float, device: torch.device) -> None:
         self._structures = [
             Atoms(a.numbers, a.positions, cell=a.cell, pbc=True) for a in structures
         ]
-        self._reach = reach
+        self._cutoff = cutoff
         self._device = device
         self._lists: dict[int, BatchedPairsOfAtoms] = {}
         self._starts = np.cumsum([0, *map(len, structures)]).tolist()
@@ -72,7 +72,7 @@ class BatchedNeighbours:
         cells: Tensor,
         batch: Tensor,
     ) -> BatchedPairsOfAtoms:
-        """Return pairs that hold all those within reach.
+        """Return pairs that include all those within the cutoff.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class BatchedNeighbours:
         moved = torch.linalg.vector_norm(positions - carried, dim=1)
         farthest = moved.new_zeros(len(structures)).scatter_reduce(0, batch, moved, "amax")
         off = stretch - torch.eye(3, device=self._device, dtype=stretch.dtype)
-        shrunk = torch.linalg.matrix_norm(off) * (self._reach + SKIN)
+        shrunk = torch.linalg.matrix_norm(off) * (self._cutoff + SKIN)
         stale = (2.0 * farthest + shrunk > SKIN).tolist()
         changed = self._joined is None or self._joined[0] != structures
         for number, structure in enumerate(structures):
@@ -110,7 +110,7 @@ class BatchedNeighbours:
         atoms = self._structures[structure]
         atoms.set_cell(cell.cpu().numpy())
         atoms.positions = positions.cpu().numpy()
-        found = find_neighbours(atoms, self._reach + SKIN)
+        found = find_neighbours(atoms, self._cutoff + SKIN)
         values = (found.centres, found.neighbours, found.shifts, found.opposites)
         self._lists[structure] = BatchedPairsOfAtoms(
             *(torch.as_tensor(value, device=self._device) for value in values)

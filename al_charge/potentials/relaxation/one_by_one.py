@@ -1,7 +1,7 @@
 """Relaxing ions and cell on a committee's mean, charge states fixed.
 
 A quasi-Newton descent whose first guess of the stiffness is that of the pair terms, so that most
-candidates need a dozen steps. Neighbour lists reach a little farther than needed and are reused
+candidates need a dozen steps. Neighbour lists extend a little beyond the cutoff and are reused
 until atoms have moved by that much.
 """
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of structures that are done, and that of all."""
 
 SKIN = 0.6
-"""Distance in angstrom by which neighbour lists reach farther than the potentials."""
+"""Distance in angstrom by which neighbour lists extend beyond the cutoff of the potentials."""
 LONGEST_STEP = 0.1
 """angstrom that one atom, or one component of the scaled strain, moves in a step at most."""
 LARGEST_RISE = 1e-4
@@ -34,8 +34,8 @@ SMALLEST_STEP = 1e-3
 SMALLEST_MOVE = 1e-5
 """angstrom below which a step is none."""
 SMALLEST_GAIN = 1e-4
-"""eV per atom that a step must gain while some atom is held at the end of its reach: the minimum
-lies elsewhere, and whoever wants it relaxes on from there."""
+"""eV per atom that a step must gain while some displacement is at its limit: the minimum lies
+elsewhere, and another relaxation may go on from there."""
 VOLUME_RANGE = (0.5, 2.0)
 SHORTEST_DISTANCE = 0.6
 FARTHEST = 1.2
@@ -82,7 +82,7 @@ def relax(
     fmax: float,
     max_steps: int,
     cell: bool = True,
-    reach: float = np.inf,
+    largest_displacement: float = np.inf,
 ) -> list[Relaxed]:
     """Relax ions and cell of every structure.
 
@@ -99,15 +99,23 @@ def relax(
         Evaluations at most.
     cell
         False keeps every cell as it is and moves ions only.
-    reach
+    largest_displacement
         How far an atom may move from where it starts, angstrom, and a component of the strain
         times the cube root of the volume.
     """
-    return [_relax(committee, atoms, fmax, max_steps, cell, reach) for atoms in structures]
+    return [
+        _relax(committee, atoms, fmax, max_steps, cell, largest_displacement)
+        for atoms in structures
+    ]
 
 
 def _relax(
-    committee: Committee, start: Atoms, fmax: float, max_steps: int, cell: bool, reach: float
+    committee: Committee,
+    start: Atoms,
+    fmax: float,
+    max_steps: int,
+    cell: bool,
+    largest_displacement: float,
 ) -> Relaxed:
     surface = _Surface(committee, start, cell)
     here = surface.at(np.zeros(surface.size))
@@ -116,11 +124,11 @@ def _relax(
     while steps < max_steps and sound and here.largest > fmax and shrink > SMALLEST_STEP:
         step = _limited(-inverse @ here.gradient) * shrink
         wanted = here.point + step
-        point = _within(wanted, reach)
+        point = _within(wanted, largest_displacement)
         held = not np.array_equal(point, wanted)
         step = point - here.point
         if np.abs(step).max() < SMALLEST_MOVE:
-            break  # at the end of its reach, or of its digits
+            break  # all displacements at their limits, or no digits left
         there = surface.at(here.point + step)
         steps += 1
         sound = there.sound
@@ -172,7 +180,7 @@ class _Surface:
         self.pairs_at = start
 
     def _find(self, atoms: Atoms) -> Neighbours:
-        return find_neighbours(atoms, self.committee.reach + SKIN)
+        return find_neighbours(atoms, self.committee.neighbour_cutoff + SKIN)
 
     def at(self, point: Array) -> _Place:
         """Evaluate a point; an unsound one keeps the prediction out of use."""
@@ -197,11 +205,11 @@ class _Surface:
         )
 
     def _refresh(self, atoms: Atoms) -> None:
-        """Find neighbours again once atoms may have come within reach unnoticed."""
+        """Find neighbours again once atoms may have come within the cutoff unnoticed."""
         old = self.pairs_at
         stretch = np.linalg.inv(old.cell) @ np.asarray(atoms.cell)
         moved = np.linalg.norm(atoms.positions - old.positions @ stretch, axis=1).max()
-        shrunk = np.linalg.norm(stretch - np.eye(3), 2) * (self.committee.reach + SKIN)
+        shrunk = np.linalg.norm(stretch - np.eye(3), 2) * (self.committee.neighbour_cutoff + SKIN)
         if 2.0 * moved + shrunk > SKIN:
             self.pairs, self.pairs_at = self._find(atoms), atoms
 
@@ -234,12 +242,12 @@ def _limited(step: Array) -> Array:
     return limited
 
 
-def _within(point: Array, reach: float) -> Array:
-    """Return a point with every displacement and strain brought back within the reach."""
+def _within(point: Array, limit: float) -> Array:
+    """Return a point with every displacement and strain (times a length) cut to a limit."""
     moved = point[:-6].reshape(-1, 3)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-    kept = moved * np.minimum(1.0, reach / np.maximum(lengths, 1e-12))
-    return np.concatenate([kept.ravel(), np.clip(point[-6:], -reach, reach)])
+    kept = moved * np.minimum(1.0, limit / np.maximum(lengths, 1e-12))
+    return np.concatenate([kept.ravel(), np.clip(point[-6:], -limit, limit)])
 
 
 def _updated(inverse: Array, step: Array, change: Array) -> Array:

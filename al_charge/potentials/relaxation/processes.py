@@ -34,7 +34,7 @@ def relax_in_processes(
     fmax: float,
     max_steps: int,
     cell: bool = True,
-    reach: float = np.inf,
+    largest_displacement: float = np.inf,
     processes: int,
     progress: Progress | None = None,
 ) -> list[Relaxed]:
@@ -48,7 +48,7 @@ def relax_in_processes(
 
     Parameters
     ----------
-    committee, structures, fmax, max_steps, cell, reach
+    committee, structures, fmax, max_steps, cell, largest_displacement
         As for ``relax``.
     processes
         At most; never more than there are structures.
@@ -61,7 +61,12 @@ def relax_in_processes(
         If a structure cannot be relaxed, or a process dies; it names the structure.
     """
     sent = _packed(committee)
-    options = {"fmax": fmax, "max_steps": max_steps, "cell": cell, "reach": reach}
+    options = {
+        "fmax": fmax,
+        "max_steps": max_steps,
+        "cell": cell,
+        "largest_displacement": largest_displacement,
+    }
     todo = iter(enumerate(structures))
     done: dict[int, Relaxed] = {}
     workers: list[_Worker] = []

@@ -78,7 +78,7 @@ def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> Sequence[B
 
 def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
     dtype = potential.dtype
-    pairs = find_neighbours(frame.atoms, potential.reach)
+    pairs = find_neighbours(frame.atoms, potential.neighbour_cutoff)
     graph = potential.graph(frame.atoms, pairs)
     unknown = np.full(len(frame.atoms), np.nan)
     moments = unknown if frame.moments is None else np.abs(frame.moments)

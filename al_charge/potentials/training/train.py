@@ -230,7 +230,7 @@ def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
     """Return the weighted root mean square of the forces that the baseline leaves, in eV/A."""
     squares, weights = [], []
     for frame in frames:
-        pairs = find_neighbours(frame.atoms, potential.reach)
+        pairs = find_neighbours(frame.atoms, potential.neighbour_cutoff)
         left = frame.forces - potential.predict_baseline(frame.atoms, pairs).forces
         squares.append(np.mean(left**2))
         weights.append(frame_weight(frame.forces) ** 2)

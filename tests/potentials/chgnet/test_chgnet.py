@@ -71,7 +71,9 @@ def test_a_network_of_other_sizes_gives_what_the_library_gives() -> None:
     blind = settings.model_copy(update={"charge_aware": False})
     potential = Potential.fresh(blind, elements, mean_neighbours=1.0, seed=3)
     (ours,) = potential.predict([atoms])
-    graph = potential.graph(atoms, find_neighbours(atoms, potential.reach)).to(torch.float32)
+    graph = potential.graph(atoms, find_neighbours(atoms, potential.neighbour_cutoff)).to(
+        torch.float32
+    )
     features = potential.module.features(graph)
 
     theirs: Any = potential.module.get_submodule("network")

@@ -118,7 +118,7 @@ def test_energy_and_forces_are_those_of_mace(settings: MaceSettings) -> None:
     """Of its own forward pass; its stress lacks what the cell itself contributes."""
     ours, atoms = untrained(settings), small_salt()
     (prediction,) = ours.predict([atoms])
-    base = ours.predict_baseline(atoms, find_neighbours(atoms, ours.reach))
+    base = ours.predict_baseline(atoms, find_neighbours(atoms, ours.neighbour_cutoff))
     inputs = mace_input(atoms, ours) | {"pbc": torch.tensor([[True] * 3])}
     theirs = ours.module.get_submodule("network")(inputs)
     assert abs(theirs["les_energy"].item()) > 0.01

@@ -128,7 +128,7 @@ def test_features_are_those_of_mace() -> None:
         product.register_forward_hook(lambda _block, _given, features: layers.append(features))
     net(mace_input(salt(), ours))
     theirs = [features[:, : SMALL.channels].detach() for features in layers]
-    graph = ours.graph(salt(), find_neighbours(salt(), ours.reach)).to(torch.float64)
+    graph = ours.graph(salt(), find_neighbours(salt(), ours.neighbour_cutoff)).to(torch.float64)
     found = ours.module.features(graph)[1:]
     assert len(found) == len(theirs) == 3
     for own, their in zip(found, theirs, strict=True):

@@ -27,7 +27,9 @@ SMALL: dict[str, PotentialSettings] = {
 
 
 def graph_of(potential: Potential, *structures: object) -> Graph:
-    return collate([potential.graph(a, find_neighbours(a, potential.reach)) for a in structures])
+    return collate(
+        [potential.graph(a, find_neighbours(a, potential.neighbour_cutoff)) for a in structures]
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -329,9 +329,9 @@ def test_a_potential_without_a_minimum_ends_unconverged_and_sound(
     assert VOLUME_RANGE[0] < ratio < VOLUME_RANGE[1]
 
 
-def test_a_reach_is_refused(committee: Committee, starts: list[Atoms]) -> None:
-    with pytest.raises(InputError, match="reach: a batched relaxation cannot keep"):
-        relax_batched(committee, starts, fmax=0.1, max_steps=3, reach=0.2)
+def test_a_limit_of_displacements_is_refused(committee: Committee, starts: list[Atoms]) -> None:
+    with pytest.raises(InputError, match="largest_displacement: a batched relaxation cannot limit"):
+        relax_batched(committee, starts, fmax=0.1, max_steps=3, largest_displacement=0.2)
 
 
 def test_without_torch_sim_a_line_says_so(

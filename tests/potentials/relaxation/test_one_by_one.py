@@ -58,11 +58,11 @@ def linear(vocabulary: Vocabulary, baseline: Baseline) -> Potential:
     )
 
 
-def pair_potential(frames: Sequence[TrainingFrame], reach: float) -> Potential:
-    """Return the pair terms of some reach in angstrom that fit frames best."""
+def pair_potential(frames: Sequence[TrainingFrame], cutoff: float) -> Potential:
+    """Return the pair terms of some cutoff in angstrom that fit frames best."""
     species = {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
     vocabulary = Vocabulary.of(species, charge_aware=True)
-    fit = fit_baseline(vocabulary, frames, pair_cutoff=reach, pair_intervals=round(3 * reach))
+    fit = fit_baseline(vocabulary, frames, pair_cutoff=cutoff, pair_intervals=round(3 * cutoff))
     return linear(vocabulary, fit)
 
 
@@ -102,11 +102,11 @@ def starts(structures: list[Atoms]) -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def committee(structures: list[Atoms], tmp_path_factory: pytest.TempPathFactory) -> Committee:
-    """Return pair terms of two reaches."""
+    """Return pair terms of two cutoffs."""
     folder = tmp_path_factory.mktemp("born")
     labels = [labelled(atoms, folder, str(k)) for k, atoms in enumerate(structures)]
     frames = [frame for label in labels for frame in label]
-    members = [pair_potential(frames, reach) for reach in (8.0, 7.0)]
+    members = [pair_potential(frames, cutoff) for cutoff in (8.0, 7.0)]
     return Committee(members, spread_scale=2.0)
 
 
@@ -228,17 +228,19 @@ def test_ions_alone_relax_in_the_cell_they_have(committee: Committee, starts: li
     assert free.energy < fixed.energy < before.energy
 
 
-def test_nothing_moves_farther_than_its_reach(committee: Committee, starts: list[Atoms]) -> None:
-    start, reach = starts[0], 0.05
+def test_nothing_moves_farther_than_the_largest_displacement(
+    committee: Committee, starts: list[Atoms]
+) -> None:
+    start, limit = starts[0], 0.05
     (far,) = relax(committee, [start], fmax=FMAX, max_steps=200)
-    (near,) = relax(committee, [start], fmax=FMAX, max_steps=200, reach=reach)
+    (near,) = relax(committee, [start], fmax=FMAX, max_steps=200, largest_displacement=limit)
     deformation = np.linalg.solve(start.cell.array, near.atoms.cell.array)
     strain = (deformation - np.eye(3)) * start.get_volume() ** (1 / 3)
     moved = near.atoms.positions @ np.linalg.inv(deformation) - start.positions
-    assert np.linalg.norm(moved, axis=1).max() == pytest.approx(reach, rel=1e-6)
-    assert np.abs(strain).max() <= reach * (1 + 1e-6)
+    assert np.linalg.norm(moved, axis=1).max() == pytest.approx(limit, rel=1e-6)
+    assert np.abs(strain).max() <= limit * (1 + 1e-6)
     assert not near.converged
     (before,) = committee.predict([start])
     assert far.energy < near.energy < before.energy
-    (wide,) = relax(committee, [start], fmax=FMAX, max_steps=200, reach=5.0)
+    (wide,) = relax(committee, [start], fmax=FMAX, max_steps=200, largest_displacement=5.0)
     assert wide.energy == far.energy

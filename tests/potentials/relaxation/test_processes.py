@@ -47,9 +47,15 @@ def test_the_same_bits_in_the_same_order(committee: Committee, structures: list[
         for child in children():
             child.send_signal(signal.SIGINT)
 
-    expected = relax(committee, structures, **OPTIONS, cell=False, reach=0.1)
+    expected = relax(committee, structures, **OPTIONS, cell=False, largest_displacement=0.1)
     found = relax_in_processes(
-        committee, structures, **OPTIONS, cell=False, reach=0.1, processes=2, progress=report
+        committee,
+        structures,
+        **OPTIONS,
+        cell=False,
+        largest_displacement=0.1,
+        processes=2,
+        progress=report,
     )
     assert reported == [(k + 1, 4) for k in range(4)]
     for ours, theirs in zip(found, expected, strict=True):
