@@ -1,4 +1,4 @@
-"""How far a potential is from labels: errors, and whether it puts configurations in their order."""
+"""Accuracy of a potential on labels: errors, and how well it ranks configurations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from al_charge.potentials.data.frames import TrainingFrame
 Array = NDArray[np.float64]
 
 PER_BATCH = 32
-"""Frames predicted between two calls of the progress."""
+"""Frames predicted between two calls of ``progress``."""
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """What a label says and what was predicted of one frame."""
+class _Compared:
+    """A labelled frame and the prediction for it."""
 
     frame: TrainingFrame
     formula_units: int | None
@@ -46,11 +46,11 @@ def accuracy(
     Parameters
     ----------
     predictor
-        A potential or a committee, whose mean counts.
+        A potential, or a committee, of which the mean is compared.
     data
         Labelled frames.
     progress
-        Called with the frames predicted so far, and their number.
+        Called with the number of frames predicted so far, and that of all.
 
     Returns
     -------
@@ -63,52 +63,63 @@ def accuracy(
           ``charges`` in e, and both ``..._of_redox_sites`` alone: each with ``rmse``, ``mae``,
           ``mean`` (predicted minus true) and ``values`` (how many), or None where there is nothing
           to compare;
-        - ``kendall``, in the latter: tau b of the energies per atom of the last frames of
-          configurations; None for less than two.
+        - ``kendall``, of compositions only: Kendall's tau b of the energies per atom of the last
+          frames of configurations; None for fewer than two.
     """
-    pairs: list[_Pair] = []
+    compared: list[_Compared] = []
     for start in range(0, len(data.frames), PER_BATCH):
         frames = data.frames[start : start + PER_BATCH]
         units = data.formula_units[start : start + PER_BATCH]
         found = predictor.predict([frame.atoms for frame in frames])
-        pairs += [
-            _Pair(frame, unit, p.energy, p.forces, p.stress, p.moments, p.charges)
+        compared += [
+            _Compared(frame, unit, p.energy, p.forces, p.stress, p.moments, p.charges)
             for frame, unit, p in zip(frames, units, found, strict=True)
         ]
         if progress is not None:
-            progress(len(pairs), len(data.frames))
-    by_formula: dict[str, list[_Pair]] = {}
-    for pair in pairs:
-        by_formula.setdefault(formula(pair.frame.atoms), []).append(pair)
+            progress(len(compared), len(data.frames))
+    by_formula: dict[str, list[_Compared]] = {}
+    for one in compared:
+        by_formula.setdefault(formula(one.frame.atoms), []).append(one)
     compositions = [
         {"formula": name, **_errors(members), "kendall": _order(members)}
         for name, members in sorted(by_formula.items())
     ]
-    return {"all": _errors(pairs), "compositions": compositions}
+    return {"all": _errors(compared), "compositions": compositions}
 
 
 def formula(atoms: Atoms) -> str:
-    """Return the reduced formula of a cell, e.g. ``NaFe2(PO4)2``."""
+    """Return the reduced formula of a cell.
+
+    Parameters
+    ----------
+    atoms
+        The structure.
+
+    Returns
+    -------
+    str
+        Such as ``NaFe2(PO4)2``.
+    """
     return str(Composition(atoms.get_chemical_formula()).reduced_formula)
 
 
-def _errors(pairs: Sequence[_Pair]) -> dict[str, Any]:
-    off = [pair.energy - pair.frame.energy for pair in pairs]
-    known = [(e, pair.formula_units) for e, pair in zip(off, pairs, strict=True)]
-    stress = [p.stress - p.frame.stress for p in pairs if p.frame.stress is not None]
+def _errors(compared: Sequence[_Compared]) -> dict[str, Any]:
+    off = [one.energy - one.frame.energy for one in compared]
+    known = [(e, one.formula_units) for e, one in zip(off, compared, strict=True)]
+    stress = [p.stress - p.frame.stress for p in compared if p.frame.stress is not None]
     return {
-        "frames": len(pairs),
-        "configurations": len({pair.frame.group for pair in pairs}),
+        "frames": len(compared),
+        "configurations": len({one.frame.group for one in compared}),
         "energy_per_atom": _figures(
-            [1e3 * e / len(pair.frame.atoms) for e, pair in zip(off, pairs, strict=True)]
+            [1e3 * e / len(one.frame.atoms) for e, one in zip(off, compared, strict=True)]
         ),
         "energy_per_formula": _figures([1e3 * e / units for e, units in known if units]),
-        "forces": _figures([1e3 * (pair.forces - pair.frame.forces) for pair in pairs]),
+        "forces": _figures([1e3 * (one.forces - one.frame.forces) for one in compared]),
         "stress": _figures([1e3 * values for values in stress]),
-        "moments": _figures([_moments_off(pair) for pair in pairs]),
-        "moments_of_redox_sites": _figures([_of_redox(p, _moments_off(p)) for p in pairs]),
-        "charges": _figures([_charges_off(pair) for pair in pairs]),
-        "charges_of_redox_sites": _figures([_of_redox(p, _charges_off(p)) for p in pairs]),
+        "moments": _figures([_moment_errors(one) for one in compared]),
+        "moments_of_redox_sites": _figures([_of_redox(p, _moment_errors(p)) for p in compared]),
+        "charges": _figures([_charge_errors(one) for one in compared]),
+        "charges_of_redox_sites": _figures([_of_redox(p, _charge_errors(p)) for p in compared]),
     }
 
 
@@ -125,32 +136,32 @@ def _figures(errors: Sequence[Array | float]) -> dict[str, float] | None:
     }
 
 
-def _moments_off(pair: _Pair) -> Array:
-    """Return by how much the sizes of moments are off, shape (n_atoms,) or empty."""
-    if pair.moments is None or pair.frame.moments is None:
+def _moment_errors(one: _Compared) -> Array:
+    """Return the errors of the sizes of moments, shape (n_atoms,); empty where unknown."""
+    if one.moments is None or one.frame.moments is None:
         return np.zeros(0)
-    off: Array = pair.moments - np.abs(pair.frame.moments)
+    off: Array = one.moments - np.abs(one.frame.moments)
     return off
 
 
-def _charges_off(pair: _Pair) -> Array:
-    if pair.charges is None or pair.frame.charges is None:
+def _charge_errors(one: _Compared) -> Array:
+    if one.charges is None or one.frame.charges is None:
         return np.zeros(0)
-    return pair.charges - pair.frame.charges
+    return one.charges - one.frame.charges
 
 
-def _of_redox(pair: _Pair, values: Array) -> Array:
+def _of_redox(one: _Compared, values: Array) -> Array:
     if not values.size:
         return values
-    symbols = pair.frame.atoms.get_chemical_symbols()
+    symbols = one.frame.atoms.get_chemical_symbols()
     return values[np.isin(symbols, redox_elements(symbols))]
 
 
-def _order(pairs: Sequence[_Pair]) -> float | None:
+def _order(compared: Sequence[_Compared]) -> float | None:
     """Return Kendall's tau b of predicted and true energies per atom; None where undefined."""
-    last = [pairs[i] for i in last_of_groups([pair.frame for pair in pairs])]
-    true = [pair.frame.energy / len(pair.frame.atoms) for pair in last]
-    predicted = [pair.energy / len(pair.frame.atoms) for pair in last]
+    last = [compared[i] for i in last_of_groups([one.frame for one in compared])]
+    true = [one.frame.energy / len(one.frame.atoms) for one in last]
+    predicted = [one.energy / len(one.frame.atoms) for one in last]
     if len(set(true)) < 2 or len(set(predicted)) < 2:
         return None
     return float(kendalltau(true, predicted).statistic)

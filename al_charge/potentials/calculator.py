@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from al_charge.potentials.data.dataset import Reading, with_species
 
@@ -32,7 +33,19 @@ class Predictor(Protocol):
     """Anything that predicts energies, forces and stresses: a potential or a committee."""
 
     def predict(self, structures: Sequence[Atoms], /) -> Sequence[_Predicted]:
-        """Return one prediction per structure."""
+        """Return predictions.
+
+        Parameters
+        ----------
+        structures
+            With ``species`` arrays.
+
+        Returns
+        -------
+        sequence
+            One per structure, with the attributes of
+            `al_charge.potentials.prediction.Prediction`.
+        """
 
 
 class PotentialCalculator(Calculator):
@@ -41,16 +54,16 @@ class PotentialCalculator(Calculator):
     Results are energy, forces and stress, and the sizes of the site moments (``magmoms``) and net
     charges (``charges``) where they are predicted.
 
-    The charge state of every atom is its token in the array ``species``. Without that array they
-    are told as for a structure from a file, and refused where they cannot be; a potential that is
-    blind to them needs none.
+    The charge state of every atom is its token in the array ``species``. Without that array charge
+    states are determined as for a structure from a file, and refused where they cannot be; a blind
+    potential needs none.
 
     Parameters
     ----------
     predictor
         A potential or a committee.
     charge_aware
-        Whether the charge states matter to it.
+        Whether it needs charge states.
     """
 
     implemented_properties = [  # noqa: RUF012
@@ -67,6 +80,7 @@ class PotentialCalculator(Calculator):
         self.predictor = predictor
         self.charge_aware = charge_aware
 
+    @override
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -92,6 +106,7 @@ class PotentialCalculator(Calculator):
         sites = {"magmoms": prediction.moments, "charges": prediction.charges}
         self.results = results | {k: v for k, v in sites.items() if v is not None}
 
+    @override
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """Return what has changed, charge states and given moments included."""
         changes: list[str] = super().check_state(atoms, tol=tol)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: one safetensors file, replaced in one step."""
+"""Tensors and metadata in one safetensors file, replaced in one step."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ _KEY = "al_charge"
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-serialisable facts; a kill leaves the old file or the new one.
+    """Write tensors and metadata to one file; a kill leaves the old file or the new one.
 
     Tensors are written as those of a CPU, so that a file can be read on any machine.
+
+    Parameters
+    ----------
+    path
+        Replaced in one step if it is there.
+    tensors
+        By name.
+    facts
+        Metadata, JSON-serialisable.
     """
     text = json.dumps(facts, sort_keys=True)
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -34,7 +43,18 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return tensors and facts of a checkpoint, or None if there is none that can be read."""
+    """Return the contents of a checkpoint.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Returns
+    -------
+    tuple of dict and dict, or None
+        Tensors and metadata; None if there is no such file or it cannot be read.
+    """
     if not path.exists():
         return None
     try:

@@ -17,12 +17,12 @@ from al_charge.potentials.potential import Potential
 Array = NDArray[np.float64]
 
 LEAST_HELD_OUT = 5
-"""Held-out groups below which a scale would be chance, and none is applied."""
+"""Held-out groups below which a scale would be noise, and none is applied."""
 
 
 @dataclass(frozen=True)
 class CommitteePrediction:
-    """What a committee says of one structure.
+    """Prediction of a committee for one structure.
 
     Attributes
     ----------
@@ -54,12 +54,17 @@ class Committee:
     members
         At least one.
     spread_scale
-        What the members' standard deviation is multiplied with, from ``calibrate``.
+        Factor on the members' standard deviation, from ``calibrate``.
+
+    Raises
+    ------
+    AlChargeError
+        If there is no member.
     """
 
     def __init__(self, members: Sequence[Potential], spread_scale: float = 1.0) -> None:
         if not members:
-            raise AlChargeError("a committee needs a member", where="committee")
+            raise AlChargeError("a committee needs at least one member", where="committee")
         self.members = list(members)
         self.spread_scale = float(spread_scale)
 
@@ -71,7 +76,26 @@ class Committee:
     def predict(
         self, structures: Sequence[Atoms], neighbours: Sequence[Neighbours] | None = None
     ) -> list[CommitteePrediction]:
-        """Return mean and spread for every structure; see ``Potential.predict``."""
+        """Return the mean and the spread of the members' predictions.
+
+        Parameters
+        ----------
+        structures
+            With ``species`` arrays.
+        neighbours
+            Pairs found before, one set per structure, at least to ``neighbour_cutoff``; found here
+            if None.
+
+        Returns
+        -------
+        list of CommitteePrediction
+            One per structure.
+
+        Raises
+        ------
+        AlChargeError
+            If a structure has no species, or one that a member does not know.
+        """
         pairs = neighbours or [
             find_neighbours(atoms, self.neighbour_cutoff) for atoms in structures
         ]
@@ -92,7 +116,13 @@ class Committee:
         return results
 
     def calculator(self) -> PotentialCalculator:
-        """Return an ASE calculator of the mean."""
+        """Return an ASE calculator of the mean.
+
+        Returns
+        -------
+        PotentialCalculator
+            It needs charge states if any member does.
+        """
         aware = any(member.vocabulary.charge_aware for member in self.members)
         return PotentialCalculator(self, charge_aware=aware)
 
@@ -103,7 +133,18 @@ def _mean(values: Sequence[Array | None]) -> Array | None:
 
 
 def standard_deviation(energies: Array) -> float:
-    """Return the sample's standard deviation, zero for a single member."""
+    """Return the standard deviation of a sample.
+
+    Parameters
+    ----------
+    energies
+        eV, shape (n_members,).
+
+    Returns
+    -------
+    float
+        eV, with n_members - 1 in the denominator; zero for a single member.
+    """
     return float(np.std(energies, ddof=1)) if len(energies) > 1 else 0.0
 
 
@@ -119,6 +160,16 @@ def calibrate(residuals: Sequence[float], spreads: Sequence[float]) -> float:
         Predicted minus true energies of held-out structures.
     spreads
         Unscaled spreads of the same structures, in the same unit.
+
+    Returns
+    -------
+    float
+        One where there are fewer than ``LEAST_HELD_OUT`` residuals, or all spreads are zero.
+
+    Raises
+    ------
+    AlChargeError
+        If residuals and spreads differ in number.
     """
     if len(residuals) != len(spreads):
         raise AlChargeError("residuals and spreads differ in number", where="calibration")

@@ -19,6 +19,11 @@ def choose_device(name: str | None = None) -> torch.device:
     name
         ``cpu``, ``cuda``, or one GPU of several, such as ``cuda:1``.
 
+    Returns
+    -------
+    torch.device
+        A CPU, or a GPU with its number.
+
     Raises
     ------
     InputError
@@ -32,12 +37,14 @@ def choose_device(name: str | None = None) -> torch.device:
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":
-        raise _refused(f"networks do not compute on '{device.type}'")
+        raise _refused(f"networks cannot run on '{device.type}'")
     index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
     if not torch.cuda.is_available():
         raise _refused("torch finds no GPU")
     if index >= torch.cuda.device_count():
-        raise _refused(f"torch finds {torch.cuda.device_count()} GPUs, and none is number {index}")
+        raise _refused(
+            f"torch finds {torch.cuda.device_count()} GPUs, so there is no number {index}"
+        )
     return torch.device("cuda", index)
 
 

@@ -1,8 +1,8 @@
-"""Charge states that a potential's own moments and charges disagree with, after a relaxation.
+"""Charge states that disagree with a potential's own moments and charges, after a relaxation.
 
-A charge-aware potential is told the charge state of every site. Where it has heads, it also says
-which moment and charge a site has; a relaxation may lead to where these are those of another
-state. Such a charge order is one that the potential itself does not stand by.
+The charge state of every site is an input of a charge-aware potential. Where it also predicts the
+moment or the charge of a site, a relaxation may lead to where these are those of another state. The
+potential then contradicts the charge order that it was given.
 """
 
 from __future__ import annotations
@@ -21,14 +21,25 @@ from al_charge.potentials.state import SiteMeans
 
 Array = NDArray[np.float64]
 
-APART = {"moments": 0.1, "charges": 0.05}
-"""Bohr magnetons and e by which two states of an element must differ to be told apart."""
+LEAST_DIFFERENCE = {"moments": 0.1, "charges": 0.05}
+"""Bohr magnetons and e by which two states of an element must differ to be distinguished."""
 
 
 def site_means(frames: Sequence[TrainingFrame]) -> SiteMeans:
-    """Return the mean size of the moment and the mean charge of every species in labels."""
+    """Return the mean moment and charge of every species in labels.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    dict
+        Mean size of the ``moments`` (Bohr magnetons) and mean ``charges`` (e) by species token.
+    """
     means: SiteMeans = {}
-    for name in APART:
+    for name in LEAST_DIFFERENCE:
         found: dict[str, list[float]] = defaultdict(list)
         for frame in frames:
             values = frame.moments if name == "moments" else frame.charges
@@ -42,7 +53,20 @@ def site_means(frames: Sequence[TrainingFrame]) -> SiteMeans:
 
 
 def updated(old: SiteMeans, new: SiteMeans) -> SiteMeans:
-    """Return means with those of other labels taken over, where these tell of a species."""
+    """Return means of which some are replaced by those of other labels.
+
+    Parameters
+    ----------
+    old
+        Means so far.
+    new
+        Means of other labels, which count where they have a species.
+
+    Returns
+    -------
+    dict
+        Of all species in either.
+    """
     return {name: old.get(name, {}) | new.get(name, {}) for name in sorted(old.keys() | new.keys())}
 
 
@@ -57,17 +81,19 @@ def drifted_sites(
     Parameters
     ----------
     predictor
-        Whose labels tell the mean moment and charge of every state.
+        Its training labels give the mean moment and charge of every state.
     species
         The charge states that were assigned, shape (n_atoms,).
-    moments, charges
-        What it predicts, Bohr magnetons and e, shape (n_atoms,); None where it has no such head.
+    moments
+        Predicted moments, Bohr magnetons, shape (n_atoms,); None where it does not predict them.
+    charges
+        Predicted charges, e, shape (n_atoms,); None where it does not predict them.
 
     Returns
     -------
     list of int, or None
-        None where nothing can be compared: without heads, without labels that tell moments or
-        charges, or where no element has two states that they tell apart. Moments that are an
+        None where nothing can be compared: without predicted moments and charges, without labels
+        that have any, or where no element has two states that they tell apart. Moments that are an
         input of the potential are not compared with themselves.
     """
     members = predictor.members if isinstance(predictor, Committee) else [predictor]
@@ -79,11 +105,11 @@ def drifted_sites(
             continue
         means = _mean([member.site_means.get(name, {}) for member in members])
         for atom, token in enumerate(map(str, species)):
-            rivals = _rivals(token, means, APART[name])
-            if rivals:
+            others = _other_states(token, means, LEAST_DIFFERENCE[name])
+            if others:
                 compared = True
                 off = abs(float(predicted[atom]) - means[token])
-                if any(abs(float(predicted[atom]) - means[rival]) < off for rival in rivals):
+                if any(abs(float(predicted[atom]) - means[other]) < off for other in others):
                     drifted.add(atom)
     return sorted(drifted) if compared else None
 
@@ -94,12 +120,12 @@ def _mean(means: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {token: float(np.mean([each[token] for each in means])) for token in known}
 
 
-def _rivals(token: str, means: Mapping[str, float], apart: float) -> list[str]:
-    """Return the other states of an element that can be told apart from this one."""
+def _other_states(token: str, means: Mapping[str, float], least: float) -> list[str]:
+    """Return the other states of an element that can be distinguished from this one."""
     if token not in means:
         return []
     return [
         other
         for other, mean in means.items()
-        if element_of(other) == element_of(token) and abs(mean - means[token]) > apart
+        if element_of(other) == element_of(token) and abs(mean - means[token]) > least
     ]

@@ -1,4 +1,4 @@
-"""What a potential makes of redox sites: the scalar features of its layers, in two dimensions."""
+"""Embeddings of redox sites: scalar features of a potential's layers, in two dimensions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Array = NDArray[np.float64]
 
 PER_BATCH = 8
 """Structures whose features are computed at once."""
-NEIGHBOURS = 15
-"""Of a site in UMAP, its own default; fewer where there are not so many sites."""
+UMAP_NEIGHBOURS = 15
+"""Neighbours of a site in UMAP, its own default; fewer where there are fewer sites."""
 FEWEST_FOR_UMAP = 8
-"""Sites below which neighbourhoods mean nothing."""
+"""Sites below which UMAP's neighbourhoods are meaningless."""
 ROUNDING = 1e-6
-"""Part of the features' size below which a difference is one of single precision."""
+"""Fraction of the features' size below which a difference is rounding in single precision."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Layer:
     points
         In two dimensions, shape (n_sites, 2).
     separation
-        Part of the features' variance that lies between the means of the charge states, of 1; how
-        clearly the layer tells them apart. None where there is one state, or no variance.
+        Fraction of the features' variance that lies between the means of the charge states: how
+        clearly the layer distinguishes them. None where there is one state, or no variance.
     explained
-        Part of the variance that the two dimensions show; None where they are not principal axes.
+        Fraction of the variance along the two dimensions; None where they are not principal axes.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Redox sites of structures as a potential sees them.
+    """Features of the redox sites of structures in a potential.
 
     Attributes
     ----------
@@ -82,12 +82,20 @@ def embed(potential: Potential, structures: Sequence[Atoms], method: str = "pca"
     structures
         With ``species`` arrays.
     method
-        ``pca``, the two principal axes of every layer, or ``umap``.
+        ``pca``, the two principal axes of every layer, or ``umap`` (McInnes et al.,
+        arXiv:1802.03426).
+
+    Returns
+    -------
+    Embedding
+        Of all layers.
 
     Raises
     ------
     InputError
-        If there is no redox site, or too few for UMAP, or umap-learn is needed and not installed.
+        If there is no redox site, or too few for UMAP.
+    NotInstalledError
+        If umap-learn is needed and not installed.
     """
     reduce = _umap() if method == "umap" else principal_axes
     states, features = site_features(potential, structures)
@@ -103,12 +111,24 @@ def site_features(
 ) -> tuple[list[str], list[Array]]:
     """Return the charge state of every redox site, and its features at every depth.
 
+    Parameters
+    ----------
+    potential
+        Whose features are taken.
+    structures
+        With ``species`` arrays.
+
     Returns
     -------
-    states
-        Shape (n_sites,).
-    features
+    states : list of str
+        Species tokens, shape (n_sites,).
+    features : list of ndarray
         One array per depth, shape (n_sites, n_features).
+
+    Raises
+    ------
+    InputError
+        If there is no redox site.
     """
     states: list[str] = []
     parts: list[list[Array]] = []
@@ -129,12 +149,19 @@ def site_features(
 
 
 def principal_axes(values: Array) -> tuple[Array, float | None]:
-    """Return values along their two principal axes, and the part of their variance there.
+    """Return values along their two principal axes.
 
     Parameters
     ----------
     values
         Shape (n_points, n_features).
+
+    Returns
+    -------
+    points : ndarray, shape (n_points, 2)
+        Centred on the mean.
+    explained : float or None
+        Fraction of the variance along these axes; None where there is no variance.
     """
     centred = values - values.mean(axis=0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
@@ -147,7 +174,20 @@ def principal_axes(values: Array) -> tuple[Array, float | None]:
 
 
 def separation(values: Array, states: Sequence[str]) -> float | None:
-    """Return the part of the variance that lies between the means of the states."""
+    """Return the fraction of the variance that lies between the means of the states.
+
+    Parameters
+    ----------
+    values
+        Features, shape (n_sites, n_features).
+    states
+        Charge state of every site, shape (n_sites,).
+
+    Returns
+    -------
+    float or None
+        From 0 to 1; None where there is one state, or no variance.
+    """
     centred = values - values.mean(axis=0)
     total = float(np.sum(centred**2))
     names = np.asarray(states)
@@ -167,10 +207,10 @@ def _is_redox(atoms: Atoms) -> NDArray[np.bool_]:
 
 
 def _umap() -> Any:
-    """Return a reduction by UMAP (McInnes et al. 2018), the same picture every time."""
+    """Return a reduction by UMAP (McInnes et al. 2018) with a fixed seed."""
     try:
         with warnings.catch_warnings():
-            # It tells on import that a part of it which nobody needs here lacks a library.
+            # It warns on import that a part which is not needed here lacks a library.
             warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
             umap: Any = import_module("umap")
     except ImportError as error:
@@ -187,7 +227,7 @@ def _umap() -> Any:
                 where="--method umap",
                 remedy="use --method pca",
             )
-        neighbours = min(NEIGHBOURS, len(values) - 1)
+        neighbours = min(UMAP_NEIGHBOURS, len(values) - 1)
         reducer = umap.UMAP(n_neighbors=neighbours, random_state=0, n_jobs=1)
         return np.asarray(reducer.fit_transform(values), dtype=float), None
 

@@ -15,14 +15,14 @@ from al_charge.potentials.device import choose_device
 from al_charge.potentials.potential import Potential
 
 TRAINING = "training"
-"""Entry of a model file that tells how it was trained."""
+"""Entry of a model file that says how it was trained."""
 _MEMBERS = "members"
 
 
 def write_model(
     path: Path, members: Sequence[Potential], training: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a potential, or several as a committee, in one safetensors file.
+    """Write a potential, or several as a committee, to one safetensors file.
 
     A file with one potential is also a foundation model to start a campaign's potentials from.
 
@@ -52,17 +52,29 @@ def write_model(
 def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     """Return the potentials of a file, and how they were trained.
 
+    Parameters
+    ----------
+    path
+        File that ``write_model`` wrote.
+
+    Returns
+    -------
+    members : list of Potential
+        At least one, on the CPU.
+    training : dict
+        How they were trained; empty where the file does not say.
+
     Raises
     ------
     InputError
-        If the file is missing, is no model, or is one that this release cannot read.
+        If the file is missing, is not a model, or is one that this release cannot read.
     """
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="give a file of 'al-charge train'")
     found = read_checkpoint(path)
     if found is None or not {"settings", _MEMBERS} & set(found[1]):
         raise InputError(
-            "it is no model of al-charge",
+            "it is not a model of al-charge",
             where=str(path),
             remedy="give a file that 'al-charge train' wrote",
         )
@@ -70,18 +82,19 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     states = [(facts, tensors)]
     if _MEMBERS in facts:
         states = [(c, _part(tensors, f"{n}.")) for n, c in enumerate(facts[_MEMBERS])]
+    damaged = InputError(
+        "it is damaged, or from another release of al-charge",
+        where=str(path),
+        remedy="train it again",
+    )
+    if not states:
+        raise damaged
     try:
         members = [Potential.from_state(config, weights) for config, weights in states]
-        if not members:
-            raise ValueError("it has no members")
     except AlChargeError as error:
         raise InputError(error.what, where=str(path), remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(
-            "it is damaged, or from another release of al-charge",
-            where=str(path),
-            remedy="train it again",
-        ) from error
+        raise damaged from error
     return members, dict(facts.get(TRAINING, {}))
 
 
@@ -91,9 +104,14 @@ def load_model(path: Path | str, device: str | None = None) -> Potential | Commi
     Parameters
     ----------
     path
-        What ``write_model`` wrote.
+        File that ``write_model`` wrote.
     device
         Where it is to compute: `al_charge.potentials.device.choose_device`.
+
+    Returns
+    -------
+    Potential or Committee
+        On the device.
 
     Raises
     ------

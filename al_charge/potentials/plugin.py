@@ -1,4 +1,4 @@
-"""What a potential says of itself, and all potentials that are installed."""
+"""Plug-ins of potentials: what each declares, and all that are installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class NetworkSettings(PluginSettings):
-    """What the settings of every potential have."""
+    """Settings that every potential has."""
 
     charge_aware: bool = Field(
         default=True,

@@ -51,16 +51,17 @@ class Potential:
     module
         The network.
     mean_neighbours
-        What the network was built with.
+        Pairs per atom within the cutoff, which the network was built with.
     baseline
         Reference energies and pair terms.
     scale
         eV per unit of the network's output.
     typical_moments
-        Site moment of every species in Bohr magnetons, shape (n_species,): what a spin-aware
-        network takes for structures without an array ``moments``. Zeros when None.
+        Site moment of every species in Bohr magnetons, shape (n_species,), which a spin-aware
+        network uses for structures without an array ``moments``. Zeros if None.
     site_means
-        What the training labels tell of the sites of every charge state, also of a blind potential.
+        Mean moments and charges of every charge state in the training labels, also of a blind
+        potential; see `al_charge.potentials.state.SiteMeans`. Empty if None.
     """
 
     def __init__(
@@ -99,7 +100,32 @@ class Potential:
         typical_moments: Array | None = None,
         site_means: SiteMeans | None = None,
     ) -> Potential:
-        """Return an untrained potential; torch's own random state is left as it is."""
+        """Return an untrained potential; torch's own random state is left as it is.
+
+        Parameters
+        ----------
+        settings
+            Of the architecture.
+        vocabulary
+            Species it knows.
+        mean_neighbours
+            Pairs per atom within the cutoff, to normalise sums over neighbours.
+        seed
+            Of the weights.
+        baseline
+            Reference energies and pair terms; zero references alone if None.
+        scale
+            eV per unit of the network's output.
+        typical_moments
+            As for the class.
+        site_means
+            As for the class.
+
+        Returns
+        -------
+        Potential
+            On the CPU, in single precision.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = (
@@ -128,7 +154,7 @@ class Potential:
 
     @property
     def cutoff(self) -> float:
-        """Reach of one layer in angstrom."""
+        """Cutoff radius of one layer in angstrom."""
         return float(self.settings.cutoff)
 
     @property
@@ -156,14 +182,38 @@ class Potential:
         structures
             With ``species`` arrays.
         neighbours
-            Pairs found before, one set per structure; they may reach farther than the cutoff.
+            Pairs found before, one set per structure, at least to ``neighbour_cutoff``; found here
+            if None.
+
+        Returns
+        -------
+        list of Prediction
+            One per structure.
+
+        Raises
+        ------
+        AlChargeError
+            If a structure has no species, or one that the potential does not know.
         """
         return list(self.predict_each(structures, neighbours))
 
     def predict_each(
         self, structures: Iterable[Atoms], neighbours: Sequence[Neighbours] | None = None
     ) -> Iterator[Prediction]:
-        """Yield what ``predict`` returns, with one batch at a time in memory."""
+        """Yield what ``predict`` returns, with one batch at a time in memory.
+
+        Parameters
+        ----------
+        structures
+            With ``species`` arrays; read as they are needed.
+        neighbours
+            As for ``predict``.
+
+        Yields
+        ------
+        Prediction
+            One per structure, in their order.
+        """
         pairs: Iterator[Neighbours | None] = (
             repeat(None) if neighbours is None else iter(neighbours)
         )
@@ -206,10 +256,22 @@ class Potential:
         return results
 
     def graph(self, atoms: Atoms, neighbours: Neighbours) -> Graph:
-        """Return a structure as the network sees it, from pairs within the reach.
+        """Return a structure as the network sees it.
 
-        A spin-aware one sees the array ``moments`` of the structure, in Bohr magnetons, and without
-        that the typical moments of its species.
+        A spin-aware network sees the array ``moments`` of the structure, in Bohr magnetons, or else
+        the typical moments of its species.
+
+        Parameters
+        ----------
+        atoms
+            With a ``species`` array.
+        neighbours
+            Its pairs, at least to the cutoff.
+
+        Returns
+        -------
+        Graph
+            On the CPU, in the network's precision.
         """
         moments = atoms.arrays.get("moments") if self.spin_aware else None
         if self.spin_aware and moments is None:
@@ -225,7 +287,20 @@ class Potential:
         )
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:
-        """Return the part of prior and baseline in a prediction, from pairs within its reach."""
+        """Return the part of prior and baseline in a prediction.
+
+        Parameters
+        ----------
+        atoms
+            With a ``species`` array.
+        neighbours
+            Its pairs, at least to the cutoff of the pair terms.
+
+        Returns
+        -------
+        Prediction
+            Without moments and charges.
+        """
         prior = self.predict_prior(atoms)
         species = self.vocabulary.index(atoms.arrays["species"])
         energy = prior.energy + float(self.baseline.references[species].sum())
@@ -240,7 +315,18 @@ class Potential:
         )
 
     def predict_prior(self, atoms: Atoms) -> Prediction:
-        """Return the prior's part of a prediction; zeros without one."""
+        """Return the part of the prior in a prediction.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+
+        Returns
+        -------
+        Prediction
+            Without moments and charges; zeros if there is no prior.
+        """
         if self.settings.prior == "none":
             return Prediction(0.0, np.zeros((len(atoms), 3)), np.zeros((3, 3)))
         return load_prior(self.settings.prior).predict(atoms)
@@ -248,9 +334,19 @@ class Potential:
     def with_vocabulary(self, vocabulary: Vocabulary) -> Potential:
         """Return a potential with other species, each starting from its parent's rows.
 
-        A species' parent is the same token, or the nearest charge of the same element, so that
+        A species' parent is the same token, or else the nearest charge of the same element, so that
         energies of structures that this potential knows do not change, even if the new vocabulary
         is charge-aware and this one is blind.
+
+        Parameters
+        ----------
+        vocabulary
+            The new species.
+
+        Returns
+        -------
+        Potential
+            With this one's precision, on its device.
         """
         rows = vocabulary.parents(self.vocabulary)
         child = Potential.fresh(
@@ -270,18 +366,50 @@ class Potential:
         return child
 
     def extend(self, species: Iterable[str]) -> Potential:
-        """Return a potential that knows these species as well; old energies do not change."""
+        """Return a potential that knows further species; energies of the old ones do not change.
+
+        Parameters
+        ----------
+        species
+            Tokens, known ones among them.
+
+        Returns
+        -------
+        Potential
+            Whose vocabulary begins with this one's.
+        """
         return self.with_vocabulary(self.vocabulary.extended(species))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Potential:
-        """Return the same potential in another precision, on another device, or both."""
+        """Return the same potential in another precision, on another device, or both.
+
+        Parameters
+        ----------
+        dtype
+            As it is if None.
+        device
+            As it is if None.
+
+        Returns
+        -------
+        Potential
+            A copy.
+        """
         config, weights = self.state()
         other = Potential.from_state(config, weights)
         other.module.to(device=device or self.device, dtype=dtype or self.dtype)
         return other
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the configuration, JSON-serialisable, and the weights, on the CPU."""
+        """Return the potential as it is stored.
+
+        Returns
+        -------
+        config : dict
+            Configuration, JSON-serialisable.
+        weights : dict of Tensor
+            By name, on the CPU.
+        """
         return state_of(
             self.module,
             {
@@ -297,19 +425,39 @@ class Potential:
 
     @classmethod
     def from_state(cls, config: dict[str, Any], weights: dict[str, Tensor]) -> Potential:
-        """Return the potential that ``state`` was called on, bit for bit, on the CPU.
+        """Return the potential that ``state`` was called on, bit for bit.
+
+        Parameters
+        ----------
+        config
+            Configuration that ``state`` returned.
+        weights
+            Tensors that it returned.
+
+        Returns
+        -------
+        Potential
+            On the CPU.
 
         Raises
         ------
         AlChargeError
             If the state is of another version, or its weights do not fit.
+        ValueError
+            If the configuration or a tensor is malformed.
         """
         potential = cls.fresh(**parts_of(config, weights), seed=0)
         load_network(potential.module, config, weights)
         return potential
 
     def calculator(self) -> PotentialCalculator:
-        """Return an ASE calculator."""
+        """Return an ASE calculator.
+
+        Returns
+        -------
+        PotentialCalculator
+            It needs charge states if the potential is charge-aware.
+        """
         from al_charge.potentials.calculator import PotentialCalculator
 
         return PotentialCalculator(self, charge_aware=self.vocabulary.charge_aware)

@@ -1,4 +1,4 @@
-"""What a potential says of one structure."""
+"""The prediction of a potential for one structure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Energy and its derivatives, and the sites' moments and charges where a potential has heads.
+    """Energy and its derivatives, and moments and charges where a potential predicts them.
 
     Attributes
     ----------

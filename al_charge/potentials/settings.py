@@ -1,4 +1,4 @@
-"""What a user may choose about potentials and their training."""
+"""Settings of potentials, of their training and of relaxations."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TrainingSettings(BaseModel):
     schedule: Literal["cosine", "plateau", "constant"] = Field(
         default="cosine",
         description="how the learning rate falls: along a cosine, by half whenever validation "
-        "stands still, or not at all",
+        "does not improve, or not at all",
     )
     precision: Literal["float32", "float64"] = Field(
-        default="float32", description="of the network's numbers"
+        default="float32", description="floating-point precision of the network"
     )
     loss: Literal["squared", "huber"] = Field(
         default="squared",
@@ -38,7 +38,7 @@ class TrainingSettings(BaseModel):
         default=3.0,
         gt=0.0,
         description="error beyond which 'huber' counts linearly, in units of the potential's scale "
-        "(the forces that are left to the network)",
+        "(root mean square of the forces after the baseline)",
     )
     energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
     force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")

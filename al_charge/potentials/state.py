@@ -87,8 +87,10 @@ def parts_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Parts:
 
     Parameters
     ----------
-    config, weights
-        What ``state_of`` returned.
+    config
+        Configuration that ``state_of`` returned.
+    weights
+        Tensors that it returned.
 
     Returns
     -------
@@ -130,15 +132,17 @@ def load_network(module: nn.Module, config: dict[str, Any], weights: dict[str, T
     ----------
     module
         Network that was built from the ``Parts`` of the same state.
-    config, weights
-        What ``state_of`` returned.
+    config
+        Configuration that ``state_of`` returned.
+    weights
+        Tensors that it returned.
 
     Raises
     ------
     AlChargeError
         If the weights do not fit the configuration.
     ValueError
-        If weights that are to be integers are floating-point numbers, or the other way round.
+        If a weight is an integer where a floating-point number belongs, or the other way round.
     """
     module.to(getattr(torch, config["dtype"]))
     own = {

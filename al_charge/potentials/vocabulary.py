@@ -1,4 +1,4 @@
-"""The species vocabulary: which node species a potential tells apart."""
+"""The species vocabulary: the node species that a potential distinguishes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Vocabulary:
     tokens
         Species tokens (``Fe3+``) of a charge-aware potential, element symbols of a blind one.
     charge_aware
-        Whether charge states are told apart.
+        Whether charge states are distinguished.
     """
 
     tokens: tuple[str, ...]
@@ -30,7 +30,20 @@ class Vocabulary:
 
     @classmethod
     def of(cls, species: Iterable[str], *, charge_aware: bool) -> Vocabulary:
-        """Return the vocabulary of all species given, in alphabetical order."""
+        """Return the vocabulary of all species given.
+
+        Parameters
+        ----------
+        species
+            Tokens such as ``Fe3+``, repeated ones among them.
+        charge_aware
+            Whether charge states are distinguished.
+
+        Returns
+        -------
+        Vocabulary
+            In alphabetical order.
+        """
         return cls((), charge_aware).extended(species)
 
     def __len__(self) -> int:
@@ -38,11 +51,32 @@ class Vocabulary:
         return len(self.tokens)
 
     def name(self, species: str) -> str:
-        """Return the row's name that a species token falls under."""
+        """Return the name of the row that a species token has.
+
+        Parameters
+        ----------
+        species
+            Token such as ``Fe3+``.
+
+        Returns
+        -------
+        str
+            The token, or its element in a blind vocabulary.
+        """
         return species if self.charge_aware else element_of(species)
 
     def index(self, species: Iterable[str]) -> NDArray[np.int64]:
-        """Return the row of every species token, shape (n_atoms,).
+        """Return the row of every species token.
+
+        Parameters
+        ----------
+        species
+            Tokens, shape (n_atoms,).
+
+        Returns
+        -------
+        ndarray, shape (n_atoms,)
+            Rows, from zero.
 
         Raises
         ------
@@ -65,19 +99,45 @@ class Vocabulary:
         return np.array([Element(_element(token)).Z for token in self.tokens], dtype=np.int64)
 
     def extended(self, species: Iterable[str]) -> Vocabulary:
-        """Return a vocabulary whose rows begin with this one's and go on with new species."""
+        """Return a vocabulary whose rows begin with this one's and go on with new species.
+
+        Parameters
+        ----------
+        species
+            Tokens, known ones among them.
+
+        Returns
+        -------
+        Vocabulary
+            New species in alphabetical order.
+        """
         new = sorted({self.name(str(token)) for token in species} - set(self.tokens))
         return Vocabulary(self.tokens + tuple(new), self.charge_aware)
 
     def blind(self) -> Vocabulary:
-        """Return the vocabulary of the elements alone."""
+        """Return the vocabulary of the elements alone.
+
+        Returns
+        -------
+        Vocabulary
+            In alphabetical order.
+        """
         return Vocabulary(tuple(sorted({_element(token) for token in self.tokens})), False)
 
     def parents(self, old: Vocabulary) -> list[int | None]:
-        """Return for every row here the row of ``old`` that it starts from.
+        """Return for every row here the row of another vocabulary that it starts from.
 
-        That is the same token, or else the one of the same element that is nearest in charge, or
-        none for an element that ``old`` does not have.
+        That is the same token, or else the one of the same element that is nearest in charge.
+
+        Parameters
+        ----------
+        old
+            The other vocabulary.
+
+        Returns
+        -------
+        list of int or None
+            None for an element that ``old`` does not have.
         """
         return [_parent(token, old.tokens) for token in self.tokens]
 
@@ -85,8 +145,8 @@ class Vocabulary:
 def _parent(token: str, tokens: tuple[str, ...]) -> int | None:
     if token in tokens:
         return tokens.index(token)
-    kin = [row for row, other in enumerate(tokens) if _element(other) == _element(token)]
-    return min(kin, key=lambda row: abs(_charge(tokens[row]) - _charge(token)), default=None)
+    same = [row for row, other in enumerate(tokens) if _element(other) == _element(token)]
+    return min(same, key=lambda row: abs(_charge(tokens[row]) - _charge(token)), default=None)
 
 
 def _is_element(token: str) -> bool:

@@ -155,10 +155,10 @@ def test_starting_from_a_model(data: str, run: Run, tmp_path: Path) -> None:
     assert code == 0, err
     assert json.loads(out)["kind"] == "cpainn"
     for options, what in (
-        (("--from", aware, "--blind"), "sees charge states"),
+        (("--from", aware, "--blind"), "is charge-aware"),
         (("--from", aware, "--kind", "mace"), "it is a cpainn, not a mace"),
         (("--from", aware, "--kind", "cpainn", "--members", "2"), ""),
-        (("--from", data, "--kind", "cpainn"), "it is no model of al-charge"),
+        (("--from", data, "--kind", "cpainn"), "it is not a model of al-charge"),
         (("--settings", settings(tmp_path, channels=6), "--from", aware), "has channels 4, not 6"),
     ):
         code, _, err = run("train", data, str(tmp_path / f"x{len(options)}{what[:3]}"), *options)
@@ -371,7 +371,7 @@ def test_files_that_are_wrong(model: str, data: str, run: Run, tmp_path: Path) -
     files = [write_labels(tmp_path / f"{n}.extxyz", [image]) for n, image in enumerate(images)]
     assert run("evaluate", model, str(files[0]))[0] == 0
     for file, what in (
-        (files[1], "cations are negative in its bader_charges; here they are positive"),
+        (files[1], "cations are negative in its bader_charges; here they must be positive"),
         (files[2], "it has no forces"),
         (files[3], "the model does not know Mn2+, Mn3+"),
     ):
@@ -381,7 +381,7 @@ def test_files_that_are_wrong(model: str, data: str, run: Run, tmp_path: Path) -
     assert run("evaluate", model, str(files[1]), "--flip-charges")[0] == 0
     code, _, err = run("evaluate", data, data)
     assert code == 2
-    assert "it is no model of al-charge" in err
+    assert "it is not a model of al-charge" in err
     code, _, err = run("train", data, model, "--kind", "painn")
     assert code == 2
     assert "already there; use --force to replace it" in err

@@ -62,7 +62,7 @@ def trained(campaign: Campaign, moment_of_fe3: float) -> None:
             seed=member,
             site_means=MEANS,
         )
-        potential.module.start_sites(
+        potential.module.start_heads(
             torch.tensor([3.7, moment_of_fe3, 0.0, 0.0, 0.0]),
             torch.tensor([1.5, 1.8, 0.9, -1.3, 3.5]),
         )

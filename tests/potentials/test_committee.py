@@ -70,7 +70,7 @@ def test_one_member_has_no_spread(members: list[Potential]) -> None:
 
 
 def test_a_committee_has_a_member() -> None:
-    with pytest.raises(AlChargeError, match="needs a member"):
+    with pytest.raises(AlChargeError, match="needs at least one member"):
         Committee([])
 
 

@@ -65,8 +65,8 @@ def test_a_gpu_is_taken_unless_told_otherwise(
     ("gpus", "name", "what"),
     [
         (0, "cuda", "torch finds no GPU"),
-        (2, "cuda:2", "torch finds 2 GPUs, and none is number 2"),
-        (0, "meta", "networks do not compute on 'meta'"),
+        (2, "cuda:2", "torch finds 2 GPUs, so there is no number 2"),
+        (0, "meta", "networks cannot run on 'meta'"),
         (0, "gpu", "there is no device 'gpu'"),
     ],
 )

@@ -78,7 +78,9 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     write_model(files["half"], [untrained(CPAINN)])
     files["half"].write_bytes(files["half"].read_bytes()[:500])
     for path in files.values():
-        with pytest.raises(InputError, match="it is no model of al-charge; give a file") as error:
+        with pytest.raises(
+            InputError, match="it is not a model of al-charge; give a file"
+        ) as error:
             load(path)
         assert str(error.value).startswith(str(path))
     with pytest.raises(InputError, match="no such file"):

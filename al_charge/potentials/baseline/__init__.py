@@ -1,1 +1,1 @@
-"""What linear least squares or a pretrained model explains before a network is trained."""
+"""Baselines by least squares and pretrained priors, of which networks learn the difference."""

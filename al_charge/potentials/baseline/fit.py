@@ -1,4 +1,4 @@
-"""The energy baseline: what linear least squares finds before a network is trained.
+"""The energy baseline: a linear least-squares fit before a network is trained.
 
 It has a reference energy for every species and, if wanted, a spline for every pair of species.
 """
@@ -31,10 +31,10 @@ ENERGY_ROWS, STRESS_ROWS = 300.0, 100.0
 SMOOTHNESS = 1.0
 """Penalty on second differences of a spline's coefficients."""
 SMALLEST_PENALTY = 1e-6
-"""Penalty on all coefficients, which settles what the frames leave undetermined."""
-REST = 0.1
-"""eV/A. A frame's weight falls with the size of its forces beyond this: what matters are
-geometries near their relaxed ones."""
+"""Penalty on all coefficients, which fixes those that the frames leave undetermined."""
+FORCE_SCALE = 0.1
+"""eV/A. A frame's weight falls as its forces grow beyond this: geometries near relaxed ones matter
+most."""
 
 
 def fit_references(
@@ -59,7 +59,8 @@ def fit_references(
 
     Returns
     -------
-    ndarray, shape (n_species,), eV
+    ndarray, shape (n_species,)
+        Reference energies, eV.
     """
     atoms = counts.sum(axis=1)
     fractions = counts / atoms[:, None]
@@ -74,8 +75,19 @@ def fit_references(
 
 
 def frame_weight(forces: Array) -> float:
-    """Return the weight of a frame's residuals, one for a relaxed frame, from its forces (eV/A)."""
-    return float(REST / (REST + np.sqrt(np.mean(forces**2))))
+    """Return the weight of a frame's residuals, which is one for a relaxed frame.
+
+    Parameters
+    ----------
+    forces
+        eV/angstrom, shape (n_atoms, 3).
+
+    Returns
+    -------
+    float
+        Between zero and one.
+    """
+    return float(FORCE_SCALE / (FORCE_SCALE + np.sqrt(np.mean(forces**2))))
 
 
 @dataclass(frozen=True)
@@ -95,16 +107,43 @@ class Baseline:
 
     @property
     def cutoff(self) -> float:
-        """Reach in angstrom."""
+        """Cutoff radius in angstrom; zero without pair terms."""
         return 0.0 if self.pairs is None else self.pairs.cutoff
 
     def with_rows(self, rows: Sequence[int | None]) -> Baseline:
-        """Return the baseline of other species that copy these rows; none gives zero."""
+        """Return the baseline of a vocabulary whose species start as copies.
+
+        Parameters
+        ----------
+        rows
+            For each species of the new vocabulary the row here to copy; None gives zero.
+
+        Returns
+        -------
+        Baseline
+            Of as many species as there are rows.
+        """
         references = np.array([0.0 if row is None else self.references[row] for row in rows])
         return Baseline(references, None if self.pairs is None else self.pairs.with_rows(rows))
 
     def plus(self, other: Baseline) -> Baseline:
-        """Return the sum of two baselines of the same species."""
+        """Return the sum of two baselines of the same species.
+
+        Parameters
+        ----------
+        other
+            The baseline to add.
+
+        Returns
+        -------
+        Baseline
+            The sum.
+
+        Raises
+        ------
+        AlChargeError
+            If their pair terms have different cutoffs or numbers of intervals.
+        """
         pairs = self.pairs or other.pairs
         if self.pairs is not None and other.pairs is not None:
             pairs = self.pairs.plus(other.pairs)
@@ -129,13 +168,18 @@ def fit_baseline(
     frames
         Labelled geometries.
     pair_cutoff
-        Reach of pair terms in angstrom; zero for none.
+        Cutoff radius of pair terms in angstrom; zero for none.
     pair_intervals
         Intervals of a spline.
     known
-        What is accounted for already, one prediction per frame.
+        What is accounted for already, one prediction per frame; nothing if None.
     weights
         Of the frames' residuals, shape (n_frames,); one for all if None.
+
+    Returns
+    -------
+    Baseline
+        Of the vocabulary's species.
     """
     nothing = Prediction(0.0, np.zeros(3), np.zeros((3, 3)))
     done = known or [nothing] * len(frames)
@@ -171,7 +215,7 @@ def fit_baseline(
 
 
 def _best_places(frames: Sequence[TrainingFrame], weights: Array) -> list[int]:
-    """Return the place of the weightiest frame of every group, the last of those that are equal."""
+    """Return the index of the frame of largest weight in every group, the last of equal ones."""
     best: dict[str, int] = {}
     for place, group in enumerate(groups_of(frames)):
         if group not in best or weights[place] >= weights[best[group]]:
@@ -197,8 +241,8 @@ def _equations(
     if frame.stress is not None:
         rows.append(_padded(of_stress, len(counts)) * STRESS_ROWS)
         values.append((frame.stress - known.stress).ravel() * STRESS_ROWS)
-    # Tenfold, so that the penalties stand where they were found to work best.
-    weight = frame_weight(frame.forces) / REST
+    # Ten times as large, which the penalties above were tuned for.
+    weight = frame_weight(frame.forces) / FORCE_SCALE
     return weight * np.concatenate(rows), weight * np.concatenate(values)
 
 

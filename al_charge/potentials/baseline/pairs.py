@@ -1,7 +1,7 @@
 """Pair terms: the part of the energy that least squares can find at once.
 
 A spline per pair of species takes over what repulsion, bond stretching and screened electrostatics
-contribute, so that a network has only the rest to learn, from far fewer labels and epochs. The
+contribute, so that a network has only the rest to learn, with far fewer labels and epochs. The
 splines are linear in their coefficients: one solve fits them to energies, forces and stresses.
 """
 
@@ -21,7 +21,7 @@ from al_charge.potentials.networks.graph import Neighbours
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Powers of t, the place within an interval, in the four cubic B-splines that overlap there.
+# Powers of t, the position within an interval, in the four cubic B-splines that overlap there.
 _PIECES = (
     np.array(
         [[1.0, -3.0, 3.0, -1.0], [4.0, 0.0, -6.0, 3.0], [1.0, 3.0, 3.0, -3.0], [0.0, 0.0, 0.0, 1.0]]
@@ -29,7 +29,8 @@ _PIECES = (
     / 6.0
 )
 _FREE_END = 3
-"""Last coefficients that are zero, so that value, slope and curvature vanish at the cutoff."""
+"""Number of last coefficients that are zero, so that value, slope and curvature vanish at the
+cutoff."""
 
 WALL = 100.0
 """Curvature in eV/A^2 of pair terms at distances shorter than any in the data."""
@@ -53,7 +54,7 @@ class PairTerms:
 
     @property
     def spacing(self) -> float:
-        """Return the distance between knots in angstrom."""
+        """Distance between knots in angstrom."""
         return float(self.cutoff / (self.coefficients.shape[2] - 3))
 
     @cached_property
@@ -66,7 +67,7 @@ class PairTerms:
     def evaluate(
         self, vectors: Array, pairs: Neighbours, species: Integers, volume: float
     ) -> tuple[float, Array, Array]:
-        """Return energy (eV), forces (eV/A), shape (n_atoms, 3), and stress (eV/A^3), (3, 3).
+        """Return energy, forces and stress of a structure.
 
         Parameters
         ----------
@@ -78,6 +79,15 @@ class PairTerms:
             Rows of the vocabulary, shape (n_atoms,).
         volume
             angstrom^3.
+
+        Returns
+        -------
+        energy : float
+            eV for the cell.
+        forces : ndarray, shape (n_atoms, 3)
+            eV/angstrom.
+        stress : ndarray, shape (3, 3)
+            eV/angstrom^3, ASE's sign.
         """
         distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         near = np.flatnonzero(distances < self.cutoff)
@@ -100,14 +110,21 @@ class PairTerms:
         return energy, forces, vectors.T @ pulls / (2.0 * volume)
 
     def stiffness(self, vectors: Array, species: Integers, neighbours: Integers) -> Array:
-        """Return the second derivative of each pair's energy, eV/A^2, shape (n_edges, 3, 3).
+        """Return the second derivative of each pair's energy by its vector.
 
         Parameters
         ----------
         vectors
             Of the edges, angstrom, shape (n_edges, 3).
-        species, neighbours
-            Rows of the vocabulary of centre and neighbour, shape (n_edges,).
+        species
+            Row of the vocabulary of every centre, shape (n_edges,).
+        neighbours
+            Row of the vocabulary of every neighbour, shape (n_edges,).
+
+        Returns
+        -------
+        ndarray, shape (n_edges, 3, 3)
+            eV/angstrom^2.
         """
         distances = np.linalg.norm(vectors, axis=1)
         n_intervals = self.coefficients.shape[2] - 3
@@ -128,6 +145,16 @@ class PairTerms:
     def plus(self, other: PairTerms) -> PairTerms:
         """Return the sum of two sets of terms on the same knots.
 
+        Parameters
+        ----------
+        other
+            The terms to add.
+
+        Returns
+        -------
+        PairTerms
+            The sum.
+
         Raises
         ------
         AlChargeError
@@ -136,14 +163,25 @@ class PairTerms:
         same = self.coefficients.shape == other.coefficients.shape and self.cutoff == other.cutoff
         if not same:
             raise AlChargeError(
-                "pair terms of another cutoff or other intervals cannot be trained further",
+                "pair terms with another cutoff or other intervals cannot be trained further",
                 where="warm start",
                 remedy="keep pair_cutoff and pair_intervals as they were",
             )
         return PairTerms(self.cutoff, self.coefficients + other.coefficients)
 
     def with_rows(self, rows: Sequence[int | None]) -> PairTerms:
-        """Return terms whose species are copies of these rows; none stands for no interaction."""
+        """Return the terms of a vocabulary whose species start as copies.
+
+        Parameters
+        ----------
+        rows
+            For each species of the new vocabulary the row here to copy; None for no interaction.
+
+        Returns
+        -------
+        PairTerms
+            Of as many species as there are rows.
+        """
         index = [0 if row is None else row for row in rows]
         known = np.array([row is not None for row in rows])
         coefficients = self.coefficients[np.ix_(index, index)] * np.outer(known, known)[:, :, None]
@@ -181,7 +219,26 @@ class PairFeatures:
     def rows(
         self, atoms: Atoms, pairs: Neighbours, species: Integers
     ) -> tuple[Array, Array, Array]:
-        """Return rows for the energy, (size,), forces, (3 n_atoms, size), and stress, (9, size)."""
+        """Return the rows that a structure adds to the least-squares problem.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        pairs
+            Its neighbours, at least to the cutoff.
+        species
+            Rows of the vocabulary, shape (n_atoms,).
+
+        Returns
+        -------
+        energy : ndarray, shape (size,)
+            eV per unit of each coefficient.
+        forces : ndarray, shape (3 n_atoms, size)
+            eV/angstrom.
+        stress : ndarray, shape (9, size)
+            eV/angstrom^3.
+        """
         vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
         distances = np.linalg.norm(vectors, axis=1)
         near = distances < self.cutoff
@@ -220,13 +277,34 @@ class PairFeatures:
         )
 
     def penalty(self) -> Array:
-        """Return the matrix of summed squared second differences, shape (size, size)."""
+        """Return the matrix of summed squared second differences of coefficients.
+
+        Returns
+        -------
+        ndarray, shape (size, size)
+            Symmetric; dimensionless.
+        """
         padded = np.eye(self.n_free + _FREE_END)[:, : self.n_free]
         second = np.diff(padded, 2, axis=0)
         return np.kron(np.eye(self.n_pairs), second.T @ second).astype(np.float64)
 
     def nearest(self, atoms: Atoms, pairs: Neighbours, species: Integers) -> Integers:
-        """Return the least interval in which a structure has each pair, shape (n_pairs,)."""
+        """Return the first interval in which a structure has each pair of species.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        pairs
+            Its neighbours.
+        species
+            Rows of the vocabulary, shape (n_atoms,).
+
+        Returns
+        -------
+        ndarray, shape (n_pairs,)
+            Counted from zero distance; the number of intervals where there is no such pair.
+        """
         vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
         interval = np.linalg.norm(vectors, axis=1) * (self.n_intervals / self.cutoff)
         least = np.full(self.n_pairs, self.n_intervals)
@@ -235,10 +313,22 @@ class PairFeatures:
         return least
 
     def terms(self, free: Array, nearest: Integers) -> PairTerms:
-        """Return the pair terms that have these free coefficients, shape (size,).
+        """Return the pair terms that have given free coefficients.
 
-        Below the nearest interval with data, shape (n_pairs,), they turn into a wall: what a fit
-        would say there is chance, and a relaxation could fall into it.
+        Below the first interval with data they become a repulsive wall: a fit has no information
+        there, and a relaxation could collapse into whatever it gives.
+
+        Parameters
+        ----------
+        free
+            Free coefficients, eV, shape (size,).
+        nearest
+            First interval with data of each pair, shape (n_pairs,).
+
+        Returns
+        -------
+        PairTerms
+            Of all pairs of species.
         """
         table = np.zeros((self.n_pairs, self.n_free + _FREE_END))
         table[:, : self.n_free] = free.reshape(self.n_pairs, self.n_free)

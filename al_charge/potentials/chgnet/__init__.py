@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ase.data import atomic_numbers
 from pydantic import Field, ValidationInfo, field_validator
+from typing_extensions import override
 
 from al_charge.crystal.host import Host
 from al_charge.errors import InputError
@@ -87,33 +88,15 @@ class ChgnetPlugin(PotentialPlugin):
     gives = frozenset({Quantity.ENERGY, Quantity.FORCES, Quantity.STRESS, Quantity.MOMENTS})
     needs = frozenset({Quantity.ENERGY, Quantity.FORCES, Quantity.STRESS})
 
+    @override
     def architecture(self) -> type[Architecture]:
-        """Return the class of the network, importing torch only now.
-
-        Returns
-        -------
-        type of Architecture
-            `Chgnet`.
-        """
         from al_charge.potentials.chgnet.network import Chgnet
 
         return Chgnet
 
+    @override
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse elements that the published weights do not know.
-
-        Parameters
-        ----------
-        host
-            Of the campaign.
-        settings
-            Of `ChgnetSettings`.
-
-        Raises
-        ------
-        InputError
-            If there is one, and training is to start from those weights.
-        """
+        """Refuse elements that the published weights do not know."""
         unknown = [el for el in host.elements if atomic_numbers[el] > PUBLISHED_ELEMENTS]
         if settings.pretrained and unknown:
             raise InputError(
@@ -122,21 +105,9 @@ class ChgnetPlugin(PotentialPlugin):
                 remedy="set pretrained: false",
             )
 
+    @override
     def start(self, settings: Any, species: Iterable[str]) -> Potential | None:
-        """Return CHGNet as it is published, if training is to start from it.
-
-        Parameters
-        ----------
-        settings
-            Of `ChgnetSettings`.
-        species
-            Tokens that it must know.
-
-        Returns
-        -------
-        Potential or None
-            None where training starts from fresh weights.
-        """
+        """Return CHGNet as it is published, if training is to start from it; else None."""
         if not settings.pretrained:
             return None
         from al_charge.potentials.chgnet.pretrained import pretrained

@@ -1,8 +1,8 @@
-"""CHGNet's forward pass with the library's weights, arranged so that less is multiplied.
+"""CHGNet's forward pass with the library's weights, in fewer operations.
 
-A message's first linear layer acts on the features of its atoms, bonds and angle, joined. Here it
-acts on each of them before they are gathered, on a few hundred atoms and bonds instead of thousands
-of messages; the sum is the same. An edge and the one that leads back share their bond, and the two
+A message's first linear layer acts on the concatenated features of its atoms, bonds and angle. Here
+it acts on each of them before they are gathered, on a few hundred atoms and bonds instead of
+thousands of messages; the sum is the same. An edge and its opposite share their bond, and the two
 orders of an angle their bonds' weights, so both are kept as pairs of rows. Bonds too long for
 angles, and the last layer's angles, which nothing reads, are left out.
 """
@@ -32,7 +32,7 @@ class BondGraph:
     short
         Bonds that make angles, shape (n_short,).
     edge_centres, edge_bonds
-        Atom, and place in ``short``, of every short bond in each direction, shape (n_edges,).
+        Atom, and index in ``short``, of every short bond in each direction, shape (n_edges,).
     directions
         Unit vectors of the same, shape (n_edges, 3).
     left, right
@@ -51,7 +51,20 @@ class BondGraph:
 
 
 def find_bonds(graph: Graph, angle_cutoff: float) -> BondGraph:
-    """Return the bonds of a graph, and angles between those shorter than a cutoff in angstrom."""
+    """Return the bonds of a graph, and the angles between short ones.
+
+    Parameters
+    ----------
+    graph
+        Structures.
+    angle_cutoff
+        Length in angstrom up to which bonds make angles.
+
+    Returns
+    -------
+    BondGraph
+        Of all structures.
+    """
     edges = torch.arange(len(graph.centres), device=graph.centres.device)
     first = edges < graph.opposites
     bonds = torch.cumsum(first, 0) - 1
@@ -87,24 +100,24 @@ def _angles(centres: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
 
 
 def forward(network: Any, graph: Graph, angle_cutoff: float) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return what CHGNet says of every atom.
+    """Return what CHGNet predicts for every atom.
 
     Parameters
     ----------
     network
-        A ``chgnet.model.CHGNet`` of that library's default options but for its sizes.
+        A ``chgnet.model.CHGNet`` of that library's default options except for its sizes.
     graph
         Structures; without edges beyond the network's cutoff.
     angle_cutoff
-        Reach in angstrom of bonds that make angles.
+        Length in angstrom up to which bonds make angles.
 
     Returns
     -------
-    energies
-        Shape (n_atoms,).
-    moments
-        Bohr magnetons, shape (n_atoms,).
-    features
+    energies : Tensor, shape (n_atoms,)
+        eV.
+    moments : Tensor, shape (n_atoms,)
+        Sizes, Bohr magnetons.
+    features : list of Tensor
         Of atoms before the first layer and after each, shape (n_atoms, n_features).
     """
     found = find_bonds(graph, angle_cutoff)
@@ -168,7 +181,7 @@ def _bond_layer(
 def _of_angles(
     found: BondGraph, atoms: Tensor, bonds: Tensor, angles: Tensor
 ) -> Callable[[nn.Linear], Tensor]:
-    """Return what a linear layer makes of every angle's bonds, its features and its atom."""
+    """Return a function that applies a linear layer to every angle's bonds, features and atom."""
     short = bonds[found.short]
 
     def first(linear: nn.Linear) -> Tensor:
@@ -184,7 +197,7 @@ def _of_angles(
 
 
 def _gated(block: Any, first: Callable[[nn.Linear], Tensor]) -> Tensor:
-    """Return the product of a block's two branches, given what their first layers make."""
+    """Return the product of a block's two branches, given the outputs of their first layers."""
     branches = []
     for branch, norm in ((block.mlp_core, block.bn1), (block.mlp_gate, block.bn2)):
         linear, *rest = (layer for layer in branch.layers if not isinstance(layer, nn.Dropout))

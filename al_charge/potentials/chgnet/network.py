@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.chgnet.layers import forward
@@ -32,6 +33,10 @@ class Chgnet(Architecture):
     ----------
     network
         A ``chgnet.model.CHGNet`` without composition model, one embedding row per species.
+    angle_cutoff
+        Length in angstrom up to which bonds make angles.
+    cutoff
+        Cutoff radius of one layer in angstrom.
     """
 
     def __init__(self, network: nn.Module, angle_cutoff: float, cutoff: float) -> None:
@@ -41,14 +46,14 @@ class Chgnet(Architecture):
         self.angle_cutoff = angle_cutoff
 
     @classmethod
+    @override
     def build(
         cls, settings: ChgnetSettings, vocabulary: Vocabulary, mean_neighbours: float
     ) -> Self:
-        """Return a network with fresh weights; see ``Architecture.build``."""
         from chgnet.model.model import CHGNet
 
         cutoff, angle_cutoff = float(settings.cutoff), float(settings.angle_cutoff)
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a line
             network = CHGNet(
                 atom_fea_dim=settings.channels,
                 bond_fea_dim=settings.channels,
@@ -67,21 +72,21 @@ class Chgnet(Architecture):
         network.atom_embedding.embedding = rows
         return cls(network, angle_cutoff, cutoff)
 
+    @override
     def forward(self, graph: Graph) -> AtomOutput:
-        """Return energies and moments of the atoms; see ``Architecture.forward``."""
         energies, moments, _ = self._pass(graph)
         return AtomOutput(energies=energies, moments=moments)
 
+    @override
     def features(self, graph: Graph) -> list[Tensor]:
-        """Return the scalar features of atoms before the first layer and after each."""
         return self._pass(graph)[2]
 
     def _pass(self, graph: Graph) -> tuple[Tensor, Tensor, list[Tensor]]:
         return forward(self.network, graph.within(self.cutoff), self.angle_cutoff)
 
     @torch.no_grad()
+    @override
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
-        """Take over all weights of a parent and the embedding rows that are named."""
         weights = parent.state_dict()
         own = self.state_dict()[EMBEDDING].clone()
         for row, source in enumerate(rows):

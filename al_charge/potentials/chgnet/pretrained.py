@@ -44,7 +44,7 @@ def pretrained(settings: ChgnetSettings, vocabulary: Vocabulary) -> Potential:
     """
     from chgnet.model.model import CHGNet
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces itself
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints a line
         published: Any = CHGNet.load(model_name=PRETRAINED, use_device="cpu", verbose=False)
     numbers = np.unique(vocabulary.numbers)
     known = published.atom_embedding.embedding.weight.shape[0]

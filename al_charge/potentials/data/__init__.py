@@ -1,1 +1,1 @@
-"""Labelled structures as frames to train and to test on, and where they are kept."""
+"""Labelled structures as frames to train and test on: files, groups and caches."""

@@ -1,4 +1,4 @@
-"""Labelled structures of a file, ours or somebody else's, as frames to train and to test on."""
+"""Labelled structures of a file, from al-charge or elsewhere, as frames to train and test on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUP_KEY = "config_hash"
 CHARGE_ARRAYS = ("bader_charges", "bader_charge")
 """Arrays that may hold Bader charges, in the order in which they are tried."""
 NEUTRAL = 0.05
-"""e per atom that net charges of a cell may sum to at most; numbers of electrons sum to more."""
+"""Largest sum of net charges in a cell, e per atom; numbers of electrons sum to more."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Dataset:
     frames
         In the order of the file; a list, or read when they are asked for.
     formula_units
-        Of every frame, where the file tells them; None where it does not.
+        Of every frame; None where the file does not give them.
     left_out
-        Reasons why frames were left out, with how many.
+        Number of frames left out, by reason.
     groups_from
         In a few words, what frames are grouped by.
     states_from
-        In a few words, where charge states come from, with the number of frames.
+        Number of frames by where their charge states come from, in a few words.
     """
 
     frames: Sequence[TrainingFrame]
@@ -63,17 +63,19 @@ class Reading:
     Attributes
     ----------
     need_states
-        Whether charge states that cannot be told are refused; else such frames have elements only.
+        Whether charge states that cannot be determined are refused; otherwise such frames have
+        elements only.
     states
         Charge states that the user gives; see `al_charge.crystal.structure_file.load_structure`.
     group
-        Entry of every frame's info to group by; None for ``config_hash``, or else by structure.
+        Entry of every frame's info to group by; None for ``config_hash``, or by structure where
+        there is none.
     flip_charges
-        Whether the file's Bader charges are negative for cations, and are to be turned over.
+        Whether the file's Bader charges are negative for cations, and change their sign here.
     share_moments
-        Whether all frames of one exported label have the moments of its last, and structures an
-        array ``moments``, as a potential needs that has them as an input. Ambiguous labels with
-        moments are then not left out: `al_charge.potentials.data.nearest_states`.
+        Whether all frames of one exported label get the moments of its last frame, and structures
+        an array ``moments``, as potentials need that have moments as an input. Ambiguous labels
+        with moments are then not left out: `al_charge.potentials.data.nearest_states`.
     """
 
     need_states: bool = True
@@ -86,13 +88,25 @@ class Reading:
 def read_dataset(path: Path, reading: Reading) -> Dataset:
     """Read labelled structures from an extended XYZ file, or any other that ASE reads.
 
-    Frames that ``al-charge export`` marked as standing on no hull are left out. Moments and charges
-    are taken where a frame has them, energies and forces it must have.
+    Frames that ``al-charge export`` marked as not usable on a hull are left out. Moments and
+    charges are taken where a frame has them; energies and forces it must have.
+
+    Parameters
+    ----------
+    path
+        The file.
+    reading
+        How it is read.
+
+    Returns
+    -------
+    Dataset
+        With its frames in the order of the file.
 
     Raises
     ------
     InputError
-        With the frame that is wrong.
+        If a frame is invalid, or none can be used.
     """
     frames: list[TrainingFrame] = []
     kept: list[Atoms] = []
@@ -114,7 +128,7 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
         frames.append(_frame(image, atoms, reading, where))
         kept.append(image)
     if not frames:
-        raise InputError("it has no frame that can be used", where=str(path), remedy=_why(left_out))
+        raise InputError("none of its frames can be used", where=str(path), remedy=_why(left_out))
     if reading.share_moments:
         frames = _shared_moments(frames, kept)
     names, groups_from = _groups([f.atoms for f in frames], kept, reading.group, path)
@@ -130,7 +144,28 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
 def with_species(image: Atoms, reading: Reading, where: str) -> tuple[Atoms, str]:
     """Return a structure with its charge states, and where they come from.
 
-    Where they need not be told and cannot be, every atom is its neutral element.
+    Where charge states are neither needed nor known, every atom is its neutral element.
+
+    Parameters
+    ----------
+    image
+        Structure as ASE read it.
+    reading
+        How its file is read.
+    where
+        File and frame, for errors.
+
+    Returns
+    -------
+    atoms : Atoms
+        Periodic copy with an array ``species``.
+    source : str
+        In a few words, where the charge states come from.
+
+    Raises
+    ------
+    InputError
+        If charge states are needed and cannot be determined.
     """
     try:
         tokens, how = tell_species(image, reading.states, where=where)
@@ -149,12 +184,23 @@ def _as(tokens: Sequence[str], image: Atoms) -> Atoms:
 
 
 def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
-    """Return the places of the last frame of every group, ascending."""
+    """Return the indices of the last frame of every group.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     return sorted(last_places(frames))
 
 
 def _refused(image: Atoms) -> str:
-    """Return why a frame that was exported here stands on no hull; empty where it does."""
+    """Return why an exported frame is on no hull; empty where it may be."""
     info = image.info
     if info.get("unusable") is True:
         return "unusable"
@@ -186,10 +232,12 @@ def _frame(image: Atoms, atoms: Atoms, reading: Reading, where: str) -> Training
             )
     for name, values in found.items():
         if not np.isfinite(values).all():
-            raise InputError(f"its {name} are not all numbers", where=where, remedy="mend it")
+            raise InputError(
+                f"NaN or infinite values in its {name}", where=where, remedy="remove the frame"
+            )
     moments = found.get("magmoms")
     if moments is not None and moments.shape != (len(atoms),):
-        raise InputError("its moments are vectors; give their sizes along one axis", where=where)
+        raise InputError("its moments are vectors; give collinear ones", where=where)
     return TrainingFrame(
         atoms=atoms,
         energy=float(found["energy"]),
@@ -223,14 +271,14 @@ def _charges(image: Atoms, reading: Reading, where: str) -> Array | None:
     charges = -charges if reading.flip_charges else charges
     if abs(total := float(charges.sum())) > NEUTRAL * len(image):
         raise InputError(
-            f"its {name} sum to {total:+.2f} e, so they are no net charges",
+            f"its {name} sum to {total:+.2f} e, so they are not net charges",
             where=where,
-            remedy="subtract the electrons of each atom from those of its neutral one",
+            remedy="subtract each atom's electrons from those of the neutral atom",
         )
     if _cations_negative(image, charges):
         remedy = "leave --flip-charges out" if reading.flip_charges else "give --flip-charges"
         raise InputError(
-            f"cations are negative in its {name}; here they are positive",
+            f"cations are negative in its {name}; here they must be positive",
             where=where,
             remedy=remedy,
         )
@@ -238,7 +286,7 @@ def _charges(image: Atoms, reading: Reading, where: str) -> Array | None:
 
 
 def _cations_negative(image: Atoms, charges: Array) -> bool:
-    """Return whether more electronegative atoms have the larger charges."""
+    """Tell whether more electronegative atoms have the larger charges."""
     attraction = np.array([Element(symbol).X for symbol in image.symbols])
     attraction = np.nan_to_num(attraction - np.nanmean(attraction))
     return bool(np.sum(attraction * charges) > 0.0)
@@ -264,9 +312,9 @@ def _groups(
 
 
 def _formula_units(images: Sequence[Atoms]) -> list[int | None]:
-    """Return the formula units of cells that were exported here; None where nothing tells them.
+    """Return the formula units of exported cells; None where they are not known.
 
-    A cell without working ions has as many as its framework, which other cells tell.
+    Those of a cell without working ions follow from the framework, which other cells have too.
     """
     units: list[int | None] = []
     sizes = set()
@@ -285,7 +333,7 @@ def _formula_units(images: Sequence[Atoms]) -> list[int | None]:
 
 
 def _shared_moments(frames: list[TrainingFrame], images: Sequence[Atoms]) -> list[TrainingFrame]:
-    """Return frames with the moments of their label, which an engine tells of its last one."""
+    """Return frames with the moments of their label, which an engine gives for its last frame."""
     labels = [image.info.get("label") for image in images]
     known = {
         label: frame.moments

@@ -1,9 +1,8 @@
-"""Training frames on the local disk: filled once, added to, read one by one.
+"""Training frames on the local disk: filled once, extended later, read one by one.
 
-A cache is a folder with one SQLite file. What a killed writer left half done, SQLite rolls back.
-Each frame has a checksum beside it, and a file in which anything is wrong is thrown away and filled
-again. Processes of one machine may fill a cache at once: one does, the others wait and find
-everything there.
+A cache is a folder with one SQLite file. If a writer is killed, SQLite rolls its transaction back.
+Each frame has a checksum, and a file with any damage is discarded and rebuilt. Processes of one
+machine may fill a cache at once: one does, the others wait and find everything there.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ Fetch = Callable[[Sequence[str]], Iterator[tuple[str, Sequence[TrainingFrame]]]]
 """Given keys of labels, yields each with its frames."""
 
 LAYOUT = 2
-"""Of the file; one of another layout is filled again."""
+"""Version of the file's layout; a file of another layout is rebuilt."""
 AT_ONCE = 64
-"""Labels that are written in one transaction."""
-PATIENCE = 600.0
+"""Labels written in one transaction."""
+WRITE_TIMEOUT = 600.0
 """s to wait for another process that writes."""
-# Numbers of rows are never used again: whoever reads an older row finds it gone, and not another.
+# Ids of rows are never reused: a reader of an older row finds it gone, and not another.
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE labels (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, frames INTEGER NOT NULL);
@@ -56,13 +55,13 @@ _NOT_DAMAGE = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 )
-"""What SQLite says of a disk, and not of what is in a file."""
+"""Error codes of SQLite that concern the disk and not the contents of a file."""
 _PARTS = ("moments", "charges", "stress")
-"""What a frame may lack."""
+"""What a frame may lack; None there."""
 
 
 class _DamagedError(Exception):
-    """Something in the file is not as it was written."""
+    """Some content of the file is not as it was written."""
 
 
 class CachedFrames(Sequence[TrainingFrame]):
@@ -73,7 +72,7 @@ class CachedFrames(Sequence[TrainingFrame]):
     file
         The SQLite file.
     ids
-        Rows of the frames.
+        Ids of the frames in it.
     groups
         Group of every frame.
     sizes
@@ -116,7 +115,7 @@ class CachedFrames(Sequence[TrainingFrame]):
             raise AlChargeError(
                 "the cache of labels was damaged while it was used",
                 where=str(self._file),
-                remedy="run it again: the cache is filled anew",
+                remedy="run it again: the cache will be rebuilt",
             ) from error
 
 
@@ -132,11 +131,21 @@ def cached_frames(folder: Path, wanted: Mapping[str, str], fetch: Fetch) -> Cach
         fetched again.
     fetch
         Called with the keys that are lacking; read one label at a time.
+
+    Returns
+    -------
+    CachedFrames
+        In the order of ``wanted``, each read and checked once.
+
+    Raises
+    ------
+    AlChargeError
+        If the cache cannot be written, or what was written reads back damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given back when the process ends, however it does
-        # Never the name of a file that was thrown away: a process may still read that one.
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it does
+        # Never the name of a discarded file: a process may still read that one.
         for file in [*folder.glob("*.sqlite"), folder / f"{uuid.uuid4().hex}.sqlite"]:
             try:
                 return _filled(file, wanted, fetch)
@@ -144,20 +153,20 @@ def cached_frames(folder: Path, wanted: Mapping[str, str], fetch: Fetch) -> Cach
                 _refuse_full_disk(error, folder)
             _discard(file)
     raise AlChargeError(
-        "what was just written to the cache of labels is damaged",
+        "data just written to the cache of labels are damaged",
         where=str(folder),
-        remedy="see to the disk",
+        remedy="check the disk",
     )
 
 
 def _refuse_full_disk(error: Exception, folder: Path) -> None:
-    """Raise an error that filling the cache again would not mend."""
+    """Raise an error that rebuilding the cache would not remedy."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in _NOT_DAMAGE:
         raise AlChargeError(
             f"the cache of labels cannot be written: {error}",
             where=str(folder),
-            remedy="make room, or see to its permissions",
+            remedy="free some space, or check the permissions",
         ) from error
 
 
@@ -167,8 +176,10 @@ def _discard(file: Path) -> None:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    # Shared by threads: SQLite is compiled for that, and does one thing after the other.
-    return sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    # Shared by threads: SQLite is compiled for that, and serialises access.
+    return sqlite3.connect(
+        file, timeout=WRITE_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
 
 
 @contextmanager
@@ -183,7 +194,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _filled(file: Path, wanted: Mapping[str, str], fetch: Fetch) -> CachedFrames:
-    """Add what a file lacks, check all of it that is wanted, and return it."""
+    """Add what a file lacks, and return the wanted frames, all of them checked."""
     with closing(_connect(file)) as connection:
         (layout,) = connection.execute("PRAGMA user_version").fetchone()
         if layout == 0:  # a new file
@@ -225,7 +236,7 @@ def _put(
 
 
 def _checked(connection: sqlite3.Connection, key: str, stamp: str) -> list[tuple[int, str]]:
-    """Return rows and groups of a label's frames, having read them all."""
+    """Return ids and groups of a label's frames, having read and checked them all."""
     label = connection.execute("SELECT stamp, frames FROM labels WHERE key = ?", (key,)).fetchone()
     rows = connection.execute(
         'SELECT id, key, number, "group", checksum, content FROM frames WHERE key = ? '

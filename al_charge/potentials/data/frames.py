@@ -29,11 +29,11 @@ class TrainingFrame:
     forces
         eV/angstrom, shape (n_atoms, 3).
     stress
-        eV/angstrom^3, shape (3, 3), ASE's sign; None where there is none.
+        eV/angstrom^3, shape (3, 3), ASE's sign; None if unknown.
     moments
-        Site moments in Bohr magnetons, shape (n_atoms,); None where there are none.
+        Site moments in Bohr magnetons, shape (n_atoms,); None if unknown.
     charges
-        Net Bader charges in e, cations positive, shape (n_atoms,); None where there are none.
+        Net Bader charges in e, cations positive, shape (n_atoms,); None if unknown.
     group
         Canonical hash of the configuration. Splits never divide a group.
     """
@@ -47,21 +47,33 @@ class TrainingFrame:
     charges: Array | None = None
 
     def __post_init__(self) -> None:
-        """Refuse atoms without species, and forces of another number of atoms."""
+        """Refuse atoms without species, and arrays of another number of atoms."""
         if "species" not in self.atoms.arrays:
             raise AlChargeError("a training frame has no species array", where=self.group)
         if np.shape(self.forces) != (len(self.atoms), 3):
-            raise AlChargeError("forces do not fit the atoms", where=self.group)
+            raise AlChargeError("forces and atoms differ in number", where=self.group)
         for name, values in (("moments", self.moments), ("charges", self.charges)):
             if values is not None and np.shape(values) != (len(self.atoms),):
-                raise AlChargeError(f"{name} do not fit the atoms", where=self.group)
+                raise AlChargeError(f"{name} and atoms differ in number", where=self.group)
 
 
 def fold_of(group: str, n_folds: int) -> int:
     """Return the fold that a group belongs to, whatever other groups there are.
 
     A group never changes its fold, so what a potential holds out in one round was held out in all
-    rounds before, and a warm start has not seen it.
+    rounds before, and a warm start has not been trained on it.
+
+    Parameters
+    ----------
+    group
+        Its name.
+    n_folds
+        Number of folds.
+
+    Returns
+    -------
+    int
+        From zero.
     """
     return int(hashlib.sha256(group.encode()).hexdigest(), 16) % n_folds
 
@@ -139,27 +151,81 @@ class Regrouped(Sequence[TrainingFrame]):
 
 
 def groups_of(frames: Sequence[TrainingFrame]) -> Sequence[str]:
-    """Return the group of every frame, without reading frames that know it."""
+    """Return the group of every frame, without reading frames from a file that knows their groups.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    sequence of str
+        Names, shape (n_frames,).
+    """
     known: Sequence[str] | None = getattr(frames, "groups", None)
     return [frame.group for frame in frames] if known is None else known
 
 
 def last_places(frames: Sequence[TrainingFrame]) -> list[int]:
-    """Return the place of the last frame of every group, groups as they appear first."""
+    """Return the index of the last frame of every group.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    list of int
+        Groups in the order in which they first appear.
+    """
     return list({group: place for place, group in enumerate(groups_of(frames))}.values())
 
 
 def species_of(frames: Sequence[TrainingFrame]) -> set[str]:
-    """Return the species tokens of all frames."""
+    """Return the species tokens of all frames.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    set of str
+        Such as ``Fe3+``.
+    """
     return {str(token) for frame in frames for token in frame.atoms.arrays["species"]}
 
 
 def split_frames(
     frames: Sequence[TrainingFrame], *, fold: int, n_folds: int
 ) -> tuple[Sequence[TrainingFrame], Sequence[TrainingFrame]]:
-    """Divide frames by group into those to train on and those held out, in their order.
+    """Divide frames by group into those to train on and those held out.
 
     With one fold nothing is held out; nor is it if nothing else were left to train on.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+    fold
+        Which fold is held out, from zero.
+    n_folds
+        Number of folds.
+
+    Returns
+    -------
+    used : sequence of TrainingFrame
+        Frames to train on, in their order.
+    held_out : sequence of TrainingFrame
+        The others, in their order.
+
+    Raises
+    ------
+    AlChargeError
+        If there is no such fold.
     """
     if not 0 <= fold < n_folds:
         raise AlChargeError(f"fold {fold} of {n_folds} does not exist", where="fold")

@@ -1,4 +1,4 @@
-"""Which frames belong together where nobody says: symmetric copies, and steps of one relaxation.
+"""Groups of frames that do not name theirs: symmetric copies, and steps of one relaxation.
 
 Two frames are of one group if they have the same composition, charge states included, and
 
@@ -12,7 +12,7 @@ another, in the order of their size. Symmetry, the order of atoms, the choice of
 repetition do not change it, and where every atom moves by less than d no entry changes by more than
 2 d. So copies have equal fingerprints, and small steps similar ones. Different configurations with
 similar fingerprints may fall into one group, which makes a validation harder but never
-dishonest.
+too optimistic.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NEAREST = 4
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the distances of all atoms of a species to their n-th neighbour of another."""
 BLOCK = 256
-"""Fingerprints that are compared with all others at once, to bound the memory."""
+"""Fingerprints compared with all others at once, to bound the memory."""
 VOLUME_PER_ATOM = 10.0
 """angstrom^3; cells are compared at this density, since relaxations change it."""
 
@@ -56,6 +56,11 @@ def derive_groups(structures: Sequence[Atoms]) -> list[str]:
     ----------
     structures
         With ``species`` arrays, in the order of their file.
+
+    Returns
+    -------
+    list of str
+        One per structure; equal for structures of one group.
     """
     names = [""] * len(structures)
     by_composition: dict[str, list[int]] = {}
@@ -88,19 +93,35 @@ def _alike(prints: Array) -> list[tuple[int, int]]:
 
 
 def composition_key(species: ArrayLike) -> str:
-    """Return the composition of a cell or of several, e.g. ``Fe3+1 O2-4 P5+1``."""
+    """Return the composition of one cell or of several.
+
+    Parameters
+    ----------
+    species
+        Species tokens, of any shape.
+
+    Returns
+    -------
+    str
+        In lowest terms, such as ``Fe3+1 O2-4 P5+1``.
+    """
     tokens, counts = np.unique(np.asarray(species), return_counts=True)
     unit = gcd(*counts.tolist())
     return " ".join(f"{token}{count // unit}" for token, count in zip(tokens, counts, strict=True))
 
 
 def fingerprint(atoms: Atoms) -> Array:
-    """Return the fingerprint of a structure in angstrom, shape (n_entries,).
+    """Return the fingerprint of a structure.
 
     Parameters
     ----------
     atoms
-        With a ``species`` array; structures of one composition have as many entries.
+        With a ``species`` array.
+
+    Returns
+    -------
+    ndarray, shape (n_entries,)
+        Distances, angstrom; as many for all structures of one composition.
     """
     scale = (VOLUME_PER_ATOM * len(atoms) / atoms.get_volume()) ** (1 / 3)
     tokens, rows = np.unique(atoms.arrays["species"], return_inverse=True)
@@ -128,7 +149,7 @@ def _nearest(centres: NDArray[np.int64], distances: Array, n_atoms: int) -> Arra
 
 
 def _same_sites(one: Atoms, other: Atoms) -> bool:
-    """Return whether every atom of a structure is near the same atom of another, but for strain."""
+    """Tell whether every atom is near the same atom of another structure, apart from strain."""
     if len(one) != len(other) or (one.arrays["species"] != other.arrays["species"]).any():
         return False
     change = other.get_scaled_positions(wrap=False) - one.get_scaled_positions(wrap=False)

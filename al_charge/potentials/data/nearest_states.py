@@ -1,7 +1,7 @@
-"""Charge states for labels in which they are uncertain, for potentials that are told the moments.
+"""Charge states for ambiguous labels, for potentials that have moments as an input.
 
-Such a potential reads the site's moment beside its charge state, so that an uncertain site may
-be learned from under a state that fits. Nobody else should use these states.
+Such a potential reads the site's moment beside its charge state, so that it may learn from an
+uncertain site under a state that fits. Nothing else should use these states.
 """
 
 from __future__ import annotations
@@ -20,10 +20,20 @@ UNCERTAIN = "?"
 
 
 def nearest_states(images: Sequence[Atoms]) -> dict[int, list[str]]:
-    """Return species tokens for all frames of ambiguous labels, by their place in the file.
+    """Return species tokens for all frames of ambiguous labels.
 
     They are those of `fitting_states`, with the mean moment of every state over the certain sites
     of the file. Frames of labels without moments are left out.
+
+    Parameters
+    ----------
+    images
+        All frames of a file that ``al-charge export`` wrote.
+
+    Returns
+    -------
+    dict
+        Tokens, shape (n_atoms,), by the index of the frame in the file.
     """
     moments = {
         image.info.get("label"): np.abs(image.calc.results["magmoms"])
@@ -78,7 +88,7 @@ def fitting_states(
 
     Of all choices that leave the cell neutral it is the one whose moments are nearest to those of
     its states: a site in another spin state has the moment of another charge state, and the other
-    sites tell its charge. If none is neutral, every uncertain site has the nearest.
+    sites determine its charge. If none is neutral, every uncertain site has the nearest.
 
     Parameters
     ----------
@@ -89,10 +99,15 @@ def fitting_states(
     moments
         Bohr magnetons, shape (n_atoms,); their sign does not count.
     centres
-        Moment of every state, of any element.
+        Moment of every state, of any element, in Bohr magnetons.
+
+    Returns
+    -------
+    list of str
+        Species tokens, shape (n_atoms,).
     """
     choices = [
-        [token] if token else _kin(other, centres)
+        [token] if token else _candidates(other, centres)
         for token, other in zip(found, asked, strict=True)
     ]
     # The best choice so far for every charge of the atoms so far.
@@ -109,7 +124,7 @@ def fitting_states(
     return best.get(0, min(best.values()))[1]
 
 
-def _kin(asked: str, centres: Mapping[str, float]) -> list[str]:
+def _candidates(asked: str, centres: Mapping[str, float]) -> list[str]:
     """Return the states of the same element that have a moment, or the one asked for."""
-    kin = [token for token in centres if element_of(token) == element_of(asked)]
-    return kin or [asked]
+    same = [token for token in centres if element_of(token) == element_of(asked)]
+    return same or [asked]

@@ -1,4 +1,4 @@
-"""Lists that keep a bounded part of themselves in memory, and the rest in a temporary file."""
+"""Lists of which a bounded part is in memory and the rest in a temporary file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from al_charge.errors import AlChargeError
 T = TypeVar("T")
 
 MEMORY_LIMIT = 512 * 1024 * 1024
-"""Bytes of its items that a list keeps in memory, unless it is told otherwise."""
+"""Bytes of its items that a list keeps in memory by default."""
 
 
 class Spilled(Sequence[T]):
-    """A list of dataclasses of tensors; what goes beyond a limit is kept in a file.
+    """A list of dataclasses of tensors; what exceeds a limit is kept in a file.
 
     An item that is read back has the same bits as the one that was given. The file lies where
     ``tempfile`` puts its files (the variable TMPDIR) and has no name, so that nothing of it is left
@@ -35,7 +35,7 @@ class Spilled(Sequence[T]):
     items
         Of one class, a dataclass of tensors, arrays, numbers, None and further such dataclasses.
     limit
-        Bytes to keep in memory.
+        Bytes to keep in memory; ``MEMORY_LIMIT`` if None.
 
     Raises
     ------
@@ -87,9 +87,9 @@ class Spilled(Sequence[T]):
             self._file.write(content)
         except OSError as error:
             raise AlChargeError(
-                f"what is made ready for training cannot be kept there: {error.strerror}",
+                f"prepared training data cannot be written: {error.strerror}",
                 where=tempfile.gettempdir(),
-                remedy="set TMPDIR to a folder with more room",
+                remedy="set TMPDIR to a folder with more space",
             ) from error
         self._ends.append(self._ends[-1] + len(content))
 
@@ -98,7 +98,7 @@ class Spilled(Sequence[T]):
             return self._near[place]
         place -= len(self._near)
         start, end = self._ends[place], self._ends[place + 1]
-        # Leaves the place in the file alone: several threads may read at once.
+        # Does not move the position in the file: several threads may read at once.
         content = os.pread(self._file.fileno(), end - start, start)
         found: T = _rebuilt(self._like, safetensors.torch.load(content), "")
         return found
@@ -121,7 +121,7 @@ def _tensors(item: Any, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _rebuilt(like: Any, tensors: dict[str, Tensor], prefix: str) -> Any:
-    """Return a dataclass of the same make as another, from the tensors with its names."""
+    """Return a dataclass of the same structure as another, from tensors of its names."""
     values: dict[str, Any] = {}
     for field in fields(like):
         name, model = f"{prefix}{field.name}", getattr(like, field.name)

@@ -1,4 +1,4 @@
-"""Which frames are in the spin states that are usual for their charge states."""
+"""Usual spin states of charge states, and weights of frames in others."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ from al_charge.potentials.vocabulary import Vocabulary
 
 Array = NDArray[np.float64]
 
-USUAL = 0.2
-"""Bohr magnetons, chosen: sites of one spin state differ by less than 0.1, two states by 0.3 or
-more."""
+MOMENT_WIDTH = 0.2
+"""Bohr magnetons: sites of one spin state differ by less than 0.1, two states by 0.3 or more."""
 
 
 def typical_moments(vocabulary: Vocabulary, frames: Sequence[TrainingFrame]) -> Array:
-    """Return the median moment of every row, Bohr magnetons, shape (n_species,); NaN for unknown.
+    """Return the median moment of every species.
 
-    Unlike a mean it is that of the usual spin state, whichever others there are.
+    Unlike the mean it is that of the usual spin state, whatever others there are.
+
+    Parameters
+    ----------
+    vocabulary
+        Species to tell apart.
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    ndarray, shape (n_species,)
+        Bohr magnetons; NaN where unknown.
     """
     medians = _medians(
         (vocabulary.index(frame.atoms.arrays["species"]), frame.moments) for frame in frames
@@ -31,27 +42,32 @@ def typical_moments(vocabulary: Vocabulary, frames: Sequence[TrainingFrame]) -> 
 
 
 def spin_weights(frames: Sequence[TrainingFrame]) -> Array:
-    """Return the weight of every frame where moments are not looked at, shape (n_frames,).
+    """Return the weight of every frame in fits that do not see moments.
 
-    One energy cannot be right for two spin states: what is told no moments is to be that of the
+    One energy cannot be right for two spin states: a fit without moments is to give that of the
     usual ones. The weight falls with the largest distance of a cation's moment from the median of
-    its charge state, over all frames; the largest weight is one. Anions have the moments that their
-    cations lend them.
+    its charge state, over all frames; the largest weight is one. Anions do not count: their moments
+    are induced by the cations.
 
     Parameters
     ----------
     frames
-        At least one; those whose structure tells no moments count as usual.
+        At least one; those whose structure has no array ``moments`` count as usual.
+
+    Returns
+    -------
+    ndarray, shape (n_frames,)
+        Between zero and one.
     """
-    told = [(frame.atoms.arrays["species"], frame.atoms.arrays.get("moments")) for frame in frames]
-    medians = _medians(told)
+    given = [(frame.atoms.arrays["species"], frame.atoms.arrays.get("moments")) for frame in frames]
+    medians = _medians(given)
     weights = np.ones(len(frames))
-    for place, (species, moments) in enumerate(told):
+    for place, (species, moments) in enumerate(given):
         if moments is not None:
             cations = [k for k, token in enumerate(species) if charge_of(str(token)) >= 0]
             usual = [medians[species[k]] for k in cations]
             distance = np.max(np.abs(np.abs(moments[cations]) - usual), initial=0.0)
-            weights[place] = 1.0 / (1.0 + (distance / USUAL) ** 2)
+            weights[place] = 1.0 / (1.0 + (distance / MOMENT_WIDTH) ** 2)
     return np.asarray(weights / weights.max())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from al_charge.crystal.host import Host
 from al_charge.errors import InputError
@@ -33,7 +34,7 @@ class MaceSettings(NetworkSettings):
         default="residual", description="how messages are normalised: by a constant, or by density"
     )
     distance_transform: Literal["none", "agnesi"] = Field(
-        default="none", description="whether distances are stretched by atomic radii"
+        default="none", description="whether distances are scaled by atomic radii"
     )
     spin: bool = Field(
         default=False, description="whether site moments are an input, beside the charge states"
@@ -43,8 +44,8 @@ class MaceSettings(NetworkSettings):
     )
     long_range: Literal["none", "les"] = Field(
         default="none",
-        description="electrostatics beyond the cutoff: none, or latent Ewald summation, for which "
-        "the package les is installed",
+        description="electrostatics beyond the cutoff: none, or latent Ewald summation, which "
+        "needs the package les",
     )
     foundation: Path | None = Field(
         default=None,
@@ -62,65 +63,23 @@ class MacePlugin(PotentialPlugin):
     gives = frozenset({Quantity.ENERGY, Quantity.FORCES, Quantity.STRESS})
     needs = gives
 
+    @override
     def architecture(self) -> type[Architecture]:
-        """Return the class of the network, importing torch only now.
-
-        Returns
-        -------
-        type of Architecture
-            `Mace`.
-        """
         from al_charge.potentials.mace.network import Mace
 
         return Mace
 
+    @override
     def reads_moments(self, settings: Any) -> bool:
-        """Tell whether site moments are an input.
-
-        Parameters
-        ----------
-        settings
-            Of this plug-in's own model.
-
-        Returns
-        -------
-        bool
-            As the settings say.
-        """
         return bool(settings.spin)
 
+    @override
     def reads_positions(self, settings: Any) -> bool:
-        """Tell whether there are electrostatics beyond the cutoff.
-
-        Parameters
-        ----------
-        settings
-            Of `MaceSettings`.
-
-        Returns
-        -------
-        bool
-            As the settings say.
-        """
         return bool(settings.long_range != "none")
 
+    @override
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse a foundation model that is not there, and `les` where it is not installed.
-
-        Parameters
-        ----------
-        host
-            Of the campaign.
-        settings
-            Of `MaceSettings`.
-
-        Raises
-        ------
-        InputError
-            If there is no such file.
-        NotInstalledError
-            If latent Ewald summation is asked for and its package is not installed.
-        """
+        """Refuse a foundation model that is not there, and `les` where it is not installed."""
         from al_charge.potentials.mace.long_range import require_les
 
         foundation = settings.foundation
@@ -129,21 +88,9 @@ class MacePlugin(PotentialPlugin):
         if settings.long_range == "les":
             require_les()
 
+    @override
     def start(self, settings: Any, species: Iterable[str]) -> Potential | None:
-        """Return the foundation model that the settings name.
-
-        Parameters
-        ----------
-        settings
-            Of `MaceSettings`.
-        species
-            Tokens that it must know.
-
-        Returns
-        -------
-        Potential or None
-            None where they name none.
-        """
+        """Return the foundation model that the settings name; None where they name none."""
         if settings.foundation is None:
             return None
         from al_charge.potentials.mace.foundation import read_foundation

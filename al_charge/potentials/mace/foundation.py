@@ -1,8 +1,8 @@
 """Foundation models: a MACE trained elsewhere as the start of a campaign's potentials.
 
 MACE's own files are pickled torch modules, which run code when they are read. Nothing here reads
-them: a model that a user has loaded is turned into a blind potential (``from_mace``) and written as
-configuration and weights, and only such files are read.
+them: a model that a user has loaded is converted to a blind potential (``from_mace``) and written
+as configuration and weights, and only such files are read.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ def read_foundation(path: Path, settings: MaceSettings, species: Iterable[str]) 
     species
         Tokens that it must know; all charge states of an element start from the element's row.
 
+    Returns
+    -------
+    Potential
+        With the campaign's species.
+
     Raises
     ------
     InputError
-        If the file is no such file, is shaped differently from the settings, or lacks an element.
+        If the file is not a foundation model, has another shape than the settings, or lacks an
+        element.
     """
     found = read_checkpoint(path) if path.is_file() else None
     if found is None:
@@ -86,7 +92,15 @@ def read_foundation(path: Path, settings: MaceSettings, species: Iterable[str]) 
 
 
 def write_foundation(path: Path, potential: Potential) -> None:
-    """Write a potential as a file that ``read_foundation`` reads."""
+    """Write a potential as a file that ``read_foundation`` reads.
+
+    Parameters
+    ----------
+    path
+        Replaced in one step if it is there.
+    potential
+        The potential.
+    """
     config, weights = potential.state()
     write_checkpoint(path, weights, config)
 
@@ -98,6 +112,11 @@ def from_mace(model: nn.Module) -> Potential:
     ----------
     model
         A ``mace.modules.ScaleShiftMACE``.
+
+    Returns
+    -------
+    Potential
+        With the same energies, in the model's precision.
 
     Raises
     ------
@@ -152,13 +171,13 @@ def _copy(model: nn.Module, module: nn.Module) -> None:
     )
     if odd := sorted({name for name, _ in theirs.items() ^ ours.items()}):
         raise AlChargeError(
-            f"the model has another '{odd[0]}' than potentials here", where="foundation"
+            f"the model's '{odd[0]}' is not that of potentials here", where="foundation"
         )
     copy_weights(model, module.network, range(len(model.get_buffer("atomic_numbers"))))
 
 
 def _compare(model: nn.Module, potential: Potential) -> None:
-    """Refuse a model with a part that its weights do not show, by its energies."""
+    """Refuse a model whose energies differ: it has a part that does not show in its weights."""
     symbols = potential.vocabulary.tokens
     atoms = Atoms(
         [symbols[i * len(symbols) // 8] for i in range(8)],
@@ -189,6 +208,11 @@ def mace_input(atoms: Atoms, potential: Potential) -> dict[str, Tensor]:
         Structure with a ``species`` array.
     potential
         Gives cutoff, rows and precision.
+
+    Returns
+    -------
+    dict of Tensor
+        By the names that MACE uses.
     """
     pairs = find_neighbours(atoms, potential.cutoff)
     rows = torch.as_tensor(potential.vocabulary.index(atoms.arrays["species"]))

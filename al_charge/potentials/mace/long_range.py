@@ -1,8 +1,8 @@
 """Electrostatics beyond the cutoff: latent Ewald summation, of the optional package ``les``.
 
 Cheng, npj Comput. Mater. 11, 80 (2025). A network gives every atom a latent charge; these, as
-Gaussians, interact through an Ewald sum in reciprocal space. No label tells them: they are learned
-from energies and forces alone.
+Gaussians, interact through an Ewald sum in reciprocal space. They are not labelled: they are
+learned from energies and forces alone.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from al_charge.potentials.networks.graph import Graph
 
 ARGUMENTS = {"use_atomwise": False, "sigma": 1.0, "dl": 1.2, "remove_self_interaction": True}
-"""What ``les`` is built with; written down since a model's weights depend on it, and the package's
-own defaults have changed. The width of the Gaussians (angstrom) is the published one, and no charge
-sees its own Gaussian. The sum in reciprocal space is finer than the usual 2.0 angstrom, with which
-energies jump by meV whenever a changing cell takes a wave into the sum."""
+"""Arguments of ``les``, fixed here since a model's weights depend on them and the defaults of the
+package have changed. The width of the Gaussians (angstrom) is the published one, and no charge
+interacts with its own Gaussian. The sum in reciprocal space is finer than the usual 2.0 angstrom,
+with which energies jump by meV whenever a changing cell takes a wave into the sum."""
 
 
 def require_les() -> None:
-    """Refuse to go on where ``les`` is not installed; nothing heavy is imported.
+    """Check that ``les`` is installed, without importing it.
 
     Raises
     ------
@@ -42,20 +42,25 @@ def require_les() -> None:
 
 
 def ewald_energies(les: Any, charges: Tensor, graph: Graph) -> Tensor:
-    """Return the energy of latent charges in every structure, shape (n_graphs,).
+    """Return the electrostatic energy of latent charges in every structure.
 
     Parameters
     ----------
     les
         A ``les.Les``.
     charges
-        Shape (n_atoms,).
+        In the package's own unit, shape (n_atoms,).
     graph
         With positions and cells.
+
+    Returns
+    -------
+    Tensor, shape (n_graphs,)
+        eV.
     """
     assert graph.positions is not None and graph.cells is not None
-    # The package takes a left-handed cell for a molecule in no cell at all. The negative of such a
-    # cell is right-handed and has the same lattice.
+    # The package treats a left-handed cell as no cell at all. The negative of such a cell is
+    # right-handed and has the same lattice.
     signs = graph.cells.detach().det().sign()
     found = les(
         latent_charges=charges,

@@ -1,9 +1,9 @@
 """MACE's messages with the library's weights, summed over neighbours as they are made.
 
 The library makes a message for every edge and every coupling of angular momenta, and then sums
-them. Here the neighbours of every atom stand in a row of their own, filled up to the longest, so
-that coupling and sum are one batched product of matrices. What depends on distance alone is
-computed once for an edge and the one that leads back.
+them. Here the edges of every atom are a row of their own, padded to the longest, so that coupling
+and sum are one batched product of matrices. What depends on distance alone is computed once for an
+edge and its opposite.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from al_charge.potentials.networks.graph import Graph
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Edges in rows, one row per atom, and bonds: edges without a direction.
+class PaddedEdges:
+    """Edges padded to one row per atom, and bonds: edges without a direction.
 
     Attributes
     ----------
     edges
-        Edge in every place of a row, shape (n_atoms, longest); any edge in places left empty.
-    filled
-        One in places of edges and zero elsewhere, shape (n_atoms, longest, 1).
+        Edge at every place of a row, shape (n_atoms, longest); any edge at empty places.
+    mask
+        One at places of edges and zero elsewhere, shape (n_atoms, longest, 1).
     first
         Edges that stand for their bond, shape (n_edges,), boolean.
     bonds
@@ -34,29 +34,40 @@ class Rows:
     """
 
     edges: Tensor
-    filled: Tensor
+    mask: Tensor
     first: Tensor
     bonds: Tensor
 
 
-def find_rows(graph: Graph) -> Rows:
-    """Return the rows of a graph, whose centres ascend."""
+def pad_edges(graph: Graph) -> PaddedEdges:
+    """Return the edges of a graph in rows of equal length.
+
+    Parameters
+    ----------
+    graph
+        Structures; their centres ascend.
+
+    Returns
+    -------
+    PaddedEdges
+        One row per atom.
+    """
     count = torch.bincount(graph.centres, minlength=graph.n_atoms)
     place = torch.arange(int(count.max()), device=count.device)
-    filled = place < count[:, None]
-    edges = torch.where(filled, (torch.cumsum(count, 0) - count)[:, None] + place, 0)
+    mask = place < count[:, None]
+    edges = torch.where(mask, (torch.cumsum(count, 0) - count)[:, None] + place, 0)
     first = torch.arange(len(graph.centres), device=count.device) < graph.opposites
     numbers = torch.cumsum(first, 0) - 1
-    return Rows(
+    return PaddedEdges(
         edges=edges,
-        filled=filled[:, :, None].to(graph.vectors.dtype),
+        mask=mask[:, :, None].to(graph.vectors.dtype),
         first=first,
         bonds=torch.where(first, numbers, numbers[graph.opposites]),
     )
 
 
 class Convolution:
-    """The tensor product of an interaction block, with the sum over neighbours in it.
+    """The tensor product of an interaction block, with the sum over neighbours included.
 
     Parameters
     ----------
@@ -95,18 +106,23 @@ class Convolution:
     def __call__(
         self, features: Tensor, senders: Tensor, angular: Tensor, weights: Tensor
     ) -> Tensor:
-        """Return the sum of every atom's messages, shape (n_atoms, n_messages).
+        """Return the sum of every atom's messages.
 
         Parameters
         ----------
         features
             Of atoms, as e3nn lays them out, shape (n_atoms, n_features).
         senders
-            Atom in every place of a row, shape (n_atoms, longest).
+            Atom at every place of a row, shape (n_atoms, longest).
         angular
-            Spherical harmonics, zero in empty places, shape (n_atoms, longest, n_harmonics).
+            Spherical harmonics, zero at empty places, shape (n_atoms, longest, n_harmonics).
         weights
             Of every path and channel, shape (n_atoms, longest, n_paths * channels).
+
+        Returns
+        -------
+        Tensor, shape (n_atoms, n_messages)
+            As e3nn lays them out.
         """
         by_path = weights.unflatten(2, (-1, self.channels))
         parts = features.split([self.channels * (2 * d + 1) for d in self.degrees], dim=1)
@@ -130,11 +146,11 @@ def interact(
     species: Tensor,
     features: Tensor,
     graph: Graph,
-    rows: Rows,
+    padded: PaddedEdges,
     angular: Tensor,
     radial: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return what an interaction block of MACE does: messages, and what skips the product.
+    """Return the result of an interaction block of MACE.
 
     Parameters
     ----------
@@ -146,21 +162,30 @@ def interact(
         One-hot rows of atoms, shape (n_atoms, n_species).
     features
         Of atoms, shape (n_atoms, n_features).
-    graph, rows
-        Edges, and edges in rows.
+    graph
+        Structures.
+    padded
+        Their edges in rows of equal length.
     angular
         Spherical harmonics in rows, shape (n_atoms, longest, n_harmonics).
     radial
         Radial functions of bonds, shape (n_bonds, n_radial).
+
+    Returns
+    -------
+    messages : Tensor
+        Shape (n_atoms, channels, n_components).
+    skipped : Tensor or None
+        What is added after the product (the residual connection); None in blocks without one.
     """
     kind = type(block).__name__
     skipped = None if kind == _DENSITY else block.skip_tp(features, species)
-    weights = block.conv_tp_weights(radial)[rows.bonds[rows.edges]]
-    senders = graph.neighbours[rows.edges]
+    weights = block.conv_tp_weights(radial)[padded.bonds[padded.edges]]
+    senders = graph.neighbours[padded.edges]
     sums = convolution(block.linear_up(features), senders, angular, weights)
     if hasattr(block, "density_fn"):
-        densities = torch.tanh(block.density_fn(radial) ** 2)[rows.bonds[rows.edges]]
-        messages = block.linear(sums) / ((densities * rows.filled).sum(1) + 1)
+        densities = torch.tanh(block.density_fn(radial) ** 2)[padded.bonds[padded.edges]]
+        messages = block.linear(sums) / ((densities * padded.mask).sum(1) + 1)
     else:
         messages = block.linear(sums) / block.avg_num_neighbors
     if kind == _DENSITY:
@@ -169,4 +194,4 @@ def interact(
 
 
 _DENSITY = "RealAgnosticDensityInteractionBlock"
-"""The one block that acts on species after the sum, and lets nothing skip the product."""
+"""The one block that acts on species after the sum, and has no residual connection."""

@@ -14,10 +14,11 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.long_range import ARGUMENTS, ewald_energies, require_les
-from al_charge.potentials.mace.messages import Convolution, find_rows, interact
+from al_charge.potentials.mace.messages import Convolution, interact, pad_edges
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
 from al_charge.potentials.networks.graph import Graph
 from al_charge.potentials.networks.spin import SpinInput
@@ -48,7 +49,7 @@ class Mace(Architecture):
         A ``mace.modules.ScaleShiftMACE`` with zero atomic energies, unit scale and no shift, or
         a ``MACELES``, which also has latent charges.
     spin
-        Features of moments for the atoms to start with; None where moments are no input.
+        Features of moments for the atoms to start with; None where moments are not an input.
     """
 
     def __init__(self, network: nn.Module, spin: SpinInput | None = None) -> None:
@@ -59,8 +60,8 @@ class Mace(Architecture):
         self.convolutions = [Convolution(block.conv_tp) for block in blocks]
 
     @classmethod
+    @override
     def build(cls, settings: MaceSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
-        """Return a network with fresh weights; see ``Architecture.build``."""
         latent = settings.long_range == "les"
         if latent:
             require_les()
@@ -101,11 +102,12 @@ class Mace(Architecture):
         spin = SpinInput(settings.channels, float(settings.cutoff)) if settings.spin else None
         return cls(network, spin)
 
+    @override
     def forward(self, graph: Graph) -> AtomOutput:
-        """Return the energy of every atom; see ``Architecture.forward``.
+        """Return the energy of every atom.
 
-        This is the energy part of MACE's own forward pass on the graph's edge vectors. MACE's own
-        goes on to forces by way of positions, which would repeat what is shared by all networks.
+        This is the energy part of MACE's own forward pass, on the graph's edge vectors. MACE's own
+        goes on to forces by way of positions, which would repeat what all networks share.
         """
         energies, layers = self._pass(graph)
         net = cast(Any, self.network)
@@ -115,8 +117,8 @@ class Mace(Architecture):
         charges = sum(readout(features, None).squeeze(-1) for readout, features in readouts)
         return AtomOutput(energies, structures=ewald_energies(net.les, charges, graph))
 
+    @override
     def features(self, graph: Graph) -> list[Tensor]:
-        """Return the scalar features of atoms before the first layer and after each."""
         _, layers = self._pass(graph)
         channels = layers[0].shape[1]
         return [features[:, :channels] for features in layers]  # scalars come first
@@ -130,10 +132,10 @@ class Mace(Architecture):
         vectors = -graph.vectors
         rows = nn.functional.one_hot(graph.species, len(net.atomic_numbers)).to(vectors.dtype)
         lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        places = find_rows(graph)
-        angular = net.spherical_harmonics(vectors)[places.edges] * places.filled
+        padded = pad_edges(graph)
+        angular = net.spherical_harmonics(vectors)[padded.edges] * padded.mask
         radial, _ = net.radial_embedding(
-            lengths[places.first], rows, edges[:, places.first], net.atomic_numbers
+            lengths[padded.first], rows, edges[:, padded.first], net.atomic_numbers
         )
         features = net.node_embedding(rows)
         if self.spin is not None:
@@ -146,29 +148,31 @@ class Mace(Architecture):
             net.interactions, self.convolutions, net.products, net.readouts, strict=True
         ):
             messages, skipped = interact(
-                block, convolution, rows, features, graph, places, angular, radial
+                block, convolution, rows, features, graph, padded, angular, radial
             )
             features = product(node_feats=messages, sc=skipped, node_attrs=rows)
             layers.append(features)
             energies = energies + readout(features, None).squeeze(-1)
         return energies, layers
 
+    @override
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
-        """Take over a parent's weights; see ``Architecture.copy_rows``."""
         copy_weights(parent.network, self.network, rows)
         if self.spin is not None and parent.spin is not None:
             self.spin.load_state_dict(parent.spin.state_dict())
 
 
 def copy_weights(parent: nn.Module, child: nn.Module, rows: Sequence[int | None]) -> None:
-    """Copy a MACE network's weights into another of the same shape but for its species.
+    """Copy a MACE network's weights into another of the same shape but with other species.
 
     Parameters
     ----------
-    parent, child
-        ``mace.modules.MACE`` networks; the child's own weights stay where it has no parent row.
+    parent
+        A ``mace.modules.MACE`` network.
+    child
+        The same; its own weights stay where it has no parent row.
     rows
-        For each species of the child the parent's row, or none.
+        For each species of the child the parent's row, or None.
     """
     source, target = parent.state_dict(), child.state_dict()
     old, new = len(source["atomic_numbers"]), len(target["atomic_numbers"])
@@ -201,11 +205,16 @@ _CONTRACTION = re.compile(r"\.contractions\.\d+\.weights(_max|\.\d+)$")
 
 
 def import_mace() -> Any:
-    """Return ``mace.modules``, without what importing it does to the process.
+    """Return ``mace.modules``, without the side effects of its import on the process.
 
     Importing mace prints a line and switches off, for this process and all that it starts, torch's
     restriction of what ``torch.load`` may unpickle, because e3nn reads a table of its own when it
-    is imported. Here that table is read first, within the restriction, and the switch set back.
+    is imported. Here that table is read first, within the restriction, and the switch is set back.
+
+    Returns
+    -------
+    module
+        ``mace.modules``.
     """
     before = os.environ.get(_UNRESTRICTED)
     try:

@@ -1,1 +1,1 @@
-"""Networks: graphs of atoms, and the architectures that act on them."""
+"""Graphs of atoms, and what architectures that act on them have in common."""

@@ -1,4 +1,4 @@
-"""What every architecture is, and what is done once for all of them: forces and stress."""
+"""What every architecture must provide, and forces and stress, computed once for all of them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from al_charge.potentials.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class AtomOutput:
-    """What a network says of every atom.
+    """Output of a network for every atom.
 
     Attributes
     ----------
     energies
         Of order one, shape (n_atoms,).
     moments
-        Size of the site moment in Bohr magnetons, shape (n_atoms,); None without such a head.
+        Size of the site moment in Bohr magnetons, shape (n_atoms,); None where not predicted.
     charges
-        Net charge in e, cations positive, shape (n_atoms,); None without such a head.
+        Net charge in e, cations positive, shape (n_atoms,); None where not predicted.
     structures
-        Of order one, shape (n_graphs,): energies of whole structures, which are added; None where
-        atoms have all of the energy.
+        Of order one, shape (n_graphs,): energies of whole structures, to be added; None where
+        the atoms' energies are everything.
     """
 
     energies: Tensor
@@ -39,7 +39,7 @@ class AtomOutput:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says of structures.
+    """Energies, forces and stress of structures in a network.
 
     Attributes
     ----------
@@ -80,20 +80,39 @@ class Architecture(nn.Module):
             One row per species.
         mean_neighbours
             Pairs per atom within the cutoff, to normalise sums over neighbours.
+
+        Returns
+        -------
+        Architecture
+            On the CPU.
         """
 
     @abstractmethod
     def forward(self, graph: Graph) -> AtomOutput:
-        """Return the energy of every atom and whatever else the network has a head for.
+        """Return the energy of every atom and whatever else the network predicts.
 
-        Edges may be longer than the cutoff; they must not count, and the energy must go to
-        that smoothly. Forces and stress come from the gradient with respect to
-        ``graph.geometry``.
+        Edges may be longer than the cutoff; they must not count, and the energy must approach that
+        limit smoothly. Forces and stress come from the gradient with respect to ``graph.geometry``.
+
+        Parameters
+        ----------
+        graph
+            Structures.
+
+        Returns
+        -------
+        AtomOutput
+            Differentiable with respect to ``graph.geometry``.
         """
 
     @abstractmethod
     def features(self, graph: Graph) -> list[Tensor]:
         """Return the scalar features of atoms before the first layer and after each.
+
+        Parameters
+        ----------
+        graph
+            Structures.
 
         Returns
         -------
@@ -106,32 +125,36 @@ class Architecture(nn.Module):
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
         """Take over a parent's weights, rows of species included.
 
+        Energies of structures that consist of copied species are the parent's.
+
         Parameters
         ----------
         parent
             A network of the same settings with another vocabulary.
         rows
-            For each of this network's species the parent's row to copy, or none to keep the
-            fresh one. Energies of structures made of copied species are the parent's.
+            For each of this network's species the parent's row to copy; None keeps the fresh one.
         """
 
-    def start_sites(self, moments: Tensor, charges: Tensor) -> None:
-        """Let heads start from the mean of every species, before the first epoch.
+    def start_heads(self, moments: Tensor, charges: Tensor) -> None:
+        """Let output heads start from the mean of every species, before the first epoch.
 
         Parameters
         ----------
-        moments, charges
-            Bohr magnetons and e, shape (n_species,); zero where no label tells.
+        moments
+            Mean sizes, Bohr magnetons, shape (n_species,); zero where no label has any.
+        charges
+            Mean charges, e, shape (n_species,); zero where no label has any.
         """
 
 
 def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Evaluation:
-    """Return energies, forces and stress of a network, and what its heads say.
+    """Return energies, forces and stress of a network, and what its output heads predict.
 
-    The derivative of the energy with respect to edge vectors gives all: a force is the sum over
-    an atom's edges, the stress the sum of the outer products with the edge vectors, which equals
-    the derivative with respect to strain over the volume. Where a graph has positions and cells,
-    the energy is differentiated by these as well.
+    All follow from the derivative of the energy with respect to edge vectors: a force is the sum
+    over the edges that leave the atom minus the sum over those that end there; the stress is the
+    sum of the outer products with the edge vectors, which equals the derivative with respect to
+    strain, divided by the volume. Where a graph has positions and cells, the energy is
+    differentiated by these as well.
 
     Parameters
     ----------
@@ -141,6 +164,11 @@ def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Eval
         Structures.
     training
         Whether the results are to be differentiated again.
+
+    Returns
+    -------
+    Evaluation
+        Detached unless for training.
     """
     geometry = {name: v.detach().requires_grad_(True) for name, v in graph.geometry.items()}
     with torch.enable_grad():
@@ -150,7 +178,7 @@ def evaluate(module: nn.Module, graph: Graph, *, training: bool = False) -> Eval
         total = atomic.sum()
         if output.structures is not None:
             energies, total = energies + output.structures, total + output.structures.sum()
-        # The heads' outputs are differentiated later, through the same graph.
+        # The other outputs are differentiated later, through the same graph.
         gradient, *others = torch.autograd.grad(
             total, list(geometry.values()), create_graph=training
         )

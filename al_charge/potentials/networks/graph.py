@@ -17,7 +17,7 @@ from al_charge.errors import AlChargeError
 from al_charge.potentials.vocabulary import Vocabulary
 
 BATCH_ATOMS = 512
-"""Atoms in one batch of predictions at most; larger ones are slower on a CPU's cache."""
+"""Atoms in one batch of predictions at most; larger batches exceed a CPU's cache and are slower."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Neighbours:
     centres, neighbours
         Atoms of every pair, shape (n_edges,); centres ascend.
     shifts
-        Cell vectors, as whole numbers, that lead to the neighbour's image; shape (n_edges, 3).
+        Image of the neighbour in whole cell vectors, shape (n_edges, 3).
     """
 
     centres: NDArray[np.int64]
@@ -39,7 +39,20 @@ class Neighbours:
     def vectors(
         self, positions: NDArray[np.float64], cell: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the vectors from centres to neighbours in angstrom, shape (n_edges, 3)."""
+        """Return the vectors from centres to neighbours.
+
+        Parameters
+        ----------
+        positions
+            angstrom, shape (n_atoms, 3).
+        cell
+            Rows are cell vectors, angstrom, shape (3, 3).
+
+        Returns
+        -------
+        ndarray, shape (n_edges, 3)
+            angstrom.
+        """
         vectors: NDArray[np.float64] = (
             positions[self.neighbours] - positions[self.centres] + self.shifts @ cell
         )
@@ -47,7 +60,7 @@ class Neighbours:
 
     @cached_property
     def opposites(self) -> NDArray[np.int64]:
-        """Place of the pair that leads back, for every pair; shape (n_edges,)."""
+        """Index of the opposite pair, for every pair; shape (n_edges,)."""
         there = np.column_stack([self.centres, self.neighbours, self.shifts])
         back = np.column_stack([self.neighbours, self.centres, -self.shifts])
         places = np.empty(len(there), dtype=np.int64)
@@ -55,14 +68,38 @@ class Neighbours:
         return places
 
     def opposites_within(self, kept: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the opposites among the pairs that are kept, which come with their opposites."""
+        """Return the opposites among some of the pairs, numbered anew.
+
+        Parameters
+        ----------
+        kept
+            Indices of pairs, each together with its opposite, shape (n_kept,).
+
+        Returns
+        -------
+        ndarray, shape (n_kept,)
+            Position in ``kept`` of each pair's opposite.
+        """
         renumbered = np.full(len(self.centres), -1, dtype=np.int64)
         renumbered[kept] = np.arange(len(kept))
         return renumbered[self.opposites[kept]]
 
 
 def find_neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
-    """Return all pairs of atoms within a cutoff in angstrom."""
+    """Return all pairs of atoms within a cutoff.
+
+    Parameters
+    ----------
+    atoms
+        Periodic structure.
+    cutoff
+        angstrom.
+
+    Returns
+    -------
+    Neighbours
+        Each pair in both directions.
+    """
     centres, neighbours, shifts = neighbour_list("ijS", atoms, cutoff)
     return Neighbours(
         centres.astype(np.int64), neighbours.astype(np.int64), shifts.astype(np.float64)
@@ -85,7 +122,7 @@ class Graph:
         Atoms of every edge, shape (n_edges,), int64; centres ascend. Messages run from the
         neighbour to the centre.
     opposites
-        For every edge the one from its neighbour back to its centre, shape (n_edges,), int64.
+        For every edge the index of that from its neighbour to its centre, shape (n_edges,), int64.
     species
         Rows of the vocabulary, shape (n_atoms,), int64.
     moments
@@ -115,31 +152,64 @@ class Graph:
 
     @property
     def n_atoms(self) -> int:
-        """Atoms in all structures."""
+        """Number of atoms in all structures."""
         return int(self.species.shape[0])
 
     @property
     def n_graphs(self) -> int:
-        """Structures."""
+        """Number of structures."""
         return int(self.volumes.shape[0])
 
     @property
     def geometry(self) -> dict[str, Tensor]:
-        """What energies are differentiated by: vectors, and positions and cells if it has them."""
+        """What energies are differentiated by: vectors, and positions and cells if any."""
         known = {name: getattr(self, name) for name in ("vectors", "positions", "cells")}
         return {name: values for name, values in known.items() if values is not None}
 
     def with_geometry(self, geometry: Mapping[str, Tensor]) -> Graph:
-        """Return the same graph with other vectors, positions or cells."""
+        """Return the same graph with other vectors, positions or cells.
+
+        Parameters
+        ----------
+        geometry
+            Tensors by the names of ``geometry``.
+
+        Returns
+        -------
+        Graph
+            Its topology is as before.
+        """
         return replace(self, **geometry)
 
     def within(self, cutoff: float) -> Graph:
-        """Return the graph without edges beyond a cutoff in angstrom."""
+        """Return the graph without edges beyond a cutoff.
+
+        Parameters
+        ----------
+        cutoff
+            angstrom.
+
+        Returns
+        -------
+        Graph
+            The graph itself if all edges are shorter.
+        """
         inside = torch.linalg.vector_norm(self.vectors.detach(), dim=1) < cutoff
         return self if bool(inside.all()) else self.with_edges(inside)
 
     def with_edges(self, inside: Tensor) -> Graph:
-        """Return the graph with those edges alone for which a mask, shape (n_edges,), is true."""
+        """Return the graph with some of its edges.
+
+        Parameters
+        ----------
+        inside
+            Which edges to keep, each together with its opposite; boolean, shape (n_edges,).
+
+        Returns
+        -------
+        Graph
+            Of the same atoms.
+        """
         renumbered = torch.cumsum(inside, 0) - 1
         return replace(
             self,
@@ -150,7 +220,20 @@ class Graph:
         )
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Graph:
-        """Return the graph with its real numbers in another precision, on a device."""
+        """Return the graph in another precision, on a device.
+
+        Parameters
+        ----------
+        dtype
+            Of its floating-point tensors.
+        device
+            As before if None.
+
+        Returns
+        -------
+        Graph
+            A copy where anything changes.
+        """
         return Graph(
             vectors=self.vectors.to(device=device, dtype=dtype),
             centres=self.centres.to(device),
@@ -192,11 +275,17 @@ def build_graph(
     dtype
         Precision of vectors and volumes.
     neighbours
-        Pairs found before; they may reach farther than the cutoff.
+        Pairs found before, at least to the cutoff, beyond which they are left out; found here if
+        None.
     moments
-        Site moments in Bohr magnetons, shape (n_atoms,); zeros when None.
+        Site moments in Bohr magnetons, shape (n_atoms,); zeros if None.
     whole
         Whether the graph has positions and cells, too.
+
+    Returns
+    -------
+    Graph
+        On the CPU.
 
     Raises
     ------
@@ -228,7 +317,18 @@ def build_graph(
 
 
 def chunks(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
-    """Divide structures, in order, into batches of a bounded number of atoms."""
+    """Divide structures into batches of a bounded number of atoms.
+
+    Parameters
+    ----------
+    structures
+        Read one at a time.
+
+    Yields
+    ------
+    list of Atoms
+        In their order; at most ``BATCH_ATOMS`` atoms, or one larger structure.
+    """
     chunk: list[Atoms] = []
     size = 0
     for atoms in structures:
@@ -242,7 +342,18 @@ def chunks(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
-    """Return several graphs as one."""
+    """Return several graphs as one.
+
+    Parameters
+    ----------
+    graphs
+        At least one, all with positions and cells or all without.
+
+    Returns
+    -------
+    Graph
+        Its atoms and edges in the order of the graphs.
+    """
     if len(graphs) == 1:
         return graphs[0]
     atoms = np.cumsum([0, *(graph.n_atoms for graph in graphs)])

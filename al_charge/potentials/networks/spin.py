@@ -1,6 +1,6 @@
-"""Site moments as an input, continuous and the same for all spins turned over.
+"""Site moments as an input, continuous and unchanged when all spins are reversed.
 
-Hu et al. showed that a potential that is told the moments learns from every DFT result, whichever
+Hu et al. showed that a potential with moments as an input learns from every DFT result, whichever
 spin state it converged to. What enters here is the size of a site's own moment, and the products
 of its moment with those around it.
 """
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from al_charge.potentials.networks.graph import Graph
 
 LARGEST = 6.0
-"""Bohr magnetons; the sizes of moments are told apart up to here."""
+"""Bohr magnetons; sizes of moments are resolved up to here."""
 SIZES = 12
-"""Gaussians over the size of a moment."""
+"""Number of Gaussians over the size of a moment."""
 DISTANCES = 6
-"""Cosines over the distance of two moments."""
+"""Number of cosines over the distance of two moments."""
 
 
 class SpinInput(nn.Module):
@@ -44,7 +44,18 @@ class SpinInput(nn.Module):
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return shape (n_atoms, channels)."""
+        """Return what is added to the features of atoms.
+
+        Parameters
+        ----------
+        graph
+            Structures with moments.
+
+        Returns
+        -------
+        Tensor, shape (n_atoms, channels)
+            Even in the sign of all moments together.
+        """
         width = LARGEST / (SIZES - 1)
         # The square keeps the size smooth where a moment changes its sign.
         sizes = torch.sqrt(graph.moments.square() + 1e-4)

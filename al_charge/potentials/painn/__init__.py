@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from al_charge.plugins import Quantity
 from al_charge.potentials.plugin import NetworkSettings, PotentialPlugin
@@ -28,7 +29,7 @@ class PainnSettings(NetworkSettings):
 
 
 class CpainnSettings(PainnSettings):
-    """PaiNN that also tells the moment and the Bader charge of every site."""
+    """PaiNN that also predicts the moment and the Bader charge of every site."""
 
     kind: Literal["cpainn"] = "cpainn"  # type: ignore[assignment]
 
@@ -43,31 +44,14 @@ class PainnPlugin(PotentialPlugin):
     gives = ENERGIES
     needs = ENERGIES
 
+    @override
     def architecture(self) -> type[Architecture]:
-        """Return the class of the network, importing torch only now.
-
-        Returns
-        -------
-        type of Architecture
-            `Painn`.
-        """
         from al_charge.potentials.painn.network import Painn
 
         return Painn
 
+    @override
     def reads_moments(self, settings: Any) -> bool:
-        """Tell whether site moments are an input.
-
-        Parameters
-        ----------
-        settings
-            Of this plug-in's own model.
-
-        Returns
-        -------
-        bool
-            As the settings say.
-        """
         return bool(settings.spin)
 
 
@@ -80,14 +64,8 @@ class CpainnPlugin(PainnPlugin):
     settings = CpainnSettings
     gives = frozenset(Quantity)
 
+    @override
     def architecture(self) -> type[Architecture]:
-        """Return the class of the network, importing torch only now.
-
-        Returns
-        -------
-        type of Architecture
-            `Cpainn`.
-        """
         from al_charge.potentials.painn.network import Cpainn
 
         return Cpainn

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from al_charge.potentials.networks.architecture import Architecture, AtomOutput
 from al_charge.potentials.networks.graph import Graph
@@ -22,7 +23,7 @@ from al_charge.potentials.vocabulary import Vocabulary
 
 NORM_SOFTENING = 1e-2
 """Added under the root of a vector feature's length: a length has no smooth derivative at zero,
-where atoms on mirror planes and inversion centres sit."""
+which it is for atoms on mirror planes and inversion centres."""
 
 
 class Radial(nn.Module):
@@ -44,7 +45,18 @@ class Radial(nn.Module):
         self.register_buffer("frequencies", frequencies.float(), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Return shape (n_edges, size + 1) for distances in angstrom, shape (n_edges, 1)."""
+        """Return the basis at given distances.
+
+        Parameters
+        ----------
+        distances
+            angstrom, shape (n_edges, 1).
+
+        Returns
+        -------
+        Tensor, shape (n_edges, size + 1)
+            Smoothly zero at the cutoff.
+        """
         inside = torch.clamp(distances / self.cutoff, max=1.0)
         envelope = 0.5 * (torch.cos(math.pi * inside) + 1.0)
         waves = torch.sin(distances * self.frequencies) / distances
@@ -52,7 +64,7 @@ class Radial(nn.Module):
 
 
 class Message(nn.Module):
-    """What neighbours tell an atom.
+    """Messages from neighbours.
 
     Parameters
     ----------
@@ -61,7 +73,7 @@ class Message(nn.Module):
     radial
         Columns of the radial basis.
     first
-        Whether all vector features are still zero, so that neighbours have none to pass on.
+        Whether all vector features are still zero, so that neighbours have none to send.
     """
 
     def __init__(self, channels: int, radial: int, *, first: bool) -> None:
@@ -76,18 +88,27 @@ class Message(nn.Module):
     def forward(
         self, scalars: Tensor, vectors: Tensor, basis: Tensor, directions: Tensor, graph: Graph
     ) -> tuple[Tensor, Tensor]:
-        """Return the changes of scalars, (n_atoms, channels), and vectors, (n_atoms, 3, channels).
+        """Return the changes of features that the neighbours of atoms cause.
 
         Parameters
         ----------
-        scalars, vectors
-            Features of atoms, shapes (n_atoms, channels) and (n_atoms, 3, channels).
+        scalars
+            Scalar features of atoms, shape (n_atoms, channels).
+        vectors
+            Vector features of atoms, shape (n_atoms, 3, channels).
         basis
             Radial basis of the edges, shape (n_edges, radial).
         directions
             Unit vectors of the edges, shape (n_edges, 3, 1).
         graph
             Whose edges they are.
+
+        Returns
+        -------
+        scalars : Tensor, shape (n_atoms, channels)
+            To be added to the scalar features.
+        vectors : Tensor, shape (n_atoms, 3, channels)
+            To be added to the vector features.
         """
         gates = self.context(scalars).index_select(0, graph.neighbours) * self.filter(basis)
         channels = scalars.shape[1]
@@ -102,14 +123,14 @@ class Message(nn.Module):
 
 
 class Update(nn.Module):
-    """What an atom makes of its own scalars and vectors.
+    """Update of an atom's features from its own scalars and vectors.
 
     Parameters
     ----------
     channels
         Features of one atom, of each kind.
     last
-        Whether nothing reads the vector features any more.
+        Whether nothing reads the vector features afterwards.
     """
 
     def __init__(self, channels: int, *, last: bool) -> None:
@@ -123,7 +144,22 @@ class Update(nn.Module):
         )
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the changes of scalars and vectors, shapes as given."""
+        """Return the changes of features that atoms cause by themselves.
+
+        Parameters
+        ----------
+        scalars
+            Scalar features of atoms, shape (n_atoms, channels).
+        vectors
+            Vector features of atoms, shape (n_atoms, 3, channels).
+
+        Returns
+        -------
+        scalars : Tensor, shape (n_atoms, channels)
+            To be added to the scalar features.
+        vectors : Tensor, shape (n_atoms, 3, channels)
+            To be added to the vector features; zeros in the last layer.
+        """
         channels = scalars.shape[1]
         left, right = self.mix(vectors).split(channels, dim=2)
         lengths = torch.sqrt((right * right).sum(dim=1) + NORM_SOFTENING)
@@ -174,12 +210,12 @@ class Painn(Architecture):
         self.spin = SpinInput(channels, float(settings.cutoff)) if settings.spin else None
 
     @classmethod
+    @override
     def build(cls, settings: PainnSettings, vocabulary: Vocabulary, mean_neighbours: float) -> Self:
-        """Return a network with fresh weights; see the contract."""
         return cls(settings, len(vocabulary), mean_neighbours)
 
+    @override
     def forward(self, graph: Graph) -> AtomOutput:
-        """Return the energy of every atom."""
         *_, scalars = self.features(graph)
         return AtomOutput(self._energies(scalars))
 
@@ -187,8 +223,8 @@ class Painn(Architecture):
         energies: Tensor = self.readout(scalars).squeeze(1)
         return energies
 
+    @override
     def features(self, graph: Graph) -> list[Tensor]:
-        """Return the scalar features of atoms before the first layer and after each."""
         distances = torch.linalg.vector_norm(graph.vectors, dim=1, keepdim=True)
         basis = self.radial(distances) * self.normalisation
         directions = (graph.vectors / distances).unsqueeze(2)
@@ -206,8 +242,8 @@ class Painn(Architecture):
         return layers
 
     @torch.no_grad()
+    @override
     def copy_rows(self, parent: Self, rows: Sequence[int | None]) -> None:
-        """Take over all weights of a parent and the rows of species that are named."""
         weights = self.state_dict() | parent.state_dict()
         for name in self.by_species:
             own = self.state_dict()[name].clone()
@@ -219,10 +255,24 @@ class Painn(Architecture):
 
 
 class Cpainn(Painn):
-    """cPaiNN: PaiNN that also tells moments and Bader charges, which the energy does not read.
+    """cPaiNN: PaiNN that also predicts moments and Bader charges, which the energy does not read.
 
     Petersen et al. (2026). Two linear heads on the scalar features before the last two layers, here
     with a mean for every species that they correct.
+
+    Attributes
+    ----------
+    by_species
+        Names of the weights that have a row for every species.
+
+    Parameters
+    ----------
+    settings
+        Cutoff, channels, layers and radial functions.
+    n_species
+        Rows of the vocabulary.
+    mean_neighbours
+        Pairs per atom; sums over neighbours are divided by its root.
     """
 
     by_species: ClassVar[tuple[str, ...]] = ("embedding.weight", "site_means")
@@ -235,14 +285,14 @@ class Cpainn(Painn):
         nn.init.zeros_(self.site_heads.weight)
         nn.init.zeros_(self.site_heads.bias)
 
+    @override
     def forward(self, graph: Graph) -> AtomOutput:
-        """Return energies, moments and charges of the atoms."""
         layers = self.features(graph)
         before = max(1, len(layers) - 3)  # the second to last layer, but after the first
         sites = self.site_means[graph.species] + self.site_heads(layers[before])
         return AtomOutput(self._energies(layers[-1]), moments=sites[:, 0], charges=sites[:, 1])
 
     @torch.no_grad()
-    def start_sites(self, moments: Tensor, charges: Tensor) -> None:
-        """Take the means of labels; see the contract."""
+    @override
+    def start_heads(self, moments: Tensor, charges: Tensor) -> None:
         self.site_means.copy_(torch.stack([moments, charges], dim=1))

@@ -21,7 +21,7 @@ from al_charge.potentials.relaxation.one_by_one import Progress, Relaxed
 from al_charge.potentials.relaxation.torch_sim_adapter import import_torch_sim
 
 LARGEST_BATCH = {"cuda": 32768, "cpu": 512}
-"""Atoms in one batch at first; on a CPU more of them are no faster."""
+"""Atoms in the first batch; on a CPU larger batches are not faster."""
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -38,13 +38,22 @@ def relax_batched(
 ) -> list[Relaxed]:
     """Relax structures as ``relax`` does, to the same minima, many at once.
 
-    Steps are those of FIRE, which needs more of them than ``relax``: give ``max_steps`` in the
-    hundreds. Where the batch does not fit into memory, it is halved.
+    Steps are those of FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)), which needs more of
+    them than ``relax``: give ``max_steps`` in the hundreds. Where the batch does not fit into
+    memory, it is halved.
 
     Parameters
     ----------
-    committee, structures, fmax, max_steps, cell
-        As for ``relax``.
+    committee
+        Whose mean energy falls.
+    structures
+        Starts, with ``species`` arrays; not modified.
+    fmax
+        Largest force left in eV/angstrom, as for ``relax``.
+    max_steps
+        Evaluations of each structure at most.
+    cell
+        False keeps every cell as it is and moves ions only.
     largest_displacement
         Must be infinite: torch-sim cannot limit displacements.
     device
@@ -52,14 +61,21 @@ def relax_batched(
     progress
         Called after every structure.
 
+    Returns
+    -------
+    list of Relaxed
+        One per structure, in their order.
+
     Raises
     ------
     NotInstalledError
-        Without torch-sim.
+        If torch-sim is not installed.
     InputError
         If displacements are limited, or there is no such device.
     AlChargeError
         If not even as many atoms as the largest structure has fit into memory.
+    RuntimeError
+        If torch fails for another reason than memory.
     """
     if not np.isinf(largest_displacement):
         raise InputError(

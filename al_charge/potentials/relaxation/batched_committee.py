@@ -1,7 +1,7 @@
 """A committee on tensors: many structures at once, on any device.
 
 The same numbers as ``Committee.predict`` to rounding. What does not change while structures are
-relaxed (species, moments, weights) lies on the device.
+relaxed (species, moments, weights) stays on the device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from al_charge.potentials.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class BatchedPrediction:
-    """What a committee says of several structures.
+    """Prediction of a committee for several structures.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class BatchedPrediction:
     moments, charges
         Mean, shape (n_atoms,); None where a member does not predict them.
     shortest
-        Distance between two atoms, angstrom, shape (n_structures,).
+        Shortest distance between two atoms, angstrom, shape (n_structures,).
     """
 
     energies: Tensor
@@ -57,7 +57,7 @@ class BatchedPrediction:
 
 @dataclass(frozen=True)
 class _Part:
-    """A potential on the device, and what it makes of every atom."""
+    """A potential on the device, and its inputs for every atom."""
 
     potential: Potential
     module: nn.Module
@@ -68,7 +68,7 @@ class _Part:
 
 
 class BatchedCommittee:
-    """A committee and the structures that it is asked of, in any selection and geometry.
+    """A committee for a set of structures, of which any may be evaluated in any geometry.
 
     Parameters
     ----------
@@ -98,15 +98,45 @@ class BatchedCommittee:
         self._neighbours = BatchedNeighbours(structures, cutoff, device)
 
     def places(self, structure: int) -> slice:
-        """Return the numbers that the atoms of a structure have here."""
+        """Return the indices of a structure's atoms among those of all structures.
+
+        Parameters
+        ----------
+        structure
+            Its index.
+
+        Returns
+        -------
+        slice
+            They are consecutive.
+        """
         return slice(int(self._starts[structure]), int(self._starts[structure + 1]))
 
     def forget(self, structure: int) -> None:
-        """Free the neighbours of a structure that is not asked for any more."""
+        """Free the neighbour list of a structure that is not needed any more.
+
+        Parameters
+        ----------
+        structure
+            Its index.
+        """
         self._neighbours.forget(structure)
 
     def structures_of(self, places: Tensor, batch: Tensor) -> list[int]:
-        """Return which structures these atoms are of, in the order of the batch."""
+        """Return which structures a batch holds.
+
+        Parameters
+        ----------
+        places
+            Indices of its atoms among those of all structures, shape (n_atoms,).
+        batch
+            Position in the batch of every atom's structure, ascending, shape (n_atoms,).
+
+        Returns
+        -------
+        list of int
+            Indices of structures, in the order of the batch.
+        """
         firsts = torch.searchsorted(batch, torch.arange(int(batch[-1]) + 1, device=batch.device))
         found: list[int] = self._of_atom[places[firsts]].tolist()
         return found
@@ -114,18 +144,23 @@ class BatchedCommittee:
     def evaluate(
         self, places: Tensor, positions: Tensor, cells: Tensor, batch: Tensor
     ) -> BatchedPrediction:
-        """Return what the committee says.
+        """Return the committee's predictions for a batch.
 
         Parameters
         ----------
         places
-            Numbers of the atoms, in ranges as of ``places``, shape (n_atoms,).
+            Indices of the atoms, in ranges as of ``places``, shape (n_atoms,).
         positions
             angstrom, float64, shape (n_atoms, 3).
         cells
             Rows are cell vectors, angstrom, float64, shape (n_structures, 3, 3).
         batch
-            Place of every atom's structure in this batch, ascending, shape (n_atoms,).
+            Position in the batch of every atom's structure, ascending, shape (n_atoms,).
+
+        Returns
+        -------
+        BatchedPrediction
+            On the device.
         """
         places = places.long()
         present = self.structures_of(places, batch)
@@ -170,7 +205,7 @@ class BatchedCommittee:
     def _evaluate(
         self, part: _Part, whole: Graph, lengths: Tensor, graphs: dict[float, Graph]
     ) -> _Found:
-        """Return what one potential says; graphs by cutoff are made once for all."""
+        """Return the prediction of one potential; graphs are made once for each cutoff."""
         potential, places = part.potential, whole.species
         if potential.cutoff not in graphs:
             graphs[potential.cutoff] = whole.with_edges(lengths < potential.cutoff)
@@ -181,15 +216,15 @@ class BatchedCommittee:
         if not potential.long_range:
             graph = replace(graph, positions=None, cells=None)
         graph = graph.to(dtype)
-        said = evaluate(part.module, graph)
-        energies = potential.scale * said.energies.double()
+        output = evaluate(part.module, graph)
+        energies = potential.scale * output.energies.double()
         energies = energies.index_add(0, whole.batch, part.references[places])
         found = _Found(
             energies=energies,
-            forces=potential.scale * said.forces.double(),
-            stress=potential.scale * said.stress.double(),
-            moments=None if said.moments is None else said.moments.double(),
-            charges=None if said.charges is None else said.charges.double(),
+            forces=potential.scale * output.forces.double(),
+            stress=potential.scale * output.stress.double(),
+            moments=None if output.moments is None else output.moments.double(),
+            charges=None if output.charges is None else output.charges.double(),
         )
         if part.pairs is None:
             return found
@@ -214,7 +249,7 @@ class BatchedCommittee:
         )
 
     def _table(self, values: Sequence[np.ndarray]) -> Tensor:
-        """Return what belongs to all atoms of all structures as one tensor."""
+        """Return values of all atoms of all structures as one tensor."""
         return torch.as_tensor(np.concatenate(values), device=self.device)
 
 
@@ -227,7 +262,7 @@ class _Found:
     charges: Tensor | None = None
 
     def plus(self, other: _Found) -> _Found:
-        """Return the sum of energies and their derivatives; moments and charges are one's own."""
+        """Return the sum of energies and their derivatives; moments and charges are kept."""
         return replace(
             self,
             energies=self.energies + other.energies,
@@ -237,7 +272,7 @@ class _Found:
 
 
 def _prior(structures: Sequence[Atoms]) -> Potential:
-    """Return CHGNet as it is published, blind, in our own form."""
+    """Return CHGNet as it is published, as a blind potential."""
     from al_charge.potentials.chgnet.pretrained import pretrained
 
     species = {str(token) for atoms in structures for token in atoms.arrays["species"]}

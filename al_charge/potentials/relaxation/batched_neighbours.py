@@ -37,7 +37,7 @@ class BatchedPairsOfAtoms:
 
 
 class BatchedNeighbours:
-    """The neighbours of a number of structures, in any selection and geometry.
+    """Neighbour lists for a set of structures, of which any may be in any geometry.
 
     Parameters
     ----------
@@ -77,13 +77,20 @@ class BatchedNeighbours:
         Parameters
         ----------
         structures
-            Which of them the batch has, in order.
+            Which of them the batch holds, in order.
         places
-            Numbers of their atoms among those of all structures, shape (n_atoms,).
-        positions, cells
-            angstrom, shapes (n_atoms, 3) and (n_structures, 3, 3).
+            Indices of their atoms among those of all structures, shape (n_atoms,).
+        positions
+            angstrom, shape (n_atoms, 3).
+        cells
+            Rows are cell vectors, angstrom, shape (n_structures, 3, 3).
         batch
-            Place of every atom's structure in the batch, ascending, shape (n_atoms,).
+            Position in the batch of every atom's structure, ascending, shape (n_atoms,).
+
+        Returns
+        -------
+        BatchedPairsOfAtoms
+            Of all structures of the batch.
         """
         stretch = torch.linalg.solve(self._cells[structures], cells)
         carried = torch.einsum("ai,aij->aj", self._positions[places], stretch[batch])
@@ -103,7 +110,13 @@ class BatchedNeighbours:
         return self._joined[1]
 
     def forget(self, structure: int) -> None:
-        """Free the list of a structure."""
+        """Free the list of a structure.
+
+        Parameters
+        ----------
+        structure
+            Its index.
+        """
         self._lists.pop(structure, None)
 
     def _list(self, structure: int, positions: Tensor, cell: Tensor) -> None:

@@ -31,7 +31,7 @@ class BatchedPairs:
     def evaluate(
         self, graph: Graph, lengths: Tensor, species: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return energies (eV), (n_graphs,), forces (eV/A), and stress (eV/A^3).
+        """Return energies, forces and stresses of structures.
 
         Parameters
         ----------
@@ -41,6 +41,15 @@ class BatchedPairs:
             Of the vectors, angstrom, shape (n_edges,).
         species
             Rows of the potential's vocabulary, shape (n_atoms,).
+
+        Returns
+        -------
+        energies : Tensor, shape (n_graphs,)
+            eV per cell.
+        forces : Tensor, shape (n_atoms, 3)
+            eV/angstrom.
+        stress : Tensor, shape (n_graphs, 3, 3)
+            eV/angstrom^3, ASE's sign.
         """
         near = torch.nonzero(lengths < self.cutoff).squeeze(1)
         vectors, lengths, centres = graph.vectors[near], lengths[near], graph.centres[near]

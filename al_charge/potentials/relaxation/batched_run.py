@@ -1,7 +1,7 @@
-"""A batched relaxation under way: what is in the batch, what has ended, and where.
+"""The state of a batched relaxation: what is in the batch, what has ended, and where.
 
-torch-sim knows atoms by a number: here it is their place in the table of a ``BatchedCommittee``,
-which knows charge states, moments and elements.
+torch-sim identifies atoms by a number: here it is their index in a ``BatchedCommittee``, which has
+their charge states, moments and elements.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from al_charge.potentials.committee import Committee, standard_deviation
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee, BatchedPrediction
 from al_charge.potentials.relaxation.one_by_one import (
-    FARTHEST,
+    FARTHEST_MOVE,
     SHORTEST_DISTANCE,
     VOLUME_RANGE,
     Progress,
@@ -32,10 +32,18 @@ class BatchedRun:
 
     Parameters
     ----------
-    committee, structures, fmax, max_steps, cell
-        As for ``relax``.
+    committee
+        Whose mean energy falls.
+    structures
+        Starts, with ``species`` arrays.
     device
         Where to compute.
+    fmax
+        Largest force left in eV/angstrom, as for ``relax``.
+    max_steps
+        Evaluations of each structure at most.
+    cell
+        Whether cells are relaxed.
     progress
         Called after every structure.
 
@@ -44,9 +52,9 @@ class BatchedRun:
     table
         The committee and all structures.
     done
-        Those that have ended, by their number.
+        Those that have ended, by their index.
     atoms, systems
-        Of the batch that was last evaluated.
+        Numbers of atoms and structures in the batch that was last evaluated.
     """
 
     def __init__(
@@ -72,10 +80,15 @@ class BatchedRun:
         self.starts = torch.as_tensor(positions, device=device)
 
     def go_on(self, limit: int) -> None:
-        """Relax what is not done yet, with at most so many atoms in a batch.
+        """Relax what is not done yet.
 
-        A structure that was under way when memory ran out begins again, so that what is found
-        does not depend on it.
+        A structure that was in the batch when memory ran out begins again, so that the result does
+        not depend on it.
+
+        Parameters
+        ----------
+        limit
+            Atoms in a batch at most.
         """
         torch_sim = import_torch_sim()
         init, step = fire(as_model(self.evaluate, self.table.device), self.cell)
@@ -94,7 +107,18 @@ class BatchedRun:
             state = batcher.next_batch(state, self._ended(state, before))[0]
 
     def evaluate(self, state: Any) -> BatchedPrediction:
-        """Return what the committee says of a state of torch-sim."""
+        """Return the committee's predictions for a state of torch-sim.
+
+        Parameters
+        ----------
+        state
+            A ``torch_sim.SimState`` whose atomic numbers are indices of atoms.
+
+        Returns
+        -------
+        BatchedPrediction
+            It is also kept as ``last``.
+        """
         self.atoms, self.systems = state.n_atoms, state.n_systems
         self.last = self.table.evaluate(
             state.atomic_numbers, state.positions, state.row_vector_cell, state.system_idx
@@ -102,7 +126,7 @@ class BatchedRun:
         return self.last
 
     def _initialised(self, init: Callable[[Any], Any], limit: int) -> Iterator[Any]:
-        """Yield the states that structures start in, of those that have not ended there."""
+        """Yield the initial states of structures, except those that are relaxed already."""
         left = [number for number in range(len(self.structures)) if number not in self.done]
         while left:
             chunk = [left.pop(0)]
@@ -135,28 +159,28 @@ class BatchedRun:
         state
             Of torch-sim, just evaluated.
         before
-            Positions and cells of the step before, to which unsound structures go back.
+            Positions and cells of the step before, to which structures that are not intact return.
         """
         numbers = self.table.structures_of(state.atomic_numbers.long(), state.system_idx)
-        largest, sound = self._judge(state, numbers)
-        ended = (largest <= self.fmax) | ~sound
+        largest, intact = self._judge(state, numbers)
+        ended = (largest <= self.fmax) | ~intact
         for place, number in enumerate(numbers):
             self.steps[number] += 1
             if self.steps[number] >= self.max_steps:
                 ended[place] = True
         for place in torch.nonzero(ended).flatten().tolist():
             number, own = numbers[place], state.system_idx == place
-            if bool(sound[place]):
+            if bool(intact[place]):
                 positions, cell = state.positions[own], state.row_vector_cell[place]
-                found = self._reading(place, own)
+                found = self._prediction(place, own)
             else:
                 positions, cell, found = before[0][own], before[1][place], None
-            converged = bool(sound[place] & (largest[place] <= self.fmax))
+            converged = bool(intact[place] & (largest[place] <= self.fmax))
             self._keep(number, positions, cell, found, converged)
         return ended
 
     def _judge(self, state: Any, numbers: list[int]) -> tuple[Tensor, Tensor]:
-        """Return the largest force of every structure as ``relax`` counts it, and if it is sound.
+        """Return every structure's largest force as ``relax`` counts it, and whether it is intact.
 
         The stress counts as the force on the strain divided by the cube root of the volume.
         """
@@ -185,12 +209,12 @@ class BatchedRun:
         back = torch.einsum("ai,aij->aj", state.positions, inverse[batch])
         moved = torch.linalg.vector_norm(back - self.starts[state.atomic_numbers.long()], dim=1)
         ratio = volumes / before
-        sound = finite & (ratio > VOLUME_RANGE[0]) & (ratio < VOLUME_RANGE[1])
-        sound &= (self.last.shortest > SHORTEST_DISTANCE) & (largest_of(moved) < FARTHEST)
-        return largest, sound
+        intact = finite & (ratio > VOLUME_RANGE[0]) & (ratio < VOLUME_RANGE[1])
+        intact &= (self.last.shortest > SHORTEST_DISTANCE) & (largest_of(moved) < FARTHEST_MOVE)
+        return largest, intact
 
-    def _reading(self, place: int, own: Tensor) -> dict[str, Any]:
-        """Return what the committee has just said of one structure of the batch."""
+    def _prediction(self, place: int, own: Tensor) -> dict[str, Any]:
+        """Return the last prediction for one structure of the batch."""
         energies = self.last.energies[:, place].cpu().numpy()
         sites = {"moments": self.last.moments, "charges": self.last.charges}
         return {
@@ -211,9 +235,9 @@ class BatchedRun:
         atoms.set_cell(cell.cpu().numpy())
         atoms.positions = positions.cpu().numpy()
         if found is None:
-            (said,) = self.committee.predict([atoms])
+            (prediction,) = self.committee.predict([atoms])
             names = ("energy", "spread", "moments", "charges")
-            found = {name: getattr(said, name) for name in names}
+            found = {name: getattr(prediction, name) for name in names}
         self.done[number] = Relaxed(
             atoms=atoms, converged=converged, steps=self.steps[number], **found
         )

@@ -21,7 +21,7 @@ from al_charge.potentials.relaxation.stiffness import pair_stiffness, symmetric,
 Array = NDArray[np.float64]
 
 Progress = Callable[[int, int], None]
-"""Called with the number of structures that are done, and that of all."""
+"""Called with the number of structures that are relaxed, and that of all."""
 
 SKIN = 0.6
 """Distance in angstrom by which neighbour lists extend beyond the cutoff of the potentials."""
@@ -30,23 +30,23 @@ LONGEST_STEP = 0.1
 LARGEST_RISE = 1e-4
 """eV that the energy may rise in a step before the step is taken back and halved."""
 SMALLEST_STEP = 1e-3
-"""Part of a step below which halving it is given up."""
+"""Fraction of a step at which halving it ends."""
 SMALLEST_MOVE = 1e-5
-"""angstrom below which a step is none."""
+"""angstrom below which a step does not count as one."""
 SMALLEST_GAIN = 1e-4
 """eV per atom that a step must gain while some displacement is at its limit: the minimum lies
 elsewhere, and another relaxation may go on from there."""
 VOLUME_RANGE = (0.5, 2.0)
 SHORTEST_DISTANCE = 0.6
-FARTHEST = 1.2
-"""Volumes relative to the start, distances between atoms and displacements (both in angstrom) where
-a structure is no longer the configuration that it began as: a potential that leads there is not
-trusted, and the relaxation ends before."""
+FARTHEST_MOVE = 1.2
+"""Range of volumes relative to the start, least distance between atoms and largest displacement
+(both in angstrom) of a structure that is still intact, which means the configuration that it began
+as. Where a potential leads out of these limits, the relaxation ends with the step before."""
 
 
 @dataclass(frozen=True)
 class Relaxed:
-    """Where a relaxation ended.
+    """Result of a relaxation.
 
     Attributes
     ----------
@@ -57,13 +57,13 @@ class Relaxed:
     spread
         Calibrated, eV for the cell.
     converged
-        Whether forces and stress fell below the limit; false as well where the potential led out
-        of anything like a crystal, in which case the structure is the last sound one.
+        Whether forces and stress fell below the limit; false also where the potential led to a
+        structure that was not intact, and the last intact one is here.
     steps
         Evaluations made.
     moments, charges
-        What the committee says of the sites there, Bohr magnetons and e, shape (n_atoms,); None
-        where a member does not predict them.
+        Committee means there, Bohr magnetons and e, shape (n_atoms,); None where a member does not
+        predict them.
     """
 
     atoms: Atoms
@@ -96,12 +96,17 @@ def relax(
         Largest force left in eV/angstrom. The stress counts as the force on the strain
         divided by the cube root of the volume.
     max_steps
-        Evaluations at most.
+        Evaluations of each structure at most.
     cell
         False keeps every cell as it is and moves ions only.
     largest_displacement
         How far an atom may move from where it starts, angstrom, and a component of the strain
         times the cube root of the volume.
+
+    Returns
+    -------
+    list of Relaxed
+        One per structure, in their order.
     """
     return [
         _relax(committee, atoms, fmax, max_steps, cell, largest_displacement)
@@ -120,19 +125,19 @@ def _relax(
     surface = _Surface(committee, start, cell)
     here = surface.at(np.zeros(surface.size))
     inverse = surface.inverse_stiffness()
-    shrink, steps, sound = 1.0, 1, True
-    while steps < max_steps and sound and here.largest > fmax and shrink > SMALLEST_STEP:
+    shrink, steps, intact = 1.0, 1, True
+    while steps < max_steps and intact and here.largest > fmax and shrink > SMALLEST_STEP:
         step = _limited(-inverse @ here.gradient) * shrink
-        wanted = here.point + step
-        point = _within(wanted, largest_displacement)
-        held = not np.array_equal(point, wanted)
+        proposed = here.point + step
+        point = _clipped(proposed, largest_displacement)
+        clipped = not np.array_equal(point, proposed)
         step = point - here.point
         if np.abs(step).max() < SMALLEST_MOVE:
             break  # all displacements at their limits, or no digits left
         there = surface.at(here.point + step)
         steps += 1
-        sound = there.sound
-        if not sound:
+        intact = there.intact
+        if not intact:
             break
         inverse = _updated(inverse, step, there.gradient - here.gradient)
         if there.prediction.energy > here.prediction.energy + LARGEST_RISE:
@@ -140,13 +145,13 @@ def _relax(
             continue
         gained = here.prediction.energy - there.prediction.energy
         here, shrink = there, min(1.0, 2.0 * shrink)
-        if held and gained < SMALLEST_GAIN * len(start):
+        if clipped and gained < SMALLEST_GAIN * len(start):
             break
     return Relaxed(
         atoms=here.atoms,
         energy=here.prediction.energy,
         spread=here.prediction.spread,
-        converged=sound and here.largest <= fmax,
+        converged=intact and here.largest <= fmax,
         steps=steps,
         moments=here.prediction.moments,
         charges=here.prediction.charges,
@@ -162,7 +167,7 @@ class _Place:
     prediction: CommitteePrediction
     gradient: Array
     largest: float
-    sound: bool
+    intact: bool
 
 
 class _Surface:
@@ -183,7 +188,7 @@ class _Surface:
         return find_neighbours(atoms, self.committee.neighbour_cutoff + SKIN)
 
     def at(self, point: Array) -> _Place:
-        """Evaluate a point; an unsound one keeps the prediction out of use."""
+        """Evaluate a point."""
         deformation = np.eye(3) + symmetric(point[-6:] / self.length)
         atoms = self.start.copy()
         atoms.set_cell(self.cell @ deformation)
@@ -201,7 +206,7 @@ class _Surface:
             float(np.abs(gradient[-6:]).max()),
         )
         return _Place(
-            point, atoms, prediction, gradient, largest, self._sound(point, atoms, gradient)
+            point, atoms, prediction, gradient, largest, self._intact(point, atoms, gradient)
         )
 
     def _refresh(self, atoms: Atoms) -> None:
@@ -213,7 +218,7 @@ class _Surface:
         if 2.0 * moved + shrunk > SKIN:
             self.pairs, self.pairs_at = self._find(atoms), atoms
 
-    def _sound(self, point: Array, atoms: Atoms, gradient: Array) -> bool:
+    def _intact(self, point: Array, atoms: Atoms, gradient: Array) -> bool:
         if not np.isfinite(gradient).all():
             return False
         ratio = abs(float(np.linalg.det(np.asarray(atoms.cell)))) / self.volume
@@ -223,7 +228,7 @@ class _Surface:
         return (
             VOLUME_RANGE[0] < ratio < VOLUME_RANGE[1]
             and shortest > SHORTEST_DISTANCE
-            and farthest < FARTHEST
+            and farthest < FARTHEST_MOVE
         )
 
     def inverse_stiffness(self) -> Array:
@@ -235,14 +240,14 @@ class _Surface:
 
 
 def _limited(step: Array) -> Array:
-    """Return a step shortened so that no atom and no strain moves too far."""
+    """Return a step shortened so that no atom and no strain changes too much."""
     atoms = np.sqrt((step[:-6].reshape(-1, 3) ** 2).sum(axis=1)).max()
     longest = max(float(atoms), float(np.abs(step[-6:]).max()), 1e-12)
     limited: Array = step * min(1.0, LONGEST_STEP / longest)
     return limited
 
 
-def _within(point: Array, limit: float) -> Array:
+def _clipped(point: Array, limit: float) -> Array:
     """Return a point with every displacement and strain (times a length) cut to a limit."""
     moved = point[:-6].reshape(-1, 3)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)

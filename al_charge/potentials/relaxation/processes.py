@@ -22,7 +22,7 @@ from al_charge.potentials.committee import Committee
 from al_charge.potentials.relaxation.one_by_one import Progress, Relaxed, relax
 
 Sent = tuple[list[tuple[str, bytes]], float]
-"""A committee on its way: configuration as JSON and weights as safetensors, and its scale."""
+"""A committee to be sent: configuration as JSON, weights as safetensors, and its scale."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -48,12 +48,27 @@ def relax_in_processes(
 
     Parameters
     ----------
-    committee, structures, fmax, max_steps, cell, largest_displacement
-        As for ``relax``.
+    committee
+        Whose mean energy falls.
+    structures
+        Starts, with ``species`` arrays; not modified.
+    fmax
+        Largest force left in eV/angstrom, as for ``relax``.
+    max_steps
+        Evaluations of each structure at most.
+    cell
+        False keeps every cell as it is and moves ions only.
+    largest_displacement
+        Largest displacement in angstrom, as for ``relax``.
     processes
         At most; never more than there are structures.
     progress
         Called after every structure.
+
+    Returns
+    -------
+    list of Relaxed
+        One per structure, in their order.
 
     Raises
     ------
@@ -92,7 +107,7 @@ def relax_in_processes(
 
 @dataclass
 class _Worker:
-    """A process, and the structure that it is at work on."""
+    """A process, and the structure that it works on."""
 
     process: SpawnProcess
     pipe: Connection
@@ -140,9 +155,9 @@ class _Worker:
         self.process.join(10)
         place = "the first structure" if self.structure is None else f"structure {self.structure}"
         return AlChargeError(
-            f"a process ended by itself (exit code {self.process.exitcode})",
+            f"a process ended unexpectedly (exit code {self.process.exitcode})",
             where=f"relaxing {place}",
-            remedy="is there memory for all of them? try fewer processes",
+            remedy="try fewer processes: there may be too little memory for all of them",
         )
 
 
@@ -170,10 +185,10 @@ def _work(pipe: Connection, options: dict[str, Any]) -> None:
             except AlChargeError as error:
                 pipe.send(error)
             except Exception as error:
-                # Whatever it is, the caller has to be told, with the structure that it concerns.
+                # Whatever it is, the caller must learn of it, with the structure that it concerns.
                 pipe.send(AlChargeError(f"{type(error).__name__}: {error}"))
     except (EOFError, OSError):
-        return  # whoever asked has gone
+        return  # the caller has gone
 
 
 def _packed(committee: Committee) -> Sent:
@@ -200,7 +215,7 @@ def _unpacked(sent: Sent) -> Committee:
 
 @contextmanager
 def _inherited() -> Iterator[None]:
-    """Let processes that are started have one thread, and leave Ctrl-C to this one."""
+    """Give processes that are started one thread, and leave Ctrl-C to this one."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     main = threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""The stiffness of a crystal as its pair terms see it: a first guess for quasi-Newton steps."""
+"""The stiffness of a crystal from its pair terms: a first guess for quasi-Newton steps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from al_charge.potentials.networks.graph import Neighbours
 
 Array = NDArray[np.float64]
 
-SOFTEST, USUAL = 1.0, 10.0
-"""eV/A^2: what no mode's stiffness is taken to be below, and that of all modes without pair
-terms."""
+LEAST_STIFFNESS, DEFAULT_STIFFNESS = 1.0, 10.0
+"""eV/A^2: least stiffness of a mode, and that of all modes without pair terms."""
 _ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
 _ROOT = np.sqrt(2.0)
 
 
 def symmetric(components: Array) -> Array:
-    """Return the symmetric matrix, (3, 3), of six components whose last three count root two."""
+    """Return the symmetric matrix of six components.
+
+    Parameters
+    ----------
+    components
+        xx, yy, zz, and root two times yz, xz, xy; shape (6,).
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        In the unit of the components.
+    """
     matrix = np.zeros((3, 3))
     scaled = components / np.array([1.0, 1.0, 1.0, _ROOT, _ROOT, _ROOT])
     matrix[_ROWS, _COLUMNS] = matrix[_COLUMNS, _ROWS] = scaled
@@ -27,13 +37,24 @@ def symmetric(components: Array) -> Array:
 
 
 def voigt(matrix: Array) -> Array:
-    """Return the six components of a symmetric matrix, such that their dot products agree."""
+    """Return the six components of a symmetric matrix, such that their dot products agree.
+
+    Parameters
+    ----------
+    matrix
+        Shape (3, 3).
+
+    Returns
+    -------
+    ndarray, shape (6,)
+        xx, yy, zz, and root two times yz, xz, xy.
+    """
     components: Array = matrix[_ROWS, _COLUMNS] * np.array([1.0, 1.0, 1.0, _ROOT, _ROOT, _ROOT])
     return components
 
 
 def pair_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours, length: float) -> Array:
-    """Return the inverse second derivative by displacements and strain times a length.
+    """Return the inverse of the second derivative by displacements and strain times a length.
 
     Modes that are soft or unstable are made stiff enough to descend along.
 
@@ -41,19 +62,22 @@ def pair_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours, length
     ----------
     committee
         Its members' mean pair terms are used.
-    atoms, pairs
-        Structure and its neighbours.
+    atoms
+        The structure.
+    pairs
+        Its neighbours, at least to the cutoff of the pair terms.
     length
         angstrom per unit of strain.
 
     Returns
     -------
-    ndarray, shape (3 n_atoms + 6, 3 n_atoms + 6), A^2/eV
+    ndarray, shape (3 n_atoms + 6, 3 n_atoms + 6)
+        angstrom^2/eV.
     """
     size = 3 * len(atoms) + 6
     blocks = _edge_stiffness(committee, atoms, pairs)
     if blocks is None:
-        return np.eye(size) / USUAL
+        return np.eye(size) / DEFAULT_STIFFNESS
     vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
     basis = np.array([symmetric(row) for row in np.eye(6)]) / length
     # How an edge changes with each component of strain, shape (n_edges, 3, 6).
@@ -70,7 +94,7 @@ def pair_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours, length
     whole[-6:, :-6] = whole[:-6, -6:].T
     whole[-6:, -6:] = 0.5 * np.einsum("eia,eib->ab", strained, coupled)
     values, modes = np.linalg.eigh(whole)
-    inverse: Array = (modes / np.maximum(np.abs(values), SOFTEST)) @ modes.T
+    inverse: Array = (modes / np.maximum(np.abs(values), LEAST_STIFFNESS)) @ modes.T
     return inverse
 
 

@@ -1,4 +1,4 @@
-"""torch-sim of either interface: FIRE, and what it takes for a model."""
+"""torch-sim of either interface: FIRE, and a committee as its model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from al_charge.potentials.relaxation.batched_committee import BatchedPrediction
 
 
 def import_torch_sim() -> Any:
-    """Return the module.
+    """Return the package ``torch_sim``.
+
+    Returns
+    -------
+    module
+        Imported only now.
 
     Raises
     ------
     NotInstalledError
-        If it is not there.
+        If it is not installed.
     """
     try:
         import torch_sim
@@ -33,11 +38,25 @@ def import_torch_sim() -> Any:
 
 
 def fire(model: Any, cell: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return how FIRE begins and goes on.
+    """Return the functions by which FIRE begins and goes on.
 
-    The unit cell filter: that of Frechet has, in torch-sim 0.3, a loop over all structures. A
-    strain counts as a length by the cube root of the volume, as in ``relax``, and not by the number
-    of atoms, which makes cells so soft that they need several times as many steps.
+    With the unit-cell filter: the Frechet filter has, in torch-sim 0.3, a loop over all structures.
+    A strain counts as a length by the cube root of the volume, as in ``relax``, and not by the
+    number of atoms, which makes cells so soft that they need several times as many steps.
+
+    Parameters
+    ----------
+    model
+        What ``as_model`` returned.
+    cell
+        Whether cells are relaxed.
+
+    Returns
+    -------
+    init : callable
+        Takes a ``SimState`` and returns the state in which FIRE begins.
+    step : callable
+        Takes a state of FIRE and returns the next one.
     """
     torch_sim = import_torch_sim()
     step: Callable[[Any], Any]
@@ -58,14 +77,19 @@ def fire(model: Any, cell: bool) -> tuple[Callable[[Any], Any], Callable[[Any], 
 
 
 def as_model(evaluate: Callable[[Any], BatchedPrediction], device: torch.device) -> Any:
-    """Return what torch-sim calls a model.
+    """Return a torch-sim model.
 
     Parameters
     ----------
     evaluate
-        Says what holds of a state of torch-sim.
+        Returns predictions for a state of torch-sim.
     device
-        Where that is computed.
+        Where it computes.
+
+    Returns
+    -------
+    ModelInterface
+        In double precision, with forces and stress.
     """
     from torch_sim.models.interface import ModelInterface
 

@@ -36,7 +36,13 @@ class Ranks:
 
     @classmethod
     def current(cls) -> Ranks:
-        """Return the ranks of the process group, if this process is in one."""
+        """Return the ranks of the process group that this process is in.
+
+        Returns
+        -------
+        Ranks
+            A single process if there is no group.
+        """
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -47,11 +53,33 @@ class Ranks:
         return self.rank == 0
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Return this process's part of a sequence."""
+        """Return this process's part of a sequence.
+
+        Parameters
+        ----------
+        items
+            The same in all processes.
+
+        Returns
+        -------
+        sequence
+            Empty if there are more processes than items and none is left for this one.
+        """
         return items[self.rank :: self.size]
 
     def total(self, values: Tensor) -> Tensor:
-        """Return sums over processes."""
+        """Return sums over processes.
+
+        Parameters
+        ----------
+        values
+            Of the same shape in all processes.
+
+        Returns
+        -------
+        Tensor
+            Of that shape.
+        """
         if self.size == 1:
             return values
         sums = values.clone()
@@ -59,7 +87,18 @@ class Ranks:
         return sums
 
     def agreed(self, value: Item) -> Item:
-        """Return what the first process has, a small object of plain Python and tensors."""
+        """Return what the first process has.
+
+        Parameters
+        ----------
+        value
+            A small object of plain Python and tensors.
+
+        Returns
+        -------
+        object
+            That of the first process, in all of them.
+        """
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -73,7 +112,7 @@ class Ranks:
             distributed.barrier()
 
     def sum_gradients(self, weights: Sequence[nn.Parameter], numbers: Tensor) -> Tensor:
-        """Replace gradients by their sums over processes, and return those of some numbers.
+        """Replace gradients by their sums over processes, and sum some numbers as well.
 
         A weight that has no gradient in any process keeps none, so that the optimiser passes over
         it as it does in a single process.
@@ -84,12 +123,17 @@ class Ranks:
             All of one precision, on one device.
         numbers
             Shape (n,).
+
+        Returns
+        -------
+        Tensor, shape (n,)
+            Sums of the numbers over processes.
         """
         if self.size == 1:
             return numbers
         own = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
         known = numbers.new_tensor([w.grad is not None for w in weights])
-        # One message in all: their number costs more than their size.
+        # A single message: their number costs more than their size.
         sums = self.total(torch.cat([*(g.flatten() for g in own), known, numbers]))
         sizes = [*(g.numel() for g in own), len(known), len(numbers)]
         parts: tuple[Tensor, ...] = torch.split(sums, sizes)
@@ -100,12 +144,17 @@ class Ranks:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[Ranks]:
-    """Join the processes that ``torchrun`` started, if it did; all but the first say nothing.
+    """Join the processes that ``torchrun`` started, if it did; all but the first print nothing.
 
     Parameters
     ----------
     device
         Where this process computes: messages go by NCCL between GPUs and by Gloo between CPUs.
+
+    Yields
+    ------
+    Ranks
+        The processes, and which of them this one is.
     """
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         yield Ranks()

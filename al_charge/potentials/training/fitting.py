@@ -29,7 +29,7 @@ MemberProgress = Callable[[int, int, int, dict[str, float]], None]
 """Called with the member, the epoch just ended, the number of epochs, and the epoch's figures."""
 
 CAN_LACK = ("stress", "moments", "charges")
-"""What a frame may have or not."""
+"""What a frame may lack."""
 
 _KEPT = ("charge_aware", "pair_cutoff", "pair_intervals", "pretrained", "foundation")
 """Settings in which a potential may differ from the one that it starts from."""
@@ -89,10 +89,18 @@ def fit(
 
     Returns
     -------
-    potentials
+    potentials : list of Potential
         One for each member.
-    how
+    training : dict
         How they were trained, JSON-serialisable; the history of every member among it.
+
+    Raises
+    ------
+    InputError
+        If a parent has another shape than the settings, is charge-aware where they are not, or
+        there is another number of parents than members.
+    UnfinishedError
+        If SIGTERM came; what was done is in the checkpoints.
     """
     starts = _starts(what, frames, parents)
     results = []
@@ -116,13 +124,36 @@ def fit(
 
 
 def delete_checkpoints(checkpoint: Path, members: int) -> None:
-    """Delete the checkpoints of ``fit``, once its result is safe."""
+    """Delete the checkpoints of ``fit``, once its result is safe.
+
+    Parameters
+    ----------
+    checkpoint
+        As it was given to ``fit``.
+    members
+        How many potentials were trained.
+    """
     for path in _checkpoints(checkpoint, members):
         path.unlink(missing_ok=True)
 
 
 def held_out_groups(frames: Sequence[TrainingFrame], folds: int, member: int) -> int:
-    """Return how many groups a member holds out."""
+    """Return how many groups a member holds out.
+
+    Parameters
+    ----------
+    frames
+        Labelled geometries.
+    folds
+        Number of folds.
+    member
+        Its number, from zero.
+
+    Returns
+    -------
+    int
+        Zero where nothing would be left to train on.
+    """
     groups = set(groups_of(frames))
     held = sum(fold_of(group, folds) == member % folds for group in groups)
     return 0 if folds == 1 or held == len(groups) else held
@@ -147,14 +178,14 @@ def _starts(
     Raises
     ------
     InputError
-        If a parent is of another shape than the settings, sees charge states that they do not, or
+        If a parent is of another shape than the settings, is charge-aware where they are not, or
         there is another number of parents than members.
     """
     if not parents:
         return [None] * what.members
     if len(parents) not in (1, what.members):
         raise InputError(
-            f"it holds {len(parents)} potentials, for {what.members} members",
+            f"it holds {len(parents)} potentials, not {what.members}",
             where="--from",
             remedy=f"give --members {len(parents)}",
         )
@@ -175,7 +206,7 @@ def _start(
             )
     if parent.vocabulary.charge_aware and not settings.charge_aware:
         raise InputError(
-            "the model to start from sees charge states, and a blind one cannot start from it",
+            "the model to start from is charge-aware, and a blind one cannot start from it",
             where="--from",
             remedy="leave --blind out, or start from a blind model",
         )

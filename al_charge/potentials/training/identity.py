@@ -1,4 +1,4 @@
-"""Which training a checkpoint belongs to."""
+"""Which training a checkpoint belongs to: a hash of its inputs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,32 @@ def identity_of(
     numbers: list[int],
     warm_start: Potential | None,
 ) -> str:
-    """Return a hash of everything that the result depends on.
+    """Return a hash of everything that the result of a training depends on.
 
     Parameters
     ----------
-    settings, training
-        What is trained, and how.
+    settings
+        Of the potential.
+    training
+        Of its training.
     frames
         All of them, in their order.
     numbers
         Seed, fold and number of folds.
     warm_start
-        Potential to start from.
+        Potential to start from, or None.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
     """
     digest = hashlib.sha256()
     # How often checkpoints are written changes no result.
     facts = [
-        version("al-charge"),  # which fits what is not in a checkpoint, the baseline, in its way
+        version(
+            "al-charge"
+        ),  # the baseline is not in a checkpoint: each release may fit it differently
         settings.model_dump(mode="json"),
         training.model_dump(mode="json", exclude={"checkpoint_every"}),
         numbers,
@@ -49,8 +58,8 @@ def identity_of(
         stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
         digest.update(" ".join(atoms.arrays["species"]).encode())
         unknown = np.full(len(atoms), np.nan)
-        told = atoms.arrays.get("moments")
-        sites = [unknown if v is None else v for v in (told, frame.moments, frame.charges)]
+        given = atoms.arrays.get("moments")
+        sites = [unknown if v is None else v for v in (given, frame.moments, frame.charges)]
         for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress, *sites):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
     if warm_start is not None:

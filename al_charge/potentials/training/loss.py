@@ -1,4 +1,4 @@
-"""Frames made ready for training, and the loss of a network on them."""
+"""Frames prepared for training, and the loss of a network on them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,18 @@ class Batch:
     charges: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
+        """Return the batch on a device.
+
+        Parameters
+        ----------
+        device
+            Where it is needed.
+
+        Returns
+        -------
+        Batch
+            A copy where it is not there already.
+        """
         graph = self.graph.to(self.weights.dtype, device)
         others = {
             f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "graph"
@@ -71,7 +82,19 @@ class Batch:
 def prepare(potential: Potential, frames: Sequence[TrainingFrame]) -> Sequence[Batch]:
     """Return every frame as a batch of its own, in the potential's precision.
 
-    What goes beyond a limit of memory is kept on the disk.
+    What exceeds a limit of memory is kept on disk.
+
+    Parameters
+    ----------
+    potential
+        Whose baseline is subtracted.
+    frames
+        Labelled geometries.
+
+    Returns
+    -------
+    sequence of Batch
+        One per frame, on the CPU.
     """
     return Spilled(_prepare(potential, frame) for frame in frames)
 
@@ -101,7 +124,18 @@ def _prepare(potential: Potential, frame: TrainingFrame) -> Batch:
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """Return several batches as one."""
+    """Return several batches as one.
+
+    Parameters
+    ----------
+    batches
+        At least one.
+
+    Returns
+    -------
+    Batch
+        Its structures in their order.
+    """
     if len(batches) == 1:
         return batches[0]
     return Batch(
@@ -117,8 +151,21 @@ def join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def joined(batches: Sequence[Batch], size: int) -> Sequence[Batch]:
-    """Return batches joined, in order, to as many as ``size`` each."""
+def rebatched(batches: Sequence[Batch], size: int) -> Sequence[Batch]:
+    """Return batches joined into larger ones.
+
+    Parameters
+    ----------
+    batches
+        Of one frame each.
+    size
+        Frames in a joined batch at most.
+
+    Returns
+    -------
+    sequence of Batch
+        In their order.
+    """
     cuts = [*range(0, len(batches), size), len(batches)]
     return Spilled(join(batches[a:b]) for a, b in pairwise(cuts))
 
@@ -132,7 +179,7 @@ class Errors(Generic[Value]):
     energy, force, stress
         Of eV/atom, eV/A and eV/A^3.
     moment, charge
-        Of Bohr magnetons and e; zero where the network has no such head, or no label tells.
+        Of Bohr magnetons and e; zero where the network does not predict it, or no label has any.
     """
 
     energy: Value
@@ -142,7 +189,18 @@ class Errors(Generic[Value]):
     charge: Value
 
     def loss(self, settings: TrainingSettings) -> Value:
-        """Return the weighted sum."""
+        """Return the weighted sum of the errors.
+
+        Parameters
+        ----------
+        settings
+            Which have the weights.
+
+        Returns
+        -------
+        Tensor or float
+            Of the kind of the errors.
+        """
         return (
             settings.energy_weight * self.energy
             + settings.force_weight * self.force
@@ -152,7 +210,22 @@ class Errors(Generic[Value]):
         )
 
     def times(self, frames: Value, moments: Value, charges: Value) -> Errors[Value]:
-        """Return errors multiplied: those of frames, and those of sites."""
+        """Return the errors multiplied by factors.
+
+        Parameters
+        ----------
+        frames
+            Factor of energy, force and stress.
+        moments
+            Factor of the moment.
+        charges
+            Factor of the charge.
+
+        Returns
+        -------
+        Errors
+            The products.
+        """
         return Errors(
             energy=frames * self.energy,
             force=frames * self.force,
@@ -163,7 +236,18 @@ class Errors(Generic[Value]):
 
 
 def counts(batch: Batch) -> Tensor:
-    """Return the frames of a batch, and the sites whose moment and charge are known."""
+    """Return over how many frames and sites the errors of a batch are means.
+
+    Parameters
+    ----------
+    batch
+        One or several frames.
+
+    Returns
+    -------
+    Tensor, shape (3,)
+        Frames, sites with a known moment, and sites with a known charge; integers.
+    """
     known = [(~torch.isnan(values)).sum() for values in (batch.moments, batch.charges)]
     return torch.stack([torch.full_like(known[0], batch.graph.n_graphs), *known])
 
@@ -176,15 +260,26 @@ def errors(
     training: bool = False,
     huber: float = math.inf,
 ) -> Errors[Tensor]:
-    """Return the mean squared errors of a network, whose output counts ``scale`` eV.
+    """Return the mean squared errors of a network.
 
     Parameters
     ----------
+    module
+        The network.
+    scale
+        eV per unit of its output.
+    batch
+        Frames to compare with.
     training
         Whether they are to be differentiated by the weights.
     huber
-        Error of an energy per atom (eV) and of a component of a force (eV/A) beyond which it counts
-        linearly; Huber, Ann. Math. Statist. 35, 73 (1964).
+        Error of an energy per atom (eV) and of a component of a force (eV/angstrom) beyond which
+        it counts linearly; Huber, Ann. Math. Statist. 35, 73 (1964).
+
+    Returns
+    -------
+    Errors
+        Scalars, weighted by frame.
     """
     found = evaluate(module, batch.graph, training=training)
     per_atom = _huber((scale * found.energies - batch.energies) / batch.atoms, huber)
@@ -195,21 +290,21 @@ def errors(
         energy=(batch.weights * per_atom).mean(),
         force=(batch.weights * per_frame / (3.0 * batch.atoms)).mean(),
         stress=(batch.weights * off).mean(),
-        moment=_of_sites(found.moments, batch.moments, batch),
-        charge=_of_sites(found.charges, batch.charges, batch),
+        moment=_of_atoms(found.moments, batch.moments, batch),
+        charge=_of_atoms(found.charges, batch.charges, batch),
     )
 
 
 def _huber(errors: Tensor, delta: float) -> Tensor:
-    """Return squares, which go on as straight lines beyond an error."""
+    """Return squared errors, continued linearly beyond ``delta``."""
     if math.isinf(delta):
         return errors.square()
     sizes = errors.abs()
     return torch.where(sizes <= delta, errors.square(), delta * (2.0 * sizes - delta))
 
 
-def _of_sites(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:
-    """Return the mean squared error over sites with a true value, frames weighted."""
+def _of_atoms(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:
+    """Return the mean squared error over atoms with a known value, weighted by frame."""
     known = ~torch.isnan(true)
     if found is None or not bool(known.any()):
         return batch.weights.new_zeros(())
@@ -225,16 +320,27 @@ def mean_errors(
     device: torch.device,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Return root mean squared errors over all frames, by the names of `Errors`.
+    """Return root mean squared errors over all frames.
 
     Those of moments and charges are over the sites that have one.
 
     Parameters
     ----------
+    module
+        The network.
+    scale
+        eV per unit of its output.
+    batches
+        All frames to compare with.
     device
         Where the network is.
     ranks
         Processes that each take a part of the batches.
+
+    Returns
+    -------
+    dict of float
+        By the names of `Errors`, in their units.
     """
     names = [field.name for field in fields(Errors)]
     sums, numbers = np.zeros(len(names)), np.zeros(3)

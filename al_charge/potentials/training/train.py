@@ -1,4 +1,4 @@
-"""Training one potential: resumable, deterministic, the best by validation kept."""
+"""Training one potential: resumable and deterministic; the best weights by validation are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -42,17 +41,15 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with the epoch just ended, the number of epochs, and that epoch's figures."""
 
-SITE_VALUES: tuple[Literal["moments", "charges"], ...] = ("moments", "charges")
-
 SMALLEST_SCALE = 0.01
-"""eV per unit of the network's output at least, where frames have hardly any force."""
+"""Least eV per unit of the network's output, for frames with hardly any force."""
 
 _log = logging.getLogger("al_charge.potentials")
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training gives.
+    """Result of a training.
 
     Attributes
     ----------
@@ -94,14 +91,18 @@ def train(
 
     Parameters
     ----------
-    settings, training
-        What to train, and how.
+    settings
+        Of the potential.
+    training
+        Of its training.
     frames
-        Labelled geometries; frames of one group stand together, in the order of its relaxation.
+        Labelled geometries; frames of one group are consecutive, in the order of its relaxation.
     seed
         Of fresh weights and of the order of frames.
-    fold, n_folds
-        Which part of the groups is held out.
+    fold
+        Which fold of the groups is held out, from zero.
+    n_folds
+        Number of folds.
     checkpoint
         File to keep checkpoints in; its folder exists.
     warm_start
@@ -112,8 +113,15 @@ def train(
         Where to train, and where the result is: `al_charge.potentials.device.choose_device`'s
         choice if None.
 
+    Returns
+    -------
+    TrainingResult
+        The potential, its history and its held-out errors.
+
     Raises
     ------
+    AlChargeError
+        If there is no frame or no such fold, or processes have different inputs.
     UnfinishedError
         If SIGTERM came; what was done is in the checkpoint.
     """
@@ -158,7 +166,7 @@ def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
     return UnfinishedError(
         f"told to end after {trainer.done} epochs and {len(trainer.losses)} steps",
         where=str(checkpoint),
-        remedy="the same training goes on from there when it is run again",
+        remedy="run the same training again to continue from there",
     )
 
 
@@ -197,10 +205,10 @@ def _start(
         typical_moments=np.nan_to_num(typical_moments(vocabulary, used)),
         site_means=site_means(used),
     )
-    potential.module.start_sites(
+    potential.module.start_heads(
         *(
             torch.as_tensor(_site_means(vocabulary, used, name), dtype=potential.dtype)
-            for name in SITE_VALUES
+            for name in ("moments", "charges")
         )
     )
     known = Spilled(potential.predict_prior(frame.atoms) for frame in used)
@@ -210,10 +218,8 @@ def _start(
     return potential
 
 
-def _site_means(
-    vocabulary: Vocabulary, frames: Sequence[TrainingFrame], name: Literal["moments", "charges"]
-) -> Array:
-    """Return the mean over sites of every species, shape (n_species,); zero where none is known."""
+def _site_means(vocabulary: Vocabulary, frames: Sequence[TrainingFrame], name: str) -> Array:
+    """Return the mean over atoms of every species, shape (n_species,); zero where none is known."""
     sums, counts = np.zeros(len(vocabulary)), np.zeros(len(vocabulary))
     for frame in frames:
         values = getattr(frame, name)
@@ -227,7 +233,7 @@ def _site_means(
 
 
 def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
-    """Return the weighted root mean square of the forces that the baseline leaves, in eV/A."""
+    """Return the weighted root mean square of the forces after the baseline, in eV/A."""
     squares, weights = [], []
     for frame in frames:
         pairs = find_neighbours(frame.atoms, potential.neighbour_cutoff)

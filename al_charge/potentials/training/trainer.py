@@ -22,14 +22,14 @@ from al_charge.potentials.training.loss import (
     counts,
     errors,
     join,
-    joined,
     mean_errors,
+    rebatched,
 )
 
 WARM_UP = 0.05
-"""Part of all steps over which the learning rate rises to its largest value."""
+"""Fraction of all steps over which the learning rate rises to its largest value."""
 LAST_RATE = 0.01
-"""Learning rate of the last step, as a part of the largest."""
+"""Learning rate of the last step relative to the largest."""
 VALIDATION_BATCH = 8
 """Held-out frames evaluated at once."""
 
@@ -50,12 +50,15 @@ class Trainer:
         What to train.
     settings
         How.
-    used, held
-        Frames to train on and to validate with.
+    used
+        Frames to train on.
+    held
+        Frames to validate with.
     seed
         Of the order of frames.
     ranks
-        Processes that train together; each has all frames and takes its part of every batch.
+        Processes that train together; each has all frames and takes its part of every batch. This
+        one alone if None.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.device = potential.device
         self.used = used
-        self.held = joined(held, VALIDATION_BATCH) if held else []
+        self.held = rebatched(held, VALIDATION_BATCH) if held else []
         self.seed = seed
         # Makes losses of order one: the optimiser's own threshold is absolute.
         weights = torch.tensor([float(b.weights) for b in used], dtype=potential.dtype)
@@ -98,7 +101,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done or validation has not improved for too long."""
+        """Whether all epochs are done, or validation has not improved for ``patience`` of them."""
         stale = bool(self.held) and self.done - self.best_epoch >= self.settings.patience
         return self.done >= self.settings.epochs or stale
 
@@ -138,7 +141,7 @@ class Trainer:
             return rise * _cosine(progress)
         if self.settings.schedule == "plateau" and self.held:
             losses = [entry["held_out_loss"] for entry in self.history]
-            return rise * max(LAST_RATE, 0.5 ** _standstills(losses, self.settings.patience // 2))
+            return rise * max(LAST_RATE, 0.5 ** _plateaus(losses, self.settings.patience // 2))
         return rise
 
     def _step(
@@ -193,7 +196,7 @@ class Trainer:
             self.module.load_state_dict(latest)
             squares = Errors(**{name: error**2 for name, error in found.items()})
             entry |= found | {"held_out_loss": squares.loss(self.settings)}
-            # All processes stop by the figures of one.
+            # All processes decide by the errors of one.
             entry = self.ranks.agreed(entry)
             score = entry["held_out_loss"]
         self.history.append(entry)
@@ -202,12 +205,26 @@ class Trainer:
             self.best = _copy(self.average)
 
     def best_potential(self) -> Potential:
-        """Return the potential with the best weights so far."""
+        """Return the potential with the best weights so far.
+
+        Returns
+        -------
+        Potential
+            The one that was given, changed.
+        """
         self.module.load_state_dict(self.best)
         return self.potential
 
     def save(self, path: Path, identity: str) -> None:
-        """Write everything that the next step depends on, and the best weights."""
+        """Write everything that the next step depends on, and the best weights.
+
+        Parameters
+        ----------
+        path
+            Of the checkpoint; only the first process writes it.
+        identity
+            Hash of the inputs of the training.
+        """
         if not self.ranks.first:
             return
         tensors = {
@@ -232,7 +249,19 @@ class Trainer:
         write_checkpoint(path, tensors, facts)
 
     def resume(self, path: Path, identity: str) -> bool:
-        """Take over a checkpoint; return whether there was one of the same inputs.
+        """Continue from a checkpoint of the same inputs, if there is one.
+
+        Parameters
+        ----------
+        path
+            Of the checkpoint; only the first process reads it.
+        identity
+            Hash of the inputs of the training.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
 
         Raises
         ------
@@ -267,8 +296,8 @@ def _cosine(progress: float) -> float:
     return LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def _standstills(losses: Sequence[float], patience: int) -> int:
-    """Return how often in a row of epochs no loss was better than before, ``patience`` of them."""
+def _plateaus(losses: Sequence[float], patience: int) -> int:
+    """Return how often the loss did not improve for ``patience`` epochs."""
     count, waited, best = 0, 0, math.inf
     for loss in losses:
         waited = 0 if loss < best else waited + 1

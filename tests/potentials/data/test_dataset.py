@@ -44,15 +44,15 @@ def test_what_a_frame_may_lack(tmp_path: Path) -> None:
     [
         ({"forces": None}, "it has no forces; give every frame energy and forces"),
         ({"energy": None}, "it has no energy"),
-        ({"energy": np.nan}, "its energy are not all numbers"),
-        ({"forces": np.full((8, 3), np.nan)}, "its forces are not all numbers"),
-        ({"magmoms": np.full(8, np.inf)}, "its magmoms are not all numbers"),
-        ({"bader_charges": np.full(8, np.nan)}, "its Bader charges are not all numbers"),
+        ({"energy": np.nan}, "NaN or infinite values in its energy"),
+        ({"forces": np.full((8, 3), np.nan)}, "NaN or infinite values in its forces"),
+        ({"magmoms": np.full(8, np.inf)}, "NaN or infinite values in its magmoms"),
+        ({"bader_charges": np.full(8, np.nan)}, "NaN or infinite values in its Bader charges"),
         ({"magmoms": np.ones((8, 3))}, "its moments are vectors"),
         ({"resolved_species": [*SPECIES[:-1], "Fe"]}, "'Fe' is not a charge state"),
         ({"resolved_species": ["Na+", *["O2-"] * 7]}, "atom 2 is Fe, not O2-"),
         ({"bader_charges": -CHARGES}, "cations are negative in its bader_charges"),
-        ({"bader_charges": np.full(8, 6.5)}, "sum to +52.00 e, so they are no net charges"),
+        ({"bader_charges": np.full(8, 6.5)}, "sum to +52.00 e, so they are not net charges"),
     ],
 )  # fmt: skip
 def test_what_is_refused(changes: dict[str, object], what: str, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_exported_labels_that_stand_on_no_hull_are_left_out(tmp_path: Path) -> N
     assert found.left_out == {"ambiguous": 1, "unusable": 1, "not converged": 1}
     assert [frame.group for frame in found.frames] == ["c0", "c2"]
     none = write_labels(tmp_path / "b.extxyz", images[1:2])
-    with pytest.raises(InputError, match="no frame that can be used; 1 ambiguous"):
+    with pytest.raises(InputError, match="none of its frames can be used; 1 ambiguous"):
         read_dataset(none, Reading())
 
 

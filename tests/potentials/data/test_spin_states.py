@@ -11,7 +11,7 @@ import pytest
 
 from al_charge.potentials.data.dataset import Reading, read_dataset
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.data.spin_states import USUAL, spin_weights, typical_moments
+from al_charge.potentials.data.spin_states import MOMENT_WIDTH, spin_weights, typical_moments
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.testing.potentials import TOKENS, teacher_frames
 
@@ -47,7 +47,7 @@ def test_no_moment_is_known_without_a_label_that_has_it() -> None:
 
 def test_the_weight_falls_with_the_cation_that_is_furthest_off() -> None:
     silent = teacher_frames(1)[0]
-    frames = [told(0.0), told(0.0), told(0.0), told(0.1), told(-USUAL), told(2.0), silent]
+    frames = [told(0.0), told(0.0), told(0.0), told(0.1), told(-MOMENT_WIDTH), told(2.0), silent]
     found = spin_weights(frames)
     assert found == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.5, 1.0 / 101.0, 1.0])
 

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.foundation import mace_input
-from al_charge.potentials.mace.messages import Convolution, find_rows, interact
+from al_charge.potentials.mace.messages import Convolution, interact, pad_edges
 from al_charge.potentials.mace.network import Mace
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
@@ -82,8 +82,8 @@ def test_an_interaction_block_does_what_that_of_mace_does(interaction: str) -> N
     )
     net: Any = network(ours)
     graph = ours.graph(salt(), find_neighbours(salt(), 3.5)).to(torch.float64)
-    places = find_rows(graph)
-    assert len(set(places.filled.sum((1, 2)).tolist())) > 1
+    padded = pad_edges(graph)
+    assert len(set(padded.mask.sum((1, 2)).tolist())) > 1
     edges = torch.stack([graph.neighbours, graph.centres])
     species = torch.nn.functional.one_hot(graph.species, len(net.atomic_numbers)).double()
     angular = net.spherical_harmonics(-graph.vectors)
@@ -107,9 +107,9 @@ def test_an_interaction_block_does_what_that_of_mace_does(interaction: str) -> N
             species,
             features,
             graph,
-            places,
-            angular[places.edges] * places.filled,
-            radial[places.first],
+            padded,
+            angular[padded.edges] * padded.mask,
+            radial[padded.first],
         )
         for their, own in zip(theirs, found, strict=True):
             assert (their is None) == (own is None)

@@ -94,7 +94,7 @@ def test_unknown_moments_do_not_count() -> None:
 def test_moments_of_another_number_of_atoms_are_refused() -> None:
     """As forces are."""
     frame = teacher_frames(1)[0]
-    with pytest.raises(AlChargeError, match="moments do not fit"):
+    with pytest.raises(AlChargeError, match="moments and atoms differ in number"):
         replace(frame, moments=MOMENTS[:-1])
 
 
