@@ -13,9 +13,9 @@ from pymatgen.core.composition import Composition
 from scipy.stats import kendalltau
 
 from al_charge.crystal.charges import redox_elements
-from al_charge.potentials.calculator import Predictor
 from al_charge.potentials.data.dataset import Dataset, last_of_groups
 from al_charge.potentials.data.frames import TrainingFrame
+from al_charge.potentials.prediction import Predictor
 
 Array = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,40 +12,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from al_charge.potentials.data.dataset import Reading, with_species
+from al_charge.potentials.prediction import Predictor
 
 Array = NDArray[np.float64]
-
-
-class _Predicted(Protocol):
-    @property
-    def energy(self) -> float: ...
-    @property
-    def forces(self) -> Array: ...
-    @property
-    def stress(self) -> Array: ...
-    @property
-    def moments(self) -> Array | None: ...
-    @property
-    def charges(self) -> Array | None: ...
-
-
-class Predictor(Protocol):
-    """Anything that predicts energies, forces and stresses: a potential or a committee."""
-
-    def predict(self, structures: Sequence[Atoms], /) -> Sequence[_Predicted]:
-        """Return predictions.
-
-        Parameters
-        ----------
-        structures
-            With ``species`` arrays.
-
-        Returns
-        -------
-        sequence
-            One per structure, with the attributes of
-            `al_charge.potentials.prediction.Prediction`.
-        """
 
 
 class PotentialCalculator(Calculator):

@@ -13,6 +13,7 @@ from al_charge.errors import AlChargeError
 from al_charge.potentials.calculator import PotentialCalculator
 from al_charge.potentials.networks.graph import Neighbours, find_neighbours
 from al_charge.potentials.potential import Potential
+from al_charge.potentials.prediction import Prediction
 
 Array = NDArray[np.float64]
 
@@ -20,30 +21,19 @@ LEAST_HELD_OUT = 5
 """Held-out groups below which a scale would be noise, and none is applied."""
 
 
-@dataclass(frozen=True)
-class CommitteePrediction:
-    """Prediction of a committee for one structure.
+@dataclass(frozen=True, kw_only=True)
+class CommitteePrediction(Prediction):
+    """The mean of a committee's predictions for one structure, and their spread.
+
+    Moments and charges are None where a member does not predict them.
 
     Attributes
     ----------
-    energy
-        Mean of the members, eV for the cell.
-    forces
-        Mean, eV/angstrom, shape (n_atoms, 3).
-    stress
-        Mean, eV/angstrom^3, shape (3, 3), ASE's sign.
     spread
         Calibrated standard deviation of the energy, eV for the cell.
-    moments, charges
-        Mean, Bohr magnetons and e, shape (n_atoms,); None where a member does not predict them.
     """
 
-    energy: float
-    forces: Array
-    stress: Array
     spread: float
-    moments: Array | None = None
-    charges: Array | None = None
 
 
 class Committee:

@@ -1,10 +1,13 @@
-"""The prediction of a potential for one structure."""
+"""Predictions, and what can make them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -33,3 +36,21 @@ class Prediction:
     stress: Array
     moments: Array | None = None
     charges: Array | None = None
+
+
+class Predictor(Protocol):
+    """Anything that predicts energies, forces and stresses: a potential or a committee."""
+
+    def predict(self, structures: Sequence[Atoms], /) -> Sequence[Prediction]:
+        """Return predictions.
+
+        Parameters
+        ----------
+        structures
+            With ``species`` arrays.
+
+        Returns
+        -------
+        sequence of Prediction
+            One per structure.
+        """

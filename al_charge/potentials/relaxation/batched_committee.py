@@ -14,13 +14,13 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.networks.architecture import evaluate
 from al_charge.potentials.networks.graph import Graph
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.batched_neighbours import BatchedNeighbours
-from al_charge.potentials.relaxation.batched_pairs import BatchedPairs
 from al_charge.potentials.vocabulary import Vocabulary
 
 
@@ -55,13 +55,58 @@ class BatchedPrediction:
         return self.energies.mean(dim=0)
 
 
+class _PairTerms:
+    """The pair terms of one potential on a device, in double precision.
+
+    Parameters
+    ----------
+    terms
+        Splines.
+    device
+        Where to compute.
+    """
+
+    def __init__(self, terms: PairTerms, device: torch.device) -> None:
+        self.cutoff = terms.cutoff
+        self.spacing = terms.spacing
+        self.pieces = torch.as_tensor(np.array(terms.pieces), device=device)
+        self.n_species, _, n_coefficients = terms.coefficients.shape
+        self.n_intervals = n_coefficients - 3
+
+    def evaluate(
+        self, graph: Graph, lengths: Tensor, species: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return energies (eV), forces (eV/A) and stresses (eV/A^3) of structures.
+
+        Vectors of the graph beyond the cutoff do not count; ``lengths`` are theirs.
+        """
+        near = torch.nonzero(lengths < self.cutoff).squeeze(1)
+        vectors, lengths, centres = graph.vectors[near], lengths[near], graph.centres[near]
+        pair = species[centres] * self.n_species + species[graph.neighbours[near]]
+        place = lengths / self.spacing
+        interval = place.long()
+        t = place - interval
+        c = self.pieces[pair * self.n_intervals + interval].unbind(dim=1)
+        energy = 0.5 * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+        slope = ((3.0 * c[3] * t + 2.0 * c[2]) * t + c[1]) / (self.spacing * lengths)
+        pulls = vectors * slope[:, None]
+        of = graph.batch[centres]
+        outer = vectors[:, :, None] * pulls[:, None, :]
+        stress = lengths.new_zeros(graph.n_graphs, 3, 3).index_add(0, of, outer)
+        return (
+            lengths.new_zeros(graph.n_graphs).index_add(0, of, energy),
+            lengths.new_zeros(graph.n_atoms, 3).index_add(0, centres, pulls),
+            stress / (2.0 * graph.volumes[:, None, None]),
+        )
+
+
 @dataclass(frozen=True)
 class _Part:
     """A potential on the device, and its inputs for every atom."""
 
     potential: Potential
     module: nn.Module
-    pairs: BatchedPairs | None
+    pairs: _PairTerms | None
     rows: Tensor
     references: Tensor
     moments: Tensor
@@ -242,7 +287,7 @@ class BatchedCommittee:
         return _Part(
             potential=own,
             module=own.module.to(self.device).requires_grad_(False).eval(),
-            pairs=None if terms is None else BatchedPairs(terms, self.device),
+            pairs=None if terms is None else _PairTerms(terms, self.device),
             rows=self._table(rows),
             references=self._table([own.baseline.references[r] for r in rows]),
             moments=self._table([np.asarray(m, dtype=np.float64) for m in moments]),

@@ -21,7 +21,7 @@ SKIN = 0.6
 
 
 @dataclass(frozen=True)
-class BatchedPairsOfAtoms:
+class NeighbourTensors:
     """Pairs of atoms, numbered from the first atom of the first structure of a batch.
 
     Attributes
@@ -55,14 +55,14 @@ class BatchedNeighbours:
         ]
         self._cutoff = cutoff
         self._device = device
-        self._lists: dict[int, BatchedPairsOfAtoms] = {}
+        self._lists: dict[int, NeighbourTensors] = {}
         self._starts = np.cumsum([0, *map(len, structures)]).tolist()
         # The geometries that lists were found at.
         cells = np.array([atoms.cell.array for atoms in structures])
         positions = np.concatenate([atoms.positions for atoms in structures])
         self._cells = torch.as_tensor(cells, device=device)
         self._positions = torch.as_tensor(positions, device=device)
-        self._joined: tuple[list[int], BatchedPairsOfAtoms] | None = None
+        self._joined: tuple[list[int], NeighbourTensors] | None = None
 
     def find(
         self,
@@ -71,7 +71,7 @@ class BatchedNeighbours:
         positions: Tensor,
         cells: Tensor,
         batch: Tensor,
-    ) -> BatchedPairsOfAtoms:
+    ) -> NeighbourTensors:
         """Return pairs that include all those within the cutoff.
 
         Parameters
@@ -89,7 +89,7 @@ class BatchedNeighbours:
 
         Returns
         -------
-        BatchedPairsOfAtoms
+        NeighbourTensors
             Of all structures of the batch.
         """
         stretch = torch.linalg.solve(self._cells[structures], cells)
@@ -125,18 +125,18 @@ class BatchedNeighbours:
         atoms.positions = positions.cpu().numpy()
         found = find_neighbours(atoms, self._cutoff + SKIN)
         values = (found.centres, found.neighbours, found.shifts, found.opposites)
-        self._lists[structure] = BatchedPairsOfAtoms(
+        self._lists[structure] = NeighbourTensors(
             *(torch.as_tensor(value, device=self._device) for value in values)
         )
         self._positions[self._starts[structure] : self._starts[structure + 1]] = positions
         self._cells[structure] = cell
 
-    def _join(self, structures: list[int]) -> BatchedPairsOfAtoms:
+    def _join(self, structures: list[int]) -> NeighbourTensors:
         lists = [self._lists[structure] for structure in structures]
         atoms = np.cumsum([0, *(len(self._structures[structure]) for structure in structures)])
         edges = np.cumsum([0, *(len(pairs.centres) for pairs in lists)])
         of = list(zip(lists, atoms.tolist(), edges.tolist(), strict=False))
-        return BatchedPairsOfAtoms(
+        return NeighbourTensors(
             centres=torch.cat([pairs.centres + first for pairs, first, _ in of]),
             neighbours=torch.cat([pairs.neighbours + first for pairs, first, _ in of]),
             shifts=torch.cat([pairs.shifts for pairs in lists]),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from al_charge.potentials.baseline.fit import fit_baseline, frame_weight
 from al_charge.potentials.data.frames import (
     Chosen,
     TrainingFrame,
+    groups_of,
     last_places,
     species_of,
     split_frames,
@@ -30,7 +34,6 @@ from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
 from al_charge.potentials.training.distributed import Ranks
-from al_charge.potentials.training.identity import identity_of
 from al_charge.potentials.training.loss import prepare
 from al_charge.potentials.training.trainer import Trainer
 from al_charge.potentials.vocabulary import Vocabulary
@@ -142,7 +145,7 @@ def train(
         seed,
         Ranks.current(),
     )
-    identity = identity_of(settings, training, frames, [seed, fold, n_folds], warm_start)
+    identity = _identity(settings, training, frames, [seed, fold, n_folds], warm_start)
     if trainer.resume(checkpoint, identity):
         _log.info("training resumes after epoch %d of %d", trainer.done, training.epochs)
     with heeding_signals() as stop:
@@ -160,6 +163,46 @@ def train(
             raise _stopped(trainer, checkpoint)
     best = trainer.best_potential()
     return TrainingResult(best, trainer.history, _residuals(best, held))
+
+
+def _identity(
+    settings: PotentialSettings,
+    training: TrainingSettings,
+    frames: Sequence[TrainingFrame],
+    numbers: list[int],
+    warm_start: Potential | None,
+) -> str:
+    """Return a hash of everything that the result depends on, for checkpoints to be known by.
+
+    ``numbers`` are the seed, the fold and the number of folds.
+    """
+    digest = hashlib.sha256()
+    # How often checkpoints are written changes no result.
+    facts = [
+        version(
+            "al-charge"
+        ),  # the baseline is not in a checkpoint: each release may fit it differently
+        settings.model_dump(mode="json"),
+        training.model_dump(mode="json", exclude={"checkpoint_every"}),
+        numbers,
+        list(groups_of(frames)),
+    ]
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for frame in frames:
+        atoms = frame.atoms
+        stress = np.full((3, 3), np.nan) if frame.stress is None else frame.stress
+        digest.update(" ".join(atoms.arrays["species"]).encode())
+        unknown = np.full(len(atoms), np.nan)
+        given = atoms.arrays.get("moments")
+        sites = [unknown if v is None else v for v in (given, frame.moments, frame.charges)]
+        for values in (atoms.positions, atoms.cell, [frame.energy], frame.forces, stress, *sites):
+            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    if warm_start is not None:
+        config, weights = warm_start.state()
+        digest.update(json.dumps(config, sort_keys=True).encode())
+        for name in sorted(weights):
+            digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:

@@ -14,7 +14,6 @@ import torch
 from al_charge.errors import UnfinishedError
 from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.settings import TrainingSettings
-from al_charge.potentials.training import identity
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.stopping import heeding_signals
 from al_charge.testing.potentials import teacher_frames
@@ -66,7 +65,9 @@ def test_another_version_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """It may fit the baseline, which is in no checkpoint, in another way."""
     seen: list[int] = []
     for version in ("0.0.1", "0.0.1", "0.0.2"):
-        monkeypatch.setattr(identity, "version", lambda _, now=version: now)
+        monkeypatch.setattr(
+            "al_charge.potentials.training.train.version", lambda _, now=version: now
+        )
         trained(tmp_path / "checkpoint", lambda number, *_: seen.append(number))
     assert seen == 2 * list(range(1, EPOCHS + 1))
 
