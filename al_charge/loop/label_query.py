@@ -162,10 +162,10 @@ def _across_hosts(frames: Sequence[TrainingFrame]) -> Regrouped:
 
     As when one campaign has a larger cell of another's crystal.
     """
-    from al_charge.potentials.data.frames import Regrouped, groups_of, last_places
+    from al_charge.potentials.data.frames import Regrouped, groups_of, last_indices
     from al_charge.potentials.data.grouping import derive_groups
 
-    places = last_places(frames)
+    places = last_indices(frames)
     groups = groups_of(frames)
     names = derive_groups([frames[place].atoms for place in places])
     return Regrouped(frames, {groups[p]: name for p, name in zip(places, names, strict=True)})

@@ -62,9 +62,9 @@ class PotentialCalculator(Calculator):
         assert isinstance(structure, Atoms)
         if "species" not in structure.arrays:
             reading = Reading(need_states=self.charge_aware)
-            told, _ = with_species(structure, reading, "the atoms")
+            known, _ = with_species(structure, reading, "the atoms")
             structure = structure.copy()
-            structure.set_array("species", told.arrays["species"])
+            structure.set_array("species", known.arrays["species"])
         (prediction,) = self.predictor.predict([structure])
         results: dict[str, Any] = {
             "energy": prediction.energy,
@@ -72,8 +72,8 @@ class PotentialCalculator(Calculator):
             "forces": prediction.forces,
             "stress": prediction.stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
         }
-        sites = {"magmoms": prediction.moments, "charges": prediction.charges}
-        self.results = results | {k: v for k, v in sites.items() if v is not None}
+        per_atom = {"magmoms": prediction.moments, "charges": prediction.charges}
+        self.results = results | {k: v for k, v in per_atom.items() if v is not None}
 
     @override
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:

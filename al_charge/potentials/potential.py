@@ -283,7 +283,7 @@ class Potential:
             dtype=self.dtype,
             neighbours=neighbours,
             moments=moments,
-            whole=self.long_range,
+            long_range=self.long_range,
         )
 
     def predict_baseline(self, atoms: Atoms, neighbours: Neighbours) -> Prediction:

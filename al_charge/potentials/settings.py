@@ -11,7 +11,7 @@ from al_charge.potentials.plugin import POTENTIALS, NetworkSettings
 from al_charge.units import Force, Length
 
 PotentialSettings = Annotated[NetworkSettings, ChosenByKind(lambda: POTENTIALS)]
-"""Settings of any installed potential, told apart by ``kind``."""
+"""Settings of any installed potential, distinguished by ``kind``."""
 
 
 class TrainingSettings(BaseModel):

@@ -164,7 +164,7 @@ def fit_baseline(
     Parameters
     ----------
     vocabulary
-        Species to tell apart.
+        Species to distinguish.
     frames
         Labelled geometries.
     pair_cutoff
@@ -189,7 +189,7 @@ def fit_baseline(
         counts[k] = _counts(vocabulary, frame.atoms)
         left[k] = frame.energy - prediction.energy
     weights = np.ones(len(frames)) if weights is None else weights
-    best = _best_places(frames, weights)
+    best = _best_indices(frames, weights)
     references = fit_references(counts[best], left[best], weights[best])
     if pair_cutoff == 0.0:
         return Baseline(references)
@@ -214,7 +214,7 @@ def fit_baseline(
     )
 
 
-def _best_places(frames: Sequence[TrainingFrame], weights: Array) -> list[int]:
+def _best_indices(frames: Sequence[TrainingFrame], weights: Array) -> list[int]:
     """Return the index of the frame of largest weight in every group, the last of equal ones."""
     best: dict[str, int] = {}
     for place, group in enumerate(groups_of(frames)):

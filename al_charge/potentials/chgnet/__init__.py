@@ -70,10 +70,10 @@ class ChgnetSettings(NetworkSettings):
     def _has_their_shape(cls, pretrained: bool | None, info: ValidationInfo) -> bool:
         other = [k for k, size in PUBLISHED_CHGNET.items() if info.data.get(k, size) != size]
         if pretrained and other:
-            name, told = other[0], info.data[other[0]]
+            name, given = other[0], info.data[other[0]]
             raise ValueError(
                 f"CHGNet's published weights have {name} {PUBLISHED_CHGNET[name]:g}, not "
-                f"{told:g}: leave {name} out, or set pretrained: false"
+                f"{given:g}: leave {name} out, or set pretrained: false"
             )
         return not other if pretrained is None else pretrained
 

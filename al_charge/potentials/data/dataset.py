@@ -17,7 +17,7 @@ from pymatgen.core.periodic_table import Element
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.structure_file import read_structures, tell_species
 from al_charge.errors import InputError, did_you_mean
-from al_charge.potentials.data.frames import TrainingFrame, last_places
+from al_charge.potentials.data.frames import TrainingFrame, last_indices
 from al_charge.potentials.data.grouping import derive_groups
 from al_charge.potentials.data.nearest_states import nearest_states
 
@@ -38,7 +38,7 @@ class Dataset:
     Attributes
     ----------
     frames
-        In the order of the file; a list, or read when they are asked for.
+        In the order of the file; a list, or read when they are needed.
     formula_units
         Of every frame; None where the file does not give them.
     left_out
@@ -196,7 +196,7 @@ def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
     list of int
         Ascending.
     """
-    return sorted(last_places(frames))
+    return sorted(last_indices(frames))
 
 
 def _refused(image: Atoms) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from al_charge.errors import AlChargeError
-from al_charge.potentials.data.frames import Chosen, TrainingFrame
+from al_charge.potentials.data.frames import Subset, TrainingFrame
 
 Fetch = Callable[[Sequence[str]], Iterator[tuple[str, Sequence[TrainingFrame]]]]
 """Given keys of labels, yields each with its frames."""
@@ -65,7 +65,7 @@ class _DamagedError(Exception):
 
 
 class CachedFrames(Sequence[TrainingFrame]):
-    """Frames of a cache, in the order of their labels, read when they are asked for.
+    """Frames of a cache, in the order of their labels, read when they are needed.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ class CachedFrames(Sequence[TrainingFrame]):
     def __getitem__(self, place: int) -> TrainingFrame: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Chosen: ...
+    def __getitem__(self, place: slice) -> Subset: ...
 
-    def __getitem__(self, place: int | slice) -> TrainingFrame | Chosen:
+    def __getitem__(self, place: int | slice) -> TrainingFrame | Subset:
         """Return one frame, or some of them.
 
         Raises
@@ -108,7 +108,7 @@ class CachedFrames(Sequence[TrainingFrame]):
             If the file was damaged since it was filled.
         """
         if isinstance(place, slice):
-            return Chosen(self, range(len(self))[place])
+            return Subset(self, range(len(self))[place])
         try:
             return _read(self._connection, self._ids[place])
         except (_DamagedError, sqlite3.DatabaseError) as error:

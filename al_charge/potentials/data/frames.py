@@ -78,42 +78,42 @@ def fold_of(group: str, n_folds: int) -> int:
     return int(hashlib.sha256(group.encode()).hexdigest(), 16) % n_folds
 
 
-class Chosen(Sequence[TrainingFrame]):
-    """Some frames of others, in an order of their own, read when they are asked for.
+class Subset(Sequence[TrainingFrame]):
+    """Some of a sequence of frames, in an order of their own, read when they are needed.
 
     Parameters
     ----------
     frames
         A list, or frames that are read from a file each time.
-    places
-        Which of them.
+    indices
+        Which of them, from zero.
     """
 
-    def __init__(self, frames: Sequence[TrainingFrame], places: Sequence[int]) -> None:
+    def __init__(self, frames: Sequence[TrainingFrame], indices: Sequence[int]) -> None:
         self._frames = frames
-        self._places = places
+        self._indices = indices
 
     @property
     def groups(self) -> list[str]:
         """Group of every frame."""
         groups = groups_of(self._frames)
-        return [groups[place] for place in self._places]
+        return [groups[index] for index in self._indices]
 
     def __len__(self) -> int:
         """Return how many were chosen."""
-        return len(self._places)
+        return len(self._indices)
 
     @overload
-    def __getitem__(self, place: int) -> TrainingFrame: ...
+    def __getitem__(self, index: int) -> TrainingFrame: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Chosen: ...
+    def __getitem__(self, index: slice) -> Subset: ...
 
-    def __getitem__(self, place: int | slice) -> TrainingFrame | Chosen:
+    def __getitem__(self, index: int | slice) -> TrainingFrame | Subset:
         """Return one frame, or some of them."""
-        if isinstance(place, slice):
-            return Chosen(self._frames, self._places[place])
-        return self._frames[self._places[place]]
+        if isinstance(index, slice):
+            return Subset(self._frames, self._indices[index])
+        return self._frames[self._indices[index]]
 
 
 class Regrouped(Sequence[TrainingFrame]):
@@ -137,16 +137,16 @@ class Regrouped(Sequence[TrainingFrame]):
         return len(self._frames)
 
     @overload
-    def __getitem__(self, place: int) -> TrainingFrame: ...
+    def __getitem__(self, index: int) -> TrainingFrame: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Chosen: ...
+    def __getitem__(self, index: slice) -> Subset: ...
 
-    def __getitem__(self, place: int | slice) -> TrainingFrame | Chosen:
+    def __getitem__(self, index: int | slice) -> TrainingFrame | Subset:
         """Return one frame, or some of them."""
-        if isinstance(place, slice):
-            return Chosen(self, range(len(self))[place])
-        frame = self._frames[place]
+        if isinstance(index, slice):
+            return Subset(self, range(len(self))[index])
+        frame = self._frames[index]
         return replace(frame, group=self._names[frame.group])
 
 
@@ -167,7 +167,7 @@ def groups_of(frames: Sequence[TrainingFrame]) -> Sequence[str]:
     return [frame.group for frame in frames] if known is None else known
 
 
-def last_places(frames: Sequence[TrainingFrame]) -> list[int]:
+def last_indices(frames: Sequence[TrainingFrame]) -> list[int]:
     """Return the index of the last frame of every group.
 
     Parameters
@@ -180,7 +180,7 @@ def last_places(frames: Sequence[TrainingFrame]) -> list[int]:
     list of int
         Groups in the order in which they first appear.
     """
-    return list({group: place for place, group in enumerate(groups_of(frames))}.values())
+    return list({group: index for index, group in enumerate(groups_of(frames))}.values())
 
 
 def species_of(frames: Sequence[TrainingFrame]) -> set[str]:
@@ -233,6 +233,6 @@ def split_frames(
         return frames, []
     groups = groups_of(frames)
     folds = {group: fold_of(group, n_folds) for group in set(groups)}
-    used = Chosen(frames, [i for i, group in enumerate(groups) if folds[group] != fold])
-    held = Chosen(frames, [i for i, group in enumerate(groups) if folds[group] == fold])
+    used = Subset(frames, [i for i, group in enumerate(groups) if folds[group] != fold])
+    held = Subset(frames, [i for i, group in enumerate(groups) if folds[group] == fold])
     return (used, held) if used else (held, [])

@@ -26,7 +26,7 @@ def typical_moments(vocabulary: Vocabulary, frames: Sequence[TrainingFrame]) -> 
     Parameters
     ----------
     vocabulary
-        Species to tell apart.
+        Species to distinguish.
     frames
         Labelled geometries.
 
@@ -71,10 +71,10 @@ def spin_weights(frames: Sequence[TrainingFrame]) -> Array:
     return np.asarray(weights / weights.max())
 
 
-def _medians(sites: Iterable[tuple[NDArray[np.generic], Array | None]]) -> dict[object, float]:
-    """Return the median size of the moments of every kind of site."""
+def _medians(labels: Iterable[tuple[NDArray[np.generic], Array | None]]) -> dict[object, float]:
+    """Return the median size of the moments of every kind of atom."""
     found: dict[object, list[Array]] = defaultdict(list)
-    for kinds, moments in sites:
+    for kinds, moments in labels:
         if moments is not None:
             for kind in np.unique(kinds):
                 found[kind].append(np.abs(moments[kinds == kind]))

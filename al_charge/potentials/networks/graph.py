@@ -260,7 +260,7 @@ def build_graph(
     dtype: torch.dtype = torch.float32,
     neighbours: Neighbours | None = None,
     moments: NDArray[np.float64] | None = None,
-    whole: bool = False,
+    long_range: bool = False,
 ) -> Graph:
     """Return the graph of one structure.
 
@@ -279,8 +279,8 @@ def build_graph(
         None.
     moments
         Site moments in Bohr magnetons, shape (n_atoms,); zeros if None.
-    whole
-        Whether the graph has positions and cells, too.
+    long_range
+        Whether the graph has positions and cells, for energies beyond the cutoff.
 
     Returns
     -------
@@ -311,8 +311,8 @@ def build_graph(
         numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),
         batch=torch.zeros(len(atoms), dtype=torch.int64),
         volumes=torch.tensor([abs(np.linalg.det(atoms.cell))], dtype=dtype),
-        positions=torch.tensor(atoms.positions, dtype=dtype) if whole else None,
-        cells=torch.tensor(cell, dtype=dtype)[None] if whole else None,
+        positions=torch.tensor(atoms.positions, dtype=dtype) if long_range else None,
+        cells=torch.tensor(cell, dtype=dtype)[None] if long_range else None,
     )
 
 

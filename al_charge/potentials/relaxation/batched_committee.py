@@ -213,7 +213,7 @@ class BatchedCommittee:
         shifts = torch.einsum("ei,eij->ej", pairs.shifts, cells[batch[pairs.centres]])
         vectors = positions[pairs.neighbours] - positions[pairs.centres] + shifts
         lengths = torch.linalg.vector_norm(vectors, dim=1)
-        whole = Graph(
+        joint = Graph(
             vectors=vectors,
             centres=pairs.centres,
             neighbours=pairs.neighbours,
@@ -228,12 +228,12 @@ class BatchedCommittee:
         )
         graphs: dict[float, Graph] = {}
         priors = {
-            name: self._evaluate(part, whole, lengths, graphs)
+            name: self._evaluate(part, joint, lengths, graphs)
             for name, part in self._priors.items()
         }
         members = []
         for part in self._members:
-            found = self._evaluate(part, whole, lengths, graphs)
+            found = self._evaluate(part, joint, lengths, graphs)
             prior = priors.get(part.potential.settings.prior)
             members.append(found if prior is None else found.plus(prior))
         return BatchedPrediction(
@@ -242,18 +242,18 @@ class BatchedCommittee:
             stress=torch.stack([found.stress for found in members]).mean(dim=0),
             moments=_mean([found.moments for found in members]),
             charges=_mean([found.charges for found in members]),
-            shortest=lengths.new_full((whole.n_graphs,), torch.inf).scatter_reduce(
+            shortest=lengths.new_full((joint.n_graphs,), torch.inf).scatter_reduce(
                 0, batch[pairs.centres], lengths.detach(), "amin"
             ),
         )
 
     def _evaluate(
-        self, part: _Part, whole: Graph, lengths: Tensor, graphs: dict[float, Graph]
+        self, part: _Part, joint: Graph, lengths: Tensor, graphs: dict[float, Graph]
     ) -> _Found:
         """Return the prediction of one potential; graphs are made once for each cutoff."""
-        potential, places = part.potential, whole.species
+        potential, places = part.potential, joint.species
         if potential.cutoff not in graphs:
-            graphs[potential.cutoff] = whole.with_edges(lengths < potential.cutoff)
+            graphs[potential.cutoff] = joint.with_edges(lengths < potential.cutoff)
         dtype = potential.dtype
         graph = replace(
             graphs[potential.cutoff], species=part.rows[places], moments=part.moments[places]
@@ -263,7 +263,7 @@ class BatchedCommittee:
         graph = graph.to(dtype)
         output = evaluate(part.module, graph)
         energies = potential.scale * output.energies.double()
-        energies = energies.index_add(0, whole.batch, part.references[places])
+        energies = energies.index_add(0, joint.batch, part.references[places])
         found = _Found(
             energies=energies,
             forces=potential.scale * output.forces.double(),
@@ -273,7 +273,7 @@ class BatchedCommittee:
         )
         if part.pairs is None:
             return found
-        return found.plus(_Found(*part.pairs.evaluate(whole, lengths, part.rows[places])))
+        return found.plus(_Found(*part.pairs.evaluate(joint, lengths, part.rows[places])))
 
     def _part(self, potential: Potential, structures: Sequence[Atoms]) -> _Part:
         """Return a potential as a copy on the device."""

@@ -216,11 +216,11 @@ class BatchedRun:
     def _prediction(self, place: int, own: Tensor) -> dict[str, Any]:
         """Return the last prediction for one structure of the batch."""
         energies = self.last.energies[:, place].cpu().numpy()
-        sites = {"moments": self.last.moments, "charges": self.last.charges}
+        per_atom = {"moments": self.last.moments, "charges": self.last.charges}
         return {
             "energy": float(energies.mean()),
             "spread": self.committee.spread_scale * standard_deviation(energies),
-            **{k: None if v is None else v[own].cpu().numpy() for k, v in sites.items()},
+            **{k: None if v is None else v[own].cpu().numpy() for k, v in per_atom.items()},
         }
 
     def _keep(

@@ -17,7 +17,7 @@ from al_charge.potentials.data.frames import (
     TrainingFrame,
     fold_of,
     groups_of,
-    last_places,
+    last_indices,
     species_of,
 )
 from al_charge.potentials.potential import Potential
@@ -218,7 +218,7 @@ def _start(
 def _document(
     what: Fit, frames: Sequence[TrainingFrame], results: Sequence[TrainingResult]
 ) -> dict[str, Any]:
-    told = Counter(
+    having = Counter(
         name for frame in frames for name in CAN_LACK if getattr(frame, name) is not None
     )
     return {
@@ -226,7 +226,7 @@ def _document(
         "seed": what.seed,
         "folds": what.folds,
         "frames": len(frames),
-        "frames_with": {name: told[name] for name in CAN_LACK},
+        "frames_with": {name: having[name] for name in CAN_LACK},
         "groups": len(set(groups_of(frames))),
         "history": [result.history for result in results],
         "held_out": [result.held_out for result in results],
@@ -239,7 +239,7 @@ def _spread_scale(frames: Sequence[TrainingFrame], results: Sequence[TrainingRes
     if len(results) == 1:
         return 1.0
     of_groups = groups_of(frames)
-    last = {of_groups[place]: place for place in last_places(frames)}
+    last = {of_groups[place]: place for place in last_indices(frames)}
     groups = sorted({group for result in results for group in result.held_out})
     atoms = [frames[last[group]].atoms for group in groups]
     predicted = Committee([result.potential for result in results]).predict(atoms)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.potentials.baseline.fit import fit_baseline, frame_weight
 from al_charge.potentials.data.frames import (
-    Chosen,
+    Subset,
     TrainingFrame,
     groups_of,
-    last_places,
+    last_indices,
     species_of,
     split_frames,
 )
@@ -288,14 +288,14 @@ def _scale(potential: Potential, frames: Sequence[TrainingFrame]) -> float:
 
 def _mean_neighbours(frames: Sequence[TrainingFrame], cutoff: float) -> float:
     """Return pairs per atom within the cutoff, over the last frame of every group."""
-    last = Chosen(frames, last_places(frames))
+    last = Subset(frames, last_indices(frames))
     pairs = sum(len(find_neighbours(frame.atoms, cutoff).centres) for frame in last)
     return pairs / sum(len(frame.atoms) for frame in last)
 
 
 def _residuals(potential: Potential, held: Sequence[TrainingFrame]) -> dict[str, float]:
     """Return predicted minus true energy (eV/atom) of the last frame of every group."""
-    last = Chosen(held, last_places(held))
+    last = Subset(held, last_indices(held))
     predictions = potential.predict_each(frame.atoms for frame in last)
     return {
         frame.group: (prediction.energy - frame.energy) / len(frame.atoms)

@@ -156,14 +156,14 @@ class Trainer:
         if own:
             loss.backward()
         numbers = torch.stack([loss.detach(), loss.new_tensor(stop())])
-        whole, stopping = self.ranks.sum_gradients(self.weights, numbers).tolist()
+        loss_of_all, stopping = self.ranks.sum_gradients(self.weights, numbers).tolist()
         torch.nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
         self.optimizer.step()
         with torch.no_grad():
             for name, value in self.module.state_dict().items():
                 if value.is_floating_point():
                     self.average[name].lerp_(value, 1.0 - self.settings.averaging)
-        return whole, stopping > 0.0
+        return loss_of_all, stopping > 0.0
 
     def _loss(self, batch: Batch | None) -> Tensor:
         """Return this process's part of the loss of a step, whose frames all processes share."""

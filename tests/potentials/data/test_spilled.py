@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(AlChargeError, match=r"gone: what is made ready.*set TMPDIR"):
+    with pytest.raises(AlChargeError, match=r"gone: prepared training data.*set TMPDIR"):
         Spilled([item(1)], 0)
 
 

@@ -78,7 +78,7 @@ class TestContract(PotentialContract):
 def energy(les: Any, atoms: Atoms, charges: torch.Tensor = CHARGES) -> float:
     """Return the energy of latent charges, eV."""
     vocabulary = Vocabulary.of(TOKENS, charge_aware=True)
-    graph = build_graph(atoms, vocabulary, 3.0, dtype=torch.float64, whole=True)
+    graph = build_graph(atoms, vocabulary, 3.0, dtype=torch.float64, long_range=True)
     (found,) = ewald_energies(les, charges, graph)
     return float(found)
 
