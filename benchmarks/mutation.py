@@ -85,7 +85,8 @@ class Room:
         patterns, self.tests = ROOMS[name]
         self.sources = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
         self.folder = folder / name
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Python does not look again into a folder of its path that was missing when it began.
+        (self.folder / "mutants").mkdir(parents=True, exist_ok=True)
         linked = {entry: ROOT / entry for entry in (PACKAGE, "tests", *COPIED)}
         linked[CONFTEST] = ROOT / "benchmarks" / "mutation_conftest.py"
         linked["shared"] = ROOT.parent / "shared"  # published data, beside the tests' folder

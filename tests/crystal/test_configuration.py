@@ -13,6 +13,7 @@ from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import (
+    MATCHING_TOLERANCE,
     Configuration,
     composition,
     configuration,
@@ -139,10 +140,24 @@ def test_refused_positions(olivine: Host) -> None:
     del atoms.arrays["host_site"]
     lost = atoms.copy()
     lost.positions[0] += [0.0, 1.3, 0.0]
-    with pytest.raises(InputError, match=r"atom 0 \(Na\) lies on no site of the host"):
+    with pytest.raises(InputError, match=r"^atoms\.positions: atom 0 \(Na\) lies on no site of"):
         from_atoms(olivine, lost)
-    with pytest.raises(InputError, match="more atoms than the host has sites"):
+    with pytest.raises(InputError, match=r"^atoms: more atoms than the host has sites"):
         from_atoms(olivine, atoms.repeat((2, 1, 1)))
+
+
+@pytest.mark.parametrize("part", [0.99, 1.01])
+def test_how_far_an_atom_may_lie_from_its_site(part: float, olivine: Host) -> None:
+    config = configuration(olivine, [1, V, V, 1, 2, 3, 3, 2])
+    atoms = to_atoms(olivine, config)
+    del atoms.arrays["host_site"]
+    spacing = (atoms.get_volume() / len(olivine.elements)) ** (1 / 3)
+    atoms.positions[0, 1] += part * MATCHING_TOLERANCE * spacing
+    if part < 1:
+        assert from_atoms(olivine, atoms) == config
+        return
+    with pytest.raises(InputError, match="lies on no site"):
+        from_atoms(olivine, atoms)
 
 
 def test_wrong_fixed_charge_is_refused(olivine: Host) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import cast
 
 import numpy as np
@@ -24,7 +28,12 @@ from al_charge.crystal.valence import (
 from al_charge.errors import InputError
 from al_charge.labelers.born import BornPlugin
 from al_charge.labelers.output import Output
-from al_charge.labelers.outputs import audit_output, read_output, requested_species
+from al_charge.labelers.outputs import (
+    audit_output,
+    read_output,
+    requested_species,
+    windows_from_end_members,
+)
 from al_charge.labelers.plugin import LABELERS, LabelerPlugin
 from al_charge.labelers.protocol import BaderCharges
 from al_charge.plugins import Found
@@ -159,14 +168,7 @@ def test_a_gpaw_run_that_has_not_ended(tmp_path: Path) -> None:
 
 
 def test_gpw_file_is_read_without_gpaw(tmp_path: Path) -> None:
-    path = tmp_path / "static.gpw"
-    with ulm.open(path, "w", tag="gpaw") as file:
-        file.write(version=7, gpaw_version="26.7.0", ha=27.2, bohr=0.529)
-        atoms = file.child("atoms")
-        atoms.write(cell=5 * np.eye(3), pbc=[1, 1, 1], numbers=np.array([26]))
-        atoms.write(positions=np.zeros((1, 3)), initial_magmoms=np.array([4.0]))
-        file.child("results").write(energy=-7.5, magmoms=np.array([4.301]))
-        file.child("parameters").write(mode={"name": "pw", "ecut": 500})
+    path = gpw(tmp_path / "static.gpw")
     output = read_output(path, bader=False)
     assert (output.engine, output.energy) == ("GPAW 26.7.0, pw mode", -7.5)
     assert output.windows is GPAW_PW_WINDOWS
@@ -210,6 +212,56 @@ def test_densities_that_a_labelling_job_left(
     assert "density.npz" in read_output(path).bader_refused
 
 
+def gpw(path: Path) -> Path:
+    """Write a .gpw file of one iron atom that has ended."""
+    with ulm.open(path, "w", tag="gpaw") as file:
+        file.write(version=7, gpaw_version="26.7.0", ha=27.2, bohr=0.529)
+        atoms = file.child("atoms")
+        atoms.write(cell=5 * np.eye(3), pbc=[1, 1, 1], numbers=np.array([26]))
+        atoms.write(positions=np.zeros((1, 3)), initial_magmoms=np.array([4.0]))
+        file.child("results").write(energy=-7.5, magmoms=np.array([4.301]))
+        file.child("parameters").write(mode={"name": "pw", "ecut": 500})
+    return path
+
+
+def test_densities_of_a_gpw_file_come_from_gpaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import al_charge.labelers.bader as bader
+
+    path = gpw(tmp_path / "static.gpw")
+
+    class Calculator:
+        def __init__(self, restart: Path, txt: object) -> None:
+            assert (restart, txt) == (path, None)
+
+        def get_all_electron_density(self, gridrefinement: int) -> np.ndarray:
+            return np.full((gridrefinement,) * 3, 26 / 125)
+
+    gpaw = ModuleType("gpaw")
+    gpaw.GPAW = Calculator  # type: ignore[attr-defined]
+    gpaw.__spec__ = ModuleSpec("gpaw", None)
+    monkeypatch.setitem(sys.modules, "gpaw", gpaw)
+    shapes = []
+
+    def from_gpaw(file: Path, atoms: Atoms) -> BaderCharges:
+        with np.load(file) as arrays:
+            shapes.extend([arrays["density"].shape, arrays["coarse"].shape])
+        return BaderCharges(np.zeros(len(atoms)), atoms.numbers)
+
+    monkeypatch.setattr(bader, "from_gpaw", from_gpaw)
+    found = read_output(path).bader
+    assert found is not None
+    assert found.electrons.tolist() == [26]
+    assert shapes == [(2, 2, 2), (1, 1, 1)]
+    assert not [file for file in tmp_path.iterdir() if file != path]
+    # A log has no density, and without GPAW a .gpw file is read all the same.
+    assert read_output(write(tmp_path, gpaw_log())).bader is None
+    monkeypatch.setitem(sys.modules, "gpaw", None)
+    output = read_output(path)
+    assert (output.energy, output.bader, output.bader_refused) == (-7.5, None, "")
+
+
 def test_charges_that_a_labelling_job_found(tmp_path: Path) -> None:
     path = write(tmp_path, gpaw_log())
     record = {"job": "1", "net": [0.9, 1.5, 1.8, -1.4, -1.4, -1.4], "electrons": [11.0] * 6}
@@ -217,6 +269,7 @@ def test_charges_that_a_labelling_job_found(tmp_path: Path) -> None:
     found = read_output(path).bader
     assert found is not None
     assert found.net == pytest.approx(record["net"])
+    assert found.electrons.tolist() == record["electrons"]
     write(tmp_path, json.dumps(record | {"net": [0.0]}), "bader.json")
     assert "belongs to another structure" in read_output(path).bader_refused
     write(tmp_path, json.dumps({"refused": "the grid is too coarse"}), "bader.json")
@@ -249,6 +302,63 @@ def test_what_is_no_output(tmp_path: Path) -> None:
         read_output(tmp_path / "OUTCAR.gz")
     with pytest.raises(InputError, match="a density alone has no moments; give its folder"):
         read_output(write(tmp_path, "", "CHGCAR"))
+
+
+def test_atoms_of_no_element_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, gpaw_log().replace("|     Na |", "|      X |"))
+    with pytest.raises(InputError, match="unknown elements") as caught:
+        read_output(path)
+    assert caught.value.where == str(path)
+
+
+def end_member(symbols: str, moments: Sequence[float] | None, net: Sequence[float] = ()) -> Output:
+    """Return an output in which all sites of the redox element are alike."""
+    atoms = Atoms(symbols, pbc=True, cell=5 * np.eye(3))
+    atoms.positions = np.arange(3.0 * len(atoms)).reshape(-1, 3)
+    return Output(
+        source=Path(symbols),
+        engine="VASP",
+        atoms=atoms,
+        windows=VASP_WINDOWS,
+        energy=None,
+        moments=None if moments is None else np.array(moments),
+        no_moments="set LORBIT",
+        bader=BaderCharges(np.array(net), np.ones(len(net))) if len(net) else None,
+    )
+
+
+@pytest.mark.parametrize("defaults", [VASP_WINDOWS, Windows({})])
+def test_end_members_calibrate_moments_and_charges(defaults: Windows) -> None:
+    outputs = [
+        end_member("FeO", [3.70, 0.0], [1.3, -1.3]),
+        end_member("FeONaF", [3.72, 0.0, 0.0, 0.0], [1.4, -1.3, 0.9, -1.0]),
+        end_member("Fe2O3", [4.20, 4.22, 0, 0, 0], [1.7, 1.8, -1.2, -1.2, -1.1]),
+        end_member("FeOF", [4.24, 0.0, 0.0]),
+    ]
+    windows = windows_from_end_members(outputs, defaults)
+    # A window reaches 0.12 of the gap, 4.20 - 3.72, beyond the moments.
+    assert windows.ranges["Fe2+"] == pytest.approx((3.70 - 0.0576, 3.72 + 0.0576))
+    assert windows.ranges["Fe3+"] == pytest.approx((4.20 - 0.0576, 4.24 + 0.0576))
+    assert windows.charges == pytest.approx({"Fe2+": 1.35, "Fe3+": 1.75})
+
+
+def test_charges_that_a_user_gives_decide_the_state_of_an_end_member() -> None:
+    output = end_member("FeMnO4", [4.2, 4.0, 0, 0, 0, 0])
+    given = {"Mn": 4, "S": 6}
+    windows = windows_from_end_members([output], Windows({}), given | {"O": -2})
+    assert set(windows.ranges) == {"Fe4+"}
+    output = end_member("FeMnO4", [4.2, 4.0, 0, 0, 0, 0])
+    with pytest.raises(InputError, match=r"one redox element.* 2; .*--charge") as caught:
+        windows_from_end_members([output], Windows({}))
+    assert caught.value.where == "FeMnO4"
+    with pytest.raises(InputError, match=r"it is no end member.* its 3 Fe") as caught:
+        windows_from_end_members([end_member("Fe3O4", [4.0] * 7)], Windows({}))
+    assert caught.value.where == "Fe3O4"
+
+
+def test_an_end_member_needs_moments() -> None:
+    with pytest.raises(InputError, match=r"^FeO: set LORBIT$"):
+        windows_from_end_members([end_member("FeO", None)], VASP_WINDOWS)
 
 
 def test_charges_and_windows_that_a_user_gives(tmp_path: Path) -> None:
