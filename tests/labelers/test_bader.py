@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import io
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,15 +151,25 @@ def test_what_is_no_density_is_refused(pair: Atoms, change: str) -> None:
         density[0, 0, 0] = np.nan
     else:
         density = density[0]
-    with pytest.raises(AlChargeError, match=r"do not match|NaN or infinite"):
-        from_density(density, pair, pair.numbers, reference=reference)
+    with pytest.raises(AlChargeError, match=r"do not match|NaN or infinite") as caught:
+        from_density(density, pair, pair.numbers, reference=reference, where="job 7")
+    assert caught.value.where == "job 7"
+
+
+def test_without_baderkit_there_are_no_charges(
+    pair: Atoms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "baderkit", None)
+    density = np.full((8, 8, 8), 20 / pair.get_volume())
+    with pytest.raises(AlChargeError, match=r"^job 7: .* needs baderkit; pip install 'baderkit"):
+        from_density(density, pair, pair.numbers, where="job 7")
 
 
 @needs_baderkit
 def test_an_atom_without_a_maximum_is_refused(pair: Atoms) -> None:
     density = gaussians(pair, (20, 24, 32), [20, 0], [0.5, 0.5])
-    with pytest.raises(AlChargeError, match=r"no maximum at atom 1 \(Mg\)"):
-        from_density(density, pair, pair.numbers)
+    with pytest.raises(AlChargeError, match=r"^job 7: .* no maximum at atom 1 \(Mg\)"):
+        from_density(density, pair, pair.numbers, where="job 7")
 
 
 @needs_baderkit
@@ -200,8 +211,9 @@ def test_gpaw_charges_that_do_not_depend_on_the_grid(pair: Atoms, tmp_path: Path
 def test_gpaw_charges_that_depend_on_the_grid_are_refused(pair: Atoms, tmp_path: Path) -> None:
     off = CONVERGED + 0.1
     path = save(tmp_path / "d.npz", pair, [9.2, 10.8], [9.2 - off, 10.8 + off])
-    with pytest.raises(AlChargeError, match=r"20x24x32 .* 10x12x16.*higher grid refinement"):
+    with pytest.raises(AlChargeError, match=r"20x24x32 .* 10x12x16.*higher grid refinement") as no:
         from_gpaw(path, pair)
+    assert no.value.where == str(path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "keys", "alike", "plain"])

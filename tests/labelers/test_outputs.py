@@ -351,7 +351,7 @@ def test_charges_that_a_user_gives_decide_the_state_of_an_end_member() -> None:
     with pytest.raises(InputError, match=r"one redox element.* 2; .*--charge") as caught:
         windows_from_end_members([output], Windows({}))
     assert caught.value.where == "FeMnO4"
-    with pytest.raises(InputError, match=r"it is no end member.* its 3 Fe") as caught:
+    with pytest.raises(InputError, match=r"neutrality gives its 3 Fe") as caught:
         windows_from_end_members([end_member("Fe3O4", [4.0] * 7)], Windows({}))
     assert caught.value.where == "Fe3O4"
 
