@@ -24,7 +24,6 @@ from al_charge.store.documents import (
     FailureDoc,
     RoundDoc,
 )
-from al_charge.store.models import MODEL_FILES
 from al_charge.store.mongo import Store
 
 Stored = dict[str, Any]
@@ -155,7 +154,7 @@ def check_closed(store: Store) -> int:
             assert number in selected
             assert store.labels.get(key) is not None
         for model in database["models"].find({"campaign": campaign.name}):
-            for name in MODEL_FILES:
+            for name in ("weights_file", "predictions_file"):
                 assert database["weights.files"].find_one(ObjectId(model[name])) is not None
         count += len(rounds)
     done = {
