@@ -1,4 +1,4 @@
-"""Charges of elements with one charge state only, such as Na+, P5+ and O2-."""
+"""Charges of elements with one charge state only, such as Na+, P5+ and O2-, and of working ions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,65 @@ from al_charge.errors import InputError
 
 _ANIONS = {"O": -2, "F": -1}
 """Charge in e of elements that are anions in every solid with a cation."""
+
+LARGEST_ION_CHARGE = 3
+"""Largest charge of a working ion, in e."""
+
+
+def usual_ion_charges(element: str) -> tuple[int, ...]:
+    """Return the charges that a mobile ion of an element usually has.
+
+    Parameters
+    ----------
+    element
+        Element symbol.
+
+    Returns
+    -------
+    tuple of int
+        pymatgen's common oxidation states from 1 to 3, in e, ascending; for copper, whose Cu+
+        moves in many hosts, 1 and 2. Empty if it is no element, or has none.
+    """
+    if not Element.is_valid_symbol(element):
+        return ()
+    states = (1, 2) if element == "Cu" else Element(element).common_oxidation_states
+    return tuple(sorted(state for state in states if 0 < state <= LARGEST_ION_CHARGE))
+
+
+def known_ion_charges(element: str) -> tuple[int, ...]:
+    """Return the charges that an ion of an element is known to have in any compound.
+
+    Parameters
+    ----------
+    element
+        Element symbol.
+
+    Returns
+    -------
+    tuple of int
+        In e, ascending, from 1 to 3.
+    """
+    known = {*usual_ion_charges(element)}
+    if Element.is_valid_symbol(element):
+        known |= {*Element(element).oxidation_states, *Element(element).icsd_oxidation_states}
+    return tuple(sorted(state for state in known if 0 < state <= LARGEST_ION_CHARGE))
+
+
+def ion_charge(element: str) -> int:
+    """Return the charge of a working ion for which none is given.
+
+    Parameters
+    ----------
+    element
+        Element symbol.
+
+    Returns
+    -------
+    int
+        Its only usual charge, in e; 0 if it has several, or none.
+    """
+    usual = usual_ion_charges(element)
+    return usual[0] if len(usual) == 1 else 0
 
 
 def fixed_charges(

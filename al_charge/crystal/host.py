@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.charges import (
+    LARGEST_ION_CHARGE,
+    ion_charge,
+    known_ion_charges,
+    usual_ion_charges,
+)
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.species import token
 from al_charge.errors import InputError, did_you_mean
@@ -41,7 +47,12 @@ class HostSpec(BaseModel):
         "between the two",
     )
     working_ion: str = Field(description="element that moves in and out, e.g. Na")
-    working_ion_charge: int = Field(default=1, ge=1, le=3, description="its charge, in e")
+    working_ion_charge: int = Field(
+        default_factory=lambda given: ion_charge(given.get("working_ion", "")),
+        ge=1,
+        le=LARGEST_ION_CHARGE,
+        description="its charge, in e; by default the common oxidation state of its element",
+    )
     redox: dict[str, tuple[Charge, ...]] = Field(
         description="allowed oxidation states of every redox element, e.g. {Fe: [2, 3]}"
     )
@@ -54,6 +65,24 @@ class HostSpec(BaseModel):
     redox_sites_per_formula: int = Field(
         default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
     )
+
+    def refuse_unknown_charge(self) -> None:
+        """Refuse a charge that no compound of the working ion has.
+
+        Campaigns that were stored when any charge was accepted keep theirs.
+
+        Raises
+        ------
+        InputError
+            If the charge is none of the element's known oxidation states.
+        """
+        known = known_ion_charges(self.working_ion)
+        if self.working_ion_charge and known and self.working_ion_charge not in known:
+            raise InputError(
+                f"{self.working_ion} is never {self.working_ion_charge}+",
+                where="host.working_ion_charge",
+                remedy=f"leave it out, or give {' or '.join(map(str, known))}",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +159,13 @@ class Host:
         """
         structure = structure.copy()
         _check_elements(spec, {site.specie.symbol for site in structure})
+        if not spec.working_ion_charge:
+            usual = " or ".join(map(str, usual_ion_charges(spec.working_ion))) or "unknown"
+            raise InputError(
+                f"the charge of {spec.working_ion} may be {usual}",
+                where="host.working_ion_charge",
+                remedy="give it, such as 'working_ion_charge: 2'",
+            )
         if min(spec.supercell) < 1:
             raise InputError("repeats must be 1 or more", where="host.supercell")
         sites = len(structure) * math.prod(spec.supercell)

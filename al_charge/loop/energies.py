@@ -98,6 +98,7 @@ def labelled_hull(
         framework=campaign.framework,
         working_ion=campaign.spec.host.working_ion,
         metal_energy=campaign.metal_energy,
+        working_ion_charge=host.working_ion_charge,
         ends=(host.composition(host.ion_counts[0]), host.composition(host.ion_counts[-1])),
     )
     return LabelledHull(hull, labels)

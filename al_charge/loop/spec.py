@@ -291,6 +291,12 @@ def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
     except ValidationError as error:
         raise _refusal(error, source) from error
     refuse_false_numbers(document, spec, str(source))
+    try:
+        spec.host.refuse_unknown_charge()
+    except InputError as error:
+        raise InputError(
+            error.what, where=f"{source}: {error.where}", remedy=error.remedy
+        ) from error
     return spec
 
 
@@ -306,12 +312,18 @@ def _resolved(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
 
 def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError:
     """Turn the first problem that pydantic found, in a section of a file, into one line."""
-    problem = error.errors(include_url=False)[0]
+    # A default that needs another field is not made if that one is wrong, which is no other fault.
+    faults = [
+        one
+        for one in error.errors(include_url=False)
+        if one["type"] != "default_factory_not_called"
+    ]
+    problem = faults[0]
     # The discriminator of a union appears as a step of the location; the user never wrote it.
     steps = [*sections, *map(str, problem["loc"])]
     field = ".".join(step for i, step in enumerate(steps) if not (i == 1 and _is_tag(steps)))
     what = problem["msg"].removeprefix("Value error, ")
-    remedy = f"{len(error.errors()) - 1} more to correct" if len(error.errors()) > 1 else ""
+    remedy = f"{len(faults) - 1} more to correct" if len(faults) > 1 else ""
     if problem["type"] == "extra_forbidden":
         what = f"there is no field '{steps[-1]}'"
         remedy = did_you_mean(steps[-1], _fields_beside(steps))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from al_charge.crystal.charges import ion_charge
 from al_charge.errors import AlChargeError
 
 FLAT = 1e-9
@@ -66,6 +67,8 @@ class Hull:
         Element of the working ion, e.g. ``Na``.
     metal_energy
         Energy of the working-ion metal, eV/atom; only voltages depend on it.
+    working_ion_charge
+        Charge of the working ion, in e; only voltages depend on it.
     """
 
     entries: tuple[Entry, ...]
@@ -73,6 +76,7 @@ class Hull:
     framework: str
     working_ion: str
     metal_energy: float
+    working_ion_charge: int
 
     @cached_property
     def compositions(self) -> tuple[Fraction, ...]:
@@ -179,6 +183,7 @@ def build_hull(
     framework: str,
     working_ion: str,
     metal_energy: float,
+    working_ion_charge: int | None = None,
     ends: tuple[Fraction, Fraction] | None = None,
 ) -> Hull:
     """Build the lower convex hull of labelled entries.
@@ -194,6 +199,8 @@ def build_hull(
         Element of the working ion.
     metal_energy
         Energy of the working-ion metal, eV/atom.
+    working_ion_charge
+        Charge of the working ion, in e; None for the usual one of its element.
     ends
         Smallest and largest x that the host allows; both must have an entry. When None, the end
         members are the smallest and the largest x present.
@@ -207,8 +214,12 @@ def build_hull(
     ------
     AlChargeError
         If an end member is missing, an entry lies outside ``ends``, an energy is not finite, or
-        the framework is not a formula without the working ion.
+        the framework is not a formula without the working ion, or no charge is given for a working
+        ion that has several.
     """
+    charge = ion_charge(working_ion) if working_ion_charge is None else working_ion_charge
+    if not charge:
+        raise AlChargeError(f"the charge of {working_ion} is not known", where="hull")
     ordered = tuple(sorted(entries, key=lambda e: (e.x, e.energy, e.key)))
     for entry in ordered:
         if not np.isfinite(entry.energy):
@@ -222,6 +233,7 @@ def build_hull(
         framework=pretty_formula(framework, working_ion),
         working_ion=working_ion,
         metal_energy=float(metal_energy),
+        working_ion_charge=charge,
     )
 
 

@@ -1,8 +1,8 @@
 """The open-circuit voltage against the working-ion metal, one plateau per pair of vertices.
 
-pymatgen's voltage pairs are used between the vertices of our own hull. Its `InsertionElectrode`
-would determine the vertices again, against elements at an artificial energy that is too low when
-the labeler's zero of energy is not that of neutral atoms.
+For an ion of charge z it is V = -(E(x2) - E(x1) - (x2 - x1) E(metal)) / (z (x2 - x1)) between x1
+and x2. pymatgen's voltage pairs are not used: they take the largest oxidation state of the element
+for the charge of the ion, Ag3+ for Ag+.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.thermo.hull import Hull
-
-if TYPE_CHECKING:
-    from pymatgen.entries.computed_entries import ComputedEntry
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
     Parameters
     ----------
     hull
-        Its compositions, formula and metal energy are used.
+        Its compositions, the energy of its metal and the charge of its working ion are used.
     energies
         Total energies, eV per formula unit, one per vertex: the hull's own or those of one
         committee member.
@@ -139,37 +135,11 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
     list of float
         V, one per pair of neighbouring vertices.
     """
-    from pymatgen.apps.battery.insertion_battery import InsertionVoltagePair
-    from pymatgen.entries.computed_entries import ComputedEntry
-
-    entries = computed_entries(hull, energies)
-    metal = ComputedEntry(hull.working_ion, hull.metal_energy)
     return [
-        float(InsertionVoltagePair.from_entries(left, right, metal).voltage)
-        for left, right in pairwise(entries)
-    ]
-
-
-def computed_entries(hull: Hull, energies: Sequence[float]) -> list[ComputedEntry]:
-    """Return the vertices of a hull as pymatgen entries.
-
-    Parameters
-    ----------
-    hull
-        Its compositions and formula are used.
-    energies
-        Total energies, eV per formula unit, one per vertex.
-
-    Returns
-    -------
-    list of ComputedEntry
-        One per vertex, each of one formula unit, with its energy in eV.
-    """
-    from pymatgen.core.composition import Composition
-    from pymatgen.entries.computed_entries import ComputedEntry
-
-    framework = Composition(hull.framework)
-    return [
-        ComputedEntry(framework + Composition({hull.working_ion: float(x)}), energy)
-        for x, energy in zip(hull.compositions, energies, strict=True)
+        float(
+            (hull.metal_energy - (after - before) / float(right - left)) / hull.working_ion_charge
+        )
+        for (left, before), (right, after) in pairwise(
+            zip(hull.compositions, energies, strict=True)
+        )
     ]

@@ -82,7 +82,17 @@ def test_doubled_olivine_has_874(olivine_doubled: Host) -> None:
     assert counted[Fraction(0)] == counted[Fraction(1)] == 1
 
 
-@pytest.mark.parametrize("name", ["olivine", "mixed", "vanadium", "layered", "spinel"])
+@pytest.fixture(scope="module")
+def divalent(spinel: Host, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Primitive cell of MgMn2O4, 2 Mg and 4 Mn."""
+    cell = spinel.structure.copy()
+    cell.replace_species({"Li": "Mg"})
+    path = tmp_path_factory.mktemp("divalent") / "POSCAR"
+    cell.to(filename=str(path))
+    return case("mgmn2o4", structure=path)
+
+
+@pytest.mark.parametrize("name", ["olivine", "mixed", "vanadium", "layered", "spinel", "divalent"])
 def test_brute_force_finds_the_same(name: str, request: pytest.FixtureRequest) -> None:
     host: Host = request.getfixturevalue(name)
     counted = count_distinct(host)
@@ -150,7 +160,13 @@ def test_no_such_number_of_ions(olivine: Host) -> None:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [("licoo2", 20729), ("limn2o4_average_state", 4222), ("lini05mn15o4", 183), ("nmc333", 3388)],
+    [
+        ("licoo2", 20729),
+        ("limn2o4_average_state", 4222),
+        ("lini05mn15o4", 183),
+        ("nmc333", 3388),
+        ("mgmn2o4", 10514),
+    ],
 )
 def test_cathodes_have_as_many_as_are_listed(name: str, number: int) -> None:
     host = case(name)

@@ -167,6 +167,42 @@ def test_a_supercell_that_is_too_large() -> None:
     assert line.endswith(f"at most {LARGEST_SUPERCELL}")
 
 
+@pytest.mark.parametrize(
+    ("ion", "charge"),
+    [
+        *((ion, 1) for ion in ("Li", "Na", "K", "Rb", "Ag")),
+        *((ion, 2) for ion in ("Mg", "Ca", "Sr", "Ba", "Zn", "Mn", "Ni", "Pb")),
+        *((ion, 3) for ion in ("Al", "Y")),
+    ],
+)
+def test_charge_of_the_working_ion_comes_from_its_element(ion: str, charge: int) -> None:
+    spec = HostSpec(**(SPEC | {"working_ion": ion}))
+    assert spec.working_ion_charge == charge
+    assert "working_ion_charge" not in spec.model_fields_set
+
+
+def test_charge_of_an_ion_that_has_several_must_be_given(olivine: Host) -> None:
+    copper = olivine.structure.copy()
+    copper.replace_species({"Na": "Cu"})
+    with pytest.raises(InputError) as caught:
+        Host.build(HostSpec(**(SPEC | {"working_ion": "Cu"})), copper)
+    assert str(caught.value) == (
+        "host.working_ion_charge: the charge of Cu may be 1 or 2; give it, such as "
+        "'working_ion_charge: 2'"
+    )
+    for charge, counts in ((1, (0, 1, 2, 3, 4)), (2, (0, 1, 2))):
+        spec = HostSpec(**(SPEC | {"working_ion": "Cu", "working_ion_charge": charge}))
+        assert Host.build(spec, copper).ion_counts == counts
+
+
+def test_charge_of_a_divalent_ion_is_counted(olivine: Host) -> None:
+    magnesium = olivine.structure.copy()
+    magnesium.replace_species({"Na": "Mg"})
+    host = Host.build(HostSpec(**(SPEC | {"working_ion": "Mg"})), magnesium)
+    assert host.ion_counts == (0, 1, 2)
+    assert "Mg2+" in host.species
+
+
 def test_broken_formula_unit() -> None:
     assert "do not make whole formula units of 3" in refusal(redox_sites_per_formula=3)
 

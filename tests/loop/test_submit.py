@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from al_charge.crystal.host import Host
+from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import settings_hash
@@ -19,6 +21,7 @@ from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import is_same, new_document, spec_of, submit
 from al_charge.search.genetic import OperatorWeights
 from al_charge.store.documents import CampaignDoc
+from al_charge.store.from_version_4 import split_spec
 from al_charge.store.mongo import Store
 
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
@@ -53,6 +56,73 @@ def campaign(**sections: Any) -> Campaign:
         store=None,  # type: ignore[arg-type]
         empty=Structure.from_dict(empty) if empty else None,
     )
+
+
+def magnesium(folder: Path, **host: Any) -> CampaignSpec:
+    """Return a campaign of olivine with Mg on the sites of Na."""
+    text = (HOSTS / "NaFePO4.cif").read_text(encoding="utf-8").replace("Na", "Mg")
+    (folder / "Mg.cif").write_text(text, encoding="utf-8")
+    return specification(folder, host={"structure": "Mg.cif", "working_ion": "Mg"} | host)
+
+
+def test_stored_campaigns_keep_the_charge_of_their_ion(tmp_path: Path) -> None:
+    spec = magnesium(tmp_path)
+    assert spec.host.working_ion_charge == 2
+    given = spec.model_dump(mode="json", exclude_unset=True)
+    given["host"]["structure"] = "Mg.cif"
+    structure = read_structure(tmp_path / "Mg.cif")
+
+    def stored(given: dict[str, Any], charge: int) -> CampaignDoc:
+        defaults = {"host": {"working_ion_charge": charge}}
+        contents = {"campaign": given, "defaults": defaults, "structure": structure.as_dict()}
+        return CampaignDoc(name="new", spec=contents, host_fingerprint="a", settings_hash="b")
+
+    # The default was 1 whatever the element, and a file could give any charge.
+    before, today = stored(given, 1), stored(given, 2)
+    assert spec_of(before).host.working_ion_charge == 1
+    assert Host.build(spec_of(before).host, structure).ion_counts == (0, 1, 2, 3, 4)
+    assert Host.build(spec_of(today).host, structure).ion_counts == (0, 1, 2)
+    assert is_same(before, today)
+    explicit = stored(given | {"host": given["host"] | {"working_ion_charge": 1}}, 2)
+    assert spec_of(explicit).host.working_ion_charge == 1
+    assert is_same(before, explicit) and not is_same(today, explicit)
+    old = split_spec(
+        {
+            "campaign": spec.model_dump(mode="json")
+            | {
+                "host": {
+                    "structure": "Mg.cif",
+                    "working_ion": "Mg",
+                    "working_ion_charge": 1,
+                    "redox": {"Fe": [2, 3]},
+                    "fixed": {"P": 5, "O": -2},
+                }
+            },
+            "structure": structure.as_dict(),
+        }
+    )
+    assert old["defaults"]["host"]["working_ion_charge"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ion", "charge", "known"), [("Na", 2, "1"), ("Na", 3, "1"), ("Mg", 3, "1 or 2")]
+)
+def test_a_charge_that_an_ion_never_has_is_refused_in_files(
+    ion: str, charge: int, known: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        if ion == "Na":
+            specification(host={"working_ion_charge": charge})
+        else:
+            magnesium(tmp_path, working_ion_charge=charge)
+    assert str(caught.value).endswith(
+        f"campaign.yaml: host.working_ion_charge: {ion} is never {charge}+; leave it out, or give "
+        f"{known}"
+    )
+
+
+def test_an_unusual_charge_may_be_given(tmp_path: Path) -> None:
+    assert magnesium(tmp_path, working_ion_charge=1).host.working_ion_charge == 1
 
 
 def test_what_a_file_said_is_kept_apart_from_defaults() -> None:

@@ -15,14 +15,25 @@ from al_charge.thermo.uncertainty import (
     profile_with_error_bars,
     with_error_bars,
 )
-from al_charge.thermo.voltage import computed_entries, step_voltages, voltage_profile
+from al_charge.thermo.voltage import step_voltages, voltage_profile
 
 
 def hull_of(
-    energies: dict[Fraction, float], *, ion: str = "Na", framework: str = "FePO4", metal: float
+    energies: dict[Fraction, float],
+    *,
+    ion: str = "Na",
+    framework: str = "FePO4",
+    metal: float,
+    charge: int | None = None,
 ) -> Hull:
     entries = [Entry(f"k{x}", "h", x, energy) for x, energy in energies.items()]
-    return build_hull(entries, framework=framework, working_ion=ion, metal_energy=metal)
+    return build_hull(
+        entries,
+        framework=framework,
+        working_ion=ion,
+        metal_energy=metal,
+        working_ion_charge=charge,
+    )
 
 
 @pytest.fixture
@@ -55,6 +66,30 @@ def test_a_divalent_ion_moves_two_electrons() -> None:
         {Fraction(0): -80.0, Fraction(1, 2): -83.0}, ion="Mg", framework="MnO2", metal=-1.5
     )
     assert voltage_profile(hull).mean == pytest.approx((3.0 - 0.75) / 0.5 / 2)
+
+
+@pytest.mark.parametrize(
+    ("ion", "charge"),
+    [
+        *(("Li", None), ("Na", None), ("K", None), ("Ag", None), ("Ag", 1), ("Cu", 1), ("Cu", 2)),
+        *(("Mg", None), ("Ca", None), ("Zn", None), ("Zn", 2), ("Mn", 2), ("Pb", 2), ("Al", None)),
+    ],
+)
+def test_three_volts_are_three_volts(ion: str, charge: int | None) -> None:
+    # One ion that brings z electrons at 3 V gains 3 z eV against the metal.
+    z = charge or {"Mg": 2, "Ca": 2, "Zn": 2, "Al": 3}.get(ion, 1)
+    energies = {Fraction(0): -50.0, Fraction(1): -50.0 - 1.9 - 3.0 * z}
+    hull = hull_of(energies, ion=ion, framework="CrS2", metal=-1.9, charge=charge)
+    assert voltage_profile(hull).mean == pytest.approx(3.0, abs=1e-12)
+    noisy = np.array([[-50.0, -54.9], [-50.1, -54.8], [-49.9, -55.1]])
+    bars = committee_error_bars(hull, ["k0", "k1"], noisy)
+    assert bars.voltages == pytest.approx([np.std(noisy @ [1, -1], ddof=1) / z])
+    assert bars.mean_voltage == pytest.approx(bars.voltages[0])
+
+
+def test_an_ion_of_several_charges_needs_one() -> None:
+    with pytest.raises(AlChargeError, match=r"^hull: the charge of Cu is not known"):
+        hull_of({Fraction(0): -50.0, Fraction(1): -55.0}, ion="Cu", metal=-1.9)
 
 
 def test_steps_follow_the_formula_and_fall(hull: Hull) -> None:
@@ -104,7 +139,7 @@ def test_agrees_with_pymatgens_insertion_electrode(hull: Hull) -> None:
 def test_voltage_is_per_ion_whatever_the_framework(framework: str) -> None:
     hull = hull_of({Fraction(1): -100.0, Fraction(3): -109.0}, framework=framework, metal=-1.3)
     assert voltage_profile(hull).mean == pytest.approx((9.0 - 2.6) / 2)
-    assert [entry.composition["Na"] for entry in computed_entries(hull, [0.0, 0.0])] == [1, 3]
+    assert hull.compositions == (1, 3)
 
 
 def test_points_are_the_corners_of_the_plateaus(hull: Hull) -> None:
