@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
@@ -33,6 +33,24 @@ LARGEST_SUPERCELL = 1000
 
 Charge = Annotated[int, Field(ge=-9, le=9)]
 """An oxidation state, in e."""
+
+Step = Annotated[int, Field(ge=-100, le=100)]
+Row = tuple[Step, Step, Step]
+Repeats = tuple[int, int, int]
+Matrix = tuple[Row, Row, Row]
+
+
+def _form_of_supercell(value: Any) -> str:
+    """Return whether a supercell is written as a matrix or as repeats."""
+    rows = isinstance(value, list | tuple) and [isinstance(row, list | tuple) for row in value]
+    return "matrix" if rows and all(rows) else "repeats"
+
+
+Supercell = Annotated[
+    Annotated[Repeats, Tag("repeats")] | Annotated[Matrix, Tag("matrix")],
+    Discriminator(_form_of_supercell),
+]
+"""Repeats along a, b and c, or the supercell's vectors in units of the cell's, as rows."""
 
 
 class HostSpec(BaseModel):
@@ -59,8 +77,10 @@ class HostSpec(BaseModel):
     fixed: dict[str, Charge] = Field(
         description="oxidation state of every other element, e.g. {P: 5, O: -2}"
     )
-    supercell: tuple[int, int, int] = Field(
-        default=(1, 1, 1), description="repeats of the structure file's cell along a, b and c"
+    supercell: Supercell = Field(
+        default=(1, 1, 1),
+        description="repeats of the structure file's cell along a, b and c; or three rows of three "
+        "integers, the supercell's vectors as sums of those of the cell",
     )
     redox_sites_per_formula: int = Field(
         default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
@@ -100,7 +120,7 @@ class Host:
     fixed
         Oxidation state of every other element.
     supercell
-        Repeats of the given cell along a, b and c.
+        Repeats of the given cell along a, b and c, or a matrix; see `Supercell`.
     redox_sites_per_formula
         Redox sites in one formula unit; compositions and energies are given per formula unit.
     """
@@ -110,7 +130,7 @@ class Host:
     working_ion_charge: int
     redox: dict[str, tuple[int, ...]]
     fixed: dict[str, int]
-    supercell: tuple[int, int, int]
+    supercell: Repeats | Matrix
     redox_sites_per_formula: int = 1
 
     @classmethod
@@ -166,9 +186,7 @@ class Host:
                 where="host.working_ion_charge",
                 remedy="give it, such as 'working_ion_charge: 2'",
             )
-        if min(spec.supercell) < 1:
-            raise InputError("repeats must be 1 or more", where="host.supercell")
-        sites = len(structure) * math.prod(spec.supercell)
+        sites = len(structure) * _cells(spec.supercell)
         if sites > LARGEST_SUPERCELL:
             raise InputError(
                 f"the supercell would have {sites} sites",
@@ -312,6 +330,25 @@ class Host:
         digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
         return digest.hexdigest()[:16]
+
+
+def _cells(supercell: Repeats | Matrix) -> int:
+    """Return the number of cells in a supercell, or refuse it."""
+    rows = [row for row in supercell if not isinstance(row, int)]
+    if not rows:
+        repeats = [number for number in supercell if isinstance(number, int)]
+        if min(repeats) < 1:
+            raise InputError("repeats must be 1 or more", where="host.supercell")
+        return math.prod(repeats)
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    cells = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    if cells < 1:
+        raise InputError(
+            f"the matrix has the determinant {cells}",
+            where="host.supercell",
+            remedy="exchange two rows" if cells else "give three rows that span a volume",
+        )
+    return cells
 
 
 def _check_elements(spec: HostSpec, present: set[str]) -> None:

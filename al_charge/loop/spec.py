@@ -321,7 +321,7 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
     problem = faults[0]
     # The discriminator of a union appears as a step of the location; the user never wrote it.
     steps = [*sections, *map(str, problem["loc"])]
-    field = ".".join(step for i, step in enumerate(steps) if not (i == 1 and _is_tag(steps)))
+    field = ".".join(step for i, step in enumerate(steps) if not _is_tag(steps, i))
     what = problem["msg"].removeprefix("Value error, ")
     remedy = f"{len(faults) - 1} more to correct" if len(faults) > 1 else ""
     if problem["type"] == "extra_forbidden":
@@ -352,8 +352,11 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
     return InputError(what, where=f"{source}: {field}", remedy=remedy)
 
 
-def _is_tag(steps: list[str]) -> bool:
-    return len(steps) > 1 and steps[0] in PLUGIN_SECTIONS
+def _is_tag(steps: list[str], place: int) -> bool:
+    """Return whether a step is the tag of a union and no field."""
+    if steps[:2] == ["host", "supercell"]:
+        return place == 2
+    return place == 1 and steps[0] in PLUGIN_SECTIONS
 
 
 def _fields_beside(steps: list[str]) -> list[str]:

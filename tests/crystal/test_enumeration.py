@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
 from al_charge.crystal.enumeration import count_distinct, count_occupations, enumerate_distinct
@@ -178,6 +179,26 @@ def test_cathodes_have_as_many_as_are_listed(name: str, number: int) -> None:
         if len(listed) < 300:  # every neutral occupation is an image of one of them
             images = sum(multiplicity(host, config) for config in listed)
             assert images == count_occupations(host, n_ions)
+
+
+def test_matrix_of_the_rhombohedral_cell_gives_the_hexagonal_one(tmp_path: Path) -> None:
+    hexagonal = case("licoo2")
+    small = case("licoo2", supercell=(1, 1, 1)).structure
+    # The usual rhombohedral cell (Setyawan and Curtarolo): vectors between those of the hexagonal.
+    third = np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3
+    lattice = third @ small.lattice.matrix
+    sites = {}
+    for site in small:
+        place = np.round(site.coords @ np.linalg.inv(lattice), 5) % 1.0
+        sites[site.specie.symbol, *place.tolist()] = place
+    primitive = Structure(lattice, [key[0] for key in sites], list(sites.values()))
+    assert primitive.composition.formula == "Li1 Co1 O2"
+    path = tmp_path / "POSCAR"
+    primitive.to(filename=str(path))
+    host = case("licoo2", structure=path, supercell=((2, -2, 0), (0, 2, -2), (1, 1, 1)))
+    assert len(host.structure) == len(hexagonal.structure)
+    assert count_distinct(host) == count_distinct(hexagonal)
+    assert len(permutations(host)) == len(permutations(hexagonal)) == 144
 
 
 def unchanged(permutation: list[int], host: Host) -> dict[tuple[int, int], int]:

@@ -181,6 +181,29 @@ def test_charge_of_the_working_ion_comes_from_its_element(ion: str, charge: int)
     assert "working_ion_charge" not in spec.model_fields_set
 
 
+def test_supercell_of_a_matrix(olivine_doubled: Host) -> None:
+    diagonal = Host.from_spec(HostSpec(**SPEC, supercell=((1, 0, 0), (0, 2, 0), (0, 0, 1))))
+    assert diagonal.fingerprint == olivine_doubled.fingerprint
+    turned = Host.from_spec(HostSpec(**SPEC, supercell=((1, 1, 0), (-1, 1, 0), (0, 0, 1))))
+    assert (turned.formula_units, len(turned.elements)) == (8, 56)
+    a, b = olivine_doubled.structure.lattice.a, olivine_doubled.structure.lattice.b / 2
+    assert turned.structure.lattice.a == pytest.approx((a**2 + b**2) ** 0.5)
+    assert turned.fingerprint != olivine_doubled.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("matrix", "line"),
+    [
+        (((0, 1, 0), (1, 0, 0), (0, 0, 1)), "the determinant -1; exchange two rows"),
+        (((1, 1, 0), (1, 1, 0), (0, 0, 1)), "the determinant 0; give three rows that span"),
+        (((6, 1, 0), (0, 6, 0), (0, 0, 1)), "the supercell would have 1008 sites"),
+    ],
+)
+def test_bad_matrix(matrix: Any, line: str) -> None:
+    refused = refusal(supercell=matrix)
+    assert refused.startswith("host.supercell: ") and line in refused
+
+
 def test_charge_of_an_ion_that_has_several_must_be_given(olivine: Host) -> None:
     copper = olivine.structure.copy()
     copper.replace_species({"Na": "Cu"})
@@ -215,7 +238,15 @@ def test_no_such_composition(olivine: Host, x: Fraction) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"workign_ion": "Na"}, {"working_ion_charge": 0}, {"supercell": (1, 1)}, {"redox": {"Fe": 2}}],
+    [
+        {"workign_ion": "Na"},
+        {"working_ion_charge": 0},
+        {"supercell": (1, 1)},
+        {"redox": {"Fe": 2}},
+        {"supercell": ((1, 0, 0), (0, 1, 0))},
+        {"supercell": (1, (0, 1, 0), 1)},
+        {"supercell": ((1, 0, 0), (0, 1, 0), (0, 0, 101))},
+    ],
 )
 def test_specification_is_strict(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -121,3 +121,21 @@ def test_what_is_another_crystal_is_refused(full: Structure, empty: Structure) -
     other = Structure(empty.lattice, empty.species, rng.random((len(empty), 3)))
     with pytest.raises(InputError, match="do not match"):
         match_empty(full, other, "Na")
+
+
+def test_supercell_of_a_matrix_keeps_its_sites(full: Structure, empty: Structure) -> None:
+    spec = HostSpec(
+        structure=HOSTS / "NaFePO4.cif",
+        working_ion="Na",
+        redox={"Fe": (2, 3)},
+        fixed={"P": 5, "O": -2},
+        supercell=((1, 1, 0), (-1, 1, 0), (0, 0, 1)),
+    )
+    host = Host.build(spec, full)
+    matched = match_empty(full, empty, "Na")
+    filled = interpolated_host(host, full, matched, len(host.ion_sites))
+    assert filled.fingerprint == host.fingerprint
+    between = interpolated_host(host, full, matched, 3)
+    assert between.elements == host.elements
+    moved = between.structure.frac_coords - host.structure.frac_coords
+    assert np.abs(moved - np.round(moved)).max() < 0.05

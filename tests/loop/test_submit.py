@@ -58,6 +58,14 @@ def campaign(**sections: Any) -> Campaign:
     )
 
 
+def test_a_supercell_of_a_matrix_is_stored() -> None:
+    matrix = ((1, 1, 0), (-1, 1, 0), (0, 0, 1))
+    document = new_document(specification(host={"supercell": [list(row) for row in matrix]}))
+    assert document.spec["campaign"]["host"]["supercell"] == [list(row) for row in matrix]
+    assert spec_of(document).host.supercell == matrix
+    assert new_document(specification()).spec["defaults"]["host"]["supercell"] == [1, 1, 1]
+
+
 def magnesium(folder: Path, **host: Any) -> CampaignSpec:
     """Return a campaign of olivine with Mg on the sites of Na."""
     text = (HOSTS / "NaFePO4.cif").read_text(encoding="utf-8").replace("Na", "Mg")
