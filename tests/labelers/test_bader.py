@@ -8,6 +8,7 @@ import io
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,6 +236,44 @@ def test_gpaw_files_that_are_no_densities(pair: Atoms, tmp_path: Path, damage: s
     with pytest.raises(AlChargeError, match=r"missing|no densities|too similar") as caught:
         from_gpaw(path, pair)
     assert caught.value.where == str(path)
+
+
+class Harmful:
+    """What a pickle runs when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_reading_densities_runs_nothing(pair: Atoms, tmp_path: Path) -> None:
+    path, made = tmp_path / "d.npz", tmp_path / "made"
+    np.savez(path, density=np.array([Harmful(made)], dtype=object), coarse=np.ones((2, 2, 2)))
+    with pytest.raises(AlChargeError, match="no densities"):
+        from_gpaw(path, pair)
+    assert not made.exists()
+
+
+@needs_baderkit
+def test_basins_of_a_vasp_run_are_those_of_all_electrons(run: Path, pair: Atoms) -> None:
+    # The ion's one valence electron is spread over the cell; only its core has a maximum.
+    shape = (20, 24, 32)
+    spread = gaussians(pair, shape, [7, 0], [0.5, 1]) + 1 / pair.get_volume()
+    for name in ("AECCAR2", "CHGCAR"):
+        write_density(run / name, spread, pair)
+    core = gaussians(pair, shape, [2, 10], [0.3, 0.3])
+    expected = from_density(spread, pair, [6, 2], reference=spread + core)
+    np.testing.assert_allclose(from_aeccar(run, pair, [6, 2]).net, expected.net, atol=5e-3)
+
+
+def test_a_chgcar_with_other_electrons_than_the_atoms_is_named(run: Path, pair: Atoms) -> None:
+    valence = gaussians(pair, (20, 24, 32), [6.9, 1.2], [0.5, 0.4])
+    write_density(run / "CHGCAR", valence, pair)
+    with pytest.raises(AlChargeError, match=r"holds 8\.100 electrons instead of 8\.000") as caught:
+        from_aeccar(run, pair, [6, 2])
+    assert caught.value.where == str(run / "CHGCAR")
 
 
 @needs_baderkit

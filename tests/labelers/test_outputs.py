@@ -151,6 +151,41 @@ def test_each_mode_of_gpaw_has_its_windows(mode: str, windows: Windows, tmp_path
     assert read_output(write(tmp_path, gpaw_log(mode=mode))).windows == windows
 
 
+def test_text_log_of_an_older_gpaw(tmp_path: Path) -> None:
+    sites = list(enumerate(SYMBOLS))
+    rows = [
+        f"  {i} {s:2} {x:.6f} {y:.6f} {z:.6f} ( 0.0000,  0.0000,  4.0000)"
+        for (i, s), (x, y, z) in zip(sites, POSITIONS, strict=True)
+    ]
+    axes = [
+        f"  {i}. axis:    yes {x:.6f} {y:.6f} {z:.6f}    16     0.3125"
+        for i, (x, y, z) in enumerate(5 * np.eye(3), start=1)
+    ]
+    moments = [f"   {i} {s:2} ( 0.000000,  0.000000,  {MOMENTS[i]:.6f})" for i, s in sites]
+    lines = [
+        "  __  _  _", " | _ |_)|_||  |", " |__||  | ||/\\|/ - 24.6.0", "", "Input parameters:",
+        "  mode: {ecut: 500.0,", "         name: pw}", "", "Positions:", *rows, "", "Unit cell:",
+        "           periodic     x           y           z      points  spacing", *axes, "",
+        "Energy contributions relative to reference atoms: (reference = -1000.0)", "",
+        "Kinetic:         +1.000000", "Extrapolated:   -31.250000", "",
+        "Local magnetic moments:", *moments, "",
+    ]  # fmt: skip
+    output = read_output(write(tmp_path, "\n".join(lines)))
+    assert (output.engine.split(",")[0], output.energy) == ("GPAW 24.6.0", -31.25)
+    assert output.atoms.get_chemical_symbols() == list(SYMBOLS)
+    assert output.atoms.positions == pytest.approx(POSITIONS)
+    assert output.atoms.cell.array == pytest.approx(5 * np.eye(3))
+    assert output.moments == pytest.approx(MOMENTS)
+    unspun = "\n".join(lines[: lines.index("Local magnetic moments:")]).replace("4.0000", "0.0000")
+    assert read_output(write(tmp_path, unspun)).energy == -31.25
+
+
+def test_a_log_with_bytes_of_another_encoding_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "gpaw.txt"
+    path.write_bytes(gpaw_log().encode() + "Å\n".encode("latin-1"))
+    assert read_output(path).energy == -166.207762
+
+
 def test_gpaw_without_spin_is_ambiguous_with_its_reason(tmp_path: Path) -> None:
     output = read_output(write(tmp_path, gpaw_log(None)))
     assert output.moments is None
@@ -361,11 +396,20 @@ def test_an_end_member_needs_moments() -> None:
         windows_from_end_members([end_member("FeO", None)], VASP_WINDOWS)
 
 
+def test_a_vasprun_that_defines_entities_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, '<!DOCTYPE x [<!ENTITY a "b">]><modeling>&a;</modeling>', "vasprun.xml")
+    with pytest.raises(InputError, match="XML entities") as caught:
+        read_output(path)
+    assert caught.value.where == str(path)
+
+
 def test_charges_and_windows_that_a_user_gives(tmp_path: Path) -> None:
     output = read_output(write(tmp_path, gpaw_log()))
     species, windows = requested_species(output, VASP_WINDOWS, {"Fe": 3})
     assert windows.elements == frozenset()
     assert species[1:3] == ("Fe3+", "Fe3+")
+    known = Windows(VASP_WINDOWS.ranges, {"Fe2+": 1.5})
+    assert requested_species(output, known)[1].charges == {"Fe2+": 1.5}
     with pytest.raises(InputError, match="the charge of Fe is not known"):
         requested_species(output, Windows({"Mn2+": (4.4, 4.8)}))
     with pytest.raises(InputError, match="there is no S in the cell"):
