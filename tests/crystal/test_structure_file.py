@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
@@ -19,9 +20,10 @@ from al_charge.crystal.configuration import to_atoms, to_structure
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import read_structure
-from al_charge.crystal.species import parse
+from al_charge.crystal.species import high_spin_moment, parse
 from al_charge.crystal.strict_files import check_extxyz
 from al_charge.crystal.structure_file import load_structure, read_structures
+from al_charge.crystal.structure_output import FORMATS, file_name, write_structure
 from al_charge.errors import InputError
 
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
@@ -303,3 +305,41 @@ def test_charges_that_are_not() -> None:
     assert fixed_charges(["Mo", "O"], set(), {"Mo": 6}) == {"Mo": 6, "O": -2}
     with pytest.raises(InputError, match="there is no Mo in the cell"):
         fixed_charges(["Fe", "O"], {"Fe"}, {"Mo": 6})
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_written_structure_is_read_back(kind: str, mixed_order: Atoms, tmp_path: Path) -> None:
+    path = tmp_path / file_name("one", kind)
+    shuffled = mixed_order[np.random.default_rng(1).permutation(len(mixed_order))]
+    write_structure(path, shuffled, kind)
+    if kind == "poscar":
+        title, *_ = path.read_text().splitlines()
+        given = [(n, m) for n, m in re.findall(r"(\d+)\*(\d+)", title.partition("MAGMOM = ")[2])]
+        written = [float(m) for n, m in given for _ in range(int(n))]
+        lines = path.read_text().splitlines()
+        found = read(path, format="vasp")
+        found.set_array("species", np.array([line.split()[3] for line in lines[8:]]))
+        assert len(list(itertools.groupby(found.symbols))) == 4
+        assert written == [high_spin_moment(token) for token in species(found)]
+    else:
+        found, _ = load_structure(path)
+    distances = shuffled.cell.scaled_positions(shuffled.positions)[:, None]
+    distances = distances - found.cell.scaled_positions(found.positions)[None]
+    nearest = np.abs(distances - np.round(distances)).max(axis=-1).argmin(axis=1)
+    assert sorted(nearest) == list(range(len(shuffled)))
+    assert [species(found)[i] for i in nearest] == species(shuffled)
+    assert found.cell.cellpar() == pytest.approx(shuffled.cell.cellpar())
+
+
+def test_extended_xyz_has_sites_and_what_is_known(mixed_order: Atoms, tmp_path: Path) -> None:
+    path = tmp_path / "one.extxyz"
+    atoms = mixed_order.copy()
+    atoms.info["energy_rank"] = 3
+    write_structure(path, atoms, "extxyz")
+    found = read(path)
+    assert found.info["energy_rank"] == 3
+    assert found.arrays["host_site"].tolist() == atoms.arrays["host_site"].tolist()
+    assert found.get_initial_magnetic_moments() == pytest.approx(
+        atoms.get_initial_magnetic_moments()
+    )
+    assert "species" in atoms.arrays
