@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from al_charge.store.attempts import RETRIED
 from al_charge.store.documents import CampaignDoc, FailureDoc, LabelDoc
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
+from al_charge.store.spool import Spool
 
 Maker = Callable[..., LabelDoc]
 
@@ -206,3 +211,65 @@ def test_a_failure_that_is_retried_stays_among_the_attempts(store: Store) -> Non
     assert (record.round, record.slot, record.outcome, record.reason) == (1, 2, RETRIED, "SCF")
     again = FailureDoc(key="k", campaign="one", round=0, reason="SCF again", attempts=1)
     assert store.failures.put(again) is True
+
+
+def test_failures_of_any_campaign_are_found_oldest_first(store: Store) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    for key, campaign, hour in (("a", "one", 2), ("c", "one", 2), ("b", "one", 1), ("d", "two", 0)):
+        store.failures.put(
+            FailureDoc(
+                key=key,
+                campaign=campaign,
+                round=0,
+                reason="SCF",
+                attempts=3,
+                created=at + timedelta(hours=hour),
+            )
+        )
+    assert store.failures.among(["a", "d", "other"]) == {"a", "d"}
+    assert store.failures.among([]) == set()
+    assert [doc.key for doc in store.failures.all("one")] == ["b", "a", "c"]
+
+
+def test_a_spooled_label_reaches_the_database_and_leaves_the_disk(
+    store: Store, make_label: Maker, tmp_path: Path
+) -> None:
+    spool = Spool(tmp_path / "campaigns" / "one")
+    assert spool.deliver_all(store.labels) == 0
+    label = make_label("k")
+    assert spool.deliver(store.labels, label) is True
+    assert store.labels.get("k") == label
+    assert spool.deliver(store.labels, label) is False
+    assert list((tmp_path / "campaigns" / "one").iterdir()) == []
+
+
+def test_a_label_waits_on_disk_while_the_database_is_away(
+    store: Store, make_label: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, labels = Spool(tmp_path), [make_label("k"), make_label("l")]
+
+    def away(label: LabelDoc) -> bool:
+        raise ConnectionError(label.key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.labels, "put", away)
+        for label in labels:
+            with pytest.raises(ConnectionError):
+                spool.deliver(store.labels, label)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["k.json", "l.json"]
+    (tmp_path / "m.json").write_text("{}")
+    assert Spool(tmp_path).deliver_all(store.labels) == 3
+    assert [store.labels.get(label.key) for label in labels] == labels
+    assert [path.name for path in tmp_path.iterdir()] == ["m.unreadable"]
+
+
+def test_a_full_disk_keeps_no_label_from_the_database(
+    store: Store, make_label: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert Spool(tmp_path).deliver(store.labels, make_label("k")) is True
+    assert store.labels.has("k")
+    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from al_charge.store.mongo import Store
 from al_charge.store.roles import WRITES, Role, refresh_roles, refresh_used_roles
 from al_charge.store.schema import create_file_indexes
 from al_charge.store.settings import DatabaseSettings
-from al_charge.store.users import Users, new_password
+from al_charge.store.users import Users, new_password, reserve_credentials_file
 
 Connected = Database[dict[str, Any]]
 PASSWORD = new_password()
@@ -204,3 +204,18 @@ def test_launchpad_of_a_ready_database_needs_no_rights(
     launchpad_on(users.database)
     for name in ("reader", "worker"):
         launchpad_on(log_in(name))
+
+
+def test_a_file_for_credentials_is_new_in_a_folder_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "login.json"
+    reserve_credentials_file(path)
+    assert not path.exists()
+    with pytest.raises(InputError, match=r"no such folder") as caught:
+        reserve_credentials_file(tmp_path / "none" / "login.json")
+    assert caught.value.where == str(tmp_path / "none")
+    (tmp_path / "link.json").symlink_to(path)
+    for taken in (tmp_path / "link.json", path):
+        taken.touch()
+        with pytest.raises(InputError, match=r"the file exists; name another one") as caught:
+            reserve_credentials_file(taken)
+        assert caught.value.where == str(taken)
