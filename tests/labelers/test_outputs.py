@@ -198,7 +198,9 @@ def test_a_gpaw_run_that_has_not_ended(tmp_path: Path) -> None:
     text = gpaw_log()
     for cut in ("\nConverged", "\n  Extrapolated"):
         path = write(tmp_path, text[: text.index(cut)])
-        with pytest.raises(InputError, match=r"gpaw\.txt: it is truncated, or GPAW has not ended"):
+        with pytest.raises(
+            InputError, match=r"gpaw\.txt: it is truncated, .*; run GPAW to its end$"
+        ):
             read_output(path)
 
 
@@ -396,6 +398,29 @@ def test_an_end_member_needs_moments() -> None:
         windows_from_end_members([end_member("FeO", None)], VASP_WINDOWS)
 
 
+def test_a_log_without_a_version(tmp_path: Path) -> None:
+    output = read_output(write(tmp_path, gpaw_log().replace(" - 26.7.0", "")))
+    assert output.engine == "GPAW, lcao mode"
+
+
+@pytest.mark.parametrize(("total", "readable"), [("8.424", True), ("8.404", False)])
+def test_moments_add_up_to_their_total(total: str, readable: bool, tmp_path: Path) -> None:
+    text = outcar().replace(" General timing", f"tot 0.0 0.0 {total} {total}\n\n General timing")
+    path = write(tmp_path, text, "OUTCAR")
+    if readable:
+        assert read_output(path).moments is not None
+        return
+    with pytest.raises(InputError, match=r"sum to 8\.420"):
+        read_output(path)
+
+
+def test_an_outcar_that_has_not_ended(tmp_path: Path) -> None:
+    path = write(tmp_path, outcar().replace("General timing", ""), "OUTCAR")
+    with pytest.raises(InputError, match=r"VASP has not ended; run VASP to its end$") as caught:
+        read_output(path)
+    assert caught.value.where == str(path)
+
+
 def test_a_vasprun_that_defines_entities_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, '<!DOCTYPE x [<!ENTITY a "b">]><modeling>&a;</modeling>', "vasprun.xml")
     with pytest.raises(InputError, match="XML entities") as caught:
@@ -421,6 +446,7 @@ def test_an_outcar_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
     output = read_output(write(tmp_path, outcar(), "OUTCAR"))
     assert (output.engine, output.energy, output.converged) == ("VASP 6.9.9", -50.1, True)
+    assert output.source == tmp_path / "OUTCAR"
     assert output.atoms.get_chemical_symbols() == ["Fe", "Fe", "O", "O", "O", "Na"]
     assert output.atoms.positions == pytest.approx(POSITIONS, abs=1e-5)
     species, windows = requested_species(output, output.windows)

@@ -161,8 +161,9 @@ def test_credentials_files_are_private_and_complete(tmp_path: Path) -> None:
         read_credentials(tmp_path / "e")
     broken = write_credentials(tmp_path / "f", login)
     broken.write_text("username: ada")
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not JSON") as caught:
         read_credentials(broken)
+    assert str(broken) in caught.value.where
 
 
 def test_passwords_are_not_printed(user: str, external_uri: str, tmp_path: Path) -> None:
