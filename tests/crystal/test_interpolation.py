@@ -10,7 +10,7 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.host import Host, HostSpec
-from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.interpolation import FARTHEST, interpolated_host, match_empty
 from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError
 
@@ -108,6 +108,21 @@ def test_ends_are_the_two_structures_and_the_middle_their_mean(
     step = middle.structure.frac_coords - last.structure.frac_coords
     whole = first.structure.frac_coords - last.structure.frac_coords
     assert (whole - 2 * step) - np.round(whole - 2 * step) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("distance", [FARTHEST - 0.05, FARTHEST + 0.05])
+def test_how_far_a_site_may_move_when_the_host_is_emptied(full: Structure, distance: float) -> None:
+    empty = full.copy()
+    empty.remove_species(["Na"])
+    oxygen = next(i for i, site in enumerate(empty) if site.specie.symbol == "O")
+    empty.translate_sites([oxygen], [distance, 0.0, 0.0], frac_coords=False)
+    if distance < FARTHEST:
+        found = match_empty(full, empty, "Na")
+        moved = full.lattice.get_cartesian_coords(found.frac_coords - full.frac_coords)
+        assert np.linalg.norm(moved, axis=1).max() == pytest.approx(distance)
+        return
+    with pytest.raises(InputError, match="do not match"):
+        match_empty(full, empty, "Na")
 
 
 def test_what_is_another_crystal_is_refused(full: Structure, empty: Structure) -> None:

@@ -21,7 +21,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.species import high_spin_moment, parse
-from al_charge.crystal.strict_files import check_extxyz
+from al_charge.crystal.strict_files import check_extxyz, check_poscar
 from al_charge.crystal.structure_file import load_structure, read_structures
 from al_charge.crystal.structure_output import FORMATS, file_name, write_structure
 from al_charge.errors import InputError
@@ -201,6 +201,12 @@ def test_a_comment_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "latin.extxyz"
     path.write_bytes(FRAME.replace('4"', '4" by="Br\xf8nsted"').encode("latin-1"))
     check_extxyz(path)
+
+
+def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "POSCAR"
+    path.write_bytes(SALT.format("Na Cl", "1 1").replace("salt", "Br\xf8nsted").encode("latin-1"))
+    check_poscar(path)
 
 
 def test_the_frame_whose_atoms_overlap_is_told(tmp_path: Path) -> None:

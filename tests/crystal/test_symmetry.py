@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import numpy as np
@@ -118,6 +119,7 @@ def test_hashes_differ_between_hosts_and_configurations(
         for config in enumerate_distinct(host, n)
     }
     assert len(hashes) == 16 + 874
+    assert all(re.fullmatch("[0-9a-f]{24}", found) for found in hashes)
 
 
 def test_multiplicities_count_every_occupation(olivine: Host) -> None:

@@ -73,7 +73,7 @@ def test_wrong_number_of_moments() -> None:
 
 
 def test_windows_that_overlap_are_refused() -> None:
-    with pytest.raises(InputError, match=r"Fe2\+ .* and Fe3\+ .* overlap") as caught:
+    with pytest.raises(InputError, match=r"Fe2\+ .* and Fe3\+ .* overlap; narrow") as caught:
         Windows({"Fe2+": (3.5, 4.1), "Fe3+": (4.1, 4.4)})
     assert caught.value.where == "moment_windows"
     # Other elements may share a range.
