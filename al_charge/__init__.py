@@ -2,15 +2,16 @@
 
 ``import al_charge as ac`` offers a few names, each imported when it is first used:
 
-==============  ==================================================================================
-``ac.open``     a campaign: ``.hull()``, ``.voltage()``, ``.labels()``, ``.status()``
-``ac.load``     a trained potential, or a committee
-``ac.relax``    relax structures with either, one by one, by processes or in batches
-``ac.train``    train a potential on labels
-``ac.label``    label one structure with an engine
-``ac.audit``    charge states in the output of a VASP or GPAW run
-``ac.check``    check a campaign file
-==============  ==================================================================================
+====================  ============================================================================
+``ac.open``           a campaign: ``.hull()``, ``.voltage()``, ``.labels()``, ``.status()``
+``ac.load``           a trained potential, or a committee
+``ac.relax``          relax structures with either, one by one, by processes or in batches
+``ac.train``          train a potential on labels
+``ac.label``          label one structure with an engine
+``ac.audit``          charge states in the output of a VASP or GPAW run
+``ac.check``          check a campaign file
+``ac.import_labels``  import labels that were exported, and audit them again
+====================  ============================================================================
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from al_charge.api.campaign import Campaign
     from al_charge.api.campaign import open_campaign as open
+    from al_charge.api.imports import import_labels
     from al_charge.api.inputs import audit, check, label
     from al_charge.api.models import relax, train
     from al_charge.errors import AlChargeError, InputError
@@ -33,6 +35,7 @@ _WHERE = {
     "InputError": ("errors", "InputError"),
     "audit": ("api.inputs", "audit"),
     "check": ("api.inputs", "check"),
+    "import_labels": ("api.imports", "import_labels"),
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),
     "open": ("api.campaign", "open_campaign"),
@@ -48,6 +51,7 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "import_labels",
     "label",
     "load",
     "open",

@@ -62,6 +62,8 @@ def select_diverse(
         In the order of selection; the score is the distance in feature space.
     """
     candidates = unlabelled(candidates, labelled)
+    if not candidates:
+        return []
     distances = Distances(candidates, labelled)
     covered = Counter(other.x for other in labelled)
     compositions = sorted({c.x for c in [*candidates, *labelled]})

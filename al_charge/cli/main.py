@@ -29,7 +29,7 @@ COMMANDS = {
     "hull": "Show a campaign's convex hull.",
     "init": "Write a campaign file to start from.",
     "label": "Label one structure with one engine.",
-    "labels": "List a campaign's labels one by one.",
+    "labels": "List a campaign's labels one by one; import labels.",
     "launch": "Keep jobs of a campaign in a cluster's queue.",
     "launchers": "Write and check what a cluster's queue needs.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",

@@ -1,13 +1,18 @@
-"""`al-charge hull`, `voltage`, `labels` and `export`: what a campaign has found."""
+"""`al-charge hull`, `voltage`, `labels` and `export`: what a campaign has found, and back."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from typing_extensions import override
 
 from al_charge.cli.output import json_option, plot_option, print_json, show
-from al_charge.cli.target import Target, campaign_argument
+from al_charge.cli.target import Target, campaign_argument, database_option, open_store
+
+if TYPE_CHECKING:
+    from al_charge.store.settings import DatabaseSettings
 
 
 @click.command("hull")
@@ -34,16 +39,63 @@ def voltage(target: Target, plot: Path | None, as_json: bool) -> None:
     show(found.document, as_json, found.table)
 
 
-@click.command("labels")
+class _DefaultGroup(click.Group):
+    """A group that takes ``labels CAMPAIGN`` for ``labels list CAMPAIGN``."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("labels", cls=_DefaultGroup)
+def labels() -> None:
+    """List a campaign's labels: al-charge labels CAMPAIGN. Or import labels."""
+
+
+@labels.command("list")
 @campaign_argument
 @json_option
-def labels(target: Target, as_json: bool) -> None:
+def list_labels(target: Target, as_json: bool) -> None:
     """List the labels of CAMPAIGN: charge order, energy, moments, cost, and what is wrong.
 
-    Also, for every composition, the share of labels that have the charge order asked for.
+    Also, for every composition, the share of labels that have the charge order asked for. The
+    word 'list' may be left out.
     """
     found = target.opened().labels()
     show(found.document, as_json, found.table)
+
+
+@labels.command("import")
+@click.argument("file", metavar="FILE.extxyz", type=click.Path(path_type=Path))
+@click.option(
+    "--campaign",
+    metavar="CAMPAIGN",
+    help="Name or file of the campaign that made them, for exports of version 0.2.",
+)
+@database_option
+@json_option
+def import_labels(
+    file: Path, campaign: str | None, database: DatabaseSettings | None, as_json: bool
+) -> int:
+    """Import labels that 'al-charge export' wrote, under the same keys, and audit each again.
+
+    Campaigns of the same host and settings take them over when they select their next labels. A
+    second import changes nothing.
+
+    Exits 0 where every label is in the database; 1 where some were left out, because their moments
+    and Bader charges do not show the charge states that the file tells; 2 where the file is not as
+    it was written, and nothing was imported.
+    """
+    from al_charge.api.imports import import_into
+
+    found = import_into(open_store(database), file, campaign)
+    if as_json:
+        print_json(found.document)
+    else:
+        click.echo(str(found))
+    return 1 if found.left_out else 0
 
 
 @click.command("export")

@@ -316,5 +316,21 @@ def settings_hash(labeler: Labeler) -> str:
     str
         16 hexadecimal digits.
     """
-    text = json.dumps(labeler.settings(), sort_keys=True)
+    return hash_of_settings(labeler.settings())
+
+
+def hash_of_settings(settings: Mapping[str, Any]) -> str:
+    """Return the identity of physical settings; see `settings_hash`.
+
+    Parameters
+    ----------
+    settings
+        As `Labeler.settings` returns them.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
@@ -22,6 +23,9 @@ from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
 from al_charge.store.documents import CandidateDoc, Geometry
 from al_charge.store.mongo import Store
+
+KEY_DIGITS = 5
+"""Decimals of angstrom that tell the geometries of two static labels apart."""
 
 LARGEST_DISPLACEMENT = 0.2
 """angstrom that a committee moves ions from one static label to the next, unless a file says so."""
@@ -272,12 +276,51 @@ def label_key(campaign: Campaign, candidate: CandidateDoc, relax: Relax | None =
         24 hexadecimal digits.
     """
     relax = relax or campaign.labeler.relax
-    parts: list[Any] = [candidate.config_hash, campaign.settings_hash]
+    how: list[Any]
     if relax is Relax.NONE:
-        parts.append(np.round(candidate.geometry.positions, 5).tolist())
-        parts.append(np.round(candidate.geometry.cell, 5).tolist())
+        how = rounded_geometry(candidate.geometry.positions, candidate.geometry.cell)
     else:
-        parts += [relax.value, float(campaign.spec.labeler.fmax)]
+        how = [relax.value, float(campaign.spec.labeler.fmax)]
+    return key_of(candidate.config_hash, campaign.settings_hash, how)
+
+
+def rounded_geometry(positions: ArrayLike, cell: ArrayLike) -> list[Any]:
+    """Return what the key of a static label holds of its geometry.
+
+    Parameters
+    ----------
+    positions
+        angstrom, shape (n_atoms, 3).
+    cell
+        angstrom, shape (3, 3).
+
+    Returns
+    -------
+    list
+        Both, rounded to `KEY_DIGITS`.
+    """
+    return [np.round(np.asarray(array), KEY_DIGITS).tolist() for array in (positions, cell)]
+
+
+def key_of(config_hash: str, settings_hash: str, how: list[Any]) -> str:
+    """Return the key of a label; see `label_key`.
+
+    Parameters
+    ----------
+    config_hash
+        Of the configuration that is requested.
+    settings_hash
+        Of the labeler's settings.
+    how
+        What `rounded_geometry` returns for a static label; for another what moves, and the force
+        limit in eV/angstrom.
+
+    Returns
+    -------
+    str
+        24 hexadecimal digits.
+    """
+    parts = [config_hash, settings_hash, *how]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 

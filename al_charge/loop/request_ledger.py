@@ -29,7 +29,7 @@ class RequestLedger:
     configurations
         Hashes of the configurations that were requested or found.
     keys
-        Keys of the labels that were requested; empty where labels are not static.
+        Keys of the labels that were requested or found; empty where labels are not static.
     lowest
         Energy of the lowest usable label of each configuration, eV per cell.
     missed
@@ -206,4 +206,4 @@ def _keys_and_misses(
     requests |= {one.key: one for one in _requests(campaign, ids, labels)}
     for one in requests.values():
         missed[one.config_hash] += one.missed
-    return frozenset(requests), missed
+    return frozenset(requests | {label.key: None for label in labels}), missed

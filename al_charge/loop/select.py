@@ -22,7 +22,14 @@ from al_charge.acquisition.plugin import (
 from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, configuration_of
-from al_charge.loop.energies import LabelledHull, candidate_entry, labelled_hull
+from al_charge.loop.energies import (
+    LabelledHull,
+    candidate_entry,
+    labelled_hull,
+    lowest_labels,
+    usable,
+)
+from al_charge.loop.imported import adopt_imported
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
@@ -59,18 +66,18 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
+    adopt_imported(campaign, round_number)
     summaries = list(store.labels.read(SUMMARY, campaign=campaign.name))
     proposed = store.candidates.all(campaign.name, round_number)
     candidates = request_ledger(campaign, summaries).needing_label(proposed)
     left = labels_left(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
-        features = _features(campaign, candidates)
-        points = [
-            Point(one.config_hash, Fraction(one.composition), 0.0, 0.0, feature)
-            for one, feature in zip(candidates, features, strict=True)
-        ]
-        picked: Sequence[Selection] = select_diverse(points, min(settings.first_round, left))
+        known = lowest_labels(filter(usable, summaries))
+        count = _first_labels(campaign, known)
+        picked: Sequence[Selection] = select_diverse(
+            _points(campaign, candidates), min(count, left), _points(campaign, known)
+        )
     else:
         count = min(settings.labels_per_round, left)
         choice = _choice(campaign, candidates, labelled_hull(campaign, summaries=summaries), count)
@@ -86,8 +93,28 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     return chosen
 
 
+def _first_labels(campaign: Campaign, known: Sequence[LabelSummary]) -> int:
+    """Return how many labels the first round selects, given the configurations it has adopted.
+
+    End members that are not among these are selected in any case.
+    """
+    ends = {campaign.host.ion_counts[0], campaign.host.ion_counts[-1]}
+    missing = ends - {label.n_ions for label in known}
+    return max(campaign.spec.acquisition.first_round - len(known), len(missing))
+
+
+def _points(campaign: Campaign, described: Sequence[CandidateDoc | LabelSummary]) -> list[Point]:
+    return [
+        Point(one.config_hash, Fraction(one.composition), 0.0, 0.0, feature)
+        for one, feature in zip(described, _features(campaign, described), strict=True)
+    ]
+
+
 def labels_left(campaign: Campaign) -> int:
-    """Return how many labels the campaign may still select; those of verifications come on top.
+    """Return how many labels the campaign may still select.
+
+    Imported labels that it has adopted count as if it had selected them; those of verifications
+    come on top.
 
     Parameters
     ----------
@@ -102,6 +129,10 @@ def labels_left(campaign: Campaign) -> int:
     rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)
     used = sum(len(one.selected or []) for one in rounds if one.number not in verifying)
+    if adopted := campaign.store.labels.uses(campaign.name, adopted=True):
+        own = campaign.labeler.relax.value
+        labels = campaign.store.labels.read(SUMMARY, keys=adopted)
+        used += sum(label.relax == own for label in labels)
     return max(0, campaign.spec.convergence.max_labels - used)
 
 

@@ -16,13 +16,34 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name
+from al_charge.report.rounding import rounding_of
 from al_charge.store.documents import LabelDoc, ReferenceDoc
+from al_charge.store.fields import plain
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import pretty_formula
 
+RECORDED = frozenset(
+    {
+        "attempts",
+        "bader_centres",
+        "campaign",
+        "cores",
+        "created",
+        "datasets",
+        "details",
+        "imported",
+        "round",
+        "unusable",
+        "wall_time",
+        "windows",
+    }
+)
+"""Fields of a label that the JSON file holds because its frames have no place for them. The folder
+of the engine's files stays out: it is of use on one machine, and tells who owns it."""
 UNITS = {
     "energy": "eV per cell",
     "forces": "eV/angstrom",
@@ -90,6 +111,7 @@ class _Summary:
     """What the JSON file says of the labels, gathered while they are written."""
 
     def __init__(self) -> None:
+        self.records: dict[str, Any] = {}
         self.counts: Counter[str] = Counter()
         self.by_x: Counter[str] = Counter()
         self.engines: set[str] = set()
@@ -107,6 +129,7 @@ class _Summary:
             "not_converged": not label.converged,
             "as_requested": label.as_requested,
         }
+        self.records[label.key] = _record(label)
         self.counts.update({"labels": 1, "frames": frames})
         self.counts.update({name: int(holds) for name, holds in facts.items()})
         self.by_x[label.composition] += 1
@@ -255,6 +278,34 @@ def _kept(value: Any) -> Any:
     return text if same else f"_JSON {json.dumps(text)}"
 
 
+def _record(label: LabelDoc) -> dict[str, Any]:
+    """Return what an import needs of a label beside its frames."""
+    record = label.model_dump(mode="json", include=set(RECORDED))
+    if label.relax == "none":
+        record["rounding"] = rounding_of(np.array(label.frames[0].positions))
+    return record
+
+
+def _host(campaign: Campaign) -> dict[str, Any]:
+    """Return what the host is built from."""
+    spec = campaign.spec.host
+    return {
+        "spec": spec.model_dump(mode="json", exclude={"empty_structure"}),
+        "structure": plain(campaign.structure.as_dict(verbosity=0)),
+        "fingerprint": campaign.host.fingerprint,
+    }
+
+
+def _engine_windows(campaign: Campaign) -> dict[str, Any]:
+    """Return the windows that stand where none are calibrated, or before those that are."""
+    settings = campaign.spec.labeler
+    found = LABELERS.of(settings).windows(settings)
+    return {
+        "ranges": {} if found is None else {s: list(w) for s, w in found.ranges.items()},
+        "given": getattr(settings, "moment_windows", None) is not None,
+    }
+
+
 def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
     store, ion = campaign.store, campaign.spec.host.working_ion
     stored = store.campaigns.get(campaign.name)
@@ -270,6 +321,9 @@ def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
         "engines": sorted(summary.engines),
         "datasets": summary.datasets,
         "moment_windows": summary.windows,
+        "engine_windows": _engine_windows(campaign),
+        "fmax": getattr(campaign.spec.labeler, "fmax", None),
+        "host": _host(campaign),
         "metal": _metal(metal),
         "counts": {
             **summary.counts,
@@ -277,6 +331,7 @@ def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
             "by_x": dict(summary.by_x),
         },
         "units": dict(UNITS),
+        "labels": summary.records,
     }
 
 

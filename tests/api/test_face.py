@@ -70,7 +70,9 @@ def workplace(ended: str, output: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A folder with the files that the examples read; it is the working folder."""
     folder = output.parent
     (folder / "workflows").symlink_to(ROOT / "workflows")
-    (folder / "labels.extxyz").symlink_to(ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz")
+    for ending in ("extxyz", "json"):
+        labels = ROOT / "examples" / "data" / f"nafepo4_gpaw.{ending}"
+        (folder / f"labels.{ending}").symlink_to(labels)
     (folder / "painn.yaml").write_text(
         "potential: {kind: painn, cutoff: 4 A, channels: 4, radial: 4, pair_cutoff: 0 A}\n"
         "training: {epochs: 1}\n"

@@ -100,8 +100,8 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
 
 
 def _products(scene: Scene, name: str) -> Counter[int]:
-    """Count the labels and failures of a campaign by the round that they belong to."""
-    uses = scene.store.labels.uses(name)
+    """Count the labels and failures of a campaign by the round that has selected them."""
+    uses = scene.store.labels.uses(name, adopted=False)
     count = Counter(uses[key] for key in scene.store.labels.among(uses))
     return count + Counter(failure.round for failure in scene.store.failures.all(name))
 

@@ -1,0 +1,120 @@
+"""The charge states of exported labels, told again from their moments and Bader charges."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ase import Atoms
+
+from al_charge.crystal.species import charge_of
+from al_charge.crystal.valence import Audit, Windows, audit
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A label whose audit does not find what the file says.
+
+    Attributes
+    ----------
+    key
+        Of the label.
+    reason
+        What the file says, and what was found.
+    """
+
+    key: str
+    reason: str
+
+
+class Auditor:
+    """What the labels of one export are audited with.
+
+    Parameters
+    ----------
+    document
+        The JSON file of the export.
+    redox
+        Elements of the host that change their charge state.
+    """
+
+    def __init__(self, document: Mapping[str, Any], redox: Collection[str]) -> None:
+        engine = document.get("engine_windows", {"ranges": {}, "given": False})
+        self._engine = _ranges(engine["ranges"])
+        self._given = bool(engine["given"])
+        self._newest = _ranges(document["moment_windows"])
+        self._redox = frozenset(redox)
+
+    def windows(self, record: Mapping[str, Any]) -> Windows:
+        """Return the user's windows, else those that the label was audited with, else newer ones.
+
+        A label without windows of its own was audited with the engine's; those that were calibrated
+        since, on the same end members, tell states apart more surely.
+
+        Parameters
+        ----------
+        record
+            What the JSON file holds of the label.
+
+        Returns
+        -------
+        Windows
+            Empty if the export has none.
+        """
+        if self._given:
+            return Windows(self._engine)
+        if own := _ranges(record.get("windows", {})):
+            return Windows(own, dict(record.get("bader_centres", {})))
+        return Windows(self._newest or self._engine)
+
+    def audit(
+        self, atoms: Atoms, requested: Sequence[str], told: Sequence[str | None], windows: Windows
+    ) -> Audit | str:
+        """Audit a label, and compare that with what its file says.
+
+        Parameters
+        ----------
+        atoms
+            Its last frame.
+        requested
+            Species token of every atom, as requested.
+        told
+            As found, by the file; None where it is uncertain.
+        windows
+            Moments of the charge states.
+
+        Returns
+        -------
+        Audit or str
+            How they disagree, if they do. The states of an engine without moments are as told.
+        """
+        uncertain = bool(atoms.info["ambiguous"])
+        moments = atoms.calc.results.get("magmoms")
+        if moments is None:
+            found = _as_told(told, uncertain=uncertain)
+        elif missing := sorted(self._redox - windows.elements):
+            return f"there is no window for the moments of {', '.join(missing)}"
+        else:
+            found = audit(moments, requested, windows, atoms.arrays.get("bader_charges"))
+        if found.species is None and not uncertain:
+            return f"the file says that its charge states are certain, but {found.describe()}"
+        if found.species is not None and uncertain:
+            return "the file says that its charge states are uncertain, its moments tell every one"
+        differ = [
+            f"atom {i} is {one or 'uncertain'} in the file, {state} by its moment"
+            for i, (one, state) in enumerate(zip(told, found.species or told, strict=True))
+            if one != state
+        ]
+        return "; ".join(differ) or found
+
+
+def _ranges(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    return {str(state): (float(low), float(high)) for state, (low, high) in found.items()}
+
+
+def _as_told(told: Sequence[str | None], *, uncertain: bool) -> Audit:
+    """Return what a file says of charge states that its engine's labels do not show."""
+    unknown = tuple(i for i, species in enumerate(told) if species is None)
+    charge = None if uncertain or unknown else sum(charge_of(str(species)) for species in told)
+    return Audit(tuple(told), ambiguous=unknown, charge=charge)
