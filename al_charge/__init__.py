@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from al_charge.api.campaign import Campaign
     from al_charge.api.campaign import open_campaign as open
+    from al_charge.api.check import check
     from al_charge.api.imports import import_labels
-    from al_charge.api.inputs import audit, check, label
+    from al_charge.api.inputs import audit, label
     from al_charge.api.models import relax, train
     from al_charge.errors import AlChargeError, InputError
     from al_charge.potentials import load
@@ -34,7 +35,7 @@ _WHERE = {
     "Campaign": ("api.campaign", "Campaign"),
     "InputError": ("errors", "InputError"),
     "audit": ("api.inputs", "audit"),
-    "check": ("api.inputs", "check"),
+    "check": ("api.check", "check"),
     "import_labels": ("api.imports", "import_labels"),
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),

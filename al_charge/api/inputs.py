@@ -1,4 +1,4 @@
-"""Work on single files: check a campaign file, audit an output, label a structure."""
+"""Work on single files: audit an output, label a structure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.api.results import Result
-from al_charge.crystal.enumeration import count_distinct
-from al_charge.crystal.host import Host
 from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import InputError, NotInstalledError
+from al_charge.errors import InputError
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.outputs import (
     Output,
@@ -27,58 +25,11 @@ from al_charge.labelers.outputs import (
 )
 from al_charge.labelers.plugin import LABELERS, EngineSettings
 from al_charge.labelers.protocol import BaderCharges, LabelResult, Relax
-from al_charge.loop.spec import CampaignSpec, load_labeler_settings, load_spec
-from al_charge.loop.submit import check_spec
+from al_charge.loop.spec import load_labeler_settings
 from al_charge.report.audits import audit_document, audit_table, label_document
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-
-@dataclass(frozen=True)
-class CheckResult(Result):
-    """A campaign file that is valid.
-
-    Attributes
-    ----------
-    spec
-        The campaign, every default filled in.
-    compositions
-        Number of distinct configurations at each composition x, a fraction written as text.
-    missing
-        What this machine lacks to run the campaign, in one line; empty if nothing.
-    document
-        What ``al-charge check --json`` prints.
-    """
-
-    spec: CampaignSpec
-    compositions: dict[str, int]
-    missing: str
-    document: dict[str, Any] = field(repr=False)
-
-    def table(self) -> RenderableType:
-        """Return what `al-charge check` prints.
-
-        Returns
-        -------
-        rich renderable
-            One sentence, and a second one if something is not installed here.
-        """
-        from rich.text import Text
-
-        return Text(str(self))
-
-    def __str__(self) -> str:
-        """Return one sentence, and a second one if something is not installed here."""
-        spec = self.spec
-        line = (
-            f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
-            f"configurations at {len(self.compositions)} compositions, labelled by "
-            f"{spec.labeler.kind}, {spec.committee.size} {spec.potential.kind} potentials"
-        )
-        if self.missing:
-            line += f"\nnot ready to submit on this machine: {self.missing}"
-        return line
 
 
 @dataclass(frozen=True)
@@ -165,44 +116,6 @@ class LabelledResult(Result):
             One line for each site that has charge states, and a summary.
         """
         return audit_table(self.document)
-
-
-def check(file: Path | str) -> CheckResult:
-    """Check a campaign file: every field, the host, its compositions.
-
-    Parameters
-    ----------
-    file
-        A YAML file.
-
-    Returns
-    -------
-    CheckResult
-        Valid also if something is not installed on this machine; ``missing`` then says what.
-
-    Raises
-    ------
-    InputError
-        If a field is invalid; the message says what to write instead.
-
-    Examples
-    --------
-    >>> import al_charge as ac
-    >>> found = ac.check("workflows/nafepo4_born.yaml")
-    >>> found.compositions["1/2"]  # distinct configurations at x = 1/2
-    344
-    >>> found.spec.labeler.kind, found.missing
-    ('born', '')
-    """
-    spec = load_spec(Path(file))
-    missing = ""
-    try:
-        check_spec(spec)
-    except NotInstalledError as error:
-        missing = str(error)
-    counts = {str(x): n for x, n in count_distinct(Host.from_spec(spec.host)).items()}
-    document = {"name": spec.name, "compositions": counts, "missing": missing}
-    return CheckResult(spec, counts, missing, document)
 
 
 def audit(

@@ -54,7 +54,7 @@ def check(file: Path, as_json: bool) -> None:
     If the labeler needs something that is not installed on this machine, that is reported, but the
     file is valid all the same.
     """
-    from al_charge.api.inputs import check as check_file
+    from al_charge.api.check import check as check_file
     from al_charge.cli.progress import busy
 
     with busy(f"checking {file.name}", quiet_below=30.0):

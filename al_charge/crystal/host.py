@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field
 from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
@@ -22,9 +21,11 @@ from al_charge.crystal.charges import (
     known_ion_charges,
     usual_ion_charges,
 )
-from al_charge.crystal.parent import read_structure
+from al_charge.crystal.parent import Matrix, Repeats, Supercell, number_of_cells, read_structure
+from al_charge.crystal.space_group import symmetrized
 from al_charge.crystal.species import token
 from al_charge.errors import InputError, did_you_mean
+from al_charge.units import Length
 
 VACANCY = -1
 """State of an empty working-ion site; every other state is a charge in e."""
@@ -33,24 +34,6 @@ LARGEST_SUPERCELL = 1000
 
 Charge = Annotated[int, Field(ge=-9, le=9)]
 """An oxidation state, in e."""
-
-Step = Annotated[int, Field(ge=-100, le=100)]
-Row = tuple[Step, Step, Step]
-Repeats = tuple[int, int, int]
-Matrix = tuple[Row, Row, Row]
-
-
-def _form_of_supercell(value: Any) -> str:
-    """Return whether a supercell is written as a matrix or as repeats."""
-    rows = isinstance(value, list | tuple) and [isinstance(row, list | tuple) for row in value]
-    return "matrix" if rows and all(rows) else "repeats"
-
-
-Supercell = Annotated[
-    Annotated[Repeats, Tag("repeats")] | Annotated[Matrix, Tag("matrix")],
-    Discriminator(_form_of_supercell),
-]
-"""Repeats along a, b and c, or the supercell's vectors in units of the cell's, as rows."""
 
 
 class HostSpec(BaseModel):
@@ -82,6 +65,13 @@ class HostSpec(BaseModel):
         description="repeats of the structure file's cell along a, b and c; or three rows of three "
         "integers, the supercell's vectors as sums of those of the cell",
     )
+    symmetrize: Length | None = Field(
+        default=None,
+        gt=0.0,
+        le=0.2,
+        description="noise of the coordinates in the structure file, such as '0.01 A', which is "
+        "removed: the structure gets the symmetry that it has but for displacements of that size",
+    )
     redox_sites_per_formula: int = Field(
         default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
     )
@@ -103,6 +93,28 @@ class HostSpec(BaseModel):
                 where="host.working_ion_charge",
                 remedy=f"leave it out, or give {' or '.join(map(str, known))}",
             )
+
+
+def parent_structure(spec: HostSpec) -> Structure:
+    """Return the parent structure of a host as it is used and stored.
+
+    Parameters
+    ----------
+    spec
+        The specification of a host in a campaign file.
+
+    Returns
+    -------
+    Structure
+        That of the file, its noise removed if the specification says so.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    structure = read_structure(spec.structure)
+    return structure if spec.symmetrize is None else symmetrized(structure, spec.symmetrize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +164,7 @@ class Host:
         InputError
             If the file cannot be read, or for any reason of `build`.
         """
-        return cls.build(spec, read_structure(spec.structure))
+        return cls.build(spec, parent_structure(spec))
 
     @classmethod
     def build(cls, spec: HostSpec, structure: Structure) -> Host:
@@ -186,7 +198,7 @@ class Host:
                 where="host.working_ion_charge",
                 remedy="give it, such as 'working_ion_charge: 2'",
             )
-        sites = len(structure) * _cells(spec.supercell)
+        sites = len(structure) * number_of_cells(spec.supercell)
         if sites > LARGEST_SUPERCELL:
             raise InputError(
                 f"the supercell would have {sites} sites",
@@ -330,25 +342,6 @@ class Host:
         digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
         return digest.hexdigest()[:16]
-
-
-def _cells(supercell: Repeats | Matrix) -> int:
-    """Return the number of cells in a supercell, or refuse it."""
-    rows = [row for row in supercell if not isinstance(row, int)]
-    if not rows:
-        repeats = [number for number in supercell if isinstance(number, int)]
-        if min(repeats) < 1:
-            raise InputError("repeats must be 1 or more", where="host.supercell")
-        return math.prod(repeats)
-    (a, b, c), (d, e, f), (g, h, i) = rows
-    cells = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-    if cells < 1:
-        raise InputError(
-            f"the matrix has the determinant {cells}",
-            where="host.supercell",
-            remedy="exchange two rows" if cells else "give three rows that span a volume",
-        )
-    return cells
 
 
 def _check_elements(spec: HostSpec, present: set[str]) -> None:

@@ -1,10 +1,13 @@
-"""The parent structure of a host, from a file."""
+"""The parent structure of a host, from a file, and the supercells that are made of it."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import Discriminator, Field, Tag
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
@@ -12,6 +15,24 @@ from al_charge.crystal.strict_files import read_parent
 from al_charge.errors import InputError
 
 _DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
+
+Step = Annotated[int, Field(ge=-100, le=100)]
+Row = tuple[Step, Step, Step]
+Repeats = tuple[int, int, int]
+Matrix = tuple[Row, Row, Row]
+
+
+def _form_of_supercell(value: Any) -> str:
+    """Return whether a supercell is written as a matrix or as repeats."""
+    rows = isinstance(value, list | tuple) and [isinstance(row, list | tuple) for row in value]
+    return "matrix" if rows and all(rows) else "repeats"
+
+
+Supercell = Annotated[
+    Annotated[Repeats, Tag("repeats")] | Annotated[Matrix, Tag("matrix")],
+    Discriminator(_form_of_supercell),
+]
+"""Repeats along a, b and c, or the supercell's vectors in units of the cell's, as rows."""
 
 
 def read_structure(path: Path, where: str = "host.structure") -> Structure:
@@ -69,3 +90,38 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
     refuse_impossible(structure.lattice.matrix, positions, field)
     refuse_left_handed(structure.lattice.matrix, field)
     return structure
+
+
+def number_of_cells(supercell: Repeats | Matrix) -> int:
+    """Return the number of cells in a supercell.
+
+    Parameters
+    ----------
+    supercell
+        Repeats or a matrix.
+
+    Returns
+    -------
+    int
+        1 or more.
+
+    Raises
+    ------
+    InputError
+        If it has no volume, or is left-handed.
+    """
+    rows = [row for row in supercell if not isinstance(row, int)]
+    if not rows:
+        repeats = [number for number in supercell if isinstance(number, int)]
+        if min(repeats) < 1:
+            raise InputError("repeats must be 1 or more", where="host.supercell")
+        return math.prod(repeats)
+    (a, b, c), (d, e, f), (g, h, i) = rows
+    cells = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    if cells < 1:
+        raise InputError(
+            f"the matrix has the determinant {cells}",
+            where="host.supercell",
+            remedy="exchange two rows" if cells else "give three rows that span a volume",
+        )
+    return cells

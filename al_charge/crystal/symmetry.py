@@ -8,13 +8,12 @@ from functools import lru_cache
 import numpy as np
 import spglib
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
+from al_charge.crystal.space_group import SYMPREC
 from al_charge.errors import AlChargeError
-
-SYMPREC = 1e-2
-"""Tolerance in angstrom within which sites of the parent count as symmetry-equivalent."""
 
 
 @lru_cache(maxsize=32)
@@ -67,13 +66,22 @@ def _permutation(
     host: Host, rotation: NDArray[np.int64], translation: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Return how one operation permutes the variable sites."""
-    lattice = host.structure.lattice
-    variable = host.structure.frac_coords[host.variable_sites]
-    distances = lattice.get_all_distances(variable @ rotation.T + translation, variable)
-    nearest: NDArray[np.int64] = distances.argmin(axis=1)
-    if distances.min(axis=1).max() > 10 * SYMPREC or len(set(nearest)) != len(variable):
+    sites = host.structure.frac_coords[host.variable_sites]
+    images = sites @ rotation.T + translation
+    _, nearest = KDTree(sites % 1.0 % 1.0, boxsize=1.0).query(images)
+    moves = images - sites[nearest]
+    distances = np.linalg.norm((moves - np.round(moves)) @ host.structure.lattice.matrix, axis=1)
+    if not _fits(distances, nearest):
+        # In a very oblique cell the nearest site need not have the nearest coordinates.
+        every = host.structure.lattice.get_all_distances(images, sites)
+        distances, nearest = every.min(axis=1), every.argmin(axis=1)
+    if not _fits(distances, nearest):
         raise AlChargeError("a symmetry operation moves a site off the host")
-    return nearest
+    return np.asarray(nearest, dtype=np.int64)
+
+
+def _fits(distances: NDArray[np.float64], nearest: NDArray[np.int64]) -> bool:
+    return bool(distances.max() <= 10 * SYMPREC) and len(set(nearest)) == len(nearest)
 
 
 def canonical(host: Host, config: Configuration) -> Configuration:

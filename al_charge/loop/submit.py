@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from pymatgen.core.structure import Structure
 
 from al_charge.acquisition.plugin import ACQUISITIONS
-from al_charge.crystal.host import Host
+from al_charge.crystal.host import Host, parent_structure
 from al_charge.crystal.interpolation import match_empty
 from al_charge.crystal.parent import read_structure
+from al_charge.crystal.space_group import symmetrized
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import LABELERS
@@ -102,7 +103,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         If the host, the labeler, the potential, the search or the acquisition rule cannot work
         with this specification.
     """
-    structure = read_structure(spec.host.structure)
+    structure = parent_structure(spec.host)
     host = Host.build(spec.host, structure)
     if len(host.ion_counts) < 2:
         raise InputError(
@@ -130,6 +131,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
     if spec.host.empty_structure is not None:
         given["host"]["empty_structure"] = spec.host.empty_structure.name
         empty = read_structure(spec.host.empty_structure, "host.empty_structure")
+        if spec.host.symmetrize is not None:
+            empty = symmetrized(empty, spec.host.symmetrize)
         match_empty(structure, empty, spec.host.working_ion)
         contents["empty_structure"] = empty.as_dict()
     labeler = labeler_of(spec)

@@ -177,6 +177,48 @@ def test_enumerate_counts_without_listing(
     assert "1/8" in err
 
 
+def test_check_says_what_the_file_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case in (Path(__file__).parents[1] / "cases" / "hosts").iterdir():
+        (tmp_path / case.name).write_bytes(case.read_bytes())
+    code, out, _ = run(["check", str(tmp_path / "licoo2.yaml"), "--json"], capsys)
+    document = yaml.safe_load(out)
+    assert code == 0
+    expected = {
+        "ok": True,
+        "name": "licoo2",
+        "formula": "LiCoO2",
+        "x": {"from": "0", "to": "1", "step": "1/12"},
+        "distinct": 20729,
+        "space_group": "R-3m",
+        "operations": 144,
+        "atoms_per_label": 48,
+        "working_ion_charge": 1,
+        "warnings": [],
+    }
+    assert {key: document[key] for key in expected} == expected
+    assert sum(document["compositions"].values()) == 20729
+    _, out, _ = run(["check", str(tmp_path / "mgmn2o4.yaml"), "--json"], capsys)
+    document = yaml.safe_load(out)
+    assert (document["distinct"], document["working_ion_charge"]) == (10514, 2)
+    assert document["space_group"] == "Fd-3m"
+    assert (document["formula"], document["x"]["to"]) == ("Mg1/2MnO2", "1/2")
+
+    noisy = tmp_path / "lifepo4_noise.yaml"
+    _, out, _ = run(["check", str(noisy)], capsys)
+    assert "space group P1; symmetry operations: 1; atoms per label: 28" in out
+    (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert "Pnma with 8" in warning and "'symmetrize: 0.01 A'" in warning
+    noisy.write_text(noisy.read_text().replace("host: {", "host: {symmetrize: 0.01 A, "))
+    _, out, _ = run(["check", str(noisy)], capsys)
+    assert "16 distinct" in out and "space group Pnma" in out and "warning" not in out
+
+    unusual = tmp_path / "mgmn2o4.yaml"
+    unusual.write_text(unusual.read_text().replace("host: {", "host: {working_ion_charge: 1, "))
+    _, out, _ = run(["check", str(unusual)], capsys)
+    assert "4222 distinct" in out
+    assert "warning: host.working_ion_charge: Mg+ is unusual; leave it out for Mg2+" in out
+
+
 def test_enumerate_refuses_millions_unless_limited(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

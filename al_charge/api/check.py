@@ -1,0 +1,178 @@
+"""Check a campaign file, and say what it means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymatgen.core.composition import Composition
+
+from al_charge.api.results import Result
+from al_charge.crystal.charges import usual_ion_charges
+from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.space_group import almost, space_group
+from al_charge.crystal.species import token
+from al_charge.errors import NotInstalledError
+from al_charge.loop.spec import CampaignSpec, load_spec
+from al_charge.loop.submit import check_spec
+from al_charge.thermo.hull import pretty_formula
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class CheckResult(Result):
+    """A campaign file that is valid.
+
+    Attributes
+    ----------
+    spec
+        The campaign, every default filled in.
+    compositions
+        Number of distinct configurations at each composition x, a fraction written as text.
+    missing
+        What this machine lacks to run the campaign, in one line; empty if nothing.
+    document
+        What ``al-charge check --json`` prints.
+    """
+
+    spec: CampaignSpec
+    compositions: dict[str, int]
+    missing: str
+    document: dict[str, Any] = field(repr=False)
+
+    def table(self) -> RenderableType:
+        """Return what `al-charge check` prints.
+
+        Returns
+        -------
+        rich renderable
+            What `__str__` returns.
+        """
+        from rich.text import Text
+
+        return Text(str(self))
+
+    def __str__(self) -> str:
+        """Return one line that says it is valid, and one for each thing to know of it."""
+        spec, about = self.spec, self.document
+        x, charge = about["x"], about["working_ion_charge"]
+        ion = token(spec.host.working_ion, charge)
+        line = (
+            f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
+            f"configurations at {len(self.compositions)} compositions, labelled by "
+            f"{spec.labeler.kind}, {spec.committee.size} {spec.potential.kind} potentials"
+        )
+        lines = [
+            line,
+            f"x = {x['from']} to {x['to']} {ion} per formula unit, in steps of {x['step']}; "
+            f"{about['formula']} at x = {x['to']}",
+            f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
+            f"atoms per label: {about['atoms_per_label']}",
+            *(f"warning: {warning}" for warning in about["warnings"]),
+        ]
+        if self.missing:
+            lines.append(f"not ready to submit on this machine: {self.missing}")
+        return "\n".join(lines)
+
+
+def check(file: Path | str) -> CheckResult:
+    """Check a campaign file: every field, the host, its compositions.
+
+    Parameters
+    ----------
+    file
+        A YAML file.
+
+    Returns
+    -------
+    CheckResult
+        Valid also if something is not installed on this machine; ``missing`` then says what.
+
+    Raises
+    ------
+    InputError
+        If a field is invalid; the message says what to write instead.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> found = ac.check("workflows/nafepo4_born.yaml")
+    >>> found.compositions["1/2"]  # distinct configurations at x = 1/2
+    344
+    >>> found.spec.labeler.kind, found.missing
+    ('born', '')
+    """
+    spec = load_spec(Path(file))
+    missing = ""
+    try:
+        check_spec(spec)
+    except NotInstalledError as error:
+        missing = str(error)
+    host = Host.from_spec(spec.host)
+    counts = {str(x): n for x, n in count_distinct(host).items()}
+    group = space_group(host.structure)
+    document = {
+        "ok": True,
+        "name": spec.name,
+        "formula": _formula(host),
+        "x": _range(host),
+        "distinct": sum(counts.values()),
+        "compositions": counts,
+        "space_group": group.symbol,
+        "operations": group.operations,
+        "atoms_per_label": _largest(host),
+        "working_ion_charge": host.working_ion_charge,
+        "warnings": _warnings(host),
+        "missing": missing,
+    }
+    return CheckResult(spec, counts, missing, document)
+
+
+def _range(host: Host) -> dict[str, str]:
+    """Return the compositions of a host, as exact fractions in strings."""
+    x = [host.composition(n) for n in host.ion_counts]
+    step = min((right - left for left, right in pairwise(x)), default=Fraction(0))
+    return {"from": str(x[0]), "to": str(x[-1]), "step": str(step)}
+
+
+def _largest(host: Host) -> int:
+    """Return the number of atoms in the cell at the largest composition."""
+    return len(host.elements) - len(host.ion_sites) + host.ion_counts[-1]
+
+
+def _formula(host: Host) -> str:
+    """Return the formula unit at the largest composition."""
+    units, ion = host.formula_units, host.working_ion
+    amounts = {el: n / units for el, n in Counter(host.elements).items() if el != ion}
+    x = host.composition(host.ion_counts[-1])
+    framework = pretty_formula(Composition(amounts).formula.replace(" ", ""), ion)
+    return f"{ion}{'' if x == 1 else x}{framework}" if x else framework
+
+
+def _warnings(host: Host) -> list[str]:
+    """Return what is suspicious about a host, in a line each."""
+    warnings = []
+    ion, charge = host.working_ion, host.working_ion_charge
+    if (usual := usual_ion_charges(ion)) and charge not in usual:
+        warnings.append(
+            f"host.working_ion_charge: {token(ion, charge)} is unusual; leave it out for "
+            f"{' or '.join(token(ion, number) for number in usual)}"
+        )
+    found = almost(host.structure)
+    if found is not None:
+        looser, noise = found
+        exact = space_group(host.structure)
+        warnings.append(
+            f"host.structure: within {looser.tolerance:g} A it is {looser.symbol} with "
+            f"{looser.operations} operations; as it is, {exact.symbol} with {exact.operations}, "
+            f"equivalent configurations are counted more than once; if that is noise, write "
+            f"'symmetrize: {noise:g} A' under 'host'"
+        )
+    return warnings
