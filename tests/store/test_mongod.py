@@ -43,6 +43,8 @@ def test_no_mongod_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Monk
         ("echo 'mongod: error while loading shared libraries: libx.so' >&2; exit 127",
          InputError, r"libx\.so; install that library"),
         ("echo strange; exit 3", AlChargeError, r"exit code 3\): strange; its log is"),
+        ("echo strange; exit 100", AlChargeError, r"exit code 100\): strange; its log is"),
+        ("echo the clock is off; exit 3", AlChargeError, r"exit code 3\): the clock is off;"),
         ("echo '{\"s\":\"F\",\"msg\":\"WT\",\"attr\":{\"error\":\"No space left on device\"}}'"
          " >> \"$HOME/log\"; exit 14", InputError, "the disk is full"),
     ],
@@ -139,7 +141,7 @@ def test_the_cause_of_a_failure_is_read_from_the_log(tmp_path: Path) -> None:
         {"s": "E", "msg": "WT", "attr": {"message": {"error_str": "No space left\n on device"}}},
         {"s": "F", "msg": "consequence", "attr": {"error": -31804}},
     ]
-    log.write_text("\n".join([*map(json.dumps, entries), "no json"]))
+    log.write_bytes(b"no json \xff\n" + "\n".join(map(json.dumps, entries)).encode())
     assert mongod.last_error(log) == "WT: No space left on device"
     log.write_text(json.dumps(entries[0]) + "\n" + json.dumps(entries[1]))
     assert mongod.last_error(log) == ""

@@ -17,7 +17,7 @@ from al_charge.store.connection import connect
 from al_charge.store.documents import DOCUMENTS
 from al_charge.store.embedded import EmbeddedServer
 from al_charge.store.mongo import Store
-from al_charge.store.roles import WRITES, Role, refresh_roles, refresh_used_roles
+from al_charge.store.roles import WRITES, Role, refresh_roles, refresh_used_roles, role_of
 from al_charge.store.schema import create_file_indexes
 from al_charge.store.settings import DatabaseSettings
 from al_charge.store.users import Users, new_password, reserve_credentials_file
@@ -219,3 +219,20 @@ def test_a_file_for_credentials_is_new_in_a_folder_that_is_there(tmp_path: Path)
         with pytest.raises(InputError, match=r"the file exists; name another one") as caught:
             reserve_credentials_file(taken)
         assert caught.value.where == str(taken)
+
+
+@pytest.mark.parametrize(
+    ("roles", "role"),
+    [
+        ({"root": "admin"}, Role.ADMIN),
+        ({"root": "mine"}, None),
+        ({"dbOwner": "mine"}, Role.ADMIN),
+        ({"dbOwner": "other"}, None),
+        ({Role.WORKER.value: "mine", "read": "mine"}, Role.WORKER),
+        ({"read": "mine"}, Role.READER),
+        ({"read": "admin"}, None),
+        ({}, None),
+    ],
+)
+def test_roles_of_mongodb_that_make_up_ours(roles: dict[str, str], role: Role | None) -> None:
+    assert role_of([{"role": name, "db": db} for name, db in roles.items()], "mine") is role
