@@ -52,7 +52,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
             "tests/loop/test_verify.py",
         ],
     ),
-    "store": (["al_charge/store/**/*.py"], ["tests/store"]),
+    "store": (["al_charge/store/**/*.py"], ["tests/store", "tests/house/test_db.py"]),
 }
 """What is changed and which tests should notice; of the labelers, the audit and moment windows."""
 COPIED = ("db", "docs", "examples", "launchers", "workflows", "README.md", "constraints.txt")

@@ -201,8 +201,9 @@ def test_a_server_without_logins_is_not_used(
     try:
         uri = f"mongodb://{str(address).replace('/', '%2F')}/al_charge"
         for login in ({}, {"credentials_file": group.login("worker")}):
-            with pytest.raises(InputError, match="lets anybody in"):
+            with pytest.raises(InputError, match=r"lets anybody in.*; start it with") as caught:
                 connect(DatabaseSettings(uri=uri, **login))
+            assert caught.value.where == f"database {uri}"
     finally:
         subprocess.run([*server[:3], "--shutdown"], check=True, capture_output=True, timeout=60)
 

@@ -222,8 +222,9 @@ def test_an_unreachable_server_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"127.0.0.1:{port}: no MongoDB answers there"):
+        with pytest.raises(InputError, match=r"no MongoDB answers there; check that it") as caught:
             connect(DatabaseSettings(uri=f"mongodb://127.0.0.1:{port}"))
+        assert caught.value.where == f"database mongodb://127.0.0.1:{port}"
 
 
 def test_a_server_of_another_kind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
