@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -447,6 +448,7 @@ def test_an_outcar_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     output = read_output(write(tmp_path, outcar(), "OUTCAR"))
     assert (output.engine, output.energy, output.converged) == ("VASP 6.9.9", -50.1, True)
     assert output.source == tmp_path / "OUTCAR"
+    assert output.atoms.pbc.all()
     assert output.atoms.get_chemical_symbols() == ["Fe", "Fe", "O", "O", "O", "Na"]
     assert output.atoms.positions == pytest.approx(POSITIONS, abs=1e-5)
     species, windows = requested_species(output, output.windows)
@@ -496,6 +498,8 @@ def test_recorded_nickel_oxide(tmp_path: Path) -> None:
         output = read_output(DATA / "vasp_NiO" / name)
         assert (output.engine, output.energy) == ("VASP 6.4.1", -4.52549041)
         assert output.converged
+        assert output.source == DATA / "vasp_NiO" / name
+        assert output.atoms.pbc.all()
     assert output.moments is None
     assert "put the OUTCAR" in output.no_moments
     assert read_output(DATA / "vasp_NiO").moments == pytest.approx([1.122, 0.903])
@@ -508,6 +512,8 @@ def test_recorded_nickel_oxide(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="VASP has not ended"):
         read_output(write(tmp_path, text[: len(text) // 2], "OUTCAR"))
     xml = gzip.decompress((DATA / "vasp_NiO" / "vasprun.xml.gz").read_bytes()).decode()
+    unnamed = re.sub(r'<i name="version".*?</i>', "", xml)
+    assert read_output(write(tmp_path, unnamed, "vasprun.xml")).engine == "VASP"
     with pytest.raises(InputError, match=r"vasprun\.xml: it is truncated or damaged"):
         read_output(write(tmp_path, xml[: len(xml) // 2], "vasprun.xml"))
 
