@@ -27,6 +27,7 @@ from al_charge.crystal.configuration import (
     set_species,
 )
 from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import read_structures
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError, InputError
@@ -37,7 +38,7 @@ from al_charge.report.export import RECORDED
 from al_charge.report.rounding import checked_geometry
 from al_charge.store.documents import FrameDoc, ImportedDoc, LabelDoc, ReferenceDoc
 
-_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What the parts of a file raise that are not as an export writes them."""
 _PER_ATOM = ("numbers", "host_site", "resolved_species", "requested_species")
 _PER_LABEL = (
@@ -199,10 +200,10 @@ class Exported:
         _check_frames(images, int(images[0].info["frames"]))
         first, last = images[0], images[-1]
         info, record = last.info, self._record(key, last)
-        requested = [str(token) for token in last.arrays["requested_species"]]
+        requested = [parse(str(word)) for word in last.arrays["requested_species"]]
         told = [
-            None if str(token).endswith("?") else str(token)
-            for token in last.arrays["resolved_species"]
+            None if str(word).endswith("?") else parse(str(word))
+            for word in last.arrays["resolved_species"]
         ]
         if info["settings_hash"] != self.settings_hash:
             raise InputError(

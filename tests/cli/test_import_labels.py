@@ -235,6 +235,11 @@ def moved(text: str) -> str:
     return "".join(lines)
 
 
+def misspelt(text: str) -> str:
+    before, half, after = text.partition(f"label={HALF}")
+    return before + half + after.replace(" Fe3+ Fe3+ ", " Fe3+ Iron ", 1)
+
+
 def cut(text: str) -> str:
     return text[: text.rindex("28\nLattice")]
 
@@ -264,6 +269,12 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], Callable[[str], str], s
     ),
     "an energy": (lambda _: None, of_label("energy=[-.0-9]+", "energy=nan"), "energy"),
     "no energy": (lambda _: None, of_label(" energy=[-.0-9]+", ""), "it has no 'energy'"),
+    "a frame's number": (
+        lambda _: None, of_label("frame=0", "frame=1e400"), "not as an export writes it",
+    ),
+    "a charge state": (
+        lambda _: None, misspelt, "'Iron' is not a charge state",
+    ),
     "no key": (lambda _: None, of_label("label=[0-9a-f]+", ""), "it has no 'label'"),
     "relaxed frames": (
         lambda d: d["counts"].update(frames=57),
