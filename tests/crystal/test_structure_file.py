@@ -246,7 +246,12 @@ def test_a_poscar_counts_every_element(
 
 @pytest.mark.parametrize(
     ("item", "value"),
-    [("_atom_site_fract_x", "."), ("_atom_site_occupancy", "abc"), ("_cell_angle_beta", "180.")],
+    [
+        ("_atom_site_fract_x", "."),
+        ("_atom_site_occupancy", "abc"),
+        ("_atom_site_occupancy", "0.0"),
+        ("_cell_angle_beta", "180."),
+    ],
 )
 def test_a_number_of_a_cif_that_cannot_be_is_named(item: str, value: str, tmp_path: Path) -> None:
     path = tmp_path / "s.cif"
