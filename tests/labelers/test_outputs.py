@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 import sys
@@ -323,11 +324,32 @@ def test_the_last_try_of_a_labelling_job(tmp_path: Path) -> None:
     assert read_output(tmp_path / "try-0").energy == -1.0
 
 
+def test_the_newest_stage_of_a_try_is_read(tmp_path: Path) -> None:
+    for name, hour in (("a", 1), ("c", 3), ("b", 2)):
+        stage = tmp_path / "try-0" / name
+        stage.mkdir(parents=True)
+        write(stage, gpaw_log(energy=f"-{hour}.0"))
+        os.utime(stage, (3600 * hour, 3600 * hour))
+    assert read_output(tmp_path).energy == -3.0
+
+
+def test_moments_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, gpaw_log().replace("| 0.100000 |  #", "| ******** |  #"))
+    with pytest.raises(InputError, match="5 readable moments for 6 atoms") as caught:
+        read_output(path)
+    assert caught.value.where == str(path)
+
+
 def test_what_is_no_output(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="it holds no output"):
+    with pytest.raises(InputError, match="it holds no output") as caught:
         read_output(tmp_path)
-    with pytest.raises(InputError, match="no such file or folder"):
+    assert caught.value.where == str(tmp_path)
+    with pytest.raises(InputError, match="no such file or folder") as caught:
         read_output(tmp_path / "nothing")
+    assert caught.value.where == str(tmp_path / "nothing")
+    with pytest.raises(InputError, match="not an output that al-charge reads") as caught:
+        read_output(write(tmp_path, "hello", "note"))
+    assert caught.value.where == str(tmp_path / "note")
     with pytest.raises(InputError, match="it is not an output that al-charge reads"):
         read_output(write(tmp_path, "hello", "notes.txt"))
     for name in ("OUTCAR", "vasprun.xml", "x.gpw"):

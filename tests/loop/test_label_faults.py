@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import re
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ase import Atoms
 from pymongo import MongoClient
@@ -351,3 +353,27 @@ def test_a_label_tells_what_it_was_audited_with(
     assert made is not None
     assert made.bader_centres == windows.charges
     assert {token: tuple(w) for token, w in made.windows.items()} == windows.ranges
+
+
+def test_a_label_holds_what_the_engine_found(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings: list[Reading] = []
+    read = campaign.labeler.read
+
+    def recorded(directory: Path) -> Reading:
+        readings.append(dataclasses.replace(read(directory), cores=3))
+        return readings[-1]
+
+    monkeypatch.setattr(campaign.labeler, "read", recorded)
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "found")
+    label(campaign, 0, 4, tmp_path, spool=tmp_path / "spool")
+    made = campaign.store.labels.get("found")
+    assert made is not None
+    assert made.cores == 3
+    assert len(made.frames) == len(readings[-1].frames)
+    for kept, frame in zip(made.frames, readings[-1].frames, strict=True):
+        assert frame.stress is not None
+        assert np.array(kept.stress) == pytest.approx(frame.stress)
+        assert np.array(kept.forces) == pytest.approx(frame.forces)
+        assert kept.energy == frame.energy
