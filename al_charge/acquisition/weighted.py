@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import norm
 from typing_extensions import override
 
 from al_charge.acquisition.diversity import Distances, Point, unlabelled
@@ -146,6 +145,8 @@ class _Odds:
     """Where candidates lie relative to the labelled hull; arrays of shape (n_candidates,)."""
 
     def __init__(self, candidates: Sequence[Point], hull: Hull, settings: WeightedSettings) -> None:
+        from scipy.stats import norm  # slow to import, and checking a file needs none of it
+
         self.height = _hull_height([c.x for c in candidates], hull)
         self.above = np.array([c.energy for c in candidates]) - self.height
         self.spread = np.maximum([c.spread for c in candidates], settings.smallest_spread)

@@ -12,7 +12,7 @@ from al_charge.loop import campaign as loop
 from al_charge.loop.energies import assessed_hull, candidate_entry
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import is_verified
-from al_charge.report import documents, interactive, static, style
+from al_charge.report import documents, style
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.uncertainty import profile_with_error_bars
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -108,6 +108,8 @@ class HullResult(Result):
             If it ends in anything else.
         """
         path = Path(path)
+        from al_charge.report import interactive, static
+
         style.by_ending(path, static.hull_png, interactive.hull_html)(
             path,
             self.hull,
@@ -175,6 +177,8 @@ class VoltageResult(Result):
             If it ends in anything else.
         """
         path = Path(path)
+        from al_charge.report import interactive, static
+
         style.by_ending(path, static.voltage_png, interactive.voltage_html)(
             path,
             self.profile,
