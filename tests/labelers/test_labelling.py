@@ -226,7 +226,7 @@ def test_the_campaigns_windows_reach_the_audit(atoms: Atoms, tmp_path: Path) -> 
 
 def test_atoms_without_species_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     labeler = SpinningLabeler((ASKED, -1.0))
-    with pytest.raises(InputError, match="species"):
+    with pytest.raises(InputError, match=r"^atoms\.arrays: .*species"):
         make_label(labeler, Atoms("Fe", cell=[3, 3, 3], pbc=True), tmp_path / "job")
     assert not labeler.prepared
     assert not (tmp_path / "job").exists()
