@@ -437,6 +437,19 @@ def test_moments_add_up_to_their_total(total: str, readable: bool, tmp_path: Pat
         read_output(path)
 
 
+def test_an_output_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "OUTCAR.gz"
+    path.write_bytes(gzip.compress(outcar().encode()))
+    monkeypatch.setattr("al_charge.labelers.outputs.vasp.LARGEST", len(outcar()))
+    assert read_output(path).energy == -50.1
+    monkeypatch.setattr("al_charge.labelers.outputs.vasp.LARGEST", len(outcar()) - 1)
+    with pytest.raises(InputError, match="it has more than") as caught:
+        read_output(path)
+    assert caught.value.where == str(path)
+
+
 def test_an_outcar_that_has_not_ended(tmp_path: Path) -> None:
     path = write(tmp_path, outcar().replace("General timing", ""), "OUTCAR")
     with pytest.raises(InputError, match=r"VASP has not ended; run VASP to its end$") as caught:
