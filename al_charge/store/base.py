@@ -57,9 +57,8 @@ class StorePart:
         return None if stored is None else document.from_mongo(stored)
 
     def _find(self, document: type[D], query: Stored, *order: str) -> list[D]:
-        """Return the documents that match, sorted by fields; a leading ``-`` sorts downwards."""
-        keys = [(field.lstrip("-"), -1 if field.startswith("-") else 1) for field in order]
-        found = self._collection(document).find(query, sort=keys or None)
+        """Return the documents that match, sorted by fields."""
+        found = self._collection(document).find(query, sort=order or None)
         return [document.from_mongo(stored) for stored in found]
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from al_charge.errors import InputError
-from al_charge.store.addresses import Credentials, complete_uri
+from al_charge.store.addresses import Credentials, complete_uri, split_uri
 from al_charge.store.credentials import find_credentials, forget_secrets, read_private, tls_options
 from al_charge.store.settings import (
     CREDENTIALS_ENV,
@@ -172,3 +172,9 @@ def test_users_live_where_the_uri_says() -> None:
         ("mongodb://h/x?AUTHSOURCE=y", "y"),
     ):
         assert DatabaseSettings(uri=uri).login_database == keeper
+
+
+def test_options_are_left_out_by_name_whatever_their_value() -> None:
+    parts = split_uri("mongodb://h/x?authMechanismProperties=A:b=c&tls=true&AUTHSOURCE=admin")
+    assert parts is not None
+    assert parts.without("authMechanismProperties", "authSource").options == ("tls=true",)

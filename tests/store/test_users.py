@@ -17,7 +17,14 @@ from al_charge.store.connection import connect
 from al_charge.store.documents import DOCUMENTS
 from al_charge.store.embedded import EmbeddedServer
 from al_charge.store.mongo import Store
-from al_charge.store.roles import WRITES, Role, refresh_roles, refresh_used_roles, role_of
+from al_charge.store.roles import (
+    WRITES,
+    Role,
+    granted,
+    refresh_roles,
+    refresh_used_roles,
+    role_of,
+)
 from al_charge.store.schema import create_file_indexes
 from al_charge.store.settings import DatabaseSettings
 from al_charge.store.users import Users, new_password, reserve_credentials_file
@@ -236,3 +243,16 @@ def test_a_file_for_credentials_is_new_in_a_folder_that_is_there(tmp_path: Path)
 )
 def test_roles_of_mongodb_that_make_up_ours(roles: dict[str, str], role: Role | None) -> None:
     assert role_of([{"role": name, "db": db} for name, db in roles.items()], "mine") is role
+
+
+@pytest.mark.parametrize(
+    ("role", "logins", "roles"),
+    [
+        (Role.READER, "admin", {"read": "mine"}),
+        (Role.WORKER, "admin", {Role.WORKER.value: "mine"}),
+        (Role.ADMIN, "mine", {"dbOwner": "mine"}),
+        (Role.ADMIN, "admin", {"dbOwner": "mine", "userAdminAnyDatabase": "admin"}),
+    ],
+)
+def test_what_a_role_is_granted(role: Role, logins: str, roles: dict[str, str]) -> None:
+    assert granted(role, "mine", logins) == [{"role": n, "db": db} for n, db in roles.items()]
