@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pymongo import WriteConcern
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.documents import Assessment, CampaignDoc, CampaignState, RoundDoc
@@ -131,3 +132,11 @@ def test_progress_of_tasks_is_kept_beside_each_other(
     record = store.rounds.get("olivine", 0)
     assert record is not None
     assert record.progress == {"train 0": [3, 5], "train 1": [2, 5]}
+
+
+def test_writes_reach_the_journals_of_a_majority_whatever_the_database_asks_for(
+    store: Store,
+) -> None:
+    hasty = store.database.with_options(write_concern=WriteConcern(w=0))
+    for part in (Store(hasty), Store(hasty).campaigns, Store(hasty).labels):
+        assert part.database.write_concern.document == {"w": "majority", "j": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,6 +163,7 @@ def test_labels_made_twice_are_found(store: Store) -> None:
 
 def test_attempts_are_open_until_their_end_is_recorded(store: Store) -> None:
     first = store.attempts.start("k", campaign="one", round=0, slot=1)
+    time.sleep(0.002)  # times are kept in milliseconds
     second = store.attempts.start("k", campaign="two", round=0, slot=1)
     assert [attempt.attempt for attempt in store.attempts.open()] == [first, second]
     assert [attempt.attempt for attempt in store.attempts.open("two")] == [second]
