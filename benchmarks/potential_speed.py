@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from al_charge.crystal.configuration import configuration, to_atoms
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.networks.architecture import evaluate
 from al_charge.potentials.networks.graph import Graph, build_graph, collate, find_neighbours

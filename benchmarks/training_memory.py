@@ -28,7 +28,8 @@ from rich.table import Table
 
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.potentials.data import spilled
 from al_charge.potentials.data.frame_cache import cached_frames
 from al_charge.potentials.data.frames import TrainingFrame

@@ -21,7 +21,8 @@ from pymongo.database import Database
 pytest.register_assert_rewrite("al_charge.testing")
 
 import al_charge.fw  # noqa: E402, F401  # FireWorks reads its configuration once, so before it
-from al_charge.crystal.host import Host, HostSpec  # noqa: E402
+from al_charge.crystal.host import Host  # noqa: E402
+from al_charge.crystal.host_spec import HostSpec  # noqa: E402
 from al_charge.store.documents import Assessment  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, USERNAME, EmbeddedServer  # noqa: E402
 

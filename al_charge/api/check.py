@@ -16,11 +16,21 @@ from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.space_group import almost, space_group
-from al_charge.crystal.species import token
+from al_charge.crystal.species import (
+    charge_of,
+    element_of,
+    spin_name,
+    token,
+    unpaired_electrons,
+)
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.loop.submit import check_spec
 from al_charge.thermo.hull import pretty_formula
+
+CALIBRATED = "calibrated from the end member"
+"""What `check` says of the moment window of a state that an end member consists of alone."""
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,6 +85,8 @@ class CheckResult(Result):
             f"{about['formula']} at x = {x['to']}",
             f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
             f"atoms per label: {about['atoms_per_label']}",
+            *(_state_line(state) for state in about["states"]),
+            f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
             *(f"warning: {warning}" for warning in about["warnings"]),
         ]
         if self.missing:
@@ -129,6 +141,9 @@ def check(file: Path | str) -> CheckResult:
         "operations": group.operations,
         "atoms_per_label": _largest(host),
         "working_ion_charge": host.working_ion_charge,
+        "states": _states(host, spec),
+        "hubbard_u": {el: float(u) for el, u in _hubbard_u(host, spec).items()},
+        "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
         "warnings": _warnings(host),
         "missing": missing,
     }
@@ -154,6 +169,63 @@ def _formula(host: Host) -> str:
     x = host.composition(host.ion_counts[-1])
     framework = pretty_formula(Composition(amounts).formula.replace(" ", ""), ion)
     return f"{ion}{'' if x == 1 else x}{framework}" if x else framework
+
+
+def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
+    """Return the states of redox and magnetic ions, and how a label is known to have them."""
+    windows = LABELERS.of(spec.labeler).windows(spec.labeler)
+    known = {} if windows is None else windows.ranges
+    found: list[dict[str, Any]] = []
+    for species in host.species:
+        redox, unpaired = species in host.redox_species, unpaired_electrons(species)
+        if not (redox or unpaired):
+            continue
+        window: Any = None
+        if windows is not None and species in host.end_member_species:
+            window = CALIBRATED
+        elif species in known:
+            window = list(known[species])
+        found.append(
+            {
+                "species": token(element_of(species), charge_of(species)),
+                "spin": spin_name(species),
+                "unpaired": unpaired,
+                "window": window,
+            }
+        )
+    return found
+
+
+def _hubbard_u(host: Host, spec: CampaignSpec) -> dict[str, float]:
+    """Return the U of the elements that have one, in eV."""
+    table = getattr(spec.labeler, "hubbard_u", {})
+    return {element: table[element] for element in sorted(set(host.elements)) if element in table}
+
+
+def _total(host: Host, n_ions: int) -> int | list[int]:
+    """Return the total moment, or its range where states of one charge differ in theirs."""
+    least, greatest = host.total_moments(n_ions)
+    return least if least == greatest else [least, greatest]
+
+
+def _state_line(state: dict[str, Any]) -> str:
+    spin = f" {state['spin']} spin" if state["spin"] else ""
+    window = state["window"]
+    if isinstance(window, list):
+        window = f"moment window {window[0]:g} to {window[1]:g}"
+    ending = f"; {window}" if window else ""
+    number = state["unpaired"]
+    return f"{state['species']}{spin}: {number} unpaired electron{'s' * (number != 1)}{ending}"
+
+
+def _moments_line(totals: dict[str, int | list[int]]) -> str:
+    """Return the totals at the first and last composition."""
+    ends = min(totals, key=Fraction), max(totals, key=Fraction)
+    shown = [
+        f"{' to '.join(map(str, total)) if isinstance(total, list) else total} at x = {x}"
+        for x, total in ((x, totals[x]) for x in ends)
+    ]
+    return ", ".join(shown)
 
 
 def _warnings(host: Host) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.api.results import Result
-from al_charge.crystal.species import parse
+from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import InputError
@@ -332,7 +333,9 @@ def label(
     plugin = LABELERS.of(settings)
     windows = plugin.windows(settings)
     if windows is not None:
-        windows.check(atoms.arrays["species"].tolist())
+        states = set(atoms.arrays["species"].tolist())
+        mixed = Counter(map(element_of, states))
+        windows.check(token for token in states if mixed[element_of(token)] > 1)
     labeler = plugin.make(settings)
     moved = Relax(relax) if relax else labeler.relax
     directory = Path(folder or f"{name}-{settings.kind}").absolute()

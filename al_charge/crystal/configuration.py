@@ -14,7 +14,8 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
-from al_charge.crystal.species import charge_of, element_of, high_spin_moment, token
+from al_charge.crystal.species import TOKEN_DTYPE, charge_of, element_of, token, unpaired_electrons
+from al_charge.crystal.states import charge_of_state
 from al_charge.errors import InputError
 
 MATCHING_TOLERANCE = 0.35
@@ -29,7 +30,8 @@ class Configuration:
     Parameters
     ----------
     occupation
-        For an ion site ``VACANCY`` or the ion's charge, for a redox site its oxidation state.
+        For an ion site ``VACANCY`` or the ion's charge, for a redox site its state: the oxidation
+        state, or see `al_charge.crystal.states.SPIN_STEP`.
     """
 
     occupation: tuple[int, ...]
@@ -40,7 +42,7 @@ class Configuration:
         Returns
         -------
         ndarray of int8, shape (n_variable_sites,)
-            States in e, ion sites first.
+            States, ion sites first.
         """
         return np.array(self.occupation, dtype=np.int8)
 
@@ -102,7 +104,7 @@ def total_charge(host: Host, config: Configuration) -> int:
     """
     n_sites = len(host.ion_sites)
     ions = ion_count(host, config) * host.working_ion_charge
-    return host.fixed_charge + ions + sum(config.occupation[n_sites:])
+    return host.fixed_charge + ions + sum(map(charge_of_state, config.occupation[n_sites:]))
 
 
 def ion_count(host: Host, config: Configuration) -> int:
@@ -157,13 +159,13 @@ def species_of(host: Host, config: Configuration) -> dict[int, str]:
     dict
         Species token by index of the host site, ascending.
     """
-    charges = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
+    states = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
     n_sites = len(host.ion_sites)
     for i, (site, state) in enumerate(zip(host.variable_sites, config.occupation, strict=True)):
         # A redox site is never empty: on it the vacancy's number means an anion such as O-.
         if i >= n_sites or state != VACANCY:
-            charges[int(site)] = state
-    return {site: token(host.elements[site], charges[site]) for site in sorted(charges)}
+            states[int(site)] = state
+    return {site: host.token(host.elements[site], states[site]) for site in sorted(states)}
 
 
 def to_atoms(host: Host, config: Configuration) -> Atoms:
@@ -180,7 +182,7 @@ def to_atoms(host: Host, config: Configuration) -> Atoms:
     -------
     Atoms
         With their true elements, the arrays ``species`` (tokens such as ``Fe3+``) and ``host_site``
-        (index of the host site), and the initial moments of the high-spin ferromagnetic state.
+        (index of the host site), and the initial moments of the ferromagnetic state.
     """
     species = species_of(host, config)
     sites = np.array(list(species))
@@ -197,7 +199,7 @@ def to_atoms(host: Host, config: Configuration) -> Atoms:
 
 
 def set_species(atoms: Atoms, tokens: list[str]) -> None:
-    """Set the species of every atom, and with them the high-spin initial moments.
+    """Set the species of every atom, and with them their spin-only initial moments.
 
     Parameters
     ----------
@@ -206,8 +208,8 @@ def set_species(atoms: Atoms, tokens: list[str]) -> None:
     tokens
         Species token of every atom.
     """
-    atoms.set_array("species", np.array(tokens, dtype="U8"))
-    atoms.set_initial_magnetic_moments([high_spin_moment(t) for t in tokens])
+    atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
+    atoms.set_initial_magnetic_moments([unpaired_electrons(t) for t in tokens])
 
 
 def from_atoms(host: Host, atoms: Atoms) -> Configuration:
@@ -238,9 +240,18 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
         raise InputError("the structure has no species array", where="atoms.arrays")
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
     found = {int(s): str(t) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
-    occupation = [
-        charge_of(found[i]) if i in found else VACANCY for i in map(int, host.variable_sites)
-    ]
+    states = {host.token(el, state): state for el, some in host.redox.items() for state in some}
+    states[host.token(host.working_ion, host.working_ion_charge)] = host.working_ion_charge
+    occupation = []
+    for site in map(int, host.variable_sites):
+        if site in found and found[site] not in states:
+            known = ", ".join(t for t in states if element_of(t) == host.elements[site])
+            raise InputError(
+                f"{found[site]} where the host has {known}",
+                where=f"site {site}",
+                remedy="list it under 'redox' if it may occur",
+            )
+        occupation.append(states[found[site]] if site in found else VACANCY)
     config = configuration(host, occupation)
     expected = species_of(host, config)
     for site in sorted(found.keys() | expected.keys()):
@@ -267,7 +278,8 @@ def to_structure(atoms: Atoms) -> Structure:
     """
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     structure = cast(Structure, AseAtomsAdaptor.get_structure(bare))
-    structure.add_oxidation_state_by_site([charge_of(str(t)) for t in atoms.arrays["species"]])
+    for site, species in zip(structure, atoms.arrays["species"], strict=True):
+        site.species = Species.from_str(str(species))
     return structure
 
 
@@ -294,9 +306,17 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
-    # Built anew because the string of a species may carry its spin as well.
-    set_species(atoms, [token(s.element.symbol, int(s.oxi_state or 0)) for s in structure.species])
+    set_species(atoms, [_token_of(host, cast(Species, ion)) for ion in structure.species])
     return from_atoms(host, atoms)
+
+
+def _token_of(host: Host, ion: Species) -> str:
+    """Return the host's token of an ion: of several with its charge, that of the nearest spin."""
+    element, charge, spin = ion.element.symbol, int(ion.oxi_state or 0), ion.spin
+    known = [t for t in host.species if (element_of(t), charge_of(t)) == (element, charge)]
+    if not known or (spin is None and len(known) > 1):
+        return token(element, charge)
+    return min(known, key=lambda t: abs(unpaired_electrons(t) - abs(spin or 0.0)))
 
 
 def _match(host: Host, atoms: Atoms) -> NDArray[np.int64]:

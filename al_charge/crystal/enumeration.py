@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import permutations
 
 Cycles = tuple[tuple[int, int], ...]
@@ -161,7 +162,7 @@ def _count_unchanged(host: Host, cycles: tuple[Cycles, ...]) -> Counter[int]:
     ions = _sums({0: 1}, (0, 1), cycles[0])
     charges = {0: 1}
     for states, lengths in zip(_redox_kinds(host), cycles[1:], strict=True):
-        charges = _sums(charges, states, lengths)
+        charges = _sums(charges, tuple(map(charge_of_state, states)), lengths)
     return Counter(
         {n: ions.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
     )
@@ -204,10 +205,11 @@ def _distinct_ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.in
 
 
 def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:
-    """Yield every assignment of oxidation states whose sum makes the cell neutral."""
+    """Yield every assignment of states whose charges make the cell neutral."""
     allowed = host.allowed_states[len(host.ion_sites) :]
-    lowest = np.cumsum([0] + [min(states) for states in reversed(allowed)])[::-1]
-    highest = np.cumsum([0] + [max(states) for states in reversed(allowed)])[::-1]
+    charges = [[charge_of_state(state) for state in states] for states in allowed]
+    lowest = np.cumsum([0] + [min(some) for some in reversed(charges)])[::-1]
+    highest = np.cumsum([0] + [max(some) for some in reversed(charges)])[::-1]
 
     def extend(states: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
         site = len(states)
@@ -217,6 +219,6 @@ def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:
             yield states
             return
         for state in allowed[site]:
-            yield from extend((*states, state), left - state)
+            yield from extend((*states, state), left - charge_of_state(state))
 
     yield from extend((), _needed_charge(host, n_ions))

@@ -3,96 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from pymatgen.core.periodic_table import Element
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.charges import (
-    LARGEST_ION_CHARGE,
-    ion_charge,
-    known_ion_charges,
-    usual_ion_charges,
-)
-from al_charge.crystal.parent import Matrix, Repeats, Supercell, number_of_cells, read_structure
+from al_charge.crystal.charges import usual_ion_charges
+from al_charge.crystal.host_spec import HostSpec
+from al_charge.crystal.parent import Matrix, Repeats, number_of_cells, read_structure
 from al_charge.crystal.space_group import symmetrized
-from al_charge.crystal.species import token
-from al_charge.errors import InputError, did_you_mean
-from al_charge.units import Length
+from al_charge.crystal.species import token, unpaired_electrons
+from al_charge.crystal.states import charge_of_state
+from al_charge.errors import InputError
 
 VACANCY = -1
-"""State of an empty working-ion site; every other state is a charge in e."""
+"""State of an empty working-ion site."""
 LARGEST_SUPERCELL = 1000
 """Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
-
-Charge = Annotated[int, Field(ge=-9, le=9)]
-"""An oxidation state, in e."""
-
-
-class HostSpec(BaseModel):
-    """What a campaign file says about a host, besides its structure file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
-    empty_structure: Path | None = Field(
-        default=None,
-        description="CIF or POSCAR of the same cell without working ions; the first geometries lie "
-        "between the two",
-    )
-    working_ion: str = Field(description="element that moves in and out, e.g. Na")
-    working_ion_charge: int = Field(
-        default_factory=lambda given: ion_charge(given.get("working_ion", "")),
-        ge=1,
-        le=LARGEST_ION_CHARGE,
-        description="its charge, in e; by default the common oxidation state of its element",
-    )
-    redox: dict[str, tuple[Charge, ...]] = Field(
-        description="allowed oxidation states of every redox element, e.g. {Fe: [2, 3]}"
-    )
-    fixed: dict[str, Charge] = Field(
-        description="oxidation state of every other element, e.g. {P: 5, O: -2}"
-    )
-    supercell: Supercell = Field(
-        default=(1, 1, 1),
-        description="repeats of the structure file's cell along a, b and c; or three rows of three "
-        "integers, the supercell's vectors as sums of those of the cell",
-    )
-    symmetrize: Length | None = Field(
-        default=None,
-        gt=0.0,
-        le=0.2,
-        description="noise of the coordinates in the structure file, such as '0.01 A', which is "
-        "removed: the structure gets the symmetry that it has but for displacements of that size",
-    )
-    redox_sites_per_formula: int = Field(
-        default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
-    )
-
-    def refuse_unknown_charge(self) -> None:
-        """Refuse a charge that no compound of the working ion has.
-
-        Campaigns that were stored when any charge was accepted keep theirs.
-
-        Raises
-        ------
-        InputError
-            If the charge is none of the element's known oxidation states.
-        """
-        known = known_ion_charges(self.working_ion)
-        if self.working_ion_charge and known and self.working_ion_charge not in known:
-            raise InputError(
-                f"{self.working_ion} is never {self.working_ion_charge}+",
-                where="host.working_ion_charge",
-                remedy=f"leave it out, or give {' or '.join(map(str, known))}",
-            )
 
 
 def parent_structure(spec: HostSpec) -> Structure:
@@ -128,13 +59,16 @@ class Host:
     working_ion, working_ion_charge
         Element and charge (e) of the working ion.
     redox
-        Allowed oxidation states of every redox element, ascending.
+        Allowed states of every redox element, ascending: oxidation states in e; where several spin
+        states have one charge, see `SPIN_STEP` of `al_charge.crystal.states`.
     fixed
         Oxidation state of every other element.
     supercell
-        Repeats of the given cell along a, b and c, or a matrix; see `Supercell`.
+        Repeats of the given cell along a, b and c, or a matrix; see `HostSpec`.
     redox_sites_per_formula
         Redox sites in one formula unit; compositions and energies are given per formula unit.
+    unpaired
+        Unpaired electrons by element and state, where they are not those of the high-spin state.
     """
 
     structure: Structure
@@ -144,6 +78,7 @@ class Host:
     fixed: dict[str, int]
     supercell: Repeats | Matrix
     redox_sites_per_formula: int = 1
+    unpaired: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     @classmethod
     def from_spec(cls, spec: HostSpec) -> Host:
@@ -190,7 +125,7 @@ class Host:
             large or holds no whole number of formula units.
         """
         structure = structure.copy()
-        _check_elements(spec, {site.specie.symbol for site in structure})
+        spec.check_elements({site.specie.symbol for site in structure})
         if not spec.working_ion_charge:
             usual = " or ".join(map(str, usual_ion_charges(spec.working_ion))) or "unknown"
             raise InputError(
@@ -206,14 +141,21 @@ class Host:
                 remedy=f"choose one of at most {LARGEST_SUPERCELL}",
             )
         structure.remove_oxidation_states()
+        redox, fixed = spec.states()
         host = cls(
             structure=structure.make_supercell(spec.supercell, in_place=False),
             working_ion=spec.working_ion,
             working_ion_charge=spec.working_ion_charge,
-            redox={el: tuple(sorted(set(states))) for el, states in spec.redox.items()},
-            fixed=dict(spec.fixed),
+            redox={element: tuple(states) for element, states in redox.items()},
+            fixed={element: next(iter(states)) for element, states in fixed.items()},
             supercell=spec.supercell,
             redox_sites_per_formula=spec.redox_sites_per_formula,
+            unpaired={
+                (element, state): number
+                for element, states in {**redox, **fixed}.items()
+                for state, number in states.items()
+                if number != unpaired_electrons(token(element, charge_of_state(state)))
+            },
         )
         if len(host.redox_sites) % spec.redox_sites_per_formula:
             raise InputError(
@@ -252,7 +194,7 @@ class Host:
 
     @cached_property
     def allowed_states(self) -> tuple[tuple[int, ...], ...]:
-        """Allowed states of every variable site: vacancy or ion charge; oxidation states."""
+        """Allowed states of every variable site: vacancy or ion charge; states of the element."""
         ion = (VACANCY, self.working_ion_charge)
         redox = tuple(self.redox[self.elements[i]] for i in self.redox_sites)
         return (ion,) * len(self.ion_sites) + redox
@@ -265,9 +207,95 @@ class Host:
     @cached_property
     def species(self) -> tuple[str, ...]:
         """Every species token that a configuration can contain, in alphabetical order."""
-        charges = {self.working_ion: (self.working_ion_charge,), **self.redox}
-        charges |= {element: (charge,) for element, charge in self.fixed.items()}
-        return tuple(sorted(token(el, charge) for el, some in charges.items() for charge in some))
+        states = {self.working_ion: (self.working_ion_charge,), **self.redox}
+        states |= {element: (charge,) for element, charge in self.fixed.items()}
+        return tuple(sorted(self.token(el, state) for el, some in states.items() for state in some))
+
+    @cached_property
+    def redox_species(self) -> frozenset[str]:
+        """Species tokens of the redox elements."""
+        return frozenset(self.token(el, state) for el, some in self.redox.items() for state in some)
+
+    @cached_property
+    def end_member_species(self) -> frozenset[str]:
+        """Those that all sites of their element have at the lowest or the highest composition."""
+        found: set[str] = set()
+        for n_ions in (self.ion_counts[0], self.ion_counts[-1]):
+            for element, states in self.redox.items():
+                possible = [s for s in states if self._may_have(n_ions, element, s)]
+                if len(possible) == 1:
+                    found.add(self.token(element, possible[0]))
+        return frozenset(found)
+
+    def total_moments(self, n_ions: int) -> tuple[int, int]:
+        """Return the least and the greatest ferromagnetic moment at a composition.
+
+        Parameters
+        ----------
+        n_ions
+            Working ions in the cell.
+
+        Returns
+        -------
+        tuple of int
+            Unpaired electrons in the cell; they differ where the same charge can be made up by
+            different states.
+        """
+        fixed = sum(
+            unpaired_electrons(self.token(element, self.fixed[element]))
+            for element in self.elements
+            if element in self.fixed
+        )
+        reached = {0: (fixed, fixed)}
+        for site in self.redox_sites:
+            element, found = self.elements[site], dict[int, tuple[int, int]]()
+            for charge, (least, greatest) in reached.items():
+                for state in self.redox[element]:
+                    more = unpaired_electrons(self.token(element, state))
+                    total = charge + charge_of_state(state)
+                    low, high = found.get(total, (least + more, greatest + more))
+                    found[total] = min(low, least + more), max(high, greatest + more)
+            reached = found
+        return reached[-self.fixed_charge - n_ions * self.working_ion_charge]
+
+    def _may_have(self, n_ions: int, element: str, state: int) -> bool:
+        """Tell whether a site of an element can be in a state at a composition."""
+        others = [self.elements[i] for i in self.redox_sites]
+        others.remove(element)
+        needed = -self.fixed_charge - n_ions * self.working_ion_charge - charge_of_state(state)
+        return needed in self._redox_charges(others)
+
+    def _redox_charges(self, elements: Iterable[str]) -> set[int]:
+        """Return what the charges of sites of redox elements can sum to, in e."""
+        sums = {0}
+        for element in elements:
+            charges = set(map(charge_of_state, self.redox[element]))
+            sums = {total + charge for total in sums for charge in charges}
+        return sums
+
+    def token(self, element: str, state: int) -> str:
+        """Return the species token of an element in a state.
+
+        Parameters
+        ----------
+        element
+            Element symbol.
+        state
+            State of a site, as in `Configuration.occupation`.
+
+        Returns
+        -------
+        str
+            With its spin state, where that is not the high-spin one.
+        """
+        return token(element, charge_of_state(state), self.unpaired.get((element, state)))
+
+    @property
+    def has_spin_states(self) -> bool:
+        """Whether an ion may be in one of several spin states of one charge."""
+        return any(
+            state != charge_of_state(state) for some in self.redox.values() for state in some
+        )
 
     @property
     def formula_units(self) -> int:
@@ -277,10 +305,7 @@ class Host:
     @cached_property
     def ion_counts(self) -> tuple[int, ...]:
         """Numbers of working ions for which a charge-neutral configuration exists, ascending."""
-        redox_charges = {0}
-        for site in self.redox_sites:
-            states = self.redox[self.elements[site]]
-            redox_charges = {total + state for total in redox_charges for state in states}
+        redox_charges = self._redox_charges(self.elements[i] for i in self.redox_sites)
         return tuple(
             n
             for n in range(len(self.ion_sites) + 1)
@@ -332,43 +357,15 @@ class Host:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the host: a hash of its supercell, its sites and its allowed charges."""
+        """Identity of the host: a hash of its supercell, its sites and its allowed states."""
         digest = hashlib.sha256()
         digest.update(repr((self.working_ion, self.working_ion_charge)).encode())
         digest.update(repr(sorted(self.redox.items())).encode())
         digest.update(repr(sorted(self.fixed.items())).encode())
         digest.update(repr((self.elements, self.redox_sites_per_formula)).encode())
+        if self.unpaired:  # hosts of high-spin ions have the identity that they always had
+            digest.update(repr(sorted(self.unpaired.items())).encode())
         # Adding zero turns -0.0 into 0.0: equal numbers must have equal bytes.
         digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())
         return digest.hexdigest()[:16]
-
-
-def _check_elements(spec: HostSpec, present: set[str]) -> None:
-    named = {spec.working_ion: "host.working_ion"}
-    named |= {element: "host.redox" for element in spec.redox}
-    named |= {element: "host.fixed" for element in spec.fixed}
-    if len(named) < 1 + len(spec.redox) + len(spec.fixed):
-        raise InputError("an element has two roles", where="host", remedy="name each element once")
-    for element, field in named.items():
-        if not Element.is_valid_symbol(element):
-            raise InputError(
-                f"'{element}' is not an element", where=field, remedy=did_you_mean(element, present)
-            )
-        if element not in present:
-            raise InputError(
-                f"the structure has no {element}",
-                where=field,
-                remedy=f"it has {', '.join(sorted(present))}",
-            )
-    for element in sorted(present - set(named)):
-        raise InputError(
-            f"{element} has no oxidation state", where="host.fixed", remedy=f"add '{element}: ...'"
-        )
-    for element, states in spec.redox.items():
-        if len(set(states)) < 2:
-            raise InputError(
-                f"{element} needs at least two oxidation states",
-                where="host.redox",
-                remedy="an element with one state belongs in 'fixed'",
-            )

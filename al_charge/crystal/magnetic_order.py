@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import high_spin_moment
+from al_charge.crystal.species import unpaired_electrons
 
 SAME_DISTANCE = 0.3
 """Largest difference in angstrom between the distances of one shell of redox sites, as found in
@@ -32,9 +32,9 @@ def signs(atoms: Atoms) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int, shape (n_atoms,)
-        1 or -1; 1 for species without a high-spin moment.
+        1 or -1; 1 for species without unpaired electrons.
     """
-    sites = [i for i, token in enumerate(atoms.arrays["species"]) if high_spin_moment(str(token))]
+    sites = [i for i, token in enumerate(atoms.arrays["species"]) if unpaired_electrons(str(token))]
     found = np.ones(len(atoms), dtype=np.int64)
     group = {site: {site} for site in sites}
     for shell in _shells(atoms, sites):

@@ -18,7 +18,15 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
-from al_charge.crystal.species import charge_of, element_of, high_spin_moment, parse, token
+from al_charge.crystal.species import (
+    TOKEN_DTYPE,
+    charge_of,
+    element_of,
+    parse,
+    token,
+    unpaired_electrons,
+    usual_token,
+)
 from al_charge.crystal.strict_files import check_extxyz, check_poscar, is_cif, read_cif
 from al_charge.crystal.valence import GPAW_WINDOWS, VASP_WINDOWS, Windows, audit
 from al_charge.errors import InputError
@@ -28,11 +36,11 @@ ARRAYS = ("species", "resolved_species", "requested_species")
 
 NOMINAL_WINDOWS = Windows(
     {
-        species: (max(0.0, high_spin_moment(species) - 0.01), high_spin_moment(species) + 0.01)
+        species: (max(0.0, unpaired_electrons(species) - 0.01), unpaired_electrons(species) + 0.01)
         for species in VASP_WINDOWS.ranges
     }
 )
-"""Windows for initial moments, which are those of the high-spin states."""
+"""Windows for initial moments, which are spin-only ones."""
 
 
 def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
@@ -53,7 +61,7 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
     Returns
     -------
     atoms
-        With a ``species`` array and the initial moments of the high-spin ferromagnetic state.
+        With a ``species`` array and the initial moments of the ferromagnetic state.
     how
         Where the charge states come from, in a few words.
 
@@ -193,8 +201,8 @@ def _read_cif(path: Path) -> Atoms:
     structure.remove_oxidation_states()
     atoms = AseAtomsAdaptor.get_atoms(structure)
     if all(charge is not None and charge == int(charge) for charge in charges):
-        tokens = [token(s, int(c)) for s, c in zip(symbols, charges, strict=True)]
-        atoms.set_array("species", np.array(tokens, dtype="U8"))
+        tokens = [usual_token(s, int(c), symbols) for s, c in zip(symbols, charges, strict=True)]
+        atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
     return atoms
 
 
@@ -202,7 +210,7 @@ def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list
     """Return the states of all atoms of each element that is named."""
     given: dict[str, list[str]] = {}
     for word in states:
-        species = parse(word)
+        species = parse(word, symbols)
         given.setdefault(element_of(species), []).append(species)
     counts = Counter(symbols)
     for element, named in given.items():
@@ -229,7 +237,7 @@ def _complete(symbols: Sequence[str], given: dict[str, list[str]], where: Path |
         )
     fixed = fixed_charges(symbols, given)
     left = {element: iter(species) for element, species in given.items()}
-    return [next(left[s]) if s in left else token(s, fixed[s]) for s in symbols]
+    return [next(left[s]) if s in left else usual_token(s, fixed[s], symbols) for s in symbols]
 
 
 def _from_moments(atoms: Atoms) -> Sequence[str] | None:
@@ -261,4 +269,4 @@ def _from_neutrality(symbols: Sequence[str]) -> dict[str, list[str]]:
     charge, remainder = divmod(-rest, symbols.count(element))
     if remainder or charge not in Element(element).oxidation_states:
         return {}
-    return {element: [token(element, charge)] * symbols.count(element)}
+    return {element: [usual_token(element, charge, symbols)] * symbols.count(element)}

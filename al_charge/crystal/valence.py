@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,6 +110,8 @@ def audit(
     requested: Sequence[str],
     windows: Windows,
     bader: ArrayLike | None = None,
+    *,
+    told_apart: frozenset[str] | None = None,
 ) -> Audit:
     """Read the charge states of a cell from its moments, and cross-check them with Bader charges.
 
@@ -118,11 +120,13 @@ def audit(
     moments
         Bohr magnetons, shape (n_atoms,); signs are ignored, so any magnetic order will do.
     requested
-        Requested species token of every atom. Elements without a window keep it.
+        Requested species token of every atom. Elements that are not told apart keep it.
     windows
         Calibrated with the same engine and settings.
     bader
         Net charges in e, cations positive, shape (n_atoms,); None where there are none.
+    told_apart
+        Elements whose moments must lie in a window of theirs; None for those that have windows.
 
     Returns
     -------
@@ -138,8 +142,9 @@ def audit(
     values = np.asarray(moments, dtype=float)
     if values.shape != (len(requested),):
         raise AlChargeError(f"{values.size} moments for {len(requested)} atoms", where="moments")
+    told_apart = windows.elements if told_apart is None else told_apart
     sites = tuple(
-        windows.state(element_of(token), moment) if element_of(token) in windows.elements else token
+        windows.state(element_of(token), moment) if element_of(token) in told_apart else token
         for token, moment in zip(requested, values, strict=True)
     )
     ambiguous = tuple(index for index, token in enumerate(sites) if token is None)
@@ -183,8 +188,13 @@ def _contradicted(
         if token is not None and element_of(token) == element:
             atoms.setdefault(token, []).append(index)
     found: set[int] = set()
-    for lower, upper in pairwise(sorted(atoms, key=charge_of)):
-        found |= _wrong_side(lower, upper, atoms, net, windows)
+    for lower, upper in combinations(sorted(atoms, key=charge_of), 2):
+        # Neighbours in charge, in whatever spin states.
+        between = {charge_of(token) for token in atoms} & set(
+            range(charge_of(lower) + 1, charge_of(upper))
+        )
+        if charge_of(lower) != charge_of(upper) and not between:
+            found |= _wrong_side(lower, upper, atoms, net, windows)
     return found
 
 

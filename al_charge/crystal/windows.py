@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import charge_of, element_of, high_spin_moment
+from al_charge.crystal.species import charge_of, element_of, unpaired_electrons
 from al_charge.errors import InputError
 
 HALF_WIDTH = 0.08
@@ -30,12 +30,12 @@ SMALLEST_GAP = 0.2
 """Smallest difference in Bohr magnetons by which moments distinguish two states; those of one state
 differ by up to 0.05 between compositions."""
 
-LOW_SPIN = 0.7
-"""A moment below this fraction of the spin-only high-spin value is not that of a high-spin state.
-High-spin cations in oxides have 0.78 (Co3+) to 1.05 (Mn4+) of it in PBE+U."""
+LEAST_SHARE = 0.7
+"""A moment below this fraction of the spin-only value is that of another spin state. High-spin
+cations in oxides have 0.78 (Co3+) to 1.05 (Mn4+) of it in PBE+U."""
 
 EXCESS = 0.5
-"""Bohr magnetons by which a moment may exceed the spin-only high-spin value."""
+"""Bohr magnetons by which a moment may exceed the spin-only value."""
 
 CLEARANCE = 0.02
 """Bohr magnetons left between a calibrated window and a default one that would overlap it."""
@@ -103,25 +103,49 @@ class Windows:
                 return species
         return None
 
-    def check(self, species: Sequence[str]) -> None:
-        """Refuse species whose charge state could not be read back from moments.
+    def with_defaults(self, defaults: Windows) -> Windows:
+        """Return these windows, and those of others for states that have none here.
+
+        A default that would overlap a window of these is narrowed, or left out if its middle lies
+        in that window or nothing remains.
+
+        Parameters
+        ----------
+        defaults
+            Windows of less authority, such as those that an engine is known by.
+
+        Returns
+        -------
+        Windows
+            Ranges of both; Bader charges of both, too.
+        """
+        ranges = dict(self.ranges)
+        for species, window in defaults.ranges.items():
+            taken = list(self._of(element_of(species)).values())
+            if species not in ranges and (rest := _outside(window, taken)) is not None:
+                ranges[species] = rest
+        return Windows(ranges, {**defaults.charges, **self.charges})
+
+    def check(self, species: Iterable[str]) -> None:
+        """Refuse species whose state could not be read back from moments.
 
         Parameters
         ----------
         species
-            Species tokens.
+            Species tokens of elements that moments are to tell the state of.
 
         Raises
         ------
         InputError
-            If a magnetic species is of an element without any window.
+            If one of them has no window.
         """
         for token in sorted(set(species)):
-            if high_spin_moment(token) and element_of(token) not in self.elements:
+            if token not in self.ranges:
                 raise InputError(
-                    f"no moment window for {token}, so its charge state cannot be read back",
-                    where="moment_windows",
-                    remedy=f"add one for every state of {element_of(token)}",
+                    f"no moment window for {token}, so this state cannot be read back; only an end "
+                    f"member or a cell that consists of it alone can calibrate one",
+                    where="labeler.moment_windows",
+                    remedy=f"give one for {token}",
                 )
 
     def _of(self, element: str) -> dict[str, tuple[float, float]]:
@@ -148,7 +172,10 @@ VASP_WINDOWS = Windows(
         "Mn4+": (2.70, 3.40),
         "Co2+": (2.65, 2.86),
         "Co3+": (3.02, 3.25),
+        "Co3+,spin=0": (0.00, 0.30),
         "Ni2+": (1.60, 1.90),
+        "Ni3+,spin=1": (0.80, 1.30),
+        "Ni4+,spin=0": (0.00, 0.30),
         "V3+": (1.70, 2.05),
         "V4+": (0.85, 1.20),
         "V5+": (0.00, 0.30),
@@ -162,9 +189,11 @@ VASP_WINDOWS = Windows(
 - Mn2+ 4.65, Co2+ 2.78, high-spin Co3+ 3.11, Ni2+ 1.83: those mixed olivines.
 - Mn3+ and Mn4+: within the ranges that the authors of CHGNet assign to them in the Materials
   Project's moments (3.5 to 4.2 and 2.5 to 3.5).
-- Vanadium and Cr3+: around the spin-only values; not compared with any published run.
+- Vanadium, Cr3+ and low-spin Ni3+: around the spin-only values; not compared with any published
+  run.
+- Low-spin Co3+ and Ni4+: closed shells, without a moment of their own.
 
-Low-spin Co3+ and the higher states of nickel and chromium have no window here.
+Co4+ and the higher states of chromium have no window here; end members calibrate them.
 """
 
 
@@ -183,8 +212,7 @@ def calibrate(
         the same engine and settings.
     defaults
         Windows for states that are not among them, such as Mn3+ where the end members have Mn2+ and
-        Mn4+; None for none. One that would overlap a calibrated window is narrowed, or left out if
-        its middle lies in that window or nothing remains.
+        Mn4+; None for none. See `Windows.with_defaults`.
     charges
         By species token: net Bader charges of such sites in e, cations positive; None for none.
 
@@ -196,7 +224,7 @@ def calibrate(
     Raises
     ------
     InputError
-        If the moments of one state differ too much, are far from its high-spin moment or not
+        If the moments of one state differ too much, are far from its spin-only moment or not
         finite, or the moments of two states are too close to tell the states apart.
     """
     seen = {species: _span(species, values) for species, values in moments.items()}
@@ -204,13 +232,8 @@ def calibrate(
     for element in sorted({element_of(species) for species in seen}):
         of_element = {s: span for s, span in seen.items() if element_of(s) == element}
         ranges |= _windows_of_element(of_element)
-    calibrated = Windows(ranges)
-    for species, window in (defaults.ranges if defaults is not None else {}).items():
-        taken = calibrated._of(element_of(species)).values()
-        if species not in ranges and (rest := _outside(window, list(taken))) is not None:
-            ranges[species] = rest
     means = {s: float(np.mean(values)) for s, values in (charges or {}).items() if len(values)}
-    return Windows(ranges, means)
+    return Windows(ranges, means).with_defaults(defaults or Windows({}))
 
 
 def _span(species: str, values: Sequence[float]) -> tuple[float, float]:
@@ -219,11 +242,11 @@ def _span(species: str, values: Sequence[float]) -> tuple[float, float]:
     if not len(sizes) or not np.isfinite(sizes).all():
         raise InputError(f"no moments to calibrate {species} with", where="moments")
     low, high = float(sizes.min()), float(sizes.max())
-    full = high_spin_moment(species)
+    full = unpaired_electrons(species)
     if high > full + EXCESS:
         raise _not_calibrated(species, f"{high:.2f} is more than its {full:g} unpaired electrons")
-    if low < LOW_SPIN * full and high - low <= LARGEST_SPREAD:
-        raise _not_calibrated(species, f"{low:.2f} is far below its high-spin moment of {full:g}")
+    if low < LEAST_SHARE * full and high - low <= LARGEST_SPREAD:
+        raise _not_calibrated(species, f"{low:.2f} is far below its spin-only moment of {full:g}")
     if high - low > LARGEST_SPREAD:
         raise _not_calibrated(
             species, f"they range from {low:.2f} to {high:.2f}, so not all of them are {species}"
@@ -252,7 +275,8 @@ def _windows_of_element(spans: Mapping[str, tuple[float, float]]) -> dict[str, t
                 where="moment_windows",
                 remedy="give the windows yourself, or leave one of the states out",
             )
-        reaches.append(REACH * gap / abs(charge_of(upper) - charge_of(lower)))
+        # Two spin states of one charge are as far apart as two charges.
+        reaches.append(REACH * gap / max(1, abs(charge_of(upper) - charge_of(lower))))
     inner = reaches or [HALF_WIDTH]
     below, above = [inner[0], *reaches], [*reaches, inner[-1]]
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
-from al_charge.crystal.species import element_of, token
+from al_charge.crystal.species import element_of
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.crystal.valence import Windows, calibrate
 from al_charge.errors import AlChargeError, InputError
@@ -33,8 +33,8 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
     Returns
     -------
     Windows or None
-        None for the labeler's own windows: for end members themselves, and as long as end members
-        do not show every charge state of the redox elements, or not clearly separated.
+        Of the states that end members show; None for the labeler's own windows: for end members
+        themselves, and as long as one is missing, or their states are not clearly separated.
     """
     ends = (campaign.host.ion_counts[0], campaign.host.ion_counts[-1])
     if n_ions in ends:
@@ -56,8 +56,7 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
                 moments[species].append(label.moments[site])
                 if label.bader is not None:
                     charges[species].append(label.bader[site])
-    states = {token(el, charge) for el, found in campaign.host.redox.items() for charge in found}
-    if set(moments) != states:
+    if not moments or not campaign.host.end_member_species <= moments.keys():
         return None
     try:
         return calibrate(moments, charges=charges)

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from al_charge.acquisition.plugin import ACQUISITIONS, AcquisitionSettings
-from al_charge.crystal.host import HostSpec
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.plugin import LABELERS, EngineSettings, LabelerSettings
 from al_charge.loop.resources import ResourcesSettings

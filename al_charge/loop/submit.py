@@ -217,6 +217,8 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
         If the campaign uses a plug-in that this machine lacks.
     """
     content = _union(document.spec["campaign"], document.spec["defaults"])
+    # All ions were high spin when campaigns were stored without this.
+    content["host"].setdefault("spins", "high")
     for section in PLUGIN_SECTIONS:
         plugins = plugins_of(section)
         kind = content.get(section, {}).get("kind") or plugins.default

@@ -15,6 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_extxyz
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from al_charge.crystal.species import TOKEN_DTYPE
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
@@ -177,8 +178,8 @@ def _atoms(label: LabelDoc, index: int, formula_units: int) -> Atoms:
     atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
     atoms.set_array("host_site", np.array(label.host_site))
     # The format itself calls the column of elements "species".
-    atoms.set_array("resolved_species", np.array(label.states_found, dtype="U8"))
-    atoms.set_array("requested_species", np.array(label.requested, dtype="U8"))
+    atoms.set_array("resolved_species", np.array(label.states_found, dtype=TOKEN_DTYPE))
+    atoms.set_array("requested_species", np.array(label.requested, dtype=TOKEN_DTYPE))
     results: dict[str, Any] = {"energy": frame.energy, "forces": np.array(frame.forces)}
     if frame.stress is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(np.array(frame.stress))

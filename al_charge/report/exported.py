@@ -26,7 +26,8 @@ from al_charge.crystal.configuration import (
     ion_count,
     set_species,
 )
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import read_structures
 from al_charge.crystal.symmetry import canonical, canonical_hash
@@ -349,6 +350,7 @@ def _host_of(document: dict[str, Any], path: Path) -> Host:
             remedy="give the campaign that made them with --campaign",
         )
     told = document["host"]
+    told["spec"].setdefault("spins", "high")  # as all ions were before exports said so
     host = Host.build(HostSpec.model_validate(told["spec"]), Structure.from_dict(told["structure"]))
     if host.fingerprint != told["fingerprint"]:
         raise InputError("its host does not have the fingerprint that it tells", where=str(path))

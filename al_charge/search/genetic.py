@@ -17,7 +17,7 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
-from al_charge.search.operators import OPERATORS, Operator
+from al_charge.search.operators import OPERATORS, Operator, spin_change
 from al_charge.search.plugin import Evaluate, Ranking, SearchPlugin, SearchSettings, Space
 from al_charge.search.random_occupation import random_occupation
 from al_charge.search.screening import guess_energies
@@ -43,6 +43,11 @@ class OperatorWeights(BaseModel):
         ge=0,
         description="electrons move so that the numbers of the states change, as in "
         "disproportionation or transfer between two elements",
+    )
+    spin_change: float = Field(
+        default=1.0,
+        ge=0,
+        description="an ion takes another spin state, where several of one charge are listed",
     )
     exchange_sublattices: float = Field(
         default=1.0, ge=0, description="ions of one parent, charge states of the other"
@@ -176,7 +181,7 @@ class _Space:
         self.rng = rng
         self.energies = dict(known)
         self.inherited = frozenset(known)
-        self.selector = _selector(settings.operators, rng)
+        self.selector = _selector(host, settings.operators, rng)
 
     @property
     def n_evaluated(self) -> int:
@@ -253,10 +258,13 @@ class _Space:
         return sorted(self.energies.items(), key=lambda pair: (pair[1], pair[0].occupation))
 
 
-def _selector(weights: OperatorWeights, rng: np.random.Generator) -> OperationSelector | None:
+def _selector(
+    host: Host, weights: OperatorWeights, rng: np.random.Generator
+) -> OperationSelector | None:
     """Return what draws operators by weight, or None if all are turned off."""
-    shares = [getattr(weights, operator.name) for operator in OPERATORS]
-    return OperationSelector(shares, list(OPERATORS), rng=rng) if sum(shares) else None
+    usable = [one for one in OPERATORS if one.make is not spin_change or host.has_spin_states]
+    shares = [getattr(weights, operator.name) for operator in usable]
+    return OperationSelector(shares, usable, rng=rng) if sum(shares) else None
 
 
 @lru_cache(maxsize=8)

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations as permutations_of
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration, ion_count
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import permutations
 from al_charge.search.random_occupation import random_occupation
 
 Parents = Sequence[Configuration]
+Change = tuple[tuple[int, int], ...]
+"""Redox sites, by their place among them, with their new states."""
 DISTANCE_TIE = 0.05
 """Sites whose distances differ by less than this, in angstrom, count as equally near."""
 
@@ -60,7 +64,7 @@ def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configur
 
 
 def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
-    """Exchange two different charge states of one element.
+    """Exchange two different states of one element.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Confi
     Returns
     -------
     Configuration or None
-        None if no element has two charge states.
+        None if no element has two states.
     """
     occupation = parents[0].occupation
     elements = [host.elements[site] for site in host.variable_sites]
@@ -117,9 +121,9 @@ def coupled_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Conf
     moves = _electron_moves(host, parent)
     if not moves:
         return None
-    lengths = np.array([leaving[giver] + arriving[taker] for giver, taker, _ in moves])
+    lengths = np.array([leaving[giver] + arriving[taker] for (giver, _), (taker, _) in moves])
     nearest = np.flatnonzero(lengths < lengths.min() + DISTANCE_TIE)
-    return _moved(host, _exchanged(parent, *hop), moves[int(rng.choice(nearest))])
+    return _changed(host, _exchanged(parent, *hop), moves[int(rng.choice(nearest))])
 
 
 def electron_transfer(
@@ -145,9 +149,39 @@ def electron_transfer(
     """
     parent = parents[0]
     before = _state_counts(host, parent)
-    children = [_moved(host, parent, move) for move in _electron_moves(host, parent)]
+    children = [_changed(host, parent, move) for move in _electron_moves(host, parent)]
     children = [child for child in children if _state_counts(host, child) != before]
     return children[rng.integers(len(children))] if children else None
+
+
+def spin_change(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
+    """Give one redox site another spin state of its charge.
+
+    Parameters
+    ----------
+    host
+        Cell of the parents.
+    parents
+        One parent.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Configuration or None
+        None if no ion has two spin states.
+    """
+    n_sites = len(host.ion_sites)
+    states = parents[0].occupation[n_sites:]
+    changes = [
+        ((site, other),)
+        for site, (state, allowed) in enumerate(
+            zip(states, host.allowed_states[n_sites:], strict=True)
+        )
+        for other in allowed
+        if other != state and charge_of_state(other) == charge_of_state(state)
+    ]
+    return _changed(host, parents[0], changes[rng.integers(len(changes))]) if changes else None
 
 
 def exchange_sublattices(
@@ -207,6 +241,7 @@ OPERATORS: tuple[Operator, ...] = (
     Operator("charge_swap", 1, charge_swap),
     Operator("coupled_swap", 1, coupled_swap),
     Operator("electron_transfer", 1, electron_transfer),
+    Operator("spin_change", 1, spin_change),
     Operator("exchange_sublattices", 2, exchange_sublattices),
     Operator("splice", 2, splice),
 )
@@ -228,29 +263,43 @@ def _exchanged(config: Configuration, first: int, second: int) -> Configuration:
     return Configuration(tuple(occupation))
 
 
-def _electron_moves(host: Host, config: Configuration) -> list[tuple[int, int, int]]:
-    """List all (giver, taker, electrons): redox sites, and the fewest electrons that may move."""
+def _electron_moves(host: Host, config: Configuration) -> list[Change]:
+    """List how the fewest electrons may move from one redox site to another.
+
+    Returns
+    -------
+    list
+        Of the giver and the taker, each with its new state.
+    """
     n_sites = len(host.ion_sites)
     states = config.occupation[n_sites:]
     allowed = host.allowed_states[n_sites:]
-    moves = []
-    for giver, its_state in enumerate(states):
-        for taker, other_state in enumerate(states):
-            steps = [
-                state - its_state
-                for state in allowed[giver]
-                if state > its_state and other_state - (state - its_state) in allowed[taker]
-            ]
-            if giver != taker and steps:
-                moves.append((giver, taker, min(steps)))
+    moves: list[Change] = []
+    for giver, taker in permutations_of(range(len(states)), 2):
+        pairs = [
+            (charge_of_state(state) - charge_of_state(states[giver]), state, other)
+            for state in allowed[giver]
+            for other in allowed[taker]
+        ]
+        kept = charge_of_state(states[taker])
+        steps = [
+            (electrons, state, other)
+            for electrons, state, other in pairs
+            if electrons > 0 and charge_of_state(other) == kept - electrons
+        ]
+        fewest = min((electrons for electrons, _, _ in steps), default=0)
+        moves += [
+            ((giver, state), (taker, other))
+            for electrons, state, other in steps
+            if electrons == fewest
+        ]
     return moves
 
 
-def _moved(host: Host, config: Configuration, move: tuple[int, int, int]) -> Configuration:
-    giver, taker, electrons = move
+def _changed(host: Host, config: Configuration, changes: Change) -> Configuration:
     occupation = list(config.occupation)
-    occupation[len(host.ion_sites) + giver] += electrons
-    occupation[len(host.ion_sites) + taker] -= electrons
+    for site, state in changes:
+        occupation[len(host.ion_sites) + site] = state
     return Configuration(tuple(occupation))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 
@@ -24,7 +25,7 @@ def draw_with_sum(
     rng: np.random.Generator,
     preferred: Sequence[int] | None = None,
 ) -> tuple[int, ...]:
-    """Draw one allowed value for every site such that the values sum to a total.
+    """Draw one allowed value for every site such that their charges sum to a total.
 
     Without preferences every such assignment is equally likely. With them an assignment's weight
     falls by a factor `CHANGE_WEIGHT` for each site that departs from its preferred value, so that
@@ -33,9 +34,9 @@ def draw_with_sum(
     Parameters
     ----------
     allowed
-        For each site, the values that it may have.
+        For each site, the states that it may have.
     total
-        The sum.
+        The sum of their charges, in e.
     rng
         Source of all random choices.
     preferred
@@ -65,11 +66,11 @@ def draw_with_sum(
     left = total
     for site, choices in enumerate(weights):
         rest = remaining[site + 1]
-        values = [value for value in choices if left - value in rest]
-        chances = [choices[value] * rest[left - value] for value in values]
+        values = [value for value in choices if left - charge_of_state(value) in rest]
+        chances = [choices[value] * rest[left - charge_of_state(value)] for value in values]
         value = values[_place(chances, rng.random())]
         drawn.append(value)
-        left -= value
+        left -= charge_of_state(value)
     return tuple(drawn)
 
 
@@ -89,7 +90,8 @@ def _weights_of_the_rest(
         sums: dict[int, float] = {}
         for value, weight in choices:
             for rest, rest_weight in remaining[-1].items():
-                sums[value + rest] = sums.get(value + rest, 0.0) + weight * rest_weight
+                total = charge_of_state(value) + rest
+                sums[total] = sums.get(total, 0.0) + weight * rest_weight
         largest = max(sums.values())
         # Only ratios within one site's table matter; without this, large cells overflow.
         remaining.append({key: weight / largest for key, weight in sums.items()})

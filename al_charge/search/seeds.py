@@ -12,6 +12,7 @@ from pymatgen.analysis.ewald import EwaldSummation
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.random_occupation import random_occupation
 
@@ -83,10 +84,12 @@ def ewald_energies(host: Host, configs: Sequence[Configuration]) -> NDArray[np.f
     """
     charges = np.zeros((len(configs), len(host.elements)))
     charges[:] = [host.fixed.get(element, 0) for element in host.elements]
-    occupation = np.array([config.occupation for config in configs], dtype=float)
+    occupation: NDArray[np.float64] = np.array(
+        [config.occupation for config in configs], dtype=float
+    )
     ions = occupation[:, : len(host.ion_sites)]
     ions[ions == VACANCY] = 0.0
-    charges[:, host.variable_sites] = occupation
+    charges[:, host.variable_sites] = charge_of_state(occupation)
     energies: NDArray[np.float64] = np.einsum(
         "ci,ij,cj->c", charges, _pair_energies(host), charges, optimize=True
     )

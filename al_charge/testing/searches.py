@@ -24,7 +24,8 @@ from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, configuration, ion_count
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.plugin import Ranking, SearchPlugin, Space
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from al_charge.crystal.structure_file import load_structure
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop.spec import parse_spec
 
+CASES = Path(__file__).parents[1] / "cases" / "hosts"
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 GOOD: dict[str, Any] = yaml.safe_load((WORKFLOWS / "nafepo4_born.yaml").read_text())
 GOOD["host"]["structure"] = str(WORKFLOWS / "hosts" / "NaFePO4.cif")
@@ -342,3 +344,70 @@ def test_any_bytes_are_refused_in_one_line(
     file.write_bytes(content)
     code, out, err = run(["check", str(file)], capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "states", "moments"),
+    [
+        (
+            "licoo2",
+            {"Co3+": ("low", 0), "Co4+": ("low", 1)},
+            {"0": 12, "1/2": 6, "1": 0},
+        ),
+        (
+            "nmc333",
+            {
+                "Co3+": ("low", 0),
+                "Co4+": ("low", 1),
+                "Mn4+": ("", 3),
+                "Ni2+": ("", 2),
+                "Ni3+": ("low", 1),
+                "Ni4+": ("low", 0),
+            },
+            # Discharged 3 Ni2+, 3 Co3+ and 3 Mn4+; charged, 3 Ni4+, 3 Co4+ and 3 Mn4+.
+            {"0": 12, "3/2": 15},
+        ),
+        (
+            "lini05mn15o4",
+            {"Mn4+": ("", 3), "Ni2+": ("", 2), "Ni3+": ("low", 1), "Ni4+": ("low", 0)},
+            {"0": 36, "2": 44},
+        ),
+    ],
+)
+def test_check_prints_spin_states_and_total_moments(
+    name: str,
+    states: dict[str, tuple[str, int]],
+    moments: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(["check", str(CASES / f"{name}.yaml"), "--json"], capsys)
+    found = json.loads(out)
+    assert code == 0, err
+    assert {one["species"]: (one["spin"], one["unpaired"]) for one in found["states"]} == states
+    assert {x: found["total_moment"][x] for x in moments} == moments
+    for one in found["states"]:
+        assert one["window"] == "calibrated from the end member" or len(one["window"]) == 2
+    assert set(found["hubbard_u"]) == {one["species"][:2] for one in found["states"]}
+
+
+def test_check_tells_the_range_of_a_moment_that_states_leave_open(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where half of the charge is out, Ni3+ alone has less than Ni2+ and Ni4+ in some mixtures."""
+    _, out, _ = run(["check", str(CASES / "lini05mn15o4.yaml"), "--json"], capsys)
+    found = json.loads(out)["total_moment"]
+    # Four Ni: all 3+ have 4 unpaired electrons, and so have two 2+ with two 4+.
+    assert found["1"] == 36 + 4
+    _, out, _ = run(["check", str(CASES / "nmc333.yaml"), "--json"], capsys)
+    # One electron out: of one Ni (2 to 1), or of one Co (0 to 1).
+    assert json.loads(out)["total_moment"]["4/3"] == [14, 16]
+
+
+def test_a_state_that_nothing_tells_is_refused_before_anything_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = changed("host.redox", {"Fe": [2, "3 low", 3]})
+    document["labeler"] = {"kind": "gpaw"}
+    code, out, err = check(document, tmp_path, capsys)
+    assert (code, out) == (2, "")
+    assert "labeler.moment_windows: no moment window for Fe3+,spin=1" in err

@@ -139,10 +139,12 @@ def test_states_that_a_file_does_not_tell(
     assert "does not say which charge states its 4 Fe have; give them with --oxidation" in err
 
 
-def test_an_element_without_moment_windows_is_refused(tmp_path: Path, run: Run) -> None:
+def test_states_without_moment_windows_are_refused_in_one_cell(tmp_path: Path, run: Run) -> None:
     poscar = tmp_path / "POSCAR"
-    poscar.write_text("MnO\n1\n3 0 0\n0 3 0\n0 0 3\nMn O\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n")
-    code, _, err = run("label", str(poscar), "--engine", "gpaw")
+    places = ("0 0 0", "0.5 0.5 0.5", "0.5 0 0", "0 0.5 0", "0 0 0.5")
+    poscar.write_text("Mn2O3\n1\n4 0 0\n0 4 0\n0 0 4\nMn O\n2 3\nDirect\n" + "\n".join(places))
+    states = ("--oxidation", "Mn2+,Mn4+")
+    code, _, err = run("label", str(poscar), "--engine", "gpaw", *states)
     assert (code, err.count("\n")) == (2, 1)
     assert "no moment window for Mn2+" in err
 

@@ -14,7 +14,8 @@ from pymatgen.core.structure import Structure
 from al_charge.crystal.configuration import Configuration, configuration
 from al_charge.crystal.correlations import pair_correlations
 from al_charge.crystal.enumeration import enumerate_distinct
-from al_charge.crystal.host import VACANCY, Host, HostSpec
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import permutations
 
 V = VACANCY

@@ -14,7 +14,8 @@ from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
 from al_charge.crystal.enumeration import count_distinct, count_occupations, enumerate_distinct
-from al_charge.crystal.host import VACANCY, Host, HostSpec
+from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical, multiplicity, permutations
 from al_charge.loop.spec import load_spec
 

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.host import LARGEST_SUPERCELL, VACANCY, Host, HostSpec
+from al_charge.crystal.host import LARGEST_SUPERCELL, VACANCY, Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.errors import InputError
 
 OLIVINE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"

@@ -9,7 +9,8 @@ import pytest
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.interpolation import FARTHEST, interpolated_host, match_empty
 from al_charge.crystal.parent import read_structure
 from al_charge.errors import InputError

@@ -11,7 +11,8 @@ from pymatgen.core.structure import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from al_charge.crystal.enumeration import count_distinct
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.space_group import almost, space_group, symmetrized
 from al_charge.loop.spec import load_spec

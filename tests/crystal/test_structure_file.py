@@ -20,7 +20,7 @@ from al_charge.crystal.configuration import to_atoms, to_structure
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import read_structure
-from al_charge.crystal.species import high_spin_moment, parse
+from al_charge.crystal.species import parse, unpaired_electrons
 from al_charge.crystal.strict_files import check_extxyz, check_poscar
 from al_charge.crystal.structure_file import load_structure, read_structures
 from al_charge.crystal.structure_output import FORMATS, file_name, write_structure
@@ -331,7 +331,7 @@ def test_a_written_structure_is_read_back(kind: str, mixed_order: Atoms, tmp_pat
         found = read(path, format="vasp")
         found.set_array("species", np.array([line.split()[3] for line in lines[8:]]))
         assert len(list(itertools.groupby(found.symbols))) == 4
-        assert written == [high_spin_moment(token) for token in species(found)]
+        assert written == [unpaired_electrons(token) for token in species(found)]
     else:
         found, _ = load_structure(path)
     distances = shuffled.cell.scaled_positions(shuffled.positions)[:, None]

@@ -87,11 +87,12 @@ def test_windows_that_are_none_are_refused(window: tuple[float, float]) -> None:
     assert caught.value.where == "moment_windows"
 
 
-def test_a_magnetic_species_needs_a_window() -> None:
-    GPAW_WINDOWS.check(neutral())
-    GPAW_WINDOWS.check(("Zr4+", "O2-"))
-    with pytest.raises(InputError, match=r"no moment window for Mn2\+.*; .* of Mn$"):
-        GPAW_WINDOWS.check(("Mn2+", "O2-"))
+def test_every_state_needs_a_window() -> None:
+    GPAW_WINDOWS.check(["Fe2+", "Fe3+"])
+    with pytest.raises(InputError, match=r"no moment window for Fe4\+.*; give one for Fe4\+$"):
+        GPAW_WINDOWS.check(["Fe2+", "Fe4+"])
+    with pytest.raises(InputError, match=r"no moment window for Fe2\+,spin=0"):
+        VASP_WINDOWS.check(["Fe2+", "Fe2+,spin=0"])
 
 
 def test_calibration_covers_its_moments_and_leaves_a_gap() -> None:

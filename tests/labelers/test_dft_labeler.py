@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,18 @@ from ase import Atoms
 from al_charge.crystal.configuration import configuration, set_species, to_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import distort_shells
-from al_charge.crystal.species import high_spin_moment
-from al_charge.crystal.valence import VASP_WINDOWS, Windows
+from al_charge.crystal.species import unpaired_electrons
+from al_charge.crystal.valence import Windows
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
-from al_charge.labelers.dft.steering import high_spin_moments, starts_distorted
+from al_charge.labelers.dft.steering import start_moments, starts_distorted
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Reading
 from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
+from al_charge.store.from_version_4 import DEFAULTS
 
 ENGINES = {"gpaw": (GpawLabeler, GpawSettings), "vasp": (VaspLabeler, VaspSettings)}
 GIVEN = {"Fe2+": (3.0, 3.2), "Fe3+": (3.3, 3.5)}
@@ -39,6 +41,11 @@ def read(*moments: float) -> Reading:
         engine="any",
         wall_time=0.0,
     )
+
+
+def read_all(*moments: float) -> Reading:
+    """Return the reading of a cell with as many atoms as moments."""
+    return replace(read(), moments=np.array(moments))
 
 
 def engine(kind: str, **fields: Any) -> DftLabeler:
@@ -65,7 +72,8 @@ def test_windows_of_the_user_come_first_then_calibrated_then_known_ones(kind: st
 
 
 def test_known_windows_that_an_earlier_release_has_stored_are_not_the_users() -> None:
-    stored = {state: list(window) for state, window in VASP_WINDOWS.ranges.items()}
+    stored = DEFAULTS["labeler.vasp"]["moment_windows"]
+    assert len(stored) == 12
     assert VaspSettings(moment_windows=stored).moment_windows is None
     changed = stored | {"Fe2+": [3.5, 3.9]}
     assert VaspSettings(moment_windows=changed).moment_windows is not None
@@ -78,11 +86,54 @@ def test_without_moments_nothing_is_told(kind: str) -> None:
         engine(kind).audit(nothing, SPECIES, None)
 
 
+COBALT = ("Co4+,spin=1", "Co4+,spin=1", "O2-", "O2-", "O2-", "O2-")
+
+
 @pytest.mark.parametrize("kind", ENGINES)
-def test_species_are_checked_by_the_users_windows(kind: str) -> None:
-    engine(kind, moment_windows=GIVEN).check_species(["Fe2+", "Fe3+", "Na+", "O2-"])
-    with pytest.raises(InputError, match="Ti"):
-        engine(kind, moment_windows=GIVEN).check_species(["Ti3+", "Ti4+"])
+def test_an_end_member_calibrates_a_state_without_a_window(kind: str) -> None:
+    found = engine(kind).audit(read_all(1.02, 1.05, 0.1, 0.1, 0.1, 0.1), COBALT, None)
+    assert found.species == COBALT
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize(
+    "moments",
+    [(1.0, 1.6), (3.1, 3.1), (0.2, 0.2), (1.0, 0.0)],
+    ids=["unequal", "intermediate spin", "no spin", "disproportionated"],
+)
+def test_an_end_member_in_another_spin_state_is_uncertain(
+    kind: str, moments: tuple[float, float]
+) -> None:
+    found = engine(kind).audit(read_all(*moments, 0.1, 0.1, 0.1, 0.1), COBALT, None)
+    assert found.species is None
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_a_mixed_cell_calibrates_nothing_on_itself(kind: str) -> None:
+    mixed = ("Co3+,spin=0", "Co4+,spin=1", "O2-", "O2-", "O2-", "O2-")
+    found = engine(kind).audit(read_all(0.05, 1.0, 0.0, 0.0, 0.0, 0.0), mixed, None)
+    assert 1 in found.ambiguous
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_users_windows_leave_other_states_to_the_calibrated_and_known_ones(kind: str) -> None:
+    given = engine(kind, moment_windows={"Mn3+": [3.4, 3.9]})
+    calibrated = Windows({"Mn3+": (1.0, 2.0), "Mn4+": (2.9, 3.1)})
+    species = ("Mn3+", "Mn4+", "Fe3+", "O2-", "O2-", "O2-")
+    found = given.audit(read_all(3.5, 3.0, 4.3, 0.0, 0.0, 0.0), species, calibrated)
+    assert found.sites[:3] == species[:3]
+
+
+def test_a_state_is_refused_for_which_nothing_tells_the_moment(mixed: Host) -> None:
+    """Of Mn2+, Mn3+ and Mn4+ no end member shows Mn3+ alone; GPAW has no windows for manganese."""
+    plugin = LABELERS.found["gpaw"].plugin
+    assert mixed.redox_species - mixed.end_member_species >= {"Mn3+"}
+    with pytest.raises(InputError, match=r"^labeler.moment_windows: no moment window for Mn") as no:
+        plugin.check(mixed, GpawSettings())
+    assert "consists of it alone" in str(no.value)
+    rest = mixed.redox_species - mixed.end_member_species
+    windows = {token: (0.5 * i, 0.5 * i + 0.4) for i, token in enumerate(sorted(rest))}
+    plugin.check(mixed, GpawSettings(moment_windows=windows))
 
 
 @pytest.mark.parametrize("kind", ENGINES)
@@ -92,35 +143,35 @@ def test_there_is_one_try_where_shells_are_not_distorted(kind: str) -> None:
 
 
 @pytest.fixture
-def mixed(olivine: Host) -> Atoms:
+def half(olivine: Host) -> Atoms:
     """Half of the iron in each state, on ideal sites."""
     return to_atoms(olivine, configuration(olivine, [1, 1, -1, -1, 3, 3, 2, 2]))
 
 
-def test_a_run_starts_distorted_until_the_geometry_holds_the_order(mixed: Atoms) -> None:
+def test_a_run_starts_distorted_until_the_geometry_holds_the_order(half: Atoms) -> None:
     settings = GpawSettings()
-    assert starts_distorted(settings, mixed, 0)
-    held = distort_shells(mixed, 0.12)
+    assert starts_distorted(settings, half, 0)
+    held = distort_shells(half, 0.12)
     assert not starts_distorted(settings, held, 0)
     assert starts_distorted(settings, held, 1), "an earlier attempt has lost the order"
-    assert not starts_distorted(GpawSettings(shell_distortion="0 A"), mixed, 1)
+    assert not starts_distorted(GpawSettings(shell_distortion="0 A"), half, 1)
 
 
-def test_a_single_charge_state_needs_no_steering(mixed: Atoms) -> None:
-    uniform = mixed.copy()
+def test_a_single_charge_state_needs_no_steering(half: Atoms) -> None:
+    uniform = half.copy()
     set_species(uniform, ["Fe3+" if s == "Fe" else t for s, t in zip(
-        mixed.get_chemical_symbols(), map(str, mixed.arrays["species"]), strict=True
+        half.get_chemical_symbols(), map(str, half.arrays["species"]), strict=True
     )])  # fmt: skip
     assert not any(starts_distorted(GpawSettings(), uniform, attempt) for attempt in range(3))
 
 
-def test_moments_are_those_of_high_spin_with_the_signs_of_the_order(mixed: Atoms) -> None:
-    ferro = high_spin_moments(mixed, "ferromagnetic")
-    species = list(map(str, mixed.arrays["species"]))
-    assert ferro.tolist() == [high_spin_moment(token) for token in species]
+def test_moments_are_those_of_high_spin_with_the_signs_of_the_order(half: Atoms) -> None:
+    ferro = start_moments(half, "ferromagnetic")
+    species = list(map(str, half.arrays["species"]))
+    assert ferro.tolist() == [unpaired_electrons(token) for token in species]
     assert ferro[species.index("Fe3+")] == 5 and ferro[species.index("Fe2+")] == 4
     assert ferro[species.index("O2-")] == 0
-    anti = high_spin_moments(mixed, "antiferromagnetic")
+    anti = start_moments(half, "antiferromagnetic")
     assert np.abs(anti).tolist() == ferro.tolist()
     assert (anti[ferro > 0] < 0).sum() == 2, "half of the iron is turned over"
 

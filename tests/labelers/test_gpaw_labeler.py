@@ -336,10 +336,9 @@ def test_a_full_disk_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_species_that_cannot_be_read_back_are_refused() -> None:
-    one = engine(moment_windows={"Mn2+": (4.2, 4.8)})
-    with pytest.raises(InputError, match=r"no moment window for Fe2\+"):
-        one.check(["Na+", "Fe2+"], "Na")
+def test_species_and_metals_that_cannot_be_computed_are_refused() -> None:
+    with pytest.raises(InputError, match="GPAW has no PAW dataset for Pu"):
+        engine().check(["Na+", "Pu4+"], "Na")
     with pytest.raises(InputError, match="metallic Xx"):
         engine().check(["Fe2+"], "Xx")
     engine().check(["Na+", "Fe2+", "Fe3+", "O2-"], "Na")

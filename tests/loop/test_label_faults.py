@@ -300,7 +300,7 @@ def test_a_charge_order_that_the_host_has_not_is_quarantined(
     label(campaign, 0, 2, tmp_path, spool=tmp_path / "spool")
     found = campaign.store.failures.get(key_of(campaign, 2))
     assert found is not None
-    assert "may not be 4" in found.reason
+    assert "Fe4+ where the host has Fe2+, Fe3+" in found.reason
     assert campaign.store.labels.get(key_of(campaign, 2)) is None
 
 

@@ -287,6 +287,22 @@ def test_windows_come_from_both_end_members(campaign: Any) -> None:
     assert windows_for(campaign, 3, 4) is None
 
 
+def test_a_third_state_leaves_those_of_the_end_members_to_be_calibrated(
+    campaign: Any, vanadium: Host
+) -> None:
+    """Of V3+, V4+ and V5+ NaVO2 must be V3+, and VO2 may be V4+ or disproportionate."""
+    campaign.host = vanadium
+    assert vanadium.end_member_species == {"V3+"}
+    full = vanadium.ion_counts[-1]
+    empty = end_member(0, "V4+", [1.02, 1.04])
+    campaign.store.made = [empty]
+    assert windows_for(campaign, 1, 2) is None
+    campaign.store.made = [empty, end_member(full, "V3+", [1.95, 1.97])]
+    found = windows_for(campaign, 1, 2)
+    assert found is not None
+    assert set(found.ranges) == {"V3+", "V4+"}
+
+
 @pytest.mark.parametrize("spoilt", [{"converged": False}, {"resolved": None}, {"unusable": "U"}])
 def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[str, Any]) -> None:
     campaign.store.made = [

@@ -133,6 +133,33 @@ def test_an_unusual_charge_may_be_given(tmp_path: Path) -> None:
     assert magnesium(tmp_path, working_ion_charge=1).host.working_ion_charge == 1
 
 
+def test_campaigns_of_before_spin_states_stay_high_spin() -> None:
+    """Their files may be submitted again; what they mean is what was stored."""
+    crystal = Path(__file__).parents[1] / "cases" / "hosts" / "licoo2.cif"
+    spec = specification(
+        host={"structure": str(crystal), "working_ion": "Li", "redox": {"Co": [3, 4]}}
+    )
+    spec = spec.model_copy(update={"host": spec.host.model_copy(update={"fixed": {"O": -2}})})
+    structure = read_structure(crystal)
+    given = spec.model_dump(mode="json", exclude_unset=True)
+
+    def stored(defaults: dict[str, Any]) -> CampaignDoc:
+        contents = {
+            "campaign": given,
+            "defaults": {"host": defaults},
+            "structure": structure.as_dict(),
+        }
+        return CampaignDoc(name="new", spec=contents, host_fingerprint="a", settings_hash="b")
+
+    before, today = stored({}), stored({"spins": "usual"})
+    for document, species in (
+        (before, {"Co3+", "Co4+"}),
+        (today, {"Co3+,spin=0", "Co4+,spin=1"}),
+    ):
+        assert Host.build(spec_of(document).host, structure).redox_species == species
+    assert is_same(before, today)
+
+
 def test_what_a_file_said_is_kept_apart_from_defaults() -> None:
     operators = {"splice": 2}
     spec = specification(training={"epochs": 3}, search={"seeds": 12, "operators": operators})

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.crystal.species import element_of, unpaired_electrons
+from al_charge.crystal.valence import Audit, Windows, audit, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.protocol import Labeler, Reading, Relax
@@ -43,32 +48,38 @@ class DftLabeler(Labeler):
         """One where the shells are not to be distorted."""
         return self._dft.tries if self._dft.shell_distortion > 0 else 1
 
-    def check_species(self, species: Sequence[str]) -> None:
-        """Refuse species whose charge state no moment could tell.
-
-        Parameters
-        ----------
-        species
-            Every species token that a geometry may contain.
-
-        Raises
-        ------
-        InputError
-            If a state of an element with several states has no window.
-        """
-        (self._given or self._known).check(species)
-
     @override
     def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
         """Determine charge states from moments, checked by Bader charges.
 
         The user's windows come first, then those calibrated on the campaign's end members, then
-        those that the engine is known to give.
+        those that the engine is known to give. Where an element is asked for in one state alone
+        that has none (Co4+ in CoO2), the run's own moments calibrate it: they must agree with each
+        other and with the spin of that state.
         """
         if reading.moments is None:
             raise AlChargeError("the run has no moments", where=reading.engine)
         bader = reading.bader.net if reading.bader is not None else None
-        return audit(reading.moments, species, self._given or windows or self._known, bader)
+        used = self._given or Windows({})
+        for others in (windows, self._known):
+            used = used.with_defaults(others or Windows({}))
+        states = Counter(map(element_of, set(species)))
+        told_apart = used.elements | {
+            element_of(t) for t in species if unpaired_electrons(t) or states[element_of(t)] > 1
+        }
+        used = _with_own(used, species, reading.moments)
+        return audit(reading.moments, species, used, bader, told_apart=told_apart)
+
+
+def _with_own(windows: Windows, species: Sequence[str], moments: NDArray[np.float64]) -> Windows:
+    """Add windows, calibrated on a run itself, of elements in one state that has none."""
+    for token in sorted(set(species) - set(windows.ranges)):
+        alone = {t for t in species if element_of(t) == element_of(token)} == {token}
+        if alone and (unpaired_electrons(token) or element_of(token) in windows.elements):
+            own = [float(m) for m, asked in zip(moments, species, strict=False) if asked == token]
+            with contextlib.suppress(InputError):  # then its sites are ambiguous
+                windows = calibrate({token: own}, windows)
+    return windows
 
 
 def metal_crystal(ion: str) -> Atoms:

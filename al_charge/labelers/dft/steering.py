@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.magnetic_order import signs
 from al_charge.crystal.shells import charge_order_contrast
-from al_charge.crystal.species import high_spin_moment
+from al_charge.crystal.species import unpaired_electrons
 from al_charge.labelers.dft.settings import DftSettings
 
 
@@ -38,8 +38,8 @@ def starts_distorted(settings: DftSettings, atoms: Atoms, attempt: int) -> bool:
     return attempt > 0 or contrast < settings.shell_contrast
 
 
-def high_spin_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
-    """Return the moments of the high-spin states with the signs of a magnetic order.
+def start_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
+    """Return the spin-only moments of the species with the signs of a magnetic order.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def high_spin_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
         Bohr magnetons, shape (n_atoms,); zero on ions without open d or f shells.
     """
     species = map(str, atoms.arrays["species"])
-    moments = np.array([high_spin_moment(token) for token in species], dtype=float)
+    moments = np.array([unpaired_electrons(token) for token in species], dtype=float)
     if magnetic_order == "antiferromagnetic":
         moments *= np.asarray(signs(atoms), dtype=float)
     return moments

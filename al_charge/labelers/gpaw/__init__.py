@@ -9,14 +9,14 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.output import Output
-from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.plugins import Quantity
 
 
-class GpawPlugin(LabelerPlugin):
+class GpawPlugin(DftPlugin):
     """Density-functional theory with GPAW, in a process of its own."""
 
     kind = "gpaw"
@@ -45,9 +45,8 @@ class GpawPlugin(LabelerPlugin):
         return GpawLabeler(settings)
 
     @override
-    def windows(self, settings: Any) -> Windows | None:
-        given = settings.moment_windows
-        return Windows(given) if given is not None else known_windows(settings)
+    def known_windows(self, settings: Any) -> Windows:
+        return known_windows(settings)
 
     @override
     def find_output(self, path: Path) -> Path | None:

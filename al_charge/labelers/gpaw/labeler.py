@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ase import Atoms
 from typing_extensions import override
 
 from al_charge.crystal.shells import charge_order_contrast, distort_shells
+from al_charge.crystal.species import element_of
 from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.dft import process
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
@@ -82,11 +84,11 @@ class GpawLabeler(DftLabeler):
 
     @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        self.check_species(species)
         gpaw_version()
         datasets_identity()
         command(self._settings.processes)
         metal_crystal(ion)
+        _check_datasets({*map(element_of, species), ion})
 
     @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
@@ -211,6 +213,16 @@ def gpaw_version() -> str:
         raise InputError(
             "GPAW is not installed", where="labeler", remedy="see docs/gpaw.md"
         ) from None
+
+
+def _check_datasets(elements: Collection[str]) -> None:
+    """Refuse elements for which GPAW has no PAW dataset."""
+    folders = [Path(one) for one in os.environ.get("GPAW_SETUP_PATH", "").split(os.pathsep) if one]
+    if (package := find_spec("gpaw_data")) is not None and package.origin is not None:
+        folders.append(Path(package.origin).with_name("setups"))
+    for element in sorted(elements):
+        if not any(any(folder.glob(f"{element}.*")) for folder in folders):
+            raise InputError(f"GPAW has no PAW dataset for {element}", where="labeler")
 
 
 def datasets_identity() -> str:

@@ -9,7 +9,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.crystal.species import charge_of
-from al_charge.labelers.dft.steering import high_spin_moments
+from al_charge.labelers.dft.steering import start_moments
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Relax
 
@@ -122,7 +122,7 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
         Bohr magnetons, shape (n_atoms,).
     """
     first = initial_moments(atoms, settings.moment_limit)
-    full = high_spin_moments(atoms, settings.magnetic_order)
+    full = start_moments(atoms, settings.magnetic_order)
     if settings.magnetic_order == "antiferromagnetic":
         first = np.abs(first) * np.sign(full)
     if exact:

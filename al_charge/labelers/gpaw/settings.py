@@ -55,8 +55,7 @@ class GpawSettings(DftSettings):
     )
     fixed_moment: bool = Field(
         default=False,
-        description="whether the total moment is held at the sum of the charge states' high-spin "
-        "moments",
+        description="whether the total moment is held at the sum of the species' spin-only moments",
     )
     energy_tolerance: Energy = Field(
         default=1e-6,

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.geometry import refuse_impossible
-from al_charge.crystal.species import element_of, token
+from al_charge.crystal.species import element_of, token, unpaired_electrons, unpaired_of
 from al_charge.crystal.valence import Audit, Windows, audit, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.output import Output
@@ -147,8 +147,7 @@ def windows_from_end_members(
     net: dict[str, list[float]] = {}
     for output in outputs:
         species, sites = _only_state(output, defaults, charges or {})
-        if output.moments is None:
-            raise InputError(output.no_moments, where=str(output.source))
+        assert output.moments is not None
         moments.setdefault(species, []).extend(output.moments[sites].tolist())
         if output.bader is not None:
             net.setdefault(species, []).extend(output.bader.net[sites].tolist())
@@ -158,7 +157,10 @@ def windows_from_end_members(
 def _only_state(
     output: Output, windows: Windows, charges: Mapping[str, int]
 ) -> tuple[str, list[int]]:
-    """Return the state that every site of the redox element is in, and these sites."""
+    """Return the state that every site of the redox element is in, and these sites.
+
+    Of high and low spin it is the one whose spin-only moment is nearer to theirs.
+    """
     symbols = output.atoms.get_chemical_symbols()
     charges = {symbol: charge for symbol, charge in charges.items() if symbol in symbols}
     elements = {s for s in symbols if s in windows.elements} | set(redox_elements(symbols))
@@ -178,7 +180,15 @@ def _only_state(
             f"it is not an end member: neutrality gives its {len(sites)} {element} {total:+d} e",
             where=str(output.source),
         )
-    return token(element, total // len(sites)), sites
+    charge = total // len(sites)
+    if output.moments is None:
+        raise InputError(output.no_moments, where=str(output.source))
+    mean = float(np.abs(output.moments[sites]).mean())
+    spins = [
+        token(element, charge, unpaired_of(element, charge, spin, element))
+        for spin in ("high", "low")
+    ]
+    return min(spins, key=lambda species: abs(unpaired_electrons(species) - mean)), sites
 
 
 def audit_output(output: Output, species: Sequence[str], windows: Windows) -> Audit:

@@ -9,14 +9,14 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.output import Output
-from al_charge.labelers.plugin import LabelerPlugin
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.plugins import Quantity
 
 
-class VaspPlugin(LabelerPlugin):
+class VaspPlugin(DftPlugin):
     """PBE+U with VASP, through atomate2's input sets, run by custodian."""
 
     kind = "vasp"
@@ -48,9 +48,8 @@ class VaspPlugin(LabelerPlugin):
         return VaspLabeler(settings)
 
     @override
-    def windows(self, settings: Any) -> Windows | None:
-        given = settings.moment_windows
-        return Windows(given) if given is not None else VASP_WINDOWS
+    def known_windows(self, settings: Any) -> Windows:
+        return VASP_WINDOWS
 
     @override
     def find_output(self, path: Path) -> Path | None:

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.dft.steering import high_spin_moments
+from al_charge.labelers.dft.steering import start_moments
 from al_charge.labelers.vasp.potcars import dataset_name
 from al_charge.labelers.vasp.settings import VaspSettings
 
@@ -77,7 +77,7 @@ def initial_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
     numpy.ndarray
         Bohr magnetons, shape (n_atoms,).
     """
-    moments = high_spin_moments(atoms, magnetic_order)
+    moments = start_moments(atoms, magnetic_order)
     return -moments if moments.sum() < 0 else moments
 
 

@@ -73,12 +73,11 @@ class VaspLabeler(DftLabeler):
 
     @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        """Refuse species without windows, unknown INCAR values, and missing POTCARs.
+        """Refuse unknown INCAR values and missing POTCARs.
 
         The program itself is looked for when a label is run: campaigns are submitted from login
         nodes, which need not have it.
         """
-        self.check_species(species)
         metal_crystal(ion)
         inputs.check_values(self._settings.incar)
         self._datasets([*map(element_of, species), ion])

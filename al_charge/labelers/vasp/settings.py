@@ -111,7 +111,8 @@ class VaspSettings(DftSettings):
         cls, windows: dict[str, tuple[float, float]] | None
     ) -> dict[str, tuple[float, float]] | None:
         """Take for not given what earlier releases wrote into every stored campaign."""
-        return None if windows == dict(VASP_WINDOWS.ranges) else windows
+        high_spin = {s: w for s, w in VASP_WINDOWS.ranges.items() if "spin=" not in s}
+        return None if windows == high_spin else windows
 
     @field_validator("potcars")
     @classmethod

@@ -25,6 +25,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from al_charge.crystal.species import TOKEN_DTYPE
 from al_charge.errors import AlChargeError
 from al_charge.potentials.data.frames import Subset, TrainingFrame
 
@@ -298,7 +299,7 @@ def _unpacked(group: str, content: bytes) -> TrainingFrame:
         if name.startswith("atoms.") and name not in ("atoms.numbers", "atoms.positions"):
             atoms.set_array(name.removeprefix("atoms."), values)
     tokens = found["species"].tobytes().decode().split()
-    atoms.set_array("species", np.array(tokens, dtype="U8"))
+    atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
     return TrainingFrame(
         atoms=atoms,
         energy=float(found["energy"][0]),

@@ -13,7 +13,8 @@ from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.host import Host, HostSpec
+from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Relax, settings_hash
@@ -241,11 +242,6 @@ def test_a_missing_potcar_is_explained(
     with pytest.raises(InputError, match="PMG_VASP_PSP_DIR is not set") as caught:
         labeler().check(["Fe2+"], "Na")
     assert "pmg config" in caught.value.remedy
-
-
-def test_a_species_without_a_window_is_refused(potcars: Path, labeler: Make) -> None:
-    with pytest.raises(InputError, match=r"no moment window for Fe2\+"):
-        labeler(moment_windows={"Mn2+": (4.4, 4.8)}).check(["Fe2+"], "Na")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""What a campaign file says about a host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pymatgen.core.periodic_table import Element
+
+from al_charge.crystal.charges import (
+    LARGEST_ION_CHARGE,
+    ion_charge,
+    known_ion_charges,
+)
+from al_charge.crystal.parent import Supercell
+from al_charge.crystal.states import IonState, numbered_states
+from al_charge.errors import InputError, did_you_mean
+from al_charge.units import Length
+
+
+class HostSpec(BaseModel):
+    """What a campaign file says about a host, besides its structure file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
+    empty_structure: Path | None = Field(
+        default=None,
+        description="CIF or POSCAR of the same cell without working ions; the first geometries lie "
+        "between the two",
+    )
+    working_ion: str = Field(description="element that moves in and out, e.g. Na")
+    spins: Literal["usual", "high"] = Field(
+        default="usual",
+        description="spin state of ions for which none is given: the usual one on octahedral sites "
+        "(Co3+ in oxides low, for example), or high for all",
+    )
+    working_ion_charge: int = Field(
+        default_factory=lambda given: ion_charge(given.get("working_ion", "")),
+        ge=1,
+        le=LARGEST_ION_CHARGE,
+        description="its charge, in e; by default the common oxidation state of its element",
+    )
+    redox: dict[str, tuple[IonState, ...]] = Field(
+        description="allowed oxidation states of every redox element, e.g. {Fe: [2, 3]}; with a "
+        "spin state where it is not the usual one, e.g. {Co: [2, 3 high]}"
+    )
+    fixed: dict[str, IonState] = Field(
+        description="oxidation state of every other element, e.g. {P: 5, O: -2}"
+    )
+    supercell: Supercell = Field(
+        default=(1, 1, 1),
+        description="repeats of the structure file's cell along a, b and c; or three rows of three "
+        "integers, the supercell's vectors as sums of those of the cell",
+    )
+    symmetrize: Length | None = Field(
+        default=None,
+        gt=0.0,
+        le=0.2,
+        description="noise of the coordinates in the structure file, such as '0.01 A', which is "
+        "removed: the structure gets the symmetry that it has but for displacements of that size",
+    )
+    redox_sites_per_formula: int = Field(
+        default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
+    )
+
+    def refuse_unknown_charge(self) -> None:
+        """Refuse a charge that no compound of the working ion has.
+
+        Campaigns that were stored when any charge was accepted keep theirs.
+
+        Raises
+        ------
+        InputError
+            If the charge is none of the element's known oxidation states.
+        """
+        known = known_ion_charges(self.working_ion)
+        if self.working_ion_charge and known and self.working_ion_charge not in known:
+            raise InputError(
+                f"{self.working_ion} is never {self.working_ion_charge}+",
+                where="host.working_ion_charge",
+                remedy=f"leave it out, or give {' or '.join(map(str, known))}",
+            )
+
+    def check_elements(self, present: set[str]) -> None:
+        """Refuse elements that the structure lacks or that lack a role.
+
+        Parameters
+        ----------
+        present
+            Elements of the structure.
+
+        Raises
+        ------
+        InputError
+            If an element is named twice, is not one or is not there, or has no oxidation state.
+        """
+        named = {self.working_ion: "host.working_ion"}
+        named |= {element: "host.redox" for element in self.redox}
+        named |= {element: "host.fixed" for element in self.fixed}
+        if len(named) < 1 + len(self.redox) + len(self.fixed):
+            raise InputError(
+                "an element has two roles", where="host", remedy="name each element once"
+            )
+        for element, named_in in named.items():
+            if not Element.is_valid_symbol(element):
+                raise InputError(
+                    f"'{element}' is not an element",
+                    where=named_in,
+                    remedy=did_you_mean(element, present),
+                )
+            if element not in present:
+                raise InputError(
+                    f"the structure has no {element}",
+                    where=named_in,
+                    remedy=f"it has {', '.join(sorted(present))}",
+                )
+        for element in sorted(present - set(named)):
+            raise InputError(
+                f"{element} has no oxidation state",
+                where="host.fixed",
+                remedy=f"add '{element}: ...'",
+            )
+
+    def states(self) -> tuple[dict[str, dict[int, int]], dict[str, dict[int, int]]]:
+        """Return the states that elements may have, with their unpaired electrons.
+
+        Returns
+        -------
+        redox
+            By redox element and state, as in `Configuration.occupation`.
+        fixed
+            The same for the other elements, which have one state each.
+
+        Raises
+        ------
+        InputError
+            If an ion has no such spin state, or a redox element has one state only.
+        """
+        compound = {self.working_ion, *self.redox, *self.fixed}
+
+        def of(element: str, written: Sequence[int | str], where: str) -> dict[int, int]:
+            usual = self.spins == "usual"
+            return numbered_states(
+                element, written, compound if usual else None, f"{where}.{element}"
+            )
+
+        redox = {element: of(element, some, "host.redox") for element, some in self.redox.items()}
+        for element, states in redox.items():
+            if len(states) < 2:
+                raise InputError(
+                    f"{element} needs at least two states",
+                    where="host.redox",
+                    remedy="an element with one state belongs in 'fixed'",
+                )
+        return redox, {
+            element: of(element, [one], "host.fixed") for element, one in self.fixed.items()
+        }

@@ -1,0 +1,42 @@
+"""What the plug-ins of all DFT codes share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from typing_extensions import override
+
+from al_charge.crystal.host import Host
+from al_charge.crystal.valence import Windows
+from al_charge.labelers.plugin import LabelerPlugin
+
+
+class DftPlugin(LabelerPlugin):
+    """Base of the plug-ins whose labelers tell charge states by moments."""
+
+    @abstractmethod
+    def known_windows(self, settings: Any) -> Windows:
+        """Return the moments that the code is known to give.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        Windows
+            Of the states that have been seen with it.
+        """
+
+    @override
+    def windows(self, settings: Any) -> Windows:
+        """Return the user's windows, and for other states those that the code is known by."""
+        return Windows(settings.moment_windows or {}).with_defaults(self.known_windows(settings))
+
+    @override
+    def check(self, host: Host, settings: Any) -> None:
+        """Refuse states without a window that no end member can calibrate, too."""
+        self.windows(settings).check(host.redox_species - host.end_member_species)
+        super().check(host, settings)
