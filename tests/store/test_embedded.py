@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -261,6 +262,14 @@ def test_a_frozen_server_is_told(server: EmbeddedServer, monkeypatch: pytest.Mon
         assert server.status()["running"] is False
         with pytest.raises(InputError, match=rf"locked .*process {server.pid}.*stop that process"):
             server.start()
+        with pytest.raises(InputError, match=rf"locked .*process {server.pid}\)"):
+            server.stop()
+        state = json.loads((server.folder / "server.json").read_text())
+        (server.folder / "server.json").write_text(json.dumps(state | {"host": "elsewhere"}))
+        for act in (server.start, server.stop):
+            with pytest.raises(InputError, match=rf"process {server.pid} on elsewhere"):
+                act()
+        (server.folder / "server.json").write_text(json.dumps(state))
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert server.start().address.exists()

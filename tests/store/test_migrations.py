@@ -32,6 +32,7 @@ from al_charge.store.from_version_4 import split_spec, to_version_5
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_4
 from al_charge.store.migrations import (
     MIGRATION_ID,
+    RESTORE_ID,
     SCHEMA,
     is_due,
     migrate,
@@ -417,3 +418,11 @@ def documents_of_version_1() -> dict[str, list[dict[str, Any]]]:
 
 
 LABELS = [label["_id"] for label in documents_of_version_1()["labels"]]
+
+
+def test_a_database_that_is_half_restored_is_not_migrated(
+    database: Database[dict[str, Any]],
+) -> None:
+    database["schema"].insert_one({"_id": RESTORE_ID, "started": now()})
+    with pytest.raises(InputError, match="a restore began"):
+        migrate(database)

@@ -170,3 +170,25 @@ def test_readers_back_up_and_admins_restore_and_migrate(
         restore(own, tmp_path / "read.zip", quiet)
         own["schema"].update_one({}, {"$set": {"version": 2}})
         assert migrate(own) == 2
+
+
+def test_progress_goes_from_nothing_to_all(full: Store, tmp_path: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        told.setdefault(name, []).append((done, total))
+
+    make_backup(full.database, tmp_path / "told.zip", progress)
+    assert {"labels", "models", "rounds"} <= told.keys()
+    for steps in told.values():
+        assert steps[0][0] == 0
+        assert steps[-1][0] == steps[-1][1]
+
+
+def test_notes_about_the_database_itself_are_not_backed_up(
+    full: Store, database: Database[dict[str, Any]], tmp_path: Path
+) -> None:
+    full.database["schema"].insert_one({"_id": "note"})
+    make_backup(full.database, tmp_path / "noted.zip", quiet)
+    restore(database, tmp_path / "noted.zip", quiet)
+    assert [document["_id"] for document in database["schema"].find()] == ["version"]
