@@ -275,6 +275,22 @@ def test_a_frozen_server_is_told(server: EmbeddedServer, monkeypatch: pytest.Mon
     assert server.start().address.exists()
 
 
+def test_a_server_that_answers_late_is_waited_for(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongod, "SELECTION_TIMEOUT", 0.1)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    waker = threading.Timer(2.0, os.kill, (pid, signal.SIGCONT))
+    waker.start()
+    try:
+        server.start()
+    finally:
+        waker.join()
+    assert server.pid == pid
+
+
 def test_a_lost_login_is_told(new_server: EmbeddedServer) -> None:
     new_server.start()
     new_server.stop()

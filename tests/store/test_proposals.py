@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from pymongo.errors import BulkWriteError
 
 from al_charge.store.documents import CandidateDoc, Statistics
 from al_charge.store.mongo import Store
@@ -69,3 +70,12 @@ def test_a_foreign_candidate_is_refused(store: Store, make_candidate: Maker) -> 
     with pytest.raises(ValueError, match="another proposal"):
         store.proposals.put("olivine", 0, 2, [make_candidate("a")])
     assert store.database["candidates"].count_documents({}) == 0
+
+
+def test_a_candidate_that_the_schema_refuses_is_no_proposal(
+    store: Store, make_candidate: Maker
+) -> None:
+    broken = make_candidate("a").model_copy(update={"n_ions": -1})
+    with pytest.raises(BulkWriteError, match="batch op errors"):
+        store.proposals.put("olivine", 0, -1, [broken])
+    assert store.proposals.has("olivine", 0, -1) is False

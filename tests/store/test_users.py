@@ -27,7 +27,7 @@ from al_charge.store.roles import (
 )
 from al_charge.store.schema import create_file_indexes
 from al_charge.store.settings import DatabaseSettings
-from al_charge.store.users import Users, new_password, reserve_credentials_file
+from al_charge.store.users import Users, add_first_admin, new_password, reserve_credentials_file
 
 Connected = Database[dict[str, Any]]
 PASSWORD = new_password()
@@ -256,3 +256,10 @@ def test_roles_of_mongodb_that_make_up_ours(roles: dict[str, str], role: Role | 
 )
 def test_what_a_role_is_granted(role: Role, logins: str, roles: dict[str, str]) -> None:
     assert granted(role, "mine", logins) == [{"role": n, "db": db} for n, db in roles.items()]
+
+
+def test_the_first_admin_is_one_of_the_servers_own_database() -> None:
+    settings = DatabaseSettings(uri="mongodb://h/x?authSource=mine")
+    with pytest.raises(InputError, match=r"'admin'; add \?authSource=admin to the URI") as caught:
+        add_first_admin(settings, Credentials("ada", PASSWORD))
+    assert caught.value.where == "database mongodb://h/x?authSource=mine"
