@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from al_charge.api.check import check
     from al_charge.api.imports import import_labels
     from al_charge.api.inputs import audit, label
-    from al_charge.api.models import relax, train
+    from al_charge.api.relaxation import relax
+    from al_charge.api.training import train
     from al_charge.errors import AlChargeError, InputError
     from al_charge.potentials import load
 
@@ -40,8 +41,8 @@ _WHERE = {
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),
     "open": ("api.campaign", "open_campaign"),
-    "relax": ("api.models", "relax"),
-    "train": ("api.models", "train"),
+    "relax": ("api.relaxation", "relax"),
+    "train": ("api.training", "train"),
 }
 """Module and name of everything that is offered."""
 

@@ -90,12 +90,12 @@ def read_data(
     """
     import tempfile
 
-    from al_charge.api import models
+    from al_charge.api import training
 
     folder = tempfile.TemporaryDirectory(prefix="al-charge-")
     cache = Path(click.get_current_context().with_resource(folder))
     with busy(f"reading {data}"):
-        return models.read_data(
+        return training.read_data(
             data,
             need_states=need_states,
             share_moments=share_moments,

@@ -40,7 +40,8 @@ def command(
     charge states in DATA, for a blind model too. Only the last frame of each configuration counts,
     and only the first member of a committee.
     """
-    from al_charge.api.models import members_of, refuse_existing, refuse_unknown
+    from al_charge.api.relaxation import members_of, refuse_unknown
+    from al_charge.api.training import refuse_existing
     from al_charge.errors import InputError
     from al_charge.potentials.data.dataset import last_of_groups
     from al_charge.potentials.embedding import embed

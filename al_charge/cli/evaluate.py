@@ -35,7 +35,7 @@ def command(model: Path, data: Path, as_json: bool, **reading: Any) -> None:
     given where DATA gives x, as the database and files of 'al-charge export' do.
     Kendall's tau compares the energies at one composition, by each configuration's last frame.
     """
-    from al_charge.api.models import is_charge_aware, members_of, refuse_unknown
+    from al_charge.api.relaxation import is_charge_aware, members_of, refuse_unknown
     from al_charge.potentials.accuracy import accuracy
     from al_charge.potentials.data.frames import species_of
     from al_charge.potentials.model_file import load_model

@@ -65,25 +65,25 @@ def command(
     that ASE reads. Its charge states are found as in 'al-charge label'; a blind model needs none.
     Where MODEL predicts moments or charges, sites that these put in another state are listed.
     """
-    from al_charge.api import models
+    from al_charge.api import relaxation, training
     from al_charge.potentials.data.dataset import Reading
     from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.model_file import load_model
 
     limit = _force(relax, fmax, processes, batched)
     if output is not None:
-        models.refuse_existing(output, force)
+        training.refuse_existing(output, force)
     predictor = load_model(model)
-    aware = models.is_charge_aware(predictor)
+    aware = relaxation.is_charge_aware(predictor)
     reading = Reading(need_states=aware, states=split_states(oxidation))
     names, images, sources = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
-        models.refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
+        relaxation.refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
     found = []
     if relax:
         method = "batched" if batched else "processes" if processes else "serial"
         with counting("relaxing", "structures") as report:
-            found = models.relax(
+            found = relaxation.relax(
                 images,
                 predictor,
                 method=method,

@@ -75,7 +75,7 @@ def command(
     the same weights. Several processes train together as
     'torchrun --nproc-per-node 2 -m al_charge train ...'.
     """
-    from al_charge.api.models import train
+    from al_charge.api.training import train
     from al_charge.report.style import check_ending
 
     if plot is not None:
