@@ -20,8 +20,7 @@ from bson.errors import BSONError
 from pydantic import ValidationError
 
 from al_charge.errors import InputError
-from al_charge.store.backup.digest import Digest
-from al_charge.store.backup.manifest import CollectionEntry, Manifest
+from al_charge.store.backup.manifest import CollectionEntry, Digest, Manifest
 
 LARGEST_DOCUMENT = 16 * 1024**2 + 16 * 1024
 """Bytes; MongoDB's limit with what the server itself may add."""

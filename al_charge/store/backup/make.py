@@ -16,9 +16,8 @@ from pymongo.read_concern import ReadConcern
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.backup.archive import ArchiveWriter
-from al_charge.store.backup.cut import ORDER, Cut, in_order
-from al_charge.store.backup.digest import Digest
-from al_charge.store.backup.manifest import CollectionEntry, Index, Manifest
+from al_charge.store.backup.contents import ORDER, Contents, in_order
+from al_charge.store.backup.manifest import CollectionEntry, Digest, Index, Manifest
 from al_charge.store.backup.new_file import new_file, remove_stale_parts
 from al_charge.store.migrations import RESTORE_ID, refuse_newer, refuse_unfinished, stored_version
 
@@ -172,11 +171,11 @@ def _copy(
         for one in database.list_collections(filter={"type": "collection"})
         if not one["name"].startswith("system.")
     }
-    cut = Cut()
+    contents = Contents()
     for number, name in enumerate(in_order(found)):
         indexes = [one for one in database[name].list_indexes() if one["name"] != "_id_"]
         with archive.stream(number) as stream:
-            digest = _copy_documents(database[name], cut, stream, progress)
+            digest = _copy_documents(database[name], contents, stream, progress)
         yield _entry(name, found[name], indexes, digest)
 
 
@@ -209,17 +208,17 @@ def _entry(
 
 
 def _copy_documents(
-    collection: Collection[Stored], cut: Cut, stream: BinaryIO, progress: Progress
+    collection: Collection[Stored], contents: Contents, stream: BinaryIO, progress: Progress
 ) -> Digest:
     digest, name = Digest(), collection.name
     about = collection.estimated_document_count()
     progress(name, 0, about)
-    for query in cut.queries(name):
+    for query in contents.queries(name):
         for batch in collection.find_raw_batches(query, sort=ORDER.get(name)):
             for raw in split_documents(batch):
                 stream.write(raw)
                 digest.add(raw)
-                cut.add(name, raw)
+                contents.add(name, raw)
             progress(name, digest.documents, about)
     return digest
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
 _SHA256 = r"^[0-9a-f]{64}$"
+_MODULUS = 2**256
 
 
 class _Part(BaseModel):
@@ -32,7 +34,7 @@ class CollectionEntry(_Part):
     validator
         Its ``$jsonSchema``, None where it has none.
     documents, size, sha256
-        Those of `al_charge.store.backup.digest.Digest`.
+        Those of `Digest`.
     """
 
     name: str = Field(pattern=_NAME)
@@ -95,3 +97,40 @@ class Manifest(_Part):
     def size(self) -> int:
         """Size of all documents, in bytes of BSON."""
         return sum(entry.size for entry in self.collections)
+
+
+class Digest:
+    """Number, size and hash of documents, whatever their order, in constant memory.
+
+    The hash is the sum of the SHA-256 of every document's bytes, modulo 2**256: servers give
+    documents back in an order of their own.
+
+    Attributes
+    ----------
+    documents
+        How many were added.
+    size
+        Their size in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.size = 0
+        self._sum = 0
+
+    def add(self, raw: bytes) -> None:
+        """Add one document.
+
+        Parameters
+        ----------
+        raw
+            The document as BSON.
+        """
+        self.documents += 1
+        self.size += len(raw)
+        self._sum = (self._sum + int.from_bytes(hashlib.sha256(raw).digest())) % _MODULUS
+
+    @property
+    def sha256(self) -> str:
+        """The hash in 64 hexadecimal digits."""
+        return f"{self._sum:064x}"

@@ -15,9 +15,8 @@ from pymongo.write_concern import WriteConcern
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.backup.archive import Archive
-from al_charge.store.backup.digest import Digest
 from al_charge.store.backup.make import Progress, split_documents
-from al_charge.store.backup.manifest import CollectionEntry, Manifest
+from al_charge.store.backup.manifest import CollectionEntry, Digest, Manifest
 from al_charge.store.fields import now
 from al_charge.store.migrations import RESTORE_ID, SCHEMA, refuse_newer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from al_charge.store.backup.cut import LEFT_OUT
+from al_charge.store.backup.contents import LEFT_OUT
 from al_charge.store.backup.make import make_backup
 from al_charge.store.documents import (
     FailureDoc,

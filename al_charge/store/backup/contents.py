@@ -79,7 +79,7 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=place)
 
 
-class Cut:
+class Contents:
     """Which documents of a collection belong to a backup, given those copied before."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from bson.objectid import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from al_charge.store.backup.cut import REFERRERS_FIRST, in_order
+from al_charge.store.backup.contents import REFERRERS_FIRST, in_order
 from al_charge.store.backup.make import make_backup
 from al_charge.store.backup.restore import restore
 from al_charge.store.documents import (
