@@ -190,5 +190,6 @@ def test_notes_about_the_database_itself_are_not_backed_up(
 ) -> None:
     full.database["schema"].insert_one({"_id": "note"})
     make_backup(full.database, tmp_path / "noted.zip", quiet)
+    full.database["schema"].delete_one({"_id": "note"})
     restore(database, tmp_path / "noted.zip", quiet)
     assert [document["_id"] for document in database["schema"].find()] == ["version"]
