@@ -175,13 +175,15 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     """Return the states of redox and magnetic ions, and how a label is known to have them."""
     windows = LABELERS.of(spec.labeler).windows(spec.labeler)
     known = {} if windows is None else windows.ranges
+    given = getattr(spec.labeler, "moment_windows", None) or {}
     found: list[dict[str, Any]] = []
     for species in host.species:
         redox, unpaired = species in host.redox_species, unpaired_electrons(species)
         if not (redox or unpaired):
             continue
         window: Any = None
-        if windows is not None and species in host.end_member_species:
+        calibrated = species in host.end_member_species and species not in given
+        if windows is not None and calibrated:
             window = CALIBRATED
         elif species in known:
             window = list(known[species])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,11 +113,12 @@ def split_states(oxidation: str) -> tuple[str, ...]:
     Parameters
     ----------
     oxidation
-        Its value, tokens separated by commas.
+        Its value, tokens separated by commas, which may be ``Co3+,spin=0``.
 
     Returns
     -------
     tuple of str
         None of them empty.
     """
-    return tuple(word.strip() for word in oxidation.split(",") if word.strip())
+    words = re.split(r",(?!\s*spin=)", oxidation)
+    return tuple(word.strip() for word in words if word.strip())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from al_charge.cli.datafile import split_states
 from al_charge.cli.output import json_option, show
 from al_charge.cli.progress import busy
 
@@ -59,8 +60,7 @@ def command(
     from al_charge.loop.spec import load_labeler_settings
 
     settings = load_labeler_settings(settings_file, engine)
-    states = [word.strip() for word in oxidation.split(",") if word.strip()]
     with busy(f"{file.name} with {settings.kind}"):
-        found = label(file, settings, oxidation=states, relax=relax, folder=folder)
+        found = label(file, settings, oxidation=split_states(oxidation), relax=relax, folder=folder)
     show(found.document, as_json, found.table)
     return 0 if found.usable else 1

@@ -209,7 +209,10 @@ def _low_spin(element: str, charge: int) -> int:
     """Return the number of unpaired electrons of an ion's low-spin state in an octahedral field."""
     if not unpaired_electrons(str(Species(element, charge))):
         return 0
-    return int(Species(element, charge).get_crystal_field_spin("oct", "low"))
+    # pymatgen counts them for the 3d and 4d rows only.
+    d_electrons = Element(element).group - charge
+    in_shell, places = (d_electrons, 6) if d_electrons <= 6 else (d_electrons - 6, 4)
+    return min(in_shell, places - in_shell)
 
 
 @cache

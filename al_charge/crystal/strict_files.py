@@ -14,10 +14,14 @@ from typing import Any
 
 from monty.io import zopen
 from pymatgen.core.composition import Composition
+from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.io.cif import CifFile
 
 from al_charge.errors import InputError
+
+SPIN_ITEMS = ("_al_charge_site_label", "_al_charge_site_unpaired_electrons")
+"""Items of a CIF, in a loop of their own: sites as in ``_atom_site_label``, with their spin."""
 
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
@@ -100,7 +104,18 @@ def read_cif(path: Path) -> Structure:
     structure = Structure.from_file(path)
     for block in structures:
         _check_formula(str(block.get("_chemical_formula_sum", "")), structure, path)
+        _set_spins(block, structure)
     return structure
+
+
+def _set_spins(block: dict[str, Any], structure: Structure) -> None:
+    """Give ions the spins of a CIF, where it has those that `SPIN_ITEMS` are the items of."""
+    labels, spins = (block.get(item, []) for item in SPIN_ITEMS)
+    told = dict(zip(labels, map(int, spins), strict=True))
+    for site in structure:
+        if site.label in told and isinstance(site.specie, Species):
+            ion = site.specie
+            site.species = Species(ion.symbol, ion.oxi_state, spin=told[site.label])
 
 
 def _check_numbers(block: dict[str, Any], path: Path) -> None:

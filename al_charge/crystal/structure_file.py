@@ -197,11 +197,17 @@ def _read_cif(path: Path) -> Atoms:
     if not structure.is_ordered:
         raise InputError("it has partly occupied sites", where=str(path))
     charges: list[Any] = [getattr(species, "oxi_state", None) for species in structure.species]
+    spins: list[Any] = [getattr(species, "spin", None) for species in structure.species]
     symbols = [site.specie.symbol for site in structure]
     structure.remove_oxidation_states()
     atoms = AseAtomsAdaptor.get_atoms(structure)
     if all(charge is not None and charge == int(charge) for charge in charges):
-        tokens = [usual_token(s, int(c), symbols) for s, c in zip(symbols, charges, strict=True)]
+        tokens = [
+            usual_token(symbol, int(charge), symbols)
+            if spin is None
+            else parse(f"{token(symbol, int(charge))},spin={spin}")
+            for symbol, charge, spin in zip(symbols, charges, spins, strict=True)
+        ]
         atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
     return atoms
 

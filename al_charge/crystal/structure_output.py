@@ -12,7 +12,14 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.species import charge_of, element_of
+from al_charge.crystal.species import (
+    charge_of,
+    element_of,
+    spin_name,
+    unpaired_electrons,
+    usual_token,
+)
+from al_charge.crystal.strict_files import SPIN_ITEMS
 
 FORMATS = ("cif", "poscar", "extxyz")
 """Formats of `write_structure`."""
@@ -39,7 +46,8 @@ def file_name(stem: str, kind: str) -> str:
 def write_structure(path: Path, atoms: Atoms, kind: str) -> None:
     """Write a structure with its charge states.
 
-    A CIF has oxidation states. A POSCAR has the species behind the coordinates and the moments, as
+    A CIF has oxidation states, and in items of its own the spins of ions where some are not the
+    usual ones. A POSCAR has the species behind the coordinates and the moments, as
     VASP's MAGMOM takes them, in its first line; its atoms are sorted by element. Extended XYZ has
     them in the columns ``requested_species`` and ``initial_magmoms``, beside ``host_site``.
 
@@ -76,7 +84,17 @@ def _cif(atoms: Atoms) -> str:
     tokens = [str(token) for token in atoms.arrays["species"]]
     ions = [Species(element_of(token), charge_of(token)) for token in tokens]
     structure = Structure(Lattice(atoms.cell.array), ions, atoms.get_scaled_positions())
-    return str(CifWriter(structure))
+    text = str(CifWriter(structure))
+    symbols = atoms.get_chemical_symbols()
+    usual = [usual_token(element_of(token), charge_of(token), symbols) for token in tokens]
+    if tokens == usual:
+        return text
+    spins = [
+        f"  {symbol}{site}  {unpaired_electrons(token)}"
+        for site, (symbol, token) in enumerate(zip(symbols, tokens, strict=True))
+        if spin_name(token)
+    ]
+    return "\n".join([text.rstrip(), "loop_", *(f" {item}" for item in SPIN_ITEMS), *spins, ""])
 
 
 def _poscar(atoms: Atoms) -> str:

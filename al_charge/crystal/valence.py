@@ -18,6 +18,8 @@ from al_charge.crystal.windows import (
     VASP_WINDOWS,
     Windows,
     calibrate,
+    has_spin_state,
+    with_own,
 )
 from al_charge.errors import AlChargeError
 
@@ -30,6 +32,7 @@ __all__ = [
     "Audit",
     "Windows",
     "audit",
+    "audit_run",
     "calibrate",
 ]
 
@@ -156,6 +159,44 @@ def audit(
             sorted({i for el in windows.elements for i in _contradicted(el, sites, net, windows)})
         )
     return Audit(sites, ambiguous, contradicted, charge)
+
+
+def audit_run(
+    moments: ArrayLike,
+    requested: Sequence[str],
+    windows: Windows,
+    bader: ArrayLike | None = None,
+) -> Audit:
+    """Read the charge states of a run; an element in one state may have no window yet.
+
+    Parameters
+    ----------
+    moments
+        As for `audit`.
+    requested
+        As for `audit`.
+    windows
+        As for `audit`; those of `with_own` are added.
+    bader
+        As for `audit`.
+
+    Returns
+    -------
+    Audit
+        Sites of elements that have a moment, another spin state or several states, but no window,
+        are ambiguous.
+
+    Raises
+    ------
+    AlChargeError
+        For any reason of `audit`.
+    """
+    states = Counter(map(element_of, set(requested)))
+    told_apart = windows.elements | {
+        element_of(t) for t in requested if has_spin_state(t) or states[element_of(t)] > 1
+    }
+    used = with_own(windows, requested, moments)
+    return audit(moments, requested, used, bader, told_apart=told_apart)
 
 
 def _checked_charges(net: NDArray[np.float64], species: Sequence[str]) -> NDArray[np.float64]:

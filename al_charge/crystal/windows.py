@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from al_charge.crystal.species import charge_of, element_of, unpaired_electrons
+from al_charge.crystal.species import charge_of, element_of, spin_name, unpaired_electrons
 from al_charge.errors import InputError
 
 HALF_WIDTH = 0.08
@@ -234,6 +235,50 @@ def calibrate(
         ranges |= _windows_of_element(of_element)
     means = {s: float(np.mean(values)) for s, values in (charges or {}).items() if len(values)}
     return Windows(ranges, means).with_defaults(defaults or Windows({}))
+
+
+def with_own(windows: Windows, requested: Sequence[str], moments: ArrayLike) -> Windows:
+    """Return windows, with more that a run calibrates itself: of elements in one state without one.
+
+    Parameters
+    ----------
+    windows
+        Those that there are.
+    requested
+        Requested species token of every atom.
+    moments
+        Bohr magnetons, shape (n_atoms,).
+
+    Returns
+    -------
+    Windows
+        Without those that cannot be calibrated; see `calibrate`.
+    """
+    values = np.asarray(moments, dtype=float)
+    for species in sorted(set(requested) - set(windows.ranges)):
+        element = element_of(species)
+        alone = {t for t in requested if element_of(t) == element} == {species}
+        if alone and (has_spin_state(species) or element in windows.elements):
+            own = [float(m) for m, t in zip(values, requested, strict=False) if t == species]
+            with contextlib.suppress(InputError):  # then its sites are ambiguous
+                windows = calibrate({species: own}, windows)
+    return windows
+
+
+def has_spin_state(species: str) -> bool:
+    """Tell whether a moment shows if an ion is in its spin state.
+
+    Parameters
+    ----------
+    species
+        Species token.
+
+    Returns
+    -------
+    bool
+        False for closed shells that have no other state, such as those of V5+ and O2-.
+    """
+    return bool(unpaired_electrons(species) or spin_name(species))
 
 
 def _span(species: str, values: Sequence[float]) -> tuple[float, float]:

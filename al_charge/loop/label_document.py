@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
-from al_charge.crystal.species import element_of
+from al_charge.crystal.host import Host
+from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.crystal.valence import Windows, calibrate
+from al_charge.crystal.valence import Audit, Windows, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of
@@ -97,6 +99,7 @@ def label_document(
     LabelDoc
         The label, under the configuration that was found.
     """
+    result = replace(result, audit=_in_spins_of(campaign.host, result.audit))
     reading = result.reading
     found = _configuration_found(campaign, candidate, result)
     bader = reading.bader
@@ -177,6 +180,20 @@ def check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult
         kept = False
     if not kept:
         raise AlChargeError("the ions relaxed to other sites, to another configuration")
+
+
+def _in_spins_of(host: Host, audit: Audit) -> Audit:
+    """Return an audit in which ions in spin states that the host does not have are uncertain."""
+    charges = {(element_of(token), charge_of(token)) for token in host.species}
+    others = tuple(
+        site
+        for site, token in enumerate(audit.species or ())
+        if token not in host.species and (element_of(token), charge_of(token)) in charges
+    )
+    if not others:
+        return audit
+    sites = tuple(None if site in others else token for site, token in enumerate(audit.sites))
+    return replace(audit, sites=sites, ambiguous=others, charge=None)
 
 
 def _configuration_found(

@@ -9,7 +9,8 @@ from typing import Any
 from ase import Atoms
 
 from al_charge.crystal.species import charge_of
-from al_charge.crystal.valence import Audit, Windows, audit
+from al_charge.crystal.valence import Audit, Windows, audit_run
+from al_charge.crystal.windows import with_own
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,27 @@ class Auditor:
         The JSON file of the export.
     redox
         Elements of the host that change their charge state.
+    species
+        Species tokens of the host.
     """
 
-    def __init__(self, document: Mapping[str, Any], redox: Collection[str]) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], redox: Collection[str], species: Collection[str]
+    ) -> None:
         engine = document.get("engine_windows", {"ranges": {}, "given": False})
         self._engine = _ranges(engine["ranges"])
-        self._given = bool(engine["given"])
+        # Exports of earlier releases have the user's windows in place of the engine's.
+        self._users = _ranges(engine.get("users", engine["ranges"] if engine["given"] else {}))
         self._newest = _ranges(document["moment_windows"])
         self._redox = frozenset(redox)
+        self._species = frozenset(species)
 
     def windows(self, record: Mapping[str, Any]) -> Windows:
-        """Return the user's windows, else those that the label was audited with, else newer ones.
+        """Return the user's windows, then those of the label or newer ones, then the engine's.
 
         A label without windows of its own was audited with the engine's; those that were calibrated
-        since, on the same end members, tell states apart more surely.
+        since, on the same end members, tell states apart more surely. Of the engine's, only those
+        of the host's states count.
 
         Parameters
         ----------
@@ -62,11 +70,12 @@ class Auditor:
         Windows
             Empty if the export has none.
         """
-        if self._given:
-            return Windows(self._engine)
         if own := _ranges(record.get("windows", {})):
-            return Windows(own, dict(record.get("bader_centres", {})))
-        return Windows(self._newest or self._engine)
+            calibrated = Windows(own, dict(record.get("bader_centres", {})))
+        else:
+            calibrated = Windows(self._newest)
+        engine = {token: span for token, span in self._engine.items() if token in self._species}
+        return Windows(self._users).with_defaults(calibrated).with_defaults(Windows(engine))
 
     def audit(
         self, atoms: Atoms, requested: Sequence[str], told: Sequence[str | None], windows: Windows
@@ -91,12 +100,14 @@ class Auditor:
         """
         uncertain = bool(atoms.info["ambiguous"])
         moments = atoms.calc.results.get("magmoms")
+        if moments is not None:
+            windows = with_own(windows, requested, moments)
         if moments is None:
             found = _as_told(told, uncertain=uncertain)
         elif missing := sorted(self._redox - windows.elements):
             return f"there is no window for the moments of {', '.join(missing)}"
         else:
-            found = audit(moments, requested, windows, atoms.arrays.get("bader_charges"))
+            found = audit_run(moments, requested, windows, atoms.arrays.get("bader_charges"))
         if found.species is None and not uncertain:
             return f"the file says that its charge states are certain, but {found.describe()}"
         if found.species is not None and uncertain:

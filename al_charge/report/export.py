@@ -304,6 +304,7 @@ def _engine_windows(campaign: Campaign) -> dict[str, Any]:
     return {
         "ranges": {} if found is None else {s: list(w) for s, w in found.ranges.items()},
         "given": getattr(settings, "moment_windows", None) is not None,
+        "users": getattr(settings, "moment_windows", None) or {},
     }
 
 

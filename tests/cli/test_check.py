@@ -411,3 +411,14 @@ def test_a_state_that_nothing_tells_is_refused_before_anything_is_paid(
     code, out, err = check(document, tmp_path, capsys)
     assert (code, out) == (2, "")
     assert "labeler.moment_windows: no moment window for Fe3+,spin=1" in err
+
+
+def test_check_prints_the_windows_of_the_user_before_those_that_are_calibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = changed("labeler", {"kind": "gpaw", "moment_windows": {"Fe3+": [4.0, 4.4]}})
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump(document))
+    _, out, _ = run(["check", str(path), "--json"], capsys)
+    found = {state["species"]: state["window"] for state in json.loads(out)["states"]}
+    assert found == {"Fe2+": "calibrated from the end member", "Fe3+": [4.0, 4.4]}

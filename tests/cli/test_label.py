@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from al_charge.cli.datafile import split_states
 from al_charge.crystal.configuration import to_atoms, to_structure
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
@@ -178,3 +179,16 @@ def test_a_job_that_fails_says_so_in_one_line(tmp_path: Path, run: Run) -> None:
     assert (code, out) == (1, "")
     assert err.count("al-charge: ") == 1
     assert "cannot write" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "states"),
+    [
+        ("Co3+,spin=0", ("Co3+,spin=0",)),
+        ("Co3+,spin=0, Co4+,spin=1 ,Li+", ("Co3+,spin=0", "Co4+,spin=1", "Li+")),
+        ("Co3+ low,Co3+ high", ("Co3+ low", "Co3+ high")),
+        ("Fe2+, ,Fe3+,", ("Fe2+", "Fe3+")),
+    ],
+)
+def test_states_with_a_spin_stay_whole(option: str, states: tuple[str, ...]) -> None:
+    assert split_states(option) == states

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymatgen.core.periodic_table import Species
+from ase import Atoms
+from pymatgen.core.periodic_table import Element, Species
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import (
@@ -17,6 +18,7 @@ from al_charge.crystal.configuration import (
     configuration,
     from_atoms,
     from_structure,
+    set_species,
     to_atoms,
     to_structure,
     total_charge,
@@ -31,10 +33,12 @@ from al_charge.crystal.species import (
     spin_name,
     token,
     unpaired_electrons,
+    unpaired_of,
     usual_token,
 )
 from al_charge.crystal.states import SPIN_STEP, charge_of_state
 from al_charge.crystal.structure_file import load_structure
+from al_charge.crystal.structure_output import write_structure
 from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 from al_charge.search.operators import electron_transfer, spin_change
@@ -127,6 +131,11 @@ def test_spin_states_that_an_ion_cannot_have_are_refused(text: str, match: str) 
         ("Co", 3, ("Li", "Co", "S"), 0),
         ("Ru", 4, ("Li", "Ru", "O"), 2),
         ("Mo", 3, ("Mo", "S"), 3),
+        ("Ir", 4, ("Li", "Ir", "O"), 1),
+        ("Pt", 4, ("Li", "Pt", "O"), 0),
+        ("Re", 5, ("Na", "Re", "O"), 2),
+        ("W", 5, ("Na", "W", "O"), 1),
+        ("Pd", 4, ("Li", "Pd", "O"), 0),
     ],
 )
 def test_usual_spin_states(
@@ -277,3 +286,45 @@ def test_files_without_spins_have_usual_ones(tmp_path: Path) -> None:
     assert not atoms.get_initial_magnetic_moments().any()
     high, _ = load_structure(HOSTS / "licoo2.cif", ["Co3+ high"])
     assert high.get_initial_magnetic_moments().sum() == 12
+
+
+def test_every_ion_has_a_usual_spin_state() -> None:
+    for element in Element:
+        for charge in range(-3, 9):
+            for spin in ("high", "low"):
+                unpaired = unpaired_of(element.symbol, charge, spin, "x")
+                text = token(element.symbol, charge, unpaired)
+                assert charge_of(text) == charge
+                assert parse(text) == text
+            assert charge_of(usual_token(element.symbol, charge, ("O",))) == charge
+
+
+@pytest.mark.parametrize("kind", ["cif", "extxyz"])
+@pytest.mark.parametrize(
+    "states", [("Co3+", "Co3+"), ("Co3+", "Co3+,spin=0"), ("Co3+,spin=0", "Co3+,spin=2")]
+)
+def test_files_keep_spin_states_that_are_not_usual(
+    tmp_path: Path, kind: str, states: tuple[str, str]
+) -> None:
+    places = [[0, 0, 0], [0, 0.5, 0], [0.5, 0, 0.5], [0.5, 0.5, 0.5]]
+    places += [[0.5, 0.1, 0.1], [0.5, 0.6, 0.1], [0, 0.3, 0.6], [0, 0.8, 0.6]]
+    atoms = Atoms("Li2Co2O4", scaled_positions=places, cell=[3.0, 6.0, 5.0], pbc=True)
+    set_species(atoms, ["Li+", "Li+", *states, *["O2-"] * 4])
+    path = tmp_path / f"a.{kind}"
+    write_structure(path, atoms, kind)
+    found, _ = load_structure(path)
+    assert found.arrays["species"].tolist() == atoms.arrays["species"].tolist()
+    assert found.get_initial_magnetic_moments() == pytest.approx(
+        atoms.get_initial_magnetic_moments()
+    )
+
+
+def test_a_cif_with_a_spin_that_an_ion_cannot_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.cif"
+    atoms = Atoms("CoN", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[4] * 3, pbc=True)
+    set_species(atoms, ["Co3+,spin=2", "N3-"])
+    write_structure(path, atoms, "cif")
+    assert load_structure(path)[0].arrays["species"].tolist() == ["Co3+,spin=2", "N3-"]
+    path.write_text(path.read_text().replace("Co0  2", "Co0  3"))
+    with pytest.raises(InputError, match=r"Co3\+ cannot have 3 unpaired electrons"):
+        load_structure(path)

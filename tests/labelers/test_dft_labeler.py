@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import configuration, set_species, to_atoms
 from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.shells import distort_shells
 from al_charge.crystal.species import unpaired_electrons
 from al_charge.crystal.valence import Windows
@@ -25,6 +27,7 @@ from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.store.from_version_4 import DEFAULTS
 
+HOSTS = Path(__file__).parents[1] / "cases" / "hosts"
 ENGINES = {"gpaw": (GpawLabeler, GpawSettings), "vasp": (VaspLabeler, VaspSettings)}
 GIVEN = {"Fe2+": (3.0, 3.2), "Fe3+": (3.3, 3.5)}
 CALIBRATED = Windows({"Fe2+": (3.3, 3.5), "Fe3+": (3.0, 3.2)})
@@ -184,3 +187,34 @@ def test_metals_have_their_volume_in_experiment(ion: str, volume: float) -> None
 def test_a_metal_that_is_not_tabulated_is_refused() -> None:
     with pytest.raises(InputError, match="crystal structure of metallic N "):
         metal_crystal("N")
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize("moment", [1.9, 3.1])
+def test_a_low_spin_end_member_in_high_spin_is_not_taken_for_low(kind: str, moment: float) -> None:
+    asked = ("Co3+,spin=0", "Co3+,spin=0", "O2-", "O2-", "O2-")
+    found = engine(kind).audit(read_all(moment, moment, 0.1, 0.1, 0.1), asked, None)
+    assert found.species != asked
+    assert found.sites[0] != asked[0]
+    fitting = engine(kind).audit(read_all(0.0, 0.03, 0.0, 0.0, 0.0), asked, None)
+    assert fitting.species == asked
+
+
+def test_windows_may_be_given_in_the_words_for_spin_states() -> None:
+    windows = {"Co3+ low": (0.0, 0.3), "Co4+,spin=1": (0.8, 1.2), "Co3+ high": (2.9, 3.3)}
+    given = GpawSettings(moment_windows=windows).moment_windows
+    assert given is not None
+    assert list(given) == ["Co3+,spin=0", "Co4+,spin=1", "Co3+"]
+    with pytest.raises(ValueError, match="a state has two windows"):
+        GpawSettings(moment_windows={"Co3+ low": (0.0, 0.3), "Co3+,spin=0": (0.0, 0.2)})
+
+
+def test_windows_of_another_spin_state_than_the_hosts_are_refused() -> None:
+    spec = HostSpec(
+        structure=HOSTS / "licoo2.cif", working_ion="Li", redox={"Co": (3, 4)}, fixed={"O": -2}
+    )
+    cobalt = Host.from_spec(spec)
+    plugin = LABELERS.found["gpaw"].plugin
+    with pytest.raises(InputError, match=r"Co3\+ is that of another spin .* 'Co3\+,spin=0'"):
+        plugin.check(cobalt, GpawSettings(moment_windows={"Co3+": (0.0, 0.3)}))
+    plugin.check(cobalt, GpawSettings(moment_windows={"Co3+ low": (0.0, 0.3)}))

@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from pydantic import ValidationError
 
-from al_charge.crystal.configuration import to_atoms
+from al_charge.crystal.configuration import set_species, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import distort_shells
@@ -468,3 +468,14 @@ def test_bad_settings_are_refused(field: str, value: object, said: str) -> None:
 def test_settings_survive_json() -> None:
     settings = GpawSettings.model_validate({"hubbard_u": {"Mn": "3.9 eV"}, "timeout": "2 h"})
     assert GpawSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_a_total_moment_of_nothing_is_held_with_two_spins(atoms: Atoms, tmp_path: Path) -> None:
+    """GPAW computes one spin where no atom has a moment, and then can fix no total moment."""
+    assert "spinpol" not in job_of(engine(fixed_moment=True), atoms, tmp_path)["parameters"]
+    low = ["Fe2+,spin=0" if t.startswith("Fe") else t for t in atoms.arrays["species"].tolist()]
+    set_species(atoms, low)
+    job = job_of(engine(fixed_moment=True), atoms, tmp_path)
+    assert not any(job["moments"])
+    assert job["parameters"]["spinpol"] is True
+    assert "spinpol" not in job_of(engine(), atoms, tmp_path)["parameters"]

@@ -377,3 +377,21 @@ def test_a_label_holds_what_the_engine_found(
         assert np.array(kept.stress) == pytest.approx(frame.stress)
         assert np.array(kept.forces) == pytest.approx(frame.forces)
         assert kept.energy == frame.energy
+
+
+def test_a_spin_state_that_the_host_has_not_is_uncertain(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its energy is paid for and right; it is kept, under what was asked for."""
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "other spin")
+    engine: Any = campaign.labeler
+    engine.finds = "Fe3+,spin=1"
+    label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    assert campaign.store.failures.get("other spin") is None
+    found = campaign.store.labels.get("other spin")
+    assert found is not None
+    assert found.resolved is None
+    assert found.config_hash == found.requested_hash
+    iron = [i for i, token in enumerate(found.requested) if token.startswith("Fe")]
+    assert [i for i, token in enumerate(found.sites) if token is None] == iron
+    assert "fit no charge state" in found.audit

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from numpy.typing import NDArray
 from typing_extensions import override
 
-from al_charge.crystal.species import element_of, unpaired_electrons
-from al_charge.crystal.valence import Audit, Windows, audit, calibrate
+from al_charge.crystal.valence import Audit, Windows, audit_run
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.protocol import Labeler, Reading, Relax
@@ -63,23 +58,7 @@ class DftLabeler(Labeler):
         used = self._given or Windows({})
         for others in (windows, self._known):
             used = used.with_defaults(others or Windows({}))
-        states = Counter(map(element_of, set(species)))
-        told_apart = used.elements | {
-            element_of(t) for t in species if unpaired_electrons(t) or states[element_of(t)] > 1
-        }
-        used = _with_own(used, species, reading.moments)
-        return audit(reading.moments, species, used, bader, told_apart=told_apart)
-
-
-def _with_own(windows: Windows, species: Sequence[str], moments: NDArray[np.float64]) -> Windows:
-    """Add windows, calibrated on a run itself, of elements in one state that has none."""
-    for token in sorted(set(species) - set(windows.ranges)):
-        alone = {t for t in species if element_of(t) == element_of(token)} == {token}
-        if alone and (unpaired_electrons(token) or element_of(token) in windows.elements):
-            own = [float(m) for m, asked in zip(moments, species, strict=False) if asked == token]
-            with contextlib.suppress(InputError):  # then its sites are ambiguous
-                windows = calibrate({token: own}, windows)
-    return windows
+        return audit_run(reading.moments, species, used, bader)
 
 
 def metal_crystal(ion: str) -> Atoms:

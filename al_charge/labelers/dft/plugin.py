@@ -8,7 +8,9 @@ from typing import Any
 from typing_extensions import override
 
 from al_charge.crystal.host import Host
+from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.valence import Windows
+from al_charge.errors import InputError
 from al_charge.labelers.plugin import LabelerPlugin
 
 
@@ -37,6 +39,15 @@ class DftPlugin(LabelerPlugin):
 
     @override
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse states without a window that no end member can calibrate, too."""
+        """Refuse windows of other spin states, and states for which there can be no window, too."""
+        for given in settings.moment_windows or {}:
+            ion = element_of(given), charge_of(given)
+            same = [t for t in host.redox_species if (element_of(t), charge_of(t)) == ion]
+            if same and not any(t in settings.moment_windows for t in same):
+                raise InputError(
+                    f"the window of {given} is that of another spin state than the host's",
+                    where="labeler.moment_windows",
+                    remedy=f"write '{same[0]}'",
+                )
         self.windows(settings).check(host.redox_species - host.end_member_species)
         super().check(host, settings)

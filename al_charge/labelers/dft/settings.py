@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from typing_extensions import override
 
 from al_charge.crystal.shells import SHELL_DISTORTION
+from al_charge.crystal.species import parse
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.plugin import EngineSettings
@@ -75,11 +76,16 @@ class DftSettings(EngineSettings):
     def _check_windows(
         cls, windows: dict[str, tuple[float, float]] | None
     ) -> dict[str, tuple[float, float]] | None:
+        if windows is None:
+            return None
         try:
-            Windows(windows or {})
+            named = {parse(species): window for species, window in windows.items()}
+            Windows(named)
         except InputError as error:
             raise ValueError(error.what) from error
-        return windows
+        if len(named) < len(windows):
+            raise ValueError("a state has two windows")
+        return named
 
 
 def _of_elements(

@@ -56,9 +56,12 @@ def label(
     if settings.fixed_moment:
         parameters["occupations"]["fixmagmom"] = True
     exact = settings.fixed_moment or hold_moment
+    first = moments(settings, atoms, exact=exact)
+    if exact and not first.any():  # else GPAW computes one spin, of which it can hold no moment
+        parameters["spinpol"] = True
     return _geometry(atoms) | {
         "species": [str(token) for token in atoms.arrays["species"]],
-        "moments": moments(settings, atoms, exact=exact).tolist(),
+        "moments": first.tolist(),
         "start_positions": start.positions.tolist() if start is not None else None,
         "parameters": parameters,
         "rungs": rungs,

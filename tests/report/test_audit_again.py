@@ -1,0 +1,54 @@
+"""Labels of an export are audited again with the windows that they were audited with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from al_charge.crystal.valence import Audit
+from al_charge.report.audit_again import Auditor
+
+SPECIES = ("Co3+,spin=0", "Co4+,spin=1", "Li+", "O2-")
+ENGINE = {"Co3+": [3.0, 3.3], "Co3+,spin=0": [0.0, 0.3]}
+
+
+def audited(
+    asked: list[str], moments: list[float], *, ambiguous: bool = False, **windows: Any
+) -> Audit | str:
+    document = {
+        "engine_windows": {"ranges": windows.get("engine", ENGINE), "given": False, "users": {}},
+        "moment_windows": windows.get("newest", {}),
+    }
+    auditor = Auditor(document, {"Co"}, SPECIES)
+    atoms = Atoms("".join(token[:2].rstrip("2") for token in asked), cell=[5] * 3, pbc=True)
+    atoms.info["ambiguous"] = ambiguous
+    atoms.calc = SinglePointCalculator(atoms, magmoms=np.array(moments))
+    told = [None if ambiguous and token.startswith("Co") else token for token in asked]
+    return auditor.audit(atoms, asked, told, auditor.windows({"windows": windows.get("own", {})}))
+
+
+@pytest.mark.parametrize("engine", [{}, ENGINE])
+def test_an_end_member_that_calibrated_itself(engine: dict[str, list[float]]) -> None:
+    asked = ["Co4+,spin=1", "O2-", "O2-"]
+    found = audited(asked, [1.0, 0.1, 0.1], engine=engine)
+    assert isinstance(found, Audit)
+    assert found.species == tuple(asked)
+
+
+def test_states_that_no_end_member_shows_have_the_windows_of_the_engine() -> None:
+    asked = ["Co3+,spin=0", "Co4+,spin=1", "Li+", "O2-", "O2-", "O2-", "O2-"]
+    found = audited(asked, [0.1, 1.0, 0, 0, 0, 0, 0], own={"Co4+,spin=1": [0.9, 1.1]})
+    assert isinstance(found, Audit)
+    assert found.sites[:2] == tuple(asked[:2])
+
+
+def test_a_spin_state_that_the_host_has_not_stays_uncertain() -> None:
+    asked = ["Co3+,spin=0", "Li+", "O2-", "O2-"]
+    own = {"Co3+,spin=0": [0.0, 0.1], "Co4+,spin=1": [0.9, 1.1]}
+    found = audited(asked, [3.1, 0.0, 0.0, 0.0], own=own, ambiguous=True)
+    assert isinstance(found, Audit)
+    assert found.ambiguous == (0,)
