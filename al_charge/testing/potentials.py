@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.spatial.transform import Rotation
 
+from al_charge.crystal.species import TOKEN_DTYPE
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.data.frames import TrainingFrame
@@ -55,7 +56,7 @@ def small_salt(seed: int = 0) -> Atoms:
     atoms = Atoms(symbols, 2.2 * grid, cell=[4.4] * 3, pbc=True)
     atoms.rattle(0.1, seed=seed)
     atoms.set_cell(np.array([[4.4, 0.1, 0.0], [0.0, 4.5, 0.2], [0.1, 0.0, 4.3]]), scale_atoms=True)
-    atoms.set_array("species", np.array(TOKENS, dtype="U8"))
+    atoms.set_array("species", np.array(TOKENS, dtype=TOKEN_DTYPE))
     return atoms
 
 

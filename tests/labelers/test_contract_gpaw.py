@@ -72,7 +72,7 @@ class TestGpaw(LabelerContract):
         {"timeout": "1 h"},
         {"save_interval": "60 s"},
     )
-    unknown_species = "Fe3+"
+    unknown_species = "Pu4+"
     relaxes = ()
     force_step = 0.02
     force_tolerance = 0.08

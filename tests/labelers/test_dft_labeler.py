@@ -218,3 +218,11 @@ def test_windows_of_another_spin_state_than_the_hosts_are_refused() -> None:
     with pytest.raises(InputError, match=r"Co3\+ is that of another spin .* 'Co3\+,spin=0'"):
         plugin.check(cobalt, GpawSettings(moment_windows={"Co3+": (0.0, 0.3)}))
     plugin.check(cobalt, GpawSettings(moment_windows={"Co3+ low": (0.0, 0.3)}))
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_windows_of_no_state_of_the_host_are_refused(kind: str, olivine: Host) -> None:
+    plugin = LABELERS.found[kind].plugin
+    settings = plugin.settings.model_validate({"moment_windows": {"Mn3+": [4.1, 4.5]}})
+    with pytest.raises(InputError, match=r"none of the windows .*; give those of Fe2\+, Fe3\+"):
+        plugin.check(olivine, settings)

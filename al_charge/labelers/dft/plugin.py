@@ -39,7 +39,7 @@ class DftPlugin(LabelerPlugin):
 
     @override
     def check(self, host: Host, settings: Any) -> None:
-        """Refuse windows of other spin states, and states for which there can be no window, too."""
+        """Refuse windows of other states, and states for which there can be no window, too."""
         for given in settings.moment_windows or {}:
             ion = element_of(given), charge_of(given)
             same = [t for t in host.redox_species if (element_of(t), charge_of(t)) == ion]
@@ -49,5 +49,11 @@ class DftPlugin(LabelerPlugin):
                     where="labeler.moment_windows",
                     remedy=f"write '{same[0]}'",
                 )
+        if settings.moment_windows and host.redox_species.isdisjoint(settings.moment_windows):
+            raise InputError(
+                "none of the windows is of a state of this host",
+                where="labeler.moment_windows",
+                remedy=f"give those of {', '.join(sorted(host.redox_species))}",
+            )
         self.windows(settings).check(host.redox_species - host.end_member_species)
         super().check(host, settings)

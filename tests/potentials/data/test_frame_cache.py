@@ -182,7 +182,7 @@ from al_charge.potentials.data.frames import TrainingFrame
 
 def frame(key, number):
     atoms = Atoms("Fe30", np.zeros((30, 3)), cell=np.eye(3), pbc=True)
-    atoms.set_array("species", np.array(["Fe2+"] * 30, dtype="U8"))
+    atoms.set_array("species", np.array(["Fe2+"] * 30, dtype="U16"))
     return TrainingFrame(atoms, int(key) + 0.1 * number, np.ones((30, 3)), None, key)
 
 def fetch(keys):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from al_charge.crystal.species import TOKEN_DTYPE
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.foundation import mace_input
 from al_charge.potentials.mace.messages import Convolution, interact, pad_edges
@@ -29,7 +30,7 @@ def salt(seed: int = 0) -> Atoms:
     grid = np.stack(np.meshgrid(*[[0, 1]] * 3), axis=-1).reshape(-1, 3)
     atoms = Atoms([t.rstrip("+-0123456789") for t in tokens], 2.2 * grid, cell=[4.4] * 3, pbc=True)
     atoms.rattle(0.15, seed=seed)
-    atoms.set_array("species", np.array(tokens, dtype="U8"))
+    atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
     return atoms
 
 
