@@ -24,16 +24,17 @@ from al_charge.crystal.species import (
     unpaired_electrons,
 )
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.loop.submit import check_spec
 from al_charge.thermo.hull import pretty_formula
 
-CALIBRATED = "calibrated from the end member"
-"""What `check` says of the moment window of a state that an end member consists of alone."""
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+CALIBRATED = "calibrated from the end member"
+"""What `check` says of the moment window of a state that an end member consists of alone."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     """Return the states of redox and magnetic ions, and how a label is known to have them."""
     windows = LABELERS.of(spec.labeler).windows(spec.labeler)
     known = {} if windows is None else windows.ranges
-    given = getattr(spec.labeler, "moment_windows", None) or {}
+    dft = spec.labeler if isinstance(spec.labeler, DftSettings) else None
+    given = (dft.moment_windows if dft is not None else None) or {}
     found: list[dict[str, Any]] = []
     for species in host.species:
         redox, unpaired = species in host.redox_species, unpaired_electrons(species)
@@ -200,7 +202,7 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
 
 def _hubbard_u(host: Host, spec: CampaignSpec) -> dict[str, float]:
     """Return the U of the elements that have one, in eV."""
-    table = getattr(spec.labeler, "hubbard_u", {})
+    table = spec.labeler.hubbard_u if isinstance(spec.labeler, DftSettings) else {}
     return {element: table[element] for element in sorted(set(host.elements)) if element in table}
 
 

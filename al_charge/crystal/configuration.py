@@ -301,7 +301,8 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
     Raises
     ------
     InputError
-        If a site has no oxidation state, or for any reason of `from_atoms`.
+        If a site has no oxidation state, or a spin that the host does not have, or for any reason
+        of `from_atoms`.
     """
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
@@ -316,7 +317,16 @@ def _token_of(host: Host, ion: Species) -> str:
     known = [t for t in host.species if (element_of(t), charge_of(t)) == (element, charge)]
     if not known or (spin is None and len(known) > 1):
         return token(element, charge)
-    return min(known, key=lambda t: abs(unpaired_electrons(t) - abs(spin or 0.0)))
+    if spin is None:
+        return known[0]
+    found = min(known, key=lambda t: abs(unpaired_electrons(t) - abs(spin)))
+    # Spin states of one charge are two unpaired electrons apart; a moment may be off by covalence.
+    if abs(unpaired_electrons(found) - abs(spin)) > 1.0:
+        raise InputError(
+            f"an ion has {abs(spin):g} unpaired electrons; the host has {', '.join(known)}",
+            where="structure",
+        )
+    return found
 
 
 def _match(host: Host, atoms: Atoms) -> NDArray[np.int64]:

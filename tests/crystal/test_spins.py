@@ -280,6 +280,17 @@ def test_a_structure_without_spins_takes_those_of_the_host() -> None:
     assert from_structure(host, plain) == config
 
 
+def test_a_structure_with_another_spin_than_the_hosts_is_refused() -> None:
+    host = cobalt()
+    structure = to_structure(to_atoms(host, configuration(host, [1, 1, -1, 3, 3, 4])))
+    # A moment that covalence has changed is that of the low-spin ion all the same.
+    structure.replace(2, Species("Co", 3, spin=0.3))
+    assert from_structure(host, structure).occupation == (1, 1, -1, 3, 3, 4)
+    structure.replace(2, Species("Co", 3, spin=-4))
+    with pytest.raises(InputError, match=r"4 unpaired electrons; the host has Co3\+,spin=0"):
+        from_structure(host, structure)
+
+
 def test_files_without_spins_have_usual_ones(tmp_path: Path) -> None:
     atoms, _ = load_structure(HOSTS / "licoo2.cif")
     assert set(atoms.arrays["species"]) == {"Li+", "Co3+,spin=0", "O2-"}
