@@ -24,6 +24,7 @@ from al_charge.crystal.species import (
     unpaired_electrons,
 )
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.dft.hubbard import u_text, without_u
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
@@ -88,6 +89,7 @@ class CheckResult(Result):
             f"atoms per label: {about['atoms_per_label']}",
             *(_state_line(state) for state in about["states"]),
             f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
+            *([f"U: {u_text(about['hubbard_u'])}"] if _dft(spec) else []),
             *(f"warning: {warning}" for warning in about["warnings"]),
         ]
         if self.missing:
@@ -131,6 +133,8 @@ def check(file: Path | str) -> CheckResult:
     host = Host.from_spec(spec.host)
     counts = {str(x): n for x, n in count_distinct(host).items()}
     group = space_group(host.structure)
+    dft = _dft(spec)
+    u = dft.u_of(set(host.elements)) if dft else {}
     document = {
         "ok": True,
         "name": spec.name,
@@ -143,9 +147,9 @@ def check(file: Path | str) -> CheckResult:
         "atoms_per_label": _largest(host),
         "working_ion_charge": host.working_ion_charge,
         "states": _states(host, spec),
-        "hubbard_u": {el: float(u) for el, u in _hubbard_u(host, spec).items()},
+        "hubbard_u": u,
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
-        "warnings": _warnings(host),
+        "warnings": _warnings(host) + _u_warnings(host, spec, u),
         "missing": missing,
     }
     return CheckResult(spec, counts, missing, document)
@@ -176,7 +180,7 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     """Return the states of redox and magnetic ions, and how a label is known to have them."""
     windows = LABELERS.of(spec.labeler).windows(spec.labeler)
     known = {} if windows is None else windows.ranges
-    dft = spec.labeler if isinstance(spec.labeler, DftSettings) else None
+    dft = _dft(spec)
     given = (dft.moment_windows if dft is not None else None) or {}
     found: list[dict[str, Any]] = []
     for species in host.species:
@@ -200,10 +204,18 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     return found
 
 
-def _hubbard_u(host: Host, spec: CampaignSpec) -> dict[str, float]:
-    """Return the U of the elements that have one, in eV."""
-    table = spec.labeler.hubbard_u if isinstance(spec.labeler, DftSettings) else {}
-    return {element: table[element] for element in sorted(set(host.elements)) if element in table}
+def _dft(spec: CampaignSpec) -> DftSettings | None:
+    """Return the settings of an engine that has U and moments, else None."""
+    return spec.labeler if isinstance(spec.labeler, DftSettings) else None
+
+
+def _u_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> list[str]:
+    """Return what is suspicious about the U of redox elements."""
+    if not _dft(spec):
+        return []
+    redox = {element_of(species) for species in host.redox_species}
+    line = without_u(redox, set(host.elements), u)
+    return [f"labeler.hubbard_u: {line}"] if line else []
 
 
 def _total(host: Host, n_ions: int) -> int | list[int]:

@@ -330,6 +330,7 @@ def label(
     else:
         atoms, states_from = load_structure(Path(structure), list(oxidation))
         name = Path(structure).stem
+    settings = settings.of_elements(set(atoms.get_chemical_symbols()))
     plugin = LABELERS.of(settings)
     windows = plugin.windows(settings)
     if windows is not None:

@@ -29,6 +29,21 @@ class EngineSettings(PluginSettings):
     relax: Relax
     fmax: Force
 
+    def with_defaults_for(self, elements: Collection[str]) -> Self:
+        """Return these settings with the defaults that depend on what the material is made of.
+
+        Parameters
+        ----------
+        elements
+            Every element of a campaign, the working ion included.
+
+        Returns
+        -------
+        EngineSettings
+            The settings themselves for an engine without such defaults.
+        """
+        return self
+
     def of_elements(self, elements: Collection[str]) -> Self:
         """Return these settings without entries of tables that are about other elements.
 

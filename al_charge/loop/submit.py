@@ -46,7 +46,7 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     """
     document = new_document(spec)
     # Labels of version 0.1 count settings of absent elements too; they are used if there are any.
-    former = settings_hash(make_labeler(spec.labeler))
+    former = settings_hash(make_labeler(spec.labeler.with_defaults_for(_elements(spec))))
     if store.labels.has_any(document.host_fingerprint, former):
         document = document.model_copy(update={"settings_hash": former})
     if store.campaigns.add(document):
@@ -112,14 +112,15 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
     # The database and the resources of jobs are not part of what a campaign is.
+    complete = spec.model_copy(update={"labeler": spec.labeler.with_defaults_for(_elements(spec))})
     given, everything = (
-        spec.model_dump(
+        one.model_dump(
             mode="json",
             exclude={"database", "resources"},
             round_trip=True,
             exclude_unset=exclude_unset,
         )
-        for exclude_unset in (True, False)
+        for one, exclude_unset in ((spec, True), (complete, False))
     )
     contents = {
         "campaign": given,
@@ -174,9 +175,11 @@ def labeler_of(spec: CampaignSpec) -> Labeler:
     Labeler
         Ready to label.
     """
-    host = spec.host
-    elements = {*host.redox, *host.fixed, host.working_ion}
-    return make_labeler(spec.labeler.of_elements(elements))
+    return make_labeler(spec.labeler.of_elements(_elements(spec)))
+
+
+def _elements(spec: CampaignSpec) -> set[str]:
+    return {*spec.host.redox, *spec.host.fixed, spec.host.working_ion}
 
 
 def structure_of(document: CampaignDoc, name: str) -> Structure | None:

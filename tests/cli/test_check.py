@@ -390,6 +390,36 @@ def test_check_prints_spin_states_and_total_moments(
     assert set(found["hubbard_u"]) == {one["species"][:2] for one in found["states"]}
 
 
+@pytest.mark.parametrize(
+    ("labeler", "u", "warned"),
+    [
+        ({"kind": "vasp"}, {"Fe": 5.3}, False),
+        ({"kind": "gpaw"}, {"Fe": 5.3}, False),
+        ({"kind": "gpaw", "hubbard_u": {"Fe": "4 eV", "Mn": "3 eV"}}, {"Fe": 4.0}, False),
+        ({"kind": "gpaw", "hubbard_u": {}}, {}, True),
+        ({"kind": "vasp", "hubbard_u": {"Mn": "3.9 eV"}}, {}, True),
+        ({"kind": "born"}, {}, False),
+    ],
+)
+def test_check_prints_the_u_of_each_element(
+    labeler: dict[str, Any],
+    u: dict[str, float],
+    warned: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = changed("labeler", labeler)
+    code, out, err = check(document, tmp_path, capsys)
+    assert code == 0, err
+    line = ", ".join(f"{element} {value:g} eV" for element, value in u.items()) or "none"
+    assert (f"\nU: {line}\n" in out) is (labeler["kind"] != "born")
+    assert ("warning: labeler.hubbard_u: Fe without U in an oxide" in out) is warned
+    _, out, _ = run(["check", str(tmp_path / "campaign.yaml"), "--json"], capsys)
+    found = json.loads(out)
+    assert found["hubbard_u"] == u
+    assert any(one.startswith("labeler.hubbard_u: Fe") for one in found["warnings"]) is warned
+
+
 def test_check_tells_the_range_of_a_moment_that_states_leave_open(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

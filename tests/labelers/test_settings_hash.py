@@ -245,7 +245,7 @@ def test_u_of_every_element_that_is_there_is_in_the_hash(
     [
         (BornSettings, NAFEPO4, {}, "860a66b866fbd989"),
         (GpawSettings, NAFEPO4, {}, "eef9f75f3e107b94"),
-        (GpawSettings, ("Na", "Mn", "O"), {}, "eef9f75f3e107b94"),
+        (GpawSettings, ("Na", "Mn", "O"), {"hubbard_u": {"Fe": "5.3 eV"}}, "eef9f75f3e107b94"),
         (GpawSettings, ("Na", "Mn", "O"), {"hubbard_u": {"Mn": "3.9 eV"}}, "72ce055c9a3cf0ef"),
         (VaspSettings, NAFEPO4, {}, "f5d8e2dd7361349f"),
         (VaspSettings, ("Na", "V", "P", "O"), {}, "f5d8e2dd7361349f"),

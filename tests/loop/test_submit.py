@@ -18,7 +18,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import settings_hash
 from al_charge.loop.campaign import LARGEST_DISPLACEMENT, Campaign, open_campaign
 from al_charge.loop.spec import CampaignSpec, parse_spec
-from al_charge.loop.submit import is_same, new_document, spec_of, submit
+from al_charge.loop.submit import is_same, labeler_of, new_document, spec_of, submit
 from al_charge.search.genetic import OperatorWeights
 from al_charge.store.documents import CampaignDoc
 from al_charge.store.from_version_4 import split_spec
@@ -217,6 +217,45 @@ def test_later_defaults_neither_change_nor_refuse_a_campaign() -> None:
     assert not is_same(old, new_document(specification(search=search)))  # what it said is missing
 
 
+LICOO2 = Path(__file__).parents[1] / "cases" / "hosts" / "licoo2.cif"
+
+
+def cobaltate(kind: str, **labeler: Any) -> CampaignSpec:
+    """Return the campaign of a material that has a default U of its own."""
+    spec = specification(
+        host={"structure": str(LICOO2), "working_ion": "Li", "redox": {"Co": [3, 4]}},
+        labeler={"kind": kind, "relax": "none"} | labeler,
+    )
+    return spec.model_copy(update={"host": spec.host.model_copy(update={"fixed": {"O": -2}})})
+
+
+@pytest.mark.parametrize("kind", ["gpaw", "vasp"])
+@pytest.mark.usefixtures("gpaw", "any_potcars")
+def test_the_default_u_of_the_host_is_stored(kind: str) -> None:
+    document = new_document(cobaltate(kind))
+    assert "hubbard_u" not in document.spec["campaign"]["labeler"]
+    assert document.spec["defaults"]["labeler"]["hubbard_u"] == {"Co": "3.32 eV"}
+    written = new_document(cobaltate(kind, hubbard_u={"Co": "3.32 eV"}))
+    assert document.settings_hash == written.settings_hash
+    assert document.settings_hash == settings_hash(labeler_of(spec_of(document)))
+    assert is_same(document, written)
+    none = new_document(cobaltate(kind, hubbard_u={}))
+    assert none.settings_hash != document.settings_hash
+    assert spec_of(none).labeler.model_dump()["hubbard_u"] == {}
+    assert not is_same(document, none)
+
+
+@pytest.mark.usefixtures("gpaw")
+def test_a_stored_campaign_keeps_the_u_that_it_had() -> None:
+    """GPAW's default was that of iron for every host; such a file may be submitted again."""
+    file = cobaltate("gpaw")
+    old = with_defaults(new_document(file), labeler={"hubbard_u": {"Fe": "5.3 eV"}})
+    stored = spec_of(old)
+    assert labeler_of(stored).settings()["hubbard_u"] == {"Fe": 5.3}  # none acts on cobalt
+    assert is_same(old, new_document(file))
+    assert settings_hash(labeler_of(stored)) != new_document(file).settings_hash
+
+
 def test_a_table_is_given_as_a_whole() -> None:
     """An element that is left out of a table of U has none, whatever the default table says."""
     default, partial = {"Fe": "5.3 eV", "Mn": "3.9 eV"}, {"Fe": "5.3 eV"}
@@ -263,6 +302,12 @@ def gpaw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give GPAW a version and datasets, installed or not."""
     monkeypatch.setattr("al_charge.labelers.gpaw.labeler.gpaw_version", lambda: "26.7.0")
     monkeypatch.setattr("al_charge.labelers.gpaw.labeler.datasets_identity", lambda: "1.2.1")
+
+
+@pytest.fixture
+def any_potcars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every POTCAR be there."""
+    monkeypatch.setattr("al_charge.labelers.vasp.potcars.find_all", lambda *_, **__: {})
 
 
 def gpaw_specification(name: str, **hubbard_u: str) -> CampaignSpec:

@@ -13,6 +13,7 @@ from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.species import parse
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.dft.hubbard import usual_u
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
 
@@ -29,7 +30,12 @@ class DftSettings(EngineSettings):
 
     first_tables: ClassVar[Mapping[str, Mapping[str, Any]]]
 
-    hubbard_u: dict[str, Energy]
+    hubbard_u: dict[str, Energy] | None = Field(
+        default=None,
+        description="U on the d states by element (with VASP on the f states of lanthanoids and "
+        "actinoids), e.g. {Fe: 5.3 eV}, {} for none; by default the Materials Project's in oxides "
+        "and fluorides, and none in other compounds",
+    )
     magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
         default="ferromagnetic", description="signs of the redox sites' moments"
     )
@@ -55,17 +61,51 @@ class DftSettings(EngineSettings):
     bader: bool = Field(default=True, description="whether Bader charges are computed")
 
     @override
+    def with_defaults_for(self, elements: Collection[str]) -> Self:
+        if self.hubbard_u is not None:
+            return self
+        return self.model_copy(update={"hubbard_u": usual_u(elements)})
+
+    @override
     def of_elements(self, elements: Collection[str]) -> Self:
+        settings = self.with_defaults_for(elements)
         tables = {
-            name: _of_elements(getattr(self, name), first, elements)
+            name: _of_elements(getattr(settings, name), first, elements)
             for name, first in self.first_tables.items()
         }
-        return self.model_copy(update=tables)
+        return settings.model_copy(update=tables)
+
+    def u_of(self, elements: Collection[str]) -> dict[str, float]:
+        """Return the U that a structure is computed with.
+
+        Parameters
+        ----------
+        elements
+            Of the structure.
+
+        Returns
+        -------
+        dict
+            eV by element; elements without U are left out.
+        """
+        table = self.with_defaults_for(elements).hubbard_u or {}
+        return {el: float(u) for el, u in sorted(table.items()) if u and el in elements}
+
+    def hashed_u(self) -> dict[str, float]:
+        """Return the table of U that a settings hash counts.
+
+        Returns
+        -------
+        dict
+            eV by element; without a table and a compound that of version 0.1.
+        """
+        table = self.first_tables["hubbard_u"] if self.hubbard_u is None else self.hubbard_u
+        return {element: float(u) for element, u in sorted(table.items())}
 
     @field_validator("hubbard_u")
     @classmethod
-    def _check_u(cls, hubbard_u: dict[str, float]) -> dict[str, float]:
-        for element, u in hubbard_u.items():
+    def _check_u(cls, hubbard_u: dict[str, float] | None) -> dict[str, float] | None:
+        for element, u in (hubbard_u or {}).items():
             check_element(element)
             if u < 0:
                 raise ValueError(f"U of {element} is negative")

@@ -66,7 +66,7 @@ class GpawLabeler(DftLabeler):
             "datasets": datasets_identity(),
             "mode": s.mode,
             "xc": s.xc,
-            "hubbard_u": {element: float(u) for element, u in sorted(s.hubbard_u.items())},
+            "hubbard_u": s.hashed_u(),
             "smearing": float(s.smearing),
             "kpoints": list(s.kpoints),
             "metal_kpoints": s.metal_kpoints,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def label(
         The contents of ``input.json``.
     """
     # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
-    parameters = _parameters(settings, atoms, settings.kpoints) | {"symmetry": "off"}
+    u = settings.u_of(set(atoms.get_chemical_symbols()))
+    parameters = _parameters(settings, u, settings.kpoints) | {"symmetry": "off"}
     if settings.fixed_moment:
         parameters["occupations"]["fixmagmom"] = True
     exact = settings.fixed_moment or hold_moment
@@ -74,7 +76,7 @@ def label(
 
 
 def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Document:
-    """Return the request for the energy of a metal.
+    """Return the request for the energy of a metal, which has no U.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Docume
     return _geometry(atoms) | {
         "moments": None,
         "start_positions": None,
-        "parameters": _parameters(settings, atoms, (settings.metal_kpoints,) * 3),
+        "parameters": _parameters(settings, {}, (settings.metal_kpoints,) * 3),
         "rungs": rungs,
         "forces": False,
         "stress": False,
@@ -181,16 +183,11 @@ def _relax(settings: GpawSettings, relax: Relax) -> Document | None:
 
 
 def _parameters(
-    settings: GpawSettings, atoms: Atoms, kpoints: tuple[int, int, int]
+    settings: GpawSettings, u: Mapping[str, float], kpoints: tuple[int, int, int]
 ) -> dict[str, Any]:
-    present = set(atoms.get_chemical_symbols())
     return _expansion(settings) | {
         "xc": settings.xc,
-        "setups": {
-            element: f":d,{float(u):g}"
-            for element, u in settings.hubbard_u.items()
-            if element in present
-        },
+        "setups": {element: f":d,{value:g}" for element, value in u.items()},
         "occupations": {"name": "fermi-dirac", "width": float(settings.smearing)},
         "kpts": {"size": list(kpoints), "gamma": True},
         "maxiter": settings.max_iterations,

@@ -40,10 +40,6 @@ class GpawSettings(DftSettings):
         description="of the real-space grid (mode lcao), e.g. '0.22 A'; plane waves set their own",
     )
     xc: Literal["PBE", "LDA"] = Field(default="PBE", description="exchange-correlation functional")
-    hubbard_u: dict[str, Energy] = Field(
-        default={"Fe": 5.3},
-        description="U on the d states by element, e.g. {Fe: 5.3 eV}",
-    )
     smearing: Energy = Field(
         default=0.05, gt=0, le=0.5, description="width of the Fermi-Dirac occupations"
     )

@@ -53,9 +53,10 @@ def common(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
 
 def _hubbard(settings: VaspSettings, elements: Sequence[str]) -> dict[str, Any]:
     """Return the tags of PBE+U; none where no element has a U."""
-    u = {element: float(settings.hubbard_u.get(element, 0.0)) for element in elements}
-    if not any(u.values()):
+    given = settings.u_of(elements)
+    if not given:
         return {}
+    u = {element: given.get(element, 0.0) for element in elements}
     angular = {el: (3 if has_f_shell(el) else 2) if u[el] else -1 for el in elements}
     return {
         "LDAU": True,

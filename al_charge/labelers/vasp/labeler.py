@@ -54,7 +54,7 @@ class VaspLabeler(DftLabeler):
         records its own.
         """
         s = self._settings
-        u = {element: float(value) for element, value in sorted(s.hubbard_u.items()) if value}
+        u = {element: value for element, value in s.hashed_u().items() if value}
         return {
             "engine": "vasp",
             "incar": tags.physical(incar.common(s, [])),

@@ -8,25 +8,11 @@ from pydantic import Field, PositiveInt, field_validator
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
+from al_charge.labelers.dft.hubbard import MP_U
 from al_charge.labelers.dft.settings import DftSettings, check_element
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.tags import check_overrides
 from al_charge.units import Energy, Force, Time
-
-MP_U = {
-    "Co": 3.32,
-    "Cr": 3.7,
-    "Fe": 5.3,
-    "Mn": 3.9,
-    "Mo": 4.38,
-    "Ni": 6.2,
-    "V": 3.25,
-    "W": 6.2,
-}
-"""U on the d states in eV, as the Materials Project uses it with PBE for oxides and fluorides.
-
-Settings hashes of labels depend on it: a later default needs a table of its own.
-"""
 
 Incar = dict[str, bool | int | float | str | list[float]]
 """INCAR tags and their values."""
@@ -47,10 +33,6 @@ class VaspSettings(DftSettings):
     )
     cutoff: Energy = Field(
         default=520.0, ge=200, le=2000, description="of the plane waves (ENCUT), e.g. '520 eV'"
-    )
-    hubbard_u: dict[str, Energy] = Field(
-        default=MP_U,
-        description="U on the d states by element (on the f states where that is the open shell)",
     )
     kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         default=None, description="grid of the campaign's cell, centred on Gamma"

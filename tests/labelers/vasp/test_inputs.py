@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
-from pymatgen.io.vasp.sets import MPRelaxSet
 
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.host import Host
@@ -20,7 +19,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Relax, settings_hash
 from al_charge.labelers.vasp import incar, inputs
 from al_charge.labelers.vasp.labeler import VaspLabeler
-from al_charge.labelers.vasp.settings import MP_U, VaspSettings
+from al_charge.labelers.vasp.settings import VaspSettings
 
 Make = Callable[..., VaspLabeler]
 Fill = Callable[[Host, int], Atoms]
@@ -191,11 +190,6 @@ def test_antiferromagnetic_order_sums_its_signed_moments(
         assert sum(m > 0 for m in iron) == 2
         assert sorted(map(abs, iron)) == [4.0] * n_sodium + [5.0] * (4 - n_sodium)
         assert static["NUPDOWN"] == sum(iron) >= 0  # to VASP a negative one means none
-
-
-def test_u_is_the_materials_projects() -> None:
-    theirs = MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"]
-    assert theirs == MP_U
 
 
 @pytest.mark.parametrize(
