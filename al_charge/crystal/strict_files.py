@@ -18,6 +18,7 @@ from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.io.cif import CifFile
 
+from al_charge.crystal.compressed import bare_name
 from al_charge.errors import InputError
 
 SPIN_ITEMS = ("_al_charge_site_label", "_al_charge_site_unpaired_electrons")
@@ -45,9 +46,9 @@ def is_cif(path: Path) -> bool:
     Returns
     -------
     bool
-        True for ``.cif`` and ``.cif.gz``.
+        True for ``.cif``, compressed or not.
     """
-    return path.name.lower().removesuffix(".gz").endswith(".cif")
+    return bare_name(path).lower().endswith(".cif")
 
 
 def read_parent(path: Path) -> Structure:

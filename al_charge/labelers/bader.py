@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.geometry import get_distances
 from numpy.typing import ArrayLike, NDArray
 
+from al_charge.crystal import compressed
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Array, BaderCharges
 from al_charge.labelers.vasp_density import read_vasp_density
@@ -168,7 +169,7 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
 
 
 def from_aeccar(folder: Path, atoms: Atoms, zval: ArrayLike) -> BaderCharges:
-    """Return the charges of a VASP run with LAECHG, whose files may be compressed by gzip.
+    """Return the charges of a VASP run with LAECHG, whose files may be compressed.
 
     CHGCAR is integrated in the basins of AECCAR0 + AECCAR2; without a CHGCAR, AECCAR2 is. The sum
     of CHGCAR is exact on any grid, so the grid is judged by the sum of AECCAR2.
@@ -195,7 +196,7 @@ def from_aeccar(folder: Path, atoms: Atoms, zval: ArrayLike) -> BaderCharges:
     """
     expected = np.broadcast_to(np.asarray(zval, dtype=float), (len(atoms),)).copy()
     core_path, valence_path = _require(folder, "AECCAR0"), _require(folder, "AECCAR2")
-    charge_path = _find(folder, "CHGCAR") or valence_path
+    charge_path = compressed.find(folder, "CHGCAR") or valence_path
     grids: list[Array] = []
     for path in (core_path, valence_path, charge_path):
         grid, found = read_vasp_density(path)
@@ -227,13 +228,8 @@ def _check_sum(density: Array, atoms: Atoms, electrons: Array, *, where: str, re
         )
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    """Return a file of a VASP run, compressed or not."""
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
-
-
 def _require(folder: Path, name: str) -> Path:
-    path = _find(folder, name)
+    path = compressed.find(folder, name)
     if path is None:
         raise AlChargeError(
             "it is missing, so there are no Bader charges",

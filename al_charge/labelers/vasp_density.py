@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
+import re
 import warnings
 import zlib
+from lzma import LZMAError
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import numpy as np
 from ase import Atoms
 from ase.io.vasp import read_vasp
+from monty.io import zopen
 
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Array
+
+_DAMAGED: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    LZMAError,
+    zlib.error,
+    ValueError,
+    IndexError,
+    KeyError,
+)
+_LONG_EXPONENT = re.compile(r"(\.\d+)([-+]\d{3})\b")
+"""Fortran leaves out the E before an exponent of three digits: 0.91424592000-103."""
 
 
 def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
@@ -24,7 +38,7 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
     Parameters
     ----------
     path
-        The file, compressed if its name ends in ``.gz``.
+        The file, compressed as its name says.
 
     Returns
     -------
@@ -41,19 +55,19 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
     if path.stat().st_size == 0:
         raise AlChargeError("it has zero bytes", where=str(path), remedy="run VASP again")
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with zopen(path, "rt", encoding="utf-8") as file:
             atoms = _read_head(file)
             shape = tuple(int(word) for word in file.readline().split())
             values = _read_values(file, int(np.prod(shape)))
         density: Array = values.reshape(shape, order="F") / atoms.get_volume()
-    except (OSError, EOFError, zlib.error, ValueError, IndexError, KeyError) as error:
+    except _DAMAGED as error:
         raise AlChargeError(
             f"it is damaged or truncated ({error})", where=str(path), remedy="run VASP again"
         ) from error
     return density, atoms
 
 
-def _read_head(file: TextIO) -> Atoms:
+def _read_head(file: IO[str]) -> Atoms:
     """Read the POSCAR that a density file begins with, and the empty line after it."""
     lines = list(itertools.takewhile(str.strip, itertools.islice(file, 1, 1_000_000)))
     atoms = read_vasp(io.StringIO("".join(["density\n", *lines])))
@@ -62,7 +76,7 @@ def _read_head(file: TextIO) -> Atoms:
     return atoms
 
 
-def _read_values(file: TextIO, count: int) -> Array:
+def _read_values(file: IO[str], count: int) -> Array:
     """Read ``count`` numbers, as many per line as there are on the first."""
     first = file.readline()
     n_lines = -(-count // max(1, len(first.split())))
@@ -72,8 +86,11 @@ def _read_values(file: TextIO, count: int) -> Array:
         warnings.simplefilter("error")
         try:
             values = np.fromstring(text, sep=" ")
-        except DeprecationWarning as warning:
-            raise ValueError(str(warning)) from warning
+        except (DeprecationWarning, ValueError):
+            try:
+                values = np.fromstring(_LONG_EXPONENT.sub(r"\1E\2", text), sep=" ")
+            except DeprecationWarning as warning:
+                raise ValueError(str(warning)) from warning
     if len(values) != count or not text.endswith("\n"):
         raise ValueError(f"it has {len(values)} of {count} values")
     return values

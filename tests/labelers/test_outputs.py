@@ -442,9 +442,9 @@ def test_an_output_that_would_fill_the_memory_is_refused(
 ) -> None:
     path = tmp_path / "OUTCAR.gz"
     path.write_bytes(gzip.compress(outcar().encode()))
-    monkeypatch.setattr("al_charge.labelers.outputs.vasp.LARGEST", len(outcar()))
+    monkeypatch.setattr("al_charge.crystal.compressed.LARGEST", len(outcar()))
     assert read_output(path).energy == -50.1
-    monkeypatch.setattr("al_charge.labelers.outputs.vasp.LARGEST", len(outcar()) - 1)
+    monkeypatch.setattr("al_charge.crystal.compressed.LARGEST", len(outcar()) - 1)
     with pytest.raises(InputError, match="it has more than") as caught:
         read_output(path)
     assert caught.value.where == str(path)
@@ -494,11 +494,12 @@ def test_an_outcar_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for text, reason in (
         (without, "set LORBIT = 11"),
         (without.replace("ISPIN  =      2", "ISPIN  =      1"), "no spin: set ISPIN = 2"),
-        (outcar() + "\n magnetization (z)\n", "non-collinear"),
     ):
         output = read_output(write(tmp_path, text, "OUTCAR"))
         assert output.moments is None
         assert reason in output.no_moments
+    with pytest.raises(InputError, match="the run is non-collinear, which is not supported; run V"):
+        read_output(write(tmp_path, outcar() + "\n magnetization (z)\n", "OUTCAR"))
     # The last electronic step decides, not one before it.
     unsettled = outcar().replace("because EDIFF is reached", "EDIFF was not reached")
     text = outcar().split("      direct", 1)[0] + unsettled.split("ions per type", 1)[1]
@@ -529,15 +530,23 @@ def test_published_vasp_run() -> None:
 
 @published
 def test_recorded_nickel_oxide(tmp_path: Path) -> None:
-    for name in ("OUTCAR.gz", "vasprun.xml.gz"):
-        output = read_output(DATA / "vasp_NiO" / name)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(DATA / "vasp_NiO" / "vasprun.xml.gz", alone)
+    for source in (
+        DATA / "vasp_NiO" / "OUTCAR.gz",
+        DATA / "vasp_NiO" / "vasprun.xml.gz",
+        alone / "vasprun.xml.gz",
+    ):
+        output = read_output(source)
         assert (output.engine, output.energy) == ("VASP 6.4.1", -4.52549041)
         assert output.converged
-        assert output.source == DATA / "vasp_NiO" / name
+        assert output.source == source
         assert output.atoms.pbc.all()
     assert output.moments is None
     assert "put the OUTCAR" in output.no_moments
-    assert read_output(DATA / "vasp_NiO").moments == pytest.approx([1.122, 0.903])
+    for source in (DATA / "vasp_NiO", DATA / "vasp_NiO" / "vasprun.xml.gz"):
+        assert read_output(source).moments == pytest.approx([1.122, 0.903])
     # One more electronic step than is allowed, or a file without its end.
     text = gzip.decompress((DATA / "vasp_NiO" / "OUTCAR.gz").read_bytes()).decode()
     unconverged = text.replace(

@@ -19,7 +19,7 @@ import pytest
 from ase.io import ulm
 
 from al_charge.cli.main import main
-from al_charge.labelers.outputs import vasp
+from al_charge.crystal import compressed as compressed_files
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "vasp_NiO"
 published = pytest.mark.skipif(not DATA.exists(), reason="published VASP results are not here")
@@ -218,7 +218,7 @@ FAMILIES: list[tuple[str, Callable[[random.Random], Cases], int]] = [
 def test_outputs(
     file: str, family: Any, least: int, sweep: Any, dice: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(vasp, "LARGEST", 2_000_000)
+    monkeypatch.setattr(compressed_files, "LARGEST", 2_000_000)
     assert sweep.each(family(dice), file, "audit", file) >= least
     # The folder is read like its file.
     assert sweep.each(

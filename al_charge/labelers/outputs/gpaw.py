@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
+import zlib
 from dataclasses import replace
 from importlib.util import find_spec
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ import numpy as np
 from ase import Atoms
 from ase.io import read, ulm
 from ase.io.trajectory import read_atoms
+from monty.io import zopen
 
+from al_charge.crystal import compressed
 from al_charge.crystal.valence import (
     GPAW_LCAO_WINDOWS,
     GPAW_PW_WINDOWS,
@@ -47,16 +52,18 @@ def find_gpaw_output(path: Path) -> Path | None:
         None if it is no output of GPAW and holds none.
     """
     if path.is_file():
-        return path if path.suffix == ".gpw" or BANNER in _text(path) else None
+        is_output = path.suffix == ".gpw" or BANNER in compressed.read_text(path)
+        return path if is_output else None
     # The state that a labelling job was stopped in is no result.
     if found := sorted(set(path.glob("*.gpw")) - {path / STATE}):
         return found[-1]
-    logs = sorted([*path.glob("*.txt"), *path.glob("*.log")])
-    return next((log for log in logs if BANNER in _text(log, 400)), None)
+    names = [f"*{kind}{ending}" for kind in (".txt", ".log") for ending in compressed.ENDINGS]
+    logs = sorted(log for name in names for log in path.glob(name))
+    return next((log for log in logs if BANNER in _start(log)), None)
 
 
 def read_gpaw_output(path: Path, *, bader: bool) -> Output:
-    """Read a .gpw file, without GPAW, or a text log.
+    """Read a .gpw file, without GPAW, or a text log, which may be compressed.
 
     Parameters
     ----------
@@ -74,7 +81,7 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
     Raises
     ------
     InputError
-        If GPAW has not ended.
+        If GPAW has not ended, or the run is non-collinear.
     """
     is_gpw = path.suffix == ".gpw"
     output = _from_gpw(path) if is_gpw else _from_log(path)
@@ -88,6 +95,10 @@ def _from_gpw(path: Path) -> Output:
     mode, results = document["parameters"]["mode"], document["results"]
     if "energy" not in results:
         raise InputError("it holds no result", where=str(path), remedy="run GPAW to its end")
+    vectors = results.get("non_collinear_magmoms")
+    given = document["parameters"].get("magmoms")
+    if document["parameters"].get("soc") or np.ndim(given) > 1 or _tilted(vectors):
+        raise _non_collinear(path)
     version = document.get("gpaw_version", "")
     return _output(
         path,
@@ -100,12 +111,14 @@ def _from_gpw(path: Path) -> Output:
 
 
 def _from_log(path: Path) -> Output:
-    text = _text(path)
+    text = compressed.read_text(path)
+    if re.search(r"^Non-collinear calculation|^\s*soc(=|: )True", text, re.MULTILINE):
+        raise _non_collinear(path)
     version = re.search(r"\|__\|\|.*?([\d.]+)\S*$", text, re.MULTILINE)
     mode = re.search(r"^\s*mode(?:=|: |: \{.*name: )['\"]?(\w+)", text, re.MULTILINE)
     _, found, last = text.rpartition("\nAtoms  # ")
     if not found:  # the format of older releases
-        old = read(path, format="gpaw-out")
+        old = read(io.StringIO(text), format="gpaw-out")
         assert isinstance(old, Atoms)
         atoms = old
         results: dict[str, Any] = atoms.calc.results
@@ -118,7 +131,10 @@ def _from_log(path: Path) -> Output:
                 where=str(path),
                 remedy="run GPAW to its end",
             )
-        atoms, energy, moments = _table_of_atoms(last), float(energies[-1]), _moments(last)
+        atoms, energy, vectors = _table_of_atoms(last), float(energies[-1]), _moments(last)
+        if _tilted(vectors):
+            raise _non_collinear(path)
+        moments = None if vectors is None else vectors[:, 2]
     return _output(
         path,
         version=version.group(1) if version else "",
@@ -129,9 +145,26 @@ def _from_log(path: Path) -> Output:
     )
 
 
-def _text(path: Path, characters: int = -1) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(characters)
+def _start(path: Path) -> str:
+    """Return the first characters of a file; none of one that cannot be decompressed."""
+    try:
+        with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
+            return str(file.read(400))
+    except (OSError, EOFError, LZMAError, zlib.error):
+        return ""
+
+
+def _tilted(moments: Any) -> bool:
+    """Return whether moments, shape (n_atoms, 3) in Bohr magnetons, are not all along z."""
+    return moments is not None and bool((np.abs(np.asarray(moments)[:, :2]) > 1e-3).any())
+
+
+def _non_collinear(path: Path) -> InputError:
+    return InputError(
+        "the run is non-collinear, which is not supported",
+        where=str(path),
+        remedy="run GPAW with one moment per atom, and without soc",
+    )
 
 
 def _output(
@@ -167,11 +200,12 @@ def _table_of_atoms(text: str) -> Atoms:
 
 
 def _moments(text: str) -> Array | None:
+    """Return the vectors of the local moments, shape (n_atoms, 3)."""
     _, found, table = text.rpartition("\nLocal magnetic moments\n")
     # Later tables have rows of the same form: only the first block counts.
     block = table.split("\n\n", 1)[0]
     rows = re.findall(rf"^\|{_NUMBER}\|{_NUMBER}\|{_NUMBER}\|  # ", block, re.MULTILINE)
-    return np.array([float(row[2]) for row in rows]) if found else None
+    return np.array(rows, dtype=float).reshape(-1, 3) if found else None
 
 
 def _with_bader(output: Output, path: Path) -> Output:

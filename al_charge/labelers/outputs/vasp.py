@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +11,25 @@ from xml.etree import ElementTree
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.io.vasp_parsers.vasp_outcar_parsers import OutcarHeaderParser, outcarchunks
 
+from al_charge.crystal import compressed
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array
+from al_charge.labelers.vasp_electrons import settled
 
-LARGEST = 2**30
-"""Characters of an output, decompressed; what is longer was made to fill the memory."""
 _DENSITIES = ("AECCAR", "CHGCAR")
 _NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
 _NO_TABLE = "the OUTCAR has no moments: set LORBIT = 11"
 _NOT_IN_XML = "vasprun.xml has no moments: put the OUTCAR of a run with LORBIT = 11 beside it"
+
+
+class _Stream(io.StringIO):
+    """A text with the name that ASE asks a file for."""
+
+    name = "OUTCAR"
 
 
 def find_vasp_output(path: Path) -> Path | None:
@@ -49,8 +56,7 @@ def find_vasp_output(path: Path) -> Path | None:
         )
     if path.is_file():
         return path if path.name.startswith(("OUTCAR", "vasprun")) else None
-    names = ("OUTCAR", "OUTCAR.gz", "vasprun.xml", "vasprun.xml.gz")
-    return next((path / name for name in names if (path / name).exists()), None)
+    return compressed.find(path, "OUTCAR") or compressed.find(path, "vasprun.xml")
 
 
 def read_vasp_output(path: Path, *, bader: bool) -> Output:
@@ -59,7 +65,8 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
     Parameters
     ----------
     path
-        Compressed by gzip if its name ends in ``.gz``.
+        Either of them, compressed as its name says. Moments, which a vasprun.xml does not have, are
+        taken from the OUTCAR beside it.
     bader
         Whether to analyse AECCAR0, AECCAR2 and CHGCAR where they are there.
 
@@ -71,7 +78,7 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
     Raises
     ------
     InputError
-        If the file is truncated: VASP has not ended.
+        If the file is truncated (VASP has not ended), or the run non-collinear.
     """
     is_xml = path.name.startswith("vasprun")
     output, zval = _from_vasprun(path) if is_xml else _from_outcar(path)
@@ -87,13 +94,16 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
 
 
 def _from_outcar(path: Path) -> tuple[Output, Array]:
-    text = _text(path)
+    text = compressed.read_text(path)
+    if "magnetization (z)" in text:
+        raise _non_collinear(path)
     if "General timing and accounting" not in text:
         raise InputError(
             "it is truncated, or VASP has not ended", where=str(path), remedy="run VASP to its end"
         )
-    atoms = read(path, format="vasp-out")
-    assert isinstance(atoms, Atoms)
+    # Without a folder ASE looks for no constraints in the CONTCAR there, which may be damaged.
+    *_, last = outcarchunks(_Stream(text), header_parser=OutcarHeaderParser(workdir=None))
+    atoms = last.build()
     results = atoms.calc.results
     moments = _moments(text)
     version = re.search(r"^\s*vasp\.([\d.]*\d)", text, re.MULTILINE)
@@ -105,13 +115,33 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
         energy=float(results["energy"]),
         moments=moments,
         no_moments="" if moments is not None else _why_no_moments(text),
-        converged="aborting loop because EDIFF is reached" in text.rsplit("Iteration", 1)[-1],
+        converged=_converged(text),
     )
     return output, _zval_of_outcar(text)
 
 
+def _converged(text: str) -> bool:
+    """Return whether the electrons of the last geometry of an OUTCAR converged.
+
+    VASP 5 says that EDIFF is reached where NELM has stopped it, too.
+    """
+    head, _, last = text.rpartition("Iteration")
+    if "aborting loop because EDIFF is reached" not in last:
+        return False
+    step = re.match(r"\s*\d+\(\s*(\d+)\)", last)
+    most = re.findall(r"^\s*NELM\s*=\s*(\d+)", head, re.MULTILINE)
+    if step and most and int(step[1]) >= int(most[-1]):
+        return False
+    change = re.search(r"total energy-change \(2\. order\) :\s*(\S+)", last)
+    limits = re.findall(r"^\s*EDIFF\s*=\s*(\S+)", head, re.MULTILINE)
+    if not change or not limits or (step and int(step[1]) == 1):
+        return True
+    # OUTCAR writes EDIFF with one digit, so that 0.1E-05 may be up to 1.5E-06.
+    return abs(float(change[1])) <= 1.5 * float(limits[-1])
+
+
 def _from_vasprun(path: Path) -> tuple[Output, Array]:
-    text = _text(path)
+    text = compressed.read_text(path)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError("it defines XML entities, which VASP never does", where=str(path))
     try:
@@ -120,21 +150,22 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
         raise InputError(
             f"it is truncated or damaged ({error})", where=str(path), remedy="run VASP to its end"
         ) from error
-    atoms = read(path, format="vasp-xml")
+    if root.findtext("parameters//i[@name='LNONCOLLINEAR']", "F").strip() == "T":
+        raise _non_collinear(path)
+    atoms = read(io.BytesIO(text.encode()), format="vasp-xml")
     assert isinstance(atoms, Atoms)
     version = root.findtext("generator/i[@name='version']", "").split()
-    steps = root.findall("calculation")
-    electronic_steps = len(steps[-1].findall("scstep")) if steps else 0
-    most = int(root.findtext("parameters//i[@name='NELM']", "0"))
+    energy = float(atoms.get_potential_energy())
+    moments, no_moments = _moments_beside(path, len(atoms), energy)
     output = Output(
         source=path,
         engine=f"VASP {re.split(r'[^0-9.]', version[0])[0].strip('.')}" if version else "VASP",
         atoms=_bare(atoms),
         windows=VASP_WINDOWS,
-        energy=float(atoms.get_potential_energy()),
-        moments=None,
-        no_moments=_NOT_IN_XML,
-        converged=0 < electronic_steps < most,
+        energy=energy,
+        moments=moments,
+        no_moments=no_moments,
+        converged=_xml_converged(root),
     )
     rows = root.findall("atominfo/array[@name='atomtypes']/set/rc")
     # count, element, mass, valence electrons, dataset
@@ -143,10 +174,36 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
     return output, np.repeat([float(row[3]) for row in per_type], counts)
 
 
+def _xml_converged(root: ElementTree.Element) -> bool:
+    """Return whether the electrons of the last geometry of a vasprun.xml converged."""
+    steps = root.findall("calculation")
+    energies = [
+        float(step.findtext("energy/i[@name='e_fr_energy']", "nan"))
+        for step in (steps[-1].findall("scstep") if steps else [])
+    ]
+    most = int(root.findtext("parameters//i[@name='NELM']", "0"))
+    return settled(energies, most, float(root.findtext("parameters//i[@name='EDIFF']", "inf")))
+
+
+def _moments_beside(path: Path, n_atoms: int, energy: float) -> tuple[Array | None, str]:
+    """Return the moments of the OUTCAR beside a vasprun.xml, or why there are none."""
+    name = compressed.bare_name(path).replace("vasprun", "OUTCAR", 1).replace(".xml", "", 1)
+    file = compressed.find(path.parent, name)
+    if file is None:
+        return None, _NOT_IN_XML
+    try:
+        output, _ = _from_outcar(file)
+    except Exception:  # parsers raise whatever a broken file breaks
+        return None, f"vasprun.xml has no moments, and the {file.name} beside it cannot be read"
+    if len(output.atoms) != n_atoms or abs((output.energy or 0.0) - energy) > 1e-5:
+        return None, f"vasprun.xml has no moments, and the {file.name} beside it is of another run"
+    return output.moments, output.no_moments
+
+
 def _moments(text: str) -> Array | None:
-    """Return the last total moments in Bohr magnetons, shape (n_atoms,), of a collinear run."""
+    """Return the last total moments in Bohr magnetons, shape (n_atoms,)."""
     _, found, table = text.rpartition("magnetization (x)")
-    if not found or "magnetization (z)" in text:
+    if not found:
         return None
     # A heading between two empty lines and a rule; the rows end with a rule.
     heading, body, after = table.split("----\n", 2)
@@ -164,8 +221,6 @@ def _moments(text: str) -> Array | None:
 
 
 def _why_no_moments(text: str) -> str:
-    if "magnetization (z)" in text:
-        return "the run is non-collinear, which is not supported"
     return _NO_SPIN if re.search(r"ISPIN\s*=\s*1\b", text) else _NO_TABLE
 
 
@@ -179,22 +234,17 @@ def _zval_of_outcar(text: str) -> Array:
     return np.repeat(zval[: len(per_type)], per_type)
 
 
-def _has_densities(folder: Path) -> bool:
-    return any(
-        (folder / f"{name}{ending}").is_file()
-        for name in ("AECCAR0", "AECCAR2", "CHGCAR")
-        for ending in ("", ".gz")
+def _non_collinear(path: Path) -> InputError:
+    return InputError(
+        "the run is non-collinear, which is not supported",
+        where=str(path),
+        remedy="run VASP without LNONCOLLINEAR and LSORBIT",
     )
+
+
+def _has_densities(folder: Path) -> bool:
+    return any(compressed.find(folder, name) for name in ("AECCAR0", "AECCAR2", "CHGCAR"))
 
 
 def _bare(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-
-
-def _text(path: Path) -> str:
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        text = str(file.read(LARGEST + 1))
-    if len(text) > LARGEST:
-        raise InputError(f"it has more than {LARGEST} characters", where=str(path))
-    return text

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from ase.units import GPa
 
+from al_charge.crystal import compressed
 from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Array, Frame
+from al_charge.labelers.vasp_electrons import settled
 
 KILOBAR = 0.1 * GPa
 """eV/angstrom^3."""
@@ -92,19 +94,19 @@ def find(folder: Path, name: str) -> Path:
     Returns
     -------
     Path
-        With ``.gz`` if it is compressed.
+        With ``.gz``, ``.bz2`` or ``.xz`` if it is compressed.
 
     Raises
     ------
     CrashedError
         If it is missing or empty.
     """
-    for file in (folder / name, folder / f"{name}.gz"):
-        if file.is_file():
-            if file.stat().st_size == 0:
-                raise CrashedError("the file is empty", where=str(file))
-            return file
-    raise CrashedError(f"there is no {name}", where=str(folder))
+    file = compressed.find(folder, name)
+    if file is None:
+        raise CrashedError(f"there is no {name}", where=str(folder))
+    if file.stat().st_size == 0:
+        raise CrashedError("the file is empty", where=str(file))
+    return file
 
 
 def read_vasprun(folder: Path) -> Run:
@@ -130,14 +132,17 @@ def read_vasprun(folder: Path) -> Run:
     file = find(folder, "vasprun.xml")
     document = _parse(file)
     frames = _frames(document)
-    if not document.ionic_steps or (not frames and document.converged_electronic):
+    if not document.ionic_steps:
+        raise AlChargeError("the file holds no energy and forces", where=str(file))
+    settled = _settled(document.ionic_steps[-1], document.parameters)
+    if settled and not frames:
         raise AlChargeError("the file holds no energy and forces", where=str(file))
     elements = list(dict.fromkeys(str(symbol) for symbol in document.atomic_symbols))
     return Run(
         frames=tuple(frames),
         free_energy=float(document.ionic_steps[-1]["e_fr_energy"]),
-        converged=bool(document.converged),
-        electrons_converged=bool(document.converged_electronic),
+        converged=settled and bool(document.converged),
+        electrons_converged=settled,
         version=str(document.vasp_version).strip(),
         titles=dict(zip(elements, map(str, document.potcar_symbols), strict=False)),
         hubbard_u={str(el): float(u) for el, u in document.hubbards.items()},
@@ -243,12 +248,17 @@ def _parse(file: Path, *, whole: bool = True) -> Any:
 
 
 def _frames(document: Any) -> list[Frame]:
-    limit = int(document.parameters.get("NELM", 60))
     return [
         _frame(step)
         for step in document.ionic_steps
-        if "forces" in step and len(step["electronic_steps"]) < limit
+        if "forces" in step and _settled(step, document.parameters)
     ]
+
+
+def _settled(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    energies = [float(one["e_fr_energy"]) for one in step["electronic_steps"]]
+    limit = float(parameters.get("EDIFF", np.inf))
+    return settled(energies, int(parameters.get("NELM", 60)), limit)
 
 
 def _frame(step: Mapping[str, Any]) -> Frame:
