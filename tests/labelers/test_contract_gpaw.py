@@ -48,6 +48,8 @@ class TestGpaw(LabelerContract):
         {"kpoints": [1, 1, 2]},
         {"metal_kpoints": 5},
         {"magnetic_order": "antiferromagnetic"},
+        {"moments": {"Mn2+": 4.2}},
+        {"total_moment": 2.0},
         {"fixed_moment": True},
         {"energy_tolerance": "2e-5 eV"},
         {"density_tolerance": 2e-4},

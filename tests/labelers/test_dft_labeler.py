@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from pydantic import ValidationError
 
 from al_charge.crystal.configuration import configuration, set_species, to_atoms
 from al_charge.crystal.host import Host
@@ -18,7 +19,7 @@ from al_charge.crystal.species import unpaired_electrons
 from al_charge.crystal.valence import Windows
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
-from al_charge.labelers.dft.steering import start_moments, starts_distorted
+from al_charge.labelers.dft.steering import start_moments, starts_distorted, total_moment
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.plugin import LABELERS
@@ -169,14 +170,63 @@ def test_a_single_charge_state_needs_no_steering(half: Atoms) -> None:
 
 
 def test_moments_are_those_of_high_spin_with_the_signs_of_the_order(half: Atoms) -> None:
-    ferro = start_moments(half, "ferromagnetic")
+    ferro = start_moments(half, GpawSettings())
     species = list(map(str, half.arrays["species"]))
     assert ferro.tolist() == [unpaired_electrons(token) for token in species]
     assert ferro[species.index("Fe3+")] == 5 and ferro[species.index("Fe2+")] == 4
     assert ferro[species.index("O2-")] == 0
-    anti = start_moments(half, "antiferromagnetic")
+    anti = start_moments(half, GpawSettings(magnetic_order="antiferromagnetic"))
     assert np.abs(anti).tolist() == ferro.tolist()
     assert (anti[ferro > 0] < 0).sum() == 2, "half of the iron is turned over"
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_moments_by_hand_are_started_from_and_leave_the_total_moment(
+    half: Atoms, kind: str
+) -> None:
+    _, settings = ENGINES[kind]
+    one = settings.model_validate({"moments": {"Fe3+": 4.2, "Na1+": 0.5}})
+    species = half.arrays["species"].astype(str)
+    moments = start_moments(half, one)
+    assert set(moments[species == "Fe3+"]) == {4.2} and set(moments[species == "Fe2+"]) == {4.0}
+    assert set(moments[species == "Na+"]) == {0.5}
+    assert total_moment(half, one) == 2 * 5 + 2 * 4
+    ferri = settings.model_validate({"moments": {"Fe3+": -4.2}})
+    assert set(start_moments(half, ferri)[species == "Fe3+"]) == {-4.2}
+    assert total_moment(half, ferri) == 2 * 4 - 2 * 5
+    assert total_moment(half, settings(total_moment=3.0)) == 3.0
+    assert [settings().holds_moment, settings(total_moment=0.0).holds_moment] == [
+        kind == "vasp",
+        True,
+    ]
+    assert ferri.of_elements(["Na", "Mn", "O"]).moments == {}
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"moments": {"Iron": 4}}, "is not a charge state"),
+        ({"moments": {"Fe3+": 42}}, "no ion has more than"),
+        ({"moments": {"Fe3+": float("nan")}}, "no ion has more than"),
+        ({"moments": {"Fe3+": 4, "Fe3+ high": 5}}, "two moments"),
+        ({"moments": {"Fe3+": -4}, "magnetic_order": "antiferromagnetic"}, "order of their own"),
+        ({"total_moment": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_senseless_moments_are_refused(kind: str, fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        ENGINES[kind][1].model_validate(fields)
+
+
+def test_moments_of_no_state_of_the_host_are_refused(olivine: Host) -> None:
+    for given, remedy in (
+        ({"Fe3+,spin=1": 1.0}, "it has Fe2\\+, Fe3\\+"),
+        ({"O-": 1.0}, "write 'O2-'"),
+    ):
+        settings = VaspSettings(moments=given)
+        with pytest.raises(InputError, match=remedy):
+            LABELERS.of(settings).check(olivine, settings)
 
 
 @pytest.mark.parametrize(("ion", "volume"), [("Na", 37.7), ("Li", 21.3), ("Mg", 46.4)])

@@ -261,6 +261,20 @@ def test_antiferromagnetic_moments_have_both_signs(atoms: Atoms, tmp_path: Path)
     assert sum(document["moments"]) == pytest.approx(round(sum(document["moments"])))
 
 
+def test_moments_and_the_total_moment_by_hand(atoms: Atoms, tmp_path: Path) -> None:
+    species = atoms.arrays["species"]
+    document = job_of(engine(moments={"Fe3+": 4.5}), atoms, tmp_path / "free")
+    moments = np.array(document["moments"])
+    np.testing.assert_allclose(moments[species == "Fe3+"], 4.5)
+    np.testing.assert_allclose(moments[species == "Fe2+"], 3.2)
+    assert "fixmagmom" not in document["parameters"]["occupations"]
+    held = job_of(engine(moments={"Fe3+": 4.5}, total_moment=12), atoms, tmp_path / "held")
+    moments = np.array(held["moments"])
+    np.testing.assert_allclose(moments[species == "Fe3+"], 4.5)
+    assert moments.sum() == pytest.approx(12)
+    assert held["parameters"]["occupations"]["fixmagmom"] is True
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -55,5 +55,15 @@ class DftPlugin(LabelerPlugin):
                 where="labeler.moment_windows",
                 remedy=f"give those of {', '.join(sorted(host.redox_species))}",
             )
+        for given in settings.moments:
+            of_element = [t for t in host.species if element_of(t) == element_of(given)]
+            if of_element and given not in of_element:
+                raise InputError(
+                    f"{given} is none of the host's states, so that nothing starts from its moment",
+                    where="labeler.moments",
+                    remedy=f"write '{of_element[0]}'"
+                    if len(of_element) == 1
+                    else f"it has {', '.join(of_element)}",
+                )
         self.windows(settings).check(host.redox_species - host.end_member_species)
         super().check(host, settings)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from ase.data import chemical_symbols
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import override
 
 from al_charge.crystal.shells import SHELL_DISTORTION
-from al_charge.crystal.species import parse
+from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.dft.hubbard import usual_u
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
+
+LARGEST_MOMENT = 10.0
+"""Bohr magnetons; more than any ion has, which is 7 for half-filled f shells."""
+
+V = TypeVar("V")
 
 
 class DftSettings(EngineSettings):
@@ -36,8 +41,20 @@ class DftSettings(EngineSettings):
         "actinoids), e.g. {Fe: 5.3 eV}, {} for none; by default the Materials Project's in oxides "
         "and fluorides, and none in other compounds",
     )
+    fixed_moment: bool
     magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
         default="ferromagnetic", description="signs of the redox sites' moments"
+    )
+    moments: dict[str, float] = Field(
+        default={},
+        description="moments that ions start from, where these are not their unpaired electrons, "
+        "e.g. {Fe3+: 4.2, 'Co3+,spin=0': 0.6}; negative ones point down",
+    )
+    total_moment: float | None = Field(
+        default=None,
+        ge=0,
+        description="total moment at which every cell is held, in Bohr magnetons, whatever its "
+        "charge states, e.g. 0",
     )
     shell_distortion: Length = Field(
         default=SHELL_DISTORTION,
@@ -73,7 +90,8 @@ class DftSettings(EngineSettings):
             name: _of_elements(getattr(settings, name), first, elements)
             for name, first in self.first_tables.items()
         }
-        return settings.model_copy(update=tables)
+        moments = {t: m for t, m in self.moments.items() if element_of(t) in elements}
+        return settings.model_copy(update=tables | {"moments": moments})
 
     def u_of(self, elements: Collection[str]) -> dict[str, float]:
         """Return the U that a structure is computed with.
@@ -102,6 +120,24 @@ class DftSettings(EngineSettings):
         table = self.first_tables["hubbard_u"] if self.hubbard_u is None else self.hubbard_u
         return {element: float(u) for element, u in sorted(table.items())}
 
+    @property
+    def holds_moment(self) -> bool:
+        """Whether the total moment is held: at a given value, or at that of the charge states."""
+        return self.fixed_moment or self.total_moment is not None
+
+    def given_moments(self) -> dict[str, Any]:
+        """Return what is given of moments by hand.
+
+        Returns
+        -------
+        dict
+            For the settings that energies depend on; empty if nothing is given, as before anything
+            could be.
+        """
+        given: dict[str, Any] = {"moments": dict(sorted(self.moments.items()))}
+        given["total_moment"] = self.total_moment
+        return {name: value for name, value in given.items() if value not in ({}, None)}
+
     @field_validator("hubbard_u")
     @classmethod
     def _check_u(cls, hubbard_u: dict[str, float] | None) -> dict[str, float] | None:
@@ -118,14 +154,43 @@ class DftSettings(EngineSettings):
     ) -> dict[str, tuple[float, float]] | None:
         if windows is None:
             return None
+        named = _by_token(windows, "windows")
         try:
-            named = {parse(species): window for species, window in windows.items()}
             Windows(named)
         except InputError as error:
             raise ValueError(error.what) from error
-        if len(named) < len(windows):
-            raise ValueError("a state has two windows")
         return named
+
+    @field_validator("moments")
+    @classmethod
+    def _check_moments(cls, moments: dict[str, float]) -> dict[str, float]:
+        for species, moment in moments.items():
+            if not abs(moment) <= LARGEST_MOMENT:
+                raise ValueError(
+                    f"{species} cannot start from {moment:g}; no ion has more than "
+                    f"{LARGEST_MOMENT:g} Bohr magnetons"
+                )
+        return _by_token(moments, "moments")
+
+    @model_validator(mode="after")
+    def _check_signs(self) -> Self:
+        if self.magnetic_order == "antiferromagnetic" and min(self.moments.values(), default=0) < 0:
+            raise ValueError(
+                "moments with signs are an order of their own; leave out 'magnetic_order', or the "
+                "signs"
+            )
+        return self
+
+
+def _by_token(given: Mapping[str, V], what: str) -> dict[str, V]:
+    """Return what is given by charge states as users write them by species token."""
+    try:
+        named = {parse(species): value for species, value in given.items()}
+    except InputError as error:
+        raise ValueError("; ".join(filter(None, (error.what, error.remedy)))) from error
+    if len(named) < len(given):
+        raise ValueError(f"a state has two {what}")
+    return named
 
 
 def _of_elements(

@@ -38,23 +38,48 @@ def starts_distorted(settings: DftSettings, atoms: Atoms, attempt: int) -> bool:
     return attempt > 0 or contrast < settings.shell_contrast
 
 
-def start_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
-    """Return the spin-only moments of the species with the signs of a magnetic order.
+def start_moments(atoms: Atoms, settings: DftSettings) -> NDArray[np.float64]:
+    """Return the moments to start from, with the signs of the magnetic order.
 
     Parameters
     ----------
     atoms
         With a ``species`` array.
-    magnetic_order
-        ``ferromagnetic`` or ``antiferromagnetic``.
+    settings
+        Of the engine.
 
     Returns
     -------
     numpy.ndarray
-        Bohr magnetons, shape (n_atoms,); zero on ions without open d or f shells.
+        Bohr magnetons, shape (n_atoms,): those given by hand, else the spin-only moments of the
+        species, which are zero on ions without open d or f shells.
     """
-    species = map(str, atoms.arrays["species"])
-    moments = np.array([unpaired_electrons(token) for token in species], dtype=float)
-    if magnetic_order == "antiferromagnetic":
+    species = list(map(str, atoms.arrays["species"]))
+    spin_only = np.array([unpaired_electrons(token) for token in species], dtype=float)
+    given = settings.moments
+    moments = np.array([given.get(t, s) for t, s in zip(species, spin_only, strict=True)])
+    if settings.magnetic_order == "antiferromagnetic":
         moments *= np.asarray(signs(atoms), dtype=float)
     return moments
+
+
+def total_moment(atoms: Atoms, settings: DftSettings) -> float:
+    """Return the total moment of a cell: the given one, or that of its charge states.
+
+    Parameters
+    ----------
+    atoms
+        With a ``species`` array.
+    settings
+        Of the engine.
+
+    Returns
+    -------
+    float
+        Bohr magnetons: the sum of the spin-only moments, with the signs of those to start from.
+    """
+    if settings.total_moment is not None:
+        return float(settings.total_moment)
+    down = start_moments(atoms, settings) < 0
+    spin_only = [unpaired_electrons(str(token)) for token in atoms.arrays["species"]]
+    return float(np.where(down, -1.0, 1.0) @ np.array(spin_only, dtype=float))

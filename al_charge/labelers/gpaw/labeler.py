@@ -74,6 +74,7 @@ class GpawLabeler(DftLabeler):
             "fixed_moment": s.fixed_moment,
             "energy_tolerance": float(s.energy_tolerance),
             "density_tolerance": s.density_tolerance,
+            **s.given_moments(),
         }
         if s.mode == "lcao":
             return shared | {"basis": s.basis, "grid_spacing": float(s.grid_spacing)}

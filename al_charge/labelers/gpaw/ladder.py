@@ -45,7 +45,7 @@ def rungs(settings: GpawSettings, *, steered: bool, hold_moment: bool = False) -
     """
     first = settings.mixer or ("msr1" if settings.mode == "lcao" else "pulay")
     other = "pulay" if first == "msr1" else "msr1"
-    wide = {"occupations": _occupations(settings, WIDE, fixed=settings.fixed_moment)}
+    wide = {"occupations": _occupations(settings, WIDE, fixed=settings.holds_moment)}
     at_start = {}
     if hold_moment:
         at_start["occupations"] = _occupations(settings, NARROW, fixed=True)

@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.crystal.species import charge_of
-from al_charge.labelers.dft.steering import start_moments
+from al_charge.labelers.dft.steering import start_moments, total_moment
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Relax
 
@@ -55,9 +55,9 @@ def label(
     # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
     u = settings.u_of(set(atoms.get_chemical_symbols()))
     parameters = _parameters(settings, u, settings.kpoints) | {"symmetry": "off"}
-    if settings.fixed_moment:
+    if settings.holds_moment:
         parameters["occupations"]["fixmagmom"] = True
-    exact = settings.fixed_moment or hold_moment
+    exact = settings.holds_moment or hold_moment
     first = moments(settings, atoms, exact=exact)
     if exact and not first.any():  # else GPAW computes one spin, of which it can hold no moment
         parameters["spinpol"] = True
@@ -109,8 +109,9 @@ def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Docume
 def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.float64]:
     """Return the moments to start from.
 
-    Those of the redox sites are within the limit, with the signs of the magnetic order. Where the
-    sum has to be exactly that of the charge states, the anions get what the limit has taken away.
+    Those that are not given by hand are within the limit, with the signs of the magnetic order.
+    GPAW holds the sum that it starts from, so where that must be exact, the anions get what is
+    missing.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
     atoms
         With species and initial moments.
     exact
-        Whether they must sum to the total moment of the charge states.
+        Whether they must sum to the total moment: the given one, or that of the charge states.
 
     Returns
     -------
@@ -127,13 +128,15 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
         Bohr magnetons, shape (n_atoms,).
     """
     first = initial_moments(atoms, settings.moment_limit)
-    full = start_moments(atoms, settings.magnetic_order)
+    full = start_moments(atoms, settings)
     if settings.magnetic_order == "antiferromagnetic":
         first = np.abs(first) * np.sign(full)
+    given = np.isin(atoms.arrays["species"].astype(str), list(settings.moments))
+    first[given] = full[given]
     if exact:
         anions = np.array([charge_of(str(token)) < 0 for token in atoms.arrays["species"]])
         holders = anions if anions.any() else np.ones(len(atoms), dtype=bool)
-        first[holders] += (full.sum() - first.sum()) / holders.sum()
+        first[holders] += (total_moment(atoms, settings) - first.sum()) / holders.sum()
     return first
 
 

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError, InputError
-from al_charge.labelers.dft.steering import start_moments
+from al_charge.labelers.dft.steering import start_moments, total_moment
 from al_charge.labelers.vasp.potcars import dataset_name
 from al_charge.labelers.vasp.settings import VaspSettings
 
@@ -59,26 +59,27 @@ def elements_in_order(atoms: Atoms) -> list[str]:
     return [chemical_symbols[number] for number in dict.fromkeys(atoms.numbers.tolist())]
 
 
-def initial_moments(atoms: Atoms, magnetic_order: str) -> NDArray[np.float64]:
-    """Return the moments to start from.
+def initial_moments(atoms: Atoms, settings: VaspSettings) -> tuple[NDArray[np.float64], float]:
+    """Return the moments to start from, and the total moment that may be held.
 
-    High-spin moments on the redox sites and none on the others, so that they sum to the total
-    moment that is asked for. That sum is never negative: to VASP a negative one means none at all.
+    The total is never negative: to VASP a negative one means none at all.
 
     Parameters
     ----------
     atoms
         With a ``species`` array.
-    magnetic_order
-        ``ferromagnetic`` or ``antiferromagnetic``.
+    settings
+        The engine's settings.
 
     Returns
     -------
-    numpy.ndarray
+    moments : numpy.ndarray
         Bohr magnetons, shape (n_atoms,).
+    total : float
+        Bohr magnetons.
     """
-    moments = start_moments(atoms, magnetic_order)
-    return -moments if moments.sum() < 0 else moments
+    moments, total = start_moments(atoms, settings), total_moment(atoms, settings)
+    return (-moments, -total) if total < 0 else (moments, total)
 
 
 def kpoint_grid(atoms: Atoms, density: float) -> tuple[int, int, int]:

@@ -69,6 +69,7 @@ class VaspLabeler(DftLabeler):
                 "incar": tags.physical(incar.of_metal(incar.common(s, []))),
                 "kpoints": {"density": s.metal_kpoint_density},
             },
+            **s.given_moments(),
         }
 
     @override

@@ -199,7 +199,7 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
         raise InputError("the structure has no species array", where="atoms.arrays")
     order = inputs.poscar_order(atoms)
     ordered = atoms[order]
-    moments = inputs.initial_moments(ordered, settings.magnetic_order)
+    moments, total = inputs.initial_moments(ordered, settings)
     elements = inputs.elements_in_order(ordered)
     listed: list[Stage] = []
     start = "the geometry itself"
@@ -213,9 +213,9 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
         listed.append(_stage(stages.RELAXATION, _after(listed, tags), ordered))
     single_point = incar.single_point(settings, elements)
     listed.append(_stage(stages.SINGLE_POINT, _after(listed, single_point), ordered))
-    if settings.fixed_moment:
+    if settings.holds_moment:
         for stage in listed:
-            stage.incar["NUPDOWN"] = round(float(moments.sum()))
+            stage.incar["NUPDOWN"] = round(total) if total.is_integer() else total
     grid = settings.kpoints or inputs.kpoint_grid(ordered, settings.kpoint_density)
     return Request(
         order=[int(index) for index in order],

@@ -42,6 +42,8 @@ class TestVasp(LabelerContract):
         {"metal_kpoint_density": 500.0},
         {"fixed_moment": False},
         {"magnetic_order": "antiferromagnetic"},
+        {"moments": {"Fe3+": 4.2}},
+        {"total_moment": 2.0},
         {"potcar_functional": "PBE_54"},
         {"potcars": {"Fe": "Fe"}},
         {"verify_potcars": True},

@@ -192,6 +192,21 @@ def test_antiferromagnetic_order_sums_its_signed_moments(
         assert static["NUPDOWN"] == sum(iron) >= 0  # to VASP a negative one means none
 
 
+def test_moments_and_the_total_moment_by_hand(
+    potcars: Path, labeler: Make, olivine: Host, fill: Fill, tmp_path: Path
+) -> None:
+    atoms = fill(olivine, 1)
+    given = written(labeler(moments={"Fe3+": 4.2}), atoms, tmp_path / "start")["static"]
+    assert sorted(m for m in given["MAGMOM"] if m) == [4.0, 4.2, 4.2, 4.2]
+    assert given["NUPDOWN"] == 19
+    down = written(labeler(moments={"Fe3+": -4.2}), atoms, tmp_path / "down")["static"]
+    assert sorted(m for m in down["MAGMOM"] if m) == [-4.0, 4.2, 4.2, 4.2]
+    assert down["NUPDOWN"] == 11
+    for total in (0, 2.5):
+        vasp = labeler(total_moment=total, fixed_moment=False)
+        assert written(vasp, atoms, tmp_path / f"{total}")["static"]["NUPDOWN"] == total
+
+
 @pytest.mark.parametrize(
     ("tag", "words"),
     [
