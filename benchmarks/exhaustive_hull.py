@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pymatgen.core.composition import Composition
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
@@ -110,18 +109,13 @@ def label_all(
 def true_hull(job: Job, records: list[dict[str, Any]]) -> Hull:
     """Build the hull of all labels."""
     host, spec = job.host, job.spec
-    rest = {
-        element: amount / host.formula_units
-        for element, amount in Composition(host.structure.composition).items()
-        if element.symbol != spec.host.working_ion
-    }
     return build_hull(
         [
             Entry(r["hash"], r["hash"], host.composition(r["n_ions"]), r["energy_per_formula"])
             for r in records
             if "error" not in r
         ],
-        framework=Composition(rest).formula.replace(" ", ""),
+        framework=host.framework,
         working_ion=spec.host.working_ion,
         metal_energy=metal_energy(job),
         ends=(host.composition(host.ion_counts[0]), host.composition(host.ion_counts[-1])),

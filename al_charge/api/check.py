@@ -9,11 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymatgen.core.composition import Composition
-
 from al_charge.api.results import Result
 from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.formula import units_in_cell, usual_formula
 from al_charge.crystal.host import Host
 from al_charge.crystal.space_group import almost, space_group
 from al_charge.crystal.species import (
@@ -74,8 +73,6 @@ class CheckResult(Result):
     def __str__(self) -> str:
         """Return one line that says it is valid, and one for each thing to know of it."""
         spec, about = self.spec, self.document
-        x, charge = about["x"], about["working_ion_charge"]
-        ion = token(spec.host.working_ion, charge)
         line = (
             f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
             f"configurations at {len(self.compositions)} compositions, labelled by "
@@ -83,8 +80,7 @@ class CheckResult(Result):
         )
         lines = [
             line,
-            f"x = {x['from']} to {x['to']} {ion} per formula unit, in steps of {x['step']}; "
-            f"{about['formula']} at x = {x['to']}",
+            about["x_means"],
             f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
             f"atoms per label: {about['atoms_per_label']}",
             *(_state_line(state) for state in about["states"]),
@@ -138,8 +134,9 @@ def check(file: Path | str) -> CheckResult:
     document = {
         "ok": True,
         "name": spec.name,
-        "formula": _formula(host),
+        "formula": host.formula or _formula(host),
         "x": _range(host),
+        "x_means": meaning_of_x(host),
         "distinct": sum(counts.values()),
         "compositions": counts,
         "space_group": group.symbol,
@@ -153,6 +150,32 @@ def check(file: Path | str) -> CheckResult:
         "missing": missing,
     }
     return CheckResult(spec, counts, missing, document)
+
+
+def meaning_of_x(host: Host) -> str:
+    """Return the range of x, and what it is given per, in one line.
+
+    Parameters
+    ----------
+    host
+        The host of a campaign file.
+
+    Returns
+    -------
+    str
+        Where the file has no ``formula`` and the field would give x per another unit, also what to
+        write for that.
+    """
+    x, ion = _range(host), token(host.working_ion, host.working_ion_charge)
+    line = f"x = {x['from']} to {x['to']} {ion} per {host.unit}, in steps of {x['step']}"
+    if host.formula:
+        return line
+    line += f"; {_formula(host)} at x = {x['to']}"
+    cell = dict(Counter(host.elements)) | {host.working_ion: host.ion_counts[-1]}
+    usual = usual_formula(cell, host.working_ion)
+    if units_in_cell(usual, cell, host.working_ion) != host.formula_units:
+        line += f"; write 'formula: {usual}' under 'host' for x per {usual}"
+    return line
 
 
 def _range(host: Host) -> dict[str, str]:
@@ -169,10 +192,8 @@ def _largest(host: Host) -> int:
 
 def _formula(host: Host) -> str:
     """Return the formula unit at the largest composition."""
-    units, ion = host.formula_units, host.working_ion
-    amounts = {el: n / units for el, n in Counter(host.elements).items() if el != ion}
-    x = host.composition(host.ion_counts[-1])
-    framework = pretty_formula(Composition(amounts).formula.replace(" ", ""), ion)
+    ion, x = host.working_ion, host.composition(host.ion_counts[-1])
+    framework = pretty_formula(host.framework, ion)
     return f"{ion}{'' if x == 1 else x}{framework}" if x else framework
 
 

@@ -64,6 +64,7 @@ def command(
     100000 are refused, unless --limit chooses some of them, of all compositions as evenly as
     possible.
     """
+    from al_charge.api.check import meaning_of_x
     from al_charge.cli.progress import busy, counting
     from al_charge.crystal.host import Host
     from al_charge.errors import InputError
@@ -95,7 +96,7 @@ def command(
                 document["configurations"].append(entry)
                 if total > SHORT_LISTING:
                     progress(len(document["configurations"]), total)
-    show(document, as_json, lambda: _table(document))
+    show(document, as_json, lambda: _table(document, meaning_of_x(host)))
     if folder is not None and not as_json:
         click.echo(f"wrote {document['listed']} structures to {folder}")
 
@@ -192,13 +193,15 @@ def _write(
     return name
 
 
-def _table(document: dict[str, Any]) -> Any:
+def _table(document: dict[str, Any], meaning: str) -> Any:
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("x", "distinct", caption=f"{document['distinct']} distinct in all")
     for x, number in document["by_composition"].items():
         table.add_row(x, str(number))
-    return table
+    return Group(Text(meaning), table)
 
 
 def _fraction(text: str) -> Fraction:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.charges import usual_ion_charges
+from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.parent import Matrix, Repeats, number_of_cells, read_structure
 from al_charge.crystal.space_group import symmetrized
@@ -67,6 +69,8 @@ class Host:
         Repeats of the given cell along a, b and c, or a matrix; see `HostSpec`.
     redox_sites_per_formula
         Redox sites in one formula unit; compositions and energies are given per formula unit.
+    formula
+        One of them as the campaign file writes it; empty where x is given per redox site.
     unpaired
         Unpaired electrons by element and state, where they are not those of the high-spin state.
     """
@@ -77,7 +81,8 @@ class Host:
     redox: dict[str, tuple[int, ...]]
     fixed: dict[str, int]
     supercell: Repeats | Matrix
-    redox_sites_per_formula: int = 1
+    redox_sites_per_formula: Fraction = Fraction(1)
+    formula: str = ""
     unpaired: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     @classmethod
@@ -149,7 +154,7 @@ class Host:
             redox={element: tuple(states) for element, states in redox.items()},
             fixed={element: next(iter(states)) for element, states in fixed.items()},
             supercell=spec.supercell,
-            redox_sites_per_formula=spec.redox_sites_per_formula,
+            formula=(spec.formula or "").replace(" ", ""),
             unpaired={
                 (element, state): number
                 for element, states in {**redox, **fixed}.items()
@@ -157,12 +162,8 @@ class Host:
                 if number != unpaired_electrons(token(element, charge_of_state(state)))
             },
         )
-        if len(host.redox_sites) % spec.redox_sites_per_formula:
-            raise InputError(
-                f"{len(host.redox_sites)} redox sites do not make whole formula units of "
-                f"{spec.redox_sites_per_formula}",
-                where="host.redox_sites_per_formula",
-            )
+        each = redox_sites_per_formula(spec, Counter(host.elements), len(host.redox_sites))
+        host = replace(host, redox_sites_per_formula=each)
         if not host.ion_counts:
             raise InputError(
                 f"no occupation of the {len(host.ion_sites)} {host.working_ion} sites is neutral "
@@ -300,7 +301,20 @@ class Host:
     @property
     def formula_units(self) -> int:
         """Number of formula units in the supercell."""
-        return len(self.redox_sites) // self.redox_sites_per_formula
+        return int(len(self.redox_sites) / self.redox_sites_per_formula)
+
+    @property
+    def unit(self) -> str:
+        """What x is given per: a formula, or such as ``redox site (Mn)``."""
+        number = self.redox_sites_per_formula
+        sites = "redox site" if number == 1 else f"{number} redox sites"
+        return self.formula or f"{sites} ({', '.join(self.redox)})"
+
+    @property
+    def framework(self) -> str:
+        """One formula unit without the working ion, such as ``FePO4``."""
+        counted = Counter(element for element in self.elements if element != self.working_ion)
+        return written({el: Fraction(n, self.formula_units) for el, n in counted.items()})
 
     @cached_property
     def ion_counts(self) -> tuple[int, ...]:
@@ -362,7 +376,9 @@ class Host:
         digest.update(repr((self.working_ion, self.working_ion_charge)).encode())
         digest.update(repr(sorted(self.redox.items())).encode())
         digest.update(repr(sorted(self.fixed.items())).encode())
-        digest.update(repr((self.elements, self.redox_sites_per_formula)).encode())
+        per_formula = self.redox_sites_per_formula
+        whole = per_formula.denominator == 1  # as in every host before there were formulas
+        digest.update(repr((self.elements, int(per_formula) if whole else per_formula)).encode())
         if self.unpaired:  # hosts of high-spin ions have the identity that they always had
             digest.update(repr(sorted(self.unpaired.items())).encode())
         # Adding zero turns -0.0 into 0.0: equal numbers must have equal bytes.

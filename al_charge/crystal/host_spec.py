@@ -62,8 +62,16 @@ class HostSpec(BaseModel):
         description="noise of the coordinates in the structure file, such as '0.01 A', which is "
         "removed: the structure gets the symmetry that it has but for displacements of that size",
     )
-    redox_sites_per_formula: int = Field(
-        default=1, ge=1, description="redox sites in one formula unit, e.g. 2 for Na3V2(PO4)3"
+    formula: str | None = Field(
+        default=None,
+        max_length=100,
+        description="one formula unit, e.g. LiNi0.5Mn1.5O4: x is working ions per formula unit, "
+        "without it per redox site; all amounts but the working ion's must be the structure's",
+    )
+    redox_sites_per_formula: int | None = Field(
+        default_factory=lambda given: 1 if given.get("formula") is None else None,
+        ge=1,
+        description="redox sites in one formula unit; 'formula' replaces it",
     )
 
     def refuse_unknown_charge(self) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
-from pymatgen.core.composition import Composition
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration
@@ -135,13 +134,7 @@ class Campaign:
     @cached_property
     def framework(self) -> str:
         """Formula of one formula unit without the working ion, e.g. ``FePO4``."""
-        composition = Composition(self.host.structure.composition)
-        rest = {
-            element: amount / self.host.formula_units
-            for element, amount in composition.items()
-            if element.symbol != self.spec.host.working_ion
-        }
-        return Composition(rest).formula.replace(" ", "")
+        return self.host.framework
 
     def rng(self, *words: int | str) -> np.random.Generator:
         """Return the random generator of a task, the same whenever the task is run.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from al_charge.crystal.charges import ion_charge
+from al_charge.crystal.formula import amounts_in, written
 from al_charge.errors import AlChargeError
 
 FLAT = 1e-9
@@ -302,7 +303,8 @@ def pretty_formula(framework: str, working_ion: str) -> str:
     Returns
     -------
     str
-        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``.
+        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``. Amounts that decimals
+        cannot say are fractions, as in ``Co1/3Ni2/3O2``.
 
     Raises
     ------
@@ -312,15 +314,18 @@ def pretty_formula(framework: str, working_ion: str) -> str:
     from pymatgen.core.composition import Composition
 
     try:
-        composition = Composition(framework)
+        amounts = amounts_in(framework)
     except ValueError as error:
-        raise AlChargeError(f"'{framework}' is not a formula", where="framework") from error
-    if working_ion in composition:
+        raise AlChargeError(str(error), where="framework") from error
+    if working_ion in amounts:
         raise AlChargeError(
             f"'{framework}' contains the working ion {working_ion}",
             where="framework",
             remedy="give the formula without it",
         )
+    if any(amount.denominator != 1 for amount in amounts.values()):
+        return written(amounts)
+    composition = Composition({element: int(amount) for element, amount in amounts.items()})
     reduced, factor = composition.get_reduced_formula_and_factor()
     without_ones = re.sub(r"(?<=[A-Za-z])1(?![\d.])", "", reduced)
     return without_ones if factor == 1 else f"({without_ones}){factor:g}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +433,50 @@ def test_check_tells_the_range_of_a_moment_that_states_leave_open(
     _, out, _ = run(["check", str(CASES / "nmc333.yaml"), "--json"], capsys)
     # One electron out: of one Ni (2 to 1), or of one Co (0 to 1).
     assert json.loads(out)["total_moment"]["4/3"] == [14, 16]
+
+
+@pytest.mark.parametrize(
+    ("name", "formula", "to", "distinct", "unit_without", "to_without"),
+    [
+        ("mgmn2o4", "MgMn2O4", "1", 10514, "redox site (Mn)", "1/2"),
+        ("limn2o4_average_state", "LiMn2O4", "1", 4222, "redox site (Mn)", "1/2"),
+        ("lini05mn15o4", "LiNi0.5Mn1.5O4", "1", 183, "redox site (Ni)", "2"),
+        ("nmc333", "LiNi1/3Mn1/3Co1/3O2", "1", 3388, "redox site (Ni, Co)", "3/2"),
+        ("nmc333", "LiNi0.333Mn0.333Co0.333O2", "1", 3388, "redox site (Ni, Co)", "3/2"),
+    ],
+)
+def test_x_is_per_formula_unit_where_the_file_gives_one(
+    name: str,
+    formula: str,
+    to: str,
+    distinct: int,
+    unit_without: str,
+    to_without: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(CASES, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / f"{name}.yaml"
+    ways = [(unit_without, to_without), (formula, to)]
+    for way, (unit, highest) in enumerate(ways):
+        if way:
+            file.write_text(file.read_text().replace("host: {", f"host: {{formula: {formula}, "))
+        code, out, err = run(["check", str(file), "--json"], capsys)
+        found = json.loads(out)
+        assert (code, err, found["distinct"]) == (0, "", distinct)
+        steps = len(found["compositions"]) - 1
+        step = str(Fraction(highest) / steps)
+        assert found["x"] == {"from": "0", "to": highest, "step": step}
+        assert found["total_moment"].keys() == found["compositions"].keys()
+        if way and name == "nmc333":
+            assert found["total_moment"]["1"] == 15
+        _, out, _ = run(["check", str(file)], capsys)
+        assert f"x = 0 to {highest} {found['x_means'].split()[5]} per {unit}, in steps of" in out
+        assert (f"write 'formula: {'MgMn2O4' if name == 'mgmn2o4' else 'Li'}" in out) == (not way)
+        _, out, _ = run(["enumerate", str(file), "--count"], capsys)
+        assert f"per {unit}" in " ".join(out.split())
+        _, out, _ = run(["enumerate", str(file), "--count", "--json"], capsys)
+        assert json.loads(out) == {"distinct": distinct, "by_composition": found["compositions"]}
 
 
 def test_a_state_that_nothing_tells_is_refused_before_anything_is_paid(

@@ -66,6 +66,23 @@ def test_a_supercell_of_a_matrix_is_stored() -> None:
     assert new_document(specification()).spec["defaults"]["host"]["supercell"] == [1, 1, 1]
 
 
+def test_a_formula_is_stored_and_the_files_before_it_mean_what_they_meant() -> None:
+    plain = new_document(specification())
+    assert plain.spec["defaults"]["host"]["redox_sites_per_formula"] == 1
+    old = plain.model_copy(deep=True)
+    del old.spec["defaults"]["host"]["formula"]
+    assert spec_of(old).host.redox_sites_per_formula == 1
+    assert is_same(old, plain)
+    assert is_same(old, new_document(specification(host={"redox_sites_per_formula": 1})))
+    double = new_document(specification(host={"formula": "Na2Fe2P2O8"}))
+    assert double.spec["campaign"]["host"]["formula"] == "Na2Fe2P2O8"
+    assert spec_of(double).host.redox_sites_per_formula is None
+    assert double.host_fingerprint != plain.host_fingerprint and not is_same(double, plain)
+    two = new_document(specification(host={"redox_sites_per_formula": 2}))
+    assert double.host_fingerprint == two.host_fingerprint
+    assert campaign(host={"formula": "Na2Fe2P2O8"}).framework == "Fe2P2O8"
+
+
 def magnesium(folder: Path, **host: Any) -> CampaignSpec:
     """Return a campaign of olivine with Mg on the sites of Na."""
     text = (HOSTS / "NaFePO4.cif").read_text(encoding="utf-8").replace("Na", "Mg")
