@@ -111,7 +111,22 @@ def vanadium(tmp_path_factory: pytest.TempPathFactory) -> Host:
     )
 
 
-@pytest.fixture(scope="session", params=["olivine", "olivine_doubled", "mixed", "vanadium"])
+@pytest.fixture(scope="session")
+def overlapping() -> Host:
+    """P2-NaxCoO2 on a 2x1x1 supercell, 8 Na sites in pairs that exclude each other, 4 Co."""
+    spec = HostSpec(
+        structure=Path(__file__).parent / "cases" / "hosts" / "nacoo2_p2_both_sites.cif",
+        working_ion="Na",
+        redox={"Co": (3, 4)},
+        fixed={"O": -2},
+        supercell=(2, 1, 1),
+    )
+    return Host.from_spec(spec)
+
+
+@pytest.fixture(
+    scope="session", params=["olivine", "olivine_doubled", "mixed", "vanadium", "overlapping"]
+)
 def any_host(request: pytest.FixtureRequest) -> Host:
     """Each of the hosts in turn."""
     host: Host = request.getfixturevalue(request.param)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from al_charge.api.results import Result
 from al_charge.crystal.charges import usual_ion_charges
@@ -83,6 +85,7 @@ class CheckResult(Result):
             about["x_means"],
             f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
             f"atoms per label: {about['atoms_per_label']}",
+            *([_exclusions_line(spec, about["exclusions"])] if about["exclusions"] else []),
             *(_state_line(state) for state in about["states"]),
             f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
             *([f"U: {u_text(about['hubbard_u'])}"] if _dft(spec) else []),
@@ -143,6 +146,7 @@ def check(file: Path | str) -> CheckResult:
         "operations": group.operations,
         "atoms_per_label": _largest(host),
         "working_ion_charge": host.working_ion_charge,
+        "exclusions": _exclusions(host, spec),
         "states": _states(host, spec),
         "hubbard_u": u,
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
@@ -197,6 +201,22 @@ def _formula(host: Host) -> str:
     return f"{ion}{'' if x == 1 else x}{framework}" if x else framework
 
 
+def _exclusions(host: Host, spec: CampaignSpec) -> dict[str, Any] | None:
+    """Return which ion sites are never occupied at once, and how much that leaves out."""
+    if not host.exclusions:
+        return None
+    without = sum(count_distinct(replace(host, exclusions=())).values())
+    one, other = host.ion_sites[np.array(host.exclusions)].T
+    distances = host.structure.distance_matrix[one, other]
+    return {
+        "min_distance": float(spec.host.min_distance),
+        "pairs": len(host.exclusions),
+        "nearest": round(float(distances.min()), 2),
+        "farthest": round(float(distances.max()), 2),
+        "removed": without - sum(count_distinct(host).values()),
+    }
+
+
 def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     """Return the states of redox and magnetic ions, and how a label is known to have them."""
     windows = LABELERS.of(spec.labeler).windows(spec.labeler)
@@ -243,6 +263,16 @@ def _total(host: Host, n_ions: int) -> int | list[int]:
     """Return the total moment, or its range where states of one charge differ in theirs."""
     least, greatest = host.total_moments(n_ions)
     return least if least == greatest else [least, greatest]
+
+
+def _exclusions_line(spec: CampaignSpec, exclusions: dict[str, Any]) -> str:
+    nearest, farthest = exclusions["nearest"], exclusions["farthest"]
+    distances = f"{nearest:g}" if nearest == farthest else f"{nearest:g} to {farthest:g}"
+    return (
+        f"min_distance {exclusions['min_distance']:g} A: {exclusions['pairs']} pairs of "
+        f"{spec.host.working_ion} sites, {distances} A apart, are never occupied at once; "
+        f"that leaves out {exclusions['removed']} distinct configurations"
+    )
 
 
 def _state_line(state: dict[str, Any]) -> str:

@@ -65,8 +65,8 @@ def configuration(host: Host, occupation: ArrayLike) -> Configuration:
     Raises
     ------
     InputError
-        If the number of sites is wrong, a site has a state that is not allowed there, or the
-        charges do not sum to zero.
+        If the number of sites is wrong, a site has a state that is not allowed there, two occupied
+        sites exclude each other, or the charges do not sum to zero.
     """
     values = tuple(int(state) for state in np.asarray(occupation).ravel())
     if len(values) != len(host.variable_sites):
@@ -80,6 +80,14 @@ def configuration(host: Host, occupation: ArrayLike) -> Configuration:
                 f"{host.elements[site]} on site {site} may not be {state}",
                 where="configuration",
                 remedy=f"allowed: {', '.join(map(str, allowed))}",
+            )
+    for one, other in host.exclusions:
+        if VACANCY not in (values[one], values[other]):
+            sites = f"{host.ion_sites[one]} and {host.ion_sites[other]}"
+            raise InputError(
+                f"{host.working_ion} on sites {sites}, which are too near each other",
+                where="configuration",
+                remedy="host.min_distance says how near they may be",
             )
     result = Configuration(values)
     if charge := total_charge(host, result):

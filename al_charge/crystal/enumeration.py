@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import combinations, islice
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.exclusions import diagram
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import permutations
 
 Cycles = tuple[tuple[int, int], ...]
 """Lengths of cycles, each with the number of cycles of that length."""
+Redox = tuple[Cycles, ...]
+"""The cycles of each kind of redox site, in the order of `_redox_kinds`."""
 CHUNK = 1000
 """Occupations of the ion sites that are compared with their images at a time."""
 
@@ -87,15 +92,16 @@ def count_occupations(host: Host, n_ions: int) -> int:
         Exact, and found without enumeration.
     """
     identity = np.arange(len(host.variable_sites))[None, :]
-    return sum(_count_unchanged(host, cycles)[n_ions] for cycles in _cycle_types(host, identity))
+    return sum(_count_unchanged(host, *kind)[n_ions] for kind in _kinds(host, identity))
 
 
 def count_distinct(host: Host) -> dict[Fraction, int]:
     """Return the exact number of distinct configurations at every composition.
 
     Burnside's lemma: the mean over the space group of the number of neutral occupations that an
-    operation leaves unchanged. That number depends only on the lengths of the operation's cycles,
-    so that operations with equal ones are counted together.
+    operation leaves unchanged. Where no ion sites exclude each other, that number depends only on
+    the lengths of the operation's cycles; else it is the same for conjugate operations, so that
+    only one of them is looked at.
 
     Parameters
     ----------
@@ -109,8 +115,8 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
     """
     group = permutations(host)
     totals: Counter[int] = Counter()
-    for cycles, operations in _cycle_types(host, group).items():
-        for n_ions, unchanged in _count_unchanged(host, cycles).items():
+    for kind, operations in _kinds(host, group).items():
+        for n_ions, unchanged in _count_unchanged(host, *kind).items():
             totals[n_ions] += operations * unchanged
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
 
@@ -118,6 +124,53 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
 def _needed_charge(host: Host, n_ions: int) -> int:
     """Return the charge that all redox sites must sum to, in e."""
     return -host.fixed_charge - n_ions * host.working_ion_charge
+
+
+def _kinds(host: Host, group: NDArray[np.int64]) -> Counter[tuple[tuple[int, ...], Redox]]:
+    """Count the operations of a group by what they leave unchanged.
+
+    That is the number of occupations of the ion sites, by the number of ions; and, by kind of redox
+    site, the lengths of cycles.
+    """
+    kinds: Counter[tuple[tuple[int, ...], Redox]] = Counter()
+    if not host.exclusions:
+        for (ion_cycles, *redox), operations in _cycle_types(host, group).items():
+            ions = _sums({0: 1}, (0, 1), ion_cycles)
+            numbers = tuple(ions.get(n, 0) for n in range(len(host.ion_sites) + 1))
+            kinds[numbers, tuple(redox)] += operations
+        return kinds
+    for operation, operations in _conjugates(group):
+        ((_, *redox),) = _cycle_types(host, operation[None])
+        numbers = _allowed_numbers(host, operation[: len(host.ion_sites)])
+        kinds[numbers, tuple(redox)] += operations
+    return kinds
+
+
+def _conjugates(group: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield one operation of each class of conjugate ones, with their number."""
+    inverses = np.argsort(group, axis=1)
+    left = {row.tobytes(): row for row in group}
+    while left:
+        operation = next(iter(left.values()))
+        conjugate = np.take_along_axis(group, operation[inverses], axis=1)
+        members = {row.tobytes() for row in conjugate}
+        for member in members:
+            del left[member]
+        yield operation, len(members)
+
+
+def _allowed_numbers(host: Host, operation: NDArray[np.int64]) -> tuple[int, ...]:
+    """Count the allowed occupations of the ion sites that a permutation leaves unchanged."""
+    graph = (np.ones(len(operation)), (np.arange(len(operation)), operation))
+    number, cycle = connected_components(coo_array(graph), directed=False)
+    pairs = {(min(a, b), max(a, b)) for a, b in cycle[np.array(host.exclusions)].tolist()}
+    # Sites of one cycle are all occupied or all empty; where two exclude each other, all empty.
+    never = {one for one, other in pairs if one == other}
+    kept = [one for one in range(number) if one not in never]
+    place = {one: i for i, one in enumerate(kept)}
+    edges = sorted((place[a], place[b]) for a, b in pairs if a in place and b in place)
+    lengths = np.bincount(cycle)
+    return diagram(len(kept), tuple(edges)).numbers(tuple(int(lengths[one]) for one in kept))
 
 
 def _cycle_types(host: Host, group: NDArray[np.int64]) -> Counter[tuple[Cycles, ...]]:
@@ -157,14 +210,14 @@ def _redox_kinds(host: Host) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(host.allowed_states[len(host.ion_sites) :]))
 
 
-def _count_unchanged(host: Host, cycles: tuple[Cycles, ...]) -> Counter[int]:
+def _count_unchanged(host: Host, ions: tuple[int, ...], redox: Redox) -> Counter[int]:
     """Count the neutral occupations that a permutation leaves unchanged, by number of ions."""
-    ions = _sums({0: 1}, (0, 1), cycles[0])
     charges = {0: 1}
-    for states, lengths in zip(_redox_kinds(host), cycles[1:], strict=True):
+    for states, lengths in zip(_redox_kinds(host), redox, strict=True):
         charges = _sums(charges, tuple(map(charge_of_state, states)), lengths)
+    ways = dict(enumerate(ions))
     return Counter(
-        {n: ions.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
+        {n: ways.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
     )
 
 
@@ -195,13 +248,30 @@ def _distinct_ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.in
     """Yield the canonical form of every distinct occupation of the ion sites, in order."""
     n_sites = len(host.ion_sites)
     group = np.unique(permutations(host)[:, :n_sites], axis=0)
+    chunks: Iterable[NDArray[np.int8]] = (
+        rows[_comes_first(rows, group)] for rows in _ion_occupations(host, n_ions)
+    )
+    if host.exclusions:  # they come in no order
+        rows = np.concatenate(list(chunks))
+        chunks = [rows[np.lexsort(rows.T[::-1])]]
+    for rows in chunks:
+        yield from rows
+
+
+def _ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.int8]]:
+    """Yield every allowed occupation of the ion sites, some at a time."""
+    n_sites = len(host.ion_sites)
+    if host.exclusions:
+        for occupied in host.ion_diagram.occupations(n_ions):
+            yield np.where(occupied, host.working_ion_charge, VACANCY).astype(np.int8)
+        return
     vacant = combinations(range(n_sites), n_sites - n_ions)
     while len(chunk := list(islice(vacant, CHUNK))):
         rows = np.full((len(chunk), n_sites), host.working_ion_charge, dtype=np.int8)
         np.put_along_axis(
             rows, np.array(chunk, dtype=np.int64).reshape(len(chunk), -1), VACANCY, axis=1
         )
-        yield from rows[_comes_first(rows, group)]
+        yield rows
 
 
 def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:

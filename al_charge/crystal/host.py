@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.charges import usual_ion_charges
+from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs
 from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.parent import Matrix, Repeats, number_of_cells, read_structure
@@ -73,6 +74,8 @@ class Host:
         One of them as the campaign file writes it; empty where x is given per redox site.
     unpaired
         Unpaired electrons by element and state, where they are not those of the high-spin state.
+    exclusions
+        Pairs of ion sites, by their places among them, that are too near to be occupied at once.
     """
 
     structure: Structure
@@ -84,6 +87,7 @@ class Host:
     redox_sites_per_formula: Fraction = Fraction(1)
     formula: str = ""
     unpaired: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    exclusions: Pairs = ()
 
     @classmethod
     def from_spec(cls, spec: HostSpec) -> Host:
@@ -127,7 +131,8 @@ class Host:
         InputError
             If the specification names an element that the structure lacks, leaves an element
             without a charge, or allows no charge-neutral occupation, or the supercell is too
-            large or holds no whole number of formula units.
+            large or holds no whole number of formula units; or if an ion site excludes itself, or
+            too many exclude each other.
         """
         structure = structure.copy()
         spec.check_elements({site.specie.symbol for site in structure})
@@ -164,6 +169,8 @@ class Host:
         )
         each = redox_sites_per_formula(spec, Counter(host.elements), len(host.redox_sites))
         host = replace(host, redox_sites_per_formula=each)
+        pairs = excluded_pairs(host.structure, host.ion_sites, spec.min_distance)
+        host = replace(host, exclusions=pairs)
         if not host.ion_counts:
             raise InputError(
                 f"no occupation of the {len(host.ion_sites)} {host.working_ion} sites is neutral "
@@ -317,12 +324,24 @@ class Host:
         return written({el: Fraction(n, self.formula_units) for el, n in counted.items()})
 
     @cached_property
+    def ion_diagram(self) -> Diagram:
+        """The occupations of the ion sites without an excluded pair."""
+        return diagram(len(self.ion_sites), self.exclusions)
+
+    @cached_property
+    def most_ions(self) -> int:
+        """The largest number of working ions that there is room for, whatever their charge."""
+        if not self.exclusions:
+            return len(self.ion_sites)
+        return len(self.ion_diagram.numbers()) - 1
+
+    @cached_property
     def ion_counts(self) -> tuple[int, ...]:
         """Numbers of working ions for which a charge-neutral configuration exists, ascending."""
         redox_charges = self._redox_charges(self.elements[i] for i in self.redox_sites)
         return tuple(
             n
-            for n in range(len(self.ion_sites) + 1)
+            for n in range(self.most_ions + 1)
             if -self.fixed_charge - n * self.working_ion_charge in redox_charges
         )
 
@@ -381,6 +400,8 @@ class Host:
         digest.update(repr((self.elements, int(per_formula) if whole else per_formula)).encode())
         if self.unpaired:  # hosts of high-spin ions have the identity that they always had
             digest.update(repr(sorted(self.unpaired.items())).encode())
+        if self.exclusions:
+            digest.update(repr(self.exclusions).encode())
         # Adding zero turns -0.0 into 0.0: equal numbers must have equal bytes.
         digest.update((np.round(self.structure.lattice.matrix, 4) + 0.0).tobytes())
         digest.update((np.round(self.structure.frac_coords, 4) % 1.0).tobytes())

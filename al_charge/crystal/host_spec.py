@@ -19,6 +19,10 @@ from al_charge.crystal.states import IonState, numbered_states
 from al_charge.errors import InputError, did_you_mean
 from al_charge.units import Length
 
+MIN_DISTANCE = 2.0
+"""angstrom. Sites of layers, spinels and rock salts that share a face of their polyhedra are 1.6 to
+1.9 apart; the shortest distance of ions that are there at once is 2.1, in Li3N."""
+
 
 class HostSpec(BaseModel):
     """What a campaign file says about a host, besides its structure file."""
@@ -61,6 +65,12 @@ class HostSpec(BaseModel):
         le=0.2,
         description="noise of the coordinates in the structure file, such as '0.01 A', which is "
         "removed: the structure gets the symmetry that it has but for displacements of that size",
+    )
+    min_distance: Length = Field(
+        default=MIN_DISTANCE,
+        ge=0.0,
+        description="sites of the working ion that are nearer to each other are never occupied at "
+        "once; '0 A' for no limit",
     )
     formula: str | None = Field(
         default=None,

@@ -89,14 +89,15 @@ def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: i
     matched
         What `match_empty` returned for it.
     n_ions
-        Working ions in the supercell: 0 gives the empty host, as many as sites the filled one.
+        Working ions in the supercell: 0 gives the empty host, as many as there is room for the
+        filled one.
 
     Returns
     -------
     Host
         The same sites in another geometry.
     """
-    part = n_ions / len(host.ion_sites)
+    part = n_ions / host.most_ions
     cell = (1.0 - part) * matched.lattice.matrix + part * full.lattice.matrix
     coordinates = (1.0 - part) * matched.frac_coords + part * full.frac_coords
     elements = [site.specie.symbol for site in matched]

@@ -220,8 +220,9 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
         If the campaign uses a plug-in that this machine lacks.
     """
     content = _union(document.spec["campaign"], document.spec["defaults"])
-    # All ions were high spin when campaigns were stored without this.
+    # All ions were high spin, and none too near others, when campaigns were stored without these.
     content["host"].setdefault("spins", "high")
+    content["host"].setdefault("min_distance", "0 A")
     for section in PLUGIN_SECTIONS:
         plugins = plugins_of(section)
         kind = content.get(section, {}).get("kind") or plugins.default

@@ -350,7 +350,9 @@ def _host_of(document: dict[str, Any], path: Path) -> Host:
             remedy="give the campaign that made them with --campaign",
         )
     told = document["host"]
-    told["spec"].setdefault("spins", "high")  # as all ions were before exports said so
+    # All ions were high spin, and none too near others, before exports said so.
+    told["spec"].setdefault("spins", "high")
+    told["spec"].setdefault("min_distance", "0 A")
     host = Host.build(HostSpec.model_validate(told["spec"]), Structure.from_dict(told["structure"]))
     if host.fingerprint != told["fingerprint"]:
         raise InputError("its host does not have the fingerprint that it tells", where=str(path))

@@ -57,7 +57,7 @@ def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configur
     Returns
     -------
     Configuration or None
-        None if no working-ion site is occupied, or none is vacant.
+        None if no working-ion site is occupied, or none is vacant that it may go to.
     """
     hop = _random_hop(host, parents[0], rng)
     return None if hop is None else _exchanged(parents[0], *hop)
@@ -254,7 +254,18 @@ def _random_hop(
     occupied, empty = np.flatnonzero(ions != VACANCY), np.flatnonzero(ions == VACANCY)
     if not (len(occupied) and len(empty)):
         return None
-    return int(rng.choice(occupied)), int(rng.choice(empty))
+    if not host.exclusions:
+        return int(rng.choice(occupied)), int(rng.choice(empty))
+    near = np.zeros((len(ions), len(ions)), dtype=int)
+    first, second = np.array(host.exclusions).T
+    near[first, second] = near[second, first] = 1
+    # The ion that leaves no longer blocks the sites near it.
+    blocked = near[np.ix_(empty, occupied)]
+    hops = np.argwhere((blocked.sum(axis=1, keepdims=True) == blocked).T)
+    if not len(hops):
+        return None
+    leaving, arriving = hops[rng.integers(len(hops))]
+    return int(occupied[leaving]), int(empty[arriving])
 
 
 def _exchanged(config: Configuration, first: int, second: int) -> Configuration:

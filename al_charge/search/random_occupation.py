@@ -133,11 +133,39 @@ def random_occupation(
     if preferred is not None:
         wanted_ions = [int(state != VACANCY) for state in preferred.occupation[:n_sites]]
         wanted_states = preferred.occupation[n_sites:]
-    occupied = draw_with_sum([(0, 1)] * n_sites, n_ions, rng, wanted_ions)
+    if host.exclusions:
+        occupied = _draw_allowed(host, n_ions, rng, wanted_ions)
+    else:
+        occupied = draw_with_sum([(0, 1)] * n_sites, n_ions, rng, wanted_ions)
     needed = -host.fixed_charge - n_ions * host.working_ion_charge
     states = draw_with_sum(host.allowed_states[n_sites:], needed, rng, wanted_states)
     ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)
     return Configuration(ions + states)
+
+
+def _draw_allowed(
+    host: Host, n_ions: int, rng: np.random.Generator, preferred: Sequence[int] | None
+) -> tuple[int, ...]:
+    """Draw which ion sites are occupied, as `draw_with_sum` does, without an excluded pair."""
+    every, n_sites = host.ion_diagram, len(host.ion_sites)
+    empty, full = np.zeros(n_sites), np.zeros(n_sites)
+    if preferred is not None:
+        wanted = np.array(preferred, dtype=bool)
+        empty[wanted], full[~wanted] = np.log(CHANGE_WEIGHT), np.log(CHANGE_WEIGHT)
+    if n_ions > host.most_ions:
+        raise InputError(f"no occupation has {n_ions} ions", where="configuration")
+    weights = every.weights(n_ions, empty, full)
+    drawn, node, left = [0] * n_sites, 0, n_ions
+    for place, site in enumerate(every.order):
+        vacant, occupied = every.vacant[place][node], every.occupied[place][node]
+        without, filled = empty[site] + weights[place + 1][vacant, left], -np.inf
+        if occupied >= 0 and left:
+            filled = full[site] + weights[place + 1][occupied, left - 1]
+        if rng.random() < np.exp(without - np.logaddexp(without, filled)):
+            node = vacant
+        else:
+            drawn[site], node, left = 1, occupied, left - 1
+    return tuple(drawn)
 
 
 def random_distinct(

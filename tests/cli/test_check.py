@@ -422,6 +422,31 @@ def test_check_prints_the_u_of_each_element(
     assert any(one.startswith("labeler.hubbard_u: Fe") for one in found["warnings"]) is warned
 
 
+def test_check_says_which_sites_exclude_each_other(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = CASES / "nacoo2_p2_both_sites.yaml"
+    code, out, err = run(["check", str(file)], capsys)
+    assert code == 0, err
+    lines = " ".join(out.split())
+    assert "24 pairs of Na sites, 1.64 A apart, are never occupied at once" in lines
+    _, out, _ = run(["check", str(file), "--json"], capsys)
+    found = json.loads(out)
+    assert (found["compositions"]["1"], found["compositions"]["3/4"]) == (3, 89)
+    assert found["exclusions"]["removed"] == 8601
+    unlimited = tmp_path / file.name
+    unlimited.write_text(
+        file.read_text()
+        .replace("host: {", "host: {min_distance: 0 A, ")
+        .replace("structure: ", f"structure: {CASES}/")
+    )
+    _, out, _ = run(["check", str(unlimited), "--json"], capsys)
+    assert json.loads(out)["distinct"] == found["distinct"] + 8601
+    assert json.loads(out)["exclusions"] is None
+    _, counted, _ = run(["enumerate", str(file), "--count", "--json"], capsys)
+    assert json.loads(counted)["by_composition"] == found["compositions"]
+
+
 def test_check_tells_the_range_of_a_moment_that_states_leave_open(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

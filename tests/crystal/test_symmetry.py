@@ -39,7 +39,11 @@ def independent_group(host: Host) -> set[tuple[int, ...]]:
     )
     operations = SpacegroupAnalyzer(small, symprec=0.01).get_symmetry_operations(cartesian=True)
     group = set()
+    lattice = supercell.lattice.matrix
     for operation in operations:
+        turned = lattice @ operation.rotation_matrix.T @ np.linalg.inv(lattice)
+        if np.abs(turned - np.round(turned)).max() > 0.01:
+            continue
         moved = operation.operate_multi(supercell.cart_coords)
         for repeats in product(*map(range, host.supercell)):
             order = matched(supercell, moved + np.array(repeats) @ matrix)

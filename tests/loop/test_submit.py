@@ -177,6 +177,32 @@ def test_campaigns_of_before_spin_states_stay_high_spin() -> None:
     assert is_same(before, today)
 
 
+def test_campaigns_of_before_min_distance_have_no_limit() -> None:
+    """Their files may be submitted again, and their hosts and labels are the same."""
+    crystal = Path(__file__).parents[1] / "cases" / "hosts" / "nacoo2_p2_both_sites.cif"
+    spec = specification(host={"structure": str(crystal), "redox": {"Co": [3, 4]}})
+    spec = spec.model_copy(update={"host": spec.host.model_copy(update={"fixed": {"O": -2}})})
+    structure = read_structure(crystal)
+    given = spec.model_dump(mode="json", exclude_unset=True)
+    documents = [
+        CampaignDoc(
+            name="new",
+            spec={
+                "campaign": given,
+                "defaults": {"host": defaults},
+                "structure": structure.as_dict(),
+            },
+            host_fingerprint="a",
+            settings_hash="b",
+        )
+        for defaults in ({"spins": "usual"}, {"spins": "usual", "min_distance": "2.0 A"})
+    ]
+    before, today = (Host.build(spec_of(document).host, structure) for document in documents)
+    assert before.exclusions == () and len(today.exclusions) == 2
+    assert before.fingerprint == "a8d56b32e4337c89"
+    assert is_same(*documents)
+
+
 def test_what_a_file_said_is_kept_apart_from_defaults() -> None:
     operators = {"splice": 2}
     spec = specification(training={"epochs": 3}, search={"seeds": 12, "operators": operators})

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from al_charge.crystal.configuration import Configuration, configuration, ion_count
-from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 from al_charge.search.genetic import OperatorWeights
 from al_charge.search.operators import (
@@ -43,6 +44,54 @@ def test_children_are_neutral_with_the_same_ions(
     if child is not None:
         assert configuration(any_host, child.occupation) == child
         assert ion_count(any_host, child) == n_ions
+
+
+def test_draws_reach_every_allowed_occupation_alike(overlapping: Host) -> None:
+    rng = np.random.default_rng(2)
+    for n_ions in overlapping.ion_counts:
+        number = count_occupations(overlapping, n_ions)
+        drawn = Counter(random_occupation(overlapping, n_ions, rng) for _ in range(40 * number))
+        for config in drawn:
+            assert configuration(overlapping, config.occupation) == config
+        assert len(drawn) == number
+        # Chi squared, with as many degrees of freedom less one; four standard deviations of it.
+        excess = sum((times - 40) ** 2 / 40 for times in drawn.values())
+        assert abs(excess - (number - 1)) < 4 * np.sqrt(2 * number)
+
+
+def test_operators_alone_reach_every_allowed_configuration(overlapping: Host) -> None:
+    rng = np.random.default_rng(3)
+    for n_ions in overlapping.ion_counts:
+        wanted = set(enumerate_distinct(overlapping, n_ions))
+        found = [canonical(overlapping, random_occupation(overlapping, n_ions, rng))]
+        for _ in range(60 * len(wanted)):
+            operator = OPERATORS[rng.integers(len(OPERATORS))]
+            parents = [found[i] for i in rng.integers(len(found), size=operator.n_parents)]
+            child = operator.make(overlapping, parents, rng)
+            if child is not None and (form := canonical(overlapping, child)) not in found:
+                found.append(form)
+        if n_ions < overlapping.ion_counts[-1]:
+            assert set(found) == wanted
+        else:  # a full layer changes from one kind of site to the other as a whole
+            assert set(found) <= wanted
+
+
+def test_preferred_ions_stay_where_they_may(overlapping: Host) -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        config = random_occupation(overlapping, 2, rng)
+        assert random_occupation(overlapping, 2, rng, preferred=config) == config
+        one, other = overlapping.exclusions[rng.integers(len(overlapping.exclusions))]
+        both = Configuration(
+            tuple(1 if i in (one, other) else V for i in range(8)) + config.occupation[8:]
+        )
+        kept = random_occupation(overlapping, 2, rng, preferred=both).occupation
+        assert (kept[one] == 1) != (kept[other] == 1)
+
+
+def test_too_many_ions_are_refused(overlapping: Host) -> None:
+    with pytest.raises(InputError, match="no occupation has 5 ions"):
+        random_occupation(overlapping, 5, np.random.default_rng(0))
 
 
 def test_every_operator_has_a_weight() -> None:
