@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.api.results import Result
+from al_charge.crystal.geometry import refuse_non_periodic
 from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
@@ -299,7 +300,8 @@ def label(
     Raises
     ------
     InputError
-        If the charge states cannot be determined, or the engine cannot label them.
+        If the structure is not periodic, its charge states cannot be determined, or the engine
+        cannot label them.
     NotInstalledError
         If the engine is not installed on this machine.
     AlChargeError
@@ -318,6 +320,7 @@ def label(
 
     settings = load_labeler_settings(None, engine) if isinstance(engine, str) else engine
     if isinstance(structure, Atoms):
+        refuse_non_periodic(structure.pbc, "structure")
         atoms, name = structure, structure.get_chemical_formula("metal")
         if "species" not in atoms.arrays:
             from al_charge.crystal.configuration import set_species

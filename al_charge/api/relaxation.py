@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 from ase import Atoms
 
+from al_charge.crystal.geometry import refuse_non_periodic
 from al_charge.errors import InputError, did_you_mean
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.model_file import load_model
@@ -102,7 +103,8 @@ def relax(
     Raises
     ------
     InputError
-        If an argument is wrong, a structure has no charge states, or the model does not know one.
+        If an argument is wrong, a structure is not periodic or has no charge states, or the model
+        does not know one.
     NotInstalledError
         If ``method`` is ``batched`` and torch-sim is not installed.
 
@@ -140,6 +142,7 @@ def relax(
             raise InputError(
                 "it has no array 'species'", where=where, remedy="give a token for every atom"
             )
+        refuse_non_periodic(atoms.pbc, where)
         refuse_unknown(committee, set(map(str, atoms.arrays["species"])), where)
     steps = max_steps or (MAX_FIRE_STEPS if method == Method.BATCHED else MAX_STEPS)
     found = _relaxed(committee, images, Method(method), fmax, steps, cell, processes, progress)

@@ -287,6 +287,8 @@ def read_data(
 def _log_left_out(data: str, found: Dataset, what: str) -> None:
     for reason, number in found.left_out.items():
         _log.warning("%s: %d %s left out: %s", data, number, what, reason)
+    for remark in found.remarks:
+        _log.warning("%s: %s", data, remark)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from al_charge.potentials.committee import CommitteePrediction
     from al_charge.potentials.data.dataset import Reading
     from al_charge.potentials.prediction import Prediction
+
+_log = logging.getLogger("al_charge.cli")
 
 
 @click.command("predict")
@@ -137,19 +140,27 @@ def _read(
     structures: tuple[Path, ...], reading: Reading
 ) -> tuple[list[str], list[Atoms], list[str]]:
     """Return names, structures, and where charge states come from, of every structure there is."""
-    from al_charge.crystal.structure_file import read_structures
+    from al_charge.crystal.structure_file import is_isolated_atom, read_structures
+    from al_charge.errors import InputError
     from al_charge.potentials.data.dataset import with_species
 
     names: list[str] = []
     images: list[Atoms] = []
     sources: list[str] = []
     for path in structures:
-        found = read_structures(path)
+        alone, found = 0, read_structures(path)
         for number, image in enumerate(found):
+            if is_isolated_atom(image):
+                alone += 1
+                continue
             names.append(str(path) if len(found) == 1 else f"{path}, frame {number}")
             atoms, how = with_species(image, reading, names[-1])
             images.append(atoms)
             sources.append(how)
+        if alone == len(found):
+            raise InputError("it has isolated atoms only", where=str(path), remedy="give a crystal")
+        if alone:
+            _log.warning("%s: %d frames left out: isolated atoms", path, alone)
     return names, images, sources
 
 

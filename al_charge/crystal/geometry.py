@@ -58,6 +58,31 @@ def refuse_impossible(cell: ArrayLike, positions: ArrayLike, where: str) -> None
         )
 
 
+def refuse_non_periodic(pbc: ArrayLike, where: str) -> None:
+    """Refuse a structure that is not periodic along every axis of its cell.
+
+    Parameters
+    ----------
+    pbc
+        Whether it is, along each axis.
+    where
+        File or field that errors name.
+
+    Raises
+    ------
+    InputError
+        If it is not; everything here treats structures as crystals.
+    """
+    axes = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
+    if not axes.all():
+        told = " ".join("T" if periodic else "F" for periodic in axes)
+        raise InputError(
+            f"it is not periodic along every axis (pbc {told})",
+            where=where,
+            remedy="leave it out, or set pbc to T T T if it is a crystal",
+        )
+
+
 def refuse_left_handed(cell: ArrayLike, where: str) -> None:
     """Refuse a left-handed cell, which VASP does not accept.
 

@@ -17,7 +17,11 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
+from al_charge.crystal.geometry import (
+    refuse_impossible,
+    refuse_left_handed,
+    refuse_non_periodic,
+)
 from al_charge.crystal.species import (
     TOKEN_DTYPE,
     charge_of,
@@ -72,6 +76,7 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
         to zero.
     """
     (atoms,) = _read(path, "-1")
+    _refuse_no_crystal(atoms, str(path))
     refuse_left_handed(atoms.cell.array, str(path))
     tokens, how = tell_species(atoms, states, where=path)
     result = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
@@ -80,7 +85,7 @@ def load_structure(path: Path, states: Sequence[str] = ()) -> tuple[Atoms, str]:
 
 
 def read_structures(path: Path) -> list[Atoms]:
-    """Read every structure of a file, with the results that the file holds.
+    """Read every structure of a file, isolated atoms included, with the results that it holds.
 
     Parameters
     ----------
@@ -95,9 +100,27 @@ def read_structures(path: Path) -> list[Atoms]:
     Raises
     ------
     InputError
-        If the file cannot be read, or a structure has no cell or an impossible geometry.
+        If the file cannot be read, or a structure that `is_isolated_atom` does not recognise is not
+        periodic along three axes or has an impossible geometry.
     """
     return _read(path, ":")
+
+
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """Return whether a frame is an atom on its own, as a reference for energies, and no crystal.
+
+    Parameters
+    ----------
+    atoms
+        As ASE read it.
+
+    Returns
+    -------
+    bool
+        True for one atom without periodicity, and where ``config_type`` is ``IsolatedAtom``.
+    """
+    named = str(atoms.info.get("config_type", "")).lower().replace("_", "")
+    return named == "isolatedatom" or (len(atoms) == 1 and not atoms.pbc.any())
 
 
 def tell_species(
@@ -177,12 +200,19 @@ def _read(path: Path, index: str) -> list[Atoms]:
     structures = images if isinstance(images, list) else [images]
     if not structures:
         raise InputError("there is no structure in it", where=str(path))
-    if any(atoms.cell.rank < 3 for atoms in structures):
-        raise InputError("the structure has no cell in three dimensions", where=str(path))
     for number, atoms in enumerate(structures):
+        if is_isolated_atom(atoms):
+            continue
         where = f"{path}, frame {number}" if len(structures) > 1 else str(path)
+        _refuse_no_crystal(atoms, where)
         refuse_impossible(atoms.cell.array, atoms.positions, where)
     return structures
+
+
+def _refuse_no_crystal(atoms: Atoms, where: str) -> None:
+    if atoms.cell.rank < 3:
+        raise InputError("the structure has no cell in three dimensions", where=where)
+    refuse_non_periodic(atoms.pbc, where)
 
 
 def _read_other(path: Path, index: str) -> Atoms | list[Atoms]:

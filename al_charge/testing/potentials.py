@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from scipy.spatial.transform import Rotation
 
 from al_charge.crystal.species import TOKEN_DTYPE
+from al_charge.errors import InputError
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.data.frames import TrainingFrame
@@ -245,6 +246,14 @@ class PotentialContract:
         first, second = potential.predict([atoms, other])
         assert abs(first.energy - second.energy) < 1e-9
         np.testing.assert_allclose(second.forces, first.forces[order], atol=1e-9)
+
+    def test_only_crystals_are_predicted(self, settings: PotentialSettings) -> None:
+        """A structure that is not periodic along every axis is refused, not made so."""
+        atoms = small_salt()
+        for pbc in (False, (True, True, False)):
+            atoms.pbc = pbc
+            with pytest.raises(InputError, match="not periodic along every axis"):
+                untrained(settings).predict([atoms])
 
     def test_forces_are_derivatives(self, settings: PotentialSettings) -> None:
         """Forces agree with central differences and sum to zero."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.structure_file import read_structures, tell_species
+from al_charge.crystal.structure_file import is_isolated_atom, read_structures, tell_species
 from al_charge.errors import InputError, did_you_mean
 from al_charge.potentials.data.frames import TrainingFrame, last_indices
 from al_charge.potentials.data.grouping import derive_groups
 from al_charge.potentials.data.nearest_states import nearest_states
+from al_charge.potentials.data.result_keys import missing, remarks, stress_of
 
 Array = NDArray[np.float64]
 
@@ -47,6 +47,8 @@ class Dataset:
         In a few words, what frames are grouped by.
     states_from
         Number of frames by where their charge states come from, in a few words.
+    remarks
+        What was converted, and keys of the file that look like results and are not read.
     """
 
     frames: Sequence[TrainingFrame]
@@ -54,6 +56,7 @@ class Dataset:
     left_out: dict[str, int]
     groups_from: str
     states_from: dict[str, int]
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,9 @@ class Reading:
 def read_dataset(path: Path, reading: Reading) -> Dataset:
     """Read labelled structures from an extended XYZ file, or any other that ASE reads.
 
-    Frames that ``al-charge export`` marked as not usable on a hull are left out. Moments and
-    charges are taken where a frame has them; energies and forces it must have.
+    Isolated atoms, and frames that ``al-charge export`` marked as not usable on a hull, are left
+    out. Moments, charges and stress, also from a virial, are taken where a frame has them; energies
+    and forces it must have.
 
     Parameters
     ----------
@@ -106,12 +110,13 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
     Raises
     ------
     InputError
-        If a frame is invalid, or none can be used.
+        If a frame is invalid, none can be used, or labels have different settings.
     """
     frames: list[TrainingFrame] = []
     kept: list[Atoms] = []
     left_out: Counter[str] = Counter()
     states_from: Counter[str] = Counter()
+    from_virial = 0
     images = read_structures(path)
     nearest = nearest_states(images) if reading.share_moments else {}
     for number, image in enumerate(images):
@@ -125,10 +130,13 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
         else:
             atoms, how = with_species(image, reading, where)
         states_from[how] += 1
-        frames.append(_frame(image, atoms, reading, where))
+        stress, converted = stress_of(image, where)
+        from_virial += converted
+        frames.append(_frame(image, atoms, stress, reading, where))
         kept.append(image)
     if not frames:
         raise InputError("none of its frames can be used", where=str(path), remedy=_why(left_out))
+    _refuse_mixed(kept, path)
     if reading.share_moments:
         frames = _shared_moments(frames, kept)
     names, groups_from = _groups([f.atoms for f in frames], kept, reading.group, path)
@@ -138,7 +146,20 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
         left_out=dict(left_out),
         groups_from=groups_from,
         states_from=dict(states_from),
+        remarks=remarks(kept, from_virial),
     )
+
+
+def _refuse_mixed(images: Sequence[Atoms], path: Path) -> None:
+    """Refuse labels that were made with settings of which energies are not comparable."""
+    found = Counter(str(i.info["settings_hash"]) for i in images if "settings_hash" in i.info)
+    if len(found) > 1:
+        kinds = ", ".join(f"{name[:8]} ({number} frames)" for name, number in found.most_common())
+        raise InputError(
+            f"labels of different settings are not comparable: {kinds}",
+            where=str(path),
+            remedy="keep the frames of one settings_hash",
+        )
 
 
 def with_species(image: Atoms, reading: Reading, where: str) -> tuple[Atoms, str]:
@@ -200,8 +221,10 @@ def last_of_groups(frames: Sequence[TrainingFrame]) -> list[int]:
 
 
 def _refused(image: Atoms) -> str:
-    """Return why an exported frame is on no hull; empty where it may be."""
+    """Return why a frame is left out; empty where it is not."""
     info = image.info
+    if is_isolated_atom(image):
+        return "isolated atoms"
     if info.get("unusable") is True:
         return "unusable"
     if info.get("converged") is False:
@@ -215,21 +238,23 @@ def _why(left_out: Counter[str]) -> str:
     return ", ".join(f"{number} {reason}" for reason, number in left_out.items())
 
 
-def _frame(image: Atoms, atoms: Atoms, reading: Reading, where: str) -> TrainingFrame:
+def _frame(
+    image: Atoms, atoms: Atoms, stress: Array | None, reading: Reading, where: str
+) -> TrainingFrame:
     results: dict[str, Any] = image.calc.results if image.calc is not None else {}
     found: dict[str, Array] = {
         name: np.asarray(results[name], dtype=float)
-        for name in ("energy", "forces", "stress", "magmoms")
+        for name in ("energy", "forces", "magmoms")
         if name in results
     }
+    if stress is not None:
+        found["stress"] = stress
     found |= {"positions": image.positions, "cell": image.cell.array}
     if (charges := _charges(image, reading, where)) is not None:
         found["Bader charges"] = charges
     for name in ("energy", "forces"):
         if name not in found:
-            raise InputError(
-                f"it has no {name}", where=where, remedy=f"give every frame energy and {name}"
-            )
+            raise missing(image, name, where)
     for name, values in found.items():
         if not np.isfinite(values).all():
             raise InputError(
@@ -242,18 +267,11 @@ def _frame(image: Atoms, atoms: Atoms, reading: Reading, where: str) -> Training
         atoms=atoms,
         energy=float(found["energy"]),
         forces=found["forces"],
-        stress=_full(found["stress"]) if "stress" in found else None,
+        stress=stress,
         group="",
         moments=moments,
         charges=charges,
     )
-
-
-def _full(stress: Array) -> Array:
-    if stress.shape == (3, 3):
-        return stress
-    full: Array = voigt_6_to_full_3x3_stress(stress)
-    return full
 
 
 def _charges(image: Atoms, reading: Reading, where: str) -> Array | None:

@@ -13,6 +13,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from torch import Tensor
 
+from al_charge.crystal.geometry import refuse_non_periodic
 from al_charge.errors import AlChargeError
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -99,7 +100,13 @@ def find_neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
     -------
     Neighbours
         Each pair in both directions.
+
+    Raises
+    ------
+    InputError
+        If it is not periodic along every axis.
     """
+    refuse_non_periodic(atoms.pbc, "structure")
     centres, neighbours, shifts = neighbour_list("ijS", atoms, cutoff)
     return Neighbours(
         centres.astype(np.int64), neighbours.astype(np.int64), shifts.astype(np.float64)
