@@ -24,12 +24,14 @@ from al_charge.crystal.species import (
     token,
     unpaired_electrons,
 )
-from al_charge.errors import NotInstalledError
-from al_charge.labelers.dft.hubbard import u_text, without_u
+from al_charge.crystal.valence import Windows
+from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.settings import DftSettings
+from al_charge.labelers.hubbard import u_text, without_u
+from al_charge.labelers.method import unlike_known_windows
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
-from al_charge.loop.submit import check_spec
+from al_charge.loop.submit import check_spec, labeler_of
 from al_charge.thermo.hull import pretty_formula
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def check(file: Path | str) -> CheckResult:
         "states": _states(host, spec),
         "hubbard_u": u,
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
-        "warnings": _warnings(host) + _u_warnings(host, spec, u),
+        "warnings": _warnings(host) + _method_warnings(host, spec, u),
         "missing": missing,
     }
     return CheckResult(spec, counts, missing, document)
@@ -250,13 +252,24 @@ def _dft(spec: CampaignSpec) -> DftSettings | None:
     return spec.labeler if isinstance(spec.labeler, DftSettings) else None
 
 
-def _u_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> list[str]:
-    """Return what is suspicious about the U of redox elements."""
-    if not _dft(spec):
+def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> list[str]:
+    """Return what is suspicious about functional and U, for redox elements and for windows."""
+    dft = _dft(spec)
+    if dft is None:
         return []
     redox = {element_of(species) for species in host.redox_species}
-    line = without_u(redox, set(host.elements), u)
-    return [f"labeler.hubbard_u: {line}"] if line else []
+    bare = without_u(redox, set(host.elements), u)
+    plugin = LABELERS.of(dft)
+    try:
+        method = plugin.method(labeler_of(spec).settings())
+    except InputError:  # the engine is not installed here
+        method = None
+    rest = host.redox_species - host.end_member_species - (dft.moment_windows or {}).keys()
+    unlike = unlike_known_windows(method, rest, plugin.windows(dft) or Windows({}))
+    return [
+        *([f"labeler.hubbard_u: {bare}"] if bare else []),
+        *([f"labeler.moment_windows: {unlike}; give them"] if unlike else []),
+    ]
 
 
 def _total(host: Host, n_ions: int) -> int | list[int]:

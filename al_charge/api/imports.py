@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from al_charge.api.results import Result
 from al_charge.crystal.host import Host
+from al_charge.crystal.valence import Windows
+from al_charge.labelers.method import unlike_known_windows
+from al_charge.labelers.plugin import method_of
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.report.audit_again import Disagreement
@@ -71,6 +74,7 @@ class ImportResult(Result):
             lines.append(f"energy of {found['metal']} metal: {told}")
         lines += [f"left out {key}: {reason}" for key, reason in self.left_out.items()]
         lines += [f"kept {key}: {reason}" for key, reason in found["kept"].items()]
+        lines += [f"warning: {warning}" for warning in found["warnings"]]
         return "\n".join(lines)
 
 
@@ -167,8 +171,19 @@ def import_into(store: Store, file: Path, campaign: str | Path | None = None) ->
         },
         "metal": None if metal is None else metal.ion,
         "metal_imported": metal_imported,
+        "warnings": _warnings(exported),
     }
     return ImportResult(tuple(sorted(imported)), tuple(sorted(known)), left_out, document)
+
+
+def _warnings(exported: Exported) -> list[str]:
+    """Say where labels are judged by windows of another functional or U than theirs."""
+    engine: dict[str, Any] = exported.document.get("engine_windows", {})
+    ranges = {**engine.get("ranges", {}), **exported.document["moment_windows"]}
+    species = exported.host.redox_species - engine.get("users", {}).keys()
+    windows = Windows({token: (low, high) for token, (low, high) in ranges.items()})
+    line = unlike_known_windows(method_of(exported.settings), species, windows)
+    return [line] if line else []
 
 
 def _host_and_fmax(store: Store, campaign: str) -> tuple[Host, float | None]:

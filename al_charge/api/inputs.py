@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import InputError
+from al_charge.labelers.hubbard import without_u
 from al_charge.labelers.labelling import make_label
+from al_charge.labelers.method import Method, unlike_known_windows
 from al_charge.labelers.outputs import (
     Output,
     audit_output,
@@ -25,7 +27,7 @@ from al_charge.labelers.outputs import (
     requested_species,
     windows_from_end_members,
 )
-from al_charge.labelers.plugin import LABELERS, EngineSettings
+from al_charge.labelers.plugin import LABELERS, EngineSettings, method_of
 from al_charge.labelers.protocol import BaderCharges, LabelResult, Relax
 from al_charge.loop.spec import load_labeler_settings
 from al_charge.report.audits import audit_document, audit_table, label_document
@@ -202,14 +204,42 @@ def audit_of(
         Prints as a table.
     """
     species, used = output.species, output.windows
+    given = {parse(state): window for state, window in (windows or {}).items()}
     if species is None or charges or windows or end_members:
         if end_members:
             used = windows_from_end_members(end_members, used, charges)
-        given = {parse(state): window for state, window in (windows or {}).items()}
         known = Windows({**used.ranges, **given}, used.charges)
         species, used = requested_species(output, known, charges)
     found = audit_output(output, species, used)
-    return AuditResult(output, found, used, audit_document(output, found, species, used))
+    warnings = _warnings(output.method, output.atoms, used, given, end_members)
+    document = audit_document(output, found, species, used, warnings=warnings)
+    return AuditResult(output, found, used, document)
+
+
+def _warnings(
+    method: Method | None,
+    atoms: Atoms,
+    windows: Windows,
+    given: Collection[str],
+    end_members: Sequence[Output] = (),
+) -> list[str]:
+    """Say where functional or U are not those of the windows, or an oxide has none."""
+    if method is None:
+        return []
+    elements = set(atoms.get_chemical_symbols())
+    told = windows.elements & elements
+    species = [one for one in windows.ranges if element_of(one) in told and one not in given]
+    unlike = unlike_known_windows(method, species, windows)
+    lines = [
+        without_u(told, elements, method.hubbard_u),
+        unlike and f"{unlike}; calibrate or give them",
+    ]
+    for member in end_members:
+        if member.method is not None and (
+            found := method.differs_from(member.method, told & set(member.atoms.symbols))
+        ):
+            lines.append(f"computed with {found}, which the end member {member.source} has")
+    return [line for line in lines if line]
 
 
 def stored_output(key: str, database: Any = None) -> Output:
@@ -263,6 +293,7 @@ def stored_output(key: str, database: Any = None) -> Output:
         bader=bader,
         bader_refused=label.bader_refused,
         species=tuple(label.requested),
+        method=method_of(label.settings),
     )
 
 
@@ -344,12 +375,16 @@ def label(
     moved = Relax(relax) if relax else labeler.relax
     directory = Path(folder or f"{name}-{settings.kind}").absolute()
     result = make_label(labeler, atoms, directory, relax=moved)
+    method = plugin.method(labeler.settings())
+    given = getattr(settings, "moment_windows", None) or {}
     document = label_document(
         result,
         atoms.numbers.tolist(),
         windows or Windows({}),
         relax=moved.value,
         states_from=states_from,
+        method=method,
+        warnings=_warnings(method, atoms, windows or Windows({}), given),
     )
     write_json(directory / "label.json", document)
     return LabelledResult(result, directory, document)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from al_charge.crystal.valence import Windows
+from al_charge.labelers.method import Method
 from al_charge.labelers.protocol import Array, BaderCharges
 
 
@@ -39,6 +40,8 @@ class Output:
         Why they were; empty otherwise.
     species
         Species that were asked for, where they are known.
+    method
+        Functional and U; None where the output does not tell, or the engine has none.
     """
 
     source: Path | str
@@ -52,3 +55,4 @@ class Output:
     bader: BaderCharges | None = None
     bader_refused: str = ""
     species: tuple[str, ...] | None = None
+    method: Method | None = None

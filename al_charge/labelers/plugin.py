@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
+from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler, Relax
 from al_charge.plugins import ChosenByKind, Plugin, Plugins, PluginSettings
@@ -105,6 +106,21 @@ class LabelerPlugin(Plugin):
         """
         return None
 
+    def method(self, physical: Mapping[str, Any]) -> Method | None:
+        """Return the functional and U of a label.
+
+        Parameters
+        ----------
+        physical
+            Settings of the label, as `Labeler.settings` returned them.
+
+        Returns
+        -------
+        Method or None
+            None for an engine without electrons, or one that does not say.
+        """
+        return None
+
     def find_output(self, path: Path) -> Path | None:
         """Return the output of this engine that a path stands for.
 
@@ -184,3 +200,23 @@ LABELERS: Plugins[LabelerPlugin] = Plugins("al_charge.labelers", LabelerPlugin, 
 
 LabelerSettings = Annotated[EngineSettings, ChosenByKind(lambda: LABELERS)]
 """The settings of any installed labeler; ``kind`` says which."""
+
+
+def method_of(physical: Mapping[str, Any]) -> Method | None:
+    """Return the functional and U of a label of any engine.
+
+    Parameters
+    ----------
+    physical
+        Settings of the label, as `Labeler.settings` returned them.
+
+    Returns
+    -------
+    Method or None
+        None where the engine is not installed, has none, or the settings are not as it writes them.
+    """
+    kind = str(physical.get("engine"))
+    try:
+        return LABELERS.get(kind).method(physical) if kind in LABELERS.kinds else None
+    except KeyError:
+        return None

@@ -15,6 +15,8 @@ from rich.text import Text
 from al_charge.crystal.charges import redox_elements
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.valence import Audit, Windows
+from al_charge.labelers.hubbard import u_text
+from al_charge.labelers.method import Method
 from al_charge.labelers.outputs import Output
 from al_charge.labelers.protocol import LabelResult
 
@@ -44,6 +46,7 @@ def audit_document(
     species: Sequence[str],
     windows: Windows,
     determined: frozenset[str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what is known about the charge states of an output, ready for JSON.
 
@@ -59,6 +62,8 @@ def audit_document(
         Moment windows that the audit used.
     determined
         Elements whose sites the engine determines the states of; None for those that have windows.
+    warnings
+        What else is to be known of the output, a line each.
 
     Returns
     -------
@@ -81,6 +86,9 @@ def audit_document(
         "states": audit.count(determined),
         "charge": audit.charge,
         "bader_refused": output.bader_refused,
+        "functional": None if output.method is None else output.method.functional,
+        "hubbard_u": None if output.method is None else dict(output.method.hubbard_u),
+        "warnings": list(warnings),
         "windows": {token: list(window) for token, window in sorted(windows.ranges.items())},
         "fixed": {
             symbol: charge_of(token)
@@ -103,7 +111,14 @@ def audit_document(
 
 
 def label_document(
-    result: LabelResult, numbers: Sequence[int], windows: Windows, *, relax: str, states_from: str
+    result: LabelResult,
+    numbers: Sequence[int],
+    windows: Windows,
+    *,
+    relax: str,
+    states_from: str,
+    method: Method | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the result of one labelling job, ready for JSON: its audit, and how it was made.
 
@@ -119,6 +134,10 @@ def label_document(
         What was moved: ``none``, ``ions`` or ``cell``.
     states_from
         Where the charge states that were asked for come from.
+    method
+        Functional and U; None for an engine without.
+    warnings
+        What else is to be known of the label, a line each.
 
     Returns
     -------
@@ -138,9 +157,10 @@ def label_document(
         bader=reading.bader,
         bader_refused=reading.bader_refused,
         species=result.species,
+        method=method,
     )
     redox = frozenset(redox_elements(output.atoms.get_chemical_symbols()))
-    document = audit_document(output, result.audit, result.species, windows, redox)
+    document = audit_document(output, result.audit, result.species, windows, redox, warnings)
     for site, species in zip(document["sites"], result.species, strict=True):
         site["asked_for"] = species
     return document | {
@@ -192,6 +212,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
     if document["fixed"]:
         fixed = ", ".join(f"{symbol} {charge:+d}" for symbol, charge in document["fixed"].items())
         lines.append(f"taken for granted: {fixed}")
+    if document["functional"] is not None:
+        lines.append(f"{document['functional']}; U: {u_text(document['hubbard_u'])}")
     if document["energy"] is not None:
         lines.append(f"energy: {document['energy']:.6f} eV")
     if "wall_time" in document:
@@ -205,7 +227,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         asked = "as asked for" if document["as_requested"] else "not as asked for"
         lines.append(f"charge states {document['states_from']}; found {asked}")
     lines.append(document["summary"])
-    return lines + [f"not certain: {reason}" for reason in document["reasons"]]
+    lines += [f"not certain: {reason}" for reason in document["reasons"]]
+    return lines + [f"warning: {warning}" for warning in document["warnings"]]
 
 
 def _summary(audit: Audit, symbols: Sequence[str], determined: frozenset[str]) -> str:

@@ -58,6 +58,67 @@ def test_states_that_are_certain(tmp_path: Path, run: Run) -> None:
     }  # fmt: skip
 
 
+def with_method(path: str, functional: str, u: str) -> str:
+    """Write functional and U into a log, as GPAW does."""
+    hubbard = f"    Hubbard: {{U: {u},  # eV\n              l: 2,\n" if u else ""
+    about = (
+        f"\nspecies:\n  Fe:\n    name:    Iron\n{hubbard}\nxc functional:\n  name: {functional} x\n"
+    )
+    log = Path(path)
+    log.write_text(log.read_text().replace("\nAtoms  #", f"{about}\nAtoms  #", 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("functional", "u", "line", "warned"),
+    [
+        ("PBE", "5.3", "PBE; U: Fe 5.3 eV", ""),
+        ("PBE", "4.0", "PBE; U: Fe 4 eV", "U = 4 instead of 5.3 eV on Fe"),
+        ("LDA", "5.3", "LDA; U: Fe 5.3 eV", "LDA instead of PBE"),
+        ("PBE", "", "PBE; U: none", "U = 0 instead of 5.3 eV on Fe"),
+    ],
+)
+def test_functional_and_u_that_are_not_those_of_the_windows(
+    functional: str, u: str, line: str, warned: str, tmp_path: Path, run: Run
+) -> None:
+    path = with_method(gpaw_log(tmp_path, (3.68, 4.30)), functional, u)
+    code, out, _ = run("audit", path)
+    assert code == 0  # the charge states are as certain as before
+    assert f"\n{line}\n" in out
+    document = json.loads(run("audit", path, "--json")[1])
+    assert document["functional"] == functional
+    assert document["hubbard_u"] == ({"Fe": float(u)} if u else {})
+    unlike = [one for one in document["warnings"] if "known moment windows" in one]
+    assert len(unlike) == bool(warned)
+    if warned:
+        assert f"warning: computed with {warned}, with which" in out
+    bare = any("Fe without U in an oxide" in one for one in document["warnings"])
+    assert bare is (u == "")
+    # The user's own windows are the user's business.
+    given = ("--window", "Fe2+=3.6:3.9", "--window", "Fe3+=4.1:4.5")
+    assert "known moment windows" not in run("audit", path, *given)[1]
+
+
+def test_an_end_member_of_another_u(tmp_path: Path, run: Run) -> None:
+    folders = [tmp_path / name for name in ("low", "high", "mixed")]
+    for folder in folders:
+        folder.mkdir()
+    low = with_method(gpaw_log(folders[0], (3.50, 3.51), ion="Ca"), "PBE", "4.0")
+    high = with_method(gpaw_log(folders[1], (4.08, 4.09), ion=""), "PBE", "5.3")
+    mixed = with_method(gpaw_log(folders[2], (3.50, 4.10)), "PBE", "4.0")
+    members = ("--end-member", low, "--end-member", high)
+    _, out, _ = run("audit", mixed, *members, "--charge", "Na=1", "--json")
+    assert json.loads(out)["warnings"] == [
+        f"computed with U = 4 instead of 5.3 eV on Fe, which the end member {high} has"
+    ]
+
+
+def test_an_output_that_does_not_tell_its_u(tmp_path: Path, run: Run) -> None:
+    document = json.loads(run("audit", gpaw_log(tmp_path, (3.68, 4.30)), "--json")[1])
+    assert document["functional"] is document["hubbard_u"] is None
+    assert document["warnings"] == []
+
+
 def test_a_shared_hole_is_shown_with_its_reason(tmp_path: Path, run: Run) -> None:
     path = gpaw_log(tmp_path, (3.97, 3.96))
     code, out, _ = run("audit", path)

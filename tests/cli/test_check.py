@@ -447,6 +447,35 @@ def test_check_says_which_sites_exclude_each_other(
     assert json.loads(counted)["by_composition"] == found["compositions"]
 
 
+@pytest.mark.parametrize(
+    ("labeler", "warned"),
+    [
+        ({"kind": "vasp"}, ""),
+        ({"kind": "vasp", "hubbard_u": {"Mn": "4.5 eV"}}, "U = 4.5 instead of 3.9 eV on Mn"),
+        ({"kind": "vasp", "incar": {"GGA": "PS"}}, "PBEsol instead of PBE"),
+        (
+            {
+                "kind": "vasp",
+                "hubbard_u": {"Mn": "4.5 eV"},
+                "moment_windows": {"Mn2+": [4.4, 4.8], "Mn3+": [3.6, 4.1]},
+            },
+            "",
+        ),
+    ],
+)
+def test_check_tells_windows_of_another_u(
+    labeler: dict[str, Any], warned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No end member of LixMn2O4 has Mn2+ or Mn3+ alone, so their windows are the known ones."""
+    document = yaml.safe_load((CASES / "limn2o4_average_state.yaml").read_text())
+    document["host"] |= {"structure": str(CASES / document["host"]["structure"])}
+    document["host"]["redox"] = {"Mn": [2, 3, 4]}
+    code, out, err = check(document | {"labeler": labeler}, tmp_path, capsys)
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if "labeler.moment_windows" in line]
+    assert [warned in line for line in lines] == [True] * bool(warned)
+
+
 def test_check_tells_the_range_of_a_moment_that_states_leave_open(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

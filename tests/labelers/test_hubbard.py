@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition, Lattice, Structure
 from pymatgen.io.vasp.sets import MPRelaxSet
 
-from al_charge.labelers.dft.hubbard import u_text, usual_u, without_u
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.gpaw import request
 from al_charge.labelers.gpaw.settings import GpawSettings
+from al_charge.labelers.hubbard import u_text, usual_u, without_u
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.incar import common, of_metal
 from al_charge.labelers.vasp.settings import VaspSettings

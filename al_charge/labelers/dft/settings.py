@@ -13,7 +13,7 @@ from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
-from al_charge.labelers.dft.hubbard import usual_u
+from al_charge.labelers.hubbard import usual_u
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
 

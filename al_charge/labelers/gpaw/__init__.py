@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
+from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler
 from al_charge.plugins import Quantity
@@ -47,6 +49,10 @@ class GpawPlugin(DftPlugin):
     @override
     def known_windows(self, settings: Any) -> Windows:
         return known_windows(settings)
+
+    @override
+    def method(self, physical: Mapping[str, Any]) -> Method:
+        return Method(physical["xc"], physical["hubbard_u"])
 
     @override
     def find_output(self, path: Path) -> Path | None:

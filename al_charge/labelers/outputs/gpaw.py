@@ -6,6 +6,7 @@ import io
 import re
 import tempfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from lzma import LZMAError
@@ -27,6 +28,7 @@ from al_charge.crystal.valence import (
 )
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.files import BADER, DENSITY, STATE, read_json
+from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array, BaderCharges
 
@@ -107,6 +109,7 @@ def _from_gpw(path: Path) -> Output:
         atoms=atoms,
         energy=results["energy"],
         moments=results.get("magmoms"),
+        method=_method_of_parameters(document["parameters"], atoms.get_chemical_symbols()),
     )
 
 
@@ -142,6 +145,7 @@ def _from_log(path: Path) -> Output:
         atoms=atoms,
         energy=energy,
         moments=moments,
+        method=_method_of_log(text),
     )
 
 
@@ -167,8 +171,39 @@ def _non_collinear(path: Path) -> InputError:
     )
 
 
+def _method_of_parameters(parameters: Mapping[str, Any], symbols: Sequence[str]) -> Method:
+    """Return functional and U of a .gpw file; GPAW takes LDA where none is given."""
+    xc = parameters.get("xc", "LDA")
+    setups = parameters.get("setups", {})
+    setups = setups if isinstance(setups, Mapping) else {"default": setups}
+    by_symbol = {symbol: setups.get(symbol, setups.get("default", "")) for symbol in set(symbols)}
+    by_symbol |= {symbols[int(key)]: s for key, s in setups.items() if str(key).isdigit()}
+    found = {symbol: re.search(r":[spdf],([\d.]+)", str(s)) for symbol, s in by_symbol.items()}
+    return Method(
+        str(xc["name"] if isinstance(xc, Mapping) else xc),
+        {symbol: float(match[1]) for symbol, match in found.items() if match},
+    )
+
+
+def _method_of_log(text: str) -> Method | None:
+    """Return functional and U as a log tells them; those of older releases do not."""
+    name = re.search(r"^xc functional:\n\s+name:\s+(\S+)", text, re.MULTILINE)
+    if name is None:
+        return None
+    species = re.findall(r"^  ([A-Z][a-z]?):\n((?:    .*\n)+)", text, re.MULTILINE)
+    found = {symbol: re.search(r"Hubbard: \{U: ([\d.]+)", about) for symbol, about in species}
+    return Method(name[1], {symbol: float(match[1]) for symbol, match in found.items() if match})
+
+
 def _output(
-    path: Path, *, version: str, mode: str, atoms: Atoms, energy: float | None, moments: Any
+    path: Path,
+    *,
+    version: str,
+    mode: str,
+    atoms: Atoms,
+    energy: float | None,
+    moments: Any,
+    method: Method | None,
 ) -> Output:
     engine = f"GPAW {version}".strip()
     values = None if moments is None else np.asarray(moments, dtype=float)
@@ -181,6 +216,7 @@ def _output(
         energy=None if energy is None else float(energy),
         moments=values,
         no_moments="" if values is not None else _NO_SPIN,
+        method=method,
     )
 
 

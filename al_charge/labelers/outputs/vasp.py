@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +17,13 @@ from ase.io.vasp_parsers.vasp_outcar_parsers import OutcarHeaderParser, outcarch
 from al_charge.crystal import compressed
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array
 from al_charge.labelers.vasp_electrons import settled
+from al_charge.labelers.vasp_functional import functional_of
 
+_U_TAGS = ("LDAUU", "LDAUJ", "LDAUL")
 _DENSITIES = ("AECCAR", "CHGCAR")
 _NO_SPIN = "the run has no spin: set ISPIN = 2 and LORBIT = 11"
 _NO_TABLE = "the OUTCAR has no moments: set LORBIT = 11"
@@ -116,6 +120,7 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
         moments=moments,
         no_moments="" if moments is not None else _why_no_moments(text),
         converged=_converged(text),
+        method=_method_of_outcar(text, atoms.get_chemical_symbols()),
     )
     return output, _zval_of_outcar(text)
 
@@ -171,6 +176,8 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
     # count, element, mass, valence electrons, dataset
     per_type = [[(cell.text or "").strip() for cell in row.findall("c")] for row in rows]
     counts = [int(row[0]) for row in per_type]
+    symbols = [row[1] for row in per_type]
+    output = replace(output, method=_method_of_vasprun(root, symbols, per_type[0][4]))
     return output, np.repeat([float(row[3]) for row in per_type], counts)
 
 
@@ -200,6 +207,60 @@ def _moments_beside(path: Path, n_atoms: int, energy: float) -> tuple[Array | No
     return output.moments, output.no_moments
 
 
+def _method_of_outcar(text: str, symbols: Sequence[str]) -> Method | None:
+    """Return functional and U; None where the OUTCAR does not tell its functional."""
+    tags: dict[str, str] = {}
+    for tag in ("GGA", "METAGGA", "LHFCALC"):
+        if found := re.findall(rf"^\s*{tag}\s*=\s*(\S+)", text, re.MULTILINE):
+            tags[tag] = found[-1]
+    if "GGA" not in tags:
+        return None
+    of_datasets = re.search(r"^\s*LEXCH\s*=\s*([A-Z0-9]{2})\s", text, re.MULTILINE)
+    if tags["GGA"] == "--" and of_datasets:
+        tags["GGA"] = of_datasets[1]
+    u, j, angular = (
+        _per_type(rf"for each species {tag}\s*=([-\s\d.]+?)$", text) for tag in _U_TAGS
+    )
+    counts = _counts(text)
+    elements = [symbols[sum(counts[:number])] for number in range(len(counts))]
+    return Method(functional_of(tags), _effective_u(elements, u, j, angular))
+
+
+def _method_of_vasprun(root: ElementTree.Element, symbols: Sequence[str], dataset: str) -> Method:
+    def tag(section: str, name: str) -> str:
+        node = root.find(f"{section}//*[@name='{name}']")
+        return "" if node is None or node.text is None else node.text.strip()
+
+    tags = {
+        "GGA": tag("parameters", "GGA") or "--",
+        "METAGGA": tag("incar", "METAGGA"),
+        "LHFCALC": tag("parameters", "LHFCALC"),
+    }
+    if tags["GGA"] == "--":
+        family = dataset.partition(" ")[0]
+        tags["GGA"] = {"PAW": "CA", "PAW_GGA": "91"}.get(family, "PE")
+    if tag("parameters", "LDAU") not in ("T", ".TRUE."):
+        return Method(functional_of(tags), {})
+    # Where the parameters list these, they list those of the first element alone.
+    u, j, angular = ([float(v) for v in tag("incar", n).split()] for n in _U_TAGS)
+    return Method(functional_of(tags), _effective_u(symbols, u, j, angular))
+
+
+def _per_type(pattern: str, text: str) -> list[float]:
+    found = re.findall(pattern, text, re.MULTILINE)
+    return [float(value) for value in found[-1].split()] if found else []
+
+
+def _effective_u(
+    elements: Sequence[str], u: Sequence[float], j: Sequence[float], angular: Sequence[float]
+) -> dict[str, float]:
+    """Return U - J of the elements on whose electrons it acts."""
+    j = j or [0.0] * len(u)
+    angular = angular or [2.0] * len(u)
+    per_type = zip(elements, u, j, angular, strict=False)
+    return {el: one - other for el, one, other, l_ in per_type if l_ >= 0 and one != other}
+
+
 def _moments(text: str) -> Array | None:
     """Return the last total moments in Bohr magnetons, shape (n_atoms,)."""
     _, found, table = text.rpartition("magnetization (x)")
@@ -227,11 +288,16 @@ def _why_no_moments(text: str) -> str:
 def _zval_of_outcar(text: str) -> Array:
     """Return the valence electrons of every atom's dataset, shape (n_atoms,)."""
     zval = [float(value) for value in re.findall(r"ZVAL\s*=\s*([\d.]+)\s+mass", text)]
-    counts = re.search(r"ions per type =((?:\s+\d+)+)", text)
-    if counts is None:
+    counts = _counts(text)
+    if not counts:
         raise InputError("it does not say how many atoms of each type there are", where="OUTCAR")
-    per_type = [int(count) for count in counts.group(1).split()]
-    return np.repeat(zval[: len(per_type)], per_type)
+    return np.repeat(zval[: len(counts)], counts)
+
+
+def _counts(text: str) -> list[int]:
+    """Return the number of atoms of each type."""
+    found = re.search(r"ions per type =((?:\s+\d+)+)", text)
+    return [int(count) for count in found.group(1).split()] if found else []
 
 
 def _non_collinear(path: Path) -> InputError:

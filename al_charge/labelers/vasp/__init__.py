@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from typing_extensions import override
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
 from al_charge.labelers.dft.plugin import DftPlugin
+from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
+from al_charge.labelers.vasp_functional import functional_of
 from al_charge.plugins import Quantity
 
 
@@ -50,6 +53,10 @@ class VaspPlugin(DftPlugin):
     @override
     def known_windows(self, settings: Any) -> Windows:
         return VASP_WINDOWS
+
+    @override
+    def method(self, physical: Mapping[str, Any]) -> Method:
+        return Method(functional_of(physical["incar"]), physical["hubbard_u"])
 
     @override
     def find_output(self, path: Path) -> Path | None:

@@ -8,8 +8,8 @@ from pydantic import Field, PositiveInt, field_validator
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
-from al_charge.labelers.dft.hubbard import MP_U
 from al_charge.labelers.dft.settings import DftSettings, check_element
+from al_charge.labelers.hubbard import MP_U
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.tags import check_overrides
 from al_charge.units import Energy, Force, Time
