@@ -193,7 +193,7 @@ def _range(host: Host) -> dict[str, str]:
 
 def _largest(host: Host) -> int:
     """Return the number of atoms in the cell at the largest composition."""
-    return len(host.elements) - len(host.ion_sites) + host.ion_counts[-1]
+    return len(host.elements) - len(host.ion_sites) + host.ion_counts[-1] - host.inert_ions
 
 
 def _formula(host: Host) -> str:

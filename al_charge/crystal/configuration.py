@@ -14,7 +14,7 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
-from al_charge.crystal.species import TOKEN_DTYPE, charge_of, element_of, token, unpaired_electrons
+from al_charge.crystal.species import TOKEN_DTYPE, element_of, token, unpaired_electrons
 from al_charge.crystal.states import charge_of_state
 from al_charge.errors import InputError
 
@@ -128,10 +128,10 @@ def ion_count(host: Host, config: Configuration) -> int:
     Returns
     -------
     int
-        In the whole cell.
+        In the whole cell, those that never leave among them.
     """
     ions = config.occupation[: len(host.ion_sites)]
-    return len(ions) - ions.count(VACANCY)
+    return host.inert_ions + len(ions) - ions.count(VACANCY)
 
 
 def composition(host: Host, config: Configuration) -> Fraction:
@@ -167,7 +167,7 @@ def species_of(host: Host, config: Configuration) -> dict[int, str]:
     dict
         Species token by index of the host site, ascending.
     """
-    states = {i: host.fixed[el] for i, el in enumerate(host.elements) if el in host.fixed}
+    states = dict(host.fixed)
     n_sites = len(host.ion_sites)
     for i, (site, state) in enumerate(zip(host.variable_sites, config.occupation, strict=True)):
         # A redox site is never empty: on it the vacancy's number means an anion such as O-.
@@ -248,14 +248,17 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
         raise InputError("the structure has no species array", where="atoms.arrays")
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
     found = {int(s): str(t) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
-    states = {host.token(el, state): state for el, some in host.redox.items() for state in some}
-    states[host.token(host.working_ion, host.working_ion_charge)] = host.working_ion_charge
+    mobile = set(map(int, host.ion_sites))
     occupation = []
     for site in map(int, host.variable_sites):
+        states = {
+            host.token(host.elements[site], state): state
+            for state in host.states[site]
+            if site not in mobile or state != VACANCY
+        }
         if site in found and found[site] not in states:
-            known = ", ".join(t for t in states if element_of(t) == host.elements[site])
             raise InputError(
-                f"{found[site]} where the host has {known}",
+                f"{found[site]} where the host has {', '.join(states)}",
                 where=f"site {site}",
                 remedy="list it under 'redox' if it may occur",
             )
@@ -315,14 +318,20 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
-    set_species(atoms, [_token_of(host, cast(Species, ion)) for ion in structure.species])
+    atoms.set_array("host_site", _match(host, atoms))
+    tokens = [
+        _token_of(host, int(site), cast(Species, ion))
+        for site, ion in zip(atoms.arrays["host_site"], structure.species, strict=True)
+    ]
+    set_species(atoms, tokens)
     return from_atoms(host, atoms)
 
 
-def _token_of(host: Host, ion: Species) -> str:
-    """Return the host's token of an ion: of several with its charge, that of the nearest spin."""
+def _token_of(host: Host, site: int, ion: Species) -> str:
+    """Return an ion's token on a site: of several with its charge, that of the nearest spin."""
     element, charge, spin = ion.element.symbol, int(ion.oxi_state or 0), ion.spin
-    known = [t for t in host.species if (element_of(t), charge_of(t)) == (element, charge)]
+    states = [state for state in host.states[site] if charge_of_state(state) == charge]
+    known = [host.token(element, state) for state in states]
     if not known or (spin is None and len(known) > 1):
         return token(element, charge)
     if spin is None:

@@ -43,7 +43,7 @@ def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArr
     """Return how often each pair of states occurs in each distance shell of each configuration.
 
     Distances are those of the host's ideal sites, periodic images included. A vacancy counts as a
-    state. Space-group operations permute sites of one element and preserve distances, so the
+    state. Space-group operations permute sites of one kind and preserve distances, so the
     result is the same for every symmetry image of a configuration.
 
     Parameters
@@ -60,12 +60,12 @@ def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArr
         number of shells; the length depends on the host alone.
     """
     shells, labels, possible = _shells(host)
-    elements = [host.elements[site] for site in host.variable_sites]
+    kinds = _kinds(host)
     occupation = np.array([config.occupation for config in configs], dtype=int).reshape(
-        -1, len(elements)
+        -1, len(kinds)
     )
     occupied = np.stack(
-        [(occupation == state) & (np.array(elements) == kind) for kind, state in labels], axis=-1
+        [(occupation == state) & (kinds == kind) for kind, state in labels], axis=-1
     ).astype(float)
     found: NDArray[np.float64] = np.empty((len(configs), int(possible.sum())))
     for start in range(0, len(configs), AT_ONCE):
@@ -82,18 +82,16 @@ def all_pair_correlations(host: Host, configs: Sequence[Configuration]) -> NDArr
 @lru_cache(maxsize=32)
 def _shells(
     host: Host,
-) -> tuple[NDArray[np.float64], list[tuple[str, int]], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], list[tuple[int, int]], NDArray[np.bool_]]:
     """Return pair weights per shell, the states, and which pairs of states a shell may have.
 
-    A shell holds the pairs of two given elements at one distance. Shapes (n_shells, n_variable,
-    n_variable) with each shell summing to 1; (n_states,); (n_shells, n_states, n_states),
-    upper triangle.
+    A shell holds the pairs of two given kinds of sites at one distance. Shapes (n_shells,
+    n_variable, n_variable) with each shell summing to 1; (n_states,); (n_shells, n_states,
+    n_states), upper triangle.
     """
     variable = Structure.from_sites([host.structure[i] for i in host.variable_sites])
     centres, neighbours, _, distances = variable.get_neighbor_list(CUTOFF)
-    kinds, kind_of_site = np.unique(
-        [host.elements[i] for i in host.variable_sites], return_inverse=True
-    )
+    kind_of_site = _kinds(host)
     ends = np.sort([kind_of_site[centres], kind_of_site[neighbours]], axis=0)
     keys = np.stack([_shell_numbers(distances), *ends], axis=1)
     shells_found, shell = np.unique(keys, axis=0, return_inverse=True)
@@ -106,7 +104,14 @@ def _shells(
     kind = np.array([label[0] for label in labels])
     low, high = np.minimum.outer(kind, kind), np.maximum.outer(kind, kind)
     fits = (low == shells_found[:, 1, None, None]) & (high == shells_found[:, 2, None, None])
-    return pairs, [(str(kinds[k]), state) for k, state in labels], np.triu(fits)
+    return pairs, labels, np.triu(fits)
+
+
+def _kinds(host: Host) -> NDArray[np.int64]:
+    """Return a number for each variable site, equal for equal elements with equal states."""
+    kinds = [host.kinds[site] for site in host.variable_sites]
+    numbers = {kind: number for number, kind in enumerate(sorted(set(kinds)))}
+    return np.array([numbers[kind] for kind in kinds])
 
 
 def _shell_numbers(distances: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -215,7 +215,7 @@ def _count_unchanged(host: Host, ions: tuple[int, ...], redox: Redox) -> Counter
     charges = {0: 1}
     for states, lengths in zip(_redox_kinds(host), redox, strict=True):
         charges = _sums(charges, tuple(map(charge_of_state, states)), lengths)
-    ways = dict(enumerate(ions))
+    ways = dict(enumerate(ions, start=host.inert_ions))
     return Counter(
         {n: ways.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
     )
@@ -262,10 +262,10 @@ def _ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.int8]]:
     """Yield every allowed occupation of the ion sites, some at a time."""
     n_sites = len(host.ion_sites)
     if host.exclusions:
-        for occupied in host.ion_diagram.occupations(n_ions):
+        for occupied in host.ion_diagram.occupations(n_ions - host.inert_ions):
             yield np.where(occupied, host.working_ion_charge, VACANCY).astype(np.int8)
         return
-    vacant = combinations(range(n_sites), n_sites - n_ions)
+    vacant = combinations(range(n_sites), n_sites + host.inert_ions - n_ions)
     while len(chunk := list(islice(vacant, CHUNK))):
         rows = np.full((len(chunk), n_sites), host.working_ion_charge, dtype=np.int8)
         np.put_along_axis(

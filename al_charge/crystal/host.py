@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -17,38 +17,17 @@ from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs
 from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
-from al_charge.crystal.parent import Matrix, Repeats, number_of_cells, read_structure
-from al_charge.crystal.space_group import symmetrized
+from al_charge.crystal.parent import Matrix, Repeats, number_of_cells
+from al_charge.crystal.prepare import parent_structure
+from al_charge.crystal.roles import NAMED, states_of_sites
 from al_charge.crystal.species import token, unpaired_electrons
-from al_charge.crystal.states import charge_of_state
+from al_charge.crystal.states import charge_of_state, sums_of_charges
 from al_charge.errors import InputError
 
 VACANCY = -1
 """State of an empty working-ion site."""
 LARGEST_SUPERCELL = 1000
 """Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
-
-
-def parent_structure(spec: HostSpec) -> Structure:
-    """Return the parent structure of a host as it is used and stored.
-
-    Parameters
-    ----------
-    spec
-        The specification of a host in a campaign file.
-
-    Returns
-    -------
-    Structure
-        That of the file, its noise removed if the specification says so.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
-    structure = read_structure(spec.structure)
-    return structure if spec.symmetrize is None else symmetrized(structure, spec.symmetrize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +40,10 @@ class Host:
         Supercell with every working-ion site occupied, without oxidation states.
     working_ion, working_ion_charge
         Element and charge (e) of the working ion.
-    redox
-        Allowed states of every redox element, ascending: oxidation states in e; where several spin
-        states have one charge, see `SPIN_STEP` of `al_charge.crystal.states`.
-    fixed
-        Oxidation state of every other element.
+    states
+        States that every site may have, ascending: `VACANCY` and the charge of the working ion, or
+        oxidation states in e; where several spin states of an element have one charge, see
+        `SPIN_STEP` of `al_charge.crystal.states`.
     supercell
         Repeats of the given cell along a, b and c, or a matrix; see `HostSpec`.
     redox_sites_per_formula
@@ -81,8 +59,7 @@ class Host:
     structure: Structure
     working_ion: str
     working_ion_charge: int
-    redox: dict[str, tuple[int, ...]]
-    fixed: dict[str, int]
+    states: tuple[tuple[int, ...], ...]
     supercell: Repeats | Matrix
     redox_sites_per_formula: Fraction = Fraction(1)
     formula: str = ""
@@ -119,7 +96,7 @@ class Host:
         spec
             The specification of a host in a campaign file; its ``structure`` is not read.
         structure
-            The parent cell, before it is repeated, with every working-ion site filled.
+            The parent cell, before it is repeated, as `parent_structure` returns it.
 
         Returns
         -------
@@ -151,19 +128,20 @@ class Host:
                 remedy=f"choose one of at most {LARGEST_SUPERCELL}",
             )
         structure.remove_oxidation_states()
-        redox, fixed = spec.states()
+        supercell = structure.make_supercell(spec.supercell, in_place=False)
+        states, unpaired = states_of_sites(spec, supercell)
+        if NAMED in supercell.site_properties:
+            supercell.remove_site_property(NAMED)
         host = cls(
-            structure=structure.make_supercell(spec.supercell, in_place=False),
+            structure=supercell,
             working_ion=spec.working_ion,
             working_ion_charge=spec.working_ion_charge,
-            redox={element: tuple(states) for element, states in redox.items()},
-            fixed={element: next(iter(states)) for element, states in fixed.items()},
+            states=tuple(some or (VACANCY, spec.working_ion_charge) for some in states),
             supercell=spec.supercell,
             formula=(spec.formula or "").replace(" ", ""),
             unpaired={
                 (element, state): number
-                for element, states in {**redox, **fixed}.items()
-                for state, number in states.items()
+                for (element, state), number in unpaired.items()
                 if number != unpaired_electrons(token(element, charge_of_state(state)))
             },
         )
@@ -186,14 +164,21 @@ class Host:
         return tuple(site.specie.symbol for site in self.structure)
 
     @cached_property
+    def kinds(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Element and allowed states of every site; symmetry operations keep both."""
+        return tuple(zip(self.elements, self.states, strict=True))
+
+    @cached_property
     def ion_sites(self) -> NDArray[np.int64]:
-        """Indices of the working-ion sites, shape (n_ion_sites,)."""
-        return np.flatnonzero(np.array(self.elements) == self.working_ion)
+        """Indices of the sites that the working ion fills and leaves, shape (n_ion_sites,)."""
+        mobile = (self.working_ion, (VACANCY, self.working_ion_charge))
+        return np.flatnonzero([kind == mobile for kind in self.kinds])
 
     @cached_property
     def redox_sites(self) -> NDArray[np.int64]:
-        """Indices of the redox sites, shape (n_redox_sites,)."""
-        return np.flatnonzero(np.isin(self.elements, list(self.redox)))
+        """Indices of the sites with several states, shape (n_redox_sites,)."""
+        several = np.flatnonzero([len(some) > 1 for some in self.states])
+        return np.setdiff1d(several, self.ion_sites)
 
     @cached_property
     def variable_sites(self) -> NDArray[np.int64]:
@@ -202,37 +187,65 @@ class Host:
 
     @cached_property
     def allowed_states(self) -> tuple[tuple[int, ...], ...]:
-        """Allowed states of every variable site: vacancy or ion charge; states of the element."""
-        ion = (VACANCY, self.working_ion_charge)
-        redox = tuple(self.redox[self.elements[i]] for i in self.redox_sites)
-        return (ion,) * len(self.ion_sites) + redox
+        """Allowed states of every variable site: vacancy or ion charge; states of the ion."""
+        return tuple(self.states[i] for i in self.variable_sites)
+
+    @cached_property
+    def fixed(self) -> dict[int, int]:
+        """State of every site that has but one, by its index."""
+        return {site: some[0] for site, some in enumerate(self.states) if len(some) == 1}
 
     @cached_property
     def fixed_charge(self) -> int:
-        """Sum of the charges of all sites whose charge never changes, in e."""
-        return sum(self.fixed[el] for el in self.elements if el in self.fixed)
+        """Sum of the charges, in e, of sites of other elements whose charge never changes."""
+        return sum(
+            charge_of_state(state)
+            for site, state in self.fixed.items()
+            if self.elements[site] != self.working_ion
+        )
+
+    @cached_property
+    def inert_ions(self) -> int:
+        """Number of ions of the working ion's element that never leave; `ion_counts` count them."""
+        return self.elements.count(self.working_ion) - len(self.ion_sites)
+
+    @cached_property
+    def redox_elements(self) -> tuple[str, ...]:
+        """Elements with a site that has several states, in site order."""
+        return tuple(dict.fromkeys(self.elements[site] for site in self.redox_sites))
 
     @cached_property
     def species(self) -> tuple[str, ...]:
         """Every species token that a configuration can contain, in alphabetical order."""
-        states = {self.working_ion: (self.working_ion_charge,), **self.redox}
-        states |= {element: (charge,) for element, charge in self.fixed.items()}
-        return tuple(sorted(self.token(el, state) for el, some in states.items() for state in some))
+        kinds = set(self.kinds) - {self.kinds[site] for site in self.ion_sites}
+        tokens = {self.token(element, state) for element, some in kinds for state in some}
+        if len(self.ion_sites):
+            tokens.add(self.token(self.working_ion, self.working_ion_charge))
+        return tuple(sorted(tokens))
 
     @cached_property
     def redox_species(self) -> frozenset[str]:
-        """Species tokens of the redox elements."""
-        return frozenset(self.token(el, state) for el, some in self.redox.items() for state in some)
+        """Species tokens of the redox elements, those of their inert sites among them."""
+        changing = [kind for kind in set(self.kinds) if kind[0] in self.redox_elements]
+        return frozenset(self.token(element, s) for element, some in changing for s in some)
 
     @cached_property
     def end_member_species(self) -> frozenset[str]:
-        """Those that all sites of their element have at the lowest or the highest composition."""
+        """Those of sites that have but one possible state at the lowest or highest composition.
+
+        All sites of the element do, and no two of them are in different states.
+        """
         found: set[str] = set()
         for n_ions in (self.ion_counts[0], self.ion_counts[-1]):
-            for element, states in self.redox.items():
-                possible = [s for s in states if self._may_have(n_ions, element, s)]
+            for element in self.redox_elements:
+                possible = {
+                    state
+                    for kind, some in set(self.kinds)
+                    for state in some
+                    if kind == element and (len(some) == 1 or self._may_have(n_ions, some, state))
+                }
                 if len(possible) == 1:
-                    found.add(self.token(element, possible[0]))
+                    found.add(self.token(element, possible.pop()))
         return frozenset(found)
 
     def total_moments(self, n_ions: int) -> tuple[int, int]:
@@ -250,15 +263,14 @@ class Host:
             different states.
         """
         fixed = sum(
-            unpaired_electrons(self.token(element, self.fixed[element]))
-            for element in self.elements
-            if element in self.fixed
+            unpaired_electrons(self.token(self.elements[site], state))
+            for site, state in self.fixed.items()
         )
         reached = {0: (fixed, fixed)}
         for site in self.redox_sites:
             element, found = self.elements[site], dict[int, tuple[int, int]]()
             for charge, (least, greatest) in reached.items():
-                for state in self.redox[element]:
+                for state in self.states[site]:
                     more = unpaired_electrons(self.token(element, state))
                     total = charge + charge_of_state(state)
                     low, high = found.get(total, (least + more, greatest + more))
@@ -266,20 +278,14 @@ class Host:
             reached = found
         return reached[-self.fixed_charge - n_ions * self.working_ion_charge]
 
-    def _may_have(self, n_ions: int, element: str, state: int) -> bool:
-        """Tell whether a site of an element can be in a state at a composition."""
-        others = [self.elements[i] for i in self.redox_sites]
-        others.remove(element)
+    def _may_have(self, n_ions: int, allowed: tuple[int, ...], state: int) -> bool:
+        """Tell whether a site with some allowed states can be in one of them at a composition."""
+        if len(allowed) == 1:
+            return True
+        others = [self.states[i] for i in self.redox_sites]
+        others.remove(allowed)
         needed = -self.fixed_charge - n_ions * self.working_ion_charge - charge_of_state(state)
-        return needed in self._redox_charges(others)
-
-    def _redox_charges(self, elements: Iterable[str]) -> set[int]:
-        """Return what the charges of sites of redox elements can sum to, in e."""
-        sums = {0}
-        for element in elements:
-            charges = set(map(charge_of_state, self.redox[element]))
-            sums = {total + charge for total in sums for charge in charges}
-        return sums
+        return needed in sums_of_charges(others)
 
     def token(self, element: str, state: int) -> str:
         """Return the species token of an element in a state.
@@ -302,7 +308,8 @@ class Host:
     def has_spin_states(self) -> bool:
         """Whether an ion may be in one of several spin states of one charge."""
         return any(
-            state != charge_of_state(state) for some in self.redox.values() for state in some
+            len(set(map(charge_of_state, self.states[site]))) < len(self.states[site])
+            for site in self.redox_sites
         )
 
     @property
@@ -315,7 +322,7 @@ class Host:
         """What x is given per: a formula, or such as ``redox site (Mn)``."""
         number = self.redox_sites_per_formula
         sites = "redox site" if number == 1 else f"{number} redox sites"
-        return self.formula or f"{sites} ({', '.join(self.redox)})"
+        return self.formula or f"{sites} ({', '.join(self.redox_elements)})"
 
     @property
     def framework(self) -> str:
@@ -330,18 +337,18 @@ class Host:
 
     @cached_property
     def most_ions(self) -> int:
-        """The largest number of working ions that there is room for, whatever their charge."""
+        """The largest number of working ions that ion sites have room for, whatever their charge."""
         if not self.exclusions:
             return len(self.ion_sites)
         return len(self.ion_diagram.numbers()) - 1
 
     @cached_property
     def ion_counts(self) -> tuple[int, ...]:
-        """Numbers of working ions for which a charge-neutral configuration exists, ascending."""
-        redox_charges = self._redox_charges(self.elements[i] for i in self.redox_sites)
+        """Numbers of working ions, inert ones included, that can be neutral, ascending."""
+        redox_charges = sums_of_charges([self.states[i] for i in self.redox_sites])
         return tuple(
             n
-            for n in range(self.most_ions + 1)
+            for n in range(self.inert_ions, self.inert_ions + self.most_ions + 1)
             if -self.fixed_charge - n * self.working_ion_charge in redox_charges
         )
 
@@ -393,11 +400,17 @@ class Host:
         """Identity of the host: a hash of its supercell, its sites and its allowed states."""
         digest = hashlib.sha256()
         digest.update(repr((self.working_ion, self.working_ion_charge)).encode())
-        digest.update(repr(sorted(self.redox.items())).encode())
-        digest.update(repr(sorted(self.fixed.items())).encode())
+        rest = set(self.kinds) - {self.kinds[site] for site in self.ion_sites}
+        redox = sorted((element, some) for element, some in rest if len(some) > 1)
+        fixed = sorted((element, some[0]) for element, some in rest if len(some) == 1)
+        digest.update(repr(redox).encode())
+        digest.update(repr(fixed).encode())
         per_formula = self.redox_sites_per_formula
         whole = per_formula.denominator == 1  # as in every host before there were formulas
         digest.update(repr((self.elements, int(per_formula) if whole else per_formula)).encode())
+        if len({element for element, _ in self.kinds}) < len(set(self.kinds)):
+            # Hosts whose sites of one element are alike have the identity that they always had.
+            digest.update(repr(self.states).encode())
         if self.unpaired:  # hosts of high-spin ions have the identity that they always had
             digest.update(repr(sorted(self.unpaired.items())).encode())
         if self.exclusions:

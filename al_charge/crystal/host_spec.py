@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pymatgen.core.periodic_table import Element
 
 from al_charge.crystal.charges import (
@@ -15,13 +14,22 @@ from al_charge.crystal.charges import (
     known_ion_charges,
 )
 from al_charge.crystal.parent import Supercell
-from al_charge.crystal.states import IonState, numbered_states
+from al_charge.crystal.states import WORKING_ION, IonState, SiteRole
 from al_charge.errors import InputError, did_you_mean
 from al_charge.units import Length
 
 MIN_DISTANCE = 2.0
 """angstrom. Sites of layers, spinels and rock salts that share a face of their polyhedra are 1.6 to
 1.9 apart; the shortest distance of ions that are there at once is 2.1, in Li3N."""
+
+
+def _key(value: Any) -> Any:
+    """Return the name of sites as text; a number is the index of one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and ("." in value or value.startswith("$")):
+        raise ValueError("labels with '.' or '$' cannot be stored; give the index of the site")
+    return value
 
 
 class HostSpec(BaseModel):
@@ -53,6 +61,12 @@ class HostSpec(BaseModel):
     )
     fixed: dict[str, IonState] = Field(
         description="oxidation state of every other element, e.g. {P: 5, O: -2}"
+    )
+    sites: dict[Annotated[str, BeforeValidator(_key)], SiteRole] = Field(
+        default_factory=dict,
+        description="sites that are not like the others of their element, by their label in the "
+        "CIF, index in the file from 0, or element and Wyckoff position: the state that a site "
+        "keeps, a list of those it changes between, or 'working ion', e.g. {Fe2: 2 low, Li 4a: 1}",
     )
     supercell: Supercell = Field(
         default=(1, 1, 1),
@@ -118,9 +132,13 @@ class HostSpec(BaseModel):
         named = {self.working_ion: "host.working_ion"}
         named |= {element: "host.redox" for element in self.redox}
         named |= {element: "host.fixed" for element in self.fixed}
-        if len(named) < 1 + len(self.redox) + len(self.fixed):
+        # Some ions of the working ion's element may be fixed, if 'sites' says which are not.
+        twice = (WORKING_ION,) in self.sites.values() and self.working_ion in self.fixed
+        if len(named) + twice < 1 + len(self.redox) + len(self.fixed):
             raise InputError(
-                "an element has two roles", where="host", remedy="name each element once"
+                "an element has two roles",
+                where="host",
+                remedy="name each element once, and under 'sites' those sites that differ",
             )
         for element, named_in in named.items():
             if not Element.is_valid_symbol(element):
@@ -141,38 +159,3 @@ class HostSpec(BaseModel):
                 where="host.fixed",
                 remedy=f"add '{element}: ...'",
             )
-
-    def states(self) -> tuple[dict[str, dict[int, int]], dict[str, dict[int, int]]]:
-        """Return the states that elements may have, with their unpaired electrons.
-
-        Returns
-        -------
-        redox
-            By redox element and state, as in `Configuration.occupation`.
-        fixed
-            The same for the other elements, which have one state each.
-
-        Raises
-        ------
-        InputError
-            If an ion has no such spin state, or a redox element has one state only.
-        """
-        compound = {self.working_ion, *self.redox, *self.fixed}
-
-        def of(element: str, written: Sequence[int | str], where: str) -> dict[int, int]:
-            usual = self.spins == "usual"
-            return numbered_states(
-                element, written, compound if usual else None, f"{where}.{element}"
-            )
-
-        redox = {element: of(element, some, "host.redox") for element, some in self.redox.items()}
-        for element, states in redox.items():
-            if len(states) < 2:
-                raise InputError(
-                    f"{element} needs at least two states",
-                    where="host.redox",
-                    remedy="an element with one state belongs in 'fixed'",
-                )
-        return redox, {
-            element: of(element, [one], "host.fixed") for element, one in self.fixed.items()
-        }

@@ -18,7 +18,9 @@ FARTHEST = 0.9
 _WHERE = "host.empty_structure"
 
 
-def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structure:
+def match_empty(
+    full: Structure, empty: Structure, working_ion: str, mobile: NDArray[np.bool_] | None = None
+) -> Structure:
     """Return the empty host with its sites in the order of the filled one.
 
     Parameters
@@ -30,6 +32,8 @@ def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structur
         differs, the mapping with the smallest displacements is used.
     working_ion
         Element of the working ion.
+    mobile
+        Which sites of ``full`` it leaves, shape (n_sites,); None for all of its element.
 
     Returns
     -------
@@ -47,9 +51,9 @@ def match_empty(full: Structure, empty: Structure, working_ion: str) -> Structur
     for structure in (full, empty):
         structure.remove_oxidation_states()
     elements = np.array([site.specie.symbol for site in full])
-    rest = np.flatnonzero(elements != working_ion)
+    rest = np.flatnonzero(elements != working_ion if mobile is None else ~mobile)
     frame = Structure.from_sites([full[int(i)] for i in rest])
-    if working_ion in {site.specie.symbol for site in empty}:
+    if working_ion in {site.specie.symbol for site in empty} - set(elements[rest]):
         raise InputError(
             f"it contains {working_ion}",
             where=_WHERE,
@@ -89,15 +93,15 @@ def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: i
     matched
         What `match_empty` returned for it.
     n_ions
-        Working ions in the supercell: 0 gives the empty host, as many as there is room for the
-        filled one.
+        Working ions in the supercell: those that never leave alone give the empty host, as many as
+        there is room for the filled one.
 
     Returns
     -------
     Host
         The same sites in another geometry.
     """
-    part = n_ions / host.most_ions
+    part = (n_ions - host.inert_ions) / host.most_ions
     cell = (1.0 - part) * matched.lattice.matrix + part * full.lattice.matrix
     coordinates = (1.0 - part) * matched.frac_coords + part * full.frac_coords
     elements = [site.specie.symbol for site in matched]

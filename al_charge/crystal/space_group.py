@@ -63,7 +63,7 @@ def space_group(structure: Structure, tolerance: float = SYMPREC) -> SpaceGroup:
     AlChargeError
         If spglib finds none.
     """
-    dataset = spglib.get_symmetry_dataset(_cell(structure), symprec=tolerance)
+    dataset = spglib.get_symmetry_dataset(spglib_cell(structure), symprec=tolerance)
     if dataset is None:
         raise AlChargeError("spglib finds no symmetry", where="host.structure")
     return SpaceGroup(dataset.international, len(dataset.rotations), tolerance)
@@ -129,8 +129,23 @@ def almost(structure: Structure) -> tuple[SpaceGroup, float] | None:
     return result
 
 
-def _cell(structure: Structure) -> tuple[list[list[float]], list[list[float]], list[int]]:
-    """Return what spglib takes: cell vectors, fractional coordinates and a number for each kind."""
+def spglib_cell(structure: Structure) -> tuple[list[list[float]], list[list[float]], list[int]]:
+    """Return a structure as spglib takes it.
+
+    Parameters
+    ----------
+    structure
+        Sites with the same elements, in the same amounts, are of one kind.
+
+    Returns
+    -------
+    list
+        Cell vectors in angstrom.
+    list
+        Fractional coordinates.
+    list
+        A number for each site, equal for sites of one kind.
+    """
     kinds: list[int] = _kinds(structure).tolist()
     return structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), kinds
 
@@ -151,7 +166,7 @@ def _idealised(structure: Structure, tolerance: float) -> tuple[Structure, float
 
     None where spglib finds no symmetry, or the result does not have it.
     """
-    dataset = spglib.get_symmetry_dataset(_cell(structure), symprec=tolerance)
+    dataset = spglib.get_symmetry_dataset(spglib_cell(structure), symprec=tolerance)
     if dataset is None:
         return None
     # x_std = P x + p, and the rows of the standard cell M_std give the cell P^T M_std.

@@ -134,12 +134,15 @@ def unpaired_of(element: str, charge: int, spin: str, where: str) -> int:
     return known[spin]
 
 
-def usual_unpaired(element: str, charge: int, compound: Collection[str]) -> int:
+def usual_unpaired(
+    element: str, charge: int, compound: Collection[str], *, carbon: bool = False
+) -> int:
     """Return the number of unpaired electrons that an ion usually has on an octahedral site.
 
     Ions of the 4d and 5d rows are low spin, and so are Co3+, Co4+, Ni3+ and Ni4+ in oxides and
     sulfides; all others, and those in fluorides, phosphates, silicates and other oxides of
-    electronegative cations, are high spin.
+    electronegative cations, are high spin. Metals bound to the carbon of cyanide are low spin,
+    those bound to its nitrogen are not: Buser et al., Inorg. Chem. 16, 2704 (1977).
 
     Parameters
     ----------
@@ -149,6 +152,8 @@ def usual_unpaired(element: str, charge: int, compound: Collection[str]) -> int:
         Oxidation state, in e.
     compound
         Symbols of all elements.
+    carbon
+        Whether the site is bound to the carbon of cyanide.
 
     Returns
     -------
@@ -158,7 +163,7 @@ def usual_unpaired(element: str, charge: int, compound: Collection[str]) -> int:
     weak = "F" in compound or ("O" in compound and not _FIELD_FORMERS.isdisjoint(compound))
     metal = Element(element)
     if metal.is_transition_metal and (
-        metal.row > 4 or ((element, charge) in _LOW_IN_OXIDES and not weak)
+        metal.row > 4 or carbon or ((element, charge) in _LOW_IN_OXIDES and not weak)
     ):
         return _low_spin(element, charge)
     return unpaired_electrons(str(Species(element, charge)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from typing import Annotated, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,48 @@ IonState = Annotated[Charge | str, BeforeValidator(_as_written)]
 """An oxidation state, alone (``3``) or with a spin state (``3 low``, ``3 spin=1``)."""
 
 
-def numbered_states(
-    element: str, written: Sequence[int | str], compound: Collection[str] | None, where: str
-) -> dict[int, int]:
-    """Return the states that a campaign file lists for an element.
+WORKING_ION = "working ion"
+"""The role of a site that the working ion fills and leaves."""
+
+
+def _as_role(value: object) -> object:
+    """Return the role of a site as a tuple: its states, or that of the working ion."""
+    if value == WORKING_ION or value in ([WORKING_ION], (WORKING_ION,)):
+        return (WORKING_ION,)
+    states = value if isinstance(value, list | tuple) else [value]
+    if not states:
+        raise ValueError(f"give its states, or '{WORKING_ION}'")
+    return tuple(map(_as_written, states))
+
+
+SiteRole = Annotated[tuple[Charge | str, ...], BeforeValidator(_as_role)]
+"""What a site is: its only state, a list of those it changes between, or `WORKING_ION`."""
+
+
+class Ion(NamedTuple):
+    """A charge state and spin state.
+
+    Attributes
+    ----------
+    charge
+        Oxidation state, in e.
+    unpaired
+        Unpaired electrons.
+    """
+
+    charge: int
+    unpaired: int
+
+
+def ions(
+    element: str,
+    written: Sequence[int | str],
+    compound: Collection[str] | None,
+    where: str,
+    *,
+    carbon: bool = False,
+) -> frozenset[Ion]:
+    """Return the ions that a campaign file lists for an element or a site.
 
     Parameters
     ----------
@@ -69,30 +107,69 @@ def numbered_states(
         it is high spin.
     where
         Field that errors name.
+    carbon
+        Whether the site is bound to the carbon of cyanide, where ions are usually low spin.
 
     Returns
     -------
-    dict
-        Unpaired electrons by state, states ascending; in whatever order they are listed.
+    frozenset of Ion
+        Each once, in whatever order they are listed.
 
     Raises
     ------
     InputError
         If an ion has no such spin state.
     """
-    spins: dict[int, set[int]] = {}
+    found = set[Ion]()
     for one in written:
         digits, _, word = str(one).partition(" ")
         charge = int(digits)
         if word or compound is None:
             unpaired = unpaired_of(element, charge, word or "high", where)
         else:
-            unpaired = usual_unpaired(element, charge, compound)
-        spins.setdefault(charge, set()).add(unpaired)
-    return dict(
-        sorted(
-            (charge + SPIN_STEP * place, unpaired)
-            for charge, some in spins.items()
-            for place, unpaired in enumerate(sorted(some, reverse=True))
-        )
-    )
+            unpaired = usual_unpaired(element, charge, compound, carbon=carbon)
+        found.add(Ion(charge, unpaired))
+    return frozenset(found)
+
+
+def number_states(some: Collection[Ion]) -> dict[Ion, int]:
+    """Return the number of each state of an element; see `SPIN_STEP`.
+
+    Parameters
+    ----------
+    some
+        Every ion of the element in a host, on whatever sites.
+
+    Returns
+    -------
+    dict
+        State by ion, as in `Configuration.occupation`.
+    """
+    spins: dict[int, list[int]] = {}
+    for ion in sorted(some, reverse=True):
+        spins.setdefault(ion.charge, []).append(ion.unpaired)
+    return {
+        Ion(charge, unpaired): charge + SPIN_STEP * place
+        for charge, found in spins.items()
+        for place, unpaired in enumerate(found)
+    }
+
+
+def sums_of_charges(sites: Iterable[tuple[int, ...]]) -> set[int]:
+    """Return what the charges of sites can sum to.
+
+    Parameters
+    ----------
+    sites
+        Allowed states of each.
+
+    Returns
+    -------
+    set of int
+        In e.
+    """
+    sums = {0}
+    for states in sites:
+        charges = set(map(charge_of_state, states))
+        sums = {total + charge for total in sums for charge in charges}
+    return sums

@@ -20,7 +20,8 @@ from al_charge.errors import AlChargeError
 def permutations(host: Host) -> NDArray[np.int64]:
     """Return how every operation of the supercell's space group permutes the variable sites.
 
-    Translations by vectors of the primitive cell are included.
+    Translations by vectors of the primitive cell are included. Sites are mapped onto sites of the
+    same element with the same allowed states.
 
     Parameters
     ----------
@@ -39,10 +40,9 @@ def permutations(host: Host) -> NDArray[np.int64]:
     """
     structure = host.structure
     fractional = structure.frac_coords
-    dataset = spglib.get_symmetry(
-        (structure.lattice.matrix.tolist(), fractional.tolist(), structure.atomic_numbers),
-        symprec=SYMPREC,
-    )
+    kinds = {kind: number for number, kind in enumerate(dict.fromkeys(host.kinds), start=1)}
+    cell = structure.lattice.matrix.tolist(), fractional.tolist(), [kinds[k] for k in host.kinds]
+    dataset = spglib.get_symmetry(cell, symprec=SYMPREC)
     if dataset is None:
         raise AlChargeError("spglib finds no symmetry", where="host.structure")
     rotations, translations = dataset["rotations"], dataset["translations"]

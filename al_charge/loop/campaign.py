@@ -15,6 +15,7 @@ from pymatgen.core.structure import Structure
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.roles import mobile_sites
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
@@ -129,7 +130,9 @@ class Campaign:
     def _matched_empty(self) -> Structure | None:
         if self.empty is None:
             return None
-        return match_empty(self.structure, self.empty, self.spec.host.working_ion)
+        host = self.spec.host
+        mobile = mobile_sites(host, self.structure)
+        return match_empty(self.structure, self.empty, host.working_ion, mobile)
 
     @cached_property
     def framework(self) -> str:

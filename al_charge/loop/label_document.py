@@ -54,7 +54,7 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         if label.moments is None:
             continue
         for site, species in enumerate(label.resolved or ()):
-            if element_of(species) in campaign.host.redox:
+            if element_of(species) in campaign.host.redox_elements:
                 moments[species].append(label.moments[site])
                 if label.bader is not None:
                     charges[species].append(label.bader[site])

@@ -9,9 +9,11 @@ from pydantic import BaseModel
 from pymatgen.core.structure import Structure
 
 from al_charge.acquisition.plugin import ACQUISITIONS
-from al_charge.crystal.host import Host, parent_structure
+from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import match_empty
 from al_charge.crystal.parent import read_structure
+from al_charge.crystal.prepare import parent_structure
+from al_charge.crystal.roles import mobile_sites
 from al_charge.crystal.space_group import symmetrized
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers import make_labeler
@@ -134,7 +136,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         empty = read_structure(spec.host.empty_structure, "host.empty_structure")
         if spec.host.symmetrize is not None:
             empty = symmetrized(empty, spec.host.symmetrize)
-        match_empty(structure, empty, spec.host.working_ion)
+        mobile = mobile_sites(spec.host, structure)
+        match_empty(structure, empty, spec.host.working_ion, mobile)
         contents["empty_structure"] = empty.as_dict()
     labeler = labeler_of(spec)
     if spec.relaxation.cell and not labeler.gives_stress:

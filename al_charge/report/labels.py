@@ -43,7 +43,7 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
         charge state of an element; ``quarantined`` are the labels that were given up.
     """
     ion = campaign.spec.host.working_ion
-    redox = frozenset(campaign.spec.host.redox)
+    redox = frozenset(campaign.host.redox_elements)
     found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name)
     labels = sorted(found, key=lambda label: (label.n_ions, label.energy, label.key))
     groups: dict[str, list[LabelDoc]] = defaultdict(list)

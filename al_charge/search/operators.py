@@ -64,7 +64,7 @@ def ion_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configur
 
 
 def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Configuration | None:
-    """Exchange two different states of one element.
+    """Exchange two different states of one element, between sites that allow both.
 
     Parameters
     ----------
@@ -82,12 +82,17 @@ def charge_swap(host: Host, parents: Parents, rng: np.random.Generator) -> Confi
     """
     occupation = parents[0].occupation
     elements = [host.elements[site] for site in host.variable_sites]
+    allowed = host.allowed_states
     redox = range(len(host.ion_sites), len(occupation))
     pairs = [
         (a, b)
         for a in redox
         for b in redox
-        if a < b and elements[a] == elements[b] and occupation[a] != occupation[b]
+        if a < b
+        and elements[a] == elements[b]
+        and occupation[a] != occupation[b]
+        and occupation[a] in allowed[b]
+        and occupation[b] in allowed[a]
     ]
     return _exchanged(parents[0], *pairs[rng.integers(len(pairs))]) if pairs else None
 

@@ -134,9 +134,9 @@ def random_occupation(
         wanted_ions = [int(state != VACANCY) for state in preferred.occupation[:n_sites]]
         wanted_states = preferred.occupation[n_sites:]
     if host.exclusions:
-        occupied = _draw_allowed(host, n_ions, rng, wanted_ions)
+        occupied = _draw_allowed(host, n_ions - host.inert_ions, rng, wanted_ions)
     else:
-        occupied = draw_with_sum([(0, 1)] * n_sites, n_ions, rng, wanted_ions)
+        occupied = draw_with_sum([(0, 1)] * n_sites, n_ions - host.inert_ions, rng, wanted_ions)
     needed = -host.fixed_charge - n_ions * host.working_ion_charge
     states = draw_with_sum(host.allowed_states[n_sites:], needed, rng, wanted_states)
     ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)

@@ -83,7 +83,7 @@ def ewald_energies(host: Host, configs: Sequence[Configuration]) -> NDArray[np.f
         only.
     """
     charges = np.zeros((len(configs), len(host.elements)))
-    charges[:] = [host.fixed.get(element, 0) for element in host.elements]
+    charges[:, list(host.fixed)] = charge_of_state(np.array(list(host.fixed.values()), dtype=float))
     occupation: NDArray[np.float64] = np.array(
         [config.occupation for config in configs], dtype=float
     )

@@ -495,8 +495,8 @@ def test_check_tells_the_range_of_a_moment_that_states_leave_open(
         ("mgmn2o4", "MgMn2O4", "1", 10514, "redox site (Mn)", "1/2"),
         ("limn2o4_average_state", "LiMn2O4", "1", 4222, "redox site (Mn)", "1/2"),
         ("lini05mn15o4", "LiNi0.5Mn1.5O4", "1", 183, "redox site (Ni)", "2"),
-        ("nmc333", "LiNi1/3Mn1/3Co1/3O2", "1", 3388, "redox site (Ni, Co)", "3/2"),
-        ("nmc333", "LiNi0.333Mn0.333Co0.333O2", "1", 3388, "redox site (Ni, Co)", "3/2"),
+        ("nmc333", "LiNi1/3Mn1/3Co1/3O2", "1", 3388, "redox site (Co, Ni)", "3/2"),
+        ("nmc333", "LiNi0.333Mn0.333Co0.333O2", "1", 3388, "redox site (Co, Ni)", "3/2"),
     ],
 )
 def test_x_is_per_formula_unit_where_the_file_gives_one(

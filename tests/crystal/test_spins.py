@@ -213,10 +213,10 @@ def three_spins() -> Host:
 
 
 def test_states_of_one_charge_are_numbered_by_their_spin(three_spins: Host) -> None:
-    assert three_spins.redox["Co"] == (3, 4, 3 + SPIN_STEP, 3 + 2 * SPIN_STEP)
-    tokens = [three_spins.token("Co", state) for state in three_spins.redox["Co"]]
+    assert three_spins.allowed_states[-1] == (3, 4, 3 + SPIN_STEP, 3 + 2 * SPIN_STEP)
+    tokens = [three_spins.token("Co", state) for state in three_spins.allowed_states[-1]]
     assert tokens == ["Co3+", "Co4+,spin=1", "Co3+,spin=2", "Co3+,spin=0"]
-    assert [charge_of_state(state) for state in three_spins.redox["Co"]] == [3, 4, 3, 3]
+    assert [charge_of_state(state) for state in three_spins.allowed_states[-1]] == [3, 4, 3, 3]
     assert charge_of_state(-1) == -1
     assert three_spins.redox_species == set(tokens)
     assert three_spins.end_member_species == {"Co4+,spin=1"}
@@ -225,7 +225,7 @@ def test_states_of_one_charge_are_numbered_by_their_spin(three_spins: Host) -> N
 
 def test_spin_states_are_counted_and_enumerated(three_spins: Host) -> None:
     """Against a brute force over all occupations, reduced by their canonical forms."""
-    states = three_spins.redox["Co"]
+    states = three_spins.allowed_states[-1]
     for n_ions in three_spins.ion_counts:
         forms = set()
         for ions in product((-1, 1), repeat=3):
