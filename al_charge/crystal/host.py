@@ -337,7 +337,7 @@ class Host:
 
     @cached_property
     def most_ions(self) -> int:
-        """The largest number of working ions that ion sites have room for, whatever their charge."""
+        """The largest number of ions that the ion sites have room for, whatever their charge."""
         if not self.exclusions:
             return len(self.ion_sites)
         return len(self.ion_diagram.numbers()) - 1
