@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 
 from al_charge.api.results import Result
+from al_charge.crystal.charges import redox_elements
 from al_charge.crystal.geometry import refuse_non_periodic
 from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import InputError
 from al_charge.labelers.hubbard import without_u
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.method import Method, unlike_known_windows
@@ -27,8 +26,8 @@ from al_charge.labelers.outputs import (
     requested_species,
     windows_from_end_members,
 )
-from al_charge.labelers.plugin import LABELERS, EngineSettings, method_of
-from al_charge.labelers.protocol import BaderCharges, LabelResult, Relax
+from al_charge.labelers.plugin import LABELERS, EngineSettings
+from al_charge.labelers.protocol import LabelResult, Relax
 from al_charge.loop.spec import load_labeler_settings
 from al_charge.report.audits import audit_document, audit_table, label_document
 
@@ -203,16 +202,19 @@ def audit_of(
     AuditResult
         Prints as a table.
     """
-    species, used = output.species, output.windows
+    species, used, told = output.species, output.windows, output.told
     given = {parse(state): window for state, window in (windows or {}).items()}
     if species is None or charges or windows or end_members:
         if end_members:
             used = windows_from_end_members(end_members, used, charges)
         known = Windows({**used.ranges, **given}, used.charges)
         species, used = requested_species(output, known, charges)
-    found = audit_output(output, species, used)
+        told = None
+    found = told or audit_output(output, species, used)
+    symbols = output.atoms.get_chemical_symbols()
+    determined = used.elements | frozenset(redox_elements(symbols) if told else ())
     warnings = _warnings(output.method, output.atoms, used, given, end_members)
-    document = audit_document(output, found, species, used, warnings=warnings)
+    document = audit_document(output, found, species, used, determined, warnings=warnings)
     return AuditResult(output, found, used, document)
 
 
@@ -240,61 +242,6 @@ def _warnings(
         ):
             lines.append(f"computed with {found}, which the end member {member.source} has")
     return [line for line in lines if line]
-
-
-def stored_output(key: str, database: Any = None) -> Output:
-    """Return a stored label as the output of a run, to be audited again.
-
-    Parameters
-    ----------
-    key
-        Key of the label.
-    database
-        Settings of the database; None for the one of the environment, else the embedded one.
-
-    Returns
-    -------
-    Output
-        Its last geometry, moments and Bader charges.
-
-    Raises
-    ------
-    InputError
-        If there is no label of this key.
-    """
-    from al_charge.store.connection import connect
-    from al_charge.store.mongo import Store
-    from al_charge.store.settings import settings_from_environment
-
-    store = Store(connect(database or settings_from_environment()))
-    try:
-        store.ensure_schema()
-        label = store.labels.get(key)
-    finally:
-        store.close()
-    if label is None:
-        raise InputError(
-            "there is no such file, and no label with this key in the database", where=key
-        )
-    last = label.frames[-1]
-    bader = None
-    if label.bader is not None and label.bader_electrons is not None:
-        bader = BaderCharges(np.array(label.bader), np.array(label.bader_electrons))
-    windows = {token: (low, high) for token, (low, high) in label.windows.items()}
-    return Output(
-        source=f"label {key}",
-        engine=label.engine,
-        atoms=Atoms(label.numbers, positions=last.positions, cell=last.cell, pbc=True),
-        windows=Windows(windows, label.bader_centres),
-        energy=label.energy,
-        moments=np.array(label.moments) if label.moments is not None else None,
-        no_moments="" if label.moments is not None else "its engine gives no moments",
-        converged=label.converged,
-        bader=bader,
-        bader_refused=label.bader_refused,
-        species=tuple(label.requested),
-        method=method_of(label.settings),
-    )
 
 
 def label(

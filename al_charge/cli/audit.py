@@ -54,7 +54,8 @@ def command(
     ambiguous, the cell is not neutral, or Bader charges were refused; 2 where the output cannot be
     read or an option is wrong.
     """
-    from al_charge.api.inputs import audit_of, stored_output
+    from al_charge.api.inputs import audit_of
+    from al_charge.api.stored import stored_output
     from al_charge.labelers.outputs import read_output
 
     is_file = Path(source).exists() or "/" in source or "." in source

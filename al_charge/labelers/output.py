@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from al_charge.crystal.valence import Windows
+from al_charge.crystal.valence import Audit, Windows
 from al_charge.labelers.method import Method
 from al_charge.labelers.protocol import Array, BaderCharges
 
@@ -42,6 +42,11 @@ class Output:
         Species that were asked for, where they are known.
     method
         Functional and U; None where the output does not tell, or the engine has none.
+    told
+        What a stored label says of its charge states, where it does not have the windows that they
+        were found by: those of its engine, or an engine without moments.
+    doubt
+        Why it says that they are uncertain; empty otherwise.
     """
 
     source: Path | str
@@ -56,3 +61,5 @@ class Output:
     bader_refused: str = ""
     species: tuple[str, ...] | None = None
     method: Method | None = None
+    told: Audit | None = None
+    doubt: str = ""

@@ -21,7 +21,7 @@ from al_charge.errors import (
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
-from al_charge.loop.label_document import check_sites, label_document, windows_for
+from al_charge.loop.label_document import check_sites, check_start, label_document, windows_for
 from al_charge.loop.verify import relax_in
 from al_charge.stopping import disk_is_full
 from al_charge.store.attempts import CRASHED, DISK_FULL, RETRIED, UNFINISHED
@@ -316,8 +316,11 @@ class _Job:
         Raises
         ------
         AlChargeError
-            If there is no result, or its ions are on other sites.
+            If there is no result, or its ions are on other sites; those of a static label are
+            looked at before the labeler runs.
         """
+        if self.relax is Relax.NONE:
+            check_start(self.campaign, self.candidate)
         folder.mkdir(parents=True, exist_ok=True)
         result = make_label(
             self.campaign.labeler, atoms, folder, relax=self.relax, windows=self.windows

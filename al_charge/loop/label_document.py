@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of
@@ -151,6 +154,30 @@ def label_document(
     )
 
 
+def check_start(campaign: Campaign, candidate: CandidateDoc) -> None:
+    """Refuse a candidate whose ions the committee has relaxed to other sites.
+
+    A static label has the geometry of its candidate, so this is known before anything is run.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    candidate
+        Candidate that was requested.
+
+    Raises
+    ------
+    AlChargeError
+        If its positions, matched to the sites of the host, are another configuration.
+    """
+    start = candidate.geometry
+    if not _on_its_sites(campaign, candidate, start.cell, start.positions):
+        raise AlChargeError(
+            "the committee relaxed its ions to other sites, to another configuration"
+        )
+
+
 def check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult) -> None:
     """Refuse a result whose ions have relaxed to other sites: that is another configuration.
 
@@ -169,17 +196,23 @@ def check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult
         If the final positions, matched to the sites of the host, are another configuration.
     """
     last = result.reading.frames[-1]
+    if not _on_its_sites(campaign, candidate, last.cell, last.positions):
+        raise AlChargeError("the ions relaxed to other sites, to another configuration")
+
+
+def _on_its_sites(
+    campaign: Campaign, candidate: CandidateDoc, cell: ArrayLike, positions: ArrayLike
+) -> bool:
+    """Return whether a geometry of a candidate's atoms is the configuration that it stands for."""
     atoms = atoms_of(candidate.geometry)
     asked = from_atoms(campaign.host, atoms)
     del atoms.arrays["host_site"]
-    atoms.set_cell(last.cell)
-    atoms.set_positions(last.positions)
+    atoms.set_cell(np.asarray(cell))
+    atoms.set_positions(np.asarray(positions))
     try:
-        kept = from_atoms(campaign.host, atoms) == asked
+        return from_atoms(campaign.host, atoms) == asked
     except InputError:
-        kept = False
-    if not kept:
-        raise AlChargeError("the ions relaxed to other sites, to another configuration")
+        return False
 
 
 def _in_spins_of(host: Host, audit: Audit) -> Audit:

@@ -255,6 +255,8 @@ def _reasons(output: Output, audit: Audit, symbols: Sequence[str]) -> list[str]:
         reasons.append(
             f"the charges sum to {audit.charge:+d} e: a state or a fixed charge is wrong"
         )
+    if output.told is not None and output.doubt and audit.species is not None:
+        reasons.append(output.doubt)
     if output.bader_refused:
         reasons.append(f"Bader charges refused: {output.bader_refused}")
     return reasons

@@ -225,6 +225,43 @@ def test_stored_labels(labelled: Campaign, run: Run) -> None:
     assert "no such file, and no label with this key" in err
 
 
+@pytest.mark.parametrize("moments", [True, False], ids=["engine's windows", "no moments"])
+def test_stored_labels_without_windows_say_what_they_are(
+    moments: bool, labelled: Campaign, run: Run
+) -> None:
+    """Those of the Born model, and those audited with the windows of their engine."""
+    exact, blurred = (labelled.store.labels.get(key) for key in ("exact", "blurred"))
+    assert exact is not None and blurred is not None
+    bare = {"windows": {}, "bader": None, "bader_electrons": None}
+    bare |= {} if moments else {"moments": None, "engine": "born 1.2"}
+    for key, label, changes in (
+        ("mixed", exact, {}),
+        ("unsure", blurred, {}),
+        ("against", exact, {"resolved": None, "audit": "Bader charges of atoms 4 contradict"}),
+        ("old", exact, {"resolved": None, "sites": []}),
+    ):
+        update = bare | changes | {"key": f"{key}-{moments}"}
+        labelled.store.labels.put(label.model_copy(update=update))
+    code, out, _ = run("audit", f"mixed-{moments}")
+    assert (code, out.splitlines()[-1]) == (0, "2 Fe3+, 2 Fe2+; neutral")
+    assert "taken for granted: Na +1, P +5, O -2" in out
+    assert out.count("│ Fe2+") == 2
+    document = json.loads(run("audit", f"mixed-{moments}", "--json")[1])
+    assert document["states"] == {"Fe3+": 2, "Fe2+": 2}
+    assert "Fe" not in document["fixed"]
+    code, out, _ = run("audit", f"unsure-{moments}")
+    assert code == 1
+    assert "2 Fe3+, 2 Fe ambiguous" in out
+    code, out, _ = run("audit", f"against-{moments}", "--json")
+    assert code == 1
+    assert json.loads(out)["reasons"] == ["Bader charges of atoms 4 contradict"]
+    # Earlier releases did not store what every site is.
+    assert run("audit", f"old-{moments}")[0] == 1
+    # Windows that are given audit the moments, where there are any.
+    windows = ("--window", "Fe2+=3.3:3.5", "--window", "Fe3+=4.2:4.3")
+    assert run("audit", f"mixed-{moments}", *windows)[0] == (0 if moments else 1)
+
+
 @published
 def test_published_run_has_one_iron_two(run: Run) -> None:
     code, out, _ = run("audit", str(DATA / "vasp_Na1Fe24P24O96"))

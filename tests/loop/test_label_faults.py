@@ -304,6 +304,33 @@ def test_a_charge_order_that_the_host_has_not_is_quarantined(
     assert campaign.store.labels.get(key_of(campaign, 2)) is None
 
 
+def test_a_static_label_of_ions_on_other_sites_is_refused_before_it_is_run(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = campaign.store.rounds.get("faults", 0)
+    assert record is not None and record.selected is not None
+    candidates = map(campaign.store.candidates.get, record.selected)
+    slot, asked = next(
+        (slot, one) for slot, one in enumerate(candidates) if one is not None and one.n_ions == 2
+    )
+    sites = campaign.host.ion_sites
+    empty = next(int(s) for s in sites if s not in asked.geometry.host_site)
+    positions, cell = np.array(asked.geometry.positions), np.array(asked.geometry.cell)
+    ion = asked.geometry.numbers.index(11)
+    positions[ion] = campaign.host.structure.frac_coords[empty] @ cell
+    geometry = asked.geometry.model_copy(update={"positions": positions.tolist()})
+    hopped = asked.model_copy(update={"geometry": geometry})
+    monkeypatch.setattr(campaign.store.candidates, "get", lambda _: hopped)
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "hopped")
+    engine: Any = campaign.labeler
+    job = tmp_path / "job"
+    assert label(campaign, 0, slot, job, spool=tmp_path / "spool") is None
+    assert (engine.runs, job.exists()) == (0, False)
+    found = campaign.store.failures.get("hopped")
+    assert found is not None
+    assert "the committee relaxed its ions to other sites, to another config" in found.reason
+
+
 def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: Path) -> None:
     engine: Any = campaign.labeler
     engine.failure = KeyboardInterrupt()  # what stops a worker stops no other way
