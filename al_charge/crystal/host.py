@@ -50,6 +50,9 @@ class Host:
         Redox sites in one formula unit; compositions and energies are given per formula unit.
     formula
         One of them as the campaign file writes it; empty where x is given per redox site.
+    window
+        Lowest and highest x, where the campaign file restricts what the charges allow. It is no
+        part of what the host is: labels are shared by campaigns with other windows.
     unpaired
         Unpaired electrons by element and state, where they are not those of the high-spin state.
     exclusions
@@ -63,6 +66,7 @@ class Host:
     supercell: Repeats | Matrix
     redox_sites_per_formula: Fraction = Fraction(1)
     formula: str = ""
+    window: tuple[Fraction, Fraction] | None = None
     unpaired: Mapping[tuple[str, int], int] = field(default_factory=dict)
     exclusions: Pairs = ()
 
@@ -156,7 +160,7 @@ class Host:
                 where="host.redox",
                 remedy="check the oxidation states in 'redox' and 'fixed'",
             )
-        return host
+        return replace(host, window=spec.window([host.composition(n) for n in host.ion_counts]))
 
     @cached_property
     def elements(self) -> tuple[str, ...]:
@@ -344,12 +348,14 @@ class Host:
 
     @cached_property
     def ion_counts(self) -> tuple[int, ...]:
-        """Numbers of working ions, inert ones included, that can be neutral, ascending."""
+        """Numbers of working ions, inert ones included: all in the window that can be neutral."""
+        window = self.window
         redox_charges = sums_of_charges([self.states[i] for i in self.redox_sites])
         return tuple(
             n
             for n in range(self.inert_ions, self.inert_ions + self.most_ions + 1)
             if -self.fixed_charge - n * self.working_ion_charge in redox_charges
+            and (window is None or window[0] <= self.composition(n) <= window[1])
         )
 
     def composition(self, n_ions: int) -> Fraction:

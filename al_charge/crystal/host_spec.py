@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pymatgen.core.periodic_table import Element
 
 from al_charge.crystal.charges import (
@@ -32,6 +35,27 @@ def _key(value: Any) -> Any:
     return value
 
 
+def _as_fraction(value: object) -> object:
+    """Read a composition as it stands in a file: 1, 0.5 or '1/3'."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,9}|/[1-9]\d{0,5})?", text):
+        raise ValueError(f"'{value}' is not a composition; write it like 1, 0.5 or 1/3")
+    return Fraction(text)
+
+
+def _as_ends(value: object) -> object:
+    """Refuse what does not name both ends of a window, and nothing else."""
+    if not isinstance(value, dict) or value.keys() != {"from", "to"}:
+        raise ValueError("it is not a window; write it like {from: 1, to: 3}")
+    return value
+
+
+X = Annotated[Fraction, BeforeValidator(_as_fraction), PlainSerializer(str)]
+"""A composition, exact."""
+Window = Annotated[dict[Literal["from", "to"], X], BeforeValidator(_as_ends)]
+"""The lowest and the highest composition of a campaign."""
+
+
 class HostSpec(BaseModel):
     """What a campaign file says about a host, besides its structure file."""
 
@@ -40,8 +64,8 @@ class HostSpec(BaseModel):
     structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
     empty_structure: Path | None = Field(
         default=None,
-        description="CIF or POSCAR of the same cell without working ions; the first geometries lie "
-        "between the two",
+        description="CIF or POSCAR of the same cell without working ions, or with those alone that "
+        "the lowest x leaves; the first geometries lie between the two",
     )
     working_ion: str = Field(description="element that moves in and out, e.g. Na")
     spins: Literal["usual", "high"] = Field(
@@ -92,6 +116,11 @@ class HostSpec(BaseModel):
         description="one formula unit, e.g. LiNi0.5Mn1.5O4: x is working ions per formula unit, "
         "without it per redox site; all amounts but the working ion's must be the structure's",
     )
+    compositions: Window | None = Field(
+        default=None,
+        description="lowest and highest x of the campaign, e.g. {from: 1, to: 3}; all that the "
+        "oxidation states allow, if it is not given",
+    )
     redox_sites_per_formula: int | None = Field(
         default_factory=lambda given: 1 if given.get("formula") is None else None,
         ge=1,
@@ -115,6 +144,40 @@ class HostSpec(BaseModel):
                 where="host.working_ion_charge",
                 remedy=f"leave it out, or give {' or '.join(map(str, known))}",
             )
+
+    def window(self, possible: Sequence[Fraction]) -> tuple[Fraction, Fraction] | None:
+        """Return the lowest and the highest x that the file asks for.
+
+        Parameters
+        ----------
+        possible
+            Every x of the host, ascending.
+
+        Returns
+        -------
+        tuple of Fraction or None
+            None if the file does not restrict x.
+
+        Raises
+        ------
+        InputError
+            If an end is not possible, or the window holds fewer than two compositions.
+        """
+        if self.compositions is None:
+            return None
+        field, among = "host.compositions", f"choose two of: {', '.join(map(str, possible))}"
+        lowest, highest = self.compositions["from"], self.compositions["to"]
+        for x in (lowest, highest):
+            if x not in possible:
+                raise InputError(
+                    f"the supercell has no composition x = {x}", where=field, remedy=among
+                )
+        if lowest >= highest:
+            what = "a single composition" if lowest == highest else "no composition"
+            raise InputError(
+                f"from {lowest} to {highest} there is {what}", where=field, remedy=among
+            )
+        return lowest, highest
 
     def check_elements(self, present: set[str]) -> None:
         """Refuse elements that the structure lacks or that lack a role.

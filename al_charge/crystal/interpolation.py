@@ -1,4 +1,4 @@
-"""Start geometries between the empty host, without its working ion, and the filled one."""
+"""Start geometries between the emptied host and the filled one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.host import Host
+from al_charge.crystal.parent import number_of_cells
 from al_charge.errors import InputError
 
 FARTHEST = 0.9
@@ -19,28 +20,35 @@ _WHERE = "host.empty_structure"
 
 
 def match_empty(
-    full: Structure, empty: Structure, working_ion: str, mobile: NDArray[np.bool_] | None = None
+    full: Structure,
+    empty: Structure,
+    working_ion: str,
+    mobile: NDArray[np.bool_] | None = None,
+    kept: int = 0,
 ) -> Structure:
-    """Return the empty host with its sites in the order of the filled one.
+    """Return the emptied host with its sites in the order of the filled one.
 
     Parameters
     ----------
     full
         The parent, every working-ion site filled.
     empty
-        The same crystal without working ions, its sites in any order; where its setting or origin
-        differs, the mapping with the smallest displacements is used.
+        The same crystal without working ions, or with those that cannot leave, its sites in any
+        order; where its setting or origin differs, the mapping with the smallest displacements is
+        used.
     working_ion
         Element of the working ion.
     mobile
-        Which sites of ``full`` it leaves, shape (n_sites,); None for all of its element.
+        Which sites of ``full`` it fills and leaves, shape (n_sites,); None for all of its element.
+    kept
+        Working ions on these sites that the cell of ``empty`` may have, beside none.
 
     Returns
     -------
     Structure
-        The empty host's cell, its axes along those of ``full``, and its fractional coordinates in
-        the periodic images nearest to those of ``full``. Working ions keep theirs, so that the
-        structure has all sites of ``full``.
+        The emptied host's cell, its axes along those of ``full``, and its fractional coordinates in
+        the periodic images nearest to those of ``full``. Working ions that it lacks keep those of
+        ``full``, so that the structure has all sites.
 
     Raises
     ------
@@ -51,23 +59,34 @@ def match_empty(
     for structure in (full, empty):
         structure.remove_oxidation_states()
     elements = np.array([site.specie.symbol for site in full])
-    rest = np.flatnonzero(elements != working_ion if mobile is None else ~mobile)
-    frame = Structure.from_sites([full[int(i)] for i in rest])
-    if working_ion in {site.specie.symbol for site in empty} - set(elements[rest]):
+    mobile = elements == working_ion if mobile is None else mobile
+    rest = Structure.from_sites([full[int(i)] for i in np.flatnonzero(~mobile)])
+    inert, held = (
+        sum(site.specie.symbol == working_ion for site in structure) for structure in (rest, empty)
+    )
+    ions = held - inert
+    if ions > 0 and ions != kept:
+        allowed = [f"with {inert} {working_ion}" if inert else f"without {working_ion}"]
+        allowed += [f"with {inert + kept}, those of its lowest composition"] if kept else []
         raise InputError(
-            f"it contains {working_ion}",
+            f"it contains {f'{held} ' if inert or kept else ''}{working_ion}",
             where=_WHERE,
-            remedy=f"give the host without {working_ion}",
+            remedy=f"give the host {', or '.join(allowed)}",
         )
-    if frame.composition != empty.composition:
+    others, expected = (
+        structure.copy().remove_species([working_ion]).composition for structure in (empty, rest)
+    )
+    if ions < 0 or others != expected:
         raise InputError(
-            f"its cell holds {empty.formula}, the host without {working_ion} {frame.formula}",
+            f"its cell holds {empty.formula}, the host without {working_ion} {rest.formula}",
             where=_WHERE,
             remedy="give the same cell, emptied",
         )
+    places = np.flatnonzero(~mobile | (ions > 0))
+    frame = Structure.from_sites([full[int(i)] for i in places])
     found = _nearest(frame, empty)
     if found is None:
-        mapped = _mapped(frame, empty)
+        mapped = _mapped(rest, empty, [working_ion] if ions else [])
         found = _nearest(frame, mapped) if mapped is not None else None
     if found is None:
         raise InputError(
@@ -75,14 +94,19 @@ def match_empty(
             where=_WHERE,
             remedy="give it in the setting and with the origin of 'structure'",
         )
-    lattice, coordinates = found
+    lattice, rows, coordinates = found
     everywhere = full.frac_coords.copy()
-    everywhere[rest] = coordinates
+    everywhere[places[rows]] = coordinates
     return Structure(_aligned(lattice, full.lattice), elements.tolist(), everywhere)
 
 
-def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: int) -> Host:
-    """Return a host with cell and sites interpolated between the empty and the filled host.
+def interpolated_host(
+    host: Host, full: Structure, matched: Structure, n_ions: int, kept: int = 0
+) -> Host:
+    """Return a host with cell and sites interpolated between the emptied and the filled host.
+
+    The emptied one stands for the composition that it has. The filled one stands for the highest of
+    the host's window; where there is none, for all sites filled.
 
     Parameters
     ----------
@@ -93,15 +117,19 @@ def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: i
     matched
         What `match_empty` returned for it.
     n_ions
-        Working ions in the supercell: those that never leave alone give the empty host, as many as
-        there is room for the filled one.
+        Working ions in the supercell.
+    kept
+        Working ions that can leave and are in the cell of the emptied host.
 
     Returns
     -------
     Host
         The same sites in another geometry.
     """
-    part = (n_ions - host.inert_ions) / host.most_ions
+    lowest = host.inert_ions + kept * number_of_cells(host.supercell)
+    filled = host.inert_ions + host.most_ions
+    highest = filled if host.window is None else host.ion_counts[-1]
+    part = (n_ions - lowest) / (highest - lowest)
     cell = (1.0 - part) * matched.lattice.matrix + part * full.lattice.matrix
     coordinates = (1.0 - part) * matched.frac_coords + part * full.frac_coords
     elements = [site.specie.symbol for site in matched]
@@ -109,8 +137,31 @@ def interpolated_host(host: Host, full: Structure, matched: Structure, n_ions: i
     return replace(host, structure=between.make_supercell(host.supercell, in_place=False))
 
 
-def _nearest(frame: Structure, empty: Structure) -> tuple[Lattice, NDArray[np.float64]] | None:
-    """Assign sites by distance; None if one lies too far from any of its element."""
+def kept_ions(host: Host) -> int:
+    """Return how many ions that can leave are in a parent cell at the lowest composition.
+
+    Parameters
+    ----------
+    host
+        A host.
+
+    Returns
+    -------
+    int
+        0 also where they are no whole number.
+    """
+    ions, part = divmod(host.ion_counts[0] - host.inert_ions, number_of_cells(host.supercell))
+    return 0 if part else ions
+
+
+def _nearest(
+    frame: Structure, empty: Structure
+) -> tuple[Lattice, NDArray[np.int64], NDArray[np.float64]] | None:
+    """Assign sites by distance; None if one lies too far from any of its element.
+
+    Returned are the cell of the emptied host, and which sites of the frame its sites are on, with
+    their coordinates.
+    """
     from scipy.optimize import linear_sum_assignment
 
     lattice = Lattice((_aligned(empty.lattice, frame.lattice).matrix + frame.lattice.matrix) / 2)
@@ -121,18 +172,28 @@ def _nearest(frame: Structure, empty: Structure) -> tuple[Lattice, NDArray[np.fl
     if cost[rows, columns].max() > FARTHEST:
         return None
     coordinates = empty.frac_coords[columns]
-    coordinates = coordinates + np.round(frame.frac_coords - coordinates)
-    return empty.lattice, coordinates
+    coordinates = coordinates + np.round(frame.frac_coords[rows] - coordinates)
+    return empty.lattice, rows, coordinates
 
 
-def _mapped(frame: Structure, empty: Structure) -> Structure | None:
-    """Return the empty host in the setting and with the origin of the filled one."""
+def _mapped(rest: Structure, empty: Structure, ignored: list[str]) -> Structure | None:
+    """Return the emptied host in the setting and with the origin of the filled one.
+
+    Ions of ignored elements are moved along.
+    """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=8, primitive_cell=False, scale=True)
+    matcher = StructureMatcher(
+        ltol=0.3,
+        stol=0.5,
+        angle_tol=8,
+        primitive_cell=False,
+        scale=True,
+        ignored_species=ignored,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mapped: Structure | None = matcher.get_s2_like_s1(frame, empty)
+        mapped: Structure | None = matcher.get_s2_like_s1(rest, empty)
     return mapped
 
 

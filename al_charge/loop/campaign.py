@@ -15,6 +15,7 @@ from pymatgen.core.structure import Structure
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
+from al_charge.crystal.parent import number_of_cells
 from al_charge.crystal.roles import mobile_sites
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
@@ -44,8 +45,8 @@ class Campaign:
     store
         Where every product is kept.
     empty
-        The same crystal without working ions, if first geometries are interpolated between the
-        two; None if they all start from ``structure``.
+        The same crystal without working ions, or with those that cannot leave, if first geometries
+        are interpolated between the two; None if they all start from ``structure``.
     stored_hash
         The hash of the labeler's settings that the campaign was stored with; empty if it was not.
     """
@@ -124,7 +125,8 @@ class Campaign:
         """
         if self._matched_empty is None:
             return self.host
-        return interpolated_host(self.host, self.structure, self._matched_empty, n_ions)
+        matched, kept = self._matched_empty, self._kept_ions
+        return interpolated_host(self.host, self.structure, matched, n_ions, kept)
 
     @cached_property
     def _matched_empty(self) -> Structure | None:
@@ -132,7 +134,17 @@ class Campaign:
             return None
         host = self.spec.host
         mobile = mobile_sites(host, self.structure)
-        return match_empty(self.structure, self.empty, host.working_ion, mobile)
+        return match_empty(self.structure, self.empty, host.working_ion, mobile, self._kept_ions)
+
+    @property
+    def _kept_ions(self) -> int:
+        """Working ions in the emptied cell that could leave."""
+        if self.empty is None:
+            return 0
+        symbols = [site.specie.symbol for site in self.empty]
+        return symbols.count(self.spec.host.working_ion) - self.host.inert_ions // number_of_cells(
+            self.host.supercell
+        )
 
     @cached_property
     def framework(self) -> str:

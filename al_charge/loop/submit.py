@@ -10,7 +10,7 @@ from pymatgen.core.structure import Structure
 
 from al_charge.acquisition.plugin import ACQUISITIONS
 from al_charge.crystal.host import Host
-from al_charge.crystal.interpolation import match_empty
+from al_charge.crystal.interpolation import kept_ions, match_empty
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import mobile_sites
@@ -137,7 +137,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         if spec.host.symmetrize is not None:
             empty = symmetrized(empty, spec.host.symmetrize)
         mobile = mobile_sites(spec.host, structure)
-        match_empty(structure, empty, spec.host.working_ion, mobile)
+        match_empty(structure, empty, spec.host.working_ion, mobile, kept_ions(host))
         contents["empty_structure"] = empty.as_dict()
     labeler = labeler_of(spec)
     if spec.relaxation.cell and not labeler.gives_stress:
@@ -193,7 +193,7 @@ def structure_of(document: CampaignDoc, name: str) -> Structure | None:
     document
         Of the campaign.
     name
-        ``structure``, or ``empty_structure`` for the one without working ions.
+        ``structure``, or ``empty_structure`` for the one that is emptied of working ions.
 
     Returns
     -------

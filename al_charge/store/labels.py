@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -317,7 +317,9 @@ class Labels(LabelUses):
         found = self._collection(LabelDoc).find(query, {"directory": 1})
         return {label["_id"]: label["directory"] for label in found}
 
-    def imported(self, host_fingerprint: str, settings_hash: str) -> set[str]:
+    def imported(
+        self, host_fingerprint: str, settings_hash: str, n_ions: Sequence[int]
+    ) -> set[str]:
         """Return which labels of a host with some settings came from an export.
 
         Parameters
@@ -326,6 +328,8 @@ class Labels(LabelUses):
             Of the host.
         settings_hash
             Of the labeler's settings.
+        n_ions
+            Numbers of working ions in their cells that count.
 
         Returns
         -------
@@ -335,6 +339,7 @@ class Labels(LabelUses):
         query = {
             "host_fingerprint": host_fingerprint,
             "settings_hash": settings_hash,
+            "n_ions": {"$in": list(n_ions)},
             "imported": {"$ne": None},
         }
         return {label["_id"] for label in self._collection(LabelDoc).find(query, {"_id": 1})}

@@ -87,6 +87,22 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
         ("host.supercell", [[1, 0, 0], [0, "x", 0], [0, 0, 1]], ["host.supercell.1.1: "]),
         ("host.supercell", [1, 1, 1.5], ["host.supercell.2: "]),
         ("host.supercell", [[0, 1, 0], [1, 0, 0], [0, 0, 1]], ["exchange two rows"]),
+        ("host.formula", "FePO5", ["host.formula", "without Na the structure is FePO4"]),
+        ("host.formula", "FePOx", ["host.formula", "not a formula", "Na3V2(PO4)3"]),
+        ("host.formula", 4, ["host.formula", "in quotes"]),
+        ("host.compositions", {"from": 0, "to": 2}, ["host.compositions", "x = 2", "7/8, 1"]),
+        (
+            "host.compositions",
+            {"from": 0, "to": "x"},
+            ["host.compositions.to", "like 1, 0.5 or 1/3"],
+        ),
+        (
+            "host.compositions",
+            {"from": 0, "to": True},
+            ["host.compositions.to", "not a composition"],
+        ),
+        ("host.compositions", {"from": 0}, ["host.compositions", "{from: 1, to: 3}"]),
+        ("host.compositions", [0, 1], ["host.compositions", "{from: 1, to: 3}"]),
         ("name", "a/b", ["name"]),
         ("name", "a.yaml", ["name", "campaign file"]),
         ("name", 5, ["name", "in quotes"]),
@@ -531,6 +547,33 @@ def test_x_is_per_formula_unit_where_the_file_gives_one(
         assert f"per {unit}" in " ".join(out.split())
         _, out, _ = run(["enumerate", str(file), "--count", "--json"], capsys)
         assert json.loads(out) == {"distinct": distinct, "by_composition": found["compositions"]}
+
+
+def test_check_tells_the_window_of_compositions(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(["check", str(CASES / "na3v2po43.yaml"), "--json"], capsys)
+    found = json.loads(out)
+    assert (code, err, found["formula"]) == (0, "", "Na3V2(PO4)3")
+    assert found["x"] == {"from": "1", "to": "3", "step": "1/2"}
+    assert list(found["compositions"]) == ["1", "3/2", "2", "5/2", "3"]
+    # Four V: V4+ with one electron each at x = 1, V3+ with two at x = 3; so have V3+ and V5+.
+    assert (found["total_moment"]["1"], found["total_moment"]["3"]) == (4, 8)
+    assert found["atoms_per_label"] == 6 + 4 + 6 + 24
+    _, out, _ = run(["check", str(CASES / "na3v2po43.yaml")], capsys)
+    assert "x = 1 to 3 Na+ per Na3V2(PO4)3, in steps of 1/2\n" in out
+
+
+def test_a_window_without_the_end_member_that_calibrates_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CoO2 shows what Co4+ is like; between x = 1/2 and 1 nothing does."""
+    shutil.copytree(CASES, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "licoo2.yaml"
+    assert run(["check", str(file)], capsys)[0] == 0
+    text = file.read_text()
+    file.write_text(text.replace("host: {", "host: {compositions: {from: 1/2, to: 1}, "))
+    code, out, err = run(["check", str(file)], capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "labeler.moment_windows: no moment window for Co4+,spin=1" in err
 
 
 def test_a_state_that_nothing_tells_is_refused_before_anything_is_paid(

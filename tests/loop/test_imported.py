@@ -23,13 +23,14 @@ from al_charge.loop.propose import propose
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import parse_spec
-from al_charge.loop.submit import submit
+from al_charge.loop.submit import spec_of, submit
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import verification_of
 from al_charge.report.export import export
 from al_charge.store.documents import Assessment, CampaignState
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
+from al_charge.thermo.voltage import voltage_profile
 
 ROOT = Path(__file__).parents[2]
 HOST = ROOT / "workflows" / "hosts" / "NaFePO4.cif"
@@ -180,6 +181,59 @@ BORN: dict[str, Any] = {
     "acquisition": {"first_round": 5, "labels_per_round": 2},
     "convergence": {"rounds": 1, "max_labels": 12},
 }
+
+
+def test_a_campaign_takes_over_what_is_in_its_window(
+    store: Store, no_gpaw: None, tmp_path: Path
+) -> None:
+    found = import_into(store, GPAW_LABELS)
+    file = yaml.safe_load(GPAW_FILE.read_text(encoding="utf-8"))
+    file["host"]["compositions"] = {"from": "1/2", "to": 1}
+    part = submitted(store, file, GPAW_FILE, "part")
+    whole = gpaw_campaign(store)
+    assert part.host.fingerprint == whole.host.fingerprint
+    request(part, 0)
+    request(whole, 0)
+    assert part.host.ion_counts == (2, 3, 4)
+    x_of = {one.key: Fraction(one.composition) for one in store.labels.read(SUMMARY)}
+    used = store.labels.uses("part", adopted=True).keys()
+    assert used == {key for key in found.imported if x_of[key] >= Fraction(1, 2)}
+    assert 0 < len(used) < 50
+    hull, all_of_it = labelled_hull(part).hull, labelled_hull(whole).hull
+    assert [vertex.key for vertex in hull.vertices] == [v.key for v in all_of_it.vertices[1:]]
+    assert voltage_profile(hull).mean == voltage_profile(all_of_it).steps[-1].voltage
+    assert hull.formation_energy(hull.vertices[0]) == 0.0
+    # Geometries still lie between the structures: FePO4, which it gives, is x = 0.
+    assert part.start_host(2).structure == whole.start_host(2).structure
+
+
+def test_a_campaign_in_a_window_with_a_formula(store: Store, tmp_path: Path) -> None:
+    """From the first labels to the assessment, between x = 1/2 and 3/2 per two iron."""
+    window = {"formula": "Na2Fe2P2O8", "compositions": {"from": "1/2", "to": "3/2"}}
+    file = BORN | {"host": BORN["host"] | window}
+    campaign = submitted(store, file, HOST, "window")
+    assert spec_of(store.campaigns.get("window")).host.compositions == {
+        "from": Fraction(1, 2),
+        "to": Fraction(3, 2),
+    }
+    selected = request(campaign, 0)
+    candidates = [store.candidates.get(key) for key in selected]
+    assert {one.composition for one in candidates if one} == {"1/2", "1", "3/2"}
+    assert {one.n_ions for one in candidates if one} == {1, 2, 3}
+    assert {one.composition for one in candidates[:2] if one} == {"1/2", "3/2"}
+    label_all(campaign, 0, tmp_path)
+    train_and_assess(campaign, 0, tmp_path)
+    hull = assessed_hull(campaign)[0].hull
+    assert (hull.compositions[0], hull.compositions[-1]) == (Fraction(1, 2), Fraction(3, 2))
+    assert hull.framework == "(FePO4)2"
+    labels = list(store.labels.read(SUMMARY))
+    lowest = {n: min(one.energy for one in labels if one.n_ions == n) for n in (1, 2, 3)}
+    middle = next(e for e in hull.entries if e.x == 1 and 2 * e.energy == lowest[2])
+    # Two formula units in the cell.
+    expected = (lowest[2] - (lowest[1] + lowest[3]) / 2) / 2
+    assert hull.formation_energy(middle) == pytest.approx(expected, abs=1e-9)
+    mean = campaign.metal_energy - (lowest[3] - lowest[1]) / 2
+    assert voltage_profile(hull).mean == pytest.approx(mean, abs=1e-9)
 
 
 @pytest.fixture
