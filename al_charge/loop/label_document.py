@@ -41,9 +41,12 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         Of the states that end members show; None for the labeler's own windows: for end members
         themselves, and as long as one is missing, or their states are not clearly separated.
     """
-    ends = (campaign.host.ion_counts[0], campaign.host.ion_counts[-1])
+    host = campaign.host
+    ends = (host.ion_counts[0], host.ion_counts[-1])
     if n_ions in ends:
         return None
+    # The ends of a window are often mixed cells. Without one, those always counted as a whole.
+    mixed = host.redox_species - host.end_member_species if host.window is not None else frozenset()
     moments: dict[str, list[float]] = defaultdict(list)
     charges: dict[str, list[float]] = defaultdict(list)
     labels = campaign.store.labels.read(
@@ -57,11 +60,11 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         if label.moments is None:
             continue
         for site, species in enumerate(label.resolved or ()):
-            if element_of(species) in campaign.host.redox_elements:
+            if element_of(species) in host.redox_elements and species not in mixed:
                 moments[species].append(label.moments[site])
                 if label.bader is not None:
                     charges[species].append(label.bader[site])
-    if not moments or not campaign.host.end_member_species <= moments.keys():
+    if not moments or not host.end_member_species <= moments.keys():
         return None
     try:
         return calibrate(moments, charges=charges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from al_charge.loop.assess import assess, next_state
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label
+from al_charge.loop.label_document import windows_for
 from al_charge.loop.propose import propose
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
@@ -203,6 +205,10 @@ def test_a_campaign_takes_over_what_is_in_its_window(
     assert [vertex.key for vertex in hull.vertices] == [v.key for v in all_of_it.vertices[1:]]
     assert voltage_profile(hull).mean == voltage_profile(all_of_it).steps[-1].voltage
     assert hull.formation_energy(hull.vertices[0]) == 0.0
+    # FePO4 alone shows what Fe3+ is like; the mixed cells of x = 1/2 do not.
+    calibrated, both = windows_for(part, 1, 3), windows_for(whole, 1, 3)
+    assert calibrated is not None and both is not None
+    assert (set(calibrated.ranges), set(both.ranges)) == ({"Fe2+"}, {"Fe2+", "Fe3+"})
     # Geometries still lie between the structures: FePO4, which it gives, is x = 0.
     assert part.start_host(2).structure == whole.start_host(2).structure
 
@@ -234,6 +240,18 @@ def test_a_campaign_in_a_window_with_a_formula(store: Store, tmp_path: Path) -> 
     assert hull.formation_energy(middle) == pytest.approx(expected, abs=1e-9)
     mean = campaign.metal_energy - (lowest[3] - lowest[1]) / 2
     assert voltage_profile(hull).mean == pytest.approx(mean, abs=1e-9)
+    # Its export brings window and formula along.
+    export(campaign, tmp_path / "window.extxyz", last=False, usable_only=False, force=False)
+    told = json.loads((tmp_path / "window.json").read_text())
+    assert (told["formula"], told["formula_units"]) == ("Nax(FePO4)2", 2)
+    images = read(tmp_path / "window.extxyz", index=":")
+    assert {float(atoms.info["x"]) for atoms in images} == {0.5, 1.0, 1.5}  # type: ignore[union-attr]
+    store.database.client.drop_database(store.database.name)
+    store.ensure_schema()
+    found = import_into(store, tmp_path / "window.extxyz")
+    assert (set(found.imported), found.left_out) == ({one.key for one in labels}, {})
+    again = store.labels.read(SUMMARY)
+    assert {one.host_fingerprint for one in again} == {campaign.host.fingerprint}
 
 
 @pytest.fixture
