@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections import Counter
 from fractions import Fraction
@@ -560,6 +561,24 @@ def test_check_tells_the_window_of_compositions(capsys: pytest.CaptureFixture[st
     assert found["atoms_per_label"] == 6 + 4 + 6 + 24
     _, out, _ = run(["check", str(CASES / "na3v2po43.yaml")], capsys)
     assert "x = 1 to 3 Na+ per Na3V2(PO4)3, in steps of 1/2\n" in out
+
+
+def test_ions_that_the_charges_do_not_let_out_need_no_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """V4+ alone already leaves one sodium, which the emptied structure may have."""
+    shutil.copytree(CASES, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "na3v2po43.yaml"
+    text = file.read_text().replace("  compositions: {from: 1, to: 3}\n", "")
+    text = re.sub(r", moment_windows: \{.*\}\}", "}", text)
+    file.write_text(text.replace("[2, 3, 4, 5]", "[3, 4]"))
+    code, out, err = run(["check", str(file), "--json"], capsys)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["x"] == {"from": "1", "to": "3", "step": "1/2"}
+    file.write_text(file.read_text().replace("POSCAR_nav2po43", "POSCAR_na3v2po43"))
+    code, out, err = run(["check", str(file)], capsys)
+    assert (code, out) == (2, "")
+    assert "host.empty_structure: it contains 8 Na; give the host without Na, or with 2," in err
 
 
 def test_a_window_without_the_end_member_that_calibrates_is_refused(
