@@ -34,6 +34,7 @@ LABELS = Path(__file__).parents[1] / "examples" / "data" / "nafepo4_gpaw.extxyz"
 SETTINGS: dict[str, Any] = {
     "mode": "pw",
     "cutoff": "450 eV",
+    "kpoints": (1, 1, 1),
     "energy_tolerance": "3e-6 eV",
     "density_tolerance": 2e-4,
     "fixed_moment": True,

@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     plain: dict[str, Any] = {"mode": "pw", "cutoff": options.cutoff, "bader": False}
+    plain["kpoints"] = (1, 1, 1)
     # One attempt at each density: what is compared is where it starts from.
     plain |= {"scf_ladder": False, "max_iterations": 80}
     alone = GpawLabeler(GpawSettings(**plain, shell_distortion="0 A", tries=1))

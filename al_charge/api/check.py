@@ -6,16 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.api.results import Result
 from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.formula import units_in_cell, usual_formula
 from al_charge.crystal.host import Host
+from al_charge.crystal.parent import read_structure
 from al_charge.crystal.space_group import almost, space_group
 from al_charge.crystal.species import (
     charge_of,
@@ -26,6 +29,7 @@ from al_charge.crystal.species import (
 )
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
+from al_charge.labelers.dft.kpoints import density_of
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.hubbard import u_text, without_u
 from al_charge.labelers.method import unlike_known_windows
@@ -91,6 +95,7 @@ class CheckResult(Result):
             *(_state_line(state) for state in about["states"]),
             f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
             *([f"U: {u_text(about['hubbard_u'])}"] if _dft(spec) else []),
+            *([_kpoints_line(about["kpoints"])] if about["kpoints"] else []),
             *(f"warning: {warning}" for warning in about["warnings"]),
         ]
         if self.missing:
@@ -151,8 +156,11 @@ def check(file: Path | str) -> CheckResult:
         "exclusions": _exclusions(host, spec),
         "states": _states(host, spec),
         "hubbard_u": u,
+        "kpoints": _kpoints(host, dft),
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
-        "warnings": _warnings(host) + _method_warnings(host, spec, u),
+        "warnings": _warnings(host)
+        + _method_warnings(host, spec, u)
+        + _kpoint_warnings(host, spec, dft),
         "missing": missing,
     }
     return CheckResult(spec, counts, missing, document)
@@ -276,6 +284,36 @@ def _total(host: Host, n_ions: int) -> int | list[int]:
     """Return the total moment, or its range where states of one charge differ in theirs."""
     least, greatest = host.total_moments(n_ions)
     return least if least == greatest else [least, greatest]
+
+
+def _kpoints(host: Host, dft: DftSettings | None) -> dict[str, Any] | None:
+    """Return the k-point grid of the cell, and its density."""
+    if dft is None:
+        return None
+    atoms = AseAtomsAdaptor.get_atoms(host.structure)
+    grid = dft.grid(atoms)
+    return {"grid": list(grid), "density": round(density_of(grid, atoms.cell.array), 1)}
+
+
+def _kpoint_warnings(host: Host, spec: CampaignSpec, dft: DftSettings | None) -> list[str]:
+    """Return a warning where a density gives the cells of a campaign several grids."""
+    if dft is None or dft.kpoints or spec.host.empty_structure is None:
+        return []
+    empty = read_structure(spec.host.empty_structure, "host.empty_structure")
+    ends = host.structure, empty.make_supercell(spec.host.supercell, in_place=False)
+    full, emptied = (dft.grid(AseAtomsAdaptor.get_atoms(one)) for one in ends)
+    if sorted(full) == sorted(emptied):  # the emptied one may name its axes in another order
+        return []
+    shown = " and ".join("x".join(map(str, grid)) for grid in (full, emptied))
+    return [
+        f"labeler.kpoint_density: the grids of 'structure' and 'empty_structure' differ, {shown}; "
+        f"write 'kpoints: {list(max(full, emptied, key=prod))}' for one at every x"
+    ]
+
+
+def _kpoints_line(kpoints: dict[str, Any]) -> str:
+    grid = " x ".join(map(str, kpoints["grid"]))
+    return f"k-points: {grid}, a density of {kpoints['density']:g}"
 
 
 def _exclusions_line(spec: CampaignSpec, exclusions: dict[str, Any]) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from al_charge.errors import InputError, did_you_mean
+from al_charge.labelers.dft.kpoints import are_alike
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.store.mongo import Store
@@ -137,6 +138,7 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
         why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
         raise InputError("none of its labels is usable", where=query.text, remedy=why)
     _refuse_mixed(used, query)
+    _refuse_other_grids(store, used, query)
     frames = cached_labels(store, used, cache, spin=spin)
     sizes, units = frames.sizes, _formula_units(used)
     states_from: Counter[str] = Counter()
@@ -212,6 +214,32 @@ def _refuse_mixed(summaries: Sequence[LabelSummary], query: LabelQuery) -> None:
         where=query.text,
         remedy=f"choose one, as in '{query.text},settings={first[:SHOWN]}'",
     )
+
+
+def _refuse_other_grids(store: Store, summaries: Sequence[LabelSummary], query: LabelQuery) -> None:
+    """Refuse one k-point grid in cells of several hosts where it does not mean the same."""
+    labels = [
+        label
+        for key in {one.host_fingerprint: one.key for one in summaries}.values()
+        if (label := store.labels.get(key)) is not None
+    ]
+    grids: list[Any] = [label.settings.get("kpoints") for label in labels]
+    cells = [label.frames[-1].cell for label in labels]
+    for label, grid, cell in zip(labels, grids, cells, strict=True):
+        # A density suits cells of every size, and engines without k-points have none.
+        if not isinstance(grid, list) or are_alike(grids[0], cells[0], grid, cell):
+            continue
+        hosts = " and ".join(
+            f"host {one.host_fingerprint[:SHOWN]} ({len(one.numbers)} atoms)"
+            for one in (labels[0], label)
+        )
+        raise InputError(
+            f"energies with the k-point grid {'x'.join(map(str, grid))} in cells of {hosts} are "
+            "not comparable, and share no hull",
+            where=query.text,
+            remedy=f"choose one, as in '{query.text},host={labels[0].host_fingerprint[:SHOWN]}', "
+            "or label with 'kpoint_density'",
+        )
 
 
 def _formula_units(summaries: Iterable[LabelSummary]) -> dict[str, int]:

@@ -181,6 +181,41 @@ def test_labels_of_different_settings_are_not_mixed(
     assert len(query_labels(store, query, tmp_path / "c", spin=False).frames) == 3
 
 
+def twice(campaign: Campaign, settings: dict[str, Any]) -> LabelDoc:
+    """Return a label of two cells of a campaign's host."""
+    template = next(label for label in usable(campaign) if label.n_ions == 4)
+    small = to_atoms(campaign.host, enumerate_distinct(campaign.host, 4)[0])
+    large = small.repeat((1, 2, 1))
+    set_species(large, [str(token) for token in large.arrays["species"]])
+    other = {"host_fingerprint": "larger", "n_ions": 8, "moments": None, "bader": None}
+    label = _label(template, "double", large, "another hash").model_copy(
+        update=other | {"settings": settings}
+    )
+    forces = np.zeros((len(large), 3)).tolist()
+    frames = [frame.model_copy(update={"forces": forces}) for frame in label.frames]
+    return label.model_copy(update={"frames": frames})
+
+
+def test_one_grid_in_cells_of_different_size_is_refused(
+    labelled: Campaign, run: Run, settings: str, tmp_path: Path
+) -> None:
+    store = labelled.store
+    grid, density = {"kpoints": [2, 4, 4]}, {"kpoints": {"density": 64.0}}
+    query = ("train", "db:composition=1", str(tmp_path / "m"), "--settings", settings)
+    store.database["labels"].update_many({}, {"$set": {"settings": grid}})
+    store.labels.put(twice(labelled, grid))
+    code, _, err = run(*query)
+    assert (code, err.strip().count("\n")) == (2, 0)
+    assert "energies with the k-point grid 2x4x4 in cells of host " in err
+    assert "(56 atoms)" in err and "(28 atoms)" in err and "share no hull" in err
+    only = parse_query(f"db:composition=1,host={labelled.host.fingerprint[:8]}")
+    assert query_labels(store, only, tmp_path / "c", spin=False).frames
+    store.database["labels"].update_many({}, {"$set": {"settings": density}})
+    both = parse_query("db:composition=1")
+    frames = query_labels(store, both, tmp_path / "c", spin=False).frames
+    assert {len(frame.atoms) for frame in frames} == {28, 56}
+
+
 def test_symmetric_copies_and_steps_of_a_relaxation_share_a_side(
     labelled: Campaign, tmp_path: Path
 ) -> None:
@@ -233,16 +268,7 @@ def _label(template: LabelDoc, key: str, atoms: Any, group: str) -> LabelDoc:
 def test_one_structure_in_two_hosts_is_one_group(labelled: Campaign, tmp_path: Path) -> None:
     """The full cell, and twice of it as another host: two hashes, one crystal."""
     store = labelled.store
-    template = next(label for label in usable(labelled) if label.n_ions == 4)
-    small = to_atoms(labelled.host, enumerate_distinct(labelled.host, 4)[0])
-    large = small.repeat((1, 2, 1))
-    set_species(large, [str(token) for token in large.arrays["species"]])
-    label = _label(template, "double", large, "another hash").model_copy(
-        update={"host_fingerprint": "larger", "n_ions": 8, "moments": None, "bader": None}
-    )
-    forces = np.zeros((len(large), 3)).tolist()
-    frames = [frame.model_copy(update={"forces": forces}) for frame in label.frames]
-    store.labels.put(label.model_copy(update={"frames": frames}))
+    store.labels.put(twice(labelled, {"kpoints": {"density": 64.0}}))
     data = query_labels(store, parse_query("db:composition=1"), tmp_path / "cache", spin=False)
     assert len(data.frames) == 3
     assert len(set(groups_of(data.frames))) == 1

@@ -159,6 +159,7 @@ def test_gpaw(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None
         "MgO\n1\n0 2.1 2.1\n2.1 0 2.1\n2.1 2.1 0\nMg O\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
     )
     settings = {"kind": "gpaw", "mode": "lcao", "basis": "sz(dzp)", "grid_spacing": "0.3 A"}
+    settings |= {"kpoints": [1, 1, 1]}
     Path("gpaw.yaml").write_text(yaml.safe_dump(settings))
     document = json.loads(run("label", "MgO.vasp", "--settings", "gpaw.yaml", "--json")[1])
     assert document["engine"].lower().startswith("gpaw")

@@ -46,6 +46,7 @@ class TestGpaw(LabelerContract):
         {"hubbard_u": {}},
         {"smearing": "0.1 eV"},
         {"kpoints": [1, 1, 2]},
+        {"kpoints": None},
         {"metal_kpoints": 5},
         {"magnetic_order": "antiferromagnetic"},
         {"moments": {"Mn2+": 4.2}},
@@ -56,6 +57,7 @@ class TestGpaw(LabelerContract):
     )
     other = (
         {"cutoff": "500 eV"},  # plane waves
+        {"kpoint_density": 27.0},  # where no grid is given
         {"eigenstates_tolerance": 1e-5},
         {"max_iterations": 90},
         {"mixer": "pulay"},
@@ -88,6 +90,7 @@ class TestGpaw(LabelerContract):
                 "basis": "sz(dzp)",
                 "grid_spacing": "0.25 A",
                 "hubbard_u": {"Mn": "3.9 eV"},
+                "kpoints": [1, 1, 1],
                 "metal_kpoints": 4,
                 "energy_tolerance": "1e-5 eV",
                 "moment_windows": {"Mn2+": [4.1, 4.6], "Mn3+": [3.4, 4.0]},

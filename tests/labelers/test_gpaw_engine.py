@@ -35,6 +35,7 @@ pytestmark = [
 ORBITALS: dict[str, Any] = {
     "basis": "sz(dzp)",
     "grid_spacing": "0.3 A",
+    "kpoints": (1, 1, 1),
     "hubbard_u": {"Mn": "3.9 eV"},
     "energy_tolerance": "1e-5 eV",
     "moment_windows": {"Mn2+": (4.2, 4.8), "Mn3+": (3.3, 4.0)},

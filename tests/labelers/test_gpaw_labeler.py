@@ -236,7 +236,10 @@ def test_the_request_says_what_the_settings_say(atoms: Atoms, tmp_path: Path) ->
     assert document["rungs"][0]["stages"][-1]["parameters"]["mixer"]["name"] == "pulay"
     assert parameters["mode"] == {"name": "lcao"}
     assert (parameters["basis"], parameters["h"], parameters["xc"]) == ("dzp", 0.22, "PBE")
-    assert parameters["symmetry"] == "off"
+    # Atoms are kept apart; k and -k are one, of which a single k-point has none.
+    assert parameters["symmetry"] == {"point_group": False}
+    gamma = job_of(engine(kpoints=[1, 1, 1]), atoms, tmp_path)["parameters"]
+    assert gamma["symmetry"] == "off" and gamma["kpts"]["size"] == [1, 1, 1]
     waves = job_of(engine(mode="pw", cutoff="500 eV"), atoms, tmp_path)["parameters"]
     assert waves["mode"] == {"name": "pw", "ecut": 500.0}
     assert waves["convergence"]["eigenstates"] == 1e-6

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from ase.data import chemical_symbols
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from typing_extensions import override
 
 from al_charge.crystal.shells import SHELL_DISTORTION
 from al_charge.crystal.species import element_of, parse
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.dft.kpoints import Grid, kpoint_grid
 from al_charge.labelers.hubbard import usual_u
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.units import Energy, Length
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 LARGEST_MOMENT = 10.0
 """Bohr magnetons; more than any ion has, which is 7 for half-filled f shells."""
@@ -40,6 +44,15 @@ class DftSettings(EngineSettings):
         description="U on the d states by element (with VASP on the f states of lanthanoids and "
         "actinoids), e.g. {Fe: 5.3 eV}, {} for none; by default the Materials Project's in oxides "
         "and fluorides, and none in other compounds",
+    )
+    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        default=None, description="grid of the campaign's cell, centred on Gamma"
+    )
+    kpoint_density: float = Field(
+        default=64.0,
+        gt=0,
+        le=2000,
+        description="k-points times cubic angstrom of the reciprocal cell, where no grid is given",
     )
     fixed_moment: bool
     magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
@@ -119,6 +132,31 @@ class DftSettings(EngineSettings):
         """
         table = self.first_tables["hubbard_u"] if self.hubbard_u is None else self.hubbard_u
         return {element: float(u) for element, u in sorted(table.items())}
+
+    def grid(self, atoms: Atoms) -> Grid:
+        """Return the k-point grid of a structure.
+
+        Parameters
+        ----------
+        atoms
+            Whose cell it is for.
+
+        Returns
+        -------
+        tuple of int
+            Divisions along each axis: those that are given, or those of the density.
+        """
+        return self.kpoints or kpoint_grid(atoms, self.kpoint_density)
+
+    def hashed_kpoints(self) -> Any:
+        """Return what a settings hash counts of the k-points.
+
+        Returns
+        -------
+        list or dict
+            The grid that is given, or the density that cells of every size share.
+        """
+        return list(self.kpoints) if self.kpoints else {"density": self.kpoint_density}
 
     @property
     def holds_moment(self) -> bool:

@@ -68,7 +68,7 @@ class GpawLabeler(DftLabeler):
             "xc": s.xc,
             "hubbard_u": s.hashed_u(),
             "smearing": float(s.smearing),
-            "kpoints": list(s.kpoints),
+            "kpoints": s.hashed_kpoints(),
             "metal_kpoints": s.metal_kpoints,
             "magnetic_order": s.magnetic_order,
             "fixed_moment": s.fixed_moment,

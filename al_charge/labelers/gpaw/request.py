@@ -10,6 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.crystal.species import charge_of
+from al_charge.labelers.dft.kpoints import Grid
 from al_charge.labelers.dft.steering import start_moments, total_moment
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.protocol import Relax
@@ -52,9 +53,12 @@ def label(
     dict
         The contents of ``input.json``.
     """
-    # Every atom is kept apart: a charge order may be lower in symmetry than its geometry.
     u = settings.u_of(set(atoms.get_chemical_symbols()))
-    parameters = _parameters(settings, u, settings.kpoints) | {"symmetry": "off"}
+    grid = settings.grid(atoms)
+    # Every atom is kept apart: a charge order may be lower in symmetry than its geometry. Spins
+    # without spin-orbit coupling leave k and -k alike.
+    symmetry: Any = "off" if max(grid) == 1 else {"point_group": False}
+    parameters = _parameters(settings, u, grid) | {"symmetry": symmetry}
     if settings.holds_moment:
         parameters["occupations"]["fixmagmom"] = True
     exact = settings.holds_moment or hold_moment
@@ -185,9 +189,7 @@ def _relax(settings: GpawSettings, relax: Relax) -> Document | None:
     }
 
 
-def _parameters(
-    settings: GpawSettings, u: Mapping[str, float], kpoints: tuple[int, int, int]
-) -> dict[str, Any]:
+def _parameters(settings: GpawSettings, u: Mapping[str, float], kpoints: Grid) -> dict[str, Any]:
     return _expansion(settings) | {
         "xc": settings.xc,
         "setups": {element: f":d,{value:g}" for element, value in u.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from al_charge.crystal.valence import GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, Windows
 from al_charge.labelers.dft.settings import DftSettings
@@ -42,9 +42,6 @@ class GpawSettings(DftSettings):
     xc: Literal["PBE", "LDA"] = Field(default="PBE", description="exchange-correlation functional")
     smearing: Energy = Field(
         default=0.05, gt=0, le=0.5, description="width of the Fermi-Dirac occupations"
-    )
-    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        default=(1, 1, 1), description="k-point grid of the cell, centred on Gamma"
     )
     metal_kpoints: int = Field(
         default=12, ge=2, le=40, description="k-points along each axis of the working-ion metal"

@@ -82,29 +82,6 @@ def initial_moments(atoms: Atoms, settings: VaspSettings) -> tuple[NDArray[np.fl
     return (-moments, -total) if total < 0 else (moments, total)
 
 
-def kpoint_grid(atoms: Atoms, density: float) -> tuple[int, int, int]:
-    """Return the k-point grid of a cell.
-
-    Parameters
-    ----------
-    atoms
-        Whose cell it is for.
-    density
-        k-points times cubic angstrom of the reciprocal cell.
-
-    Returns
-    -------
-    tuple of int
-        Divisions along each axis; the grid is centred on Gamma.
-    """
-    from pymatgen.io.vasp.inputs import Kpoints
-
-    make: Any = Kpoints.automatic_density_by_vol
-    automatic = make(_structure(atoms, None), density, force_gamma=True)
-    first, second, third = automatic.kpts[0]
-    return int(first), int(second), int(third)
-
-
 def write(
     folder: Path,
     atoms: Atoms,

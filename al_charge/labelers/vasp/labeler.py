@@ -61,7 +61,7 @@ class VaspLabeler(DftLabeler):
             "hubbard_u": u,
             "fixed_moment": s.fixed_moment,
             "magnetic_order": s.magnetic_order,
-            "kpoints": list(s.kpoints) if s.kpoints else {"density": s.kpoint_density},
+            "kpoints": s.hashed_kpoints(),
             "potcar_functional": s.potcar_functional,
             "potcars": {"usual": potcars.usual_identity(), **dict(sorted(s.potcars.items()))},
             "verify_potcars": s.verify_potcars,

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from al_charge.crystal.shells import distort_shells
 from al_charge.errors import InputError
+from al_charge.labelers.dft.kpoints import kpoint_grid
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.protocol import Relax
@@ -216,13 +217,12 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
     if settings.holds_moment:
         for stage in listed:
             stage.incar["NUPDOWN"] = round(total) if total.is_integer() else total
-    grid = settings.kpoints or inputs.kpoint_grid(ordered, settings.kpoint_density)
     return Request(
         order=[int(index) for index in order],
         symbols=ordered.get_chemical_symbols(),
         cell=ordered.cell.tolist(),
         moments=moments.tolist(),
-        kpoints=list(grid),
+        kpoints=list(settings.grid(ordered)),
         start=start,
         stages=listed,
         bader=settings.bader,
@@ -254,7 +254,7 @@ def plan_metal(settings: VaspSettings, atoms: Atoms) -> Request:
         symbols=atoms.get_chemical_symbols(),
         cell=atoms.cell.tolist(),
         moments=None,
-        kpoints=list(inputs.kpoint_grid(atoms, settings.metal_kpoint_density)),
+        kpoints=list(kpoint_grid(atoms, settings.metal_kpoint_density)),
         start="the metal at the lattice constant of experiment",
         stages=listed,
         bader=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
@@ -33,15 +33,6 @@ class VaspSettings(DftSettings):
     )
     cutoff: Energy = Field(
         default=520.0, ge=200, le=2000, description="of the plane waves (ENCUT), e.g. '520 eV'"
-    )
-    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
-        default=None, description="grid of the campaign's cell, centred on Gamma"
-    )
-    kpoint_density: float = Field(
-        default=64.0,
-        gt=0,
-        le=2000,
-        description="k-points times cubic angstrom of the reciprocal cell, where no grid is given",
     )
     metal_kpoint_density: float = Field(
         default=1000.0, gt=0, le=10000, description="the same for the working-ion metal"
