@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.api.results import Result
@@ -19,6 +20,8 @@ from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.formula import units_in_cell, usual_formula
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import read_structure
+from al_charge.crystal.prepare import prepared
+from al_charge.crystal.roles import NAMED
 from al_charge.crystal.space_group import almost, space_group
 from al_charge.crystal.species import (
     charge_of,
@@ -91,6 +94,8 @@ class CheckResult(Result):
             about["x_means"],
             f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
             f"atoms per label: {about['atoms_per_label']}",
+            *about["structure"],
+            *(f"{name}: {role}" for name, role in about["sites"].items()),
             *([_exclusions_line(spec, about["exclusions"])] if about["exclusions"] else []),
             *(_state_line(state) for state in about["states"]),
             f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
@@ -136,7 +141,8 @@ def check(file: Path | str) -> CheckResult:
         check_spec(spec)
     except NotInstalledError as error:
         missing = str(error)
-    host = Host.from_spec(spec.host)
+    structure, changes = prepared(spec.host)
+    host = Host.build(spec.host, structure)
     counts = {str(x): n for x, n in count_distinct(host).items()}
     group = space_group(host.structure)
     dft = _dft(spec)
@@ -147,6 +153,8 @@ def check(file: Path | str) -> CheckResult:
         "formula": host.formula or _formula(host),
         "x": _range(host),
         "x_means": meaning_of_x(host),
+        "structure": changes,
+        "sites": _sites(host, spec, structure),
         "distinct": sum(counts.values()),
         "compositions": counts,
         "space_group": group.symbol,
@@ -209,6 +217,23 @@ def _formula(host: Host) -> str:
     ion, x = host.working_ion, host.composition(host.ion_counts[-1])
     framework = pretty_formula(host.framework, ion)
     return f"{ion}{'' if x == 1 else x}{framework}" if x else framework
+
+
+def _sites(host: Host, spec: CampaignSpec, structure: Structure) -> dict[str, str]:
+    """Return what the sites are that the file names, by what names them."""
+    names = structure.site_properties.get(NAMED) or []
+    if names:
+        tiles = len(host.elements) // len(names)
+        names = [name for name in names for _ in range(tiles)]
+    mobile = set(host.ion_sites.tolist())
+    found: dict[str, str] = {}
+    for site, name in enumerate(names):
+        if name and name not in found:
+            element = host.elements[site]
+            states = [host.token(element, state) for state in host.states[site]]
+            role = "working ion" if site in mobile else " or ".join(states)
+            found[name] = f"{role} on {names.count(name)} sites"
+    return {name: found[name] for name in spec.host.sites if name in found}
 
 
 def _exclusions(host: Host, spec: CampaignSpec) -> dict[str, Any] | None:

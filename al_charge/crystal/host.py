@@ -13,21 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs
 from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
-from al_charge.crystal.parent import Matrix, Repeats, number_of_cells
+from al_charge.crystal.ordering import WHOLE_CELL
+from al_charge.crystal.parent import Matrix, Repeats, repeated
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import NAMED, states_of_sites
+from al_charge.crystal.space_group import STATES
 from al_charge.crystal.species import token, unpaired_electrons
 from al_charge.crystal.states import charge_of_state, sums_of_charges
 from al_charge.errors import InputError
 
 VACANCY = -1
 """State of an empty working-ion site."""
-LARGEST_SUPERCELL = 1000
-"""Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,31 +116,19 @@ class Host:
         """
         structure = structure.copy()
         spec.check_elements({site.specie.symbol for site in structure})
-        if not spec.working_ion_charge:
-            usual = " or ".join(map(str, usual_ion_charges(spec.working_ion))) or "unknown"
-            raise InputError(
-                f"the charge of {spec.working_ion} may be {usual}",
-                where="host.working_ion_charge",
-                remedy="give it, such as 'working_ion_charge: 2'",
-            )
-        sites = len(structure) * number_of_cells(spec.supercell)
-        if sites > LARGEST_SUPERCELL:
-            raise InputError(
-                f"the supercell would have {sites} sites",
-                where="host.supercell",
-                remedy=f"choose one of at most {LARGEST_SUPERCELL}",
-            )
         structure.remove_oxidation_states()
-        supercell = structure.make_supercell(spec.supercell, in_place=False)
+        repeats = (1, 1, 1) if WHOLE_CELL in structure.properties else spec.supercell
+        supercell = repeated(structure, repeats)
         states, unpaired = states_of_sites(spec, supercell)
         if NAMED in supercell.site_properties:
             supercell.remove_site_property(NAMED)
+        supercell.add_site_property(STATES, list(map(str, states)))
         host = cls(
             structure=supercell,
             working_ion=spec.working_ion,
             working_ion_charge=spec.working_ion_charge,
             states=tuple(some or (VACANCY, spec.working_ion_charge) for some in states),
-            supercell=spec.supercell,
+            supercell=repeats,
             formula=(spec.formula or "").replace(" ", ""),
             unpaired={
                 (element, state): number

@@ -15,6 +15,7 @@ from al_charge.crystal.charges import (
     LARGEST_ION_CHARGE,
     ion_charge,
     known_ion_charges,
+    usual_ion_charges,
 )
 from al_charge.crystal.parent import Supercell
 from al_charge.crystal.states import WORKING_ION, IonState, SiteRole
@@ -96,6 +97,11 @@ class HostSpec(BaseModel):
         default=(1, 1, 1),
         description="repeats of the structure file's cell along a, b and c; or three rows of three "
         "integers, the supercell's vectors as sums of those of the cell",
+    )
+    order: Literal["ewald"] | None = Field(
+        default=None,
+        description="ewald: sites that elements share or that are partly occupied are ordered by "
+        "their Ewald energy in the supercell, but for those of the working ion, which are filled",
     )
     symmetrize: Length | None = Field(
         default=None,
@@ -190,7 +196,8 @@ class HostSpec(BaseModel):
         Raises
         ------
         InputError
-            If an element is named twice, is not one or is not there, or has no oxidation state.
+            If an element is named twice, is not one or is not there, or has no oxidation state; or
+            the working ion has several usual charges, and none is given.
         """
         named = {self.working_ion: "host.working_ion"}
         named |= {element: "host.redox" for element in self.redox}
@@ -216,6 +223,13 @@ class HostSpec(BaseModel):
                     where=named_in,
                     remedy=f"it has {', '.join(sorted(present))}",
                 )
+        if not self.working_ion_charge:
+            usual = " or ".join(map(str, usual_ion_charges(self.working_ion))) or "unknown"
+            raise InputError(
+                f"the charge of {self.working_ion} may be {usual}",
+                where="host.working_ion_charge",
+                remedy="give it, such as 'working_ion_charge: 2'",
+            )
         for element in sorted(present - set(named)):
             raise InputError(
                 f"{element} has no oxidation state",

@@ -14,6 +14,8 @@ from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
 from al_charge.crystal.strict_files import read_parent
 from al_charge.errors import InputError
 
+LARGEST_SUPERCELL = 1000
+"""Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
 _DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
 
 Step = Annotated[int, Field(ge=-100, le=100)]
@@ -35,7 +37,9 @@ Supercell = Annotated[
 """Repeats along a, b and c, or the supercell's vectors in units of the cell's, as rows."""
 
 
-def read_structure(path: Path, where: str = "host.structure") -> Structure:
+def read_structure(
+    path: Path, where: str = "host.structure", *, disordered: bool = False
+) -> Structure:
     """Read a parent structure from a CIF or POSCAR.
 
     Parameters
@@ -44,11 +48,13 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
         A CIF or POSCAR, compressed or not.
     where
         Field that names the file, for errors.
+    disordered
+        Whether sites may be partly occupied, or by several elements.
 
     Returns
     -------
     Structure
-        Every site occupied; with oxidation states, if the file has them.
+        With oxidation states, if the file has them.
 
     Raises
     ------
@@ -80,7 +86,7 @@ def read_structure(path: Path, where: str = "host.structure") -> Structure:
             where=where,
             remedy="give a CIF (.cif) or a POSCAR",
         ) from error
-    if not structure.is_ordered:
+    if not (structure.is_ordered or disordered):
         raise InputError(
             f"{path.name} has partly occupied sites",
             where=where,
@@ -125,3 +131,33 @@ def number_of_cells(supercell: Repeats | Matrix) -> int:
             remedy="exchange two rows" if cells else "give three rows that span a volume",
         )
     return cells
+
+
+def repeated(structure: Structure, supercell: Repeats | Matrix) -> Structure:
+    """Return the supercell of a structure.
+
+    Parameters
+    ----------
+    structure
+        Not modified.
+    supercell
+        Repeats or a matrix.
+
+    Returns
+    -------
+    Structure
+        With the labels and properties of the structure's sites.
+
+    Raises
+    ------
+    InputError
+        If the supercell would be too large, or for any reason of `number_of_cells`.
+    """
+    sites = len(structure) * number_of_cells(supercell)
+    if sites > LARGEST_SUPERCELL:
+        raise InputError(
+            f"the supercell would have {sites} sites",
+            where="host.supercell",
+            remedy=f"choose one of at most {LARGEST_SUPERCELL}",
+        )
+    return structure.make_supercell(supercell, in_place=False)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 import numpy as np
 import spglib
 from numpy.typing import NDArray
+from pymatgen.core.sites import PeriodicSite
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.host_spec import HostSpec
@@ -19,10 +20,14 @@ from al_charge.errors import AlChargeError, InputError, did_you_mean
 NAMED = "named"
 """Property of sites: the key under ``host.sites`` that names them, or nothing."""
 _WYCKOFF = re.compile(r"([A-Z][a-z]?) +(\d+[A-Za-z])")
+_SYMBOL = re.compile(r"[A-Z][a-z]?")
+
+Names = list[dict[str, str]]
+"""For every site, the keys under ``host.sites`` that name its elements, by element."""
 
 
-def with_roles(spec: HostSpec, structure: Structure) -> Structure:
-    """Return a structure whose sites know by which key of ``host.sites`` they are named.
+def names_of(spec: HostSpec, structure: Structure) -> Names:
+    """Return which keys of ``host.sites`` name which sites.
 
     Parameters
     ----------
@@ -33,56 +38,86 @@ def with_roles(spec: HostSpec, structure: Structure) -> Structure:
 
     Returns
     -------
-    Structure
-        A copy with the property `NAMED`; the structure itself if ``sites`` is empty.
+    list of dict
+        For every site; empty where none does.
 
     Raises
     ------
     InputError
         If a key names no site, or two name the same.
     """
+    names: Names = [{} for _ in structure]
     if not spec.sites:
-        return structure
-    named = [""] * len(structure)
-    wyckoff = wyckoff_positions(structure)
+        return names
+    elements = [sorted({str(ion.symbol) for ion in site.species.elements}) for site in structure]
+    positions = [
+        [f"{element} {position}" for element in some]
+        for some, position in zip(elements, wyckoff_positions(structure), strict=True)
+    ]
     for key in spec.sites:
-        for site in _sites_of(key, structure, wyckoff):
-            if named[site]:
+        found = (
+            _by_index(int(key), elements)
+            if key.isdigit()
+            else _by_name(key, elements, positions)
+            if _WYCKOFF.fullmatch(key)
+            else _by_name(key, elements, [_labels(site) for site in structure])
+        )
+        for site, element in found:
+            if other := names[site].get(element):
                 raise InputError(
-                    f"'{named[site]}' and '{key}' name the same site",
+                    f"'{other}' and '{key}' name the same site",
                     where="host.sites",
                     remedy="give each site one role",
                 )
-            named[site] = key
-    return structure.copy(site_properties={**structure.site_properties, NAMED: named})
+            names[site][element] = key
+    return names
 
 
-def _sites_of(key: str, structure: Structure, wyckoff: list[str]) -> list[int]:
-    """Return the indices of the sites that a key names: by index, Wyckoff position or label."""
-    if key.isdigit():
-        if int(key) < len(structure):
-            return [int(key)]
+def _labels(site: PeriodicSite) -> list[str]:
+    """Return the labels of a site: one, or those of all elements that share it."""
+    return str(site.label).split("/")
+
+
+def _by_index(index: int, elements: list[list[str]]) -> list[tuple[int, str]]:
+    """Return a site with its only element."""
+    if index >= len(elements):
         raise InputError(
-            f"there is no site {key}",
+            f"there is no site {index}",
             where="host.sites",
-            remedy=f"sites have the numbers 0 to {len(structure) - 1}",
+            remedy=f"sites have the numbers 0 to {len(elements) - 1}",
         )
-    position = _WYCKOFF.fullmatch(key)
-    names = wyckoff if position else [str(label) for label in structure.labels]
-    wanted = f"{position[1]} {position[2]}" if position else key
-    found = [site for site, name in enumerate(names) if name == wanted]
+    if len(elements[index]) > 1:
+        raise InputError(
+            f"{' and '.join(elements[index])} share site {index}",
+            where="host.sites",
+            remedy="name one of them by its label, or by element and Wyckoff position",
+        )
+    return [(index, elements[index][0])]
+
+
+def _by_name(key: str, elements: list[list[str]], names: list[list[str]]) -> list[tuple[int, str]]:
+    """Return the sites that have a name, each with those elements that it begins with, or all."""
+    key = " ".join(key.split())
+    symbol = _SYMBOL.match(key)
+    found = [
+        (site, element)
+        for site, (some, known) in enumerate(zip(elements, names, strict=True))
+        if key in known
+        for element in some
+        if symbol is None or symbol[0] not in some or symbol[0] == element
+    ]
     if not found:
-        known = list(dict.fromkeys(names))
+        every = list(dict.fromkeys(name for some in names for name in some))
         raise InputError(
             f"no site is '{key}'",
             where="host.sites",
-            remedy=did_you_mean(wanted, known) or f"it has {', '.join(known)}",
+            remedy=did_you_mean(key, every) or f"it has {', '.join(every)}",
         )
     return found
 
 
 def wyckoff_positions(structure: Structure) -> list[str]:
-    """Return the element and the Wyckoff position of every site, such as ``Li 4a``.
+    """Return the Wyckoff position of every site, such as ``4a``.
 
     Parameters
     ----------
@@ -105,13 +140,7 @@ def wyckoff_positions(structure: Structure) -> list[str]:
     cells = abs(np.linalg.det(dataset.std_lattice)) / structure.volume
     orbits = dataset.crystallographic_orbits
     sizes = np.round(np.bincount(orbits)[orbits] * cells).astype(int)
-    elements = [
-        "/".join(sorted({str(ion.symbol) for ion in site.species.elements})) for site in structure
-    ]
-    return [
-        f"{element} {size}{letter}"
-        for element, size, letter in zip(elements, sizes, dataset.wyckoffs, strict=True)
-    ]
+    return [f"{size}{letter}" for size, letter in zip(sizes, dataset.wyckoffs, strict=True)]
 
 
 def mobile_sites(spec: HostSpec, structure: Structure) -> NDArray[np.bool_]:
@@ -122,7 +151,7 @@ def mobile_sites(spec: HostSpec, structure: Structure) -> NDArray[np.bool_]:
     spec
         The specification of a host in a campaign file.
     structure
-        The parent cell, as `with_roles` returns it.
+        The parent cell, as `parent_structure` returns it.
 
     Returns
     -------
@@ -188,7 +217,7 @@ def states_of_sites(
     for element, is_carbon, key in zip(elements, map(bool, carbon), named, strict=True):
         role = (element, is_carbon, key)
         if role not in roles:
-            roles[role] = _ions_of(spec, element, key, compound, is_carbon)
+            roles[role] = ions_of(spec, element, key, compound, is_carbon)
     together: dict[str, set[Ion]] = defaultdict(set)
     for (element, _, _), some in roles.items():
         together[element] |= some or set()
@@ -205,14 +234,40 @@ def states_of_sites(
     return [states[role] for role in zip(elements, map(bool, carbon), named, strict=True)], unpaired
 
 
-def _ions_of(
+def ions_of(
     spec: HostSpec,
     element: str,
     key: str,
-    compound: Collection[str] | None,
-    carbon: bool,
+    compound: Collection[str] | None = None,
+    carbon: bool = False,
 ) -> frozenset[Ion] | None:
-    """Return the ions that a site may hold; None where the working ion comes and goes."""
+    """Return the ions that a site may hold.
+
+    Parameters
+    ----------
+    spec
+        The specification of a host in a campaign file.
+    element
+        Element on the site.
+    key
+        Key under ``host.sites`` that names the site; empty if none does.
+    compound
+        Elements of the compound, in which ions have their usual spins; None for high spins.
+    carbon
+        Whether the site is bound to the carbon of cyanide.
+
+    Returns
+    -------
+    frozenset of Ion
+        Its ions.
+    None
+        In place of them, where the working ion comes and goes.
+
+    Raises
+    ------
+    InputError
+        If an ion has no such spin state, or the role is impossible on this site.
+    """
     where = f"host.sites.{key}"
     if key:
         role = spec.sites[key]

@@ -18,6 +18,8 @@ LOOSER = (0.02, 0.05, 0.1)
 """Tolerances in angstrom at which a structure is searched for symmetry that it almost has."""
 NOISE = (0.01, 0.02, 0.05, 0.1)
 """Noise in angstrom that is suggested for the field ``symmetrize``."""
+STATES = "states"
+"""Property of sites of one element that do not count as alike, because their states differ."""
 FARTHEST = 4.0
 """Largest displacement of a site, and of the end of a cell vector, in units of the noise."""
 _TIGHT = 1e-4
@@ -151,11 +153,12 @@ def spglib_cell(structure: Structure) -> tuple[list[list[float]], list[list[floa
 
 
 def _kinds(structure: Structure) -> NDArray[np.int64]:
-    """Return a number for each site, equal for equal elements."""
+    """Return a number for each site, equal for equal elements and states."""
     elements = [site.species.element_composition for site in structure]
     names = [
         " ".join(f"{el}{amount:.4f}" for el, amount in sorted(one.as_dict().items()))
-        for one in elements
+        + str(site.properties.get(STATES, ""))
+        for one, site in zip(elements, structure, strict=True)
     ]
     order = {name: number for number, name in enumerate(dict.fromkeys(names), start=1)}
     return np.array([order[name] for name in names])

@@ -26,11 +26,14 @@ SPIN_ITEMS = ("_al_charge_site_label", "_al_charge_site_unpaired_electrons")
 
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_OCCUPANCY = "_atom_site_occupancy"
+_NOT_GIVEN = frozenset({".", "?"})
+"""Values of a CIF that are unknown, or the default."""
 _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys((f"_cell_length_{axis}" for axis in "abc"), (0.0, math.inf)),
     **dict.fromkeys((f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")), (0.0, 180.0)),
     **dict.fromkeys(_COORDINATES, (-math.inf, math.inf)),
-    "_atom_site_occupancy": (0.0, 1.0 + 1e-3),
+    _OCCUPANCY: (0.0, 1.0 + 1e-3),
 }
 """Lower and upper limit of the values of each item, both excluded."""
 
@@ -94,7 +97,8 @@ def read_cif(path: Path) -> Structure:
         If the file holds several structures, a value that is not a valid number, or sites that
         disagree with its formula.
     """
-    blocks = [block.data for block in CifFile.from_file(path).data.values()]
+    cif = CifFile.from_file(path)
+    blocks = [block.data for block in cif.data.values()]
     structures = [block for block in blocks if _COORDINATES[0] in block]
     if len(structures) > 1:
         raise InputError(
@@ -102,11 +106,37 @@ def read_cif(path: Path) -> Structure:
         )
     for block in structures:
         _check_numbers(block, path)
-    structure = Structure.from_file(path)
+    if any([_gives_occupancies(block) for block in structures]):
+        structure = Structure.from_str(str(cif), fmt="cif")
+    else:
+        structure = Structure.from_file(path)
     for block in structures:
+        _label_shared_sites(block, structure)
         _check_formula(str(block.get("_chemical_formula_sum", "")), structure, path)
         _set_spins(block, structure)
     return structure
+
+
+def _gives_occupancies(block: dict[str, Any]) -> bool:
+    """Write occupancies of 1, the default, where a CIF leaves them open; pymatgen reads 0 there."""
+    values = block.get(_OCCUPANCY, [])
+    left_open = isinstance(values, list) and not _NOT_GIVEN.isdisjoint(values)
+    if left_open:
+        block[_OCCUPANCY] = ["1" if value in _NOT_GIVEN else value for value in values]
+    return left_open
+
+
+def _label_shared_sites(block: dict[str, Any], structure: Structure) -> None:
+    """Give sites that several rows of a CIF occupy all of their labels, such as ``Ni1/Mn1``."""
+    columns = [block.get(item, []) for item in ("_atom_site_label", *_COORDINATES)]
+    rows: dict[tuple[float, ...], list[str]] = {}
+    for label, *place in zip(*columns, strict=False):
+        at = tuple(round(float(value.partition("(")[0]), 3) % 1.0 for value in place)
+        rows.setdefault(at, []).append(label)
+    shared = {label: "/".join(dict.fromkeys(some)) for some in rows.values() for label in some}
+    for site in structure:
+        if not site.is_ordered:
+            site.label = shared.get(site.label, site.label)
 
 
 def _set_spins(block: dict[str, Any], structure: Structure) -> None:
@@ -114,7 +144,7 @@ def _set_spins(block: dict[str, Any], structure: Structure) -> None:
     labels, spins = (block.get(item, []) for item in SPIN_ITEMS)
     told = dict(zip(labels, map(int, spins), strict=True))
     for site in structure:
-        if site.label in told and isinstance(site.specie, Species):
+        if site.label in told and site.is_ordered and isinstance(site.specie, Species):
             ion = site.specie
             site.species = Species(ion.symbol, ion.oxi_state, spin=told[site.label])
 
@@ -123,6 +153,8 @@ def _check_numbers(block: dict[str, Any], path: Path) -> None:
     for item, (low, high) in _LIMITS.items():
         values = block.get(item, [])
         for value in [values] if isinstance(values, str) else values:
+            if item == _OCCUPANCY and value in _NOT_GIVEN:
+                continue
             number = _NUMBER.fullmatch(value)
             if number is None or not low < float(number[1]) < high:
                 raise InputError(f"'{value}' is not a valid value", where=f"{path}: {item}")

@@ -168,6 +168,8 @@ VASP_WINDOWS = Windows(
     {
         "Fe2+": (3.65, 3.84),
         "Fe3+": (4.15, 4.45),
+        "Fe2+,spin=0": (0.00, 0.30),
+        "Fe3+,spin=1": (0.80, 1.30),
         "Mn2+": (4.45, 4.75),
         "Mn3+": (3.60, 4.10),
         "Mn4+": (2.70, 3.40),
@@ -190,9 +192,9 @@ VASP_WINDOWS = Windows(
 - Mn2+ 4.65, Co2+ 2.78, high-spin Co3+ 3.11, Ni2+ 1.83: those mixed olivines.
 - Mn3+ and Mn4+: within the ranges that the authors of CHGNet assign to them in the Materials
   Project's moments (3.5 to 4.2 and 2.5 to 3.5).
-- Vanadium, Cr3+ and low-spin Ni3+: around the spin-only values; not compared with any published
-  run.
-- Low-spin Co3+ and Ni4+: closed shells, without a moment of their own.
+- Vanadium, Cr3+ and low-spin Ni3+ and Fe3+: around the spin-only values; not compared with any
+  published run.
+- Low-spin Co3+, Ni4+ and Fe2+: closed shells, without a moment of their own.
 
 Co4+ and the higher states of chromium have no window here; end members calibrate them.
 """

@@ -11,6 +11,7 @@ from pymatgen.core.structure import Structure
 from al_charge.acquisition.plugin import ACQUISITIONS
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import kept_ions, match_empty
+from al_charge.crystal.ordering import WHOLE_CELL
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import mobile_sites
@@ -136,6 +137,12 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         empty = read_structure(spec.host.empty_structure, "host.empty_structure")
         if spec.host.symmetrize is not None:
             empty = symmetrized(empty, spec.host.symmetrize)
+        if WHOLE_CELL in structure.properties:
+            raise InputError(
+                "it is not known how the structure without ions is ordered",
+                where="host.empty_structure",
+                remedy="leave it out, or give an ordered 'structure' and the same one, emptied",
+            )
         mobile = mobile_sites(spec.host, structure)
         match_empty(structure, empty, spec.host.working_ion, mobile, kept_ions(host))
         contents["empty_structure"] = empty.as_dict()

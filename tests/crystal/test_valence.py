@@ -91,8 +91,8 @@ def test_every_state_needs_a_window() -> None:
     GPAW_WINDOWS.check(["Fe2+", "Fe3+"])
     with pytest.raises(InputError, match=r"no moment window for Fe4\+.*; give one for Fe4\+$"):
         GPAW_WINDOWS.check(["Fe2+", "Fe4+"])
-    with pytest.raises(InputError, match=r"no moment window for Fe2\+,spin=0"):
-        VASP_WINDOWS.check(["Fe2+", "Fe2+,spin=0"])
+    with pytest.raises(InputError, match=r"no moment window for Mn2\+,spin=1"):
+        VASP_WINDOWS.check(["Mn2+", "Mn2+,spin=1"])
 
 
 def test_calibration_covers_its_moments_and_leaves_a_gap() -> None:
