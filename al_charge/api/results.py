@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_charge.loop import campaign as loop
 from al_charge.loop.energies import assessed_hull, candidate_entry
+from al_charge.loop.ground_state import magnetic_corrections
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import is_verified
 from al_charge.report import documents, style
@@ -277,6 +278,7 @@ def hull_result(campaign: loop.Campaign) -> HullResult:
         campaign=campaign.name,
         labeler=campaign.spec.labeler.kind,
         verified=verified,
+        corrections=magnetic_corrections(campaign),
     )
     return HullResult(campaign.name, found.hull, verified, document, campaign)
 

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 Status = tuple[dict[str, Any], dict[int, dict[str, tuple[int, int]]]]
 """A campaign's status document, and its `count_tasks`."""
 
-_COUNTED = {"propose": "proposals", "label": "label tasks", "train": "potentials"}
+_COUNTED = {
+    "propose": "proposals",
+    "label": "label tasks",
+    "explore": "runs in other spin states and magnetic orders",
+    "train": "potentials",
+}
 """Tasks that a round has several of, and what they make."""
 
 _log = logging.getLogger("al_charge.cli.progress")

@@ -295,6 +295,29 @@ class Host:
         """
         return token(element, charge_of_state(state), self.unpaired.get((element, state)))
 
+    def with_spins(self, spins: Mapping[str, str]) -> Host:
+        """Return the host with ions in other spin states.
+
+        Parameters
+        ----------
+        spins
+            The species that an ion is instead, by its species token.
+
+        Returns
+        -------
+        Host
+            With the same states, which have other numbers of unpaired electrons.
+        """
+        tokens = {
+            (element, state): self.token(element, state)
+            for element, some in set(self.kinds)
+            for state in some
+            if state != VACANCY
+        }
+        others = {which: unpaired_electrons(spins.get(t, t)) for which, t in tokens.items()}
+        usual = {(el, s): unpaired_electrons(token(el, charge_of_state(s))) for el, s in tokens}
+        return replace(self, unpaired={k: n for k, n in others.items() if n != usual[k]})
+
     @property
     def has_spin_states(self) -> bool:
         """Whether an ion may be in one of several spin states of one charge."""

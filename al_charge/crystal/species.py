@@ -210,6 +210,41 @@ def spin_name(species: str) -> str:
     return {high: "high", low: "low"}.get(found, "intermediate")
 
 
+def spin_states(species: str) -> tuple[str, ...]:
+    """Return the species of an ion in each spin state that it can have in an octahedral field.
+
+    Parameters
+    ----------
+    species
+        Species token, in any spin state.
+
+    Returns
+    -------
+    tuple of str
+        Species tokens, most unpaired electrons first; one for an ion with a single spin state.
+    """
+    element, charge = element_of(species), charge_of(species)
+    high, low = unpaired_electrons(str(Species(element, charge))), _low_spin(element, charge)
+    return tuple(token(element, charge, unpaired) for unpaired in range(high, low - 1, -2))
+
+
+def in_words(species: str) -> str:
+    """Return a species as it is written for people.
+
+    Parameters
+    ----------
+    species
+        Species token.
+
+    Returns
+    -------
+    str
+        Such as ``Co3+ low``; without a word where the ion has but one spin state.
+    """
+    ion = str(Species(element_of(species), charge_of(species)))
+    return f"{ion} {spin_name(species)}".strip()
+
+
 def _low_spin(element: str, charge: int) -> int:
     """Return the number of unpaired electrons of an ion's low-spin state in an octahedral field."""
     if not unpaired_electrons(str(Species(element, charge))):

@@ -121,7 +121,25 @@ def canonical_hash(host: Host, config: Configuration) -> str:
     str
         24 hexadecimal digits: equal for symmetry images, different otherwise.
     """
-    occupation = ",".join(map(str, canonical(host, config).occupation))
+    return hash_of_canonical(host, canonical(host, config))
+
+
+def hash_of_canonical(host: Host, config: Configuration) -> str:
+    """Return the identity of a configuration that is in canonical form.
+
+    Parameters
+    ----------
+    host
+        The host that it belongs to.
+    config
+        Its canonical form.
+
+    Returns
+    -------
+    str
+        As of `canonical_hash`.
+    """
+    occupation = ",".join(map(str, config.occupation))
     return hashlib.sha256(f"{host.fingerprint}:{occupation}".encode()).hexdigest()[:24]
 
 

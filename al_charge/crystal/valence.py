@@ -19,6 +19,7 @@ from al_charge.crystal.windows import (
     Windows,
     calibrate,
     has_spin_state,
+    spin_state_shown,
     with_own,
 )
 from al_charge.errors import AlChargeError
@@ -34,6 +35,8 @@ __all__ = [
     "audit",
     "audit_run",
     "calibrate",
+    "has_spin_state",
+    "spin_state_shown",
 ]
 
 BADER_MARGIN = 0.05

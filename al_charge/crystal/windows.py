@@ -10,7 +10,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from al_charge.crystal.species import charge_of, element_of, spin_name, unpaired_electrons
+from al_charge.crystal.species import (
+    charge_of,
+    element_of,
+    spin_name,
+    spin_states,
+    unpaired_electrons,
+)
 from al_charge.errors import InputError
 
 HALF_WIDTH = 0.08
@@ -281,6 +287,28 @@ def has_spin_state(species: str) -> bool:
         False for closed shells that have no other state, such as those of V5+ and O2-.
     """
     return bool(unpaired_electrons(species) or spin_name(species))
+
+
+def spin_state_shown(species: str, moment: float) -> str | None:
+    """Return the spin state that the moment of an ion shows, of those that it can have.
+
+    Parameters
+    ----------
+    species
+        Species token of the ion, in any spin state.
+    moment
+        Bohr magnetons, of either sign.
+
+    Returns
+    -------
+    str or None
+        Species token; None if the moment is that of none of them, as where electrons are shared.
+    """
+    for state in spin_states(species):
+        full = unpaired_electrons(state)
+        if LEAST_SHARE * full <= abs(moment) <= full + EXCESS:
+            return state
+    return None
 
 
 def _span(species: str, values: Sequence[float]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from al_charge.errors import AlChargeError
 
 ALLOWED_TASKS = frozenset(
     f"{{{{al_charge.fw.tasks.{name}Task}}}}"
-    for name in ("Propose", "Select", "Label", "Metal", "Train", "Assess")
+    for name in ("Propose", "Select", "Label", "Explore", "Metal", "Train", "Assess")
 )
 """Firetasks that are run, by the names that FireWorks gives them."""
 

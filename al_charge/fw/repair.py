@@ -12,6 +12,7 @@ from al_charge.fw.doctor import REPAIRS, Waiting, labels, mend
 from al_charge.fw.doctor.finding import RESUMABLE, Scene
 from al_charge.fw.tasks import ensure_round
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.ground_state import lower_spin_states
 from al_charge.loop.label import retry_labels
 from al_charge.loop.rounds import current_round
 from al_charge.store.documents import CampaignState
@@ -45,9 +46,21 @@ def repair(
     -------
     Counter
         How many findings of each kind were mended.
+
+    Raises
+    ------
+    InputError
+        If an end member is lower in other spin states than the campaign asks for.
     """
     if campaign.store.campaigns.get(campaign.name).state not in RESUMABLE:
         return Counter()
+    if reason := lower_spin_states(campaign):
+        campaign.store.campaigns.set_state(campaign.name, CampaignState.FAILED, reason)
+        raise InputError(
+            f"the campaign asks for excited states: {reason}",
+            where=f"campaign '{campaign.name}'",
+            remedy="submit it under another name",
+        )
     campaign.store.campaigns.set_state(campaign.name, CampaignState.RUNNING)
     scene = Scene(launchpad, campaign.store, campaign.name, wait=wait)
     mended, _ = mend(scene, REPAIRS, waiting)

@@ -11,6 +11,7 @@ from fireworks import LaunchPad
 from al_charge.fw.lost_runs import HANDED_BACK
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import rounds_held
+from al_charge.loop.ground_state import Electrons, Solution, electrons
 from al_charge.loop.verify import outcome_of
 from al_charge.store.documents import Assessment, LabelDoc, Refusal, RoundDoc
 from al_charge.store.labels import WITHOUT_FRAMES
@@ -58,6 +59,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         ],
         "criteria": [one.model_dump() for one in judged[-1].criteria] if judged else [],
         "verification": _verification(last),
+        "electrons": [found for one in rounds for found in _electrons(campaign, one.number)],
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
         "rounds": [_round_line(record) for record in rounds],
@@ -199,6 +201,33 @@ def _verification(assessment: Assessment | None) -> dict[str, Any] | None:
         return None
     found = assessment.verification
     return found.model_dump(mode="json") | {"outcome": outcome_of(found)}
+
+
+def _electrons(campaign: Campaign, number: int) -> list[dict[str, Any]]:
+    """Return what a round's runs in other spin states and magnetic orders have shown."""
+    return [
+        {
+            "round": number,
+            "x": one.x,
+            "hash": one.config_hash,
+            "runs": [_solution(one, run) for run in one.others],
+            "failed": one.failed,
+            "pending": list(one.pending),
+            "left_out": list(one.left_out),
+            "magnetic_correction": one.correction,
+            "outcome": one.outcome,
+        }
+        for one in electrons(campaign, number)
+    ]
+
+
+def _solution(of: Electrons, run: Solution) -> dict[str, Any]:
+    """Return what a run has ended in, its energy in eV per formula unit against the label's."""
+    return {
+        "asked": run.asked,
+        "found": ", ".join(filter(None, (run.spins, run.order))),
+        "energy": None if of.label is None else run.energy - of.label.energy,
+    }
 
 
 def _charge_orders(campaign: Campaign, rounds: list[RoundDoc]) -> dict[str, int] | None:

@@ -20,6 +20,7 @@ from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.task_run import running
 from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.explore import END_MEMBERS, explore_slots
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.verify import is_verification
 from al_charge.store.documents import (
@@ -32,8 +33,6 @@ from al_charge.store.documents import (
 
 CATEGORIES = ("cpu", "dft", "gpu")
 """What a Firework needs from its worker: propose, select and assess; label; train."""
-END_MEMBERS = 2
-"""Slots of the first round whose labels the others wait for."""
 SPOOL = "spool"
 """Folder, in a campaign's files, of finished labels that are not in the database yet."""
 
@@ -177,6 +176,38 @@ class LabelTask(_RoundTask):
 
 
 @explicit_serialize
+class ExploreTask(_RoundTask):
+    """Run one configuration in another spin state or magnetic order.
+
+    The last of the first round's stops the campaign if an end member is lower in other spin states
+    than it asks for.
+    """
+
+    required_params = ("campaign", "round", "slot")
+
+    @override
+    def what(self, campaign: Campaign) -> str:
+        return f"explore {self['slot']}"
+
+    @override
+    def step(self, campaign: Campaign, files: Path) -> str | None:
+        from al_charge.loop.explore import explore
+        from al_charge.loop.ground_state import lower_spin_states
+
+        key = explore(
+            campaign,
+            self["round"],
+            self["slot"],
+            self.directory(files, f"explore-{self['slot']:03d}"),
+            spool=files / SPOOL,
+            lock=lambda key: hold_lock(self.launchpad, f"label {key}"),
+        )
+        if self["round"] == 0 and (reason := lower_spin_states(campaign)):
+            campaign.store.campaigns.set_state(campaign.name, CampaignState.FAILED, reason)
+        return key
+
+
+@explicit_serialize
 class MetalTask(_RoundTask):
     """Label the working-ion metal."""
 
@@ -238,7 +269,8 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
     """Return the workflow of one round: propose, select, label, train, assess.
 
     The first round labels the end members, which are selected first, before all others: their
-    moments calibrate the windows for the rest. It also labels the working-ion metal.
+    moments calibrate the windows for the rest, and they are run in other electronic states. It also
+    labels the working-ion metal.
 
     Parameters
     ----------
@@ -271,18 +303,25 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
         ]
         selects = [firework(SelectTask(**ids), "select", "cpu", proposals)]
     labels: list[Firework] = []
-    for slot in range(label_slots(campaign, number)):
-        first = number == 0 and slot >= END_MEMBERS
-        parents = labels[:END_MEMBERS] if first else selects
+    slots = range(label_slots(campaign, number))
+    before = slots[:END_MEMBERS] if number == 0 else slots
+    for slot in before:
+        labels.append(firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", selects))
+    explores = [
+        firework(ExploreTask(slot=slot, **ids), f"explore {slot}", "dft", labels[:])
+        for slot in explore_slots(campaign, number)
+    ]
+    parents = explores or labels[:]
+    for slot in slots[len(before) :]:
         labels.append(firework(LabelTask(slot=slot, **ids), f"label {slot}", "dft", parents))
     metal = [firework(MetalTask(**ids), "label metal", "dft", selects)] if number == 0 else []
     trainers = [
-        firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels)
+        firework(TrainTask(member=member, **ids), f"train {member}", "gpu", labels + explores)
         for member in range(campaign.spec.committee.size)
     ]
     assess = firework(AssessTask(**ids), "assess", "cpu", [*trainers, *metal])
     return Workflow(
-        [*proposals, *selects, *labels, *metal, *trainers, assess],
+        [*proposals, *selects, *labels, *explores, *metal, *trainers, assess],
         name=f"{campaign.name} round {number}",
         metadata=ids,
     )
@@ -328,8 +367,8 @@ def count_tasks(launchpad: LaunchPad, campaign: str) -> dict[int, dict[str, tupl
     Returns
     -------
     dict
-        For each round, by kind (``propose``, ``select``, ``label``, ``metal``, ``train`` and
-        ``assess``), how many tasks are done, and how many there are.
+        For each round, by kind (``propose``, ``select``, ``label``, ``explore``, ``metal``,
+        ``train`` and ``assess``), how many tasks are done, and how many there are.
     """
     group = {
         "_id": {"round": "$spec.round", "task": {"$arrayElemAt": ["$spec._tasks._fw_name", 0]}},

@@ -45,6 +45,25 @@ class EngineSettings(PluginSettings):
         """
         return self
 
+    @property
+    def spin_runs(self) -> int:
+        """Runs in other spin states and magnetic orders of each end member, at most.
+
+        None for an engine without moments.
+        """
+        return 0
+
+    def magnetic_orders(self) -> dict[str, Self]:
+        """Return these settings for runs in other spin states, by magnetic order.
+
+        Returns
+        -------
+        dict
+            First their own order, then the others that the engine has; empty for an engine without
+            moments.
+        """
+        return {}
+
     def of_elements(self, elements: Collection[str]) -> Self:
         """Return these settings without entries of tables that are about other elements.
 

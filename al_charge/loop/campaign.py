@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from al_charge.crystal.parent import number_of_cells
 from al_charge.crystal.roles import mobile_sites
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
+from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
@@ -49,6 +51,9 @@ class Campaign:
         are interpolated between the two; None if they all start from ``structure``.
     stored_hash
         The hash of the labeler's settings that the campaign was stored with; empty if it was not.
+    spins
+        Species that ions are instead of those of the file, by species token: only where a campaign
+        is looked at in other spin states.
     """
 
     spec: CampaignSpec
@@ -56,6 +61,7 @@ class Campaign:
     store: Store
     empty: Structure | None = None
     stored_hash: str = ""
+    spins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,7 +71,8 @@ class Campaign:
     @cached_property
     def host(self) -> Host:
         """The host supercell."""
-        return Host.build(self.spec.host, self.structure)
+        host = Host.build(self.spec.host, self.structure)
+        return host.with_spins(self.spins) if self.spins else host
 
     @cached_property
     def labeler(self) -> Labeler:
@@ -109,6 +116,24 @@ class Campaign:
         if given is not None:
             return given
         return LARGEST_DISPLACEMENT if self.static_labels else float("inf")
+
+    def in_state(self, labeler: EngineSettings, spins: Mapping[str, str]) -> Campaign:
+        """Return the campaign in another electronic state: what it makes then are other labels.
+
+        Parameters
+        ----------
+        labeler
+            The labeler's settings for its magnetic order.
+        spins
+            The species that ions are instead, by species token.
+
+        Returns
+        -------
+        Campaign
+            Of the same name and store; not in the database.
+        """
+        spec = self.spec.model_copy(update={"labeler": labeler})
+        return replace(self, spec=spec, spins=spins, stored_hash="")
 
     def start_host(self, n_ions: int) -> Host:
         """Return the host with the cell and positions that a composition starts from.

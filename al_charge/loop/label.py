@@ -26,6 +26,7 @@ from al_charge.loop.verify import relax_in
 from al_charge.stopping import disk_is_full
 from al_charge.store.attempts import CRASHED, DISK_FULL, RETRIED, UNFINISHED
 from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc, ReferenceDoc
+from al_charge.store.labels import EXPLORED
 from al_charge.store.spool import Spool
 
 MOST_STARTS = 20
@@ -92,17 +93,64 @@ def label(
     candidate = campaign.store.candidates.get(selected[slot])
     if candidate is None:
         raise AlChargeError("a selected candidate is missing", where=selected[slot])
+    key = make_once(campaign, round_number, slot, candidate, directory, spool=spool, lock=lock)
+    if key is not None:
+        round_number = _round_of_use(campaign, round_number, key)
+        campaign.store.labels.link(campaign.name, round_number, key)
+    return key
+
+
+def make_once(
+    campaign: Campaign,
+    round_number: int,
+    slot: int,
+    candidate: CandidateDoc,
+    directory: Path,
+    *,
+    spool: Path,
+    lock: Callable[[str], AbstractContextManager[None]],
+    state: str = "",
+) -> str | None:
+    """Make the label of a candidate, unless it is there or was given up; no round uses it yet.
+
+    Parameters
+    ----------
+    campaign
+        The campaign, or what it is in another electronic state.
+    round_number
+        Round that asks for it.
+    slot
+        Number of its task in the round.
+    candidate
+        What is labelled.
+    directory
+        As for `label`.
+    spool
+        As for `label`.
+    lock
+        As for `label`.
+    state
+        The electronic state that was asked for, of a label that explores another one than the
+        campaign's.
+
+    Returns
+    -------
+    str or None
+        Key of the label; None if it was given up.
+
+    Raises
+    ------
+    UnfinishedError
+        If the engine was stopped early; called again, it continues.
+    """
     relax = relax_in(campaign, round_number)
     store, key = campaign.store, label_key(campaign, candidate, relax)
     if not store.labels.has(key):
         with lock(key):
             if not store.labels.has(key) and store.failures.get(key) is None:
-                job = _Job(campaign, round_number, slot, candidate, relax, key, directory)
+                job = _Job(campaign, round_number, slot, candidate, relax, key, directory, state)
                 job.run(Spool(spool))
-    if not store.labels.has(key):
-        return None
-    store.labels.link(campaign.name, _round_of_use(campaign, round_number, key), key)
-    return key
+    return key if store.labels.has(key) else None
 
 
 def _round_of_use(campaign: Campaign, round_number: int, key: str) -> int:
@@ -193,8 +241,10 @@ class _Job:
         relax: Relax,
         key: str,
         directory: Path,
+        state: str,
     ) -> None:
         self.campaign = campaign
+        self.state = state
         self.round_number = round_number
         self.slot = slot
         self.candidate = candidate
@@ -326,7 +376,7 @@ class _Job:
             self.campaign.labeler, atoms, folder, relax=self.relax, windows=self.windows
         )
         check_sites(self.campaign, self.candidate, result)
-        return label_document(
+        made = label_document(
             self.campaign,
             self.candidate,
             result,
@@ -335,3 +385,6 @@ class _Job:
             self.relax,
             self.windows,
         )
+        if not self.state:
+            return made
+        return made.model_copy(update={"details": {**made.details, EXPLORED: self.state}})

@@ -233,6 +233,10 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
     # All ions were high spin, and none too near others, when campaigns were stored without these.
     content["host"].setdefault("spins", "high")
     content["host"].setdefault("min_distance", "0 A")
+    # Nor was any run in other spin states.
+    kind = content["labeler"].get("kind")
+    if kind in LABELERS.kinds and "explore_spin" in LABELERS.get(kind).settings.model_fields:
+        content["labeler"].setdefault("explore_spin", False)
     for section in PLUGIN_SECTIONS:
         plugins = plugins_of(section)
         kind = content.get(section, {}).get("kind") or plugins.default

@@ -24,6 +24,9 @@ from al_charge.store.documents import (
 )
 from al_charge.thermo.hull import Entry, Hull
 
+VERTEX = "vertex at x = "
+"""How the reason begins for which a verification selects a vertex; its composition follows."""
+
 
 def is_verification(campaign: Campaign, number: int) -> bool:
     """Return whether a round verifies the hull of the round before.
@@ -103,7 +106,7 @@ def open_verification(campaign: Campaign, number: int) -> None:
     for entry, reason in _to_relax(campaign, found.hull):
         label = campaign.store.labels.get(entry.key)
         assert label is not None
-        candidate = _candidate(campaign, number, label)
+        candidate = candidate_of(campaign, number, label)
         by_ions[candidate.n_ions].append(candidate)
         reasons[candidate.doc_id] = reason
     for n_ions, candidates in by_ions.items():
@@ -115,7 +118,7 @@ def _to_relax(campaign: Campaign, hull: Hull) -> list[tuple[Entry, str]]:
     """Return the vertices, then their nearest competitors at each composition, with reasons."""
     settings = campaign.spec.convergence
     vertices = {vertex.key for vertex in hull.vertices}
-    chosen = [(vertex, f"vertex at x = {vertex.x}") for vertex in hull.vertices]
+    chosen = [(vertex, f"{VERTEX}{vertex.x}") for vertex in hull.vertices]
     taken: dict[Any, int] = defaultdict(int)
     for entry in hull.entries:  # by x, then by energy
         distance = hull.distance(entry)
@@ -127,10 +130,24 @@ def _to_relax(campaign: Campaign, hull: Hull) -> list[tuple[Entry, str]]:
     return chosen
 
 
-def _candidate(campaign: Campaign, number: int, label: LabelDoc) -> CandidateDoc:
-    """Return a label's geometry, under the charge states that were found, as a candidate."""
+def candidate_of(campaign: Campaign, number: int, label: LabelDoc) -> CandidateDoc:
+    """Return the last geometry of a label as a candidate.
+
+    Parameters
+    ----------
+    campaign
+        Campaign that is to label it again.
+    number
+        Its round.
+    label
+        The label, with its frames.
+
+    Returns
+    -------
+    CandidateDoc
+        Under the charge states that were found, or those asked for where they are uncertain.
+    """
     last = label.frames[-1]
-    assert label.resolved is not None
     return CandidateDoc(
         campaign=campaign.name,
         round=number,
@@ -142,7 +159,7 @@ def _candidate(campaign: Campaign, number: int, label: LabelDoc) -> CandidateDoc
             numbers=label.numbers,
             positions=last.positions,
             cell=last.cell,
-            species=label.resolved,
+            species=label.resolved or label.requested,
             host_site=label.host_site,
         ),
         energy=label.energy,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from al_charge.report.names import host_formula, labeler_name
 from al_charge.thermo.hull import Entry, Hull
+from al_charge.thermo.magnetic import corrected_formation_energy, undecided
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
 
 HULL_UNITS = {
@@ -14,6 +16,8 @@ HULL_UNITS = {
     "formation_energy": "eV per formula unit, against the two end members",
     "distance_to_hull": "eV per formula unit",
     "error_bar": "eV per formula unit, one standard deviation of the formation energy",
+    "magnetic_correction": "eV per formula unit, by which another magnetic order is lower",
+    "corrected_formation_energy": "eV per formula unit, each in its lowest magnetic order",
 }
 VOLTAGE_UNITS = {
     "x_from": "working ions per formula unit, an exact fraction",
@@ -26,7 +30,12 @@ VOLTAGE_UNITS = {
 
 
 def hull_document(
-    hull: Hull, *, campaign: str, labeler: str, verified: bool = False
+    hull: Hull,
+    *,
+    campaign: str,
+    labeler: str,
+    verified: bool = False,
+    corrections: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return a hull as a JSON document.
 
@@ -40,18 +49,40 @@ def hull_document(
         Kind of the labeler, e.g. ``born``.
     verified
         Whether the labeler has relaxed the vertices and they stayed the same.
+    corrections
+        By how much another magnetic order is lower, eV per formula unit, by the hash of the
+        configuration, of those that were run in one.
 
     Returns
     -------
     dict
         ``vertices`` and ``entries`` (the lowest label of each configuration, vertices included)
         are ordered by x and energy; compositions are strings such as ``5/8``; ``units`` says what
-        the numbers are.
+        the numbers are. The hull is that of the labels; of vertices, ``magnetic_correction`` and
+        ``corrected_formation_energy`` stand beside it, None where they are not known. ``undecided``
+        are vertices that lie less below their neighbours than magnetic orders change.
     """
+    known = corrections or {}
     return {
         **_campaign(hull, campaign, labeler),
         "verified": verified,
-        "vertices": [_entry(hull, entry) for entry in hull.vertices],
+        "vertices": [
+            _entry(hull, entry)
+            | {
+                "magnetic_correction": known.get(entry.config_hash),
+                "corrected_formation_energy": corrected_formation_energy(hull, entry, known),
+            }
+            for entry in hull.vertices
+        ],
+        "undecided": [
+            {
+                "x": str(one.x),
+                "depth": one.depth,
+                "change": one.change,
+                "largest_difference": one.largest,
+            }
+            for one in undecided(hull, known)
+        ],
         "entries": [_entry(hull, entry) for entry in hull.entries],
         "units": dict(HULL_UNITS),
     }

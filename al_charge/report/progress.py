@@ -49,6 +49,11 @@ def _summary(status: dict[str, Any]) -> Text:
     if (verification := status["verification"]) is not None:
         style = "green" if verification["verified"] else "yellow"
         text.append(f"\nhull: {verification['outcome']}", style=style)
+    for one in status["electrons"]:
+        count = len(one["left_out"])
+        are = "state is" if count == 1 else "states are"
+        left = f"; {count} other {are} not run" if count else ""
+        text.append(f"\nx = {one['x']}: {one['outcome']}{left}")
     if (orders := status["charge_orders"]) is not None and orders["flagged"]:
         line = (
             f"{orders['flagged']} of {orders['compared']} candidates of round {orders['round']}: "

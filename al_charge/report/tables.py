@@ -27,21 +27,51 @@ def hull_table(document: dict[str, Any]) -> Table:
     for entry in document["entries"]:
         by_x[Fraction(entry["x"])].append(entry)
     vertices = {entry["x"]: entry for entry in document["vertices"]}
+    magnetic = any(one.get("magnetic_correction") is not None for one in document["vertices"])
     table = Table(
         title=_title(document, "hull"),
         caption=_verdict(document)
+        + "".join(f"{line} " for line in undecided_lines(document))
         + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
         "meV per formula unit, error bars one standard deviation of the committee.",
     )
     table.add_column("x")
     table.add_column("formula")
-    for heading in ("formation energy", "above hull", "labelled"):
+    headings = ("other order", "corrected") if magnetic else ()
+    for heading in ("formation energy", "above hull", *headings, "labelled"):
         table.add_column(heading, justify="right")
     table.add_column("configuration")
     for x in sorted(by_x):
         lowest = vertices.get(str(x), by_x[x][0])
-        table.add_row(*_hull_row(lowest, len(by_x[x]), is_vertex=str(x) in vertices))
+        row = _hull_row(lowest, len(by_x[x]), is_vertex=str(x) in vertices, magnetic=magnetic)
+        table.add_row(*row)
     return table
+
+
+def undecided_lines(document: dict[str, Any]) -> list[str]:
+    """Return a sentence for each vertex whose depth is smaller than a change of magnetic order.
+
+    Parameters
+    ----------
+    document
+        What `al_charge.report.documents.hull_document` returns.
+
+    Returns
+    -------
+    list of str
+        Energies in meV per formula unit.
+    """
+    lines = []
+    for one in document["undecided"]:
+        depth = f"x = {one['x']} lies {1e3 * one['depth']:.1f} below its neighbours"
+        if one["change"] is None:
+            told = f"less than magnetic orders change ({1e3 * one['largest_difference']:.1f})"
+            lines.append(f"Not decided: {depth}, {told}, and not all three were run in another.")
+            continue
+        change, corrected = 1e3 * one["change"], 1e3 * (one["depth"] - one["change"])
+        told = f"and other magnetic orders change that by {abs(change):.1f}, to {corrected:.1f}"
+        lines.append(f"Not decided by the labels: {depth}, {told}.")
+    return lines
 
 
 def voltage_table(document: dict[str, Any]) -> Table:
@@ -83,14 +113,19 @@ def _title(document: dict[str, Any], what: str) -> Text:
     return Text(f"{document['formula']} {what}, labeler: {document['labeler']}")
 
 
-def _hull_row(entry: dict[str, Any], labels: int, *, is_vertex: bool) -> list[Text]:
+def _hull_row(entry: dict[str, Any], labels: int, *, is_vertex: bool, magnetic: bool) -> list[Text]:
     bar = entry["error_bar"]
     formation = _with_bar(
         1e3 * entry["formation_energy"], 1e3 * bar if bar is not None else None, 1
     )
     above = "vertex" if is_vertex else f"{1e3 * entry['distance_to_hull']:.1f}"
     style = "bold" if is_vertex else "dim"
-    texts = (entry["x"], entry["formula"], formation, above, str(labels), entry["hash"][:12])
+    numbers = [formation, above]
+    if magnetic:
+        for name in ("magnetic_correction", "corrected_formation_energy"):
+            value = entry.get(name)
+            numbers.append("" if value is None else f"{1e3 * value:.1f}")
+    texts = (entry["x"], entry["formula"], *numbers, str(labels), entry["hash"][:12])
     return [Text(text, style=style) for text in texts]
 
 

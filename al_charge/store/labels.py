@@ -15,6 +15,9 @@ from al_charge.store.label_uses import LabelUses
 
 LARGEST_INLINE_FRAMES = 2 * 1024 * 1024
 """Bytes of frames that a label's document may hold itself; more goes to GridFS."""
+EXPLORED = "explored"
+"""Entry in the details of a label that explores another electronic state than its campaign's; no
+campaign uses it, and it is read by its key alone."""
 LABELS_AT_ONCE = 16
 """Labels with atoms that the server sends together; many objects at once are slow to collect."""
 
@@ -267,6 +270,8 @@ class Labels(LabelUses):
         """
         uses = None if campaign is None else self.uses(campaign, up_to)
         query: Stored = {}
+        if uses is None and keys is None:
+            query[f"details.{EXPLORED}"] = {"$exists": False}
         if n_ions is not None:
             query["n_ions"] = {"$in": list(n_ions)}
         if refused is not None:

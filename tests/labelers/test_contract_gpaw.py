@@ -71,6 +71,8 @@ class TestGpaw(LabelerContract):
         {"moment_limit": 3.0},
         {"moment_windows": {"Mn2+": [4.0, 4.5]}},
         {"bader": True},
+        {"explore_spin": False},
+        {"explore_runs": 2},
         {"bader_refinement": 4},
         {"processes": 2},
         {"timeout": "1 h"},

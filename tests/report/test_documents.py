@@ -40,7 +40,10 @@ def test_hull_document_survives_json_and_holds_every_label(hull_with_bars: Hull)
         "hash",
         "label_id",
         "error_bar",
+        "magnetic_correction",
+        "corrected_formation_energy",
     }
+    assert document["undecided"] == []
     assert set(document["units"]) < set(document["vertices"][1])
 
 

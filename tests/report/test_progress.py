@@ -25,6 +25,9 @@ STATUS: dict[str, Any] = {
     "criteria": [
         {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
     ],
+    "electrons": [
+        {"x": "1", "outcome": "Co3+ low is the lowest of 6 runs in other states", "left_out": ["a"]}
+    ],
     "verification": None,
     "rounds_held": 0,
     "rounds_needed": 2,
@@ -63,6 +66,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "0 1/2 1",
         "held for 0 of 2 rounds",
         "3 of 40 candidates of round 1: their own potentials disagree with their charge order",
+        "x = 1: Co3+ low is the lowest of 6 runs in other states; 1 other state is not run",
         "2 labels ambiguous, the last 01234567 at x = 1/2: moments of atoms 4 fit no charge state",
         "1 label given up, the last abcdef12: the SCF did not converge",
         "'al-charge labels olivine' lists them",

@@ -22,6 +22,7 @@ from al_charge.fw.tasks import SPOOL
 from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.fw.workflow_states import BUSY
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.explore import explored_keys
 from al_charge.loop.verify import relax_in
 from al_charge.store.documents import AttemptDoc
 from al_charge.store.spool import Spool
@@ -30,6 +31,8 @@ INTERRUPTED = "interrupted"
 """Outcome of an attempt whose process has ended."""
 LABEL_TASK = "{{al_charge.fw.tasks.LabelTask}}"
 """The Firetask that makes a label, by the name that FireWorks gives it."""
+EXPLORE_TASK = "{{al_charge.fw.tasks.ExploreTask}}"
+"""The one that makes a label in another electronic state."""
 
 
 def without_files(scene: Scene) -> Iterator[Finding]:
@@ -87,8 +90,8 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
         by_round: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for task in scene.launchpad.fireworks.find(done, fields):
             by_round[task["spec"]["round"]][task["spec"]["_tasks"][0]["slot"]] = task
-        there = _products(scene, name)
         campaign = open_campaign(scene.store, name)
+        there = _products(scene, campaign)
         for record in scene.store.rounds.all(name):
             tasks = by_round[record.number]
             selected = dict(enumerate(record.selected or []))
@@ -99,11 +102,13 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
                     yield from _missing_label(scene, campaign, tasks[slot], doc_id)
 
 
-def _products(scene: Scene, name: str) -> Counter[int]:
+def _products(scene: Scene, campaign: Campaign) -> Counter[int]:
     """Count the labels and failures of a campaign by the round that has selected them."""
-    uses = scene.store.labels.uses(name, adopted=False)
+    uses = scene.store.labels.uses(campaign.name, adopted=False)
     count = Counter(uses[key] for key in scene.store.labels.among(uses))
-    return count + Counter(failure.round for failure in scene.store.failures.all(name))
+    failures = scene.store.failures.all(campaign.name)
+    others = explored_keys(campaign) if failures else {}
+    return count + Counter(one.round for one in failures if one.key not in others)
 
 
 def _missing_label(
@@ -204,7 +209,7 @@ def _is_running(scene: Scene, attempt: AttemptDoc) -> bool:
         except psutil.Error:
             return False
         return bool(began <= attempt.started.timestamp() + 1.0)
-    task = {"_fw_name": LABEL_TASK, "slot": attempt.slot}
+    task = {"_fw_name": {"$in": [LABEL_TASK, EXPLORE_TASK]}, "slot": attempt.slot}
     query = {
         "spec.campaign": attempt.campaign,
         "spec.round": attempt.round,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from ase.data import chemical_symbols
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -25,6 +25,8 @@ LARGEST_MOMENT = 10.0
 """Bohr magnetons; more than any ion has, which is 7 for half-filled f shells."""
 
 V = TypeVar("V")
+
+MagneticOrder = Literal["ferromagnetic", "antiferromagnetic"]
 
 
 class DftSettings(EngineSettings):
@@ -55,7 +57,7 @@ class DftSettings(EngineSettings):
         description="k-points times cubic angstrom of the reciprocal cell, where no grid is given",
     )
     fixed_moment: bool
-    magnetic_order: Literal["ferromagnetic", "antiferromagnetic"] = Field(
+    magnetic_order: MagneticOrder = Field(
         default="ferromagnetic", description="signs of the redox sites' moments"
     )
     moments: dict[str, float] = Field(
@@ -89,6 +91,14 @@ class DftSettings(EngineSettings):
         default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
     )
     bader: bool = Field(default=True, description="whether Bader charges are computed")
+    explore_spin: bool = Field(
+        default=True,
+        description="whether end members are run in other spin states and magnetic orders before "
+        "they count, and the vertices of a verified hull in other magnetic orders",
+    )
+    explore_runs: int = Field(
+        default=6, ge=1, le=50, description="such runs of each end member, at most"
+    )
 
     @override
     def with_defaults_for(self, elements: Collection[str]) -> Self:
@@ -157,6 +167,30 @@ class DftSettings(EngineSettings):
             The grid that is given, or the density that cells of every size share.
         """
         return list(self.kpoints) if self.kpoints else {"density": self.kpoint_density}
+
+    @property
+    @override
+    def spin_runs(self) -> int:
+        return self.explore_runs if self.explore_spin else 0
+
+    @override
+    def magnetic_orders(self) -> dict[str, Self]:
+        """Return the settings by magnetic order; a total moment by hand is that of no other state.
+
+        Moments by hand that point both ways are an order of their own.
+        """
+        free: dict[str, Any] = {}
+        if self.total_moment is not None:
+            free = {"total_moment": None, "fixed_moment": True}
+        given = any(moment < 0 for moment in self.moments.values())
+        own = "given" if given else self.magnetic_order
+        found: dict[str, Self] = {own: self.model_copy(update=free)}
+        sizes = {species: abs(moment) for species, moment in self.moments.items()}
+        for order in get_args(MagneticOrder):
+            if order not in found:
+                changes = free | {"magnetic_order": order, "moments": sizes}
+                found[order] = self.model_copy(update=changes)
+        return found
 
     @property
     def holds_moment(self) -> bool:

@@ -59,6 +59,8 @@ class TestVasp(LabelerContract):
         {"tries": 2},
         {"moment_windows": {"Fe2+": [3.6, 3.8], "Fe3+": [4.2, 4.4]}},
         {"bader": True},
+        {"explore_spin": False},
+        {"explore_runs": 2},
         {"command": "srun vasp_std"},
         {"gamma_command": "srun vasp_gam"},
         {"timeout": "1 h"},
