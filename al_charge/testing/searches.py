@@ -23,7 +23,7 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, configuration, ion_count
-from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical
@@ -65,6 +65,29 @@ def olivine(supercell: tuple[int, int, int]) -> Host:
         redox={"Fe": (2, 3)},
         fixed={"P": 5, "O": -2},
         supercell=supercell,
+    )
+    return Host.build(spec, structure)
+
+
+@cache
+def overlapping() -> Host:
+    """Return a cell of P2-NaxCoO2 with both of its Na sites, which exclude their neighbours.
+
+    Returns
+    -------
+    Host
+        Two layers of four Na sites each; four Na fit in.
+    """
+    places = [[0.0, 0.0, 0.25], [1 / 3, 2 / 3, 0.75], [0.0, 0.0, 0.0], [1 / 3, 2 / 3, 0.0913]]
+    structure = Structure.from_spacegroup(
+        "P6_3/mmc", Lattice.hexagonal(2.84, 10.88), ["Na", "Na", "Co", "O"], places
+    )
+    spec = HostSpec(
+        structure=Path("layers"),
+        working_ion="Na",
+        redox={"Co": (3, 4)},
+        fixed={"O": -2},
+        supercell=(2, 1, 1),
     )
     return Host.build(spec, structure)
 
@@ -187,6 +210,21 @@ class SearchContract:
             for config, _ in ranking:
                 assert configuration(host, config.occupation) == config == canonical(host, config)
                 assert ion_count(host, config) == space.n_ions
+
+    def test_ions_keep_their_distance(self) -> None:
+        """No configuration has ions on two sites that exclude each other."""
+        host = overlapping()
+        landscape = Landscape(host)
+        settings = self.plugin.settings.model_validate(
+            {"evaluations": EVALUATIONS, "seeds": 4, "kind": self.plugin.kind} | self.options
+        )
+        rng = np.random.default_rng(1)
+        space = Space(host, 2, rng=rng, seeds=enumerate_distinct(host, 2)[:4])
+        (ranking,) = self.plugin.search([space], landscape.evaluate, settings)
+        assert len(ranking) > 4
+        for config, _ in ranking:
+            there = [config.occupation[a] == config.occupation[b] == 1 for a, b in host.exclusions]
+            assert there and not any(there)
 
     def test_the_budget_is_kept_and_nothing_is_asked_twice(self, host: Host) -> None:
         """Nor is what is known."""
