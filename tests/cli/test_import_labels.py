@@ -14,6 +14,7 @@ import pytest
 from pymongo.database import Database
 
 import al_charge as ac
+from al_charge.crystal.parent import read_structure
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.label import label, label_metal
 from al_charge.loop.propose import propose
@@ -21,6 +22,7 @@ from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
+from al_charge.report.exported import Exported
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import ALL_FRAMES
 from al_charge.store.mongo import Store
@@ -171,6 +173,22 @@ def test_the_committed_labels(run: Run, store: Store) -> None:
     assert [round(lowest[n], 3) for n in range(5)] == [
         -178.343, -182.355, -186.990, -190.937, -195.529,
     ]  # fmt: skip
+
+
+def test_an_export_of_before_min_distance_has_no_limit(tmp_path: Path) -> None:
+    """Its host has both sites of a layer, and the fingerprint of then."""
+    cell = read_structure(ROOT / "tests" / "cases" / "hosts" / "nacoo2_p2_both_sites.cif")
+    spec = {"structure": "p2.cif", "working_ion": "Na", "redox": {"Co": [3, 4]}, "fixed": {"O": -2}}
+
+    def other_host(document: dict[str, Any]) -> None:
+        document["host"] = {
+            "spec": spec | {"spins": "usual"},
+            "structure": cell.as_dict(),
+            "fingerprint": "a8d56b32e4337c89",
+        }
+
+    host = Exported(Path(edited(tmp_path, other_host))).host
+    assert host.exclusions == () and host.most_ions == 4
 
 
 def test_an_export_that_does_not_tell_its_host(run: Run, store: Store, tmp_path: Path) -> None:
