@@ -10,6 +10,7 @@
 ``ac.label``          label one structure with an engine
 ``ac.audit``          charge states in the output of a VASP or GPAW run
 ``ac.check``          check a campaign file
+``ac.converge``       cutoff, k-points and smearing that a material needs
 ``ac.import_labels``  import labels that were exported, and audit them again
 ====================  ============================================================================
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from al_charge.api.campaign import Campaign
     from al_charge.api.campaign import open_campaign as open
     from al_charge.api.check import check
+    from al_charge.api.convergence import converge
     from al_charge.api.imports import import_labels
     from al_charge.api.inputs import audit, label
     from al_charge.api.relaxation import relax
@@ -37,6 +39,7 @@ _WHERE = {
     "InputError": ("errors", "InputError"),
     "audit": ("api.inputs", "audit"),
     "check": ("api.check", "check"),
+    "converge": ("api.convergence", "converge"),
     "import_labels": ("api.imports", "import_labels"),
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),
@@ -53,6 +56,7 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "converge",
     "import_labels",
     "label",
     "load",

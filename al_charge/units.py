@@ -20,6 +20,7 @@ _FACTORS: dict[str, dict[str, float]] = {
     "force": {"eV/A": 1.0, "meV/A": 1e-3},
     "length": {"A": 1.0, "nm": 10.0},
     "memory": {"GB": 1.0, "MB": 1e-3, "TB": 1e3},
+    "voltage": {"V": 1.0, "mV": 1e-3},
     "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
 }
 _QUANTITY = re.compile(
@@ -35,12 +36,12 @@ def parse_quantity(text: Any, dimension: str) -> float:
     text
         A number followed by a unit. A bare number is refused, since its unit can only be guessed.
     dimension
-        One of ``energy``, ``force``, ``length``, ``memory``, ``time``.
+        One of ``energy``, ``force``, ``length``, ``memory``, ``voltage``, ``time``.
 
     Returns
     -------
     float
-        The number in eV, eV/angstrom, angstrom, GB or seconds.
+        The number in eV, eV/angstrom, angstrom, GB, V or seconds.
 
     Raises
     ------

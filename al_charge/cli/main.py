@@ -18,6 +18,7 @@ COMMANDS = {
     "audit": "Determine charge states from a run's output.",
     "campaign": "Submit, follow, pause and resume campaigns.",
     "check": "Check a campaign file without running anything.",
+    "converge": "Find the cutoff and k-points that a material needs.",
     "curves": "Show how the trainings of a model or a campaign went.",
     "db": "Run the embedded MongoDB; back up, restore and migrate any.",
     "demo": "Run a small real campaign to a converged hull.",

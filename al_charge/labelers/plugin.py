@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
+from al_charge.labelers.accuracy import Accuracy
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler, Relax
@@ -124,6 +125,21 @@ class LabelerPlugin(Plugin):
             None for an engine without spin.
         """
         return None
+
+    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+        """Return the settings that results converge with, to be tried by `al-charge converge`.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model; the steps lie around its values.
+
+        Returns
+        -------
+        sequence of Accuracy
+            None at all for an engine with nothing to converge.
+        """
+        return ()
 
     def method(self, physical: Mapping[str, Any]) -> Method | None:
         """Return the functional and U of a label.

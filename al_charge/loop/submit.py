@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from pymatgen.core.structure import Structure
 
 from al_charge.acquisition.plugin import ACQUISITIONS
 from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.interpolation import kept_ions, match_empty
 from al_charge.crystal.ordering import WHOLE_CELL
 from al_charge.crystal.parent import read_structure
@@ -49,7 +51,7 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     """
     document = new_document(spec)
     # Labels of version 0.1 count settings of absent elements too; they are used if there are any.
-    former = settings_hash(make_labeler(spec.labeler.with_defaults_for(_elements(spec))))
+    former = settings_hash(make_labeler(spec.labeler.with_defaults_for(elements_of(spec))))
     if store.labels.has_any(document.host_fingerprint, former):
         document = document.model_copy(update={"settings_hash": former})
     if store.campaigns.add(document):
@@ -115,7 +117,9 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
     # The database and the resources of jobs are not part of what a campaign is.
-    complete = spec.model_copy(update={"labeler": spec.labeler.with_defaults_for(_elements(spec))})
+    complete = spec.model_copy(
+        update={"labeler": spec.labeler.with_defaults_for(elements_of(spec))}
+    )
     given, everything = (
         one.model_dump(
             mode="json",
@@ -132,19 +136,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
     }
     # The structure itself is stored; the folder of its file is not part of what a campaign is.
     given["host"]["structure"] = spec.host.structure.name
-    if spec.host.empty_structure is not None:
-        given["host"]["empty_structure"] = spec.host.empty_structure.name
-        empty = read_structure(spec.host.empty_structure, "host.empty_structure")
-        if spec.host.symmetrize is not None:
-            empty = symmetrized(empty, spec.host.symmetrize)
-        if WHOLE_CELL in structure.properties:
-            raise InputError(
-                "it is not known how the structure without ions is ordered",
-                where="host.empty_structure",
-                remedy="leave it out, or give an ordered 'structure' and the same one, emptied",
-            )
-        mobile = mobile_sites(spec.host, structure)
-        match_empty(structure, empty, spec.host.working_ion, mobile, kept_ions(host))
+    if (empty := empty_structure(spec.host, structure, host)) is not None:
+        given["host"]["empty_structure"] = Path(given["host"]["empty_structure"]).name
         contents["empty_structure"] = empty.as_dict()
     labeler = labeler_of(spec)
     if spec.relaxation.cell and not labeler.gives_stress:
@@ -185,11 +178,61 @@ def labeler_of(spec: CampaignSpec) -> Labeler:
     Labeler
         Ready to label.
     """
-    return make_labeler(spec.labeler.of_elements(_elements(spec)))
+    return make_labeler(spec.labeler.of_elements(elements_of(spec)))
 
 
-def _elements(spec: CampaignSpec) -> set[str]:
+def elements_of(spec: CampaignSpec) -> set[str]:
+    """Return the elements of a campaign's host.
+
+    Parameters
+    ----------
+    spec
+        The campaign file.
+
+    Returns
+    -------
+    set of str
+        The working ion included.
+    """
     return {*spec.host.redox, *spec.host.fixed, spec.host.working_ion}
+
+
+def empty_structure(spec: HostSpec, structure: Structure, host: Host) -> Structure | None:
+    """Read the structure without working ions that a file gives.
+
+    Parameters
+    ----------
+    spec
+        What the file says about the host.
+    structure
+        The parent, which it must match.
+    host
+        The host.
+
+    Returns
+    -------
+    Structure or None
+        In the setting of its own file; None if the campaign file gives none.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is another crystal.
+    """
+    if spec.empty_structure is None:
+        return None
+    empty = read_structure(spec.empty_structure, "host.empty_structure")
+    if spec.symmetrize is not None:
+        empty = symmetrized(empty, spec.symmetrize)
+    if WHOLE_CELL in structure.properties:
+        raise InputError(
+            "it is not known how the structure without ions is ordered",
+            where="host.empty_structure",
+            remedy="leave it out, or give an ordered 'structure' and the same one, emptied",
+        )
+    mobile = mobile_sites(spec, structure)
+    match_empty(structure, empty, spec.working_ion, mobile, kept_ions(host))
+    return empty
 
 
 def structure_of(document: CampaignDoc, name: str) -> Structure | None:

@@ -11,6 +11,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.accuracy import Accuracy, Step, around, series
 from al_charge.labelers.plugin import LabelerPlugin
 
 
@@ -31,6 +32,27 @@ class DftPlugin(LabelerPlugin):
         Windows
             Of the states that have been seen with it.
         """
+
+    def kpoint_accuracy(self, settings: Any) -> Accuracy:
+        """Return grids or densities of k-points around those in use.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        Accuracy
+            Of the grid where one is given, else of the density.
+        """
+        grid = settings.kpoints
+        if grid is None:
+            values = around(settings.kpoint_density, (0.5, 1, 2, 4), 1)
+            return series("k-point density", "kpoint_density", values)
+        grids = [[n + more for n in grid] for more in (-1, 0, 1, 2) if min(grid) + more > 0]
+        steps = tuple(Step("x".join(map(str, grid)), {"kpoints": grid}) for grid in grids)
+        return Accuracy("k-points", steps, of_cell=True)
 
     @override
     def windows(self, settings: Any) -> Windows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
+from al_charge.labelers.accuracy import Accuracy, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.method import Method
@@ -49,6 +50,23 @@ class GpawPlugin(DftPlugin):
     @override
     def known_windows(self, settings: Any) -> Windows:
         return known_windows(settings)
+
+    @override
+    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+        if settings.mode == "pw":
+            cutoffs = around(settings.cutoff, (0.75, 1, 1.25, 1.5), -1)
+            expansion = series("cutoff", "cutoff", cutoffs, "eV")
+        else:
+            spacings = around(settings.grid_spacing, (1.2, 1, 0.8, 0.7), 3)
+            expansion = series("grid spacing", "grid_spacing", spacings, "A")
+        widths = around(settings.smearing, (4, 2, 1, 0.5), 4)
+        metal = [settings.metal_kpoints + more for more in (-4, 0, 4, 8)]
+        return (
+            expansion,
+            self.kpoint_accuracy(settings),
+            series("smearing", "smearing", widths, "eV"),
+            series("k-points of the metal", "metal_kpoints", metal, metal_only=True),
+        )
 
     @override
     def method(self, physical: Mapping[str, Any]) -> Method:

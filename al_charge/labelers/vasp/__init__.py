@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
+from al_charge.labelers.accuracy import Accuracy, Step, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
@@ -55,6 +56,17 @@ class VaspPlugin(DftPlugin):
         return VASP_WINDOWS
 
     @override
+    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+        cutoffs = around(settings.cutoff, (0.75, 1, 1.25, 1.5), -1)
+        metal = around(settings.metal_kpoint_density, (0.5, 1, 2, 4), 1)
+        return (
+            series("cutoff", "cutoff", cutoffs, "eV"),
+            self.kpoint_accuracy(settings),
+            *_smearing(settings),
+            series("k-points of the metal", "metal_kpoint_density", metal, metal_only=True),
+        )
+
+    @override
     def method(self, physical: Mapping[str, Any]) -> Method:
         return Method(functional_of(physical["incar"]), physical["hubbard_u"])
 
@@ -69,3 +81,16 @@ class VaspPlugin(DftPlugin):
         from al_charge.labelers.outputs.vasp import read_vasp_output
 
         return read_vasp_output(file, bader=bader)
+
+
+def _smearing(settings: VaspSettings) -> tuple[Accuracy, ...]:
+    """Return the widths of the smearing; the tetrahedron method has none."""
+    if int(str(settings.incar.get("ISMEAR", 0))) < -1:
+        return ()
+    tags = settings.incar
+    current = float(str(tags.get("SIGMA", 0.05)))
+    steps = []
+    for width in around(current, (4, 2, 1, 0.5), 4):
+        incar = tags if width == current else tags | {"SIGMA": width}
+        steps.append(Step(f"{width:g} eV", {"incar": incar}))
+    return (Accuracy("smearing", tuple(steps)),)
