@@ -12,6 +12,7 @@ from al_charge.fw.doctor import REPAIRS, Waiting, labels, mend
 from al_charge.fw.doctor.finding import RESUMABLE, Scene
 from al_charge.fw.tasks import ensure_round
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.explore import explored_keys
 from al_charge.loop.ground_state import lower_spin_states
 from al_charge.loop.label import retry_labels
 from al_charge.loop.rounds import current_round
@@ -98,5 +99,9 @@ def retry(launchpad: LaunchPad, campaign: Campaign) -> list[str]:
             remedy="leave --retry out",
         )
     keys = retry_labels(campaign)
+    failures = campaign.store.failures
+    for key, (number, slot) in explored_keys(campaign).items():
+        if failures.retry(key, campaign=campaign.name, round=number, slot=slot):
+            keys.append(key)
     mend(Scene(launchpad, campaign.store, campaign.name, wait=False), (labels.without_labels,))
     return keys

@@ -22,7 +22,7 @@ from fireworks.core.rocket_launcher import launch_rocket
 from al_charge.api.results import hull_result
 from al_charge.errors import InputError
 from al_charge.fw.launchpad import store_of
-from al_charge.fw.repair import repair
+from al_charge.fw.repair import repair, retry
 from al_charge.fw.status import status_document
 from al_charge.fw.tasks import ensure_round, round_workflow
 from al_charge.labelers.gpaw import labeler
@@ -381,6 +381,37 @@ def test_a_failed_run_is_told_and_stops_nothing(
     assert not charged.pending and not discharged.pending
     assert list(discharged.failed) == ["Co3+ high"]
     assert lower_spin_states(campaign) == ""
+
+
+def test_a_run_that_was_given_up_is_tried_again(
+    store: Store, launchpad: LaunchPad, world: World, tmp_path: Path
+) -> None:
+    world.facts["spins"] = COBALT | {"Co3+": {"bad": 0}}
+    campaign = cobalt(store, "3 low", "4 low", explore_runs=1)
+    ensure_round(launchpad, campaign, 0)
+    fworker = FWorker(name="test", category=["cpu", "dft"], env={"runs": str(tmp_path)})
+
+    def work(last: str) -> None:
+        query = {"name": {"$regex": last}, "state": "COMPLETED"}
+        while launchpad.fireworks.count_documents(query) < 2:
+            assert launch_rocket(launchpad, fworker, strm_lvl="CRITICAL")
+
+    work("label [01]$")
+    (failure,) = store.failures.all(campaign.name)
+    assert "Co3+" in str(world.facts["spins"]) and failure.round == 0
+    world.facts["spins"] = COBALT
+    assert retry(launchpad, campaign) == [failure.key]
+    work("label [01]$")
+    world.facts["spins"] = COBALT | {"Co3+": {"bad": 0}}
+    work("explore ")
+    failed = {failure.key for failure in store.failures.all(campaign.name)}
+    runs = [run.key for one in explored(campaign, 0) if one for run in one.runs]
+    assert len(runs) == 2 and failed == {runs[1]}
+    world.facts["spins"] = COBALT
+    assert retry(launchpad, campaign) == [runs[1]]
+    assert launchpad.fireworks.count_documents({"name": {"$regex": "explore"}, "state": "READY"})
+    work("explore ")
+    assert store.labels.among(runs) == set(runs)
 
 
 def iron(store: Store, **changes: Any) -> Campaign:

@@ -85,7 +85,8 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
         One for each.
     """
     for name in scene.campaigns:
-        done = {"spec.campaign": name, "state": "COMPLETED", "spec._tasks._fw_name": LABEL_TASK}
+        kinds = {"$in": [LABEL_TASK, EXPLORE_TASK]}
+        done = {"spec.campaign": name, "state": "COMPLETED", "spec._tasks._fw_name": kinds}
         fields = {"name": 1, "fw_id": 1, "spec.round": 1, "spec._tasks": 1}
         by_round: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
         for task in scene.launchpad.fireworks.find(done, fields):
@@ -99,7 +100,13 @@ def without_labels(scene: Scene) -> Iterator[Finding]:
             # Labels that an earlier round uses as well are not in this count; they are looked up.
             if len(wanted) > there[record.number]:
                 for slot, doc_id in wanted.items():
-                    yield from _missing_label(scene, campaign, tasks[slot], doc_id)
+                    candidate = scene.store.candidates.get(doc_id)
+                    if candidate is not None:
+                        key = label_key(campaign, candidate, relax_in(campaign, record.number))
+                        yield from _missing_label(scene, campaign, tasks[slot], key)
+        for key, (number, slot) in explored_keys(campaign).items():
+            if slot in by_round[number]:
+                yield from _missing_label(scene, campaign, by_round[number][slot], key)
 
 
 def _products(scene: Scene, campaign: Campaign) -> Counter[int]:
@@ -112,17 +119,14 @@ def _products(scene: Scene, campaign: Campaign) -> Counter[int]:
 
 
 def _missing_label(
-    scene: Scene, campaign: Campaign, firework: dict[str, Any], doc_id: str
+    scene: Scene, campaign: Campaign, firework: dict[str, Any], key: str
 ) -> Iterator[Finding]:
-    number, slot = firework["spec"]["round"], firework["spec"]["_tasks"][0]["slot"]
-    candidate = scene.store.candidates.get(doc_id)
-    if candidate is None:
-        return
-    key = label_key(campaign, candidate, relax_in(campaign, number))
+    number, (task, *_) = firework["spec"]["round"], firework["spec"]["_tasks"]
     workable = scene.store.campaigns.get(campaign.name).state in RESUMABLE
     if scene.store.labels.has(key) or scene.store.failures.get(key) is not None:
         return
-    folder = scene.runs / campaign.name / f"round-{number:03d}" / f"label-{slot:03d}"
+    name = "label" if task["_fw_name"] == LABEL_TASK else "explore"
+    folder = scene.runs / campaign.name / f"round-{number:03d}" / f"{name}-{task['slot']:03d}"
     files = "its files are here" if folder.is_dir() else "its files are not on this machine"
     yield Finding(
         "files without label" if folder.is_dir() else "task without label",
