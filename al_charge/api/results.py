@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,11 @@ class HullResult(Result):
             labeler=self._source.spec.labeler.kind,
             campaign=_title(self.campaign, self.verified),
             candidates=_candidates(self._source),
+            corrected={
+                Fraction(vertex["x"]): vertex["corrected_formation_energy"]
+                for vertex in self.document["vertices"]
+                if vertex["corrected_formation_energy"] is not None
+            },
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def hull_html(
     labeler: str,
     campaign: str = "",
     candidates: Sequence[Entry] = (),
+    corrected: Mapping[Fraction, float] | None = None,
 ) -> None:
     """Write the hull as an interactive plot.
 
@@ -36,10 +38,23 @@ def hull_html(
         Name of the campaign; empty to leave it out.
     candidates
         Predicted entries without a label, total energies per formula unit on the labeler's scale.
+    corrected
+        Formation energies of vertices in their lowest magnetic orders, eV per formula unit, by x.
     """
     figure = go.Figure()
     if candidates:
         figure.add_trace(_candidates(hull, candidates))
+    if corrected:
+        figure.add_trace(
+            go.Scatter(
+                name=style.CORRECTED,
+                mode="lines+markers",
+                line={"color": style.HULL, "width": 1, "dash": "dot"},
+                marker={"symbol": "diamond-open", "size": 8, "color": style.HULL},
+                x=[float(x) for x in corrected],
+                y=[1e3 * energy for energy in corrected.values()],
+            )
+        )
     above = [entry for entry in hull.entries if entry not in hull.vertices]
     figure.add_trace(
         go.Scatter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def hull_png(
     labeler: str,
     campaign: str = "",
     candidates: Sequence[Entry] = (),
+    corrected: Mapping[Fraction, float] | None = None,
 ) -> None:
     """Write the hull as a PNG file.
 
@@ -48,8 +49,21 @@ def hull_png(
         Predicted entries without a label, total energies per formula unit on the labeler's scale.
         They are drawn slightly to the right of their x, so that they do not hide the labels. Those
         above every label are left out and counted in the legend.
+    corrected
+        Formation energies of vertices in their lowest magnetic orders, eV per formula unit, by x.
     """
     figure, axes = _figure(hull, "hull", labeler, campaign)
+    if corrected:
+        axes.plot(
+            [float(x) for x in corrected],
+            [1e3 * energy for energy in corrected.values()],
+            linestyle=":",
+            marker="D",
+            markersize=5,
+            markerfacecolor="none",
+            color=style.HULL,
+            label=style.CORRECTED,
+        )
     if candidates:
         _draw_candidates(axes, hull, candidates)
     above = [entry for entry in hull.entries if entry not in hull.vertices]
@@ -69,7 +83,9 @@ def hull_png(
         )
     _draw_vertices(axes, hull)
     axes.set_ylabel("Formation energy (meV per formula unit)")
-    axes.set_ylim(*_hull_limits(hull))
+    low, high = _hull_limits(hull)
+    seen = [1e3 * energy for energy in (corrected or {}).values()]
+    axes.set_ylim(min([low, *(1.1 * y for y in seen)]), max([high, *(1.1 * y for y in seen)]))
     _fraction_axis(axes, [e.x for e in hull.entries], hull.compositions, hull)
     _legend(figure, axes)
     _save(figure, path)

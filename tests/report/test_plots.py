@@ -73,6 +73,17 @@ def test_hull_image_shows_hull_and_candidates(
     assert (pixels(plain) != image).any()
 
 
+def test_corrected_vertices_are_drawn_beside_the_hull(tmp_path: Path, hull_with_bars: Hull) -> None:
+    corrected = {Fraction(0): 0.0, Fraction(3, 4): -0.5, Fraction(1): 0.0}
+    png, plain, html = tmp_path / "hull.png", tmp_path / "plain.png", tmp_path / "hull.html"
+    hull_png(png, hull_with_bars, labeler="gpaw", corrected=corrected)
+    hull_png(plain, hull_with_bars, labeler="gpaw")
+    assert (pixels(png) != pixels(plain)).any()
+    hull_html(html, hull_with_bars, labeler="gpaw", corrected=corrected)
+    (trace,) = [one for one in traces(html) if one["name"] == "in the lowest magnetic orders"]
+    assert (trace["x"], trace["y"]) == ([0.0, 0.75, 1.0], [0.0, -500.0, 0.0])
+
+
 def test_hull_image_of_end_members_alone(tmp_path: Path, hull: Hull) -> None:
     from al_charge.thermo.hull import build_hull
 
