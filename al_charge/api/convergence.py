@@ -208,7 +208,7 @@ def _table(one: Converged) -> Table:
             "" if last else _milli(energy),
             "" if last else _milli(row.errors["voltage"]),
             f"{row.seconds:.0f}",
-            "; ".join(filter(None, ("proposed" if number == one.proposed else "", row.remark))),
+            "proposed" if number == one.proposed else "",
         )
         table.add_row(*map(Text, cells))
     return table
@@ -221,7 +221,13 @@ def _lines(document: dict[str, Any]) -> list[str]:
     )
     open_ones = [one["name"] for one in document["settings"] if one["proposed"] is None]
     left = document["error_left"]
-    lines = [f"write into {document['file']}:", *(f"  {line}" for line in written.splitlines())]
+    lines = [
+        f"{one['name']} {row['value']}: {row['remark']}"
+        for one in document["settings"]
+        for row in one["tried"]
+        if row["remark"]
+    ]
+    lines += [f"write into {document['file']}:", *(f"  {line}" for line in written.splitlines())]
     if not open_ones:
         return [
             *lines,

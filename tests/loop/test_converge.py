@@ -363,6 +363,9 @@ def test_energies_that_cannot_be_compared_count_for_nothing(
     assert smearing["tried"][0]["difference"] is None
     assert smearing["tried"][0]["remark"].startswith("first: spin; second: spin")
     assert smearing["proposed"] == "0.1 eV"
+    assert "smearing 0.2 eV: first: spin; second: spin; least: spin; most: spin" in str(
+        tried(file, tmp_path / "out")
+    )
 
 
 def test_a_folder_of_other_files_is_refused(campaign: Callable[..., Path], tmp_path: Path) -> None:
