@@ -34,7 +34,7 @@ from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import density_of
 from al_charge.labelers.dft.settings import DftSettings
-from al_charge.labelers.hubbard import u_text, without_u
+from al_charge.labelers.hubbard import FUNCTIONAL, u_text, without_u
 from al_charge.labelers.method import unlike_known_windows
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
@@ -299,8 +299,14 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
         method = None
     rest = host.redox_species - host.end_member_species - (dft.moment_windows or {}).keys()
     unlike = unlike_known_windows(method, rest, plugin.windows(dft) or Windows({}))
+    fitted = method is None or method.functional == FUNCTIONAL or dft.hubbard_u is not None or not u
     return [
         *([f"labeler.hubbard_u: {bare}"] if bare else []),
+        *(
+            [f"labeler.hubbard_u: the default is that of {FUNCTIONAL}; give one"]
+            if not fitted
+            else []
+        ),
         *([f"labeler.moment_windows: {unlike}; give them"] if unlike else []),
     ]
 

@@ -23,7 +23,7 @@ that engines are known by were measured with PBE and these.
 """
 
 FUNCTIONAL = "PBE"
-"""With which the moment windows that engines are known by were measured."""
+"""For which these U are, and with which the windows that engines are known by were measured."""
 
 _ANIONS = frozenset({"O", "F"})
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import ValidationError
 
 from al_charge.labelers import make_labeler
-from al_charge.labelers.plugin import LabelerSettings
+from al_charge.labelers.plugin import LABELERS, LabelerSettings
 from al_charge.labelers.protocol import Labeler, settings_hash
 
 
@@ -97,6 +99,17 @@ class SettingsContract:
             settings = changed(self.settings(), change)
             assert settings != self.settings(), change
             assert settings_hash(make_labeler(settings)) == settings_hash(labeler), change
+
+    def test_settings_that_converge_are_tried_around_their_values(self, labeler: Labeler) -> None:
+        """Every step changes the identity, but the one that has the settings' own values."""
+        for accuracy in LABELERS.of(self.settings()).accuracies(self.settings()):
+            hashes = []
+            for step in accuracy.steps:
+                with contextlib.suppress(ValidationError):  # such steps are left out
+                    tried = changed(self.settings(), dict(step.fields))
+                    hashes.append(settings_hash(make_labeler(tried)))
+            assert len(set(hashes)) == len(hashes) > 1, accuracy.name
+            assert settings_hash(labeler) in hashes[:-1], accuracy.name
 
     def test_every_setting_is_one_or_the_other(self) -> None:
         """Each field is listed in `physical` or `other`, so that no new setting is forgotten."""

@@ -491,6 +491,8 @@ def test_check_tells_windows_of_another_u(
     assert code == 0, err
     lines = [line for line in out.splitlines() if "labeler.moment_windows" in line]
     assert [warned in line for line in lines] == [True] * bool(warned)
+    of_pbe = "warning: labeler.hubbard_u: the default is that of PBE; give one"
+    assert (of_pbe in out) is ("incar" in labeler)
 
 
 def test_check_prints_the_k_point_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

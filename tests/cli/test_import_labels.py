@@ -412,3 +412,23 @@ def test_listing_labels_is_as_it_was(
     assert {one["imported"]["campaign"] for one in found} == {"made"}
     code, _, err = run("labels")
     assert (code, "CAMPAIGN" in err) == (2, True)
+
+
+def test_labels_of_another_u_than_the_known_windows_are_told() -> None:
+    """The committed labels have U = 5.3 eV and calibrated windows; here they have neither."""
+    from al_charge.api.imports import _warnings
+    from al_charge.report.exported import Exported
+
+    exported = Exported(COMMITTED)
+    assert exported.settings["hubbard_u"] == {"Fe": 5.3}
+    assert _warnings(exported) == []
+    exported.settings["hubbard_u"] = {"Fe": 4.0}
+    calibrated = dict(exported.document["moment_windows"])
+    assert calibrated
+    assert _warnings(exported) == []
+    exported.document["moment_windows"] = {}
+    exported.document["engine_windows"] = {"ranges": {"Fe2+": [3.57, 3.78], "Fe3+": [4.18, 4.42]}}
+    (line,) = _warnings(exported)
+    assert line.startswith("computed with U = 4 instead of 5.3 eV on Fe")
+    exported.document["engine_windows"]["users"] = {"Fe2+": [3.57, 3.78], "Fe3+": [4.18, 4.42]}
+    assert _warnings(exported) == []
