@@ -30,6 +30,7 @@ from al_charge.crystal.species import (
     token,
     unpaired_electrons,
 )
+from al_charge.crystal.states import WORKING_ION
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import density_of
@@ -230,8 +231,8 @@ def _sites(host: Host, spec: CampaignSpec, structure: Structure) -> dict[str, st
     for site, name in enumerate(names):
         if name and name not in found:
             element = host.elements[site]
-            states = [host.token(element, state) for state in host.states[site]]
-            role = "working ion" if site in mobile else " or ".join(states)
+            states = [_ion_text(host.token(element, state)) for state in host.states[site]]
+            role = WORKING_ION if site in mobile else " or ".join(states)
             found[name] = f"{role} on {names.count(name)} sites"
     return {name: found[name] for name in spec.host.sites if name in found}
 
@@ -355,6 +356,12 @@ def _exclusions_line(spec: CampaignSpec, exclusions: dict[str, Any]) -> str:
         f"{spec.host.working_ion} sites, {distances} A apart, are never occupied at once; "
         f"that leaves out {exclusions['removed']} distinct configurations"
     )
+
+
+def _ion_text(species: str) -> str:
+    """Return a species for people, such as ``Fe2+ low spin``."""
+    spin = spin_name(species)
+    return token(element_of(species), charge_of(species)) + (f" {spin} spin" if spin else "")
 
 
 def _state_line(state: dict[str, Any]) -> str:

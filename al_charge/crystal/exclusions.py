@@ -78,6 +78,39 @@ def excluded_pairs(structure: Structure, sites: NDArray[np.int64], limit: float)
     return tuple(sorted(pairs))
 
 
+def refuse_blocked(
+    structure: Structure, sites: NDArray[np.int64], inert: NDArray[np.int64], limit: float
+) -> None:
+    """Refuse ion sites that an ion which stays leaves no room for.
+
+    Parameters
+    ----------
+    structure
+        The supercell.
+    sites
+        Indices of the ion sites.
+    inert
+        Indices of the ions of the same element that stay.
+    limit
+        angstrom; 0 for no limit.
+
+    Raises
+    ------
+    InputError
+        If one is nearer to such an ion than the limit.
+    """
+    if not len(inert):
+        return
+    coordinates = structure.frac_coords
+    distances = structure.lattice.get_all_distances(coordinates[sites], coordinates[inert])
+    if distances.min(initial=np.inf) < limit:
+        raise InputError(
+            f"an ion site is {distances.min():.2f} A from an ion that stays",
+            where="host.sites",
+            remedy="leave that site out of the structure, or give a smaller 'min_distance'",
+        )
+
+
 @dataclass(frozen=True)
 class Diagram:
     """All occupations of sites without an excluded pair, as paths from the first node to the last.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs
+from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs, refuse_blocked
 from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.ordering import WHOLE_CELL
@@ -138,6 +138,8 @@ class Host:
         )
         each = redox_sites_per_formula(spec, Counter(host.elements), len(host.redox_sites))
         host = replace(host, redox_sites_per_formula=each)
+        inert = np.array([site for site in host.fixed if host.elements[site] == host.working_ion])
+        refuse_blocked(host.structure, host.ion_sites, inert, spec.min_distance)
         pairs = excluded_pairs(host.structure, host.ion_sites, spec.min_distance)
         host = replace(host, exclusions=pairs)
         if not host.ion_counts:

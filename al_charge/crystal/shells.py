@@ -21,27 +21,34 @@ differ by twice as much."""
 LONGEST_BOND = 3.5
 """Distance in angstrom beyond which no anion counts as a neighbour."""
 
+KIND = "site_kind"
+"""Array of atoms: sites of one element with different numbers are not compared, since a host gives
+them different states. Without it all of an element are."""
+
 Shell = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Indices of the anions, shape (n,), and the vectors to them in angstrom, shape (n, 3)."""
 
 
-def mixed_sites(atoms: Atoms) -> dict[str, dict[int, int]]:
-    """Return the charge of every site of each element that has more than one charge state.
+def mixed_sites(atoms: Atoms) -> dict[tuple[str, int], dict[int, int]]:
+    """Return the charge of every site of each kind of sites that has more than one charge state.
 
     Parameters
     ----------
     atoms
-        Atoms with a ``species`` array.
+        Atoms with a ``species`` array, and `KIND` where sites of one element differ.
 
     Returns
     -------
     dict
-        Charge in e, by element and index of the atom. Elements in a single state are left out.
+        Charge in e, by element and kind, and index of the atom. Kinds in a single state are left
+        out.
     """
-    charges: dict[str, dict[int, int]] = {}
-    for index, species in enumerate(map(str, atoms.arrays["species"])):
-        charges.setdefault(element_of(species), {})[index] = charge_of(species)
-    return {el: sites for el, sites in charges.items() if len(set(sites.values())) > 1}
+    kinds = atoms.arrays.get(KIND, np.zeros(len(atoms), dtype=int)).tolist()
+    charges: dict[tuple[str, int], dict[int, int]] = {}
+    for index, (species, kind) in enumerate(zip(atoms.arrays["species"], kinds, strict=True)):
+        token = str(species)
+        charges.setdefault((element_of(token), kind), {})[index] = charge_of(token)
+    return {kind: sites for kind, sites in charges.items() if len(set(sites.values())) > 1}
 
 
 def shells(atoms: Atoms, sites: list[int]) -> dict[int, Shell]:

@@ -105,7 +105,7 @@ def label_document(
     LabelDoc
         The label, under the configuration that was found.
     """
-    result = replace(result, audit=_in_spins_of(campaign.host, result.audit))
+    result = replace(result, audit=_in_states_of(campaign.host, result.audit, candidate))
     reading = result.reading
     found = _configuration_found(campaign, candidate, result)
     bader = reading.bader
@@ -218,13 +218,19 @@ def _on_its_sites(
         return False
 
 
-def _in_spins_of(host: Host, audit: Audit) -> Audit:
-    """Return an audit in which ions in spin states that the host does not have are uncertain."""
+def _in_states_of(host: Host, audit: Audit, candidate: CandidateDoc) -> Audit:
+    """Return an audit in which ions are uncertain in states that the host has not on their sites.
+
+    Charges that it has on no site of their element are left, to be refused.
+    """
     charges = {(element_of(token), charge_of(token)) for token in host.species}
     others = tuple(
-        site
-        for site, token in enumerate(audit.species or ())
-        if token not in host.species and (element_of(token), charge_of(token)) in charges
+        atom
+        for atom, (site, token) in enumerate(
+            zip(candidate.geometry.host_site, audit.species or (), strict=False)
+        )
+        if token not in {host.token(element_of(token), state) for state in host.states[site]}
+        and (element_of(token), charge_of(token)) in charges
     )
     if not others:
         return audit

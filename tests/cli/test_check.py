@@ -632,3 +632,48 @@ def test_check_prints_the_windows_of_the_user_before_those_that_are_calibrated(
     _, out, _ = run(["check", str(path), "--json"], capsys)
     found = {state["species"]: state["window"] for state in json.loads(out)["states"]}
     assert found == {"Fe2+": "calibrated from the end member", "Fe3+": [4.0, 4.4]}
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "found"),
+    [
+        (
+            "prussian_white",
+            ["x = 1 to 2 Na+ per Na2Fe2(CN)6", "FeC: Fe2+ low spin on 4 sites"],
+            {"sites": {"FeC": "Fe2+ low spin on 4 sites"}, "distinct": 16, "structure": []},
+        ),
+        (
+            "alluaudite",
+            [
+                "x = 3/4 to 5/2 Na+ per Na2.5Fe1.75(SO4)3, in steps of 1/4",
+                "partly occupied Na sites are filled in the parent: 4 Na2 (0.75), 4 Na3 (0.75)",
+                "ordered in the supercell by Ewald energy: Fe1 (Fe0.875); the lowest of 8 ",
+            ],
+            {"sites": {}, "distinct": 92378, "atoms_per_label": 77},
+        ),
+        (
+            "nmc333_mixed",
+            ["ordered in the supercell by Ewald energy: Ni1/Mn1/Co1 (Co0.3333 Mn0.3333 Ni0.3333)"],
+            {"atoms_per_label": 36},
+        ),
+    ],
+)
+def test_check_says_what_sites_are_and_what_becomes_of_disorder(
+    name: str, lines: list[str], found: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(["check", str(CASES / f"{name}.yaml")], capsys)
+    assert code == 0 and all(line in out.replace("\n", " ") for line in lines)
+    _, out, _ = run(["check", str(CASES / f"{name}.yaml"), "--json"], capsys)
+    document = json.loads(out)
+    assert {key: document[key] for key in found} == found
+
+
+def test_check_names_no_disordered_site_without_saying_what_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(CASES, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "alluaudite.yaml"
+    file.write_text(file.read_text().replace(", order: ewald", ""))
+    code, out, err = run(["check", str(file)], capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "Fe1 (Fe0.875); write 'order: ewald' under 'host'" in err

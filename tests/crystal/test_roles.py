@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -272,6 +273,41 @@ def test_electrons_move_between_unlike_sites() -> None:
     (transfer,) = [one for one in OPERATORS if one.name == "electron_transfer"]
     children = {canonical(host, transfer.make(host, [c], rng) or c) for c in listed}
     assert children <= set(listed) and len(children) > 1
+
+
+def test_cyanide_is_counted_as_brute_force_counts_it() -> None:
+    host = host_of(CYANIDE, sites={"FeC": 2})
+    marked = host.structure.copy()
+    for site in host.fixed:
+        if host.elements[site] == "Fe":
+            marked.replace(site, "Ru")
+    places = marked.frac_coords[host.variable_sites]
+    group = []
+    for operation in SpacegroupAnalyzer(marked).get_symmetry_operations():
+        moves = operation.operate_multi(places)[:, None] - places[None]
+        group.append(np.abs(moves - np.round(moves)).max(axis=2).argmin(axis=1))
+    forms: Counter[Fraction] = Counter()
+    every = {
+        state
+        for state in product(*host.allowed_states)
+        if sum(s for s in state[:8] if s > 0) + sum(state[8:]) == 4 * 4
+    }
+    while every:
+        state = np.array(every.pop())
+        every -= {tuple(row) for row in state[np.array(group)].tolist()}
+        forms[Fraction(int((state[:8] > 0).sum()), 4)] += 1
+    assert dict(sorted(forms.items())) == count_distinct(host)
+
+
+def test_sites_beside_an_ion_that_stays_are_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cell = Structure.from_file(HOSTS / "licoo2.cif")
+    cell.append("Li", [0.0, 0.0, 0.12])
+    cell.to(filename=str(tmp_path / "POSCAR"), fmt="poscar")
+    fields = {"structure": tmp_path / "POSCAR", "working_ion": "Li", "fixed": {"O": -2}}
+    line = refusal(fields | {"redox": {"Co": [3, 4]}}, sites={"0": 1})
+    assert line.startswith("host.sites: an ion site is 1.69 A from an ion that stays; ")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from al_charge.crystal.configuration import Configuration, set_species, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import (
+    KIND,
     charge_order_contrast,
     distort_shells,
     mixed_sites,
@@ -38,7 +39,7 @@ def chain(species: list[str]) -> Atoms:
 
 def test_olivine_iron_has_six_oxygens(olivine: Host) -> None:
     atoms = half_sodiated(olivine)
-    found = shells(atoms, list(mixed_sites(atoms)["Fe"]))
+    found = shells(atoms, list(mixed_sites(atoms)["Fe", 0]))
     assert len(found) == 4
     for anions, vectors in found.values():
         assert len(anions) == 6
@@ -50,6 +51,19 @@ def test_shells_tell_the_states_apart_after_distortion(olivine: Host) -> None:
     atoms = half_sodiated(olivine)
     assert abs(charge_order_contrast(atoms)) < 1e-9  # ideal sites: all Fe alike
     assert charge_order_contrast(distort_shells(atoms, 0.06)) > 0.06
+
+
+def test_sites_of_different_kinds_are_not_compared(olivine: Host) -> None:
+    atoms = half_sodiated(olivine)
+    iron = list(mixed_sites(atoms)["Fe", 0])
+    higher = [i for i in iron if atoms.arrays["species"][i] == "Fe3+"]
+    kinds = np.zeros(len(atoms), dtype=int)
+    kinds[higher] = 1
+    atoms.set_array(KIND, kinds)
+    assert mixed_sites(atoms) == {} and charge_order_contrast(atoms) == np.inf
+    kinds[iron] = 1
+    atoms.set_array(KIND, kinds)
+    assert list(mixed_sites(atoms)) == [("Fe", 1)]
 
 
 @pytest.mark.parametrize("n_ions", [0, 4])
