@@ -199,14 +199,13 @@ def _table(one: Converged) -> Table:
         difference, formation, voltage = (row.values[quantity] for quantity in QUANTITIES)
         energies = (row.errors["difference"], row.errors["formation"])
         energy = None if None in energies else max(error or 0.0 for error in energies)
-        last = number == len(one.tried) - 1
         cells = (
             row.step.value,
             _milli(difference),
             _milli(formation),
             "" if voltage is None else f"{voltage:.4f}",
-            "" if last else _milli(energy),
-            "" if last else _milli(row.errors["voltage"]),
+            _milli(energy),
+            _milli(row.errors["voltage"]),
             f"{row.seconds:.0f}",
             "proposed" if number == one.proposed else "",
         )

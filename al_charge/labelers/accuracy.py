@@ -38,16 +38,26 @@ class Accuracy:
         Whether the values are for the campaign's own cell, such as a grid of k-points is.
     metal_only
         Whether only the metal of the working ion depends on it.
+    discrete
+        Whether several values may mean one calculation, as densities of k-points do: a value with
+        all energies of the tightest one is then the same, and its error is not known either.
     """
 
     name: str
     steps: tuple[Step, ...]
     of_cell: bool = False
     metal_only: bool = False
+    discrete: bool = False
 
 
 def series(
-    name: str, field: str, values: Iterable[float], unit: str = "", *, metal_only: bool = False
+    name: str,
+    field: str,
+    values: Iterable[float],
+    unit: str = "",
+    *,
+    metal_only: bool = False,
+    discrete: bool = False,
 ) -> Accuracy:
     """Return an accuracy that one field with a number decides.
 
@@ -63,6 +73,8 @@ def series(
         That the field is written with, such as ``eV``; empty for a bare number.
     metal_only
         See `Accuracy`.
+    discrete
+        See `Accuracy`.
 
     Returns
     -------
@@ -74,7 +86,7 @@ def series(
         Step(f"{number} {unit}".strip(), {field: f"{number} {unit}" if unit else _number(number)})
         for number in numbers
     )
-    return Accuracy(name, steps, metal_only=metal_only)
+    return Accuracy(name, steps, metal_only=metal_only, discrete=discrete)
 
 
 def around(current: float, factors: Iterable[float], digits: int) -> list[float]:

@@ -20,6 +20,9 @@ QUANTITIES = ("difference", "formation", "voltage")
 """What settings are judged by: the difference between the two configurations and the formation
 energy of the first (eV per formula unit), and the mean voltage between the end members (V)."""
 
+_SAME = 1e-7
+"""eV."""
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -33,7 +36,7 @@ class Tried:
         Of `QUANTITIES`; None where an energy is missing.
     errors
         Of `QUANTITIES`: the largest deviation from the tightest value, of this step and all tighter
-        ones; None where it is not known.
+        ones; None where it is not known, as that of the tightest.
     seconds
         Wall time of the four structures.
     remark
@@ -234,11 +237,15 @@ def _judged(
             else:
                 largest = max(largest, abs(value - tightest))
             errors[number][quantity] = largest
+    last = tried[-1][1]
+    for number, (_, energies) in enumerate(tried):
+        if energies is last or (accuracy.discrete and _same(energies, last)):
+            errors[number] = dict.fromkeys(QUANTITIES)
     within = {"difference": energy, "formation": energy, "voltage": voltage}
     proposed = next(
         (
             number
-            for number, one in enumerate(errors[:-1])
+            for number, one in enumerate(errors)
             if all((error := one[q]) is not None and error <= within[q] for q in QUANTITIES)
         ),
         None,
@@ -254,6 +261,16 @@ def _judged(
         for (step, energies), value, error in zip(tried, values, errors, strict=True)
     )
     return Converged(accuracy, rows, proposed)
+
+
+def _same(energies: Mapping[str, Energy], others: Mapping[str, Energy]) -> bool:
+    """Return whether all energies agree to what runs of one calculation may differ by."""
+    return all(
+        one.energy is not None
+        and (other := others[name].energy) is not None
+        and abs(one.energy - other) < _SAME
+        for name, one in energies.items()
+    )
 
 
 def _values(trial: Trial, energies: Mapping[str, Energy]) -> dict[str, float | None]:

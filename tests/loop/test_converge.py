@@ -54,7 +54,8 @@ class AnalyticSettings(EngineSettings):
 
 def error(settings: AnalyticSettings) -> float:
     """Return the error in eV per formula unit of a structure whose coefficient is 1."""
-    k = 0.02 * math.cos(math.pi * settings.density / 64) / settings.density
+    density = max(settings.density, AnalyticPlugin.coarsest)
+    k = 0.02 * math.cos(math.pi * density / 64) / density
     return math.exp(-settings.cutoff / 60) + k + settings.smearing**2 / 10
 
 
@@ -122,6 +123,7 @@ class AnalyticPlugin(LabelerPlugin):
     names: ClassVar[dict[bytes, str]] = {}
     energies: ClassVar[dict[str, tuple[float, float]]] = {}
     units: ClassVar[int] = 0
+    coarsest: ClassVar[float] = 0.0  # every density below it means the same grid
     ran: ClassVar[list[tuple[str, AnalyticSettings]]] = []
     before_run: ClassVar[Callable[[int, AnalyticSettings], None]]
     unusable: ClassVar[Callable[[AnalyticSettings], str]]
@@ -138,7 +140,9 @@ class AnalyticPlugin(LabelerPlugin):
     def accuracies(self, settings: Any) -> Sequence[Accuracy]:
         return (
             series("cutoff", "cutoff", around(settings.cutoff, (0.7, 0.85, 1, 1.2, 1.5), 0), "eV"),
-            series("density", "density", around(settings.density, (0.5, 1, 2, 3, 64), 1)),
+            series(
+                "density", "density", around(settings.density, (0.5, 1, 2, 3, 64), 1), discrete=True
+            ),
             series("smearing", "smearing", around(settings.smearing, (4, 2, 1, 0.5), 4), "eV"),
             series(
                 "metal",
@@ -284,6 +288,24 @@ def test_voltages_and_formation_energies_count_as_differences_do(
     assert proposed(tried(file, tmp_path / "out", energy=1e3, voltage=11.0))["cutoff"] == "425 eV"
     assert proposed(tried(file, tmp_path / "out", energy=1e3, voltage=30.0))["cutoff"] == "350 eV"
     assert proposed(tried(file, tmp_path / "out", energy=2.0, voltage=1e3))["cutoff"] == "500 eV"
+
+
+@pytest.mark.parametrize(
+    ("coarsest", "density"), [(0.0, "32"), (128.0, "32"), (192.0, "32"), (4096.0, None)]
+)
+def test_a_value_that_means_the_tightest_calculation_has_no_known_error(
+    coarsest: float,
+    density: str | None,
+    campaign: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(AnalyticPlugin, "coarsest", coarsest)
+    found = tried(campaign(second=1.0), tmp_path / "out", energy=1e3, voltage=1e3)
+    assert proposed(found)["density"] == density
+    # A smearing that changes nothing, as in an insulator, is as good as the narrowest.
+    again = tried(campaign(), tmp_path / "again")
+    assert proposed(again)["smearing"] == "0.2 eV"
 
 
 @pytest.mark.parametrize(("voltage", "metal"), [(100.0, "20"), (20.0, "100"), (7.0, "1000")])

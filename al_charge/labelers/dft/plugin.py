@@ -49,7 +49,7 @@ class DftPlugin(LabelerPlugin):
         grid = settings.kpoints
         if grid is None:
             values = around(settings.kpoint_density, (0.5, 1, 2, 4), 1)
-            return series("k-point density", "kpoint_density", values)
+            return series("k-point density", "kpoint_density", values, discrete=True)
         grids = [[n + more for n in grid] for more in (-1, 0, 1, 2) if min(grid) + more > 0]
         steps = tuple(Step("x".join(map(str, grid)), {"kpoints": grid}) for grid in grids)
         return Accuracy("k-points", steps, of_cell=True)

@@ -58,7 +58,7 @@ class GpawPlugin(DftPlugin):
             expansion = series("cutoff", "cutoff", cutoffs, "eV")
         else:
             spacings = around(settings.grid_spacing, (1.2, 1, 0.8, 0.7), 3)
-            expansion = series("grid spacing", "grid_spacing", spacings, "A")
+            expansion = series("grid spacing", "grid_spacing", spacings, "A", discrete=True)
         widths = around(settings.smearing, (4, 2, 1, 0.5), 4)
         metal = [settings.metal_kpoints + more for more in (-4, 0, 4, 8)]
         return (

@@ -19,6 +19,8 @@ from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.labelers.vasp_functional import functional_of
 from al_charge.plugins import Quantity
 
+_METAL = "k-points of the metal"
+
 
 class VaspPlugin(DftPlugin):
     """PBE+U with VASP, through atomate2's input sets, run by custodian."""
@@ -63,7 +65,7 @@ class VaspPlugin(DftPlugin):
             series("cutoff", "cutoff", cutoffs, "eV"),
             self.kpoint_accuracy(settings),
             *_smearing(settings),
-            series("k-points of the metal", "metal_kpoint_density", metal, metal_only=True),
+            series(_METAL, "metal_kpoint_density", metal, metal_only=True, discrete=True),
         )
 
     @override
