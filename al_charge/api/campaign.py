@@ -234,7 +234,8 @@ class Campaign:
         key = label.key if isinstance(label, Entry) else label
         found = self._campaign.store.labels.get(key)
         if found is None or found.resolved is None:
-            what = "there is no such label" if found is None else "its charge states are ambiguous"
+            doubt = "delocalised" if found and found.delocalised else "ambiguous"
+            what = "there is no such label" if found is None else f"its charge states are {doubt}"
             raise InputError(
                 what, where=f"label {key}", remedy=f"see 'al-charge labels {self.name}'"
             )

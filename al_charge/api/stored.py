@@ -89,4 +89,4 @@ def _as_stored(label: LabelDoc) -> Audit | None:
         return None
     ambiguous = tuple(i for i, site in enumerate(sites) if site is None)
     charge = None if ambiguous else sum(charge_of(str(site)) for site in sites)
-    return Audit(sites, ambiguous, charge=charge)
+    return Audit(sites, ambiguous, charge=charge, delocalised=label.delocalised)

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from al_charge.crystal.delocalisation import is_shared
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.windows import (
     GPAW_LCAO_WINDOWS,
@@ -60,12 +61,16 @@ class Audit:
         Indices of atoms whose Bader charge indicates another state than their moment.
     charge
         Sum of the charges of all sites in e; None if some are ambiguous.
+    delocalised
+        Whether the ambiguous atoms share a charge among them, by moments, Bader charges and
+        neutrality: `al_charge.crystal.delocalisation.is_shared`.
     """
 
     sites: tuple[str | None, ...]
     ambiguous: tuple[int, ...] = ()
     contradicted: tuple[int, ...] = ()
     charge: int | None = 0
+    delocalised: bool = False
 
     @property
     def species(self) -> tuple[str, ...] | None:
@@ -102,7 +107,10 @@ class Audit:
             Labels are stored with it.
         """
         if self.ambiguous:
-            return f"moments of atoms {', '.join(map(str, self.ambiguous))} fit no charge state"
+            atoms = ", ".join(map(str, self.ambiguous))
+            if self.delocalised:
+                return f"moments of atoms {atoms} lie between two charge states"
+            return f"moments of atoms {atoms} fit no charge state"
         if self.contradicted:
             atoms = ", ".join(map(str, self.contradicted))
             return f"Bader charges of atoms {atoms} contradict their moments"
@@ -161,7 +169,10 @@ def audit(
         contradicted = tuple(
             sorted({i for el in windows.elements for i in _contradicted(el, sites, net, windows)})
         )
-    return Audit(sites, ambiguous, contradicted, charge)
+    elements = [element_of(token) for token in requested]
+    charges = None if bader is None else np.asarray(bader, dtype=float)
+    shared = not contradicted and is_shared(sites, elements, values.tolist(), windows, charges)
+    return Audit(sites, ambiguous, contradicted, charge, shared)
 
 
 def audit_run(

@@ -14,7 +14,7 @@ from al_charge.loop.convergence import rounds_held
 from al_charge.loop.ground_state import Electrons, Solution, electrons
 from al_charge.loop.verify import outcome_of
 from al_charge.store.documents import Assessment, LabelDoc, Refusal, RoundDoc
-from al_charge.store.labels import WITHOUT_FRAMES
+from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
@@ -51,6 +51,9 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "labels_requested_twice": len(store.attempts.made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
         "ambiguous": _refused(one for one in refused if one.refusal is Refusal.AMBIGUOUS),
+        "delocalised": sum(
+            one.delocalised for one in store.labels.read(SUMMARY, campaign=campaign.name)
+        ),
         "unusable": _refused(one for one in refused if one.refusal is not Refusal.AMBIGUOUS),
         "charge_orders": _charge_orders(campaign, rounds),
         "failures": [

@@ -27,7 +27,8 @@ def make_label(
 
     Each try steers harder than the one before; the first whose energy may be compared and that
     finds the charge order that was asked for is the label. If none does, the label is the lowest in
-    energy of those whose charge states are certain, else of all: it is what it is.
+    energy of those whose charge states are certain, else of all: it is what it is. Where several
+    tries all end with sites that share a charge, it is delocalised.
 
     Parameters
     ----------
@@ -89,7 +90,14 @@ def make_label(
         assert failure is not None
         raise failure
     reading, audit, folder = min(found, key=lambda one: _rank(one[0], one[1], species))
-    return LabelResult(species, reading, audit, tuple(attempts), folder)
+    # One try alone, or one that failed, leaves open whether another start would end elsewhere.
+    delocalised = failure is None and len(found) > 1 and all(_shares(*one) for one in found)
+    return LabelResult(species, reading, audit, tuple(attempts), folder, delocalised)
+
+
+def _shares(reading: Reading, audit: Audit, _: Path) -> bool:
+    """Return whether a try ended, converged, with sites that share a charge."""
+    return audit.delocalised and reading.converged and not reading.unusable
 
 
 def _rank(reading: Reading, audit: Audit, species: tuple[str, ...]) -> tuple[bool | float, ...]:

@@ -152,6 +152,8 @@ class LabelResult:
         Every start of the engine in every try, in order.
     directory
         The folder of the files.
+    delocalised
+        Whether every try, whatever it was steered towards, ended with sites that share a charge.
     """
 
     species: tuple[str, ...]
@@ -159,6 +161,7 @@ class LabelResult:
     audit: Audit
     attempts: tuple[Attempt, ...]
     directory: Path
+    delocalised: bool = False
 
     @property
     def resolved(self) -> tuple[str, ...] | None:

@@ -137,7 +137,8 @@ def _calibration(
 
     columns: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
-        columns[found.labels[key].config_hash].append(i)
+        if not found.labels[key].delocalised:  # which no potential has learnt
+            columns[found.labels[key].config_hash].append(i)
     residuals, spreads = [], []
     spread = members.std(axis=0, ddof=1)
     for model in campaign.store.models.all(campaign.name, round_number):
@@ -212,7 +213,9 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         if candidate is None or candidate.energy is None:
             continue
         label = found.labels.get(label_key(campaign, candidate))
-        if label is not None and label.config_hash == candidate.config_hash:
+        if label is None or label.delocalised:
+            continue
+        if label.config_hash == candidate.config_hash:
             error = (candidate.energy - label.energy) / campaign.host.formula_units
             errors.append(error)
             if candidate.spread:

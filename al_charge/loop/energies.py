@@ -34,7 +34,7 @@ class LabelledHull:
 
 
 def usable(label: LabelDoc | LabelSummary) -> bool:
-    """Return whether a label may be on a hull: comparable, converged, its charge states certain.
+    """Return whether a label may be on a hull: comparable, converged, charge states no doubt.
 
     Parameters
     ----------
@@ -90,6 +90,7 @@ def labelled_hull(
             config_hash=label.config_hash,
             x=Fraction(label.composition),
             energy=label.energy / host.formula_units,
+            remark="delocalised" if label.delocalised else "",
         )
         for label in lowest_labels(labels.values())
     ]

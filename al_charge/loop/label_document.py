@@ -121,6 +121,7 @@ def label_document(
         settings=campaign.physical_settings,
         requested=list(result.species),
         resolved=list(result.resolved) if result.resolved is not None else None,
+        delocalised=result.delocalised and result.resolved is None,
         sites=list(result.audit.sites),
         audit=result.audit.describe(),
         windows={s: list(w) for s, w in (windows.ranges if windows else {}).items()},

@@ -133,7 +133,9 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
         store.campaigns.get(query.campaign)
     summaries = _matching(store.labels.read(SUMMARY, campaign=query.campaign), query)
     used = [summary for summary in summaries if learnable(summary, spin=spin)]
-    left_out = Counter(str(one.refusal) for one in summaries if not learnable(one, spin=spin))
+    left_out = Counter(
+        str(one.refusal or "delocalised") for one in summaries if not learnable(one, spin=spin)
+    )
     if not used:
         why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())
         raise InputError("none of its labels is usable", where=query.text, remedy=why)
@@ -143,7 +145,8 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     sizes, units = frames.sizes, _formula_units(used)
     states_from: Counter[str] = Counter()
     for summary in used:
-        how = "nearest to uncertain moments" if summary.refusal else "as the labeler found them"
+        uncertain = summary.refusal or summary.delocalised
+        how = "nearest to uncertain moments" if uncertain else "as the labeler found them"
         states_from[how] += sizes[summary.key]
     several = len({summary.host_fingerprint for summary in used}) > 1
     return Dataset(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def learnable(summary: LabelSummary, *, spin: bool) -> bool:
     """Return whether a potential may be trained on a label.
 
-    One whose charge states are uncertain is of use only to a potential that takes moments as input.
+    One whose charge states are uncertain, or delocalised, is of use only to a potential that takes
+    moments as input.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def learnable(summary: LabelSummary, *, spin: bool) -> bool:
     bool
         Whether it may.
     """
-    if summary.refusal is Refusal.AMBIGUOUS:
+    if summary.refusal is Refusal.AMBIGUOUS or summary.delocalised:
         return spin and summary.has_moments
     return summary.refusal is None
 

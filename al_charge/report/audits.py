@@ -167,6 +167,7 @@ def label_document(
         "relax": relax,
         "states_from": states_from,
         "as_requested": result.audit.species == result.species,
+        "delocalised": result.delocalised,
         "unusable": reading.unusable,
         "largest_force": float(np.linalg.norm(last.forces, axis=1).max()),
         "positions": last.positions.tolist(),
@@ -226,6 +227,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         lines += [f"not comparable: {document['unusable']}"] if document["unusable"] else []
         asked = "as asked for" if document["as_requested"] else "not as asked for"
         lines.append(f"charge states {document['states_from']}; found {asked}")
+        if document["delocalised"]:
+            lines.append("delocalised: every try ended with sites that share a charge")
     lines.append(document["summary"])
     lines += [f"not certain: {reason}" for reason in document["reasons"]]
     return lines + [f"warning: {warning}" for warning in document["warnings"]]

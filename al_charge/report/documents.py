@@ -61,6 +61,7 @@ def hull_document(
         the numbers are. The hull is that of the labels; of vertices, ``magnetic_correction`` and
         ``corrected_formation_energy`` stand beside it, None where they are not known. ``undecided``
         are vertices that lie less below their neighbours than magnetic orders change.
+        A delocalised label has that as its ``remark``.
     """
     known = corrections or {}
     return {
@@ -141,6 +142,7 @@ def _entry(hull: Hull, entry: Entry) -> dict[str, Any]:
         "hash": entry.config_hash,
         "label_id": entry.key,
         "error_bar": entry.error_bar,
+        **({"remark": entry.remark} if entry.remark else {}),
     }
 
 

@@ -125,7 +125,8 @@ class _Summary:
         """Add a label of which so many frames are written."""
         facts = {
             "usable": label.refusal is None,
-            "ambiguous": label.resolved is None,
+            "ambiguous": label.resolved is None and not label.delocalised,
+            "delocalised": label.delocalised,
             "unusable": bool(label.unusable),
             "not_converged": not label.converged,
             "as_requested": label.as_requested,
@@ -209,6 +210,7 @@ def _info(label: LabelDoc, index: int, formula_units: int) -> dict[str, Any]:
         "frames": len(label.frames),
         "converged": label.converged,
         "ambiguous": label.resolved is None,
+        "delocalised": label.delocalised,
         "unusable": bool(label.unusable),
         "as_requested": label.as_requested,
     }

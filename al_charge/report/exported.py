@@ -258,6 +258,8 @@ class Exported:
                 "settings": self.settings,
                 "requested": requested,
                 "resolved": found.species,
+                # Exports of earlier releases know nothing of it.
+                "delocalised": bool(info.get("delocalised", False)) and found.delocalised,
                 "sites": found.sites,
                 "audit": found.describe(),
                 "relax": str(info["relax"]),

@@ -100,7 +100,8 @@ def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[s
         "x": label.composition,
         "round": label.round,
         "as_requested": label.as_requested,
-        "ambiguous": label.resolved is None,
+        "ambiguous": label.resolved is None and not label.delocalised,
+        "delocalised": label.delocalised,
         "unusable": bool(label.unusable),
         "converged": label.converged,
         "refused": label.refused,
@@ -143,7 +144,8 @@ def _counts(labels: Iterable[LabelDoc]) -> dict[str, Any]:
         "labels": len(group),
         "as_requested": as_requested,
         "fraction": as_requested / len(group) if group else None,
-        "ambiguous": sum(label.resolved is None for label in group),
+        "ambiguous": sum(label.resolved is None and not label.delocalised for label in group),
+        "delocalised": sum(label.delocalised for label in group),
         "unusable": sum(bool(label.unusable) for label in group),
     }
 
@@ -177,6 +179,7 @@ def _row(label: dict[str, Any]) -> list[Text]:
     from rich.text import Text
 
     order = "uncertain" if label["ambiguous"] else "as asked"
+    order = "delocalised" if label["delocalised"] else order
     if not label["ambiguous"] and not label["as_requested"]:
         order = "another"
     cells = [
@@ -207,12 +210,15 @@ def _by_composition(document: dict[str, Any]) -> Table:
     total = document["mixed"]
     table = Table(show_footer=bool(total["labels"]))
     table.add_column("x", footer="mixed")
-    for heading in ("labels", "as asked", "ambiguous", "unusable"):
-        name = heading.replace("as asked", "as_requested")
+    names = ["labels", "as_requested", "ambiguous", "unusable"]
+    if any(row["delocalised"] for row in document["compositions"]):
+        names.insert(3, "delocalised")
+    for name in names:
+        heading = name.replace("as_requested", "as asked")
         table.add_column(heading, justify="right", footer=str(total[name]))
     table.add_column("share as asked", justify="right", footer=_percent(total["fraction"]))
     for row in document["compositions"]:
-        counts = (row[name] for name in ("labels", "as_requested", "ambiguous", "unusable"))
+        counts = (row[name] for name in names)
         table.add_row(row["x"], *map(str, counts), _percent(row["fraction"]))
     return table
 

@@ -60,6 +60,9 @@ def _summary(status: dict[str, Any]) -> Text:
             "their own potentials disagree with their charge order"
         )
         text.append(f"\n{line}", style="yellow")
+    if number := status["delocalised"]:
+        what = "label is" if number == 1 else "labels are"
+        text.append(f"\n{number} {what} delocalised: on the hull, and not learnt from")
     for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)

@@ -119,6 +119,7 @@ def _hull_row(entry: dict[str, Any], labels: int, *, is_vertex: bool, magnetic: 
         1e3 * entry["formation_energy"], 1e3 * bar if bar is not None else None, 1
     )
     above = "vertex" if is_vertex else f"{1e3 * entry['distance_to_hull']:.1f}"
+    above += f", {entry['remark']}" if "remark" in entry else ""
     style = "bold" if is_vertex else "dim"
     numbers = [formation, above]
     if magnetic:

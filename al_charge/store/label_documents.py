@@ -91,7 +91,9 @@ class Refusal(StrEnum):
     """Its charge states are uncertain. Potentials that read moments train on it all the same."""
 
 
-def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Refusal | None:
+def refusal_of(
+    unusable: str, converged: bool, resolved: list[str] | None, delocalised: bool = False
+) -> Refusal | None:
     """Decide whether a label may be on a hull; nothing else decides it.
 
     Parameters
@@ -101,6 +103,8 @@ def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Re
     converged
         As in `LabelDoc`.
     resolved
+        As in `LabelDoc`.
+    delocalised
         As in `LabelDoc`.
 
     Returns
@@ -112,7 +116,7 @@ def refusal_of(unusable: str, converged: bool, resolved: list[str] | None) -> Re
         return Refusal.UNUSABLE
     if not converged:
         return Refusal.NOT_CONVERGED
-    return Refusal.AMBIGUOUS if resolved is None else None
+    return Refusal.AMBIGUOUS if resolved is None and not delocalised else None
 
 
 class LabelDoc(Document):
@@ -131,7 +135,10 @@ class LabelDoc(Document):
         The configuration that was requested.
     requested, resolved
         Species token of every atom, as requested and as found; ``resolved`` is None where the
-        charge states are ambiguous.
+        charge states are ambiguous or the charge is delocalised.
+    delocalised
+        Whether sites share a charge, from whatever start. The energy counts on the hull, as that
+        of the requested configuration, but no charge order can be learnt from the label.
     sites
         Species token of every atom as found, None for each that fits no charge state.
     audit
@@ -188,6 +195,7 @@ class LabelDoc(Document):
     settings: Mapping
     requested: Tokens
     resolved: Tokens | None
+    delocalised: bool = False
     sites: list[str | None] = Field(default_factory=list)
     audit: str = ""
     windows: dict[str, Floats]
@@ -246,7 +254,7 @@ class LabelDoc(Document):
         Refusal or None
             None if it may be on one.
         """
-        return refusal_of(self.unusable, self.converged, self.resolved)
+        return refusal_of(self.unusable, self.converged, self.resolved, self.delocalised)
 
     @property
     def refused(self) -> str:

@@ -38,6 +38,8 @@ class LabelSummary:
         Why it is on no hull; None if it may be.
     has_moments
         Whether it has moments.
+    delocalised
+        Whether it is on the hull though its sites share a charge.
     used
         Round that selected it, if labels of one campaign are read; else None.
     """
@@ -55,6 +57,7 @@ class LabelSummary:
     created: datetime
     refusal: Refusal | None
     has_moments: bool
+    delocalised: bool = False
     used: int | None = None
 
 
@@ -91,7 +94,7 @@ def _geometry(stored: Stored, _: int | None) -> tuple[str, Geometry]:
         numbers=stored["numbers"],
         positions=last["positions"],
         cell=last["cell"],
-        species=stored["resolved"],
+        species=stored["resolved"] or stored["requested"],
         host_site=stored["host_site"],
     )
     return stored["_id"], geometry
@@ -103,7 +106,16 @@ def _document(stored: Stored, _: int | None) -> LabelDoc:
 
 _LAST = {"frames": {"$slice": ["$frames", -1]}}
 _GEOMETRY = dict.fromkeys(
-    ("numbers", "host_site", "resolved", "frames_file", "frames.positions", "frames.cell"), 1
+    (
+        "numbers",
+        "host_site",
+        "requested",
+        "resolved",
+        "frames_file",
+        "frames.positions",
+        "frames.cell",
+    ),
+    1,
 )
 
 SUMMARY: Wanted[LabelSummary] = Wanted(
@@ -127,7 +139,8 @@ ALL_FRAMES: Wanted[LabelDoc] = Wanted(pipeline=(), make=_document, frames=slice(
 LAST_GEOMETRY: Wanted[tuple[str, Geometry]] = Wanted(
     pipeline=({"$set": _LAST}, {"$project": _GEOMETRY}), make=_geometry, frames=slice(-1, None)
 )
-"""Key and last geometry of unambiguous labels; checked when they were written, and not again."""
+"""Key and last geometry of labels that may be on a hull; checked when they were written, and not
+again. Delocalised ones have the species that were requested."""
 
 
 class Labels(LabelUses):

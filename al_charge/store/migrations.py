@@ -13,6 +13,7 @@ from al_charge.errors import InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
 from al_charge.store.from_version_5 import to_version_6
+from al_charge.store.from_version_6 import to_version_7
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
 from al_charge.store.schema import create_collections
 
@@ -54,6 +55,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=4, apply=to_version_4),
     Migration(version=5, apply=to_version_5),
     Migration(version=6, apply=to_version_6),
+    Migration(version=7, apply=to_version_7),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

@@ -128,6 +128,7 @@ def test_the_json_file_tells_settings_metal_and_counts(
         "frames": 8,
         "usable": 4,
         "ambiguous": 1,
+        "delocalised": 0,
         "unusable": 1,
         "not_converged": 0,
         "as_requested": 4,

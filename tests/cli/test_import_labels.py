@@ -83,6 +83,32 @@ def made(store: Store, folder: Path, **labeler: Any) -> Campaign:
     return campaign
 
 
+@pytest.mark.parametrize(("moment", "delocalised"), [(4.0, True), (3.0, False)])
+def test_what_is_delocalised_comes_back_as_that_where_its_moments_say_so(
+    moment: float, delocalised: bool, run: Run, store: Store, tmp_path: Path
+) -> None:
+    made(store, tmp_path, relax="none")
+    label = next(one for one in store.labels.read(ALL_FRAMES) if one.n_ions == 2)
+    iron = [i for i, token in enumerate(label.requested) if token.startswith("Fe")]
+    told = {
+        "resolved": None,
+        "delocalised": True,
+        "windows": {"Fe2+": [3.65, 3.85], "Fe3+": [4.15, 4.35]},
+        "sites": [None if i in iron else token for i, token in enumerate(label.requested)],
+        "moments": [moment if i in iron else 0.0 for i in range(len(label.requested))],
+    }
+    store.database["labels"].delete_one({"_id": label.key})
+    assert store.labels.put(label.model_copy(update=told))
+    file = str(tmp_path / "made.extxyz")
+    assert run("export", "made", file)[0] == 0
+    emptied(store)
+    assert run("labels", "import", file)[0] == 0
+    again = store.labels.get(label.key)
+    assert again is not None
+    assert again.delocalised is delocalised
+    assert (again.refusal is None) is delocalised
+
+
 @pytest.mark.parametrize(
     "labeler", [{"relax": "none"}, {"fmax": "0.1 eV/A"}], ids=["static", "relaxed"]
 )

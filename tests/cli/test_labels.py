@@ -46,7 +46,9 @@ def test_the_share_with_the_order_asked_for_is_told_by_composition(
 ) -> None:
     document = json.loads(run("labels", "labelled", "--json")[1])
     ends = {"labels": 1, "as_requested": 1, "fraction": 1.0, "ambiguous": 0, "unusable": 0}
+    ends["delocalised"] = 0
     half = {"labels": 4, "as_requested": 2, "fraction": 0.5, "ambiguous": 1, "unusable": 1}
+    half["delocalised"] = 0
     assert document["compositions"] == [
         {"x": "0", **ends},
         {"x": "1/2", **half},

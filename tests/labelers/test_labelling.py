@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +128,42 @@ def test_a_label_without_certain_states_is_ambiguous(
     assert label.resolved is None
     assert label.audit.describe() != "every moment fits a charge state"
     assert label.reading.frames[-1].energy == -3.0
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "delocalised"),
+    [
+        ([(SHARED, -2.0), (SHARED, -3.0)], True),
+        ([(SHARED, -2.0), ((2.5, 2.5, 2.5, 2.5), -3.0), (SHARED, -1.0)], True),
+        ([(SHARED, -2.0)], False),  # one start proves nothing
+        ([(SHARED, -2.0), (CHARGED, -3.0)], False),
+        ([(SHARED, -2.0), (OTHER, -1.0)], False),
+        ([(SHARED, -2.0), (ASKED, -1.0)], False),
+        ([(SHARED, -2.0), (SHARED, -2.0), AlChargeError("SCF did not converge")], False),
+        ([((2, 3, 2.5, 3), -2.0)] * 2, False),
+    ],
+)
+def test_a_charge_that_is_shared_whatever_the_start_is_delocalised(
+    outcomes: list[Outcome], delocalised: bool, atoms: Atoms, tmp_path: Path
+) -> None:
+    label = make_label(SpinningLabeler(*outcomes), atoms, tmp_path)
+    assert label.delocalised is delocalised
+    assert not (delocalised and label.resolved)
+
+
+@pytest.mark.parametrize("change", [{"converged": False}, {"unusable": "another cutoff"}])
+def test_what_is_not_comparable_is_not_delocalised(
+    change: dict[str, Any], atoms: Atoms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = SpinningLabeler.read
+
+    def reading(self: SpinningLabeler, directory: Path) -> Reading:
+        number = int((directory / "attempt").read_text())
+        return dataclasses.replace(read(self, directory), **(change if number else {}))
+
+    monkeypatch.setattr(SpinningLabeler, "read", reading)
+    label = make_label(SpinningLabeler((SHARED, -2.0), (SHARED, -3.0)), atoms, tmp_path)
+    assert not label.delocalised
 
 
 def test_a_try_that_fails_is_told_and_costs_only_itself(atoms: Atoms, tmp_path: Path) -> None:

@@ -304,6 +304,33 @@ def test_a_charge_order_that_the_host_has_not_is_quarantined(
     assert campaign.store.labels.get(key_of(campaign, 2)) is None
 
 
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_label_whose_tries_all_share_a_charge_counts_as_what_was_asked_for(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    def share(_: Reading, species: tuple[str, ...], __: Windows | None) -> Audit:
+        iron = tuple(i for i, token in enumerate(species) if token.startswith("Fe"))
+        sites = tuple(None if i in iron else token for i, token in enumerate(species))
+        return Audit(sites, iron, charge=None, delocalised=True)
+
+    record = campaign.store.rounds.get("faults", 0)
+    assert record is not None and record.selected is not None
+    candidates = map(campaign.store.candidates.get, record.selected)
+    slot = next(slot for slot, one in enumerate(candidates) if one is not None and one.n_ions == 2)
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: f"shared-{tries}")
+    engine: Any = campaign.labeler
+    engine.tries, engine.audit = tries, share
+    assert label(campaign, 0, slot, tmp_path, spool=tmp_path / "spool") == f"shared-{tries}"
+    assert engine.runs == tries
+    made = campaign.store.labels.get(f"shared-{tries}")
+    assert made is not None
+    assert made.resolved is None
+    assert made.config_hash == made.requested_hash
+    assert made.delocalised is (tries > 1)
+    assert made.refusal == (None if tries > 1 else "ambiguous")
+    assert made.audit.endswith("lie between two charge states")
+
+
 def test_a_static_label_of_ions_on_other_sites_is_refused_before_it_is_run(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

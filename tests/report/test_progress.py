@@ -19,6 +19,7 @@ STATUS: dict[str, Any] = {
         {"label": "fedcba4321", "x": "3/4", "reason": "moments of atoms 5 fit no charge state"},
         {"label": "0123456789", "x": "1/2", "reason": "moments of atoms 4 fit no charge state"},
     ],
+    "delocalised": 0,
     "unusable": [],
     "charge_orders": {"round": 1, "compared": 40, "flagged": 3},
     "failures": [{"label": "abcdef1234", "round": 1, "reason": "the SCF did not converge"}],
@@ -73,6 +74,10 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
     ):
         assert words in " ".join(text.replace("│", " ").split())
     assert "unusable" not in text
+    assert "delocalised" not in text
+    one, two = (rendered(STATUS | {"delocalised": number}) for number in (1, 2))
+    assert "1 label is delocalised: on the hull, and not learnt from" in one
+    assert "2 labels are delocalised: on the hull, and not learnt from" in two
 
 
 def test_only_tasks_under_way_have_a_bar() -> None:

@@ -27,6 +27,8 @@ GROUP_KEY = "config_hash"
 """Entry of a frame's info that names its group, where nothing else is said."""
 CHARGE_ARRAYS = ("bader_charges", "bader_charge")
 """Arrays that may hold Bader charges, in the order in which they are tried."""
+_UNCERTAIN = ("ambiguous", "delocalised")
+"""Why frames are left out that potentials which read moments may learn from."""
 NEUTRAL = 0.05
 """Largest sum of net charges in a cell, e per atom; numbers of electrons sum to more."""
 
@@ -121,7 +123,7 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
     nearest = nearest_states(images) if reading.share_moments else {}
     for number, image in enumerate(images):
         refused = _refused(image)
-        if refused and not (refused == "ambiguous" and number in nearest):
+        if refused and not (refused in _UNCERTAIN and number in nearest):
             left_out[refused] += 1
             continue
         where = f"{path}, frame {number}"
@@ -230,7 +232,7 @@ def _refused(image: Atoms) -> str:
     if info.get("converged") is False:
         return "not converged"
     if info.get("ambiguous") is True:
-        return "ambiguous"
+        return "delocalised" if info.get("delocalised") is True else "ambiguous"
     return "refused" if info.get("refused") else ""
 
 

@@ -110,6 +110,11 @@ def test_exported_labels_that_stand_on_no_hull_are_left_out(tmp_path: Path) -> N
     found = read_dataset(write_labels(tmp_path / "a.extxyz", images), Reading())
     assert found.left_out == {"ambiguous": 1, "unusable": 1, "not converged": 1}
     assert [frame.group for frame in found.frames] == ["c0", "c2"]
+    images[1].info |= {"delocalised": True}
+    del images[1].info["refused"]
+    found = read_dataset(write_labels(tmp_path / "c.extxyz", images), Reading())
+    assert found.left_out == {"delocalised": 1, "unusable": 1, "not converged": 1}
+    images[1].info |= {"delocalised": False}
     none = write_labels(tmp_path / "b.extxyz", images[1:2])
     with pytest.raises(InputError, match="none of its frames can be used; 1 ambiguous"):
         read_dataset(none, Reading())
