@@ -1,10 +1,13 @@
-"""Geometries that no crystal can have, refused before symmetry or neighbours are computed."""
+"""Geometries that no crystal can have, refused before all else, and metals bound to carbon."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matscipy.neighbours import neighbour_list
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from pymatgen.core.lattice import Lattice
 
 from al_charge.errors import InputError
 
@@ -102,3 +105,31 @@ def refuse_left_handed(cell: ArrayLike, where: str) -> None:
         raise InputError(
             "the vectors of its cell are left-handed", where=where, remedy="exchange two of them"
         )
+
+
+def bound_to_carbon(
+    symbols: Sequence[str], cell: ArrayLike, fractional: ArrayLike
+) -> NDArray[np.bool_]:
+    """Tell which atoms have a carbon atom as their nearest neighbour, as metals of cyanides have.
+
+    Parameters
+    ----------
+    symbols
+        Element of every atom.
+    cell
+        Vectors in angstrom as rows, shape (3, 3).
+    fractional
+        Coordinates in units of them, shape (n_atoms, 3).
+
+    Returns
+    -------
+    ndarray of bool, shape (n_atoms,)
+        In carbonates and oxalates metals have oxygen nearer than carbon, and are not bound to it.
+    """
+    carbon = np.array([symbol == "C" for symbol in symbols])
+    if not carbon.any():
+        return carbon
+    distances = Lattice(np.asarray(cell)).get_all_distances(fractional, fractional)
+    np.fill_diagonal(distances, np.inf)
+    nearest: NDArray[np.bool_] = carbon[distances.argmin(axis=1)]
+    return nearest

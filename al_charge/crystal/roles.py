@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pymatgen.core.sites import PeriodicSite
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.geometry import bound_to_carbon
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.space_group import SYMPREC, spglib_cell
 from al_charge.crystal.states import WORKING_ION, Ion, ions, number_states
@@ -161,28 +162,6 @@ def mobile_sites(spec: HostSpec, structure: Structure) -> NDArray[np.bool_]:
     return np.array([not states for states in states_of_sites(spec, structure)[0]])
 
 
-def bound_to_carbon(structure: Structure) -> NDArray[np.bool_]:
-    """Tell which sites have a carbon atom as their nearest neighbour, as metals of cyanides have.
-
-    Parameters
-    ----------
-    structure
-        A structure without partly occupied sites.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_sites,)
-        In carbonates and oxalates metals have oxygen nearer than carbon, and are not bound to it.
-    """
-    carbon = np.array([site.specie.symbol == "C" for site in structure])
-    if not carbon.any():
-        return carbon
-    distances = structure.distance_matrix
-    np.fill_diagonal(distances, np.inf)
-    nearest: NDArray[np.bool_] = carbon[distances.argmin(axis=1)]
-    return nearest
-
-
 def states_of_sites(
     spec: HostSpec, structure: Structure
 ) -> tuple[list[tuple[int, ...]], dict[tuple[str, int], int]]:
@@ -211,7 +190,7 @@ def states_of_sites(
     """
     elements = [str(site.specie.symbol) for site in structure]
     compound = set(elements) if spec.spins == "usual" else None
-    carbon = bound_to_carbon(structure)
+    carbon = bound_to_carbon(elements, structure.lattice.matrix, structure.frac_coords)
     named = structure.site_properties.get(NAMED) or [""] * len(structure)
     roles: dict[tuple[str, bool, str], frozenset[Ion] | None] = {}
     for element, is_carbon, key in zip(elements, map(bool, carbon), named, strict=True):

@@ -51,7 +51,7 @@ def token(element: str, charge: int, unpaired: int | None = None) -> str:
     return str(Species(element, charge, spin=unpaired))
 
 
-def parse(text: str, compound: Collection[str] | None = None) -> str:
+def parse(text: str, compound: Collection[str] | None = None, *, carbon: bool = False) -> str:
     """Return the species token for a charge state as a user writes it.
 
     Parameters
@@ -61,6 +61,8 @@ def parse(text: str, compound: Collection[str] | None = None) -> str:
     compound
         Elements of the compound, in which an ion without a spin has its usual one; None for a
         token, in which it is high spin.
+    carbon
+        Whether the ion is bound to the carbon of cyanide.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def parse(text: str, compound: Collection[str] | None = None) -> str:
     if match[4] is not None:
         return token(match[1], charge, unpaired_of(match[1], charge, match[4], "charge states"))
     if compound is not None:
-        return usual_token(match[1], charge, compound)
+        return usual_token(match[1], charge, compound, carbon=carbon)
     return token(match[1], charge)
 
 
@@ -169,7 +171,9 @@ def usual_unpaired(
     return unpaired_electrons(str(Species(element, charge)))
 
 
-def usual_token(element: str, charge: int, compound: Collection[str]) -> str:
+def usual_token(
+    element: str, charge: int, compound: Collection[str], *, carbon: bool = False
+) -> str:
     """Return the species token of an ion in its usual spin state; see `usual_unpaired`.
 
     Parameters
@@ -180,13 +184,15 @@ def usual_token(element: str, charge: int, compound: Collection[str]) -> str:
         Oxidation state, in e.
     compound
         Symbols of all elements.
+    carbon
+        Whether the ion is bound to the carbon of cyanide.
 
     Returns
     -------
     str
         Species token.
     """
-    return token(element, charge, usual_unpaired(element, charge, compound))
+    return token(element, charge, usual_unpaired(element, charge, compound, carbon=carbon))
 
 
 def spin_name(species: str) -> str:

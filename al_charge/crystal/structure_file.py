@@ -18,6 +18,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.geometry import (
+    bound_to_carbon,
     refuse_impossible,
     refuse_left_handed,
     refuse_non_periodic,
@@ -164,7 +165,7 @@ def tell_species(
 def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Sequence[str], str]:
     symbols = atoms.get_chemical_symbols()
     if states:
-        given = _by_element(states, symbols)
+        given = _by_element(states, symbols, _on_carbon(atoms))
         return _complete(symbols, given, where), "as given"
     for name in ARRAYS:
         if name in atoms.arrays:
@@ -177,7 +178,9 @@ def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Seque
         return _complete(symbols, {}, where), "common oxidation states"
     if (tokens := _from_moments(atoms)) is not None:
         return tokens, "from the file's magnetic moments"
-    return _complete(symbols, _from_neutrality(symbols), where), "all alike, by neutrality"
+    return _complete(
+        symbols, _from_neutrality(symbols, _on_carbon(atoms)), where
+    ), "all alike, by neutrality"
 
 
 def _read(path: Path, index: str) -> list[Atoms]:
@@ -233,23 +236,33 @@ def _read_cif(path: Path) -> Atoms:
     atoms = AseAtomsAdaptor.get_atoms(structure)
     if all(charge is not None and charge == int(charge) for charge in charges):
         tokens = [
-            usual_token(symbol, int(charge), symbols)
+            usual_token(symbol, int(charge), symbols, carbon=carbon)
             if spin is None
             else parse(f"{token(symbol, int(charge))},spin={spin}")
-            for symbol, charge, spin in zip(symbols, charges, spins, strict=True)
+            for symbol, charge, spin, carbon in zip(
+                symbols, charges, spins, _on_carbon(atoms), strict=True
+            )
         ]
         atoms.set_array("species", np.array(tokens, dtype=TOKEN_DTYPE))
     return atoms
 
 
-def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list[str]]:
+def _on_carbon(atoms: Atoms) -> list[bool]:
+    """Tell which atoms are bound to carbon."""
+    places = atoms.cell.scaled_positions(atoms.positions)
+    found = bound_to_carbon(atoms.get_chemical_symbols(), atoms.cell.array, places)
+    return [bool(carbon) for carbon in found]
+
+
+def _by_element(
+    states: Sequence[str], symbols: Sequence[str], carbon: Sequence[bool]
+) -> dict[str, list[str]]:
     """Return the states of all atoms of each element that is named."""
-    given: dict[str, list[str]] = {}
+    words: dict[str, list[str]] = {}
     for word in states:
-        species = parse(word, symbols)
-        given.setdefault(element_of(species), []).append(species)
+        words.setdefault(element_of(parse(word, symbols)), []).append(word)
     counts = Counter(symbols)
-    for element, named in given.items():
+    for element, named in words.items():
         if len(named) == 1:
             named *= counts[element]
         if not counts[element] or len(named) != counts[element]:
@@ -258,7 +271,14 @@ def _by_element(states: Sequence[str], symbols: Sequence[str]) -> dict[str, list
                 where="charge states",
                 remedy="give one for all of them, or one for each in the order of the file",
             )
-    return given
+    atoms = {element: [i for i, s in enumerate(symbols) if s == element] for element in words}
+    return {
+        element: [
+            parse(word, symbols, carbon=carbon[atom])
+            for word, atom in zip(named, atoms[element], strict=True)
+        ]
+        for element, named in words.items()
+    }
 
 
 def _complete(symbols: Sequence[str], given: dict[str, list[str]], where: Path | str) -> list[str]:
@@ -294,7 +314,7 @@ def _from_moments(atoms: Atoms) -> Sequence[str] | None:
     return None
 
 
-def _from_neutrality(symbols: Sequence[str]) -> dict[str, list[str]]:
+def _from_neutrality(symbols: Sequence[str], carbon: Sequence[bool]) -> dict[str, list[str]]:
     """Return the states of the only redox element if neutrality allows all to be equal."""
     elements = redox_elements(symbols)
     if len(elements) != 1:
@@ -305,4 +325,10 @@ def _from_neutrality(symbols: Sequence[str]) -> dict[str, list[str]]:
     charge, remainder = divmod(-rest, symbols.count(element))
     if remainder or charge not in Element(element).oxidation_states:
         return {}
-    return {element: [usual_token(element, charge, symbols)] * symbols.count(element)}
+    return {
+        element: [
+            usual_token(element, charge, symbols, carbon=here)
+            for symbol, here in zip(symbols, carbon, strict=True)
+            if symbol == element
+        ]
+    }

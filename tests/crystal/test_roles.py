@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pymatgen.analysis.local_env import CrystalNN
+from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -26,11 +27,13 @@ from al_charge.crystal.configuration import (
 )
 from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
+from al_charge.crystal.geometry import bound_to_carbon
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.prepare import parent_structure
-from al_charge.crystal.roles import bound_to_carbon, mobile_sites, wyckoff_positions
+from al_charge.crystal.roles import mobile_sites, wyckoff_positions
+from al_charge.crystal.structure_file import load_structure
 from al_charge.crystal.symmetry import canonical, permutations
 from al_charge.errors import InputError
 from al_charge.search.operators import OPERATORS
@@ -57,6 +60,12 @@ def refusal(fields: dict[str, Any], **changes: Any) -> str:
         host_of(fields, **changes)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def on_carbon(structure: Structure) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Tell which sites of a structure are bound to carbon."""
+    symbols = [site.specie.symbol for site in structure]
+    return bound_to_carbon(symbols, structure.lattice.matrix, structure.frac_coords)
 
 
 @pytest.fixture
@@ -231,7 +240,7 @@ def test_iron_bound_to_carbon_is_low_spin() -> None:
             for i in range(8, 16)
         ]
     expected = [found == {"C"} for found in neighbours]
-    assert bound_to_carbon(structure)[8:16].tolist() == expected == [True] * 4 + [False] * 4
+    assert on_carbon(structure)[8:16].tolist() == expected == [True] * 4 + [False] * 4
     # Four formula units: high-spin Fe2+ on nitrogen has 4 unpaired electrons, Fe3+ 5; low-spin
     # Fe2+ on carbon has none, Fe3+ has 1.
     assert host.total_moments(host.n_ions(Fraction(2))) == (16, 16)
@@ -250,7 +259,7 @@ def test_carbon_of_other_anions_is_no_ligand() -> None:
         [[0, 0, 0], [0, 0, 0.25], [0.2743, 0, 0.25]],
     )
     iron = [i for i, site in enumerate(siderite) if site.specie.symbol == "Fe"]
-    assert not bound_to_carbon(siderite)[iron].any()
+    assert not on_carbon(siderite)[iron].any()
 
 
 def test_spins_that_are_written_win() -> None:
@@ -262,6 +271,26 @@ def test_spins_that_are_written_win() -> None:
     assert inert.fingerprint == host_of(CYANIDE, sites={"FeC": 2}).fingerprint
     high = host_of(CYANIDE, spins="high", redox_sites_per_formula=2)
     assert high.total_moments(8) == (32, 32)
+
+
+def test_a_cyanide_in_a_file_of_its_own_is_low_spin_on_carbon(tmp_path: Path) -> None:
+    host = host_of(CYANIDE, redox_sites_per_formula=2)
+    atoms = to_atoms(host, enumerate_distinct(host, 8)[0])
+    expected = atoms.arrays["species"].tolist()
+    assert sorted(expected)[24:32] == ["Fe2+"] * 4 + ["Fe2+,spin=0"] * 4
+    bare = to_structure(atoms).remove_oxidation_states()
+    bare.to(filename=str(tmp_path / "POSCAR"), fmt="poscar")
+    charges = ["Na+", "C2+", "N3-"]
+    for iron, alike in (("Fe2+", True), ("Fe2+ high", False)):
+        found, _ = load_structure(tmp_path / "POSCAR", [*charges, iron])
+        assert (found.arrays["species"].tolist() == expected) == alike
+    charged = to_structure(atoms)
+    for site in charged:
+        site.species = Species(site.specie.symbol, site.specie.oxi_state)
+    charged.to(filename=str(tmp_path / "cyanide.cif"), fmt="cif")
+    found, how = load_structure(tmp_path / "cyanide.cif")
+    assert how == "from the file's charge states"
+    assert sorted(found.arrays["species"].tolist()) == sorted(expected)
 
 
 def test_electrons_move_between_unlike_sites() -> None:
