@@ -1,0 +1,261 @@
+"""The files of ``examples/hosts/``: structures, counts, moments, and their table in the docs."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spglib
+import yaml
+from numpy.typing import NDArray
+from pymatgen.analysis.bond_valence import calculate_bv_sum
+from pymatgen.core import Species, Structure
+
+from al_charge.api.check import check
+from al_charge.crystal.formula import amounts_in
+
+FOLDER = Path(__file__).parents[2] / "examples" / "hosts"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+DOCS = Path(__file__).parents[2] / "docs" / "hosts.md"
+ION_CHARGES = {"Mg": 2, "Ca": 2}  # others have 1
+MIN_DISTANCE = 2.0  # A, the default of host.min_distance
+pytestmark = pytest.mark.filterwarnings("ignore:Issues encountered.*rounded:UserWarning")
+
+WARNING_OF_RUTHENIUM = [
+    "labeler.hubbard_u: Ru without U in an oxide: PBE spreads charge over several sites, and "
+    "voltages come out too low"
+]
+UNPAIRED: dict[str, tuple[float, float, str]] = {
+    # Unpaired electrons per formula unit at the lowest and at the highest x, all parallel.
+    "cav2o5": (0, 2, "V4+, S = 1/2: Onoda and Nishiguchi, J. Solid State Chem. 127, 359 (1996)"),
+    "li2fesio4": (5, 4, "high spin: Nyten et al., J. Mater. Chem. 16, 2266 (2006), Moessbauer"),
+    "li2ruo3": (
+        3,
+        2,
+        "Ru4+ 4d4 and Ru5+ 4d3, low spin: Sathiya et al., Nat. Mater. 12, 827 (2013)",
+    ),
+    "licoo2": (1, 0, "CoO2: de Vaulx et al., PRL 98, 246402 (2007); LiCoO2: van Elp, PRB 44, 6090"),
+    "life05mn05po4": (4.5, 4.5, "Mn2+, Fe3+ 5; Mn3+, Fe2+ 4: Yamada, Chem. Mater. 18, 804 (2006)"),
+    "lifepo4": (5, 4, "high spin: Rousse et al., Chem. Mater. 15, 4082 (2003), neutrons"),
+    "lifeso4f": (5, 4, "high spin: Melot et al., Chem. Mater. 23, 2922 (2011), neutrons"),
+    "limn2o4": (
+        6,
+        7,
+        "Mn4+ 3 each; Mn3+ 4 and Mn4+ 3: Greedan et al., Chem. Mater. 10, 3058 (1998)",
+    ),
+    "lini05mn15o4": (
+        4.5,
+        5.5,
+        "Ni4+ 0, Ni2+ 2, Mn4+ 3: Mukai, J. Electrochem. Soc. 157, A672 (2010)",
+    ),
+    "linio2": (0, 1, "Ni4+ 0, Ni3+ S = 1/2: Reynaud et al., PRL 86, 3638 (2001)"),
+    "litis2": (0, 1, "Ti4+ d0, Ti3+ d1, formally: both are metals or semimetals without moments"),
+    "mgmn2o4": (6, 8, "Mn4+ 3, Mn3+ 4: hausmannite, Jensen and Nielsen, J. Phys. C 7, 409 (1974)"),
+    "na2fe2so43": (10, 8, "high spin: Barpanda et al., Nat. Commun. 5, 4358 (2014), Moessbauer"),
+    "na2fefecn6": (
+        6,
+        4,
+        "N-bound 5 and 4, C-bound 1 and 0: Prussian blue, Buser (1977), Moessbauer",
+    ),
+    "na2mnfecn6": (
+        5,
+        5,
+        "Mn3+ 4 and Fe3+ 1; Mn2+ 5 and Fe2+ 0: Song et al., JACS 137, 2658 (2015)",
+    ),
+    "na3v2po43": (2, 4, "V4+ 1 and V3+ 2 each: Lim et al., J. Electrochem. Soc. 159, A1393 (2012)"),
+    "nacoo2_p2": (
+        1,
+        0,
+        "Na1CoO2 has no moments: Lang et al., PRB 72, 094404 (2005); CoO2 as above",
+    ),
+    "nacro2": (2.5, 3, "Cr3+, S = 3/2: Olariu et al., PRL 97, 167203 (2006); half of it Cr4+, 2"),
+    "nafef3": (5, 4, "high spin: Bernal et al., Inorg. Chem. 53, 12205 (2014); FeF3, S = 5/2"),
+    "nmc111": (
+        4 / 3,
+        5 / 3,
+        "Ni4+ 0, Co4+ 1; Ni2+ 2, Co3+ 0; Mn4+ 3: Hwang, Chem. Mater. 15, 3676",
+    ),
+}
+
+
+@cache
+def document(name: str) -> dict[str, Any]:
+    """Return what ``al-charge check --json`` prints."""
+    return check(FOLDER / f"{name}.yaml").document
+
+
+def host(name: str) -> dict[str, Any]:
+    """Return the section of the host as it is written."""
+    return dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["host"])
+
+
+def filled_parent(name: str) -> Structure:
+    """Return the cell of the file; metals have the lowest of their states."""
+    structure = Structure.from_file(FOLDER / host(name)["structure"])
+    lowest = {el: min(states) for el, states in host(name)["redox"].items()}
+    ion = {host(name)["working_ion"]: ION_CHARGES.get(host(name)["working_ion"], 1)}
+    structure.add_oxidation_state_by_element(host(name)["fixed"] | lowest | ion)
+    return structure
+
+
+def formula_units(name: str) -> Fraction:
+    """Return the formula units in the supercell, by an element that stays."""
+    cell, formula = supercell(name).composition, amounts_in(host(name)["formula"])
+    stays = next(el for el in formula if el != host(name)["working_ion"])
+    return Fraction(round(cell[stays])) / formula[stays]
+
+
+@cache
+def supercell(name: str) -> Structure:
+    """Return the supercell by pymatgen alone; its sites know their labels."""
+    parent = Structure.from_file(FOLDER / host(name)["structure"])
+    parent.add_site_property("label", parent.labels)
+    return parent.make_supercell(host(name).get("supercell", 1), in_place=False)
+
+
+def permutations(cell: Structure, kinds: list[int]) -> NDArray[np.int64]:
+    """Return where every operation that spglib finds moves every site, shape (n_ops, n_sites)."""
+    points = cell.frac_coords
+    found = spglib.get_symmetry((cell.lattice.matrix, points, kinds), symprec=0.01)
+    moved = []
+    for rotation, shift in zip(found["rotations"], found["translations"], strict=True):
+        off = (points @ rotation.T + shift)[:, None] - points[None]
+        moved.append(np.linalg.norm((off - np.round(off)) @ cell.lattice.matrix, axis=2))
+    assert np.array(moved).min(axis=2).max() < 0.05
+    return np.array(moved).argmin(axis=2)
+
+
+def distinct(name: str) -> dict[str, int]:
+    """Count configurations by listing every neutral one and looking for its smallest image."""
+    spec, cell = host(name), supercell(name)
+    elements = [site.specie.symbol for site in cell]
+    ion, redox, stays = spec["working_ion"], spec["redox"], spec.get("sites", {})
+    kept = [label in stays for label in cell.site_properties["label"]]
+    ions = [n for n, el in enumerate(elements) if el == ion and not kept[n]]
+    metals = [n for n, el in enumerate(elements) if el in redox]
+    charge = ION_CHARGES.get(ion, 1)
+    other = {ion: charge, **spec["fixed"]}
+    rest = sum(other[el] for n, el in enumerate(elements) if n not in ions and el not in redox)
+
+    near = cell.distance_matrix[np.ix_(ions, ions)] < MIN_DISTANCE
+    np.fill_diagonal(near, False)
+    filled = np.array(list(itertools.product((0, 1), repeat=len(ions))))
+    filled = filled[~((filled @ near) * filled).any(axis=1)]
+    states = np.array(list(itertools.product(*(range(len(redox[elements[n]])) for n in metals))))
+    charges = sum(np.array(redox[elements[n]])[states[:, i]] for i, n in enumerate(metals))
+
+    kinds = [(el, stay) for el, stay in zip(elements, kept, strict=True)]
+    images = permutations(cell, [sorted(set(kinds)).index(kind) for kind in kinds])
+    base = max(map(len, [(0, 1), *redox.values()]))
+    weight = np.zeros(len(elements), dtype=np.int64)
+    weight[ions + metals] = base ** np.arange(len(ions) + len(metals), dtype=np.int64)
+
+    inert = sum(el == ion for el in elements) - len(ions)
+    window = spec.get("compositions", {"from": 0, "to": 99})
+    found: dict[str, int] = {}
+    for number in range(len(ions) + 1):
+        x = (number + inert) / formula_units(name)
+        left = filled[filled.sum(axis=1) == number]
+        right = states[charges == -rest - charge * number]
+        if not (len(left) and len(right) and Fraction(window["from"]) <= x <= window["to"]):
+            continue
+        smallest = np.full((len(left), len(right)), np.iinfo(np.int64).max)
+        for image in images:
+            weights = weight[image]
+            keys = (left @ weights[ions])[:, None] + (right @ weights[metals])[None]
+            np.minimum(smallest, keys, out=smallest)
+        found[str(x)] = len(np.unique(smallest))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configurations_are_counted_as_by_listing_them(name: str) -> None:
+    assert document(name)["compositions"] == distinct(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_moments_are_those_of_the_literature(name: str) -> None:
+    low, high, _ = UNPAIRED[name]
+    about, units = document(name), float(formula_units(name))
+    totals = [about["total_moment"][about["x"][end]] for end in ("from", "to")]
+    assert totals == [round(low * units), round(high * units)]
+
+
+ANION_RADII = {"O": 1.40, "F": 1.33, "S": 1.84}
+"""Shannon's, six-coordinate, in A; pymatgen lacks the one of fluorine at this coordination."""
+
+
+def radius(ion: Species, coordination: int) -> float:
+    """Return Shannon's radius, high spin, at the coordination number nearest to a given one."""
+    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    radii = ion.data["Shannon radii"][f"{ion.oxi_state:.0f}"]
+    known = [one for one in radii if one in roman]
+    by_spin = radii[min(known, key=lambda one: abs(roman.index(one) + 1 - coordination))]
+    return float(by_spin.get("High Spin", next(iter(by_spin.values())))["ionic_radius"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "cn6" not in name])
+def test_bonds_are_as_long_as_radii_and_bond_valences_ask_for(name: str) -> None:
+    structure = filled_parent(name)
+    for site in structure:
+        if site.specie.oxi_state < 0:
+            continue
+        near = [one for one in structure.get_neighbors(site, 4.0) if one.specie.oxi_state < 0]
+        longest = 1.25 * min(one.nn_distance for one in near)
+        shell = [one for one in near if one.nn_distance < longest]
+        of_anions = np.mean([ANION_RADII[one.specie.symbol] for one in shell])
+        length = np.mean([one.nn_distance for one in shell])
+        assert length == pytest.approx(radius(site.specie, len(shell)) + of_anions, rel=0.15)
+        assert calculate_bv_sum(site, shell) == pytest.approx(site.specie.oxi_state, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "bonds"),
+    # Buser et al., Inorg. Chem. 16, 2704 (1977); Song et al., J. Am. Chem. Soc. 137, 2658 (2015)
+    [
+        ("na2fefecn6", {"FeC-C": 1.92, "FeN-N": 2.03, "C-N": 1.13}),
+        ("na2mnfecn6", {"Fe1-C": 1.91, "Mn1-N": 2.20, "C-N": 1.16}),
+    ],
+)
+def test_cyanides_bind_metals_on_both_sides(name: str, bonds: dict[str, float]) -> None:
+    structure = filled_parent(name)
+    for bond, length in bonds.items():
+        first, second = bond.split("-")
+        ends = [n for n, label in enumerate(structure.labels) if label in (first, f"{first}1")]
+        for end in ends:
+            near = structure.get_neighbors(structure[end], 2.5)
+            found = [one.nn_distance for one in near if one.specie.symbol == second]
+            assert found == pytest.approx([length] * (1 if first == "C" else 6), abs=0.01)
+
+
+ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./examples/hosts/(\w+)\.yaml\) \| (.*) \|$", re.M)
+
+
+def test_the_table_in_the_docs_says_what_check_says() -> None:
+    rows = {
+        name: (title, *cells.split(" | ")) for title, name, cells in ROW.findall(DOCS.read_text())
+    }
+    assert sorted(rows) == NAMES
+    assert len(NAMES) >= 16 and len({cells[1] for cells in rows.values()}) >= 8
+    assert len({element for name in NAMES for element in host(name)["redox"]}) >= 6
+    for name, (title, _, group, x, number, states, moments, source) in rows.items():
+        about = document(name)
+        ends = about["x"]["from"], about["x"]["to"]
+        assert amounts_in(title) == amounts_in(host(name)["formula"])
+        assert about["warnings"] == (WARNING_OF_RUTHENIUM if name == "li2ruo3" else [])
+        assert group == about["space_group"]
+        assert x == f"{ends[0]} to {ends[1]}"
+        assert number == str(about["distinct"])
+        of_states = (
+            f"{one['species']} {one['spin']}".strip() + f" {one['unpaired']}"
+            for one in about["states"]
+        )
+        assert states == ", ".join(of_states)
+        assert moments == ", ".join(str(about["total_moment"][end]) for end in ends)
+        assert source.split()[0] in (FOLDER / f"{name}.cif").read_text().split("data_")[0]
