@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -102,6 +103,7 @@ class CheckResult(Result):
             f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
             *([f"U: {u_text(about['hubbard_u'])}"] if _dft(spec) else []),
             *([_kpoints_line(about["kpoints"])] if about["kpoints"] else []),
+            *([f"end members are first run in {_runs(about)}"] if about["spin_runs"] else []),
             *(f"warning: {warning}" for warning in about["warnings"]),
         ]
         if self.missing:
@@ -166,6 +168,7 @@ def check(file: Path | str) -> CheckResult:
         "states": _states(host, spec),
         "hubbard_u": u,
         "kpoints": _kpoints(host, dft),
+        "spin_runs": spec.labeler.spin_runs,
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
         "warnings": _warnings(host)
         + _method_warnings(host, spec, u)
@@ -279,6 +282,10 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _runs(about: Mapping[str, Any]) -> str:
+    return f"other spin states and magnetic orders: at most {about['spin_runs']} runs each"
 
 
 def _dft(spec: CampaignSpec) -> DftSettings | None:
