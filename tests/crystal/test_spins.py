@@ -31,6 +31,7 @@ from al_charge.crystal.species import (
     element_of,
     parse,
     spin_name,
+    spin_states,
     token,
     unpaired_electrons,
     unpaired_of,
@@ -40,6 +41,7 @@ from al_charge.crystal.states import SPIN_STEP, charge_of_state
 from al_charge.crystal.structure_file import load_structure
 from al_charge.crystal.structure_output import write_structure
 from al_charge.crystal.symmetry import canonical
+from al_charge.crystal.valence import spin_state_shown
 from al_charge.errors import InputError
 from al_charge.search.operators import electron_transfer, spin_change
 from al_charge.search.random_occupation import random_occupation
@@ -339,3 +341,52 @@ def test_a_cif_with_a_spin_that_an_ion_cannot_have_is_refused(tmp_path: Path) ->
     path.write_text(path.read_text().replace("Co0  2", "Co0  3"))
     with pytest.raises(InputError, match=r"Co3\+ cannot have 3 unpaired electrons"):
         load_structure(path)
+
+
+@pytest.mark.parametrize(
+    ("element", "charge"),
+    [
+        (element, charge)
+        for element in ("Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Ru", "Mo")
+        for charge in range(1, 6)
+        if (element, charge) != ("Ti", 5)
+    ],
+)
+def test_spin_states_are_between_those_of_pymatgens_crystal_field(
+    element: str, charge: int
+) -> None:
+    ion = Species(element, charge)
+    high, low = (int(ion.get_crystal_field_spin("oct", config)) for config in ("high", "low"))
+    found = [unpaired_electrons(state) for state in spin_states(str(ion))]
+    assert found == list(range(high, low - 1, -2))
+
+
+@pytest.mark.parametrize(
+    ("species", "moment", "state"),
+    [
+        ("Co3+", 3.09, "Co3+"),  # GPAW, the moment held at 4
+        ("Co3+", 1.9, "Co3+,spin=2"),
+        ("Co3+,spin=0", -3.09, "Co3+"),
+        ("Co3+", 0.02, "Co3+,spin=0"),
+        ("Co3+", 0.9, None),
+        ("Fe3+", 4.3, "Fe3+"),
+        ("Fe2+", 3.66, "Fe2+"),
+        ("Ni3+,spin=1", 1.1, "Ni3+,spin=1"),
+        ("Mn4+", 3.2, "Mn4+"),
+        ("Mn4+", 3.9, None),
+        ("V5+", 0.1, "V5+"),
+    ],
+)
+def test_moments_show_spin_states(species: str, moment: float, state: str | None) -> None:
+    assert spin_state_shown(species, moment) == state
+
+
+def test_a_host_in_other_spins_has_the_same_states() -> None:
+    host = cobalt(redox={"Co": ["3 low", "4 low"]})
+    high = host.with_spins({"Co3+,spin=0": "Co3+", "Co4+,spin=1": "Co4+"})
+    assert high.states == host.states
+    assert high.species == ("Co3+", "Co4+", "Li+", "O2-")
+    written = cobalt(redox={"Co": ["3 high", "4 high"]})
+    assert high.fingerprint == written.fingerprint != host.fingerprint
+    back = high.with_spins({"Co3+": "Co3+,spin=0", "Co4+": "Co4+,spin=1"})
+    assert back.fingerprint == host.fingerprint

@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from fireworks.core.rocket_launcher import launch_rocket
 
 from al_charge.api.results import hull_result
 from al_charge.errors import InputError
+from al_charge.fw.doctor import Scene
+from al_charge.fw.doctor.labels import without_labels
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.repair import repair, retry
 from al_charge.fw.status import status_document
@@ -412,6 +415,12 @@ def test_a_run_that_was_given_up_is_tried_again(
     assert launchpad.fireworks.count_documents({"name": {"$regex": "explore"}, "state": "READY"})
     work("explore ")
     assert store.labels.among(runs) == set(runs)
+    # A database from before a run: the doctor hands its task back.
+    store.database["labels"].delete_one({"_id": runs[0]})
+    scene = replace(Scene(launchpad, store, campaign.name), runs=tmp_path)
+    (finding,) = without_labels(scene)
+    assert (finding.kind, finding.fix is not None) == ("files without label", True)
+    assert "explore" in finding.where
 
 
 def iron(store: Store, **changes: Any) -> Campaign:
