@@ -18,6 +18,7 @@ from al_charge.loop.trial import trial_structures
 
 pytestmark = [
     pytest.mark.gpaw,
+    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed"),
 ]
 
