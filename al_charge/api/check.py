@@ -34,7 +34,7 @@ from al_charge.crystal.species import (
 from al_charge.crystal.states import WORKING_ION
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
-from al_charge.labelers.dft.kpoints import density_of
+from al_charge.labelers.dft.kpoints import spacing_of
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.hubbard import FUNCTIONAL, u_text, without_u
 from al_charge.labelers.method import unlike_known_windows
@@ -331,11 +331,11 @@ def _kpoints(host: Host, dft: DftSettings | None) -> dict[str, Any] | None:
         return None
     atoms = AseAtomsAdaptor.get_atoms(host.structure)
     grid = dft.grid(atoms)
-    return {"grid": list(grid), "density": round(density_of(grid, atoms.cell.array), 1)}
+    return {"grid": list(grid), "spacing": round(spacing_of(grid, atoms.cell.array), 3)}
 
 
 def _kpoint_warnings(host: Host, spec: CampaignSpec, dft: DftSettings | None) -> list[str]:
-    """Return a warning where a density gives the cells of a campaign several grids."""
+    """Return a warning where a spacing gives the cells of a campaign several grids."""
     if dft is None or dft.kpoints or spec.host.empty_structure is None:
         return []
     empty = read_structure(spec.host.empty_structure, "host.empty_structure")
@@ -345,14 +345,14 @@ def _kpoint_warnings(host: Host, spec: CampaignSpec, dft: DftSettings | None) ->
         return []
     shown = " and ".join("x".join(map(str, grid)) for grid in (full, emptied))
     return [
-        f"labeler.kpoint_density: the grids of 'structure' and 'empty_structure' differ, {shown}; "
+        f"labeler.kpoint_spacing: the grids of 'structure' and 'empty_structure' differ, {shown}; "
         f"write 'kpoints: {list(max(full, emptied, key=prod))}' for one at every x"
     ]
 
 
 def _kpoints_line(kpoints: dict[str, Any]) -> str:
     grid = " x ".join(map(str, kpoints["grid"]))
-    return f"k-points: {grid}, a density of {kpoints['density']:g}"
+    return f"k-points: {grid}, at most {kpoints['spacing']:g}/A apart"
 
 
 def _exclusions_line(spec: CampaignSpec, exclusions: dict[str, Any]) -> str:

@@ -229,7 +229,7 @@ def _refuse_other_grids(store: Store, summaries: Sequence[LabelSummary], query: 
     grids: list[Any] = [label.settings.get("kpoints") for label in labels]
     cells = [label.frames[-1].cell for label in labels]
     for label, grid, cell in zip(labels, grids, cells, strict=True):
-        # A density suits cells of every size, and engines without k-points have none.
+        # A spacing suits cells of every size, and engines without k-points have none.
         if not isinstance(grid, list) or are_alike(grids[0], cells[0], grid, cell):
             continue
         hosts = " and ".join(
@@ -241,7 +241,7 @@ def _refuse_other_grids(store: Store, summaries: Sequence[LabelSummary], query: 
             "not comparable, and share no hull",
             where=query.text,
             remedy=f"choose one, as in '{query.text},host={labels[0].host_fingerprint[:SHOWN]}', "
-            "or label with 'kpoint_density'",
+            "or label with 'kpoint_spacing'",
         )
 
 

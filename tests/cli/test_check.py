@@ -496,19 +496,20 @@ def test_check_tells_windows_of_another_u(
 
 
 def test_check_prints_the_k_point_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that a density gives, and a warning where it is not the same for both structures."""
+    """One that a spacing gives, and a warning where it is not the same for both structures."""
     document = changed("labeler", {"kind": "gpaw"})
     document["host"]["empty_structure"] = str(WORKFLOWS / "hosts" / "FePO4.cif")
     code, out, err = check(document, tmp_path, capsys)
     assert code == 0, err
-    assert "\nk-points: 2 x 2 x 5, a density of 51.7\n" in out and "kpoint_density" not in out
-    document["labeler"]["kpoint_density"] = 62.0
+    # The largest of 2 pi / (10.41 x 3), 2 pi / (12.45 x 2) and 2 pi / (4.95 x 5).
+    assert "\nk-points: 3 x 2 x 5, at most 0.254/A apart\n" in out and "spacing" not in out
+    document["labeler"]["kpoint_spacing"] = 0.31
     _, out, _ = check(document, tmp_path, capsys)
-    assert "\nk-points: 2 x 1 x 5, a density of " in out
-    assert "differ, 2x1x5 and 2x2x5; write 'kpoints: [2, 2, 5]' for one at every x" in out
+    assert "\nk-points: 2 x 2 x 5, at most " in out
+    assert "differ, 2x2x5 and 3x2x5; write 'kpoints: [3, 2, 5]' for one at every x" in out
     document["labeler"]["kpoints"] = [2, 2, 5]
     _, out, _ = check(document, tmp_path, capsys)
-    assert "\nk-points: 2 x 2 x 5, " in out and "kpoint_density" not in out
+    assert "\nk-points: 2 x 2 x 5, " in out and "spacing" not in out
 
 
 def test_check_tells_the_range_of_a_moment_that_states_leave_open(

@@ -200,7 +200,7 @@ def test_one_grid_in_cells_of_different_size_is_refused(
     labelled: Campaign, run: Run, settings: str, tmp_path: Path
 ) -> None:
     store = labelled.store
-    grid, density = {"kpoints": [2, 4, 4]}, {"kpoints": {"density": 64.0}}
+    grid, spacing = {"kpoints": [2, 4, 4]}, {"kpoints": {"spacing": 0.3}}
     query = ("train", "db:composition=1", str(tmp_path / "m"), "--settings", settings)
     store.database["labels"].update_many({}, {"$set": {"settings": grid}})
     store.labels.put(twice(labelled, grid))
@@ -210,7 +210,7 @@ def test_one_grid_in_cells_of_different_size_is_refused(
     assert "(56 atoms)" in err and "(28 atoms)" in err and "share no hull" in err
     only = parse_query(f"db:composition=1,host={labelled.host.fingerprint[:8]}")
     assert query_labels(store, only, tmp_path / "c", spin=False).frames
-    store.database["labels"].update_many({}, {"$set": {"settings": density}})
+    store.database["labels"].update_many({}, {"$set": {"settings": spacing}})
     both = parse_query("db:composition=1")
     frames = query_labels(store, both, tmp_path / "c", spin=False).frames
     assert {len(frame.atoms) for frame in frames} == {28, 56}
@@ -268,7 +268,7 @@ def _label(template: LabelDoc, key: str, atoms: Any, group: str) -> LabelDoc:
 def test_one_structure_in_two_hosts_is_one_group(labelled: Campaign, tmp_path: Path) -> None:
     """The full cell, and twice of it as another host: two hashes, one crystal."""
     store = labelled.store
-    store.labels.put(twice(labelled, {"kpoints": {"density": 64.0}}))
+    store.labels.put(twice(labelled, {"kpoints": {"spacing": 0.3}}))
     data = query_labels(store, parse_query("db:composition=1"), tmp_path / "cache", spin=False)
     assert len(data.frames) == 3
     assert len(set(groups_of(data.frames))) == 1

@@ -57,7 +57,7 @@ class TestGpaw(LabelerContract):
     )
     other = (
         {"cutoff": "500 eV"},  # plane waves
-        {"kpoint_density": 27.0},  # where no grid is given
+        {"kpoint_spacing": 0.5},  # where no grid is given
         {"eigenstates_tolerance": 1e-5},
         {"max_iterations": 90},
         {"mixer": "pulay"},

@@ -1,9 +1,9 @@
-"""k-point grids by density, for a crystal in cells of different size."""
+"""k-point grids by spacing, for a crystal in cells of different size."""
 
 from __future__ import annotations
 
 import importlib.util
-from math import prod
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, make_supercell
+from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.vasp.inputs import Kpoints
 
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.parent import read_structure
-from al_charge.labelers.dft.kpoints import are_alike, density_of, kpoint_grid
+from al_charge.labelers.dft.kpoints import are_alike, kpoint_grid, spacing_of
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.vasp.settings import VaspSettings
 
 HOSTS = Path(__file__).parents[1] / "cases" / "hosts"
-DEFAULT = 64.0
+DEFAULT = 0.3
 
 
 def layered() -> Atoms:
@@ -46,51 +47,52 @@ def crystal(request: pytest.FixtureRequest) -> Atoms:
 
 
 @pytest.mark.parametrize("settings", [GpawSettings(), VaspSettings()])
-def test_both_engines_take_a_density_by_default(
+def test_both_engines_take_a_spacing_by_default(
     settings: GpawSettings | VaspSettings, crystal: Atoms
 ) -> None:
-    structure = AseAtomsAdaptor.get_structure(crystal)
-    theirs: Any = Kpoints.automatic_density_by_vol(structure, DEFAULT, force_gamma=True)
+    """By the rule of VASP's KSPACING, on lengths of the reciprocal cell that pymatgen computes."""
+    lengths = np.array(
+        Structure(crystal.cell.array, ["H"], [[0, 0, 0]]).lattice.reciprocal_lattice.abc
+    )
     assert settings.kpoints is None
-    assert settings.grid(crystal) == theirs.kpts[0]
-    assert settings.hashed_kpoints() == {"density": DEFAULT}
+    assert settings.grid(crystal) == tuple(np.ceil(lengths / DEFAULT).astype(int).tolist())
+    assert settings.hashed_kpoints() == {"spacing": DEFAULT}
     given = settings.model_copy(update={"kpoints": (2, 3, 4)})
     assert given.grid(crystal) == (2, 3, 4)
     assert given.hashed_kpoints() == [2, 3, 4]
 
 
+def test_vasp_keeps_the_density_of_stored_campaigns(crystal: Atoms) -> None:
+    settings = VaspSettings(kpoint_density=64.0)
+    structure = AseAtomsAdaptor.get_structure(crystal)
+    theirs: Any = Kpoints.automatic_density_by_vol(structure, 64.0, force_gamma=True)
+    assert settings.grid(crystal) == theirs.kpts[0]
+    assert settings.hashed_kpoints() == {"density": 64.0}
+    assert settings.model_copy(update={"kpoints": (1, 2, 3)}).grid(crystal) == (1, 2, 3)
+
+
 def test_axes_that_are_alike_have_as_many_divisions() -> None:
     """Else the grid has not the symmetry of a hexagonal cell, which one centred on Gamma has."""
-    for density in (1.0, 8.0, 27.0, 64.0, 500.0):
-        first, second, _ = kpoint_grid(layered(), density)
+    for spacing in (0.1, 0.25, 0.3, 0.4, 1.0):
+        first, second, _ = kpoint_grid(layered(), spacing)
         assert first == second
 
 
-@pytest.mark.parametrize("density", [8.0, 27.0, DEFAULT, 200.0])
-def test_the_grid_of_a_doubled_cell(density: float, crystal: Atoms) -> None:
-    """It is that of the cell where its divisions are even, else that of one division less."""
-    grid = kpoint_grid(crystal, density)
-    for axis in range(3):
-        repeats = [1, 1, 1]
-        repeats[axis] = 2
-        double = crystal.repeat(repeats)
-        found = kpoint_grid(double, density)
-        expected = tuple(max(n // m, 1) for n, m in zip(grid, repeats, strict=True))
-        assert found == expected
-        if grid[axis] % 2 == 0:
-            assert are_alike(grid, crystal.cell.array, found, double.cell.array)
-        assert density_of(found, double.cell.array) == pytest.approx(
-            prod(found) * double.get_volume() / (2 * np.pi) ** 3
-        )
-
-
-@pytest.mark.parametrize("density", [27.0, DEFAULT])
-def test_density_of_a_grid_is_the_one_asked_for_but_for_rounding_down(
-    density: float, crystal: Atoms
-) -> None:
-    grid = kpoint_grid(crystal, density)
-    least = density * prod(n / (n + 1) for n in grid)
-    assert least < density_of(grid, crystal.cell.array) < 1.02 * density
+@pytest.mark.parametrize("spacing", [0.2, DEFAULT, 0.4, 1.0])
+def test_the_grid_of_a_repeated_cell(spacing: float, crystal: Atoms) -> None:
+    """It is that of the cell where its divisions can be shared out, and else finer."""
+    grid = kpoint_grid(crystal, spacing)
+    for axis, times in product(range(3), (2, 3)):
+        repeats = np.ones(3, dtype=int)
+        repeats[axis] = times
+        larger = crystal.repeat(repeats)
+        found = kpoint_grid(larger, spacing)
+        assert found == tuple(-(-n // m) for n, m in zip(grid, repeats.tolist(), strict=True))
+        assert spacing_of(found, larger.cell.array) <= spacing + 1e-12
+        if grid[axis] % times == 0:
+            assert are_alike(grid, crystal.cell.array, found, larger.cell.array)
+            exact = spacing_of(grid, crystal.cell.array)
+            assert spacing_of(found, larger.cell.array) == pytest.approx(exact)
 
 
 def test_grids_that_are_alike(crystal: Atoms) -> None:
@@ -119,7 +121,7 @@ def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> Non
     settings = GpawSettings(
         basis="sz(dzp)",
         grid_spacing="0.3 A",
-        kpoint_density=27.0,
+        kpoint_spacing=0.4,
         hubbard_u={},
         energy_tolerance="1e-5 eV",
         moment_windows={"Co3+,spin=0": (0.0, 0.3)},
@@ -134,5 +136,5 @@ def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> Non
         assert result.resolved == result.species
         energies.append(result.reading.frames[-1].energy / units)
     grids = [settings.grid(cell.repeat((units, 1, 1))) for units in (1, 2)]
-    assert grids == [(7, 7, 4), (3, 7, 4)]
+    assert grids == [(7, 7, 4), (4, 7, 4)]
     assert energies[0] == pytest.approx(energies[1], abs=0.002)

@@ -66,7 +66,7 @@ GPAW = {
     "hubbard_u": energy({"Fe": "4 eV"}),
     "smearing": energy("0.1 eV"),
     "kpoints": energy((1, 2, 2)),
-    "kpoint_density": energy(27.0),
+    "kpoint_spacing": energy(0.25),
     "metal_kpoints": energy(16),
     "magnetic_order": energy("antiferromagnetic"),
     "fixed_moment": energy(True),
@@ -98,6 +98,7 @@ VASP = {
     "cutoff": energy("600 eV"),
     "hubbard_u": energy({"Fe": "4 eV"}),
     "kpoints": energy((2, 3, 4)),
+    "kpoint_spacing": energy(0.25),
     "kpoint_density": energy(100.0),
     "metal_kpoint_density": energy(2000.0),
     "fixed_moment": energy(False),
@@ -251,6 +252,8 @@ def test_u_of_every_element_that_is_there_is_in_the_hash(
 
 GAMMA = {"kpoints": (1, 1, 1)}
 """What GPAW's grid was in version 0.1, unless a file gave another."""
+DENSE = {"kpoint_density": 64.0}
+"""What VASP's density was."""
 
 
 @pytest.mark.parametrize(
@@ -270,9 +273,9 @@ GAMMA = {"kpoints": (1, 1, 1)}
             GAMMA | {"hubbard_u": {"Mn": "3.9 eV"}},
             "72ce055c9a3cf0ef",
         ),
-        (VaspSettings, NAFEPO4, {}, "f5d8e2dd7361349f"),
-        (VaspSettings, ("Na", "V", "P", "O"), {}, "f5d8e2dd7361349f"),
-        (VaspSettings, NAFEPO4, {"hubbard_u": {"Fe": "4 eV"}}, "e27f4c3a97b404c1"),
+        (VaspSettings, NAFEPO4, DENSE, "f5d8e2dd7361349f"),
+        (VaspSettings, ("Na", "V", "P", "O"), DENSE, "f5d8e2dd7361349f"),
+        (VaspSettings, NAFEPO4, DENSE | {"hubbard_u": {"Fe": "4 eV"}}, "e27f4c3a97b404c1"),
     ],
 )
 def test_labels_of_version_0_1_keep_their_hash(

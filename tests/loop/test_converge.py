@@ -436,6 +436,7 @@ def test_what_to_write_is_yaml_that_a_file_takes(
         (GpawPlugin(), GpawSettings.model_validate({"mode": "pw", "kpoints": [3, 3, 2]})),
         (VaspPlugin(), VaspSettings()),
         (VaspPlugin(), VaspSettings.model_validate({"kpoints": [1, 1, 1]})),
+        (VaspPlugin(), VaspSettings.model_validate({"kpoint_density": 64})),
         (VaspPlugin(), VaspSettings.model_validate({"incar": {"NCORE": 4, "SIGMA": 0.1}})),
     ],
 )
@@ -466,7 +467,9 @@ def test_a_grid_is_for_the_campaigns_own_cell() -> None:
     assert [step.fields["kpoints"] for step in grid.steps] == [[2, 1, 1], [3, 2, 2], [4, 3, 3]]
     vasp = VaspPlugin().accuracies(VaspSettings())[1]
     assert not vasp.of_cell
-    assert vasp.steps[0] == Step("32", {"kpoint_density": 32})
+    assert vasp.steps[0] == Step("0.38", {"kpoint_spacing": 0.38})
+    dense = VaspPlugin().accuracies(VaspSettings(kpoint_density=64.0))[1]
+    assert dense.steps[0] == Step("32", {"kpoint_density": 32})
     spec = load_spec(CASES / "licoo2.yaml")
     own, small = (trial_structures(spec, own_cell=own) for own in (True, False))
     assert len(own.host.elements) == 48

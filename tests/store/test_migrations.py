@@ -320,15 +320,13 @@ def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
     # Fields that came later were not there.
     del campaign["search"]["operators"]["spin_change"]
     dft = campaign["labeler"].pop("explore_spin", None) is not None
-    for later in ("moments", "total_moment", "explore_runs"):
+    for later in ("moments", "total_moment", "explore_runs", "kpoint_spacing"):
         campaign["labeler"].pop(later, None)
     known = {"structure", "working_ion", "redox", "fixed", *from_version_4.DEFAULTS["host"]}
     campaign["host"] = {name: campaign["host"][name] for name in known}
     # Of version 4 are tables that are none now, or depend on the host.
     then = from_version_4.DEFAULTS[f"labeler.{campaign['labeler']['kind']}"]
-    if "kpoint_density" not in then:
-        campaign["labeler"].pop("kpoint_density", None)
-    for table in {"hubbard_u", "moment_windows"} & then.keys():
+    for table in {"hubbard_u", "moment_windows", "kpoint_density"} & then.keys():
         if campaign["labeler"][table] is None:
             campaign["labeler"][table] = then[table]
     stored = split_spec({"campaign": campaign})

@@ -1,4 +1,4 @@
-"""k-point grids: from a density that cells of every size share, and which of them are alike."""
+"""k-point grids: from a spacing that cells of every size share, and which of them are alike."""
 
 from __future__ import annotations
 
@@ -13,12 +13,40 @@ if TYPE_CHECKING:
 
 Grid = tuple[int, int, int]
 ALIKE = 1.2
-"""Steps and densities of two grids may differ by this factor: those of one crystal at various
+"""Steps of two grids, and their volumes, may differ by this factor: those of one crystal at various
 compositions differ by less, those of small grids that differ in one division by more."""
 
 
-def kpoint_grid(atoms: Atoms, density: float) -> Grid:
+def kpoint_grid(atoms: Atoms, spacing: float) -> Grid:
     """Return the k-point grid of a cell.
+
+    A cell that is doubled along an axis has half of its divisions, or half of one more where
+    they are odd.
+
+    Parameters
+    ----------
+    atoms
+        Whose cell it is for.
+    spacing
+        Largest distance of two points along an axis, 1/angstrom, the factor 2 pi included.
+
+    Returns
+    -------
+    tuple of int
+        Divisions along each axis, rounded up; the grid is centred on Gamma.
+    """
+    from ase.calculators.calculator import kptdensity2monkhorstpack
+
+    # Rounding errors must not give axes of equal length different divisions.
+    density = (1 - 1e-9) / spacing
+    first, second, third = kptdensity2monkhorstpack(atoms, density, even=False)
+    return int(first), int(second), int(third)
+
+
+def grid_of_density(atoms: Atoms, density: float) -> Grid:
+    """Return the k-point grid of a cell, by pymatgen's rule for a density of the whole grid.
+
+    Divisions are rounded down, so that large cells may get much less than the density.
 
     Parameters
     ----------
@@ -43,8 +71,8 @@ def kpoint_grid(atoms: Atoms, density: float) -> Grid:
     return int(first), int(second), int(third)
 
 
-def density_of(grid: Sequence[int], cell: ArrayLike) -> float:
-    """Return the density of a grid.
+def spacing_of(grid: Sequence[int], cell: ArrayLike) -> float:
+    """Return the spacing of a grid.
 
     Parameters
     ----------
@@ -56,10 +84,9 @@ def density_of(grid: Sequence[int], cell: ArrayLike) -> float:
     Returns
     -------
     float
-        k-points times cubic angstrom of the reciprocal cell.
+        Largest distance of two points along an axis, 1/angstrom, the factor 2 pi included.
     """
-    volume = abs(np.linalg.det(np.asarray(cell, dtype=float)))
-    return float(np.prod(grid) * volume / (2 * np.pi) ** 3)
+    return float(2 * np.pi * np.linalg.norm(_vectors(grid, cell), axis=1).max())
 
 
 def are_alike(
@@ -83,16 +110,20 @@ def are_alike(
     bool
         Whether they are as dense and their steps as long, whatever vectors the cells are given by.
     """
-    ratios = [
-        *_steps(grid, cell) / _steps(other_grid, other_cell),
-        density_of(grid, cell) / density_of(other_grid, other_cell),
-    ]
+    ratios = _steps(grid, cell) / _steps(other_grid, other_cell)
     return bool(min(ratios) > 1 / ALIKE and max(ratios) < ALIKE)
 
 
+def _vectors(grid: Sequence[int], cell: ArrayLike) -> NDArray[np.float64]:
+    """Return the steps of a grid, without the factor 2 pi, shape (3, 3)."""
+    vectors: NDArray[np.float64] = np.linalg.inv(np.asarray(cell, dtype=float)).T
+    vectors /= np.array(grid)[:, None]
+    return vectors
+
+
 def _steps(grid: Sequence[int], cell: ArrayLike) -> NDArray[np.float64]:
-    """Return the lengths of the shortest steps of a grid, ascending, without the factor 2 pi."""
+    """Return the volume of a step, and the lengths of the shortest ones, ascending."""
     from pymatgen.core.lattice import Lattice
 
-    steps = np.linalg.inv(np.asarray(cell, dtype=float)).T / np.array(grid)[:, None]
-    return np.sort(Lattice(steps).get_lll_reduced_lattice().abc)
+    lattice = Lattice(_vectors(grid, cell))
+    return np.array([lattice.volume, *sorted(lattice.get_lll_reduced_lattice().abc)])

@@ -34,7 +34,7 @@ class DftPlugin(LabelerPlugin):
         """
 
     def kpoint_accuracy(self, settings: Any) -> Accuracy:
-        """Return grids or densities of k-points around those in use.
+        """Return grids, spacings or densities of k-points around those in use.
 
         Parameters
         ----------
@@ -44,11 +44,14 @@ class DftPlugin(LabelerPlugin):
         Returns
         -------
         Accuracy
-            Of the grid where one is given, else of the density.
+            Of the grid where one is given, else of the spacing or VASP's density.
         """
-        grid = settings.kpoints
-        if grid is None:
-            values = around(settings.kpoint_density, (0.5, 1, 2, 4), 1)
+        grid = settings.hashed_kpoints()
+        if "spacing" in grid:
+            values = around(grid["spacing"], (1.25, 1, 0.8, 0.63), 2)
+            return series("k-point spacing", "kpoint_spacing", values, discrete=True)
+        if "density" in grid:
+            values = around(grid["density"], (0.5, 1, 2, 4), 1)
             return series("k-point density", "kpoint_density", values, discrete=True)
         grids = [[n + more for n in grid] for more in (-1, 0, 1, 2) if min(grid) + more > 0]
         steps = tuple(Step("x".join(map(str, grid)), {"kpoints": grid}) for grid in grids)

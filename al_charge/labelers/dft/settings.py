@@ -50,11 +50,12 @@ class DftSettings(EngineSettings):
     kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
         default=None, description="grid of the campaign's cell, centred on Gamma"
     )
-    kpoint_density: float = Field(
-        default=64.0,
-        gt=0,
-        le=2000,
-        description="k-points times cubic angstrom of the reciprocal cell, where no grid is given",
+    kpoint_spacing: float = Field(
+        default=0.3,
+        ge=0.05,
+        le=5,
+        description="largest distance of two k-points along an axis where no grid is given, "
+        "1/angstrom, 2 pi included, as VASP's KSPACING",
     )
     fixed_moment: bool
     magnetic_order: MagneticOrder = Field(
@@ -154,9 +155,9 @@ class DftSettings(EngineSettings):
         Returns
         -------
         tuple of int
-            Divisions along each axis: those that are given, or those of the density.
+            Divisions along each axis: those that are given, or those of the spacing.
         """
-        return self.kpoints or kpoint_grid(atoms, self.kpoint_density)
+        return self.kpoints or kpoint_grid(atoms, self.kpoint_spacing)
 
     def hashed_kpoints(self) -> Any:
         """Return what a settings hash counts of the k-points.
@@ -164,9 +165,9 @@ class DftSettings(EngineSettings):
         Returns
         -------
         list or dict
-            The grid that is given, or the density that cells of every size share.
+            The grid that is given, or the spacing that cells of every size share.
         """
-        return list(self.kpoints) if self.kpoints else {"density": self.kpoint_density}
+        return list(self.kpoints) if self.kpoints else {"spacing": self.kpoint_spacing}
 
     @property
     @override

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from al_charge.crystal.shells import distort_shells
 from al_charge.errors import InputError
-from al_charge.labelers.dft.kpoints import kpoint_grid
+from al_charge.labelers.dft.kpoints import grid_of_density
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.protocol import Relax
@@ -254,7 +254,7 @@ def plan_metal(settings: VaspSettings, atoms: Atoms) -> Request:
         symbols=atoms.get_chemical_symbols(),
         cell=atoms.cell.tolist(),
         moments=None,
-        kpoints=list(kpoint_grid(atoms, settings.metal_kpoint_density)),
+        kpoints=list(grid_of_density(atoms, settings.metal_kpoint_density)),
         start="the metal at the lattice constant of experiment",
         stages=listed,
         bader=False,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import InputError
+from al_charge.labelers.dft.kpoints import Grid, grid_of_density
 from al_charge.labelers.dft.settings import DftSettings, check_element
 from al_charge.labelers.hubbard import MP_U
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.tags import check_overrides
 from al_charge.units import Energy, Force, Time
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 Incar = dict[str, bool | int | float | str | list[float]]
 """INCAR tags and their values."""
@@ -33,6 +38,12 @@ class VaspSettings(DftSettings):
     )
     cutoff: Energy = Field(
         default=520.0, ge=200, le=2000, description="of the plane waves (ENCUT), e.g. '520 eV'"
+    )
+    kpoint_density: float | None = Field(
+        default=None,
+        gt=0,
+        le=2000,
+        description="k-points times cubic angstrom of the reciprocal cell, in place of a spacing",
     )
     metal_kpoint_density: float = Field(
         default=1000.0, gt=0, le=10000, description="the same for the working-ion metal"
@@ -77,6 +88,18 @@ class VaspSettings(DftSettings):
     keep_wavecar: bool = Field(
         default=False, description="whether the wave functions of an ended run stay on disk"
     )
+
+    @override
+    def grid(self, atoms: Atoms) -> Grid:
+        if self.kpoints or self.kpoint_density is None:
+            return super().grid(atoms)
+        return grid_of_density(atoms, self.kpoint_density)
+
+    @override
+    def hashed_kpoints(self) -> Any:
+        if self.kpoints or self.kpoint_density is None:
+            return super().hashed_kpoints()
+        return {"density": self.kpoint_density}
 
     @field_validator("moment_windows")
     @classmethod

@@ -38,6 +38,7 @@ class TestVasp(LabelerContract):
         {"cutoff": "500 eV"},
         {"hubbard_u": {"Fe": "4 eV"}},
         {"kpoints": [1, 1, 1]},
+        {"kpoint_spacing": 0.4},
         {"kpoint_density": 32.0},
         {"metal_kpoint_density": 500.0},
         {"fixed_moment": False},
