@@ -236,7 +236,8 @@ def _sites(host: Host, spec: CampaignSpec, structure: Structure) -> dict[str, st
             element = host.elements[site]
             states = [_ion_text(host.token(element, state)) for state in host.states[site]]
             role = WORKING_ION if site in mobile else " or ".join(states)
-            found[name] = f"{role} on {names.count(name)} sites"
+            number = names.count(name)
+            found[name] = f"{role} on {number} site{'s' * (number != 1)}"
     return {name: found[name] for name in spec.host.sites if name in found}
 
 

@@ -27,13 +27,17 @@ MIN_DISTANCE = 2.0
 1.9 apart; the shortest distance of ions that are there at once is 2.1, in Li3N."""
 
 
-def _key(value: Any) -> Any:
-    """Return the name of sites as text; a number is the index of one."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and ("." in value or value.startswith("$")):
-        raise ValueError("labels with '.' or '$' cannot be stored; give the index of the site")
-    return value
+def _named_once(value: Any) -> Any:
+    """Return the names of sites as text, since the index of one is a number."""
+    if not isinstance(value, dict):
+        return value
+    names = [str(key) if type(key) is int else key for key in value]
+    for name in names:
+        if isinstance(name, str) and ("." in name or name.startswith("$")):
+            raise ValueError(f"'{name}' cannot be stored; give the index of the site instead")
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is given twice; keep one")
+    return dict(zip(names, value.values(), strict=True))
 
 
 def _as_fraction(value: object) -> object:
@@ -87,7 +91,7 @@ class HostSpec(BaseModel):
     fixed: dict[str, IonState] = Field(
         description="oxidation state of every other element, e.g. {P: 5, O: -2}"
     )
-    sites: dict[Annotated[str, BeforeValidator(_key)], SiteRole] = Field(
+    sites: Annotated[dict[str, SiteRole], BeforeValidator(_named_once)] = Field(
         default_factory=dict,
         description="sites that are not like the others of their element, by their label in the "
         "CIF, index in the file from 0, or element and Wyckoff position: the state that a site "

@@ -197,6 +197,14 @@ def states_of_sites(
         role = (element, is_carbon, key)
         if role not in roles:
             roles[role] = ions_of(spec, element, key, compound, is_carbon)
+    moves = None in roles.values()
+    if spec.sites and not (moves and any(len(some or ()) > 1 for some in roles.values())):
+        missing = "redox ion" if moves else spec.working_ion
+        raise InputError(
+            f"every {missing} is inert",
+            where="host.sites",
+            remedy="leave out sites that are like the others of their element",
+        )
     together: dict[str, set[Ion]] = defaultdict(set)
     for (element, _, _), some in roles.items():
         together[element] |= some or set()

@@ -47,7 +47,9 @@ def _as_written(value: object) -> object:
     return int(words[0]) if len(words) == 1 else f"{int(words[0])} {words[1]}"
 
 
-Charge = Annotated[int, Field(ge=-9, le=9)]
+LARGEST_CHARGE = 9
+"""Largest oxidation state of an ion, in e."""
+Charge = Annotated[int, Field(ge=-LARGEST_CHARGE, le=LARGEST_CHARGE)]
 """An oxidation state, in e."""
 IonState = Annotated[Charge | str, BeforeValidator(_as_written)]
 """An oxidation state, alone (``3``) or with a spin state (``3 low``, ``3 spin=1``)."""
@@ -64,10 +66,14 @@ def _as_role(value: object) -> object:
     states = value if isinstance(value, list | tuple) else [value]
     if not states:
         raise ValueError(f"give its states, or '{WORKING_ION}'")
-    return tuple(map(_as_written, states))
+    found = tuple(map(_as_written, states))
+    for one in found:
+        if isinstance(one, int) and abs(one) > LARGEST_CHARGE:
+            raise ValueError(f"{one} is not an oxidation state")
+    return found
 
 
-SiteRole = Annotated[tuple[Charge | str, ...], BeforeValidator(_as_role)]
+SiteRole = Annotated[tuple[int | str, ...], BeforeValidator(_as_role)]
 """What a site is: its only state, a list of those it changes between, or `WORKING_ION`."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from fractions import Fraction
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
@@ -347,6 +349,8 @@ def test_sites_beside_an_ion_that_stays_are_refused(tmp_path: Path) -> None:
         ({"64": 2}, "host.sites: there is no site 64; sites have the numbers 0 to 63"),
         ({"FeC": 2, "Fe 4a": 3}, "host.sites: 'FeC' and 'Fe 4a' name the same site; "),
         ({"FeC": "2 lo"}, "host.sites.FeC: Fe2+ has no spin state 'lo'; did you mean 'low'?"),
+        ({"Na1": 1}, "host.sites: every Na is inert; "),
+        ({"FeC": 2, "FeN": 2}, "host.sites: every redox ion is inert; "),
         ({"FeC": "working ion"}, "host.sites.FeC: it is Fe, not Na; give its states"),
         (
             {"Na1": [1, 2]},
@@ -356,3 +360,18 @@ def test_sites_beside_an_ion_that_stays_are_refused(tmp_path: Path) -> None:
 )
 def test_sites_that_cannot_be_are_refused(sites: dict[str, Any], line: str) -> None:
     assert refusal(CYANIDE, sites=sites).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("sites", "line"),
+    [
+        ({8: 2, "8": 3}, "'8' is given twice; keep one"),
+        ({"Fe.1": 2}, "'Fe.1' cannot be stored; give the index of the site instead"),
+        ({"FeC": []}, "give its states, or 'working ion'"),
+        ({"FeC": [2, 30]}, "30 is not an oxidation state"),
+        ({"FeC": "low"}, "'low' is not an oxidation state; "),
+    ],
+)
+def test_roles_that_are_none_are_refused(sites: dict[Any, Any], line: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(line)):
+        HostSpec.model_validate(CYANIDE | {"sites": sites})
