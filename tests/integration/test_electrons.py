@@ -67,10 +67,10 @@ def test_low_spin_licoo2_is_found_below_high_spin(
     discharged = next(one for one in electrons(campaign, 0) if one.x == "1")
     assert not discharged.pending
     assert discharged.label is not None
-    assert discharged.label.energy == pytest.approx(HIGH, abs=0.01)
+    assert discharged.label.energy == pytest.approx(HIGH, abs=0.02)
     lower = discharged.lower_spin
     assert lower is not None
-    assert lower.energy == pytest.approx(LOW, abs=0.005)
+    assert lower.energy == pytest.approx(LOW, abs=0.02)
     assert lower.species == ("Co3+,spin=0",)
     assert discharged.lowest_as_asked is not None
     by = discharged.lowest_as_asked.energy - lower.energy
