@@ -33,7 +33,12 @@ def hull_table(document: dict[str, Any]) -> Table:
         caption=_verdict(document)
         + "".join(f"{line} " for line in undecided_lines(document))
         + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
-        "meV per formula unit, error bars one standard deviation of the committee.",
+        "meV per formula unit, error bars one standard deviation of the committee."
+        + (
+            " By 'other order' another magnetic order is lower; 'corrected' has each in its lowest."
+            if magnetic
+            else ""
+        ),
     )
     table.add_column("x")
     table.add_column("formula")
