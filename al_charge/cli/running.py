@@ -114,7 +114,8 @@ def refuse_failed(document: CampaignDoc) -> None:
         raise AlChargeError(
             document.reason,
             where=f"campaign '{document.name}'",
-            remedy=f"remove the cause, then 'al-charge campaign resume {document.name}'",
+            remedy=f"remove the cause, then 'al-charge campaign resume {document.name}'; or submit "
+            "a corrected file under another name",
         )
 
 
