@@ -14,6 +14,7 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.shells import KIND
 from al_charge.crystal.species import TOKEN_DTYPE, element_of, token, unpaired_electrons
 from al_charge.crystal.states import charge_of_state
 from al_charge.errors import InputError
@@ -204,6 +205,22 @@ def to_atoms(host: Host, config: Configuration) -> Atoms:
     atoms.set_array("host_site", sites)
     set_species(atoms, tokens)
     return atoms
+
+
+def set_site_kinds(host: Host, atoms: Atoms) -> None:
+    """Tell sites of one element apart to which a host gives different states, for `shells`.
+
+    Parameters
+    ----------
+    host
+        The host that they belong to.
+    atoms
+        Atoms with an array ``host_site``, modified in place; not if elements say it all.
+    """
+    kinds = sorted(set(host.kinds))
+    if len(kinds) > len(set(host.elements)):
+        of_sites = [kinds.index(host.kinds[site]) for site in atoms.arrays["host_site"]]
+        atoms.set_array(KIND, np.array(of_sites))
 
 
 def set_species(atoms: Atoms, tokens: list[str]) -> None:

@@ -21,6 +21,9 @@ differ by twice as much."""
 LONGEST_BOND = 3.5
 """Distance in angstrom beyond which no anion counts as a neighbour."""
 
+LONGEST_TRIPLE_BOND = 1.25
+"""Distance in angstrom up to which an anion carries its neighbour along, as N3- of cyanide C2+."""
+
 KIND = "site_kind"
 """Array of atoms: sites of one element with different numbers are not compared, since a host gives
 them different states. Without it all of an element are."""
@@ -136,7 +139,8 @@ def distort_shells(atoms: Atoms, amplitude: float) -> Atoms:
 
     Anions move along their bonds, towards a site whose state is higher than its element's mean in
     the cell and away from one whose state is lower. Displacements of an anion that several sites
-    share add up. Where no element has two states, nothing moves.
+    share add up. Carbon of a cyanide moves with its nitrogen. Where no element has two states,
+    nothing moves.
 
     Parameters
     ----------
@@ -158,5 +162,10 @@ def distort_shells(atoms: Atoms, amplitude: float) -> Atoms:
         for site, (anions, vectors) in shells(atoms, list(sites)).items():
             outwards = vectors / np.linalg.norm(vectors, axis=1)[:, None]
             np.add.at(displacement, anions, 2 * amplitude * (mean - sites[site]) * outwards)
+    if displacement.any():
+        anion = np.array([charge_of(str(species)) < 0 for species in atoms.arrays["species"]])
+        first, second = neighbor_list("ij", atoms, LONGEST_TRIPLE_BOND)
+        carried = anion[first] & ~anion[second]
+        np.add.at(displacement, second[carried], displacement[first[carried]])
     distorted.positions += displacement
     return distorted

@@ -9,11 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
-from al_charge.crystal.configuration import to_atoms
-from al_charge.crystal.shells import KIND
+from al_charge.crystal.configuration import set_site_kinds, to_atoms
 from al_charge.errors import (
     AlChargeError,
     CrashedError,
@@ -374,11 +372,7 @@ class _Job:
         if self.relax is Relax.NONE:
             check_start(self.campaign, self.candidate)
         folder.mkdir(parents=True, exist_ok=True)
-        host = self.campaign.host
-        numbers = {kind: number for number, kind in enumerate(sorted(set(host.kinds)))}
-        if len(numbers) > len(set(host.elements)):
-            kinds = [numbers[host.kinds[site]] for site in atoms.arrays["host_site"]]
-            atoms.set_array(KIND, np.array(kinds))
+        set_site_kinds(self.campaign.host, atoms)
         result = make_label(
             self.campaign.labeler, atoms, folder, relax=self.relax, windows=self.windows
         )

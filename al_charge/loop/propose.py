@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 
-from al_charge.crystal.configuration import Configuration, ion_count, to_atoms
+from al_charge.crystal.configuration import Configuration, ion_count, set_site_kinds, to_atoms
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
@@ -76,6 +76,7 @@ def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDo
         atoms.set_cell(cell, scale_atoms=True)
     if not campaign.static_labels:
         return atoms
+    set_site_kinds(campaign.host, atoms)
     return distort_shells(atoms, SHELL_DISTORTION)
 
 

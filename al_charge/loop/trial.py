@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from al_charge.crystal.configuration import Configuration, to_atoms
+from al_charge.crystal.configuration import Configuration, set_site_kinds, to_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, kept_ions, match_empty
 from al_charge.crystal.prepare import parent_structure
@@ -137,7 +137,9 @@ def trial_structures(spec: CampaignSpec, *, own_cell: bool) -> Trial:
             of_composition = host
             if matched is not None:
                 of_composition = interpolated_host(host, structure, matched, counts[name], kept)
-            atoms[name] = distort_shells(to_atoms(of_composition, config), SHELL_DISTORTION)
+            ideal = to_atoms(of_composition, config)
+            set_site_kinds(host, ideal)
+            atoms[name] = distort_shells(ideal, SHELL_DISTORTION)
         x, least, greatest = (host.composition(n) for n in (n_ions, *ends))
         hashes = {name: canonical_hash(host, config) for name, config in chosen.items()}
         return Trial(host, x, least, greatest, atoms, hashes)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from ase import Atoms
 
-from al_charge.crystal.configuration import Configuration, set_species, to_atoms
+from al_charge.crystal.configuration import (
+    Configuration,
+    from_atoms,
+    set_site_kinds,
+    set_species,
+    to_atoms,
+)
 from al_charge.crystal.enumeration import enumerate_distinct
-from al_charge.crystal.host import Host
+from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.shells import (
     KIND,
     charge_order_contrast,
@@ -17,6 +26,11 @@ from al_charge.crystal.shells import (
     shell_lengths,
     shells,
 )
+from al_charge.crystal.states import charge_of_state
+from al_charge.loop.propose import _start
+from al_charge.loop.spec import load_spec
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "hosts"
 
 
 def half_sodiated(olivine: Host) -> Atoms:
@@ -129,3 +143,57 @@ def test_a_site_without_anions_shows_no_order() -> None:
     atoms.positions[[1, 3]] += (0, 6, 0)
     assert np.isnan(shell_lengths(atoms, [0, 2])).all()
     assert charge_order_contrast(atoms) == -np.inf
+
+
+def prussian_white() -> tuple[Host, list[int], list[int]]:
+    """Return the host, and its iron sites bound to carbon and to nitrogen."""
+    host = Host.from_spec(load_spec(EXAMPLES / "na2fefecn6.yaml").host)
+    near = host.structure.distance_matrix
+    carbon = [i for i, element in enumerate(host.elements) if element == "C"]
+    iron = [i for i, element in enumerate(host.elements) if element == "Fe"]
+    inner = [i for i in iron if near[i, carbon].min() < 2.0]
+    return host, inner, [i for i in iron if i not in inner]
+
+
+def with_charges(host: Host, charges: dict[int, int]) -> Atoms:
+    """Return a cell in which sites of iron have the given charges, with sodium for them."""
+    states = [
+        next(state for state in host.states[site] if charge_of_state(state) == charges[site])
+        for site in host.redox_sites.tolist()
+    ]
+    sodium = -host.fixed_charge - sum(charges.values())
+    ions = (1,) * sodium + (VACANCY,) * (len(host.ion_sites) - sodium)
+    return to_atoms(host, Configuration(ions + tuple(states)))
+
+
+def test_iron_at_carbon_is_not_compared_with_iron_at_nitrogen() -> None:
+    host, inner, outer = prussian_white()
+    atoms = with_charges(host, dict.fromkeys(inner, 2) | dict.fromkeys(outer, 3))
+    assert np.abs(distort_shells(atoms, 0.06).positions - atoms.positions).max() > 0.1
+    set_site_kinds(host, atoms)
+    assert np.array_equal(distort_shells(atoms, 0.06).positions, atoms.positions)
+    campaign = SimpleNamespace(host=host, start_host=lambda _: host, static_labels=True)
+    start = _start(campaign, from_atoms(host, atoms))  # type: ignore[arg-type]
+    assert np.array_equal(start.positions, atoms.positions)
+
+
+def test_hosts_of_one_kind_for_each_element_need_no_array(olivine: Host) -> None:
+    atoms = half_sodiated(olivine)
+    set_site_kinds(olivine, atoms)
+    assert KIND not in atoms.arrays
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_cyanide_moves_as_a_whole(inside: bool) -> None:
+    host, inner, outer = prussian_white()
+    changing, other = (inner, outer) if inside else (outer, inner)
+    charges = dict.fromkeys(other, 3) | dict.fromkeys(changing, 3) | {changing[0]: 2}
+    atoms = with_charges(host, charges)
+    set_site_kinds(host, atoms)
+    moved = distort_shells(atoms, 0.06)
+    carbon, nitrogen = (np.flatnonzero(atoms.symbols == element) for element in "CN")
+    bonds = [
+        one.get_all_distances(mic=True)[carbon][:, nitrogen].min(axis=1) for one in (atoms, moved)
+    ]
+    assert bonds[1] == pytest.approx(bonds[0], abs=1e-9)
+    assert charge_order_contrast(moved) == pytest.approx(0.12, abs=0.005)
