@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -16,6 +15,7 @@ from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.api.results import Result
+from al_charge.crystal.charge_balance import end_member_species, total_moments
 from al_charge.crystal.charges import usual_ion_charges
 from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.formula import units_in_cell, usual_formula
@@ -27,6 +27,7 @@ from al_charge.crystal.space_group import almost, space_group
 from al_charge.crystal.species import (
     charge_of,
     element_of,
+    in_words,
     spin_name,
     token,
     unpaired_electrons,
@@ -36,11 +37,12 @@ from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import spacing_of
 from al_charge.labelers.dft.settings import DftSettings
-from al_charge.labelers.hubbard import FUNCTIONAL, u_text, without_u
+from al_charge.labelers.hubbard import FUNCTIONAL, without_u
 from al_charge.labelers.method import unlike_known_windows
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.loop.submit import check_spec, labeler_of
+from al_charge.report.checks import check_lines
 from al_charge.thermo.hull import pretty_formula
 
 if TYPE_CHECKING:
@@ -85,30 +87,7 @@ class CheckResult(Result):
 
     def __str__(self) -> str:
         """Return one line that says it is valid, and one for each thing to know of it."""
-        spec, about = self.spec, self.document
-        line = (
-            f"campaign '{spec.name}' is valid: {sum(self.compositions.values())} distinct "
-            f"configurations at {len(self.compositions)} compositions, labelled by "
-            f"{spec.labeler.kind}, {spec.committee.size} {spec.potential.kind} potentials"
-        )
-        lines = [
-            line,
-            about["x_means"],
-            f"space group {about['space_group']}; symmetry operations: {about['operations']}; "
-            f"atoms per label: {about['atoms_per_label']}",
-            *about["structure"],
-            *(f"{name}: {role}" for name, role in about["sites"].items()),
-            *([_exclusions_line(spec, about["exclusions"])] if about["exclusions"] else []),
-            *(_state_line(state) for state in about["states"]),
-            f"total moment, ferromagnetic: {_moments_line(about['total_moment'])}",
-            *([f"U: {u_text(about['hubbard_u'])}"] if _dft(spec) else []),
-            *([_kpoints_line(about["kpoints"])] if about["kpoints"] else []),
-            *([f"end members are first run in {_runs(about)}"] if about["spin_runs"] else []),
-            *(f"warning: {warning}" for warning in about["warnings"]),
-        ]
-        if self.missing:
-            lines.append(f"not ready to submit on this machine: {self.missing}")
-        return "\n".join(lines)
+        return "\n".join(check_lines(self.spec, self.document))
 
 
 def check(file: Path | str) -> CheckResult:
@@ -241,6 +220,11 @@ def _sites(host: Host, spec: CampaignSpec, structure: Structure) -> dict[str, st
     return {name: found[name] for name in spec.host.sites if name in found}
 
 
+def _ion_text(species: str) -> str:
+    """Return a species for people, such as ``Fe2+ low spin``."""
+    return in_words(species) + (" spin" if spin_name(species) else "")
+
+
 def _exclusions(host: Host, spec: CampaignSpec) -> dict[str, Any] | None:
     """Return which ion sites are never occupied at once, and how much that leaves out."""
     if not host.exclusions:
@@ -263,13 +247,14 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
     known = {} if windows is None else windows.ranges
     dft = _dft(spec)
     given = (dft.moment_windows if dft is not None else None) or {}
+    pure = end_member_species(host)
     found: list[dict[str, Any]] = []
     for species in host.species:
         redox, unpaired = species in host.redox_species, unpaired_electrons(species)
         if not (redox or unpaired):
             continue
         window: Any = None
-        calibrated = species in host.end_member_species and species not in given
+        calibrated = species in pure and species not in given
         if windows is not None and calibrated:
             window = CALIBRATED
         elif species in known:
@@ -283,10 +268,6 @@ def _states(host: Host, spec: CampaignSpec) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _runs(about: Mapping[str, Any]) -> str:
-    return f"other spin states and magnetic orders: at most {about['spin_runs']} runs each"
 
 
 def _dft(spec: CampaignSpec) -> DftSettings | None:
@@ -306,7 +287,7 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
         method = plugin.method(labeler_of(spec).settings())
     except InputError:  # the engine is not installed here
         method = None
-    rest = host.redox_species - host.end_member_species - (dft.moment_windows or {}).keys()
+    rest = host.redox_species - end_member_species(host) - (dft.moment_windows or {}).keys()
     unlike = unlike_known_windows(method, rest, plugin.windows(dft) or Windows({}))
     fitted = method is None or method.functional == FUNCTIONAL or dft.hubbard_u is not None or not u
     return [
@@ -322,7 +303,7 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
 
 def _total(host: Host, n_ions: int) -> int | list[int]:
     """Return the total moment, or its range where states of one charge differ in theirs."""
-    least, greatest = host.total_moments(n_ions)
+    least, greatest = total_moments(host, n_ions)
     return least if least == greatest else [least, greatest]
 
 
@@ -349,47 +330,6 @@ def _kpoint_warnings(host: Host, spec: CampaignSpec, dft: DftSettings | None) ->
         f"labeler.kpoint_spacing: the grids of 'structure' and 'empty_structure' differ, {shown}; "
         f"write 'kpoints: {list(max(full, emptied, key=prod))}' for one at every x"
     ]
-
-
-def _kpoints_line(kpoints: dict[str, Any]) -> str:
-    grid = " x ".join(map(str, kpoints["grid"]))
-    return f"k-points: {grid}, at most {kpoints['spacing']:g}/A apart"
-
-
-def _exclusions_line(spec: CampaignSpec, exclusions: dict[str, Any]) -> str:
-    nearest, farthest = exclusions["nearest"], exclusions["farthest"]
-    distances = f"{nearest:g}" if nearest == farthest else f"{nearest:g} to {farthest:g}"
-    return (
-        f"min_distance {exclusions['min_distance']:g} A: {exclusions['pairs']} pairs of "
-        f"{spec.host.working_ion} sites, {distances} A apart, are never occupied at once; "
-        f"that leaves out {exclusions['removed']} distinct configurations"
-    )
-
-
-def _ion_text(species: str) -> str:
-    """Return a species for people, such as ``Fe2+ low spin``."""
-    spin = spin_name(species)
-    return token(element_of(species), charge_of(species)) + (f" {spin} spin" if spin else "")
-
-
-def _state_line(state: dict[str, Any]) -> str:
-    spin = f" {state['spin']} spin" if state["spin"] else ""
-    window = state["window"]
-    if isinstance(window, list):
-        window = f"moment window {window[0]:g} to {window[1]:g}"
-    ending = f"; {window}" if window else ""
-    number = state["unpaired"]
-    return f"{state['species']}{spin}: {number} unpaired electron{'s' * (number != 1)}{ending}"
-
-
-def _moments_line(totals: dict[str, int | list[int]]) -> str:
-    """Return the totals at the first and last composition."""
-    ends = min(totals, key=Fraction), max(totals, key=Fraction)
-    shown = [
-        f"{' to '.join(map(str, total)) if isinstance(total, list) else total} at x = {x}"
-        for x, total in ((x, totals[x]) for x in ends)
-    ]
-    return ", ".join(shown)
 
 
 def _warnings(host: Host) -> list[str]:

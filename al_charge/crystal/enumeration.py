@@ -121,11 +121,6 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
 
 
-def _needed_charge(host: Host, n_ions: int) -> int:
-    """Return the charge that all redox sites must sum to, in e."""
-    return -host.fixed_charge - n_ions * host.working_ion_charge
-
-
 def _kinds(host: Host, group: NDArray[np.int64]) -> Counter[tuple[tuple[int, ...], Redox]]:
     """Count the operations of a group by what they leave unchanged.
 
@@ -217,7 +212,7 @@ def _count_unchanged(host: Host, ions: tuple[int, ...], redox: Redox) -> Counter
         charges = _sums(charges, tuple(map(charge_of_state, states)), lengths)
     ways = dict(enumerate(ions, start=host.inert_ions))
     return Counter(
-        {n: ways.get(n, 0) * charges.get(_needed_charge(host, n), 0) for n in host.ion_counts}
+        {n: ways.get(n, 0) * charges.get(host.redox_charge(n), 0) for n in host.ion_counts}
     )
 
 
@@ -291,4 +286,4 @@ def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:
         for state in allowed[site]:
             yield from extend((*states, state), left - charge_of_state(state))
 
-    yield from extend((), _needed_charge(host, n_ions))
+    yield from extend((), host.redox_charge(n_ions))

@@ -222,27 +222,8 @@ class Host:
         changing = [kind for kind in set(self.kinds) if kind[0] in self.redox_elements]
         return frozenset(self.token(element, s) for element, some in changing for s in some)
 
-    @cached_property
-    def end_member_species(self) -> frozenset[str]:
-        """Those of sites that have but one possible state at the lowest or highest composition.
-
-        All sites of the element do, and no two of them are in different states.
-        """
-        found: set[str] = set()
-        for n_ions in (self.ion_counts[0], self.ion_counts[-1]):
-            for element in self.redox_elements:
-                possible = {
-                    state
-                    for kind, some in set(self.kinds)
-                    for state in some
-                    if kind == element and (len(some) == 1 or self._may_have(n_ions, some, state))
-                }
-                if len(possible) == 1:
-                    found.add(self.token(element, possible.pop()))
-        return frozenset(found)
-
-    def total_moments(self, n_ions: int) -> tuple[int, int]:
-        """Return the least and the greatest ferromagnetic moment at a composition.
+    def redox_charge(self, n_ions: int) -> int:
+        """Return the charge of the redox sites at a composition.
 
         Parameters
         ----------
@@ -251,34 +232,10 @@ class Host:
 
         Returns
         -------
-        tuple of int
-            Unpaired electrons in the cell; they differ where the same charge can be made up by
-            different states.
+        int
+            Sum over them, in e, that makes the cell neutral.
         """
-        fixed = sum(
-            unpaired_electrons(self.token(self.elements[site], state))
-            for site, state in self.fixed.items()
-        )
-        reached = {0: (fixed, fixed)}
-        for site in self.redox_sites:
-            element, found = self.elements[site], dict[int, tuple[int, int]]()
-            for charge, (least, greatest) in reached.items():
-                for state in self.states[site]:
-                    more = unpaired_electrons(self.token(element, state))
-                    total = charge + charge_of_state(state)
-                    low, high = found.get(total, (least + more, greatest + more))
-                    found[total] = min(low, least + more), max(high, greatest + more)
-            reached = found
-        return reached[-self.fixed_charge - n_ions * self.working_ion_charge]
-
-    def _may_have(self, n_ions: int, allowed: tuple[int, ...], state: int) -> bool:
-        """Tell whether a site with some allowed states can be in one of them at a composition."""
-        if len(allowed) == 1:
-            return True
-        others = [self.states[i] for i in self.redox_sites]
-        others.remove(allowed)
-        needed = -self.fixed_charge - n_ions * self.working_ion_charge - charge_of_state(state)
-        return needed in sums_of_charges(others)
+        return -self.fixed_charge - n_ions * self.working_ion_charge
 
     def token(self, element: str, state: int) -> str:
         """Return the species token of an element in a state.
@@ -366,7 +323,7 @@ class Host:
         return tuple(
             n
             for n in range(self.inert_ions, self.inert_ions + self.most_ions + 1)
-            if -self.fixed_charge - n * self.working_ion_charge in redox_charges
+            if self.redox_charge(n) in redox_charges
             and (window is None or window[0] <= self.composition(n) <= window[1])
         )
 

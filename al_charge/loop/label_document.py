@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from al_charge.crystal.charge_balance import end_member_species
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of
@@ -46,7 +47,8 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
     if n_ions in ends:
         return None
     # The ends of a window are often mixed cells. Without one, those always counted as a whole.
-    mixed = host.redox_species - host.end_member_species if host.window is not None else frozenset()
+    pure = end_member_species(host)
+    mixed = host.redox_species - pure if host.window is not None else frozenset()
     moments: dict[str, list[float]] = defaultdict(list)
     charges: dict[str, list[float]] = defaultdict(list)
     labels = campaign.store.labels.read(
@@ -64,7 +66,7 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
                 moments[species].append(label.moments[site])
                 if label.bader is not None:
                     charges[species].append(label.bader[site])
-    if not moments or not host.end_member_species <= moments.keys():
+    if not moments or not pure <= moments.keys():
         return None
     try:
         return calibrate(moments, charges=charges)

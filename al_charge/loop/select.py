@@ -29,7 +29,6 @@ from al_charge.loop.energies import (
     lowest_labels,
     usable,
 )
-from al_charge.loop.imported import adopt_imported
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
@@ -66,7 +65,7 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     if record is not None and record.selected is not None:
         return list(record.selected)
     started = time.monotonic()
-    adopt_imported(campaign, round_number)
+    _adopt_imported(campaign, round_number)
     summaries = list(store.labels.read(SUMMARY, campaign=campaign.name))
     proposed = store.candidates.all(campaign.name, round_number)
     candidates = request_ledger(campaign, summaries).needing_label(proposed)
@@ -91,6 +90,22 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     _log.info("%s: %d of %d candidates selected", where, len(chosen), len(proposed))
     store.rounds.add_seconds(campaign.name, round_number, "select", time.monotonic() - started)
     return chosen
+
+
+def _adopt_imported(campaign: Campaign, round_number: int) -> None:
+    """Let a round use every imported label that the campaign could have made itself.
+
+    Called again, it adopts what was imported meanwhile.
+    """
+    labels, host = campaign.store.labels, campaign.host
+    found = labels.imported(host.fingerprint, campaign.settings_hash, host.ion_counts)
+    new = sorted(found - labels.uses(campaign.name).keys())
+    for key in new:
+        labels.link(campaign.name, round_number, key, adopted=True)
+    if new:
+        _log.info(
+            "%s round %d: %d imported labels are taken over", campaign.name, round_number, len(new)
+        )
 
 
 def _first_labels(campaign: Campaign, known: Sequence[LabelSummary]) -> int:

@@ -137,7 +137,7 @@ def random_occupation(
         occupied = _draw_allowed(host, n_ions - host.inert_ions, rng, wanted_ions)
     else:
         occupied = draw_with_sum([(0, 1)] * n_sites, n_ions - host.inert_ions, rng, wanted_ions)
-    needed = -host.fixed_charge - n_ions * host.working_ion_charge
+    needed = host.redox_charge(n_ions)
     states = draw_with_sum(host.allowed_states[n_sites:], needed, rng, wanted_states)
     ions = tuple(host.working_ion_charge if here else VACANCY for here in occupied)
     return Configuration(ions + states)

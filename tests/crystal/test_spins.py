@@ -13,6 +13,7 @@ from ase import Atoms
 from pymatgen.core.periodic_table import Element, Species
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.charge_balance import end_member_species
 from al_charge.crystal.configuration import (
     Configuration,
     configuration,
@@ -221,7 +222,7 @@ def test_states_of_one_charge_are_numbered_by_their_spin(three_spins: Host) -> N
     assert [charge_of_state(state) for state in three_spins.allowed_states[-1]] == [3, 4, 3, 3]
     assert charge_of_state(-1) == -1
     assert three_spins.redox_species == set(tokens)
-    assert three_spins.end_member_species == {"Co4+,spin=1"}
+    assert end_member_species(three_spins) == {"Co4+,spin=1"}
     assert three_spins.has_spin_states and not cobalt().has_spin_states
 
 

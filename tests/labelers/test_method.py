@@ -15,7 +15,7 @@ from al_charge.labelers.method import MEASURED_WITH, Method, unlike_known_window
 from al_charge.labelers.outputs.gpaw import read_gpaw_output
 from al_charge.labelers.outputs.vasp import _method_of_outcar, _method_of_vasprun
 from al_charge.labelers.plugin import method_of
-from al_charge.labelers.vasp_functional import functional_of
+from al_charge.labelers.vasp_run import functional_of
 
 TAIL = """
  LDA+U is selected, type is set to LDAUTYPE =  2

@@ -7,6 +7,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from al_charge.crystal.charge_balance import end_member_species
 from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.valence import Windows
@@ -90,5 +91,5 @@ class DftPlugin(LabelerPlugin):
                     if len(of_element) == 1
                     else f"it has {', '.join(of_element)}",
                 )
-        self.windows(settings).check(host.redox_species - host.end_member_species)
+        self.windows(settings).check(host.redox_species - end_member_species(host))
         super().check(host, settings)

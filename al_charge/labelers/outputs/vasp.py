@@ -20,8 +20,7 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Array
-from al_charge.labelers.vasp_electrons import settled
-from al_charge.labelers.vasp_functional import functional_of
+from al_charge.labelers.vasp_run import functional_of, settled
 
 _U_TAGS = ("LDAUU", "LDAUJ", "LDAUL")
 _DENSITIES = ("AECCAR", "CHGCAR")

@@ -16,7 +16,7 @@ from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
-from al_charge.labelers.vasp_functional import functional_of
+from al_charge.labelers.vasp_run import functional_of
 from al_charge.plugins import Quantity
 
 _METAL = "k-points of the metal"

@@ -16,7 +16,7 @@ from ase.units import GPa
 from al_charge.crystal import compressed
 from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Array, Frame
-from al_charge.labelers.vasp_electrons import settled
+from al_charge.labelers.vasp_run import settled
 
 KILOBAR = 0.1 * GPa
 """eV/angstrom^3."""

@@ -1,8 +1,8 @@
-"""The functional that INCAR tags mean."""
+"""What VASP's tags and energies say of a run: its functional, and whether it converged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _FUNCTIONALS = {
@@ -16,6 +16,8 @@ _FUNCTIONALS = {
     "RP": "RPBE",
 }
 """Values of GGA, and of LEXCH in POTCARs."""
+_ROUNDING = 1.5e-8
+"""eV by which a difference of energies may be off, and EDIFF, all written with eight decimals."""
 
 
 def functional_of(incar: Mapping[str, Any]) -> str:
@@ -39,6 +41,30 @@ def functional_of(incar: Mapping[str, Any]) -> str:
         return meta
     gga = _word(incar.get("GGA", "--")) or "--"
     return _FUNCTIONALS.get(gga, f"GGA = {gga}")
+
+
+def settled(energies: Sequence[float], most: int, limit: float) -> bool:
+    """Return whether the electrons of one geometry met EDIFF before NELM stopped them.
+
+    What a run prints does not tell: VASP 5 says that EDIFF is reached of runs that NELM stopped.
+
+    Parameters
+    ----------
+    energies
+        Free energy after each electronic step, eV, with eight decimals.
+    most
+        NELM.
+    limit
+        EDIFF, eV.
+
+    Returns
+    -------
+    bool
+        False for as many steps as are allowed, and where the last changed the energy by more.
+    """
+    if not 0 < len(energies) < most:
+        return False
+    return len(energies) == 1 or abs(energies[-1] - energies[-2]) <= limit + _ROUNDING
 
 
 def _word(value: Any) -> str:
