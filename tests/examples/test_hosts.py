@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import textwrap
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -268,3 +269,41 @@ def test_the_table_in_the_docs_says_what_check_says() -> None:
         assert states == ", ".join(of_states)
         assert moments == ", ".join(str(about["total_moment"][end]) for end in ends)
         assert source.split()[0] in (FOLDER / f"{name}.cif").read_text().split("data_")[0]
+
+
+def test_the_sections_show_what_is_in_the_files() -> None:
+    section = DOCS.read_text().split("\n## A host like yours\n")[1]
+    blocks = [
+        textwrap.dedent(one) for one in re.findall(r"^ {4}host:.*\n(?: {4}.*\n)*", section, re.M)
+    ]
+    shown = [yaml.safe_load(block)["host"] for block in blocks]
+    assert len(shown) == len(re.findall(r"^### ", section, re.M)) == 7
+    for written in shown:
+        written.pop("...", None)
+        file = host(FOLDER / f"{Path(written['structure']).stem}.yaml")
+        assert written.items() <= file.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "redox", "ends"),
+    [
+        ("li2fesio4", {"Fe": (2, 3, 4)}, (0, 2)),
+        ("na3v2po43", {"V": (2, 3, 4)}, (1, 4)),
+        ("na2fe2so43", {"Fe": (2, 3)}, (0, 2)),
+    ],
+)
+def test_states_set_the_range(
+    name: str, redox: dict[str, tuple[int, ...]], ends: tuple[int, int]
+) -> None:
+    spec = load_spec(FOLDER / f"{name}.yaml").host.model_copy(update={"redox": redox})
+    found = Host.from_spec(spec)
+    assert (found.composition(found.ion_counts[0]), found.composition(found.ion_counts[-1])) == ends
+
+
+def test_a_spinel_with_its_octahedra_goes_to_two(tmp_path: Path) -> None:
+    text = (FOLDER / "limn2o4.cif").read_text().replace("Li8 Mn16", "Li24 Mn16")
+    (tmp_path / "limn2o4.cif").write_text(text.replace("\nMn1 ", "\nLi2 Li 0 0 0 1\nMn1 "))
+    (tmp_path / "limn2o4.yaml").write_text((FOLDER / "limn2o4.yaml").read_text())
+    found = Host.from_spec(load_spec(tmp_path / "limn2o4.yaml").host)
+    assert (len(found.ion_sites), len(found.exclusions)) == (24, 32)
+    assert found.composition(found.ion_counts[-1]) == 2
