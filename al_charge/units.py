@@ -54,11 +54,12 @@ def parse_quantity(text: Any, dimension: str) -> float:
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
-            f"'{text}' is no {dimension} with its unit; write it like '1 {next(iter(factors))}'"
+            f"'{text}' is not a valid {dimension}; write it with its unit, like "
+            f"'1 {next(iter(factors))}'"
         )
     number, unit = match.groups()
     if unit not in factors:
-        raise ValueError(f"unit '{unit}' is no unit of {dimension}; {did_you_mean(unit, factors)}")
+        raise ValueError(f"'{unit}' is not a unit of {dimension}; {did_you_mean(unit, factors)}")
     value = float(number) * factors[unit]
     if not math.isfinite(value):
         raise ValueError(f"'{text}' is too large")

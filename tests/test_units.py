@@ -66,17 +66,19 @@ def test_ways_to_write_one(text: str) -> None:
     ],
 )
 def test_what_is_no_quantity_is_refused_with_an_example(value: Any) -> None:
-    with pytest.raises(ValueError, match="is no energy with its unit; write it like '1 eV'"):
+    with pytest.raises(
+        ValueError, match="is not a valid energy; write it with its unit, like '1 eV'"
+    ):
         parse_quantity(value, "energy")
 
 
 @pytest.mark.parametrize(
     ("text", "dimension", "message"),
     [
-        ("1 ev", "energy", "'ev' is no unit of energy; did you mean 'eV'?"),
-        ("1 eV", "force", "'eV' is no unit of force; did you mean 'eV/A'?"),
-        ("1 nm", "time", "'nm' is no unit of time; choose one of: d, h, min, s"),
-        ("1 kg", "length", "'kg' is no unit of length; choose one of: A, nm"),
+        ("1 ev", "energy", "'ev' is not a unit of energy; did you mean 'eV'?"),
+        ("1 eV", "force", "'eV' is not a unit of force; did you mean 'eV/A'?"),
+        ("1 nm", "time", "'nm' is not a unit of time; choose one of: d, h, min, s"),
+        ("1 kg", "length", "'kg' is not a unit of length; choose one of: A, nm"),
         ("1e400 eV", "energy", "'1e400 eV' is too large"),
         ("1e308 nm", "length", "'1e308 nm' is too large"),
     ],

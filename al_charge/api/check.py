@@ -38,7 +38,7 @@ from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import spacing_of
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.hubbard import FUNCTIONAL, without_u
-from al_charge.labelers.method import unlike_known_windows
+from al_charge.labelers.method import unlike_default_windows
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.loop.submit import check_spec, labeler_of
@@ -288,7 +288,7 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
     except InputError:  # the engine is not installed here
         method = None
     rest = host.redox_species - end_member_species(host) - (dft.moment_windows or {}).keys()
-    unlike = unlike_known_windows(method, rest, plugin.windows(dft) or Windows({}))
+    unlike = unlike_default_windows(method, rest, plugin.windows(dft) or Windows({}))
     fitted = method is None or method.functional == FUNCTIONAL or dft.hubbard_u is not None or not u
     return [
         *([f"labeler.hubbard_u: {bare}"] if bare else []),
@@ -297,7 +297,7 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
             if not fitted
             else []
         ),
-        *([f"labeler.moment_windows: {unlike}; give them"] if unlike else []),
+        *([f"labeler.moment_windows: {unlike}; give your own"] if unlike else []),
     ]
 
 

@@ -118,7 +118,7 @@ def converge(
     ):
         if not 0 < tolerance < float("inf"):
             raise InputError(
-                f"{tolerance:g} is no tolerance", where=name, remedy="give a positive one"
+                f"{tolerance:g} is not a tolerance", where=name, remedy="give a positive number"
             )
     spec = load_spec(Path(file))
     found = try_settings(
@@ -145,7 +145,7 @@ def _document(found: Proposal, file: str, engine: str) -> dict[str, Any]:
         "tolerance": {"energy": found.energy_tolerance, "voltage": found.voltage_tolerance},
         "settings": [
             {
-                "name": one.accuracy.name,
+                "name": one.parameter.name,
                 "proposed": None if one.proposed is None else one.tried[one.proposed].step.value,
                 "tried": [
                     {
@@ -188,7 +188,7 @@ def _table(one: Converged) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"{one.accuracy.name}, all else as in the file"))
+    table = Table(title=Text(f"{one.parameter.name}, all else as in the file"))
     table.add_column("value")
     for heading in ("difference (meV)", "formation (meV)", "voltage (V)"):
         table.add_column(heading, justify="right")

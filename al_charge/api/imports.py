@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from al_charge.api.results import Result
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
-from al_charge.labelers.method import unlike_known_windows
+from al_charge.labelers.method import unlike_default_windows
 from al_charge.labelers.plugin import method_of
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.spec import CampaignSpec, load_spec
@@ -182,7 +182,7 @@ def _warnings(exported: Exported) -> list[str]:
     ranges = {**engine.get("ranges", {}), **exported.document["moment_windows"]}
     species = exported.host.redox_species - engine.get("users", {}).keys()
     windows = Windows({token: (low, high) for token, (low, high) in ranges.items()})
-    line = unlike_known_windows(method_of(exported.settings), species, windows)
+    line = unlike_default_windows(method_of(exported.settings), species, windows)
     return [line] if line else []
 
 

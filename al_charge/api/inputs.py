@@ -18,7 +18,7 @@ from al_charge.crystal.structure_file import load_structure, tell_species
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.labelers.hubbard import without_u
 from al_charge.labelers.labelling import make_label
-from al_charge.labelers.method import Method, unlike_known_windows
+from al_charge.labelers.method import Method, unlike_default_windows
 from al_charge.labelers.outputs import (
     Output,
     audit_output,
@@ -138,7 +138,7 @@ def audit(
         folder of one.
     windows
         Least and greatest moment (Bohr magnetons) by charge state, such as
-        ``{"Fe3+": (4.1, 4.4)}``; they take precedence over calibrated and known ones.
+        ``{"Fe3+": (4.1, 4.4)}``; they take precedence over calibrated and default ones.
     charges
         Charge (e) of elements with a single charge state, such as ``{"S": 6}``.
     end_members
@@ -231,10 +231,10 @@ def _warnings(
     elements = set(atoms.get_chemical_symbols())
     told = windows.elements & elements
     species = [one for one in windows.ranges if element_of(one) in told and one not in given]
-    unlike = unlike_known_windows(method, species, windows)
+    unlike = unlike_default_windows(method, species, windows)
     lines = [
         without_u(told, elements, method.hubbard_u),
-        unlike and f"{unlike}; calibrate or give them",
+        unlike and f"{unlike}; calibrate them, or give your own",
     ]
     for member in end_members:
         if member.method is not None and (

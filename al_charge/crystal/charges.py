@@ -28,7 +28,7 @@ def usual_ion_charges(element: str) -> tuple[int, ...]:
     -------
     tuple of int
         pymatgen's common oxidation states from 1 to 3, in e, ascending; for copper, whose Cu+
-        moves in many hosts, 1 and 2. Empty if it is no element, or has none.
+        moves in many hosts, 1 and 2. Empty if it is not an element, or has none.
     """
     if not Element.is_valid_symbol(element):
         return ()

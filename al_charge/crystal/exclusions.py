@@ -72,7 +72,7 @@ def excluded_pairs(structure: Structure, sites: NDArray[np.int64], limit: float)
         raise InputError(
             f"an ion site is {distances[itself].min():.2f} A from its own image in the next cell",
             where="host.min_distance",
-            remedy="give a smaller one",
+            remedy="give a smaller one, or a larger supercell",
         )
     pairs = {(int(i), int(j)) for i, j in zip(one[near], other[near], strict=True) if i < j}
     return tuple(sorted(pairs))
@@ -265,7 +265,7 @@ def diagram(n_sites: int, pairs: Pairs) -> Diagram:
             full.append(-1 if blocked & bit else following.setdefault(after, len(following)))
         if len(following) > WIDEST:
             raise InputError(
-                f"too many of the {n_sites} ion sites exclude each other to count what they allow",
+                f"too many of the {n_sites} ion sites exclude each other: they cannot be counted",
                 where="host.supercell",
                 remedy="choose a smaller one, or leave out sites that overlap in 'structure'",
             )

@@ -145,7 +145,7 @@ class HostSpec(BaseModel):
         Raises
         ------
         InputError
-            If the charge is none of the element's known oxidation states.
+            If the charge is not a known oxidation state of the element.
         """
         known = known_ion_charges(self.working_ion)
         if self.working_ion_charge and known and self.working_ion_charge not in known:

@@ -148,7 +148,7 @@ def kept_ions(host: Host) -> int:
     Returns
     -------
     int
-        0 also where they are no whole number.
+        0 also where that is not a whole number.
     """
     ions, part = divmod(host.ion_counts[0] - host.inert_ions, number_of_cells(host.supercell))
     return 0 if part else ions

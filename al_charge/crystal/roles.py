@@ -83,9 +83,9 @@ def _by_index(index: int, elements: list[list[str]]) -> list[tuple[int, str]]:
     """Return a site with its only element."""
     if index >= len(elements):
         raise InputError(
-            f"there is no site {index}",
+            f"there is no site number {index}",
             where="host.sites",
-            remedy=f"sites have the numbers 0 to {len(elements) - 1}",
+            remedy=f"they run from 0 to {len(elements) - 1}",
         )
     if len(elements[index]) > 1:
         raise InputError(
@@ -110,9 +110,9 @@ def _by_name(key: str, elements: list[list[str]], names: list[list[str]]) -> lis
     if not found:
         every = list(dict.fromkeys(name for some in names for name in some))
         raise InputError(
-            f"no site is '{key}'",
+            f"no site is called '{key}'",
             where="host.sites",
-            remedy=did_you_mean(key, every) or f"it has {', '.join(every)}",
+            remedy=did_you_mean(key, every) or f"the structure has {', '.join(every)}",
         )
     return found
 
@@ -280,7 +280,7 @@ def ions_of(
     charges = {ion.charge for ion in found}
     if element == spec.working_ion and charges != {spec.working_ion_charge}:
         raise InputError(
-            f"ions of {element} that stay have the charge of those that move",
+            f"{element} that stays must have the charge of {element} that moves",
             where=where,
             remedy=f"write {spec.working_ion_charge}, or '{WORKING_ION}'",
         )

@@ -58,7 +58,7 @@ def permutations(host: Host) -> NDArray[np.int64]:
     others = [_permutation(host, rotations[i], translations[i]) for i in one_each]
     rows = np.array(shifts)[:, np.array(others)].reshape(-1, len(host.variable_sites))
     if len(rows) != len(rotations):
-        raise AlChargeError("spglib's operations are no group", where="host.structure")
+        raise AlChargeError("spglib's operations do not form a group", where="host.structure")
     return np.unique(rows, axis=0)
 
 

@@ -119,7 +119,7 @@ class Windows:
         Parameters
         ----------
         defaults
-            Windows of less authority, such as those that an engine is known by.
+            Windows of less authority, such as those of an engine.
 
         Returns
         -------

@@ -18,12 +18,12 @@ MP_U = {
 }
 """U on the d states in eV, as the Materials Project uses it with PBE for oxides and fluorides.
 
-Settings hashes of labels depend on it: a later default needs a table of its own. The moment windows
-that engines are known by were measured with PBE and these.
+Settings hashes of labels depend on it: a later default needs a table of its own. The default moment
+windows were measured with PBE and these.
 """
 
 FUNCTIONAL = "PBE"
-"""For which these U are, and with which the windows that engines are known by were measured."""
+"""For which these U are, and with which the default windows were measured."""
 
 _ANIONS = frozenset({"O", "F"})
 

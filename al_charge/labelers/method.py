@@ -17,7 +17,7 @@ from al_charge.labelers.hubbard import FUNCTIONAL, MP_U
 
 _SMALLEST_DIFFERENCE = 0.01
 """eV by which two U differ; outputs round them to one or two decimals."""
-_KNOWN = (VASP_WINDOWS, GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, GPAW_WINDOWS)
+_DEFAULTS = (VASP_WINDOWS, GPAW_LCAO_WINDOWS, GPAW_PW_WINDOWS, GPAW_WINDOWS)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Method:
 
 
 MEASURED_WITH = Method(FUNCTIONAL, MP_U)
-"""What the windows that engines are known by were measured with."""
+"""What the default windows were measured with."""
 
 
-def unlike_known_windows(method: Method | None, species: Iterable[str], windows: Windows) -> str:
-    """Say that a run is not what the known windows that it is judged with were measured with.
+def unlike_default_windows(method: Method | None, species: Iterable[str], windows: Windows) -> str:
+    """Say how a run differs from those that its default windows were measured with.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def unlike_known_windows(method: Method | None, species: Iterable[str], windows:
     species
         Species tokens whose windows neither the user gave nor end members calibrated.
     windows
-        Those that are used; of others than the known ones nothing is said.
+        Those that are used; nothing is said of any but default ones.
 
     Returns
     -------
@@ -83,16 +83,16 @@ def unlike_known_windows(method: Method | None, species: Iterable[str], windows:
     """
     if method is None:
         return ""
-    known = {element_of(one) for one in species if _is_known(one, windows)}
-    if not known or not (found := method.differs_from(MEASURED_WITH, known)):
+    elements = {element_of(one) for one in species if _is_default(one, windows)}
+    if not elements or not (found := method.differs_from(MEASURED_WITH, elements)):
         return ""
-    return f"computed with {found}, with which the known moment windows were measured"
+    return f"computed with {found}; the default moment windows are for the latter"
 
 
-def _is_known(species: str, windows: Windows) -> bool:
-    """Return whether a window is one that an engine is known by, or what others leave of it."""
+def _is_default(species: str, windows: Windows) -> bool:
+    """Return whether a window is a default one, or what others leave of it."""
     if species not in windows.ranges:
         return False
     low, high = windows.ranges[species]
-    known = [table.ranges[species] for table in _KNOWN if species in table.ranges]
-    return any(low == known_low or high == known_high for known_low, known_high in known)
+    defaults = [table.ranges[species] for table in _DEFAULTS if species in table.ranges]
+    return any(low == default_low or high == default_high for default_low, default_high in defaults)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
-from al_charge.labelers.accuracy import Accuracy
+from al_charge.labelers.convergence import ConvergenceParameter
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler, Relax
@@ -126,7 +126,7 @@ class LabelerPlugin(Plugin):
         """
         return None
 
-    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+    def convergence_parameters(self, settings: Any) -> Sequence[ConvergenceParameter]:
         """Return the settings that results converge with, to be tried by `al-charge converge`.
 
         Parameters
@@ -136,7 +136,7 @@ class LabelerPlugin(Plugin):
 
         Returns
         -------
-        sequence of Accuracy
+        sequence of ConvergenceParameter
             None at all for an engine with nothing to converge.
         """
         return ()

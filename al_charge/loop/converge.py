@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from al_charge.errors import InputError
-from al_charge.labelers.accuracy import Accuracy, Step
+from al_charge.labelers.convergence import ConvergenceParameter, Step
 from al_charge.labelers.plugin import LABELERS, EngineSettings
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import elements_of
@@ -56,7 +56,7 @@ class Converged:
 
     Attributes
     ----------
-    accuracy
+    parameter
         The setting.
     tried
         From the cheapest to the tightest.
@@ -65,7 +65,7 @@ class Converged:
         None if that holds of the tightest at most, whose own error is not known.
     """
 
-    accuracy: Accuracy
+    parameter: ConvergenceParameter
     tried: tuple[Tried, ...]
     proposed: int | None
 
@@ -167,19 +167,22 @@ def converge(
     base = spec.labeler.of_elements(elements_of(spec))
     if "bader" in type(base).model_fields:
         base = _with_fields(base, {"bader": False}) or base
-    accuracies = plugin.accuracies(base)
-    if not accuracies:
+    parameters = plugin.convergence_parameters(base)
+    if not parameters:
         raise InputError(
             f"the labeler '{spec.labeler.kind}' has no settings that results converge with",
             where="labeler.kind",
             remedy="al-charge converge is for engines of density-functional theory",
         )
-    trial = trial_structures(spec, own_cell=any(one.of_cell for one in accuracies))
+    trial = trial_structures(spec, own_cell=any(one.of_cell for one in parameters))
     plugin.check(trial.host, base)
     plugin.check_machine(base)
     steps = [
-        (accuracy, [(s, found) for s in accuracy.steps if (found := _with_fields(base, s.fields))])
-        for accuracy in accuracies
+        (
+            parameter,
+            [(s, found) for s in parameter.steps if (found := _with_fields(base, s.fields))],
+        )
+        for parameter in parameters
     ]
     total = (len(STRUCTURES) + 1) * sum(len(some) for _, some in steps)
     done, now = 0, ""
@@ -191,18 +194,18 @@ def converge(
 
     bench = Bench(folder, count)
     settled = []
-    for accuracy, some in steps:
+    for parameter, some in steps:
         tried = []
         for step, settings in some:
-            now = f"{accuracy.name} {step.value}"
+            now = f"{parameter.name} {step.value}"
             progress(done, total, now)
-            of_cells = base if accuracy.metal_only else settings
+            of_cells = base if parameter.metal_only else settings
             energies = {name: bench.cell(of_cells, trial.atoms[name]) for name in STRUCTURES}
             energies["metal"] = bench.metal(settings, trial.host.working_ion)
             tried.append((step, energies))
-        share = len(accuracies)
+        share = len(parameters)
         settled.append(
-            _judged(trial, accuracy, tried, energy_tolerance / share, voltage_tolerance / share)
+            _judged(trial, parameter, tried, energy_tolerance / share, voltage_tolerance / share)
         )
     return Proposal(trial, tuple(settled), energy_tolerance, voltage_tolerance)
 
@@ -218,7 +221,7 @@ def _with_fields(settings: EngineSettings, fields: Mapping[str, Any]) -> EngineS
 
 def _judged(
     trial: Trial,
-    accuracy: Accuracy,
+    parameter: ConvergenceParameter,
     tried: Sequence[tuple[Step, Mapping[str, Energy]]],
     energy: float,
     voltage: float,
@@ -239,7 +242,7 @@ def _judged(
             errors[number][quantity] = largest
     last = tried[-1][1]
     for number, (_, energies) in enumerate(tried):
-        if energies is last or (accuracy.discrete and _same(energies, last)):
+        if energies is last or (parameter.discrete and _same(energies, last)):
             errors[number] = dict.fromkeys(QUANTITIES)
     within = {"difference": energy, "formation": energy, "voltage": voltage}
     proposed = next(
@@ -260,7 +263,7 @@ def _judged(
         )
         for (step, energies), value, error in zip(tried, values, errors, strict=True)
     )
-    return Converged(accuracy, rows, proposed)
+    return Converged(parameter, rows, proposed)
 
 
 def _same(energies: Mapping[str, Energy], others: Mapping[str, Energy]) -> bool:

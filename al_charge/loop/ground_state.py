@@ -1,7 +1,7 @@
 """Whether labels are ground states of their electrons, judged by the runs in other states.
 
 What a run has ended in is read from its final moments: one that fell back to the solution of the
-label is no other state.
+label is not another state.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def empty_structure(spec: HostSpec, structure: Structure, host: Host) -> Structu
         empty = symmetrized(empty, spec.symmetrize)
     if WHOLE_CELL in structure.properties:
         raise InputError(
-            "it is not known how the structure without ions is ordered",
+            "its sites cannot be matched to those of an ordered host",
             where="host.empty_structure",
             remedy="leave it out, or give an ordered 'structure' and the same one, emptied",
         )

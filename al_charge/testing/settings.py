@@ -102,14 +102,14 @@ class SettingsContract:
 
     def test_settings_that_converge_are_tried_around_their_values(self, labeler: Labeler) -> None:
         """Every step changes the identity, but the one that has the settings' own values."""
-        for accuracy in LABELERS.of(self.settings()).accuracies(self.settings()):
+        for parameter in LABELERS.of(self.settings()).convergence_parameters(self.settings()):
             hashes = []
-            for step in accuracy.steps:
+            for step in parameter.steps:
                 with contextlib.suppress(ValidationError):  # such steps are left out
                     tried = changed(self.settings(), dict(step.fields))
                     hashes.append(settings_hash(make_labeler(tried)))
-            assert len(set(hashes)) == len(hashes) > 1, accuracy.name
-            assert settings_hash(labeler) in hashes[:-1], accuracy.name
+            assert len(set(hashes)) == len(hashes) > 1, parameter.name
+            assert settings_hash(labeler) in hashes[:-1], parameter.name
 
     def test_every_setting_is_one_or_the_other(self) -> None:
         """Each field is listed in `physical` or `other`, so that no new setting is forgotten."""

@@ -88,7 +88,7 @@ def test_functional_and_u_that_are_not_those_of_the_windows(
     document = json.loads(run("audit", path, "--json")[1])
     assert document["functional"] == functional
     assert document["hubbard_u"] == ({"Fe": float(u)} if u else {})
-    unlike = [one for one in document["warnings"] if "known moment windows" in one]
+    unlike = [one for one in document["warnings"] if "default moment windows" in one]
     assert len(unlike) == bool(warned)
     if warned:
         assert f"warning: computed with {warned}, with which" in out
@@ -96,7 +96,7 @@ def test_functional_and_u_that_are_not_those_of_the_windows(
     assert bare is (u == "")
     # The user's own windows are the user's business.
     given = ("--window", "Fe2+=3.6:3.9", "--window", "Fe3+=4.1:4.5")
-    assert "known moment windows" not in run("audit", path, *given)[1]
+    assert "default moment windows" not in run("audit", path, *given)[1]
 
 
 def test_an_end_member_of_another_u(tmp_path: Path, run: Run) -> None:

@@ -483,7 +483,7 @@ def test_check_says_which_sites_exclude_each_other(
 def test_check_tells_windows_of_another_u(
     labeler: dict[str, Any], warned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No end member of LixMn2O4 has Mn2+ or Mn3+ alone, so their windows are the known ones."""
+    """No end member of LixMn2O4 has Mn2+ or Mn3+ alone, so their windows are the default ones."""
     document = yaml.safe_load((CASES / "limn2o4_average_state.yaml").read_text())
     document["host"] |= {"structure": str(CASES / document["host"]["structure"])}
     document["host"]["redox"] = {"Mn": [2, 3, 4]}

@@ -16,9 +16,9 @@ Run = Callable[..., tuple[int, str, str]]
     ("arguments", "message"),
     [
         ((BORN,), "the labeler 'born' has no settings that results converge with"),
-        ((BORN, "--tolerance", "2"), "--tolerance: '2' is no energy with its unit"),
+        ((BORN, "--tolerance", "2"), "--tolerance: '2' is not a valid energy"),
         ((BORN, "--tolerance", "-1 meV"), "--tolerance: '-1 meV' is not positive"),
-        ((BORN, "--voltage-tolerance", "5 meV"), "unit 'meV' is no unit of voltage"),
+        ((BORN, "--voltage-tolerance", "5 meV"), "'meV' is not a unit of voltage"),
         (("there_is_none.yaml",), "there_is_none.yaml"),
     ],
 )

@@ -254,7 +254,7 @@ def test_relaxing_in_a_batch(model: str, run: Run, tmp_path: Path) -> None:
         (("--processes", "2"), "--processes: there is nothing to relax; give --relax, too"),
         (("--batched",), "--batched: there is nothing to relax"),
         (("--relax", "--batched", "--processes", "2"), "a batch is relaxed by one process"),
-        (("--relax", "--fmax", "small"), "--fmax: 'small' is no force with its unit"),
+        (("--relax", "--fmax", "small"), "--fmax: 'small' is not a valid force"),
         (("--relax", "--fmax", "0 eV/A"), "--fmax: the largest force must be positive"),
     ],
 )
@@ -347,7 +347,7 @@ def test_settings_files_are_read_like_campaign_files(data: str, run: Run, tmp_pa
         ({"potential": SMALL | {"chanels": 3}}, "potential.chanels: there is no field 'chanels'; "
          "did you mean 'channels'?"),
         ({"potential": SMALL, "trainig": {}}, "no field 'trainig'; did you mean 'training'"),
-        ({"potential": SMALL | {"cutoff": 4}}, "potential.cutoff: '4' is no length with its unit"),
+        ({"potential": SMALL | {"cutoff": 4}}, "potential.cutoff: '4' is not a valid length"),
         ({"potential": {"kind": "pain"}}, "unknown kind 'pain'; did you mean 'painn'?"),
         ({"training": {"epochs": 2}}, "potential"),
     ):  # fmt: skip

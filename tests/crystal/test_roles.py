@@ -345,9 +345,9 @@ def test_sites_beside_an_ion_that_stays_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sites", "line"),
     [
-        ({"FeCC": 2}, "host.sites: no site is 'FeCC'; did you mean 'FeC'?"),
-        ({"Fe 8c": 2}, "host.sites: no site is 'Fe 8c'; "),
-        ({"64": 2}, "host.sites: there is no site 64; sites have the numbers 0 to 63"),
+        ({"FeCC": 2}, "host.sites: no site is called 'FeCC'; did you mean 'FeC'?"),
+        ({"Fe 8c": 2}, "host.sites: no site is called 'Fe 8c'; "),
+        ({"64": 2}, "host.sites: there is no site number 64; they run from 0 to 63"),
         ({"FeC": 2, "Fe 4a": 3}, "host.sites: 'FeC' and 'Fe 4a' name the same site; "),
         ({"FeC": "2 lo"}, "host.sites.FeC: Fe2+ has no spin state 'lo'; did you mean 'low'?"),
         ({"Na1": 1}, "host.sites: every Na is inert; "),
@@ -355,7 +355,7 @@ def test_sites_beside_an_ion_that_stays_are_refused(tmp_path: Path) -> None:
         ({"FeC": "working ion"}, "host.sites.FeC: it is Fe, not Na; give its states"),
         (
             {"Na1": [1, 2]},
-            "host.sites.Na1: ions of Na that stay have the charge of those that move",
+            "host.sites.Na1: Na that stays must have the charge of Na that moves",
         ),
     ],
 )

@@ -266,7 +266,7 @@ def test_windows_of_another_spin_state_than_the_hosts_are_refused() -> None:
     )
     cobalt = Host.from_spec(spec)
     plugin = LABELERS.found["gpaw"].plugin
-    with pytest.raises(InputError, match=r"Co3\+ is that of another spin .* 'Co3\+,spin=0'"):
+    with pytest.raises(InputError, match=r"Co3\+ is not a spin state .* 'Co3\+,spin=0'"):
         plugin.check(cobalt, GpawSettings(moment_windows={"Co3+": (0.0, 0.3)}))
     plugin.check(cobalt, GpawSettings(moment_windows={"Co3+ low": (0.0, 0.3)}))
 
@@ -275,5 +275,5 @@ def test_windows_of_another_spin_state_than_the_hosts_are_refused() -> None:
 def test_windows_of_no_state_of_the_host_are_refused(kind: str, olivine: Host) -> None:
     plugin = LABELERS.found[kind].plugin
     settings = plugin.settings.model_validate({"moment_windows": {"Mn3+": [4.1, 4.5]}})
-    with pytest.raises(InputError, match=r"none of the windows .*; give those of Fe2\+, Fe3\+"):
+    with pytest.raises(InputError, match=r"no window is for .*; give those of Fe2\+, Fe3\+"):
         plugin.check(olivine, settings)

@@ -11,7 +11,7 @@ from ase.io import ulm
 from ase.io.trajectory import write_atoms
 
 from al_charge.crystal.windows import GPAW_PW_WINDOWS, VASP_WINDOWS, Windows
-from al_charge.labelers.method import MEASURED_WITH, Method, unlike_known_windows
+from al_charge.labelers.method import MEASURED_WITH, Method, unlike_default_windows
 from al_charge.labelers.outputs.gpaw import read_gpaw_output
 from al_charge.labelers.outputs.vasp import _method_of_outcar, _method_of_vasprun
 from al_charge.labelers.plugin import method_of
@@ -184,6 +184,6 @@ PBE_4 = Method("PBE", {"Fe": 4.0, "Mn": 3.9})
 def test_known_windows_stand_for_pbe_with_the_usual_u(
     method: Method | None, species: list[str], windows: Windows, found: str
 ) -> None:
-    line = unlike_known_windows(method, species, windows)
+    line = unlike_default_windows(method, species, windows)
     assert line.startswith(f"computed with {found}" if found else "")
     assert bool(line) is bool(found)

@@ -23,7 +23,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, InputError, UnfinishedError
-from al_charge.labelers.accuracy import Accuracy, Step, around, series
+from al_charge.labelers.convergence import ConvergenceParameter, Step, around, series
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.gpaw import GpawPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings
@@ -137,7 +137,7 @@ class AnalyticPlugin(LabelerPlugin):
         return Engine(settings)
 
     @override
-    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+    def convergence_parameters(self, settings: Any) -> Sequence[ConvergenceParameter]:
         return (
             series("cutoff", "cutoff", around(settings.cutoff, (0.7, 0.85, 1, 1.2, 1.5), 0), "eV"),
             series(
@@ -407,7 +407,7 @@ def test_tolerances_are_positive(
     tolerances: tuple[float, float], campaign: Callable[..., Path], tmp_path: Path
 ) -> None:
     energy, voltage = tolerances
-    with pytest.raises(InputError, match="is no tolerance"):
+    with pytest.raises(InputError, match="is not a tolerance"):
         converge(
             campaign(), folder=tmp_path / "out", energy_tolerance=energy, voltage_tolerance=voltage
         )
@@ -443,10 +443,10 @@ def test_what_to_write_is_yaml_that_a_file_takes(
 def test_each_engine_varies_what_it_has_around_the_files_values(
     plugin: LabelerPlugin, settings: EngineSettings
 ) -> None:
-    accuracies = plugin.accuracies(settings)
-    assert len(accuracies) == 4
-    assert [one.metal_only for one in accuracies] == [False, False, False, True]
-    for one in accuracies:
+    parameters = plugin.convergence_parameters(settings)
+    assert len(parameters) == 4
+    assert [one.metal_only for one in parameters] == [False, False, False, True]
+    for one in parameters:
         valid = []
         for step in one.steps:
             given = settings.model_dump(mode="json", round_trip=True) | dict(step.fields)
@@ -458,17 +458,19 @@ def test_each_engine_varies_what_it_has_around_the_files_values(
 
 def test_the_tetrahedron_method_has_no_width() -> None:
     settings = VaspSettings.model_validate({"incar": {"ISMEAR": -5}})
-    assert "smearing" not in [one.name for one in VaspPlugin().accuracies(settings)]
+    assert "smearing" not in [one.name for one in VaspPlugin().convergence_parameters(settings)]
 
 
 def test_a_grid_is_for_the_campaigns_own_cell() -> None:
-    grid = GpawPlugin().accuracies(GpawSettings.model_validate({"kpoints": [2, 1, 1]}))[1]
+    grid = GpawPlugin().convergence_parameters(GpawSettings.model_validate({"kpoints": [2, 1, 1]}))[
+        1
+    ]
     assert grid.of_cell
     assert [step.fields["kpoints"] for step in grid.steps] == [[2, 1, 1], [3, 2, 2], [4, 3, 3]]
-    vasp = VaspPlugin().accuracies(VaspSettings())[1]
+    vasp = VaspPlugin().convergence_parameters(VaspSettings())[1]
     assert not vasp.of_cell
     assert vasp.steps[0] == Step("0.38", {"kpoint_spacing": 0.38})
-    dense = VaspPlugin().accuracies(VaspSettings(kpoint_density=64.0))[1]
+    dense = VaspPlugin().convergence_parameters(VaspSettings(kpoint_density=64.0))[1]
     assert dense.steps[0] == Step("32", {"kpoint_density": 32})
     spec = load_spec(CASES / "licoo2.yaml")
     own, small = (trial_structures(spec, own_cell=own) for own in (True, False))

@@ -11,7 +11,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from al_charge.labelers.accuracy import series
+from al_charge.labelers.convergence import series
 from al_charge.labelers.gpaw import GpawPlugin
 from al_charge.loop.spec import load_spec
 from al_charge.loop.trial import trial_structures
@@ -79,14 +79,14 @@ def test_gpaw_is_converged_and_asked_once(
     (tmp_path / "lih.cif").write_text(CELL)
     file = tmp_path / "lih.yaml"
     file.write_text(CAMPAIGN)
-    assert [one.name for one in GpawPlugin().accuracies(load_spec(file).labeler)] == [
+    assert [one.name for one in GpawPlugin().convergence_parameters(load_spec(file).labeler)] == [
         "cutoff",
         "k-points",
         "smearing",
         "k-points of the metal",
     ]
     two = (series("cutoff", "cutoff", (200, 250), "eV"),)
-    monkeypatch.setattr(GpawPlugin, "accuracies", lambda *_: two)
+    monkeypatch.setattr(GpawPlugin, "convergence_parameters", lambda *_: two)
     monkeypatch.chdir(tmp_path)
     code, out, err = run("converge", str(file), "--tolerance", "50 meV", "--json")
     found = json.loads(out)

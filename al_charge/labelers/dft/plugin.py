@@ -12,7 +12,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
-from al_charge.labelers.accuracy import Accuracy, Step, around, series
+from al_charge.labelers.convergence import ConvergenceParameter, Step, around, series
 from al_charge.labelers.plugin import LabelerPlugin
 
 
@@ -34,7 +34,7 @@ class DftPlugin(LabelerPlugin):
             Of the states that have been seen with it.
         """
 
-    def kpoint_accuracy(self, settings: Any) -> Accuracy:
+    def kpoint_parameter(self, settings: Any) -> ConvergenceParameter:
         """Return grids, spacings or densities of k-points around those in use.
 
         Parameters
@@ -44,7 +44,7 @@ class DftPlugin(LabelerPlugin):
 
         Returns
         -------
-        Accuracy
+        ConvergenceParameter
             Of the grid where one is given, else of the spacing or VASP's density.
         """
         grid = settings.hashed_kpoints()
@@ -56,11 +56,11 @@ class DftPlugin(LabelerPlugin):
             return series("k-point density", "kpoint_density", values, discrete=True)
         grids = [[n + more for n in grid] for more in (-1, 0, 1, 2) if min(grid) + more > 0]
         steps = tuple(Step("x".join(map(str, grid)), {"kpoints": grid}) for grid in grids)
-        return Accuracy("k-points", steps, of_cell=True)
+        return ConvergenceParameter("k-points", steps, of_cell=True)
 
     @override
     def windows(self, settings: Any) -> Windows:
-        """Return the user's windows, and for other states those that the code is known by."""
+        """Return the user's windows, and the code's defaults for other states."""
         return Windows(settings.moment_windows or {}).with_defaults(self.known_windows(settings))
 
     @override
@@ -71,13 +71,13 @@ class DftPlugin(LabelerPlugin):
             same = [t for t in host.redox_species if (element_of(t), charge_of(t)) == ion]
             if same and not any(t in settings.moment_windows for t in same):
                 raise InputError(
-                    f"the window of {given} is that of another spin state than the host's",
+                    f"{given} is not a spin state of this host",
                     where="labeler.moment_windows",
                     remedy=f"write '{same[0]}'",
                 )
         if settings.moment_windows and host.redox_species.isdisjoint(settings.moment_windows):
             raise InputError(
-                "none of the windows is of a state of this host",
+                "no window is for a state of this host",
                 where="labeler.moment_windows",
                 remedy=f"give those of {', '.join(sorted(host.redox_species))}",
             )
@@ -85,7 +85,7 @@ class DftPlugin(LabelerPlugin):
             of_element = [t for t in host.species if element_of(t) == element_of(given)]
             if of_element and given not in of_element:
                 raise InputError(
-                    f"{given} is none of the host's states, so that nothing starts from its moment",
+                    f"{given} is not a state of this host",
                     where="labeler.moments",
                     remedy=f"write '{of_element[0]}'"
                     if len(of_element) == 1

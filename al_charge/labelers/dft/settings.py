@@ -86,7 +86,7 @@ class DftSettings(EngineSettings):
     moment_windows: dict[str, tuple[float, float]] | None = Field(
         default=None,
         description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
-        "default those of the campaign's end members, else known ones",
+        "default those of the campaign's end members, else the default ones",
     )
     tries: int = Field(
         default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
@@ -282,7 +282,7 @@ def _of_elements(
 
 
 def check_element(element: str) -> None:
-    """Refuse what is no element's symbol.
+    """Refuse what is not an element symbol.
 
     Parameters
     ----------

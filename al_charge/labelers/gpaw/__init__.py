@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
-from al_charge.labelers.accuracy import Accuracy, around, series
+from al_charge.labelers.convergence import ConvergenceParameter, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.method import Method
@@ -52,7 +52,7 @@ class GpawPlugin(DftPlugin):
         return known_windows(settings)
 
     @override
-    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+    def convergence_parameters(self, settings: Any) -> Sequence[ConvergenceParameter]:
         if settings.mode == "pw":
             cutoffs = around(settings.cutoff, (0.75, 1, 1.25, 1.5), -1)
             expansion = series("cutoff", "cutoff", cutoffs, "eV")
@@ -63,7 +63,7 @@ class GpawPlugin(DftPlugin):
         metal = [settings.metal_kpoints + more for more in (-4, 0, 4, 8)]
         return (
             expansion,
-            self.kpoint_accuracy(settings),
+            self.kpoint_parameter(settings),
             series("smearing", "smearing", widths, "eV"),
             series("k-points of the metal", "metal_kpoints", metal, metal_only=True),
         )

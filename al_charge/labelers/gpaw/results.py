@@ -32,7 +32,7 @@ def reading(directory: Path) -> Reading:
     Raises
     ------
     AlChargeError
-        If a file is of another job than ``input.json``, or its numbers are no label.
+        If a file is of another job than ``input.json``, or its numbers make no label.
     CrashedError
         If a file is missing, truncated or damaged; the job may be run again.
     """

@@ -51,7 +51,7 @@ def find_gpaw_output(path: Path) -> Path | None:
     Returns
     -------
     Path or None
-        None if it is no output of GPAW and holds none.
+        None if it is not output of GPAW and holds none.
     """
     if path.is_file():
         is_output = path.suffix == ".gpw" or BANNER in compressed.read_text(path)

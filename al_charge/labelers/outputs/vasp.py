@@ -46,7 +46,7 @@ def find_vasp_output(path: Path) -> Path | None:
     Returns
     -------
     Path or None
-        None if it is no output of VASP and holds none.
+        None if it is not output of VASP and holds none.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
-from al_charge.labelers.accuracy import Accuracy, Step, around, series
+from al_charge.labelers.convergence import ConvergenceParameter, Step, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
@@ -58,12 +58,12 @@ class VaspPlugin(DftPlugin):
         return VASP_WINDOWS
 
     @override
-    def accuracies(self, settings: Any) -> Sequence[Accuracy]:
+    def convergence_parameters(self, settings: Any) -> Sequence[ConvergenceParameter]:
         cutoffs = around(settings.cutoff, (0.75, 1, 1.25, 1.5), -1)
         metal = around(settings.metal_kpoint_density, (0.5, 1, 2, 4), 1)
         return (
             series("cutoff", "cutoff", cutoffs, "eV"),
-            self.kpoint_accuracy(settings),
+            self.kpoint_parameter(settings),
             *_smearing(settings),
             series(_METAL, "metal_kpoint_density", metal, metal_only=True, discrete=True),
         )
@@ -85,7 +85,7 @@ class VaspPlugin(DftPlugin):
         return read_vasp_output(file, bader=bader)
 
 
-def _smearing(settings: VaspSettings) -> tuple[Accuracy, ...]:
+def _smearing(settings: VaspSettings) -> tuple[ConvergenceParameter, ...]:
     """Return the widths of the smearing; the tetrahedron method has none."""
     if int(str(settings.incar.get("ISMEAR", 0))) < -1:
         return ()
@@ -95,4 +95,4 @@ def _smearing(settings: VaspSettings) -> tuple[Accuracy, ...]:
     for width in around(current, (4, 2, 1, 0.5), 4):
         incar = tags if width == current else tags | {"SIGMA": width}
         steps.append(Step(f"{width:g} eV", {"incar": incar}))
-    return (Accuracy("smearing", tuple(steps)),)
+    return (ConvergenceParameter("smearing", tuple(steps)),)

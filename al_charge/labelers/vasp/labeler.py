@@ -208,5 +208,5 @@ def _is_whole(request: Request, directory: Path) -> bool:
     except CrashedError:
         return False
     except AlChargeError:
-        pass  # they can, and what they say is no label
+        pass  # they can, and what they say is not part of a label
     return True

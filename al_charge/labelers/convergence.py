@@ -1,4 +1,4 @@
-"""Which of its settings an engine converges with, and in which steps they are tried."""
+"""Convergence parameters of an engine: which of its settings, and the values to try."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class ConvergenceParameter:
     """A setting that results converge with.
 
     Attributes
@@ -58,8 +58,8 @@ def series(
     *,
     metal_only: bool = False,
     discrete: bool = False,
-) -> Accuracy:
-    """Return an accuracy that one field with a number decides.
+) -> ConvergenceParameter:
+    """Return a parameter that one field with a number decides.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ def series(
     unit
         That the field is written with, such as ``eV``; empty for a bare number.
     metal_only
-        See `Accuracy`.
+        See `ConvergenceParameter`.
     discrete
-        See `Accuracy`.
+        See `ConvergenceParameter`.
 
     Returns
     -------
-    Accuracy
+    ConvergenceParameter
         With a step for each value.
     """
     numbers = [f"{value:.10g}" for value in values]
@@ -86,7 +86,7 @@ def series(
         Step(f"{number} {unit}".strip(), {field: f"{number} {unit}" if unit else _number(number)})
         for number in numbers
     )
-    return Accuracy(name, steps, metal_only=metal_only, discrete=discrete)
+    return ConvergenceParameter(name, steps, metal_only=metal_only, discrete=discrete)
 
 
 def around(current: float, factors: Iterable[float], digits: int) -> list[float]:
