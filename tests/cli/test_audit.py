@@ -91,7 +91,7 @@ def test_functional_and_u_that_are_not_those_of_the_windows(
     unlike = [one for one in document["warnings"] if "default moment windows" in one]
     assert len(unlike) == bool(warned)
     if warned:
-        assert f"warning: computed with {warned}, with which" in out
+        assert f"warning: computed with {warned}; the default" in out
     bare = any("Fe without U in an oxide" in one for one in document["warnings"])
     assert bare is (u == "")
     # The user's own windows are the user's business.
