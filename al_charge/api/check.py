@@ -148,6 +148,7 @@ def check(file: Path | str) -> CheckResult:
         "hubbard_u": u,
         "kpoints": _kpoints(host, dft),
         "spin_runs": spec.labeler.spin_runs,
+        "labeler_remark": LABELERS.of(spec.labeler).remark(spec.labeler),
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
         "warnings": _warnings(host)
         + _method_warnings(host, spec, u)

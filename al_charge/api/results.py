@@ -15,6 +15,7 @@ from al_charge.loop.ground_state import magnetic_corrections
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import is_verified
 from al_charge.report import documents, style
+from al_charge.report.names import labeler_remark
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.uncertainty import profile_with_error_bars
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -285,6 +286,7 @@ def hull_result(campaign: loop.Campaign) -> HullResult:
         labeler=campaign.spec.labeler.kind,
         verified=verified,
         corrections=magnetic_corrections(campaign),
+        remark=labeler_remark(campaign.spec.labeler),
     )
     return HullResult(campaign.name, found.hull, verified, document, campaign)
 
@@ -310,7 +312,11 @@ def voltage_result(campaign: loop.Campaign) -> VoltageResult:
     found, bars = assessed_hull(campaign)
     profile, verified = profile_with_error_bars(found.hull, bars), is_verified(campaign)
     document = documents.voltage_document(
-        profile, campaign=campaign.name, labeler=campaign.spec.labeler.kind, verified=verified
+        profile,
+        campaign=campaign.name,
+        labeler=campaign.spec.labeler.kind,
+        verified=verified,
+        remark=labeler_remark(campaign.spec.labeler),
     )
     return VoltageResult(campaign.name, profile, verified, document, campaign)
 

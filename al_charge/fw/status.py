@@ -9,6 +9,7 @@ from typing import Any
 from fireworks import LaunchPad
 
 from al_charge.fw.lost_runs import HANDED_BACK
+from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import rounds_held
 from al_charge.loop.ground_state import Electrons, Solution, electrons
@@ -44,6 +45,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "campaign": campaign.name,
         "state": document.state.value,
         "reason": document.reason,
+        "labeler_remark": LABELERS.of(campaign.spec.labeler).remark(campaign.spec.labeler),
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
         "labels_used": len(store.labels.uses(campaign.name)),

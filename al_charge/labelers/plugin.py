@@ -31,6 +31,39 @@ class EngineSettings(PluginSettings):
     relax: Relax
     fmax: Force
 
+    @property
+    def input_file(self) -> Path | None:
+        """A file that the engine reads; the database keeps it, so that workers have it.
+
+        None for an engine that needs none of the user's.
+        """
+        return None
+
+    def pinned(self) -> Self:
+        """Return these settings as they are stored: a file by its name and its checksum.
+
+        Returns
+        -------
+        EngineSettings
+            The settings themselves for an engine without an `input_file`.
+        """
+        return self
+
+    def reading_from(self, path: Path) -> Self:
+        """Return these settings with their `input_file` elsewhere.
+
+        Parameters
+        ----------
+        path
+            The same file on this machine.
+
+        Returns
+        -------
+        EngineSettings
+            The settings themselves for an engine without an `input_file`.
+        """
+        return self
+
     def with_defaults_for(self, elements: Collection[str]) -> Self:
         """Return these settings with the defaults that depend on what the material is made of.
 
@@ -110,6 +143,21 @@ class LabelerPlugin(Plugin):
         Labeler
             Ready to label.
         """
+
+    def remark(self, settings: Any) -> str:
+        """Return what is told wherever results of the engine are shown.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        str
+            One line; empty if there is nothing to tell.
+        """
+        return ""
 
     def windows(self, settings: Any) -> Windows | None:
         """Return the moments by which the engine tells charge states, where none are calibrated.

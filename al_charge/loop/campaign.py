@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
 from al_charge.store.documents import CandidateDoc, Geometry
+from al_charge.store.embedded import default_home
 from al_charge.store.mongo import Store
 
 KEY_DIGITS = 5
@@ -54,6 +56,8 @@ class Campaign:
     spins
         Species that ions are instead of those of the file, by species token: only where a campaign
         is looked at in other spin states.
+    labeler_file
+        Id in the database of the file that the labeler reads; empty if it reads none.
     """
 
     spec: CampaignSpec
@@ -62,6 +66,7 @@ class Campaign:
     empty: Structure | None = None
     stored_hash: str = ""
     spins: Mapping[str, str] = field(default_factory=dict)
+    labeler_file: str = ""
 
     @property
     def name(self) -> str:
@@ -77,7 +82,27 @@ class Campaign:
     @cached_property
     def labeler(self) -> Labeler:
         """The engine that makes this campaign's labels."""
-        return labeler_of(self.spec)
+        spec = self.spec
+        if self.labeler_file:
+            labeler = spec.labeler.reading_from(self._file_on_this_machine)
+            spec = spec.model_copy(update={"labeler": labeler})
+        return labeler_of(spec)
+
+    def bring_file(self) -> None:
+        """Copy the file that the labeler reads, if any, from the database to this machine.
+
+        Raises
+        ------
+        AlChargeError
+            If it is missing in the database.
+        """
+        if self.labeler_file:
+            where = f"campaign '{self.name}'"
+            self.store.files.copy_to(self._file_on_this_machine, self.labeler_file, where)
+
+    @property
+    def _file_on_this_machine(self) -> Path:
+        return default_home() / "files" / self.labeler_file
 
     @cached_property
     def settings_hash(self) -> str:
@@ -241,6 +266,7 @@ def open_campaign(store: Store, name: str) -> Campaign:
         store=store,
         empty=structure_of(document, "empty_structure"),
         stored_hash=document.settings_hash,
+        labeler_file=document.spec.get("labeler_file", ""),
     )
 
 

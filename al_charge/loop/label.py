@@ -371,6 +371,7 @@ class _Job:
         """
         if self.relax is Relax.NONE:
             check_start(self.campaign, self.candidate)
+        self.campaign.bring_file()
         folder.mkdir(parents=True, exist_ok=True)
         set_site_kinds(self.campaign.host, atoms)
         result = make_label(

@@ -30,6 +30,7 @@ from al_charge.units import Energy
 _PATHS = (
     ("host", "structure"),
     ("host", "empty_structure"),
+    ("labeler", "model"),
     ("potential", "foundation"),
     ("database", "credentials_file"),
     ("database", "tls_ca_file"),
@@ -223,7 +224,7 @@ def load_labeler_settings(path: Path | None, kind: str | None = None) -> EngineS
     section: Any = {"kind": kind}
     if path is not None:
         document = read_mapping(path)
-        section = document.get("labeler", document)
+        section = _resolved({"labeler": document.get("labeler", document)}, path)["labeler"]
         if kind is not None and isinstance(section, dict) and section.get("kind") != kind:
             raise InputError(
                 f"its labeler is '{section.get('kind')}', not '{kind}'",

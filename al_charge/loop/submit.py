@@ -54,6 +54,9 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     former = settings_hash(make_labeler(spec.labeler.with_defaults_for(elements_of(spec))))
     if store.labels.has_any(document.host_fingerprint, former):
         document = document.model_copy(update={"settings_hash": former})
+    if (file := spec.labeler.input_file) is not None:
+        contents = document.spec | {"labeler_file": store.files.keep(file.read_bytes())}
+        document = document.model_copy(update={"spec": contents})
     if store.campaigns.add(document):
         return True
     if not is_same(store.campaigns.get(spec.name), document):
@@ -117,8 +120,9 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
     # The database and the resources of jobs are not part of what a campaign is.
+    pinned = spec.model_copy(update={"labeler": spec.labeler.pinned()})
     complete = spec.model_copy(
-        update={"labeler": spec.labeler.with_defaults_for(elements_of(spec))}
+        update={"labeler": pinned.labeler.with_defaults_for(elements_of(spec))}
     )
     given, everything = (
         one.model_dump(
@@ -127,7 +131,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             round_trip=True,
             exclude_unset=exclude_unset,
         )
-        for one, exclude_unset in ((spec, True), (complete, False))
+        for one, exclude_unset in ((pinned, True), (complete, False))
     )
     contents = {
         "campaign": given,

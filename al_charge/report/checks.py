@@ -41,6 +41,7 @@ def check_lines(spec: CampaignSpec, document: dict[str, Any]) -> list[str]:
         *([f"U: {u_text(document['hubbard_u'])}"] if isinstance(spec.labeler, DftSettings) else []),
         *_kpoints(document["kpoints"]),
         *_runs(document["spin_runs"]),
+        *([document["labeler_remark"]] if document["labeler_remark"] else []),
         *(f"warning: {warning}" for warning in document["warnings"]),
         *([f"not ready to submit on this machine: {m}"] if (m := document["missing"]) else []),
     ]

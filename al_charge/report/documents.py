@@ -36,6 +36,7 @@ def hull_document(
     labeler: str,
     verified: bool = False,
     corrections: Mapping[str, float] | None = None,
+    remark: str = "",
 ) -> dict[str, Any]:
     """Return a hull as a JSON document.
 
@@ -52,6 +53,8 @@ def hull_document(
     corrections
         By how much another magnetic order is lower, eV per formula unit, by the hash of the
         configuration, of those that were run in one.
+    remark
+        What is to be told of the labeler wherever its results are shown.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def hull_document(
     """
     known = corrections or {}
     return {
-        **_campaign(hull, campaign, labeler),
+        **_campaign(hull, campaign, labeler, remark),
         "verified": verified,
         "vertices": [
             _entry(hull, entry)
@@ -90,7 +93,12 @@ def hull_document(
 
 
 def voltage_document(
-    profile: VoltageProfile, *, campaign: str, labeler: str, verified: bool = False
+    profile: VoltageProfile,
+    *,
+    campaign: str,
+    labeler: str,
+    verified: bool = False,
+    remark: str = "",
 ) -> dict[str, Any]:
     """Return a voltage profile as a JSON document.
 
@@ -104,6 +112,8 @@ def voltage_document(
         Kind of the labeler, e.g. ``born``.
     verified
         Whether the labeler has relaxed the vertices and they stayed the same.
+    remark
+        What is to be told of the labeler wherever its results are shown.
 
     Returns
     -------
@@ -112,7 +122,7 @@ def voltage_document(
         ``units`` says what the numbers are.
     """
     return {
-        **_campaign(profile, campaign, labeler),
+        **_campaign(profile, campaign, labeler, remark),
         "verified": verified,
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,
@@ -121,11 +131,14 @@ def voltage_document(
     }
 
 
-def _campaign(of: Hull | VoltageProfile, campaign: str, labeler: str) -> dict[str, Any]:
+def _campaign(
+    of: Hull | VoltageProfile, campaign: str, labeler: str, remark: str
+) -> dict[str, Any]:
     return {
         "campaign": campaign,
         "labeler": labeler_name(labeler),
         "labeler_kind": labeler,
+        "labeler_remark": remark,
         "working_ion": of.working_ion,
         "framework": of.framework,
         "formula": host_formula(of.framework, of.working_ion),

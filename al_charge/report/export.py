@@ -19,7 +19,7 @@ from al_charge.crystal.species import TOKEN_DTYPE
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
-from al_charge.report.names import host_formula, labeler_name
+from al_charge.report.names import host_formula, labeler_name, labeler_remark
 from al_charge.report.rounding import rounding_of
 from al_charge.store.documents import LabelDoc, ReferenceDoc
 from al_charge.store.fields import plain
@@ -320,6 +320,7 @@ def _document(campaign: Campaign, summary: _Summary) -> dict[str, Any]:
         "formula_units": campaign.host.formula_units,
         "working_ion": ion,
         "labeler": labeler_name(campaign.spec.labeler.kind),
+        "labeler_remark": labeler_remark(campaign.spec.labeler),
         "settings_hash": stored.settings_hash,
         "settings": summary.settings,
         "engines": sorted(summary.engines),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
-from al_charge.report.names import host_formula, labeler_name
+from al_charge.report.names import host_formula, labeler_name, labeler_remark
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import WITHOUT_FRAMES
 from al_charge.thermo.hull import pretty_formula
@@ -53,6 +53,7 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
         "campaign": campaign.name,
         "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
         "labeler": labeler_name(campaign.spec.labeler.kind),
+        "labeler_remark": labeler_remark(campaign.spec.labeler),
         "engines": sorted({label.engine for label in labels}),
         "labels": [_label(label, redox, campaign.host.formula_units) for label in labels],
         "compositions": [{"x": x, **_counts(group)} for x, group in groups.items()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from al_charge.labelers.plugin import LABELERS
+from al_charge.labelers.plugin import LABELERS, EngineSettings
 
 _AMOUNT = re.compile(r"(?<=[A-Za-z)])(\d+(?:[./]\d+)?|x)(?![a-z])")
 
@@ -25,6 +25,22 @@ def labeler_name(kind: str) -> str:
     """
     found = LABELERS.found.get(kind)
     return kind if found is None or found.plugin is None else found.plugin.title
+
+
+def labeler_remark(settings: EngineSettings) -> str:
+    """Return what is told wherever results of a labeler are shown.
+
+    Parameters
+    ----------
+    settings
+        Of a campaign.
+
+    Returns
+    -------
+    str
+        One line; empty for most labelers.
+    """
+    return LABELERS.of(settings).remark(settings)
 
 
 def host_formula(framework: str, working_ion: str) -> str:

@@ -46,6 +46,8 @@ def _summary(status: dict[str, Any]) -> Text:
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
+    if remark := status.get("labeler_remark"):
+        text.append(f"\n{remark}", style="magenta")
     if (verification := status["verification"]) is not None:
         style = "green" if verification["verified"] else "yellow"
         text.append(f"\nhull: {verification['outcome']}", style=style)

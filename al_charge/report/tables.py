@@ -30,7 +30,8 @@ def hull_table(document: dict[str, Any]) -> Table:
     magnetic = any(one.get("magnetic_correction") is not None for one in document["vertices"])
     table = Table(
         title=_title(document, "hull"),
-        caption=_verdict(document)
+        caption=_remark(document)
+        + _verdict(document)
         + "".join(f"{line} " for line in undecided_lines(document))
         + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
         "meV per formula unit, error bars one standard deviation of the committee."
@@ -94,7 +95,7 @@ def voltage_table(document: dict[str, Any]) -> Table:
     """
     table = Table(
         title=_title(document, "voltage"),
-        caption="Error bars: one standard deviation of the committee.",
+        caption=_remark(document) + "Error bars: one standard deviation of the committee.",
         show_footer=True,
     )
     mean = _with_bar(document["mean_voltage"], document["mean_error_bar"], 3)
@@ -105,6 +106,12 @@ def voltage_table(document: dict[str, Any]) -> Table:
         voltage = _with_bar(step["voltage"], step["error_bar"], 3)
         table.add_row(step["x_from"], step["x_to"], voltage)
     return table
+
+
+def _remark(document: dict[str, Any]) -> str:
+    """Return what is told of the labeler, as a sentence; empty if nothing is."""
+    remark: str = document.get("labeler_remark", "")
+    return f"{remark[0].upper()}{remark[1:]}. " if remark else ""
 
 
 def _verdict(document: dict[str, Any]) -> str:

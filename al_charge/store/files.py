@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gridfs
 from bson.objectid import ObjectId
 
-from al_charge.store.base import StorePart
-from al_charge.store.documents import Document, LabelDoc, ModelDoc, RoundDoc
+from al_charge.store.base import StorePart, read_file
+from al_charge.store.documents import CampaignDoc, Document, LabelDoc, ModelDoc, RoundDoc
 
 _NAMED: tuple[tuple[str, type[Document], str], ...] = (
     ("frames", LabelDoc, "frames_file"),
+    ("weights", CampaignDoc, "spec.labeler_file"),
     ("weights", ModelDoc, "weights_file"),
     ("weights", ModelDoc, "predictions_file"),
     ("weights", RoundDoc, "assessment.predictions_file"),
@@ -49,11 +53,12 @@ class DamagedFile:
     Attributes
     ----------
     kind
-        What the document is: ``label``, ``model`` or ``round``.
+        What the document is: ``campaign``, ``label``, ``model`` or ``round``.
     document
         Id of the document.
     content
-        What the file holds: ``frames``, ``weights`` or ``predictions``.
+        What the file holds: ``frames``, ``weights``, ``predictions``, or, for the labeler of a
+        campaign to read, ``labeler``.
     """
 
     kind: str
@@ -63,6 +68,48 @@ class DamagedFile:
 
 class Files(StorePart):
     """The files of a store in GridFS."""
+
+    def keep(self, content: bytes) -> str:
+        """Keep a file that a campaign's labeler reads; one content is kept once.
+
+        Parameters
+        ----------
+        content
+            Its bytes.
+
+        Returns
+        -------
+        str
+            Its id.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        known = self._weights.find_one({"filename": digest})
+        return str(known._id if known else self._weights.put(content, filename=digest))
+
+    def copy_to(self, path: Path, file_id: str, where: str) -> None:
+        """Write a file that was kept to this machine, unless it is there.
+
+        Parameters
+        ----------
+        path
+            Where; its folder is made. It is written in one step.
+        file_id
+            As `keep` returned it.
+        where
+            What it belongs to, for the message.
+
+        Raises
+        ------
+        AlChargeError
+            If it is missing or incomplete in GridFS.
+        """
+        if path.is_file():
+            return
+        content = read_file(self._weights, file_id, where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
 
     def unused(self) -> list[UnusedFile]:
         """Return the files that no document names.
@@ -110,9 +157,10 @@ class Files(StorePart):
         DamagedFile
             By kind of document.
         """
-        query: dict[str, Any] = {} if campaign is None else {"campaign": campaign}
         complete = {bucket: self._complete(bucket) for bucket in _BUCKETS}
         for bucket, document, field in _NAMED:
+            owner = "name" if document is CampaignDoc else "campaign"
+            query: dict[str, Any] = {} if campaign is None else {owner: campaign}
             match = {"$match": query | {field: {"$ne": None}}}
             pipeline = [match, {"$project": {"file": f"${field}"}}]
             for stored in self._collection(document).aggregate(pipeline):

@@ -23,6 +23,9 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called with the number of structures that are relaxed, and that of all."""
 
+Watch = Callable[[Atoms, CommitteePrediction], None]
+"""Called with a geometry on the way and what the committee predicts there."""
+
 SKIN = 0.6
 """Distance in angstrom by which neighbour lists extend beyond the cutoff of the potentials."""
 LONGEST_STEP = 0.1
@@ -83,6 +86,7 @@ def relax(
     max_steps: int,
     cell: bool = True,
     largest_displacement: float = np.inf,
+    watch: Watch = lambda _, __: None,
 ) -> list[Relaxed]:
     """Relax ions and cell of every structure.
 
@@ -102,6 +106,8 @@ def relax(
     largest_displacement
         How far an atom may move from where it starts, angstrom, and a component of the strain
         times the cube root of the volume.
+    watch
+        Called with the start and with every geometry that a step was taken to.
 
     Returns
     -------
@@ -109,7 +115,7 @@ def relax(
         One per structure, in their order.
     """
     return [
-        _relax(committee, atoms, fmax, max_steps, cell, largest_displacement)
+        _relax(committee, atoms, fmax, max_steps, cell, largest_displacement, watch)
         for atoms in structures
     ]
 
@@ -121,9 +127,11 @@ def _relax(
     max_steps: int,
     cell: bool,
     largest_displacement: float,
+    watch: Watch,
 ) -> Relaxed:
     surface = _Surface(committee, start, cell)
     here = surface.at(np.zeros(surface.size))
+    watch(here.atoms, here.prediction)
     inverse = surface.inverse_stiffness()
     shrink, steps, intact = 1.0, 1, True
     while steps < max_steps and intact and here.largest > fmax and shrink > SMALLEST_STEP:
@@ -145,6 +153,7 @@ def _relax(
             continue
         gained = here.prediction.energy - there.prediction.energy
         here, shrink = there, min(1.0, 2.0 * shrink)
+        watch(here.atoms, here.prediction)
         if clipped and gained < SMALLEST_GAIN * len(start):
             break
     return Relaxed(
