@@ -6,7 +6,7 @@ label is not another state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from al_charge.crystal.species import (
 )
 from al_charge.crystal.valence import has_spin_state, spin_state_shown
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.explore import Explored, SpinRun, explored
+from al_charge.loop.explore import Explored, explored
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import WITHOUT_FRAMES
 
@@ -40,7 +40,8 @@ class Solution:
     asked
         What was asked for, in words; empty for the campaign's own state.
     species
-        Of each site with a spin, in the spin state that its moment shows; None if it shows none.
+        Of each site with a spin, in the spin state that its moment shows; None if it shows none, or
+        the site has another charge than was asked for.
     signs
         Of these sites' moments, the first of them positive; 0 for those without a moment.
     energy
@@ -66,7 +67,8 @@ class Solution:
     def spins(self) -> str:
         """The spin states, in words."""
         found = sorted({in_words(one) for one in self.species if one is not None})
-        return " and ".join([*found, *(["uncertain moments"] if None in self.species else [])])
+        other = ["uncertain moments or other charges"] if None in self.species else []
+        return " and ".join([*found, *other])
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,13 @@ class Electrons:
     def correction(self) -> float | None:
         """By how much another magnetic order is lower than the label, eV per formula unit.
 
-        0 if no other order was found to be lower; None if none was run to a result.
+        0 if no other order was found to be lower, or the ions have no moments; None if none was run
+        to a result.
         """
         if self.label is None or self.label.species != self.requested:
             return None
+        if not any(map(unpaired_electrons, self.requested)):
+            return 0.0
         if self.lowest_order is not None:
             return min(0.0, self.lowest_order.energy - self.label.energy)
         same = any(one.species == self.requested for one in self.others)
@@ -154,7 +159,7 @@ class Electrons:
             return _compared(self, lower)
         lowest = _lowest(self._all)
         if lowest is not None and None in lowest.species:
-            return f"the lowest has moments of no spin state, and is not {asked}"
+            return f"the lowest has moments of no spin state or other charges, and is not {asked}"
         if self.lowest_order is not None and self.correction:
             return (
                 f"{self.lowest_order.order} order is {-1e3 * self.correction:.1f} meV/f.u. lower, "
@@ -184,6 +189,10 @@ def electrons(campaign: Campaign, number: int) -> list[Electrons]:
         One for each configuration that has such runs; empty for most rounds.
     """
     found = [one for one in explored(campaign, number) if one is not None and one.runs]
+    return _all_judged(campaign, found)
+
+
+def _all_judged(campaign: Campaign, found: list[Explored]) -> list[Electrons]:
     keys = [run.key for one in found for run in one.runs]
     labels = {label.key: label for label in campaign.store.labels.read(WITHOUT_FRAMES, keys=keys)}
     return [_judged(campaign, one, labels) for one in found]
@@ -203,7 +212,7 @@ def _judged(campaign: Campaign, one: Explored, labels: Mapping[str, LabelDoc]) -
             else:
                 failed[run.state] = failure.reason
             continue
-        solution = _solution(label, sites, units, run)
+        solution = _solution(label, asked, sites, units, run.state)
         if solution is None:
             failed[run.state] = label.refused or "the run has no moments"
         else:
@@ -212,7 +221,7 @@ def _judged(campaign: Campaign, one: Explored, labels: Mapping[str, LabelDoc]) -
         x=one.candidate.composition,
         config_hash=one.candidate.config_hash,
         requested=tuple(asked[site] for site in sites),
-        label=None if one.label is None else _solution(one.label, sites, units, None),
+        label=None if one.label is None else _solution(one.label, asked, sites, units, ""),
         others=tuple(solutions),
         failed=failed,
         pending=tuple(pending),
@@ -221,7 +230,7 @@ def _judged(campaign: Campaign, one: Explored, labels: Mapping[str, LabelDoc]) -
 
 
 def _solution(
-    label: LabelDoc, sites: list[int], units: int, run: SpinRun | None
+    label: LabelDoc, asked: Sequence[str], sites: list[int], units: int, state: str
 ) -> Solution | None:
     """Return the solution that a label is; None for one whose energy does not count."""
     if label.moments is None or label.unusable or not label.converged:
@@ -229,10 +238,14 @@ def _solution(
     moments = np.array(label.moments)[sites]
     signs = np.where(np.abs(moments) < NO_MOMENT, 0, np.sign(moments)).astype(int)
     first = next((sign for sign in signs if sign), 1)
+    # A label may have found other charges than it was asked for: what counts is what is asked now.
+    found = label.resolved or label.requested
     return Solution(
-        asked="" if run is None else run.state,
+        asked=state,
         species=tuple(
-            spin_state_shown(label.requested[site], moment)
+            spin_state_shown(asked[site], moment)
+            if charge_of(found[site]) == charge_of(asked[site])
+            else None
             for site, moment in zip(sites, moments, strict=True)
         ),
         signs=tuple(int(sign * first) for sign in signs),
@@ -325,7 +338,9 @@ def magnetic_corrections(campaign: Campaign) -> dict[str, float]:
     found: dict[str, float] = {}
     if campaign.spec.labeler.spin_runs:
         for record in campaign.store.rounds.all(campaign.name):
-            for one in electrons(campaign, record.number):
-                if one.correction is not None:
-                    found[one.config_hash] = one.correction
+            # Those without moments have no other order, and need not be run for it.
+            all_of_them = [one for one in explored(campaign, record.number) if one is not None]
+            for judged in _all_judged(campaign, all_of_them):
+                if judged.correction is not None:
+                    found[judged.config_hash] = judged.correction
     return found

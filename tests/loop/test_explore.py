@@ -78,6 +78,12 @@ else:
         found = world.get("falls", {}).get(ion, {}).get(str(found), found)
         energy += spins[found]
         moments[site] = world.get("share", {}).get(ion, 0.9) * found * (-1 if start < 0 else 1)
+    up = not any(m < 0 for m in moments)
+    if order := world.get("charge order", {}).get("up" if up else "up and down"):
+        places = [site for site, m in enumerate(moments) if m]
+        sizes = sorted((abs(moments[site]) for site in places), reverse=order == "falling")
+        for site, size in zip(places, sizes):
+            moments[site] = size if moments[site] > 0 else -size
     signs = [(m > 0) - (m < 0) for m in moments if m]
     if world.get("aligned"):
         moments, signs = [abs(m) for m in moments], [1] * len(signs)
@@ -445,6 +451,56 @@ def test_a_lower_magnetic_order_is_corrected_for_and_stops_nothing(
     assert order["found"] == "Fe3+ high, antiferromagnetic"
     assert order["energy"] == pytest.approx(-0.046)
     status_panel(status)
+
+
+def mixed_end(store: Store, world: World, tmp_path: Path, **order: str) -> Campaign:
+    """Return a campaign whose first end member has two Fe2+ and two Fe3+ in an order of DFT's."""
+    world.facts["share"] = {"Fe2+": 0.915, "Fe3+": 0.86}
+    world.facts |= {"spins": IRON, "ion": 11, "antiferromagnetic": {"2": 0.046, "4": 0.010}}
+    world.facts["charge order"] = {name.replace("_", " "): one for name, one in order.items()}
+    written = document({"Fe": [2, 3]}, OLIVINE, "Na", labeler={"explore_runs": 1})
+    written["host"]["compositions"] = {"from": "1/2", "to": 1}
+    campaign = submitted(store, written)
+    played(campaign, tmp_path)
+    return campaign
+
+
+@pytest.mark.parametrize("order", ["rising", "falling"])
+def test_a_mixed_end_member_in_a_charge_order_that_was_not_asked_for_is_in_no_other_spin_state(
+    store: Store, world: World, tmp_path: Path, order: str
+) -> None:
+    campaign = mixed_end(store, world, tmp_path, up=order, up_and_down=order)
+    (mixed, _) = electrons(campaign, 0)
+    assert mixed.label is not None and mixed.label.species == mixed.requested
+    assert lower_spin_states(campaign) == ""
+    assert sorted(magnetic_corrections(campaign).values()) == [
+        pytest.approx(-0.046),
+        pytest.approx(-0.010),
+    ]
+
+
+def test_a_run_in_another_charge_order_is_no_correction(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    campaign = mixed_end(store, world, tmp_path, up="rising", up_and_down="falling")
+    (mixed, full) = electrons(campaign, 0)
+    assert mixed.correction is None and full.correction == pytest.approx(-0.010)
+    assert lower_spin_states(campaign) == ""
+
+
+def test_an_end_member_without_moments_has_no_other_order_and_hinders_no_correction(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    world.facts |= {"spins": COBALT, "antiferromagnetic": {"0": 0.046}}
+    campaign = cobalt(store, "3 low", "4 low")
+    played(campaign, tmp_path)
+    by_x = {one.x: one.config_hash for one in electrons(campaign, 0)}
+    # Of three Co4+ one points down.
+    lower = pytest.approx(-0.046 * 2 / 3)
+    assert magnetic_corrections(campaign) == {by_x["0"]: lower, by_x["1"]: 0.0}
+    spins = cobalt(store, "3 low", "4 low", explore_runs=1)
+    played(spins, tmp_path / "few")
+    assert magnetic_corrections(spins) == magnetic_corrections(campaign)
 
 
 def test_a_campaign_that_is_antiferromagnetic_is_run_in_the_other_order(
