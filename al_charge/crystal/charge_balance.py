@@ -55,6 +55,8 @@ def total_moments(host: Host, n_ions: int) -> tuple[int, int]:
         unpaired_electrons(host.token(host.elements[site], state))
         for site, state in host.fixed.items()
     )
+    ion = unpaired_electrons(host.token(host.working_ion, host.working_ion_charge))
+    fixed += (n_ions - host.inert_ions) * ion
     reached = {0: (fixed, fixed)}
     for site in host.redox_sites:
         element, found = host.elements[site], dict[int, tuple[int, int]]()

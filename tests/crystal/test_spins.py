@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from pymatgen.core.lattice import Lattice
 from pymatgen.core.periodic_table import Element, Species
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.charge_balance import end_member_species
+from al_charge.crystal.charge_balance import end_member_species, total_moments
 from al_charge.crystal.configuration import (
     Configuration,
     configuration,
@@ -165,6 +166,25 @@ def test_the_total_moment_is_that_of_the_spin_states(
         for n in (3, 0)
     ]
     assert moments == [discharged, charged]
+
+
+def test_working_ions_with_moments_count_in_the_total() -> None:
+    """Mn2+ has five unpaired electrons, which VASP's NUPDOWN and GPAW hold."""
+    lattice = Lattice.tetragonal(4.0, 3.0)
+    places = [[0.5, 0.5, 0.5], [0, 0, 0], [0.3, 0.3, 0], [0.7, 0.7, 0]]
+    structure = Structure(lattice, ["Mn", "V", "O", "O"], places)
+    spec = {
+        "structure": "cell.cif",
+        "working_ion": "Mn",
+        "redox": {"V": [2, 3, 4]},
+        "fixed": {"O": -2},
+    }
+    host = Host.build(HostSpec.model_validate(spec), structure)
+    assert host.ion_counts == (0, 1)
+    for n_ions, moment in ((0, 1), (1, 5 + 3)):
+        atoms = to_atoms(host, enumerate_distinct(host, n_ions)[0])
+        assert atoms.get_initial_magnetic_moments().sum() == moment
+        assert total_moments(host, n_ions) == (moment, moment)
 
 
 def test_ions_that_never_change_have_their_usual_spin_too() -> None:
