@@ -6,11 +6,10 @@ from collections import defaultdict
 from math import factorial, prod
 
 import numpy as np
-from numpy.typing import NDArray
-from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core.sites import PeriodicSite
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.electrostatics import pair_energies
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.parent import repeated
 from al_charge.crystal.roles import Names, ions_of
@@ -175,7 +174,7 @@ def _lowest(
 
     elements = [site.specie.symbol if site.is_ordered else EMPTY for site in cell]
     fixed = np.array([charge(site, element) for site, element in enumerate(elements)])
-    pairs = _pair_energies(cell)
+    pairs = pair_energies(cell)
     values = [{el: charge(some[0], el) for el in set(content)} for some, content in groups]
     first, second = (
         np.concatenate([np.array(some)[np.triu_indices(len(some), 1)[axis]] for some, _ in groups])
@@ -206,11 +205,3 @@ def _lowest(
         factorial(len(content)) // prod(factorial(content.count(one)) for one in set(content))
         for _, content in groups
     )
-
-
-def _pair_energies(cell: Structure) -> NDArray[np.float64]:
-    """Return the energies of unit charges on all sites, eV/e^2, shape (n_sites, n_sites)."""
-    charged = Structure(cell.lattice, ["H+"] * len(cell), cell.frac_coords, charge=len(cell))
-    # The background of a charged cell is the same for all arrangements.
-    pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
-    return pairs

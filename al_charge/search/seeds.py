@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from pymatgen.analysis.ewald import EwaldSummation
 
 from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.electrostatics import pair_energies
 from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.states import charge_of_state
@@ -98,10 +98,4 @@ def ewald_energies(host: Host, configs: Sequence[Configuration]) -> NDArray[np.f
 
 @lru_cache(maxsize=8)
 def _pair_energies(host: Host) -> NDArray[np.float64]:
-    """Return energies of unit charges, eV/e^2, shape (n_sites, n_sites), self terms included."""
-    charged = host.structure.copy()
-    charged.add_oxidation_state_by_site([1] * len(charged))
-    charged.set_charge(len(charged))
-    # The background that makes a charged cell finite drops out of every neutral configuration.
-    pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
-    return pairs
+    return pair_energies(host.structure)

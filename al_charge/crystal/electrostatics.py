@@ -1,0 +1,28 @@
+"""Ewald sums over the sites of a cell, done once for whatever charges they have."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pymatgen.analysis.ewald import EwaldSummation
+from pymatgen.core.structure import Structure
+
+
+def pair_energies(cell: Structure) -> NDArray[np.float64]:
+    """Return the energies of unit charges on all sites of a cell.
+
+    Parameters
+    ----------
+    cell
+        Whatever lies on its sites.
+
+    Returns
+    -------
+    ndarray, shape (n_sites, n_sites)
+        eV/e^2, self terms included, so that charges ``q`` with the sum zero have the energy
+        ``q @ pairs @ q``. Where the sum is not zero, the same constant is missing for all ``q``
+        with one sum.
+    """
+    charged = Structure(cell.lattice, ["H+"] * len(cell), cell.frac_coords, charge=len(cell))
+    pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
+    return pairs

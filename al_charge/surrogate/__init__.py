@@ -1,0 +1,1 @@
+"""Surrogate: energies of all configurations of all cells of a host, from those that are known."""

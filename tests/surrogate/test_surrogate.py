@@ -1,0 +1,190 @@
+"""The surrogate: against a process written with its kernel, and on energies that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import permutations
+from al_charge.errors import InputError
+from al_charge.surrogate.clusters import Clusters, features
+from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.surrogate import Observation, Surrogate, fit_surrogate
+
+Draw = Callable[..., NDArray[np.int8]]
+
+
+def x_of(host: Host, occupations: NDArray[np.int8]) -> NDArray[np.float64]:
+    ions = host.inert_ions + (occupations[:, : len(host.ion_sites)] > 0).sum(axis=1)
+    return np.array([float(host.composition(int(n))) for n in ions])
+
+
+def made_up(host: Host, reference: Host, occupations: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return energies of pairs, some of the Ewald energy, and a curve in x."""
+    values = features(host, Clusters(reference, 5.0)).of(occupations)
+    x = x_of(host, occupations)
+    pairs = 0.1 * values[:, 1:-1] @ np.cos(np.arange(values.shape[1] - 2))
+    return -100 + 7 * x - 0.2 * np.sin(2 * x) + pairs + 0.05 * values[:, -1]
+
+
+def observed(
+    host: Host, occupations: NDArray[np.int8], energies: NDArray[np.float64], noise: float = 0.0
+) -> list[Observation]:
+    configs = [Configuration(tuple(row.tolist())) for row in occupations]
+    return [Observation(host, c, float(e), noise) for c, e in zip(configs, energies, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def every(olivine_doubled: Host) -> NDArray[np.int8]:
+    configs = [c for n in range(9) for c in enumerate_distinct(olivine_doubled, n)]
+    return occupations_of(configs, olivine_doubled)
+
+
+@pytest.fixture(scope="module")
+def fitted(olivine_doubled: Host, every: NDArray[np.int8]) -> Surrogate:
+    """Fitted to some labels of made-up energies with noise of their own, and to predictions."""
+    rng = np.random.default_rng(0)
+    energies = made_up(olivine_doubled, olivine_doubled, every)
+    energies += 0.004 * rng.standard_normal(len(energies))
+    labels = observed(olivine_doubled, every[::25], energies[::25])
+    committee = energies[7::40] + 0.01 * rng.standard_normal(len(energies[7::40]))
+    return fit_surrogate(
+        labels + observed(olivine_doubled, every[7::40], committee, 0.01), triplet_cutoff=4.5
+    )
+
+
+def test_small_cells_tell_the_energies_of_large_ones(
+    olivine: Host, olivine_doubled: Host, randomly: Draw
+) -> None:
+    small = occupations_of(
+        [c for n in olivine.ion_counts for c in enumerate_distinct(olivine, n)], olivine
+    )
+    large = randomly(olivine_doubled, 60)
+    some = observed(olivine, small, made_up(olivine, olivine, small))
+    some += observed(olivine_doubled, large[:30], made_up(olivine_doubled, olivine, large[:30]))
+    surrogate = fit_surrogate(some, triplet_cutoff=0.0)
+    mean, deviation = surrogate.screen(olivine_doubled, large[30:], at_once=7)
+    error = mean - made_up(olivine_doubled, olivine, large[30:])
+    assert np.abs(error).max() < 0.002
+    assert np.sqrt((error**2).mean()) < 0.25 * np.std(error + mean)
+    assert (np.abs(error) < 3 * deviation + 1e-9).mean() > 0.9
+
+
+def test_mean_and_covariance_are_those_of_the_kernel(
+    fitted: Surrogate, olivine_doubled: Host, every: NDArray[np.int8]
+) -> None:
+    host, seen = olivine_doubled, fitted.observations
+    asked = np.concatenate([every[3:300:13], every[[0, 25, 7, 47]]])  # the last are observed
+    rows = np.concatenate([occupations_of([one.config for one in seen], host), asked])
+    design, line = fitted._design(host, rows)
+    # The prior is read off the posterior: with P = 1 + F'F/d^2 in units of the prior.
+    noise = np.array([one.noise for one in seen])
+    n = len(seen)
+    inverse = np.linalg.inv(fitted.fitted.root @ fitted.fitted.root.T)
+    precision = noise**2 + fitted.fitted.nugget**2
+    prior = np.linalg.inv(inverse - (design[:n].T / precision) @ design[:n])
+    same = (rows[:, None] == rows[None]).all(axis=2)
+    kernel = design @ prior @ design.T + fitted.fitted.nugget**2 * same
+    of_seen = kernel[:n, :n] + np.diag(noise**2)
+    energies = np.array([one.energy for one in seen]) - line[:n]
+    mean = line[n:] + kernel[n:, :n] @ np.linalg.solve(of_seen, energies)
+    covariance = kernel[n:, n:] - kernel[n:, :n] @ np.linalg.solve(of_seen, kernel[:n, n:])
+    found = fitted.predict(host, asked)
+    assert found.mean == pytest.approx(mean, abs=1e-5)
+    assert found.covariance() == pytest.approx(covariance, abs=1e-8)
+    assert found.deviation == pytest.approx(np.sqrt(np.diag(found.covariance())))
+
+
+def test_labels_are_returned_in_every_image(fitted: Surrogate, olivine_doubled: Host) -> None:
+    group = permutations(olivine_doubled)
+    for one in (fitted.observations[5], fitted.observations[-5]):
+        images = np.unique(one.config.as_array()[group], axis=0)
+        found = fitted.predict(olivine_doubled, images)
+        if one.noise:
+            assert 0 < found.deviation.min() < one.noise
+        else:
+            assert found.mean == pytest.approx(one.energy)
+            assert found.deviation == pytest.approx(0.0)
+
+
+def test_the_polynomial_is_the_mean(
+    fitted: Surrogate, olivine_doubled: Host, every: NDArray[np.int8]
+) -> None:
+    known = {one.config for one in fitted.observations}
+    for n in (0, 3, 8):
+        configs = enumerate_distinct(olivine_doubled, n)
+        left = occupations_of([c for c in configs if c not in known], olivine_doubled)
+        energy = fitted.energy(olivine_doubled, n)
+        mean, _ = fitted.screen(olivine_doubled, left)
+        assert energy.of(left) == pytest.approx(mean, abs=1e-8)
+
+
+def test_bars_hold(fitted: Surrogate, olivine_doubled: Host, every: NDArray[np.int8]) -> None:
+    rng = np.random.default_rng(0)
+    energies = made_up(olivine_doubled, olivine_doubled, every)
+    energies += 0.004 * rng.standard_normal(len(energies))
+    mean, deviation = fitted.screen(olivine_doubled, every)
+    far = deviation > 0.003
+    scores = np.abs(energies - mean)[far] / deviation[far]
+    assert 0.58 < (scores < 1).mean() < 0.8
+    assert 0.9 < (scores < 1.96).mean() < 0.99
+
+
+def test_left_out_is_what_a_fit_without_it_says(fitted: Surrogate, olivine_doubled: Host) -> None:
+    host, seen = olivine_doubled, fitted.observations
+    errors, deviations = fitted.left_out()
+    design, line = fitted._design(host, occupations_of([one.config for one in seen], host))
+    noise = np.array([one.noise for one in seen]) ** 2 + fitted.fitted.nugget**2
+    energies = np.array([one.energy for one in seen])
+    inverse = np.linalg.inv(fitted.fitted.root @ fitted.fitted.root.T)
+    for i in (0, 11, len(seen) - 1):
+        without = inverse - np.outer(design[i], design[i]) / noise[i]
+        covariance = np.linalg.inv(without)
+        others = np.arange(len(seen)) != i
+        right = (design[others].T / noise[others]) @ (energies - line)[others]
+        assert errors[i] == pytest.approx(
+            energies[i] - line[i] - design[i] @ covariance @ right, abs=1e-6
+        )
+        expected = np.sqrt(design[i] @ covariance @ design[i] + noise[i])
+        assert deviations[i] == pytest.approx(expected, rel=1e-4)
+
+
+def test_samples_have_the_covariance(
+    fitted: Surrogate, olivine_doubled: Host, every: NDArray[np.int8]
+) -> None:
+    found = fitted.predict(olivine_doubled, every[100:104])
+    drawn = found.samples(40_000, np.random.default_rng(2))
+    assert drawn.mean(axis=0) == pytest.approx(found.mean, abs=1e-3)
+    assert np.cov(drawn.T) == pytest.approx(found.covariance(), rel=0.1, abs=2e-7)
+
+
+def test_of_one_configuration_the_surest_and_lowest_counts(olivine: Host) -> None:
+    config, other = enumerate_distinct(olivine, 2)[:2]
+    image = Configuration(tuple(config.as_array()[permutations(olivine)[5]].tolist()))
+    some = [
+        Observation(olivine, config, -3.0, 0.1),
+        Observation(olivine, image, -1.0),
+        Observation(olivine, config, -1.5),
+        Observation(olivine, other, -1.2),
+    ]
+    surrogate = fit_surrogate(some)
+    assert len(surrogate.observations) == 2
+    found = surrogate.predict(olivine, occupations_of([config], olivine))
+    assert found.mean == pytest.approx(-1.5)
+
+
+@pytest.mark.parametrize(
+    ("energy", "noise"), [(np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan), (1.0, -0.1)]
+)
+def test_what_is_no_energy_is_refused(olivine: Host, energy: float, noise: float) -> None:
+    config = enumerate_distinct(olivine, 2)[0]
+    with pytest.raises(InputError, match="cannot be fitted"):
+        fit_surrogate([Observation(olivine, config, energy, noise)])
+    with pytest.raises(InputError, match="no energies"):
+        fit_surrogate([])
