@@ -20,7 +20,7 @@ BADER_SLACK = 0.05
 
 def is_shared(
     sites: Sequence[str | None],
-    elements: Sequence[str],
+    requested: Sequence[str],
     moments: Sequence[float],
     windows: Windows,
     net: NDArray[np.float64] | None,
@@ -28,16 +28,17 @@ def is_shared(
     """Return whether the sites without a state share electrons or holes among them.
 
     Each of them must have a moment between the windows of two states of its element that are one
-    charge and one unpaired electron apart, and its Bader charge, where those of both states are
-    known, between theirs. All moments must point the same way. The charge that each moment tells,
-    between the middles of the two windows, must make the cell neutral.
+    charge and one unpaired electron apart, in no other spin state than was requested, and its Bader
+    charge, where those of both states are known, between theirs. All moments must point the same
+    way. The charge that each moment tells, between the middles of the two windows, must make the
+    cell neutral.
 
     Parameters
     ----------
     sites
         Species token of every atom; None where the moment lies in no window.
-    elements
-        Of every atom.
+    requested
+        Requested species token of every atom.
     moments
         Bohr magnetons, one for each atom.
     windows
@@ -54,9 +55,10 @@ def is_shared(
     if len(shared) < LEAST_SITES or len({moments[index] > 0 for index in shared}) > 1:
         return False
     total = float(sum(charge_of(token) for token in sites if token is not None))
+    asked = set(requested)
     for index in shared:
-        between = _states_around(elements[index], abs(moments[index]), windows)
-        if between is None:
+        between = _states_around(element_of(requested[index]), abs(moments[index]), windows)
+        if between is None or any(_is_other_spin(token, asked) for token in between):
             return False
         lower, upper = between
         if net is not None and not _lies_between(float(net[index]), lower, upper, windows):
@@ -80,6 +82,13 @@ def _states_around(element: str, moment: float, windows: Windows) -> tuple[str, 
     apart = abs(charge_of(lower) - charge_of(upper))
     spins = abs(unpaired_electrons(lower) - unpaired_electrons(upper))
     return (lower, upper) if apart == spins == 1 else None
+
+
+def _is_other_spin(species: str, requested: set[str]) -> bool:
+    """Return whether an ion is requested, but in other spin states than this one alone."""
+    ion = element_of(species), charge_of(species)
+    same = {token for token in requested if (element_of(token), charge_of(token)) == ion}
+    return bool(same) and species not in same
 
 
 def _middle(token: str, windows: Windows) -> float:

@@ -169,9 +169,8 @@ def audit(
         contradicted = tuple(
             sorted({i for el in windows.elements for i in _contradicted(el, sites, net, windows)})
         )
-    elements = [element_of(token) for token in requested]
     charges = None if bader is None else np.asarray(bader, dtype=float)
-    shared = not contradicted and is_shared(sites, elements, values.tolist(), windows, charges)
+    shared = not contradicted and is_shared(sites, requested, values.tolist(), windows, charges)
     return Audit(sites, ambiguous, contradicted, charge, shared)
 
 

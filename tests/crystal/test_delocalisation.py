@@ -47,8 +47,9 @@ def test_a_hole_that_several_sites_share() -> None:
 
 def test_an_electron_that_all_sites_share() -> None:
     """LixCoO2 near x = 1/2: half a hole on every cobalt."""
-    assert found([0.5] * 4, ["Co3+", "Co4+"] * 2, COBALT).delocalised
-    assert found([-0.55, -0.45] * 2, ["Co3+", "Co4+"] * 2, COBALT).delocalised
+    requested = ["Co3+,spin=0", "Co4+,spin=1"] * 2
+    assert found([0.5] * 4, requested, COBALT).delocalised
+    assert found([-0.55, -0.45] * 2, requested, COBALT).delocalised
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,16 @@ def test_bader_charges_lie_between_too(bader: list[float], shared: bool) -> None
 def test_other_spins_are_not_shared_charge() -> None:
     """High-spin Co2+ has three electrons more unpaired than low-spin Co3+: no mean of them."""
     windows = Windows({"Co2+": (2.6, 2.9), "Co3+,spin=0": (0.0, 0.3)})
-    assert not found([1.4, 1.4], ["Co2+", "Co3+"], windows).delocalised
+    assert not found([1.4, 1.4], ["Co2+", "Co3+,spin=0"], windows).delocalised
+
+
+def test_a_charge_that_is_shared_in_other_spin_states_than_requested_is_a_doubt() -> None:
+    """Half a hole on low-spin iron, whose windows VASP is known by; olivines are high spin."""
+    moments, low = [0.6, 0.6], ["Fe3+,spin=1", "Fe2+,spin=0"]
+    assert found(moments, low, VASP_WINDOWS).delocalised
+    assert not found(moments, ["Fe3+", "Fe2+"], VASP_WINDOWS).delocalised
+    # Mn3+ is not requested in any spin state.
+    assert found([3.45, 3.45, 3.85], ["Mn4+", "Mn4+", "Mn2+"], VASP_WINDOWS).delocalised
 
 
 def test_states_two_charges_apart_share_nothing() -> None:

@@ -52,7 +52,7 @@ def test_a_shared_hole_is_ambiguous() -> None:
     assert found.species is None
     assert found.ambiguous == (1, 2)
     assert found.sites == ("Na+", None, None, "O2-", "O2-", "O2-")
-    assert found.describe() == "moments of atoms 1, 2 fit no charge state"
+    assert found.describe() == "moments of atoms 1, 2 lie between two charge states"
 
 
 def test_charges_that_do_not_sum_to_zero_are_refused() -> None:
