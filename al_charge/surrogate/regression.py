@@ -89,13 +89,14 @@ def fit(
     usual = np.log([prior.usual for prior in priors])
     widths = np.log(10) * np.array([prior.decades for prior in priors])
 
-    def loss(steps: NDArray[np.float64]) -> float:
+    def loss(steps: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         sizes = np.exp(usual + widths * steps)
-        return -_evidence(design, values, noise, groups, sizes)[0] + 0.5 * float(steps @ steps)
+        evidence, mean, root = _evidence(design, values, noise, groups, sizes)
+        slope = widths * _slope(design, values, noise, groups, sizes, mean, root)
+        return 0.5 * float(steps @ steps) - evidence, steps - slope
 
-    found = minimize(
-        loss, np.zeros(len(priors)), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * len(priors)
-    )
+    bounds = [(-3.0, 3.0)] * len(priors)
+    found = minimize(loss, np.zeros(len(priors)), jac=True, method="L-BFGS-B", bounds=bounds)
     sizes = np.exp(usual + widths * found.x)
     _, mean, root = _evidence(design, values, noise, groups, sizes)
     return Fit(mean, root, float(sizes[-1]), sizes[:-1])
@@ -123,3 +124,25 @@ def _evidence(
     # With precision L L^T the covariance is L^-T L^-1, and L^-T is a root of it.
     root = solve_triangular(lower, np.eye(len(lower)), lower=True).T
     return float(evidence), prior * (root @ half), prior[:, None] * root
+
+
+def _slope(
+    design: NDArray[np.float64],
+    values: NDArray[np.float64],
+    noise: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    sizes: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    root: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return by how much the evidence grows with the logarithm of each scale (Fisher's identity).
+
+    It is the mean, over the posterior, of what the likelihood with given weights grows by.
+    """
+    own = groups >= 0
+    square = (mean**2 + (root**2).sum(axis=1))[own] / sizes[groups[own]] ** 2
+    of_scales = np.bincount(groups[own], square - 1.0, minlength=len(sizes) - 1)
+    variance = noise**2 + sizes[-1] ** 2 + LEAST_NOISE**2
+    misfit = (values - design @ mean) ** 2 + ((design @ root) ** 2).sum(axis=1)
+    of_nugget = sizes[-1] ** 2 / variance @ (misfit / variance - 1.0)
+    return np.append(of_scales, of_nugget)
