@@ -304,8 +304,8 @@ def _method_warnings(host: Host, spec: CampaignSpec, u: dict[str, float]) -> lis
 
 def _total(host: Host, n_ions: int) -> int | list[int]:
     """Return the total moment, or its range where states of one charge differ in theirs."""
-    least, greatest = total_moments(host, n_ions)
-    return least if least == greatest else [least, greatest]
+    smallest, largest = total_moments(host, n_ions)
+    return smallest if smallest == largest else [smallest, largest]
 
 
 def _kpoints(host: Host, dft: DftSettings | None) -> dict[str, Any] | None:

@@ -137,7 +137,7 @@ def audit(
         Output of VASP or GPAW: an OUTCAR, a vasprun.xml, a .gpw file, a text log of GPAW, or the
         folder of one.
     windows
-        Least and greatest moment (Bohr magnetons) by charge state, such as
+        Smallest and largest moment (Bohr magnetons) by charge state, such as
         ``{"Fe3+": (4.1, 4.4)}``; they take precedence over calibrated and default ones.
     charges
         Charge (e) of elements with a single charge state, such as ``{"S": 6}``.

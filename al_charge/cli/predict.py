@@ -16,6 +16,7 @@ from al_charge.cli.datafile import (
 from al_charge.cli.output import json_option, show
 from al_charge.cli.progress import counting
 from al_charge.cli.target import PROCESSES
+from al_charge.crystal.species import tokens_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -81,7 +82,7 @@ def command(
     reading = Reading(need_states=aware, states=split_states(oxidation))
     names, images, sources = _read(structures, reading)
     for name, atoms in zip(names, images, strict=True):
-        relaxation.refuse_unknown(predictor, set(map(str, atoms.arrays["species"])), name)
+        relaxation.refuse_unknown(predictor, set(tokens_of(atoms)), name)
     found = []
     if relax:
         method = "batched" if batched else "processes" if processes else "serial"
@@ -173,7 +174,7 @@ def _document(
     return {
         "structure": name,
         "formula": atoms.get_chemical_formula("metal"),
-        "species": [str(token) for token in atoms.arrays["species"]],
+        "species": tokens_of(atoms),
         "states_from": states_from,
         "energy": prediction.energy,
         "energy_per_atom": prediction.energy / len(atoms),

@@ -15,7 +15,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.shells import KIND
-from al_charge.crystal.species import TOKEN_DTYPE, element_of, token, unpaired_electrons
+from al_charge.crystal.species import TOKEN_DTYPE, element_of, token, tokens_of, unpaired_electrons
 from al_charge.crystal.states import charge_of_state
 from al_charge.errors import InputError
 
@@ -261,10 +261,9 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
         If there is no ``species`` array, an atom lies on no host site, an atom of the host is
         missing or in a charge state that is not allowed, or the charges do not sum to zero.
     """
-    if "species" not in atoms.arrays:
-        raise InputError("the structure has no species array", where="atoms.arrays")
+    tokens = tokens_of(atoms)
     sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
-    found = {int(s): str(t) for s, t in zip(sites, atoms.arrays["species"], strict=True)}
+    found = {int(s): t for s, t in zip(sites, tokens, strict=True)}
     mobile = set(map(int, host.ion_sites))
     occupation = []
     for site in map(int, host.variable_sites):

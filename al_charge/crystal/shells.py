@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import charge_of, element_of
+from al_charge.crystal.species import charge_of, element_of, tokens_of
 
 SHELL_RATIO = 1.35
 """An anion belongs to a cation's shell up to this multiple of its shortest distance to one."""
@@ -48,8 +48,7 @@ def mixed_sites(atoms: Atoms) -> dict[tuple[str, int], dict[int, int]]:
     """
     kinds = atoms.arrays.get(KIND, np.zeros(len(atoms), dtype=int)).tolist()
     charges: dict[tuple[str, int], dict[int, int]] = {}
-    for index, (species, kind) in enumerate(zip(atoms.arrays["species"], kinds, strict=True)):
-        token = str(species)
+    for index, (token, kind) in enumerate(zip(tokens_of(atoms), kinds, strict=True)):
         charges.setdefault((element_of(token), kind), {})[index] = charge_of(token)
     return {kind: sites for kind, sites in charges.items() if len(set(sites.values())) > 1}
 
@@ -70,7 +69,7 @@ def shells(atoms: Atoms, sites: list[int]) -> dict[int, Shell]:
         For each cation, indices of its anions, shape (n,), and the vectors to them in angstrom,
         shape (n, 3); empty for a cation without an anion nearby.
     """
-    anion = np.array([charge_of(str(species)) < 0 for species in atoms.arrays["species"]])
+    anion = np.array([charge_of(token) < 0 for token in tokens_of(atoms)])
     first, second, distances, vectors = neighbor_list("ijdD", atoms, LONGEST_BOND)
     found: dict[int, Shell] = {}
     for site in sites:
@@ -163,7 +162,7 @@ def distort_shells(atoms: Atoms, amplitude: float) -> Atoms:
             outwards = vectors / np.linalg.norm(vectors, axis=1)[:, None]
             np.add.at(displacement, anions, 2 * amplitude * (mean - sites[site]) * outwards)
     if displacement.any():
-        anion = np.array([charge_of(str(species)) < 0 for species in atoms.arrays["species"]])
+        anion = np.array([charge_of(token) < 0 for token in tokens_of(atoms)])
         first, second = neighbor_list("ij", atoms, LONGEST_TRIPLE_BOND)
         carried = anion[first] & ~anion[second]
         np.add.at(displacement, second[carried], displacement[first[carried]])

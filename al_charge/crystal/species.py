@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from functools import cache
+from typing import TYPE_CHECKING
 
 from pymatgen.core.periodic_table import Element, Species
 
 from al_charge.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 TOKEN_DTYPE = "U16"
 """NumPy's type of arrays of tokens."""
@@ -49,6 +53,29 @@ def token(element: str, charge: int, unpaired: int | None = None) -> str:
     if unpaired is None or unpaired == unpaired_electrons(str(Species(element, charge))):
         return str(Species(element, charge))
     return str(Species(element, charge, spin=unpaired))
+
+
+def tokens_of(atoms: Atoms) -> list[str]:
+    """Return the species token of every atom.
+
+    Parameters
+    ----------
+    atoms
+        With a ``species`` array.
+
+    Returns
+    -------
+    list of str
+        In the order of the atoms.
+
+    Raises
+    ------
+    InputError
+        If there is no such array.
+    """
+    if "species" not in atoms.arrays:
+        raise InputError("the structure has no species array", where="atoms.arrays")
+    return [str(token) for token in atoms.arrays["species"]]
 
 
 def parse(text: str, compound: Collection[str] | None = None, *, carbon: bool = False) -> str:

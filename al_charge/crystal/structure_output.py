@@ -16,6 +16,7 @@ from al_charge.crystal.species import (
     charge_of,
     element_of,
     spin_name,
+    tokens_of,
     unpaired_electrons,
     usual_token,
 )
@@ -81,7 +82,7 @@ def write_structure(path: Path, atoms: Atoms, kind: str) -> None:
 def _cif(atoms: Atoms) -> str:
     from pymatgen.io.cif import CifWriter
 
-    tokens = [str(token) for token in atoms.arrays["species"]]
+    tokens = tokens_of(atoms)
     ions = [Species(element_of(token), charge_of(token)) for token in tokens]
     structure = Structure(Lattice(atoms.cell.array), ions, atoms.get_scaled_positions())
     text = str(CifWriter(structure))

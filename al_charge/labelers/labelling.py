@@ -8,6 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from al_charge.crystal.shells import mixed_sites
+from al_charge.crystal.species import tokens_of
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers.protocol import Attempt, Labeler, LabelResult, Reading, Relax
@@ -60,9 +61,7 @@ def make_label(
     InputError
         If the atoms have no species, or the engine refuses them.
     """
-    if "species" not in atoms.arrays:
-        raise InputError("the structure has no species array", where="atoms.arrays")
-    species = tuple(str(token) for token in atoms.arrays["species"])
+    species = tuple(tokens_of(atoms))
     found: list[tuple[Reading, Audit, Path]] = []
     attempts: list[Attempt] = []
     failure: AlChargeError | None = None

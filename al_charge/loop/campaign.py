@@ -19,6 +19,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import number_of_cells
 from al_charge.crystal.roles import mobile_sites
+from al_charge.crystal.species import tokens_of
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import EngineSettings
@@ -287,7 +288,7 @@ def geometry_of(atoms: Atoms) -> Geometry:
         numbers=atoms.numbers.tolist(),
         positions=atoms.positions.tolist(),
         cell=atoms.cell.array.tolist(),
-        species=[str(token) for token in atoms.arrays["species"]],
+        species=tokens_of(atoms),
         host_site=atoms.arrays["host_site"].tolist(),
     )
 

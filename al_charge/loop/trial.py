@@ -20,6 +20,7 @@ from al_charge.crystal.interpolation import interpolated_host, kept_ions, match_
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import mobile_sites
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
+from al_charge.crystal.species import tokens_of
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
 from al_charge.labelers import make_labeler
@@ -215,7 +216,7 @@ class Bench:
             Of the whole cell.
         """
         geometry = [
-            [str(token) for token in atoms.arrays["species"]],
+            tokens_of(atoms),
             np.round(atoms.positions, 6).tolist(),
             np.round(atoms.cell.array, 6).tolist(),
         ]

@@ -16,7 +16,7 @@ from ase import Atoms
 from typing_extensions import override
 
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.species import element_of
+from al_charge.crystal.species import element_of, tokens_of
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.files import read_json, write_json
@@ -73,9 +73,7 @@ class ModelLabeler(Labeler):
     @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write ``input.json``."""
-        if "species" not in atoms.arrays:
-            raise InputError("the structure has no species array", where="atoms.arrays")
-        species = [str(token) for token in atoms.arrays["species"]]
+        species = tokens_of(atoms)
         self._refuse_unknown(species)
         document = {
             "labeler": self.settings(),

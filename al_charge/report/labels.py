@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 LABEL_UNITS = {
     "x": "working ions per formula unit, an exact fraction",
     "energy_per_formula": "eV per formula unit",
-    "moments": "Bohr magnetons: least and greatest absolute moment of the sites found in a state",
-    "bader": "e, net, cations positive: least and greatest charge of the sites found in a state",
+    "moments": "Bohr magnetons: smallest and largest absolute moment of the sites found in a state",
+    "bader": "e, net, cations positive: lowest and highest charge of the sites found in a state",
     "wall_time": "s",
 }
 
@@ -123,7 +123,7 @@ def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[s
 def _ranges(
     label: LabelDoc, values: list[float] | None, redox: frozenset[str], *, absolute: bool = False
 ) -> dict[str, list[float]]:
-    """Return the least and greatest value of the redox sites in each state that was found."""
+    """Return the lowest and highest value of the redox sites in each state that was found."""
     found: dict[str, list[float]] = defaultdict(list)
     if values is not None:
         sites = zip(label.requested, label.states_found, values, strict=True)

@@ -144,7 +144,7 @@ class LabelDoc(Document):
     audit
         How the charge states were determined, in one line; for an ambiguous label, why it is.
     windows
-        Least and greatest absolute moment, in Bohr magnetons, of every charge state that the
+        Smallest and largest absolute moment, in Bohr magnetons, of every charge state that the
         label was audited with.
     bader_centres
         Net Bader charge, in e, of every charge state that the cross-check compared with.

@@ -471,7 +471,7 @@ def test_the_way_to_the_result_does_not_change_the_hash(changes: dict[str, Any])
         ("hubbard_u", {"Fe": 5.3}, "with its unit"),
         ("moment_windows", {"Fe2+": (3, 4.1), "Fe3+": (4, 5)}, "overlap"),
         ("moment_windows", {"Fee": (3, 4)}, "moment_windows"),
-        ("grid_spacing", "0.22 eV", "no unit of length"),
+        ("grid_spacing", "0.22 eV", "not a unit of length"),
         ("mode", "fd", "lcao"),
         ("cutoff", 700.0, "with its unit"),
         ("tries", 4, "less than or equal to 3"),

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from typing_extensions import override
 
+from al_charge.crystal.species import tokens_of
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.born.model import BornModel, refuse_unknown
@@ -64,9 +65,7 @@ class BornLabeler(Labeler):
     @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write ``input.json``."""
-        if "species" not in atoms.arrays:
-            raise InputError("the structure has no species array", where="atoms.arrays")
-        species = [str(token) for token in atoms.arrays["species"]]
+        species = tokens_of(atoms)
         refuse_unknown(species)
         document = {
             "model": self.settings(),

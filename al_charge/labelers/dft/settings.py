@@ -85,8 +85,8 @@ class DftSettings(EngineSettings):
     )
     moment_windows: dict[str, tuple[float, float]] | None = Field(
         default=None,
-        description="least and greatest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; by "
-        "default those of the campaign's end members, else the default ones",
+        description="smallest and largest moment of every charge state, e.g. {Fe3+: [4.1, 4.4]}; "
+        "by default those of the campaign's end members, else the engine's",
     )
     tries: int = Field(
         default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"

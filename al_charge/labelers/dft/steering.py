@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.magnetic_order import signs
 from al_charge.crystal.shells import charge_order_contrast
-from al_charge.crystal.species import unpaired_electrons
+from al_charge.crystal.species import tokens_of, unpaired_electrons
 from al_charge.labelers.dft.settings import DftSettings
 
 
@@ -54,7 +54,7 @@ def start_moments(atoms: Atoms, settings: DftSettings) -> NDArray[np.float64]:
         Bohr magnetons, shape (n_atoms,): those given by hand, else the spin-only moments of the
         species, which are zero on ions without open d or f shells.
     """
-    species = list(map(str, atoms.arrays["species"]))
+    species = tokens_of(atoms)
     spin_only = np.array([unpaired_electrons(token) for token in species], dtype=float)
     given = settings.moments
     moments = np.array([given.get(t, s) for t, s in zip(species, spin_only, strict=True)])
@@ -81,5 +81,5 @@ def total_moment(atoms: Atoms, settings: DftSettings) -> float:
     if settings.total_moment is not None:
         return float(settings.total_moment)
     down = start_moments(atoms, settings) < 0
-    spin_only = [unpaired_electrons(str(token)) for token in atoms.arrays["species"]]
+    spin_only = [unpaired_electrons(token) for token in tokens_of(atoms)]
     return float(np.where(down, -1.0, 1.0) @ np.array(spin_only, dtype=float))

@@ -94,8 +94,6 @@ class GpawLabeler(DftLabeler):
     @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write ``input.json``."""
-        if "species" not in atoms.arrays:
-            raise InputError("the structure has no species array", where="atoms.arrays")
         if relax == Relax.CELL and not self.gives_stress:
             raise InputError(
                 "GPAW's mode lcao gives no stress, so it cannot relax a cell",

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from al_charge.crystal.species import charge_of
+from al_charge.crystal.species import charge_of, tokens_of
 from al_charge.labelers.dft.kpoints import Grid
 from al_charge.labelers.dft.steering import start_moments, total_moment
 from al_charge.labelers.gpaw.settings import GpawSettings
@@ -66,7 +66,7 @@ def label(
     if exact and not first.any():  # else GPAW computes one spin, of which it can hold no moment
         parameters["spinpol"] = True
     return _geometry(atoms) | {
-        "species": [str(token) for token in atoms.arrays["species"]],
+        "species": tokens_of(atoms),
         "moments": first.tolist(),
         "start_positions": start.positions.tolist() if start is not None else None,
         "parameters": parameters,
@@ -138,7 +138,7 @@ def moments(settings: GpawSettings, atoms: Atoms, *, exact: bool) -> NDArray[np.
     given = np.isin(atoms.arrays["species"].astype(str), list(settings.moments))
     first[given] = full[given]
     if exact:
-        anions = np.array([charge_of(str(token)) < 0 for token in atoms.arrays["species"]])
+        anions = np.array([charge_of(token) < 0 for token in tokens_of(atoms)])
         holders = anions if anions.any() else np.ones(len(atoms), dtype=bool)
         first[holders] += (total_moment(atoms, settings) - first.sum()) / holders.sum()
     return first

@@ -93,7 +93,7 @@ class GpawSettings(DftSettings):
     moment_limit: float = Field(
         default=4.0,
         gt=0,
-        description="greatest initial moment in Bohr magnetons; those of an element scale to it",
+        description="largest initial moment in Bohr magnetons; those of an element scale to it",
     )
     bader_refinement: Literal[2, 4] = Field(
         default=2,
@@ -128,6 +128,6 @@ def known_windows(settings: GpawSettings) -> Windows:
     Returns
     -------
     Windows
-        Least and greatest moment of each charge state, Bohr magnetons.
+        Smallest and largest moment of each charge state, Bohr magnetons.
     """
     return GPAW_LCAO_WINDOWS if settings.mode == "lcao" else GPAW_PW_WINDOWS

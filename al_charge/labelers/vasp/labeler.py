@@ -18,7 +18,6 @@ from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import (
     AlChargeError,
     CrashedError,
-    InputError,
     NotInstalledError,
     UnfinishedError,
 )
@@ -86,8 +85,6 @@ class VaspLabeler(DftLabeler):
     @override
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         """Write the inputs of every stage."""
-        if "species" not in atoms.arrays:
-            raise InputError("the structure has no species array", where="atoms.arrays")
         request = plan_label(self._settings, atoms, relax, attempt)
         self._write(request, directory)
 

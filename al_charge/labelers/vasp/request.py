@@ -10,7 +10,6 @@ from typing import Any
 from ase import Atoms
 
 from al_charge.crystal.shells import distort_shells
-from al_charge.errors import InputError
 from al_charge.labelers.dft.kpoints import grid_of_density
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import read_json, write_json
@@ -196,8 +195,6 @@ def plan_label(settings: VaspSettings, atoms: Atoms, relax: Relax, attempt: int)
     InputError
         If the atoms have no species.
     """
-    if "species" not in atoms.arrays:
-        raise InputError("the structure has no species array", where="atoms.arrays")
     order = inputs.poscar_order(atoms)
     ordered = atoms[order]
     moments, total = inputs.initial_moments(ordered, settings)
