@@ -113,9 +113,12 @@ class Electrons:
     def lower_spin(self) -> Solution | None:
         """The lowest solution if it is in other spin states than those asked for.
 
-        None also where the difference is within the tolerance.
+        None also where the difference is within the tolerance, and where the campaign's label has
+        failed, so that nothing is known of what it asks for.
         """
         lowest, asked = _lowest(self._all), self.lowest_as_asked
+        if self.label is None and asked is None:
+            return None
         if lowest is None or None in lowest.species or lowest.species == self.requested:
             return None
         if asked is not None and asked.energy - lowest.energy <= TOLERANCE:
@@ -157,6 +160,8 @@ class Electrons:
             return f"{len(self.pending)} runs have not ended"
         if (lower := self.lower_spin) is not None:
             return _compared(self, lower)
+        if self.label is None:
+            return f"there is no label of {asked} to compare with"
         lowest = _lowest(self._all)
         if lowest is not None and None in lowest.species:
             return f"the lowest has moments of no spin state or other charges, and is not {asked}"

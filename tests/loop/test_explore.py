@@ -370,6 +370,25 @@ def test_the_runs_are_labels_that_no_campaign_uses(
     assert len(world.asked) == before
 
 
+def test_other_spin_states_are_not_advised_where_the_label_itself_has_failed(
+    store: Store, launchpad: LaunchPad, world: World, tmp_path: Path
+) -> None:
+    """Nothing is known of low-spin Co3+ then, which lies 1.52 eV below all that is."""
+    world.facts["spins"] = COBALT
+    campaign = cobalt(store, "3 low", "4 low", explore_runs=1)
+    open_round(campaign, 0)
+    for n_ions in campaign.host.ion_counts:
+        propose(campaign, 0, n_ions)
+    select_candidates(campaign, 0)
+    for slot in explore_slots(campaign, 0):
+        run(campaign, 0, slot, tmp_path)
+    ends = electrons(campaign, 0)
+    assert [(one.label, one.pending, len(one.others)) for one in ends] == [(None, (), 1)] * 2
+    assert lower_spin_states(campaign) == ""
+    (_, discharged) = status_document(launchpad, campaign)["electrons"]
+    assert discharged["outcome"] == "there is no label of Co3+ low to compare with"
+
+
 def test_a_failed_run_is_told_and_stops_nothing(
     store: Store, launchpad: LaunchPad, world: World, tmp_path: Path
 ) -> None:
