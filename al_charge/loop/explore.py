@@ -7,6 +7,7 @@ no proposal sees it; `al_charge.loop.ground_state` says what the runs have shown
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from al_charge.crystal.species import (
+    charge_of,
     element_of,
     in_words,
     spin_name,
@@ -271,15 +273,17 @@ def _states(campaign: Campaign, candidate: CandidateDoc) -> list[tuple[dict[str,
     """Return the other electronic states of a configuration: spins of species, magnetic order.
 
     Those that differ least come first. All ions of a species change together, never to a state
-    that the campaign has anyway.
+    that their sites have anyway.
     """
     tokens = candidate.geometry.species
     orders = list(campaign.spec.labeler.magnetic_orders())
 
     def flips() -> Iterator[dict[str, str]]:
         some = sorted({t for t in tokens if len(spin_states(t)) > 1})
-        taken = set(campaign.host.species)
-        choices = [(t, *(s for s in spin_states(t) if s not in taken)) for t in some]
+        choices = []
+        for token in some:
+            taken = _on_the_same_sites(campaign, token)
+            choices.append((token, *(s for s in spin_states(token) if s not in taken)))
         for states in product(*choices):
             yield {t: s for t, s in zip(some, states, strict=True) if t != s}
 
@@ -297,22 +301,39 @@ def _alike(campaign: Campaign, candidate: CandidateDoc, spins: dict[str, str]) -
 
     A campaign that asks for the spin state throughout is then the same, and has these labels.
     """
-    taken = set(campaign.host.species)
     return {
         token: state
         for asked, found in spins.items()
-        for token in taken.difference(candidate.geometry.species)
+        for token in set(campaign.host.species).difference(candidate.geometry.species)
         for state in spin_states(token)
         if element_of(token) == element_of(asked)
         and spin_name(token) == spin_name(asked)
         and spin_name(state) == spin_name(found)
-        and state not in taken
+        and state not in _on_the_same_sites(campaign, token)
     }
+
+
+def _on_the_same_sites(campaign: Campaign, species: str) -> set[str]:
+    """Return the species that sites which may hold an ion may hold, itself among them."""
+    host = campaign.host
+    ions = {host.kinds[site] for site in host.ion_sites}
+    kinds = [
+        {host.token(element, state) for state in some} for element, some in set(host.kinds) - ions
+    ]
+    return {species}.union(*(tokens for tokens in kinds if species in tokens))
 
 
 def _in_words(campaign: Campaign, spins: dict[str, str], order: str) -> str:
     own = next(iter(campaign.spec.labeler.magnetic_orders()))
-    return ", ".join([*map(in_words, spins.values()), *([order] if order != own else [])])
+    ions = Counter((element_of(token), charge_of(token)) for token in campaign.host.species)
+
+    def change(asked: str, found: str) -> str:
+        if ions[element_of(asked), charge_of(asked)] == 1:
+            return in_words(found)
+        return f"{in_words(found)} for {in_words(asked)}"
+
+    changes = [change(*one) for one in spins.items()]
+    return ", ".join([*changes, *([order] if order != own else [])])
 
 
 def _in_spins(campaign: Campaign, candidate: CandidateDoc) -> CandidateDoc:

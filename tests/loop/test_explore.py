@@ -272,6 +272,38 @@ def test_a_single_moment_has_one_order_and_few_runs_are_those_that_differ_least(
     assert list(explore_slots(campaign, 0).values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+def test_a_spin_state_that_other_sites_have_is_run_too(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    """Iron on nitrogen may be low spin, though iron on carbon is: the search does not try it."""
+    world.facts["spins"] = IRON | {"Fe2+": {"4": 0.0, "2": 0.7, "0": -0.3}}
+    world.facts["share"] = {"Fe2+": 0.915, "Fe3+": 0.86}
+    written = document({"Fe": [2, 3]}, HOSTS / "prussian_white.cif", "Na")
+    written["host"] |= {"fixed": {"C": 2, "N": -3}, "sites": {"FeC": 2}, "spins": "usual"}
+    windows = {"Fe2+": [3.5, 3.8], "Fe3+": [4.1, 4.5], "Fe2+,spin=0": [0.0, 0.3]}
+    written["labeler"] |= {"moment_windows": windows, "explore_runs": 5}
+    campaign = submitted(store, written)
+    played(campaign, tmp_path)
+    assert names(campaign)[1] == [
+        "antiferromagnetic",
+        "Fe2+ high for Fe2+ low",
+        "Fe2+ intermediate for Fe2+ low",
+        "Fe2+ intermediate for Fe2+ high",
+        "Fe2+ low for Fe2+ high",
+    ]
+    (_, full) = electrons(campaign, 0)
+    assert [one.spins for one in full.others] == [
+        "Fe2+ high and Fe2+ low",
+        "Fe2+ high",
+        "Fe2+ high and Fe2+ intermediate",
+        "Fe2+ intermediate and Fe2+ low",
+        "Fe2+ low",
+    ]
+    reason = lower_spin_states(campaign)
+    assert "at x = 2 Fe2+ low lies 300 meV/f.u. below Fe2+ high" in reason
+    assert "redox: {Fe: [2 low, 3 high]}" in reason
+
+
 def test_a_lower_spin_state_stops_the_campaign_and_says_what_to_write(
     store: Store, launchpad: LaunchPad, world: World, tmp_path: Path
 ) -> None:
