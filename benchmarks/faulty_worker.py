@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.errors import CrashedError
-from al_charge.labelers.born.labeler import RESULT, BornLabeler
+from al_charge.labelers.born.labeler import BornLabeler
+from al_charge.labelers.in_process import RESULT
 
 
 def _failing_engine() -> None:

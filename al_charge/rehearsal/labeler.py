@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 from typing_extensions import override
 
 from al_charge.crystal.configuration import set_species
-from al_charge.crystal.species import element_of, tokens_of
-from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, CrashedError, InputError
-from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.kept_frames import kept_frames
-from al_charge.labelers.protocol import Attempt, Frame, Labeler, Reading, Relax
+from al_charge.crystal.species import element_of
+from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.in_process import InProcessLabeler
+from al_charge.labelers.protocol import Frame, Relax
 from al_charge.rehearsal.settings import ModelSettings, read_file
 
 if TYPE_CHECKING:
@@ -31,11 +26,8 @@ if TYPE_CHECKING:
 ENGINE, VERSION = "rehearsal", 1
 """The name of the engine in labels, and the version of how a potential labels."""
 
-INPUT, RESULT = "input.json", "result.json"
-"""The files of a job."""
 
-
-class ModelLabeler(Labeler):
+class ModelLabeler(InProcessLabeler):
     """Labels made by a stored potential, or by the mean of a committee.
 
     Parameters
@@ -44,17 +36,9 @@ class ModelLabeler(Labeler):
         The file, and whether and how far to relax.
     """
 
-    gives_stress = True
-    tries = 1
-    """Charge states are an input of the potential: there is nothing to steer."""
-
     def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings.relax, float(settings.fmax), settings.max_steps)
         self._settings = settings
-
-    @property
-    @override
-    def relax(self) -> Relax:
-        return self._settings.relax
 
     @override
     def settings(self) -> dict[str, Any]:
@@ -68,86 +52,25 @@ class ModelLabeler(Labeler):
 
     @override
     def check(self, species: Sequence[str], ion: str) -> None:
-        self._refuse_unknown(species)
+        self.refuse_unknown(species)
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"{ENGINE} {str(self._settings.digest)[:12]}"
+
+    @property
+    @override
+    def attempt(self) -> str:
+        return "charge states as asked for"
 
     @override
-    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
-        """Write ``input.json``."""
-        species = tokens_of(atoms)
-        self._refuse_unknown(species)
-        document = {
-            "labeler": self.settings(),
-            "relax": relax.value,
-            "fmax": float(self._settings.fmax),
-            "max_steps": self._settings.max_steps,
-            "species": species,
-            "positions": atoms.positions.tolist(),
-            "cell": atoms.cell.array.tolist(),
-        }
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            # The result of another job must be gone before this one's input is there.
-            if _input(directory) != document:
-                (directory / RESULT).unlink(missing_ok=True)
-        except OSError as error:
-            raise AlChargeError(
-                f"cannot write: {error.strerror or error}", where=str(directory)
-            ) from error
-        write_json(directory / INPUT, document)
-
-    @override
-    def run(self, directory: Path) -> None:
-        """Write ``result.json``; fail if the potential contradicts the charge order."""
-        job = read_json(directory / INPUT)
-        if self._has_ended(directory):
-            return
-        began = time.monotonic()
+    def compute(self, job: dict[str, Any]) -> tuple[list[Frame], dict[str, Any]]:
+        """Relax the structure; fail if the potential contradicts the charge order."""
         committee = self._committee()
         places = _places(committee, job)
         _refuse_flipped(committee, job["species"], places[-1][1])
-        kept = kept_frames([prediction.energy for _, prediction in places])
-        result = {
-            "job": _identity(job),
-            "frames": [_record(*places[i]) for i in kept],
-            "details": {"steps": len(places) - 1},
-            "wall_time": time.monotonic() - began,
-        }
-        write_json(directory / RESULT, result)
-
-    @override
-    def read(self, directory: Path) -> Reading:
-        job, result = read_json(directory / INPUT), read_json(directory / RESULT)
-        try:
-            if result["job"] != _identity(job):
-                raise AlChargeError(
-                    "the result belongs to another job", where=str(directory / RESULT)
-                )
-            return Reading(
-                frames=tuple(_frame(record) for record in result["frames"]),
-                moments=None,
-                bader=None,
-                converged=True,
-                engine=f"{ENGINE} {job['labeler']['model'][:12]}",
-                wall_time=result["wall_time"],
-                attempts=(Attempt("charge states as asked for", "converged"),),
-                details=result["details"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CrashedError(
-                "the file is truncated or damaged", where=str(directory / RESULT)
-            ) from error
-
-    def _has_ended(self, directory: Path) -> bool:
-        try:
-            self.read(directory)
-        except AlChargeError:
-            return False
-        return True
-
-    @override
-    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Return the requested charge states, which are an input of the potential."""
-        return Audit(tuple(species))
+        return [_frame(*place) for place in places], {"steps": len(places) - 1}
 
     @override
     def metal_energy(self, ion: str, directory: Path) -> float:
@@ -161,7 +84,8 @@ class ModelLabeler(Labeler):
     def _committee(self) -> Committee:
         return _loaded(self._settings.model, self._settings.digest)
 
-    def _refuse_unknown(self, species: Iterable[str]) -> None:
+    @override
+    def refuse_unknown(self, species: Sequence[str]) -> None:
         """Refuse species that a member does not know, and mixed valence if one is blind."""
         states: dict[str, set[str]] = defaultdict(set)
         for token in species:
@@ -245,33 +169,11 @@ def _refuse_flipped(committee: Committee, species: list[str], last: Prediction) 
         )
 
 
-def _input(directory: Path) -> dict[str, Any] | None:
-    try:
-        return read_json(directory / INPUT)
-    except AlChargeError:
-        return None
-
-
-def _identity(job: dict[str, Any]) -> str:
-    """Return the identity of a job, a hash of all that is asked for."""
-    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _record(atoms: Atoms, prediction: Prediction) -> dict[str, Any]:
-    return {
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.array.tolist(),
-        "energy": prediction.energy,
-        "forces": prediction.forces.tolist(),
-        "stress": ((prediction.stress + prediction.stress.T) / 2.0).tolist(),
-    }
-
-
-def _frame(record: dict[str, Any]) -> Frame:
+def _frame(atoms: Atoms, prediction: Prediction) -> Frame:
     return Frame(
-        positions=np.array(record["positions"], dtype=float),
-        cell=np.array(record["cell"], dtype=float),
-        energy=float(record["energy"]),
-        forces=np.array(record["forces"], dtype=float),
-        stress=np.array(record["stress"], dtype=float),
+        positions=atoms.positions,
+        cell=atoms.cell.array,
+        energy=prediction.energy,
+        forces=prediction.forces,
+        stress=(prediction.stress + prediction.stress.T) / 2.0,
     )

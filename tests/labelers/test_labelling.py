@@ -15,9 +15,10 @@ from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Audit, Windows, audit
 from al_charge.errors import AlChargeError, CrashedError, InputError, UnfinishedError
-from al_charge.labelers.born.labeler import INPUT, RESULT, BornLabeler
+from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.files import read_json
+from al_charge.labelers.in_process import INPUT, RESULT
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Attempt, Reading, Relax
 

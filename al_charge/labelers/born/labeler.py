@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from typing_extensions import override
 
-from al_charge.crystal.species import tokens_of
-from al_charge.crystal.valence import Audit, Windows
-from al_charge.errors import AlChargeError, CrashedError, InputError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.born.model import BornModel, refuse_unknown
 from al_charge.labelers.born.parameters import METAL_ENERGIES, VERSION, parameter_hash
 from al_charge.labelers.born.relaxation import Point, relax
 from al_charge.labelers.born.settings import BornSettings
-from al_charge.labelers.files import read_json, write_json
-from al_charge.labelers.kept_frames import kept_frames
-from al_charge.labelers.protocol import Attempt, Frame, Labeler, Reading, Relax
+from al_charge.labelers.in_process import InProcessLabeler
+from al_charge.labelers.protocol import Frame, Relax
 
 LARGEST_MOVE = 1.5
 """An ion that relaxes further than this, in angstrom, has left its site or was on none: half the
 distance between neighbouring sodium sites in olivine."""
 
-INPUT, RESULT = "input.json", "result.json"
-"""The files of a job."""
 
-
-class BornLabeler(Labeler):
+class BornLabeler(InProcessLabeler):
     """Labels made by the analytic ionic model.
 
     Parameters
@@ -41,17 +31,8 @@ class BornLabeler(Labeler):
         Whether and how far to relax.
     """
 
-    gives_stress = True
-    tries = 1
-    """Charge states are part of the model: there is nothing to steer."""
-
     def __init__(self, settings: BornSettings) -> None:
-        self._settings = settings
-
-    @property
-    @override
-    def relax(self) -> Relax:
-        return self._settings.relax
+        super().__init__(settings.relax, float(settings.fmax), settings.max_steps)
 
     @override
     def settings(self) -> dict[str, Any]:
@@ -62,38 +43,23 @@ class BornLabeler(Labeler):
         refuse_unknown(species)
         _metal(ion)
 
+    @property
     @override
-    def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
-        """Write ``input.json``."""
-        species = tokens_of(atoms)
-        refuse_unknown(species)
-        document = {
-            "model": self.settings(),
-            "relax": relax.value,
-            "fmax": float(self._settings.fmax),
-            "max_steps": self._settings.max_steps,
-            "species": species,
-            "positions": atoms.positions.tolist(),
-            "cell": atoms.cell.array.tolist(),
-        }
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            # The result of another job must be gone before this one's input is there.
-            if _input(directory) != document:
-                (directory / RESULT).unlink(missing_ok=True)
-        except OSError as error:
-            raise AlChargeError(
-                f"cannot write: {error.strerror or error}", where=str(directory)
-            ) from error
-        write_json(directory / INPUT, document)
+    def name(self) -> str:
+        return f"born {VERSION}"
+
+    @property
+    @override
+    def attempt(self) -> str:
+        return "charges and pair terms by species"
 
     @override
-    def run(self, directory: Path) -> None:
-        """Write ``result.json``; a relaxation in which an ion leaves its site has failed."""
-        job = read_json(directory / INPUT)
-        if self._has_ended(directory):
-            return
-        began = time.monotonic()
+    def refuse_unknown(self, species: Sequence[str]) -> None:
+        refuse_unknown(species)
+
+    @override
+    def compute(self, job: dict[str, Any]) -> tuple[list[Frame], dict[str, Any]]:
+        """Relax the structure; a relaxation in which an ion leaves its site has failed."""
         points = _points(job)
         move = _largest_move(points)
         if move > LARGEST_MOVE:
@@ -102,53 +68,11 @@ class BornLabeler(Labeler):
                 where="Born labeler",
                 remedy="start with every ion near its site",
             )
-        kept = kept_frames([point.result.energy for point in points])
-        result = {
-            "job": _identity(job),
-            "frames": [_record(points[i]) for i in kept],
-            "details": {
-                "steps": len(points) - 1,
-                "largest_move": move,
-                "largest_force": float(np.abs(points[-1].result.forces).max()),
-            },
-            "wall_time": time.monotonic() - began,
+        return [_frame(point) for point in points], {
+            "steps": len(points) - 1,
+            "largest_move": move,
+            "largest_force": float(np.abs(points[-1].result.forces).max()),
         }
-        write_json(directory / RESULT, result)
-
-    @override
-    def read(self, directory: Path) -> Reading:
-        job, result = read_json(directory / INPUT), read_json(directory / RESULT)
-        try:
-            if result["job"] != _identity(job):
-                raise AlChargeError(
-                    "the result belongs to another job", where=str(directory / RESULT)
-                )
-            return Reading(
-                frames=tuple(_frame(record) for record in result["frames"]),
-                moments=None,
-                bader=None,
-                converged=True,
-                engine=f"born {VERSION}",
-                wall_time=result["wall_time"],
-                attempts=(Attempt("charges and pair terms by species", "converged"),),
-                details=result["details"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CrashedError(
-                "the file is truncated or damaged", where=str(directory / RESULT)
-            ) from error
-
-    def _has_ended(self, directory: Path) -> bool:
-        try:
-            self.read(directory)
-        except AlChargeError:
-            return False
-        return True
-
-    @override
-    def audit(self, reading: Reading, species: Sequence[str], windows: Windows | None) -> Audit:
-        """Return the requested charge states, which are part of the model."""
-        return Audit(tuple(species))
 
     @override
     def metal_energy(self, ion: str, directory: Path) -> float:
@@ -168,18 +92,6 @@ def _metal(ion: str) -> float:
             remedy=f"it has one for {', '.join(METAL_ENERGIES)}",
         )
     return METAL_ENERGIES[ion]
-
-
-def _input(directory: Path) -> dict[str, Any] | None:
-    try:
-        return read_json(directory / INPUT)
-    except AlChargeError:
-        return None
-
-
-def _identity(job: dict[str, Any]) -> str:
-    """Return the identity of a job, a hash of all that is asked for."""
-    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _points(job: dict[str, Any]) -> list[Point]:
@@ -206,21 +118,6 @@ def _largest_move(points: list[Point]) -> float:
     return float(np.linalg.norm(moves @ last.cell, axis=1).max())
 
 
-def _record(point: Point) -> dict[str, Any]:
-    return {
-        "positions": point.positions.tolist(),
-        "cell": point.cell.tolist(),
-        "energy": point.result.energy,
-        "forces": point.result.forces.tolist(),
-        "stress": point.result.stress.tolist(),
-    }
-
-
-def _frame(record: dict[str, Any]) -> Frame:
-    return Frame(
-        positions=np.array(record["positions"], dtype=float),
-        cell=np.array(record["cell"], dtype=float),
-        energy=float(record["energy"]),
-        forces=np.array(record["forces"], dtype=float),
-        stress=np.array(record["stress"], dtype=float),
-    )
+def _frame(point: Point) -> Frame:
+    result = point.result
+    return Frame(point.positions, point.cell, result.energy, result.forces, result.stress)
