@@ -28,6 +28,7 @@ from al_charge.loop.spec import load_spec
 FOLDER = Path(__file__).parents[2] / "examples" / "hosts"
 CASES = Path(__file__).parents[1] / "cases" / "hosts"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+GPAW = [f"gpaw/{path.stem}" for path in sorted((FOLDER / "gpaw").glob("*.yaml"))]
 ORDERED = [name for name in NAMES if "cn6" not in name and name != "na25fe175so43"]
 DOCS = Path(__file__).parents[2] / "docs" / "hosts.md"
 ION_CHARGES = {"Mg": 2, "Ca": 2}  # others have 1
@@ -154,7 +155,7 @@ def distinct(file: Path) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *GPAW])
 def test_configurations_are_counted_as_by_listing_them(name: str) -> None:
     assert document(name)["compositions"] == distinct(FOLDER / f"{name}.yaml")
 
