@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -107,7 +108,8 @@ def label_document(
     LabelDoc
         The label, under the configuration that was found.
     """
-    result = replace(result, audit=_in_states_of(campaign.host, result.audit, candidate))
+    sites = candidate.geometry.host_site
+    result = replace(result, audit=in_states_of(campaign.host, result.audit, sites))
     reading = result.reading
     found = _configuration_found(campaign, candidate, result)
     bader = reading.bader
@@ -221,17 +223,29 @@ def _on_its_sites(
         return False
 
 
-def _in_states_of(host: Host, audit: Audit, candidate: CandidateDoc) -> Audit:
+def in_states_of(host: Host, audit: Audit, host_sites: Sequence[int]) -> Audit:
     """Return an audit in which ions are uncertain in states that the host has not on their sites.
 
     Charges that it has on no site of their element are left, to be refused.
+
+    Parameters
+    ----------
+    host
+        The host.
+    audit
+        Of a label.
+    host_sites
+        Index of the host's site of every atom.
+
+    Returns
+    -------
+    Audit
+        The same one where every ion is in a state of its site.
     """
     charges = {(element_of(token), charge_of(token)) for token in host.species}
     others = tuple(
         atom
-        for atom, (site, token) in enumerate(
-            zip(candidate.geometry.host_site, audit.species or (), strict=False)
-        )
+        for atom, (site, token) in enumerate(zip(host_sites, audit.species or (), strict=False))
         if token not in {host.token(element_of(token), state) for state in host.states[site]}
         and (element_of(token), charge_of(token)) in charges
     )

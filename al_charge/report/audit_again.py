@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ase import Atoms
 
+from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of
 from al_charge.crystal.valence import Audit, Windows, audit_run
 from al_charge.crystal.windows import with_own
+from al_charge.loop.label_document import in_states_of
 
 
 @dataclass(frozen=True)
@@ -36,22 +38,17 @@ class Auditor:
     ----------
     document
         The JSON file of the export.
-    redox
-        Elements of the host that change their charge state.
-    species
-        Species tokens of the host.
+    host
+        Of the labels.
     """
 
-    def __init__(
-        self, document: Mapping[str, Any], redox: Collection[str], species: Collection[str]
-    ) -> None:
+    def __init__(self, document: Mapping[str, Any], host: Host) -> None:
         engine = document.get("engine_windows", {"ranges": {}, "given": False})
         self._engine = _ranges(engine["ranges"])
         # Exports of earlier releases have the user's windows in place of the engine's.
         self._users = _ranges(engine.get("users", engine["ranges"] if engine["given"] else {}))
         self._newest = _ranges(document["moment_windows"])
-        self._redox = frozenset(redox)
-        self._species = frozenset(species)
+        self._host = host
 
     def windows(self, record: Mapping[str, Any]) -> Windows:
         """Return the user's windows, then those of the label or newer ones, then the engine's.
@@ -74,7 +71,9 @@ class Auditor:
             calibrated = Windows(own, dict(record.get("bader_centres", {})))
         else:
             calibrated = Windows(self._newest)
-        engine = {token: span for token, span in self._engine.items() if token in self._species}
+        engine = {
+            token: span for token, span in self._engine.items() if token in self._host.species
+        }
         return Windows(self._users).with_defaults(calibrated).with_defaults(Windows(engine))
 
     def audit(
@@ -104,10 +103,11 @@ class Auditor:
             windows = with_own(windows, requested, moments)
         if moments is None:
             found = _as_told(told, uncertain=uncertain)
-        elif missing := sorted(self._redox - windows.elements):
+        elif missing := sorted(set(self._host.redox_elements) - windows.elements):
             return f"there is no window for the moments of {', '.join(missing)}"
         else:
             found = audit_run(moments, requested, windows, atoms.arrays.get("bader_charges"))
+            found = in_states_of(self._host, found, atoms.arrays["host_site"].tolist())
         if found.species is None and not uncertain:
             return f"the file says that its charge states are certain, but {found.describe()}"
         if found.species is not None and uncertain:

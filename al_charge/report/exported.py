@@ -101,7 +101,7 @@ class Exported:
             self.settings_hash = str(self.document["settings_hash"])
             self.host = host or _host_of(self.document, beside)
             self._records: dict[str, Any] = dict(self.document.get("labels", {}))
-            self._auditor = Auditor(self.document, self.host.redox_elements, self.host.species)
+            self._auditor = Auditor(self.document, self.host)
             self._counts = tuple(int(self.document["counts"][n]) for n in ("labels", "frames"))
         except _UNREADABLE as error:
             raise _malformed(error, str(beside)) from error
