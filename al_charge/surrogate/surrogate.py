@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,7 +321,8 @@ def fit_surrogate(
     if not kept:
         raise InputError("no energies to fit", where="observations")
     some = tuple(kept.values())
-    clusters = Clusters(some[0].host, triplet_cutoff=triplet_cutoff)
+    smallest = min((one.host for one in some), key=lambda h: (len(h.elements), h.fingerprint))
+    clusters = _clusters(smallest, triplet_cutoff)
     parts = [_features(one.host, clusters, occupations_of([one.config], one.host)) for one in some]
     design, of_line = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     energies = np.array([one.energy for one in some])
@@ -331,6 +332,12 @@ def fit_surrogate(
     noise = np.array([one.noise for one in some])
     fitted = fit(design, energies - of_line @ line[:, 0], noise, groups, scales, NUGGET)
     return Surrogate(clusters, fitted, some, line)
+
+
+@lru_cache(maxsize=16)
+def _clusters(host: Host, triplet_cutoff: float) -> Clusters:
+    """Return the kinds of clusters, numbered once however often a surrogate is fitted."""
+    return Clusters(host, triplet_cutoff=triplet_cutoff)
 
 
 def _features(

@@ -15,6 +15,7 @@ from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
+from al_charge.surrogate import monte_carlo
 from al_charge.surrogate.clusters import Clusters, features
 from al_charge.surrogate.monte_carlo import Tempering, lowest_visited
 from al_charge.surrogate.polynomial import Energy, occupations_of
@@ -88,7 +89,10 @@ def test_moves_are_in_detailed_balance(case: tuple[Host, int]) -> None:
     assert len(scores) > 3 * len(every) / 2
 
 
-def test_visits_follow_boltzmann_through_exchanges(olivine: Host, randomly: Draw) -> None:
+def test_visits_follow_boltzmann_through_exchanges(
+    olivine: Host, randomly: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monte_carlo, "EXCHANGE_EVERY", 1)
     every = every_occupation(olivine, 2)
     energy = some_energy(olivine)
     energies = energy.of(occupations_of(every, olivine)) * olivine.formula_units
