@@ -274,7 +274,7 @@ class Maker:
                 Criterion(name=f"criterion {i}", met=False, value="not yet") for i in range(4)
             ],
             hull_shift=0.01,
-            deepest=0.01,
+            p_below_hull=0.01,
             unlabelled_vertices=[],
             requests=self.requests if self.campaign.static_labels else None,
         )

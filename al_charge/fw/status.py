@@ -267,6 +267,7 @@ def _round_line(record: RoundDoc) -> dict[str, Any]:
         "hull_shift": found.hull_shift if found else None,
         "vertices": [vertex.x for vertex in found.vertices] if found else [],
         "criteria_met": sum(one.met for one in found.criteria) if found else 0,
+        "p_below_hull": found.p_below_hull if found else None,
         "spread_scale": found.spread_scale if found else None,
         "prospective": found.prospective.model_dump(exclude_none=True) if found else None,
         "verification": found is not None and found.verification is not None,

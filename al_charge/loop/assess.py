@@ -34,14 +34,12 @@ from al_charge.store.documents import (
 )
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
+from al_charge.thermo.uncertainty import chance_below
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
 
 Array = NDArray[np.float64]
-
-PER_COMPOSITION = 5
-"""Lowest open candidates of each composition that the new committee looks at again."""
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -97,7 +95,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     verifies = is_verification(campaign, round_number)
     if round_number > 0 and not verifies:
         ledger = request_ledger(campaign, summaries)
-        candidates = _lowest_candidates(campaign, round_number, ledger)
+        candidates = _open_candidates(campaign, round_number, ledger)
         again = _predict_again(Committee(committee.members, scale), candidates)
         predicted = ledger.needing_label(again)
     state = HullState(
@@ -106,7 +104,9 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         unlabelled_vertices=(
             None if predicted is None else _unlabelled_vertices(campaign, found.hull, predicted)
         ),
-        deepest=None if predicted is None else _deepest(campaign, found.hull, predicted),
+        p_below_hull=(
+            None if predicted is None else _chance_below(campaign, found.hull, predicted)
+        ),
     )
     met = criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
     assessment = Assessment(
@@ -115,7 +115,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         labels=len(found.labels),
         criteria=met,
         hull_shift=state.shift,
-        deepest=state.deepest,
+        p_below_hull=state.p_below_hull,
         unlabelled_vertices=None if predicted is None else list(state.unlabelled_vertices or ()),
         prospective=Prospective() if verifies else _prospective(campaign, round_number, found),
         requests=requests_of_round(campaign, round_number, summaries),
@@ -150,21 +150,14 @@ def _calibration(
     return calibrate(residuals, spreads)
 
 
-def _lowest_candidates(
+def _open_candidates(
     campaign: Campaign, round_number: int, ledger: RequestLedger
 ) -> list[CandidateDoc]:
-    """Return the candidates of each composition that were predicted lowest.
-
-    Only those count that need a label, or would if the new committee predicts them low enough.
-    """
-    by_composition: dict[int, list[CandidateDoc]] = defaultdict(list)
-    for candidate in campaign.store.candidates.all(campaign.name, round_number):
-        if candidate.energy is not None and ledger.may_need_label(candidate):
-            by_composition[candidate.n_ions].append(candidate)
+    """Return the candidates that need a label, or would if a committee predicts them low enough."""
     return [
         candidate
-        for group in by_composition.values()
-        for candidate in sorted(group, key=lambda c: (c.energy, c.config_hash))[:PER_COMPOSITION]
+        for candidate in campaign.store.candidates.all(campaign.name, round_number)
+        if candidate.energy is not None and ledger.may_need_label(candidate)
     ]
 
 
@@ -194,14 +187,11 @@ def _unlabelled_vertices(
     return tuple(sorted(missing))
 
 
-def _deepest(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> float:
-    """Return how far below the hull a candidate lies beyond its error bar, eV/f.u."""
-    worst = 0.0
-    for candidate in predicted:
-        entry = candidate_entry(campaign, candidate)
-        depth = hull.lower(entry.x) - hull.formation_energy(entry) - (entry.error_bar or 0.0)
-        worst = max(worst, depth)
-    return worst
+def _chance_below(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> float:
+    """Return the probability that an open candidate lies below the hull by its tolerance."""
+    tolerance = campaign.spec.convergence.hull_tolerance
+    entries = [candidate_entry(campaign, candidate) for candidate in predicted]
+    return chance_below(hull, entries, tolerance)
 
 
 def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> Prospective:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.store.documents import Criterion, Vertex
 
+LARGEST_CHANCE = 0.05
+"""Probability that something without a label lies below the hull, under which it is settled."""
+
 
 @dataclass(frozen=True)
 class HullState:
@@ -22,15 +25,15 @@ class HullState:
         first round.
     unlabelled_vertices
         Vertex compositions whose predicted ground state has no label.
-    deepest
-        How far the worst candidate lies below the hull by more than its error bar, eV per formula
-        unit (0 if none does); None before there are predictions.
+    p_below_hull
+        Probability that any candidate without a label lies below the hull by more than its
+        tolerance; None before there are predictions.
     """
 
     vertices: Sequence[Vertex]
     shift: float | None
     unlabelled_vertices: Sequence[str] | None
-    deepest: float | None
+    p_below_hull: float | None
 
 
 def criteria(
@@ -75,11 +78,11 @@ def criteria(
             else (f"not at x = {', '.join(missing)}" if missing else "all labelled"),
         ),
         Criterion(
-            name="no candidate is predicted below the hull by more than its error bar",
-            met=now.deepest == 0.0,
+            name="no candidate without a label is likely to lie below the hull by its tolerance",
+            met=now.p_below_hull is not None and now.p_below_hull < LARGEST_CHANCE,
             value="no predictions yet"
-            if now.deepest is None
-            else f"{1000 * now.deepest:.2f} meV/f.u. beyond the error bar",
+            if now.p_below_hull is None
+            else f"{100 * now.p_below_hull:.1f} % likely, limit {100 * LARGEST_CHANCE:g}",
         ),
     ]
 

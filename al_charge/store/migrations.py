@@ -14,6 +14,7 @@ from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
 from al_charge.store.from_version_5 import to_version_6
 from al_charge.store.from_version_6 import to_version_7
+from al_charge.store.from_version_7 import to_version_8
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
 from al_charge.store.schema import create_collections
 
@@ -56,6 +57,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=5, apply=to_version_5),
     Migration(version=6, apply=to_version_6),
     Migration(version=7, apply=to_version_7),
+    Migration(version=8, apply=to_version_8),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

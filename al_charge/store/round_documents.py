@@ -144,7 +144,10 @@ class Assessment(Part):
         first round.
     deepest
         How far the deepest candidate lies below the hull by more than its error bar, eV per
-        formula unit (0 if none does); None where nothing was predicted.
+        formula unit (0 if none does); an earlier version judged by it, others leave it None.
+    p_below_hull
+        Probability that any candidate without a label lies below the hull by more than its
+        tolerance; None where nothing was predicted, and of an earlier version.
     unlabelled_vertices
         Vertex compositions whose predicted ground state has no label; None where nothing was
         predicted.
@@ -167,6 +170,7 @@ class Assessment(Part):
     criteria: list[Criterion]
     hull_shift: Number | None = None
     deepest: Number | None = None
+    p_below_hull: Number | None = None
     unlabelled_vertices: list[Composition] | None = None
     prospective: Prospective = Field(default_factory=Prospective)
     requests: list[Request] | None = None

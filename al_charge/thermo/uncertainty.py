@@ -10,14 +10,15 @@ in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from al_charge.errors import AlChargeError
-from al_charge.thermo.hull import Hull
+from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile, step_voltages, voltage_profile
 
 
@@ -134,6 +135,37 @@ def profile_with_error_bars(hull: Hull, bars: ErrorBars) -> VoltageProfile:
         If there are not as many error bars as steps.
     """
     return voltage_profile(hull, error_bars=bars.voltages, mean_error_bar=bars.mean_voltage)
+
+
+def chance_below(hull: Hull, entries: Iterable[Entry], tolerance: float) -> float:
+    """Return the probability that any of some predictions lies clearly below a hull.
+
+    Errors are normal, an error bar being one standard deviation. Each wider bar makes the
+    probability of an entry above the hull larger, and that of one below never less than one half.
+    Errors are taken as independent: if they are correlated positively, as those of one committee
+    are, the true probability is at most this (D. Slepian, Bell Syst. Tech. J. 41, 463 (1962)).
+
+    Parameters
+    ----------
+    hull
+        The labelled hull.
+    entries
+        Predictions without a label; where an error bar is None, nothing is known of the energy.
+    tolerance
+        How far below the hull counts as clearly, eV per formula unit.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 if there is no entry.
+    """
+    none = 1.0
+    for entry in entries:
+        room = hull.formation_energy(entry) - hull.lower(entry.x) + tolerance
+        bar = math.inf if entry.error_bar is None else entry.error_bar
+        z = room / bar if bar else math.copysign(math.inf, room)
+        none *= 1.0 - math.erfc(z / math.sqrt(2.0)) / 2.0
+    return 1.0 - none
 
 
 def _spread(values: NDArray[np.float64], scale: float) -> float:

@@ -10,7 +10,7 @@ from al_charge.store.documents import Vertex
 
 SETTINGS = ConvergenceSettings(hull_tolerance="1 meV")
 VERTICES = (Vertex("0", "a"), Vertex("1/2", "b"), Vertex("1", "c"))
-SETTLED = HullState(VERTICES, shift=0.0004, unlabelled_vertices=(), deepest=0.0)
+SETTLED = HullState(VERTICES, shift=0.0004, unlabelled_vertices=(), p_below_hull=0.01)
 
 
 def met(now: HullState, before: HullState | None) -> list[bool]:
@@ -22,7 +22,7 @@ def test_all_criteria_hold_for_a_settled_hull() -> None:
 
 
 def test_nothing_holds_in_the_first_round() -> None:
-    first = HullState(VERTICES, shift=None, unlabelled_vertices=None, deepest=None)
+    first = HullState(VERTICES, shift=None, unlabelled_vertices=None, p_below_hull=None)
     assert met(first, None) == [False] * 4
 
 
@@ -32,7 +32,7 @@ def test_nothing_holds_in_the_first_round() -> None:
         ({"vertices": VERTICES[::2]}, 0),
         ({"shift": 0.001}, 1),
         ({"unlabelled_vertices": ("1/2",)}, 2),
-        ({"deepest": 1e-6}, 3),
+        ({"p_below_hull": 0.05}, 3),
     ],
 )
 def test_one_criterion_alone_prevents_convergence(change: dict[str, object], failing: int) -> None:

@@ -368,7 +368,8 @@ def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
     assert [criterion.met for criterion in first.criteria] == [False] * 4
     assert len(second.criteria) == 4
     assert second.hull_shift >= 0.0
-    assert second.deepest >= 0.0
+    assert first.p_below_hull is None
+    assert 0.0 <= second.p_below_hull <= 1.0
     assert second.prospective.labels == second.labels - first.labels
     assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
     document = run.store.campaigns.get("steps")
