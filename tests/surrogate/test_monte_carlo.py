@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -190,6 +192,10 @@ def test_what_is_no_start_is_refused(olivine: Host, overlapping: Host) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             Tempering(energy, starts, temperatures, rng)
+    window = replace(olivine, window=(Fraction(1, 2), Fraction(1)))
+    with pytest.raises(InputError, match="not of one composition of the host"):
+        Tempering(some_energy(window), [one], [300], rng)
+    Tempering(some_energy(window), [two], [300], rng).advance(3)
     filled = Configuration((1,) * 8 + (3,) * 4)
     with pytest.raises(InputError, match="too near"):
         Tempering(some_energy(overlapping), [filled], [300], rng)

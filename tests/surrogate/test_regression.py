@@ -39,8 +39,9 @@ def test_posterior_is_that_of_the_kernel(number: int) -> None:
     assert root @ root.T == pytest.approx(covariance, rel=1e-5, abs=1e-7)
 
 
-def test_scales_are_the_most_likely_ones() -> None:
-    design, values, noise = problem(60)
+@pytest.mark.parametrize("number", [5, 60])
+def test_scales_are_the_most_likely_ones(number: int) -> None:
+    design, values, noise = problem(number)
     found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
 
     def score(scales: np.ndarray, nugget: float) -> float:
@@ -58,7 +59,8 @@ def test_scales_are_the_most_likely_ones() -> None:
         assert score(found.scales * [factor, 1], found.nugget) < best
         assert score(found.scales * [1, factor], found.nugget) < best
         assert score(found.scales, found.nugget * factor) < best
-    assert found.nugget == pytest.approx(0.03, rel=0.3)
+    if number == 60:
+        assert found.nugget == pytest.approx(0.03, rel=0.3)
 
 
 def test_scales_stay_within_bounds() -> None:
