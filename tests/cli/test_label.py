@@ -88,7 +88,7 @@ def test_charge_states_that_are_given_or_follow(
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ((END,), "no engine is given; choose one of born, gpaw, vasp"),
+        ((END,), "no engine is given; choose one of born, gpaw, model, vasp, or give a"),
         ((END, "--engine", "castep"), "unknown kind 'castep'"),
         (("missing.cif", "--engine", "born"), "missing.cif: no such file"),
         ((END, "--engine", "born", "--oxidation", "Fe3+"), "sum to +4 e"),

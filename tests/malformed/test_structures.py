@@ -102,7 +102,8 @@ def cifs(dice: random.Random) -> Cases:
     for found in re.finditer(r"(?<=\s)-?\d+(\.\d+)?(?=\s)", CIF):
         if "_number" in CIF[: found.start()].splitlines()[-1] or "_Z " in CIF[: found.start()][-9:]:
             continue
-        for value in (*NO_NUMBERS, "?", "."):
+        occupancy = found.end() > CIF.index("Na1 Na") and CIF[found.end()] == "\n"
+        for value in (*NO_NUMBERS, *(() if occupancy else ("?", "."))):  # an occupancy of ? is 1
             yield f"{value} at {found.start()}", CIF[: found.start()] + value + CIF[found.end() :]
     for name in ("a", "b", "c"):
         for value in ("0", "0.001", "-10.41", "1e9", "1e-300"):
@@ -121,7 +122,7 @@ def cifs(dice: random.Random) -> Cases:
         yield f"twice {row}", CIF.replace(row, row + row)
         yield f"half {row}", CIF.replace(row, row[:-2] + "0.5\n")
         yield f"mixed {row}", CIF.replace(row, row[:-2] + "0.5\nMn9 Mn" + row[6:-2] + "0.5\n")
-        for occupancy in ("0", "0.999", "-1", "2", "1e5"):
+        for occupancy in ("0", "0.7", "-1", "2", "1e5"):
             yield f"occupied {occupancy} {row}", CIF.replace(row, row[:-2] + f"{occupancy}\n")
         for symbol in ("Xx", "Q", "7", "-", "D", "Zz9+", "", "'", "Vac", "\x00", "é"):
             yield f"{symbol} in {row}", CIF.replace(row, f"{symbol}1 {symbol} " + row[6:])
