@@ -15,7 +15,7 @@ from al_charge.crystal.space_group import symmetrized
 from al_charge.errors import InputError
 
 WHOLE = 1e-2
-"""How far an occupancy may be from 1 for a site to count as occupied: 0.33 three times, rounded."""
+"""How far occupancies of several states of one element may add up from 1: 0.33 three times."""
 
 
 def parent_structure(spec: HostSpec) -> Structure:
@@ -90,6 +90,8 @@ def _filled(spec: HostSpec, structure: Structure, names: Names) -> tuple[Structu
             continue
         amounts = site.species.element_composition.get_el_amt_dict()
         occupancy = sum(amounts.values())
+        # A site that several rows share has the labels of all, whose occupancies may be rounded.
+        rounding = WHOLE if "/" in site.label else 0.0
         if ion in amounts and ions_of(spec, ion, named.get(ion, "")) is None:
             if len(amounts) > 1:
                 others = ", ".join(sorted(amounts.keys() - {ion}))
@@ -99,10 +101,10 @@ def _filled(spec: HostSpec, structure: Structure, names: Names) -> tuple[Structu
                     remedy=f"give it a site of its own, or leave {others} out of it; if this {ion} "
                     f"stays, name it under 'sites', with 'order: ewald'",
                 )
-            if occupancy < 1 - WHOLE:
+            if occupancy < 1 - rounding:
                 filled[f"{site.label} ({occupancy:g})"] += 1
             occupancy = 1.0
-        if len(amounts) == 1 and occupancy > 1 - WHOLE:
+        if len(amounts) == 1 and occupancy >= 1 - rounding:
             amounts = dict.fromkeys(amounts, 1.0)
         site.species = Composition(amounts)
     if not filled:

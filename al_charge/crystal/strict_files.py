@@ -27,8 +27,8 @@ SPIN_ITEMS = ("_al_charge_site_label", "_al_charge_site_unpaired_electrons")
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _OCCUPANCY = "_atom_site_occupancy"
-_NOT_GIVEN = frozenset({".", "?"})
-"""Values of a CIF that are unknown, or the default."""
+_DEFAULT = "."
+"""Value of a CIF that stands for an item's default; ``?`` is one that nobody knows."""
 _LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys((f"_cell_length_{axis}" for axis in "abc"), (0.0, math.inf)),
     **dict.fromkeys((f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")), (0.0, 180.0)),
@@ -120,9 +120,9 @@ def read_cif(path: Path) -> Structure:
 def _gives_occupancies(block: dict[str, Any]) -> bool:
     """Write occupancies of 1, the default, where a CIF leaves them open; pymatgen reads 0 there."""
     values = block.get(_OCCUPANCY, [])
-    left_open = isinstance(values, list) and not _NOT_GIVEN.isdisjoint(values)
+    left_open = isinstance(values, list) and _DEFAULT in values
     if left_open:
-        block[_OCCUPANCY] = ["1" if value in _NOT_GIVEN else value for value in values]
+        block[_OCCUPANCY] = ["1" if value == _DEFAULT else value for value in values]
     return left_open
 
 
@@ -153,7 +153,7 @@ def _check_numbers(block: dict[str, Any], path: Path) -> None:
     for item, (low, high) in _LIMITS.items():
         values = block.get(item, [])
         for value in [values] if isinstance(values, str) else values:
-            if item == _OCCUPANCY and value in _NOT_GIVEN:
+            if item == _OCCUPANCY and value == _DEFAULT:
                 continue
             number = _NUMBER.fullmatch(value)
             if number is None or not low < float(number[1]) < high:

@@ -12,10 +12,8 @@ from pymongo.database import Database
 from al_charge.errors import InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
-from al_charge.store.from_version_5 import to_version_6
-from al_charge.store.from_version_6 import to_version_7
-from al_charge.store.from_version_7 import to_version_8
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
+from al_charge.store.from_versions_5_to_7 import to_version_6, to_version_7, to_version_8
 from al_charge.store.schema import create_collections
 
 SCHEMA = "schema"

@@ -72,12 +72,28 @@ def test_oxidation_states_that_share_a_site_are_one_element() -> None:
     assert sum(count_distinct(split).values()) == 4222
 
 
-@pytest.mark.parametrize("value", [".", "?", "1.0", "0.999(2)"])
+@pytest.mark.parametrize("value", [".", "1.0", "1.000(2)"])
 def test_an_occupancy_that_is_left_open_is_one(tmp_path: Path, value: str) -> None:
     structure, changes = prepared(layered(tmp_path, LAYERS.format("1", value, value)))
     assert (structure.composition.formula, changes) == ("Li3 Co3 O6", [])
     plain = prepared(layered(tmp_path, LAYERS.format("1", "1", "1")))[0]
     assert np.allclose(structure.frac_coords, plain.frac_coords)
+
+
+def test_an_occupancy_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'\?' is not a valid value"):
+        prepared(layered(tmp_path, LAYERS.format("1", "?", "1")))
+
+
+@pytest.mark.parametrize(("share", "whole"), [("0.333", True), ("0.32", False)])
+def test_shares_of_one_element_may_be_rounded(tmp_path: Path, share: str, whole: bool) -> None:
+    rows = "".join(f"Co{n} Co{n}+ 0 0 0.5 {share}\n" for n in (2, 3, 4))
+    spec = layered(tmp_path, "Li1 Li1+ 0 0 0 1\n" + rows + "O1 O2- 0 0 0.2411 1\n")
+    if whole:
+        assert prepared(spec)[0].composition.formula == "Li3 Co3 O6"
+    else:
+        with pytest.raises(InputError, match="occupy them in part"):
+            prepared(spec)
 
 
 def test_partly_occupied_sites_of_the_working_ion_are_filled(tmp_path: Path) -> None:
@@ -100,6 +116,10 @@ def test_partly_occupied_sites_of_the_working_ion_are_filled(tmp_path: Path) -> 
             LAYERS.format("1", "0.9", "1"),
             "host.structure: test.cif: elements share sites, or occupy them in part: Co1 (Co0.9); "
             "write 'order: ewald' under 'host'",
+        ),
+        (
+            LAYERS.format("1", "0.999(2)", "1"),
+            "host.structure: test.cif: elements share sites, or occupy them in part: Co1 (Co0.999)",
         ),
     ],
 )

@@ -1,0 +1,71 @@
+"""Migrations to schema versions 6 to 8, which add fields and change none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.database import Database
+
+from al_charge.store.documents import DOCUMENTS, LabelDoc, LabelUseDoc, ReferenceDoc, RoundDoc
+from al_charge.store.schema import create_collections
+
+
+def to_version_6(database: Database[dict[str, Any]]) -> None:
+    """Say of labels, their uses and metals that they were not imported; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        Of version 5; whatever it holds was made with it.
+    """
+    fields: dict[str, dict[str, Any]] = {
+        LabelDoc.collection: {"imported": None},
+        LabelUseDoc.collection: {"adopted": False},
+        ReferenceDoc.collection: {"imported": None},
+    }
+    _add(database, fields, to=6)
+
+
+def to_version_7(database: Database[dict[str, Any]]) -> None:
+    """Say of labels that their charge is not delocalised; safe to repeat.
+
+    What was ambiguous stays so: whether every try ended alike was not stored.
+
+    Parameters
+    ----------
+    database
+        Of version 6.
+    """
+    _add(database, {LabelDoc.collection: {"delocalised": False}}, to=7)
+
+
+def to_version_8(database: Database[dict[str, Any]]) -> None:
+    """Add the probability of anything below the hull to assessments; safe to repeat.
+
+    It stays unknown in those that were made without it.
+
+    Parameters
+    ----------
+    database
+        Of version 7.
+    """
+    create_collections(database)
+    database[RoundDoc.collection].update_many(
+        {"schema_version": 7, "assessment": {"$ne": None}},
+        {"$set": {"assessment.p_below_hull": None}},
+        bypass_document_validation=True,
+    )
+    _add(database, {}, to=8)
+
+
+def _add(
+    database: Database[dict[str, Any]], fields: Mapping[str, Mapping[str, Any]], *, to: int
+) -> None:
+    """Add fields to the documents of each collection, which then have the next version."""
+    create_collections(database)
+    for document in DOCUMENTS:
+        new = {"schema_version": to, **fields.get(document.collection, {})}
+        database[document.collection].update_many(
+            {"schema_version": to - 1}, {"$set": new}, bypass_document_validation=True
+        )
