@@ -66,7 +66,7 @@ class Truth:
     @classmethod
     def read(cls, path: Path) -> Truth:
         """Read what `save` has written."""
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             numbers = sorted(int(n) for n in json.loads(str(file["n_ions"])))
             return cls(
                 tuple(file["supercell"].tolist()),
