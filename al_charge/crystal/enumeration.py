@@ -26,6 +26,26 @@ CHUNK = 1000
 """Occupations of the ion sites that are compared with their images at a time."""
 
 
+def distinct_occupations(host: Host, n_ions: int) -> NDArray[np.int8]:
+    """Return every distinct configuration with ``n_ions`` working ions as a row.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+    n_ions
+        Working ions in the cell.
+
+    Returns
+    -------
+    ndarray of int8, shape (n_configs, n_variable_sites)
+        Occupations in canonical form and lexicographic order. Nothing is cached: a million rows
+        take seconds, and a byte per site.
+    """
+    empty = np.empty((0, len(host.variable_sites)), dtype=np.int8)
+    return np.concatenate([empty, *_distinct_blocks(host, n_ions)])
+
+
 def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
     """Return the canonical form of every distinct configuration with ``n_ions`` working ions.
 
@@ -47,9 +67,6 @@ def enumerate_distinct(host: Host, n_ions: int) -> list[Configuration]:
 def iterate_distinct(host: Host, n_ions: int) -> Iterator[Configuration]:
     """Yield the canonical form of every distinct configuration with ``n_ions`` working ions.
 
-    The ion sublattice is reduced by the space group, and the states of the redox sites by those
-    operations that leave the ions unchanged.
-
     Parameters
     ----------
     host
@@ -62,18 +79,27 @@ def iterate_distinct(host: Host, n_ions: int) -> Iterator[Configuration]:
     Configuration
         In lexicographic order of their occupations.
     """
+    for block in _distinct_blocks(host, n_ions):
+        for row in block.tolist():
+            yield Configuration(tuple(row))
+
+
+def _distinct_blocks(host: Host, n_ions: int) -> Iterator[NDArray[np.int8]]:
+    """Yield the distinct occupations, those with the same ions together.
+
+    The ion sublattice is reduced by the space group, and the states of the redox sites by those
+    operations that leave the ions unchanged.
+    """
     if n_ions not in host.ion_counts:
         return
     n_sites = len(host.ion_sites)
     group = permutations(host)
-    states = np.array(list(_neutral_states(host, n_ions)), dtype=np.int8)
+    states = _neutral_states(host, n_ions)
     for ions in _distinct_ion_occupations(host, n_ions):
         unchanged = (ions[group[:, :n_sites]] == ions).all(axis=1)
         moves = np.unique(group[unchanged, n_sites:] - n_sites, axis=0)
         distinct = states[_comes_first(states, moves)]
-        start = tuple(ions.tolist())
-        for row in distinct.tolist():
-            yield Configuration(start + tuple(row))
+        yield np.hstack([np.broadcast_to(ions, (len(distinct), n_sites)), distinct])
 
 
 def count_occupations(host: Host, n_ions: int) -> int:
@@ -269,21 +295,17 @@ def _ion_occupations(host: Host, n_ions: int) -> Iterator[NDArray[np.int8]]:
         yield rows
 
 
-def _neutral_states(host: Host, n_ions: int) -> Iterator[tuple[int, ...]]:
-    """Yield every assignment of states whose charges make the cell neutral."""
-    allowed = host.allowed_states[len(host.ion_sites) :]
-    charges = [[charge_of_state(state) for state in states] for states in allowed]
-    lowest = np.cumsum([0] + [min(some) for some in reversed(charges)])[::-1]
-    highest = np.cumsum([0] + [max(some) for some in reversed(charges)])[::-1]
-
-    def extend(states: tuple[int, ...], left: int) -> Iterator[tuple[int, ...]]:
-        site = len(states)
-        if not lowest[site] <= left <= highest[site]:
-            return
-        if site == len(allowed):
-            yield states
-            return
-        for state in allowed[site]:
-            yield from extend((*states, state), left - charge_of_state(state))
-
-    yield from extend((), host.redox_charge(n_ions))
+def _neutral_states(host: Host, n_ions: int) -> NDArray[np.int8]:
+    """Return every assignment of states whose charges make the cell neutral, in order."""
+    allowed = [np.array(some) for some in host.allowed_states[len(host.ion_sites) :]]
+    charges = [charge_of_state(states) for states in allowed]
+    lowest = np.cumsum([0] + [some.min() for some in reversed(charges)])[::-1]
+    highest = np.cumsum([0] + [some.max() for some in reversed(charges)])[::-1]
+    rows, left = np.empty((1, 0), dtype=np.int8), np.array([host.redox_charge(n_ions)])
+    for site, (states, some) in enumerate(zip(allowed, charges, strict=True), start=1):
+        left = np.subtract.outer(left, some).ravel()
+        possible = (lowest[site] <= left) & (left <= highest[site])
+        each = np.repeat(rows, len(states), axis=0)
+        here = np.tile(states, len(rows)).astype(np.int8)
+        rows, left = np.column_stack([each, here])[possible], left[possible]
+    return rows

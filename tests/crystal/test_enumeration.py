@@ -14,7 +14,12 @@ import pytest
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, ion_count, total_charge
-from al_charge.crystal.enumeration import count_distinct, count_occupations, enumerate_distinct
+from al_charge.crystal.enumeration import (
+    count_distinct,
+    count_occupations,
+    distinct_occupations,
+    enumerate_distinct,
+)
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical, multiplicity, permutations
@@ -117,6 +122,9 @@ def test_listed_configurations_are_canonical_and_sorted(any_host: Host) -> None:
         assert listed == sorted(set(listed), key=lambda config: config.occupation)
         assert all(canonical(any_host, config) == config for config in listed)
         assert all(ion_count(any_host, config) == n_ions for config in listed)
+        rows = distinct_occupations(any_host, n_ions)
+        assert rows.dtype == np.int8
+        assert list(map(tuple, rows.tolist())) == [config.occupation for config in listed]
 
 
 def test_occupations_are_orbits_added_up(olivine_doubled: Host) -> None:
@@ -156,6 +164,7 @@ def test_counting_is_quick_where_listing_is_not(olivine: Host) -> None:
 
 def test_no_such_number_of_ions(olivine: Host) -> None:
     assert enumerate_distinct(olivine, 5) == []
+    assert distinct_occupations(olivine, 5).shape == (0, len(olivine.variable_sites))
     assert count_occupations(olivine, 5) == 0
 
 
