@@ -29,6 +29,7 @@ from al_charge.loop.energies import (
     lowest_labels,
     usable,
 )
+from al_charge.loop.posterior import fit_posterior, relaxed_candidates
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
@@ -79,7 +80,8 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         )
     else:
         count = min(settings.labels_per_round, left)
-        choice = _choice(campaign, candidates, labelled_hull(campaign, summaries=summaries), count)
+        found = labelled_hull(campaign, summaries=summaries)
+        choice = _choice(campaign, candidates, proposed, found, count)
         rule = ACQUISITIONS.of(settings)
         picked = rule.select(choice, settings, campaign.rng("select", round_number))
         _refuse_invalid(rule, choice, picked)
@@ -152,9 +154,13 @@ def labels_left(campaign: Campaign) -> int:
 
 
 def _choice(
-    campaign: Campaign, candidates: Sequence[CandidateDoc], found: LabelledHull, count: int
+    campaign: Campaign,
+    candidates: Sequence[CandidateDoc],
+    proposed: Sequence[CandidateDoc],
+    found: LabelledHull,
+    count: int,
 ) -> Choice:
-    """Return what a rule chooses from. Of candidates the committee keeps energy and spread."""
+    """Return what a rule chooses from. Of candidates the committee keeps energy and bar."""
     hull = found.hull
     entries = [candidate_entry(campaign, candidate) for candidate in candidates]
     atoms = np.array([len(candidate.geometry.numbers) for candidate in candidates], dtype=float)
@@ -178,11 +184,11 @@ def _choice(
             strict=True,
         )
     ]
-    spreads = np.array([entry.error_bar or 0.0 for entry in entries])
+    posterior = fit_posterior(campaign, found.labels.values(), proposed)
     return Choice(
         candidates=unlabelled,
         mean=np.array([hull.formation_energy(entry) for entry in entries]),
-        covariance=np.diag(spreads**2),
+        covariance=relaxed_candidates(campaign, posterior, candidates).covariance(),
         hull=[(vertex.x, hull.formation_energy(vertex)) for vertex in hull.vertices],
         labelled=labelled,
         pending=frozenset(),

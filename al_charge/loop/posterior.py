@@ -1,0 +1,217 @@
+"""What is known of the energies of all configurations together: their joint distribution.
+
+A label is exact. The energy of a configuration that a committee has relaxed is the committee's,
+with its calibrated bar. That of any other is the surrogate's, fitted to both, with the surrogate's
+own deviation and a committee's typical error on top. Errors of a committee are alike for alike
+configurations: what they have in common is taken from a surrogate that knows the labels alone, for
+these are what a committee has learnt from. So they vanish at a label, and do not average out
+between candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.crystal.host import Host
+from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.energies import candidate_entry, lowest_labels, usable
+from al_charge.store.documents import CandidateDoc
+from al_charge.store.labels import LabelSummary
+from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.surrogate import Observation, Prediction, Surrogate, fit_surrogate
+
+Array = NDArray[np.float64]
+
+
+def observations(
+    campaign: Campaign, labels: Iterable[LabelSummary], candidates: Iterable[CandidateDoc] = ()
+) -> list[Observation]:
+    """Return what is known of energies, for a surrogate to be fitted to.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    labels
+        Of each configuration the lowest usable one counts, as exact.
+    candidates
+        Those with a committee's energy count, with their error bars as noise.
+
+    Returns
+    -------
+    list of Observation
+        eV per formula unit.
+    """
+    host = campaign.host
+    found = [
+        Observation(host, configuration_of(one.colours), one.energy / host.formula_units)
+        for one in lowest_labels(filter(usable, labels))
+    ]
+    for candidate in candidates:
+        if candidate.energy is not None:
+            entry = candidate_entry(campaign, candidate)
+            config = configuration_of(candidate.colours)
+            found.append(Observation(host, config, entry.energy, entry.error_bar or 0.0))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The joint distribution of energies; made by `fit_posterior`.
+
+    Attributes
+    ----------
+    surrogate
+        Fitted to labels and to candidates.
+    shape
+        Fitted to labels alone: which errors of a committee are alike. Their sizes are elsewhere.
+    bar
+        A committee's typical error, eV per formula unit: the root mean square of its bars.
+    """
+
+    surrogate: Surrogate = field(repr=False)
+    shape: Surrogate = field(repr=False)
+    bar: float
+
+    def relaxed(
+        self, host: Host, occupations: NDArray[np.int8], energy: Array, bar: Array
+    ) -> Prediction:
+        """Return the energies of configurations that a committee has relaxed.
+
+        Parameters
+        ----------
+        host
+            A cell of the crystal.
+        occupations
+            The configurations, shape (n_configs, n_variable_sites).
+        energy
+            What the committee says, eV per formula unit, shape (n_configs,).
+        bar
+            Its error bars, eV per formula unit, shape (n_configs,).
+
+        Returns
+        -------
+        Prediction
+            With these means and deviations; correlated with what `unrelaxed` returns.
+        """
+        root, own = self._errors(host, occupations, bar)
+        none = np.zeros((len(root), self.surrogate.fitted.root.shape[1]))
+        return Prediction(np.asarray(energy, dtype=float), np.hstack([root, none]), own)
+
+    def unrelaxed(self, host: Host, occupations: NDArray[np.int8]) -> Prediction:
+        """Return the energies of configurations that are neither labelled nor relaxed.
+
+        Parameters
+        ----------
+        host
+            A cell of the crystal.
+        occupations
+            The configurations, shape (n_configs, n_variable_sites).
+
+        Returns
+        -------
+        Prediction
+            Correlated with what `relaxed` returns.
+        """
+        found = self.surrogate.predict(host, occupations)
+        root, own = self._errors(host, occupations, np.full(len(found.mean), self.bar))
+        common = np.hstack([root, self.widening * found.root])
+        return Prediction(found.mean, common, np.hypot(own, self.widening * found.own))
+
+    def screen(self, host: Host, occupations: NDArray[np.int8]) -> tuple[Array, Array]:
+        """Return the means and deviations of `unrelaxed` for any number of configurations.
+
+        Parameters
+        ----------
+        host
+            A cell of the crystal.
+        occupations
+            The configurations, shape (n_configs, n_variable_sites).
+
+        Returns
+        -------
+        tuple of ndarray
+            eV per formula unit, shape (n_configs,).
+        """
+        mean, deviation = self.surrogate.screen(host, occupations)
+        return mean, np.hypot(self.bar, self.widening * deviation)
+
+    @cached_property
+    def widening(self) -> float:
+        """How much larger the surrogate's errors are than it thinks; never less than 1.
+
+        Found by leaving out one observation at a time.
+        """
+        error, deviation = self.surrogate.left_out()
+        return max(1.0, float(np.sqrt(np.mean((error / deviation) ** 2))))
+
+    def _errors(self, host: Host, occupations: NDArray[np.int8], bar: Array) -> tuple[Array, Array]:
+        """Return the common and the own part of a committee's errors of a given size."""
+        found = self.shape.predict(host, occupations)
+        known = found.deviation == 0  # labelled; another geometry of it is for itself
+        size = np.asarray(bar, dtype=float) / np.where(known, 1.0, found.deviation)
+        return size[:, None] * found.root, np.where(known, bar, size * found.own)
+
+
+def fit_posterior(
+    campaign: Campaign, labels: Iterable[LabelSummary], candidates: Sequence[CandidateDoc]
+) -> Posterior:
+    """Return what is known of the energies of a campaign's configurations.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    labels
+        Its labels, at least one of them usable.
+    candidates
+        Those that its committee has relaxed.
+
+    Returns
+    -------
+    Posterior
+        eV per formula unit, on the scale of the labels.
+    """
+    exact = observations(campaign, labels)
+    noisy = observations(campaign, (), candidates)
+    shape = fit_surrogate(exact)
+    noise = np.array([one.noise for one in noisy])
+    return Posterior(
+        surrogate=fit_surrogate([*exact, *noisy]) if noisy else shape,
+        shape=shape,
+        bar=float(np.sqrt(np.mean(noise**2))) if noisy else 0.0,
+    )
+
+
+def relaxed_candidates(
+    campaign: Campaign, posterior: Posterior, candidates: Sequence[CandidateDoc]
+) -> Prediction:
+    """Return the joint distribution of candidates that a committee has relaxed.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    posterior
+        What is known.
+    candidates
+        With energies.
+
+    Returns
+    -------
+    Prediction
+        Total energies, eV per formula unit.
+    """
+    entries = [candidate_entry(campaign, candidate) for candidate in candidates]
+    configs = [configuration_of(candidate.colours) for candidate in candidates]
+    return posterior.relaxed(
+        campaign.host,
+        occupations_of(configs, campaign.host),
+        np.array([entry.energy for entry in entries]),
+        np.array([entry.error_bar or 0.0 for entry in entries]),
+    )
