@@ -16,7 +16,8 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.exclusions import diagram
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.states import charge_of_state
-from al_charge.crystal.symmetry import permutations
+from al_charge.crystal.superlattices import lattices_between
+from al_charge.crystal.symmetry import permutations, placement
 
 Cycles = tuple[tuple[int, int], ...]
 """Lengths of cycles, each with the number of cycles of that length."""
@@ -147,6 +148,39 @@ def count_distinct(host: Host) -> dict[Fraction, int]:
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
 
 
+def count_primitive(host: Host) -> dict[Fraction, int]:
+    """Return how many distinct configurations at every composition no smaller cell holds.
+
+    Burnside's lemma, where the occupations that an operation leaves unchanged are those without
+    further periods: inclusion and exclusion over the lattices between the parent's and that of the
+    supercell. Summed over all distinct supercells up to a size, these are the distinct
+    configurations with primitive cells up to that size.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+
+    Returns
+    -------
+    dict
+        Number by composition x (working ions per formula unit), ascending.
+    """
+    group, placed = permutations(host), placement(host)
+    lattices = [
+        ([placed.at(placed.site, placed.vector + np.array(row)) for row in lattice], sign)
+        for lattice, sign in lattices_between(placed.form)
+    ]
+    totals: Counter[int] = Counter()
+    # What one lattice adds is not the same for conjugate operations, but the sum is.
+    for operation, operations in _conjugates(group):
+        for periods, sign in lattices:
+            kind = _cycles_together(host, np.array([operation, *periods]))
+            for n_ions, unchanged in _count_unchanged(host, *kind).items():
+                totals[n_ions] += sign * operations * unchanged
+    return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}
+
+
 def _kinds(host: Host, group: NDArray[np.int64]) -> Counter[tuple[tuple[int, ...], Redox]]:
     """Count the operations of a group by what they leave unchanged.
 
@@ -161,10 +195,22 @@ def _kinds(host: Host, group: NDArray[np.int64]) -> Counter[tuple[tuple[int, ...
             kinds[numbers, tuple(redox)] += operations
         return kinds
     for operation, operations in _conjugates(group):
-        ((_, *redox),) = _cycle_types(host, operation[None])
-        numbers = _allowed_numbers(host, operation[: len(host.ion_sites)])
-        kinds[numbers, tuple(redox)] += operations
+        kinds[_cycles_together(host, operation[None])] += operations
     return kinds
+
+
+def _cycles_together(host: Host, moves: NDArray[np.int64]) -> tuple[tuple[int, ...], Redox]:
+    """Return what the group that some permutations generate leaves unchanged, as `_kinds` does."""
+    here = np.broadcast_to(np.arange(moves.shape[1]), moves.shape)
+    graph = coo_array((np.ones(moves.size), (here.ravel(), moves.ravel())))
+    _, orbits = connected_components(graph, directed=False)
+    lengths, first = np.bincount(orbits), np.unique(orbits, return_index=True)[1]
+    ions = np.unique(orbits[: len(host.ion_sites)])
+    redox = {states: Counter[int]() for states in _redox_kinds(host)}
+    for orbit in range(len(ions), len(lengths)):
+        redox[host.allowed_states[first[orbit]]][int(lengths[orbit])] += 1
+    cycles = tuple(tuple(sorted(sizes.items())) for sizes in redox.values())
+    return _ion_numbers(host, orbits[: len(host.ion_sites)], lengths[ions].tolist()), cycles
 
 
 def _conjugates(group: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
@@ -180,18 +226,21 @@ def _conjugates(group: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], i
         yield operation, len(members)
 
 
-def _allowed_numbers(host: Host, operation: NDArray[np.int64]) -> tuple[int, ...]:
-    """Count the allowed occupations of the ion sites that a permutation leaves unchanged."""
-    graph = (np.ones(len(operation)), (np.arange(len(operation)), operation))
-    number, cycle = connected_components(coo_array(graph), directed=False)
-    pairs = {(min(a, b), max(a, b)) for a, b in cycle[np.array(host.exclusions)].tolist()}
-    # Sites of one cycle are all occupied or all empty; where two exclude each other, all empty.
+def _ion_numbers(host: Host, orbits: NDArray[np.int64], lengths: list[int]) -> tuple[int, ...]:
+    """Count the allowed occupations of the ion sites with equal states on the sites of each orbit.
+
+    Given are the orbit of every ion site, from 0 up, and how many sites each orbit has.
+    """
+    if not host.exclusions:
+        ions = _sums({0: 1}, (0, 1), tuple(Counter(lengths).items()))
+        return tuple(ions.get(n, 0) for n in range(len(host.ion_sites) + 1))
+    pairs = {(min(a, b), max(a, b)) for a, b in orbits[np.array(host.exclusions)].tolist()}
+    # Sites of one orbit are all occupied or all empty; where two exclude each other, all empty.
     never = {one for one, other in pairs if one == other}
-    kept = [one for one in range(number) if one not in never]
+    kept = [one for one in range(len(lengths)) if one not in never]
     place = {one: i for i, one in enumerate(kept)}
     edges = sorted((place[a], place[b]) for a, b in pairs if a in place and b in place)
-    lengths = np.bincount(cycle)
-    return diagram(len(kept), tuple(edges)).numbers(tuple(int(lengths[one]) for one in kept))
+    return diagram(len(kept), tuple(edges)).numbers(tuple(lengths[one] for one in kept))
 
 
 def _cycle_types(host: Host, group: NDArray[np.int64]) -> Counter[tuple[Cycles, ...]]:

@@ -37,6 +37,8 @@ class Host:
     ----------
     structure
         Supercell with every working-ion site occupied, without oxidation states.
+    parent
+        The cell that it repeats; copies of one of its sites follow each other in ``structure``.
     working_ion, working_ion_charge
         Element and charge (e) of the working ion.
     states
@@ -59,6 +61,7 @@ class Host:
     """
 
     structure: Structure
+    parent: Structure
     working_ion: str
     working_ion_charge: int
     states: tuple[tuple[int, ...], ...]
@@ -117,14 +120,16 @@ class Host:
         structure = structure.copy()
         spec.check_elements({site.specie.symbol for site in structure})
         structure.remove_oxidation_states()
-        repeats = (1, 1, 1) if WHOLE_CELL in structure.properties else spec.supercell
+        repeats = (1, 1, 1) if WHOLE_CELL in structure.properties else spec.one_supercell
+        states, unpaired = states_of_sites(spec, structure)
+        if NAMED in structure.site_properties:
+            structure.remove_site_property(NAMED)
+        structure.add_site_property(STATES, list(map(str, states)))
         supercell = repeated(structure, repeats)
-        states, unpaired = states_of_sites(spec, supercell)
-        if NAMED in supercell.site_properties:
-            supercell.remove_site_property(NAMED)
-        supercell.add_site_property(STATES, list(map(str, states)))
+        states = [some for some in states for _ in range(len(supercell) // len(structure))]
         host = cls(
             structure=supercell,
+            parent=structure,
             working_ion=spec.working_ion,
             working_ion_charge=spec.working_ion_charge,
             states=tuple(some or (VACANCY, spec.working_ion_charge) for some in states),
@@ -170,8 +175,7 @@ class Host:
     @cached_property
     def redox_sites(self) -> NDArray[np.int64]:
         """Indices of the sites with several states, shape (n_redox_sites,)."""
-        several = np.flatnonzero([len(some) > 1 for some in self.states])
-        return np.setdiff1d(several, self.ion_sites)
+        return np.setdiff1d(np.flatnonzero([len(s) > 1 for s in self.states]), self.ion_sites)
 
     @cached_property
     def variable_sites(self) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pymatgen.core.periodic_table import Element
 
 from al_charge.crystal.charges import (
@@ -17,7 +17,7 @@ from al_charge.crystal.charges import (
     known_ion_charges,
     usual_ion_charges,
 )
-from al_charge.crystal.parent import Supercell
+from al_charge.crystal.parent import Matrix, Repeats, Supercell
 from al_charge.crystal.states import WORKING_ION, IonState, SiteRole
 from al_charge.errors import InputError, did_you_mean
 from al_charge.units import Length
@@ -25,6 +25,9 @@ from al_charge.units import Length
 MIN_DISTANCE = 2.0
 """angstrom. Sites of layers, spinels and rock salts that share a face of their polyhedra are 1.6 to
 1.9 apart; the shortest distance of ions that are there at once is 2.1, in Li3N."""
+
+LARGEST_MULTIPLE = 12
+"""Most primitive cells in a supercell of several; the shapes of 12 are some 200 together."""
 
 
 def _named_once(value: Any) -> Any:
@@ -59,6 +62,18 @@ X = Annotated[Fraction, BeforeValidator(_as_fraction), PlainSerializer(str)]
 """A composition, exact."""
 Window = Annotated[dict[Literal["from", "to"], X], BeforeValidator(_as_ends)]
 """The lowest and the highest composition of a campaign."""
+
+
+class SupercellsSpec(BaseModel):
+    """Which supercells a campaign has, where it has several."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    up_to: int = Field(
+        ge=1,
+        le=LARGEST_MULTIPLE,
+        description="most primitive cells of the structure in a supercell; all shapes count",
+    )
 
 
 class HostSpec(BaseModel):
@@ -102,6 +117,11 @@ class HostSpec(BaseModel):
         description="repeats of the structure file's cell along a, b and c; or three rows of three "
         "integers, the supercell's vectors as sums of those of the cell",
     )
+    supercells: SupercellsSpec | None = Field(
+        default=None,
+        description="all distinct supercells up to a size, in place of the one of 'supercell', "
+        "e.g. {up_to: 3}",
+    )
     order: Literal["ewald"] | None = Field(
         default=None,
         description="ewald: sites that elements share or that are partly occupied are ordered by "
@@ -136,6 +156,32 @@ class HostSpec(BaseModel):
         ge=1,
         description="redox sites in one formula unit; 'formula' replaces it",
     )
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_supercell(self) -> HostSpec:
+        if self.supercells is not None:
+            if self.supercell != (1, 1, 1):
+                raise ValueError("give 'supercell' or 'supercells', not both")
+            if self.order is not None:
+                raise ValueError("'supercells' has no one cell that 'order' could be made in")
+        return self
+
+    @property
+    def one_supercell(self) -> Repeats | Matrix:
+        """The supercell, in units of the cell of the file.
+
+        Raises
+        ------
+        InputError
+            If the specification asks for several.
+        """
+        if self.supercells is not None:
+            raise InputError(
+                "there are several supercells here, and this works on one",
+                where="host.supercells",
+                remedy="give one 'supercell' instead",
+            )
+        return self.supercell
 
     def refuse_unknown_charge(self) -> None:
         """Refuse a charge that no compound of the working ion has.

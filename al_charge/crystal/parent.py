@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,13 +115,9 @@ def number_of_cells(supercell: Repeats | Matrix) -> int:
     InputError
         If it has no volume, or is left-handed.
     """
-    rows = [row for row in supercell if not isinstance(row, int)]
-    if not rows:
-        repeats = [number for number in supercell if isinstance(number, int)]
-        if min(repeats) < 1:
-            raise InputError("repeats must be 1 or more", where="host.supercell")
-        return math.prod(repeats)
-    (a, b, c), (d, e, f), (g, h, i) = rows
+    if any(isinstance(number, int) and number < 1 for number in supercell):
+        raise InputError("repeats must be 1 or more", where="host.supercell")
+    (a, b, c), (d, e, f), (g, h, i) = matrix_of(supercell)
     cells = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     if cells < 1:
         raise InputError(
@@ -131,6 +126,26 @@ def number_of_cells(supercell: Repeats | Matrix) -> int:
             remedy="exchange two rows" if cells else "give three rows that span a volume",
         )
     return cells
+
+
+def matrix_of(supercell: Repeats | Matrix) -> Matrix:
+    """Return a supercell as a matrix.
+
+    Parameters
+    ----------
+    supercell
+        Repeats or a matrix.
+
+    Returns
+    -------
+    tuple of three rows
+        The supercell's vectors in units of the cell's.
+    """
+    a, b, c = supercell
+    if isinstance(a, int) and isinstance(b, int) and isinstance(c, int):
+        return (a, 0, 0), (0, b, 0), (0, 0, c)
+    assert not isinstance(a, int) and not isinstance(b, int) and not isinstance(c, int)
+    return a, b, c
 
 
 def repeated(structure: Structure, supercell: Repeats | Matrix) -> Structure:

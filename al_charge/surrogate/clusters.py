@@ -22,6 +22,7 @@ from scipy.spatial import KDTree
 from al_charge.crystal.correlations import SHELL_GAP
 from al_charge.crystal.electrostatics import pair_energies
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.parent import matrix_of
 from al_charge.crystal.space_group import SYMPREC
 from al_charge.crystal.states import charge_of_state
 from al_charge.errors import AlChargeError, InputError
@@ -292,9 +293,7 @@ def _neighbours(
 
 def _in_parent_cell(host: Host) -> NDArray[np.float64]:
     """Return where the variable sites lie in the parent cell, as fractions of its vectors."""
-    repeats = np.array(host.supercell)
-    matrix = np.diag(repeats) if repeats.ndim == 1 else repeats
-    parent = np.linalg.solve(matrix, host.structure.lattice.matrix)
+    parent = np.linalg.solve(np.array(matrix_of(host.supercell)), host.structure.lattice.matrix)
     places = host.structure.cart_coords[host.variable_sites] @ np.linalg.inv(parent)
     within: NDArray[np.float64] = places % 1.0 % 1.0
     return within
