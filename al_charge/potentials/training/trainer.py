@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
@@ -36,6 +37,67 @@ VALIDATION_BATCH = 8
 
 def _never() -> bool:
     return False
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), as in `torch.optim.AdamW`.
+
+    The steps are those of torch's function. Its class imports torch's compiler, which takes more
+    than a second in every process that trains, and compiles nothing here.
+
+    Parameters
+    ----------
+    weights
+        What is trained.
+    weight_decay
+        Per step and learning rate.
+
+    Attributes
+    ----------
+    state
+        Of each weight that has had a gradient, by its index: ``step``, and the running means
+        ``exp_avg`` of its gradient and ``exp_avg_sq`` of the gradient squared.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], weight_decay: float) -> None:
+        self._weights = weights
+        self._weight_decay = weight_decay
+        self.state: dict[int, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Move the weights that have a gradient.
+
+        Parameters
+        ----------
+        rate
+            Learning rate.
+        """
+        moved = {i: w for i, w in enumerate(self._weights) if w.grad is not None}
+        for index, weight in moved.items():
+            if index not in self.state:
+                self.state[index] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+                    "exp_avg": torch.zeros_like(weight),
+                    "exp_avg_sq": torch.zeros_like(weight),
+                }
+        states = [self.state[index] for index in moved]
+        adamw(
+            params=list(moved.values()),
+            grads=[weight.grad for weight in moved.values() if weight.grad is not None],
+            exp_avgs=[state["exp_avg"] for state in states],
+            exp_avg_sqs=[state["exp_avg_sq"] for state in states],
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=rate,
+            weight_decay=self._weight_decay,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 class Trainer:
@@ -85,12 +147,7 @@ class Trainer:
         self.weights = list(self.module.parameters())
         robust = settings.loss == "huber"
         self.huber = settings.huber_delta * potential.scale if robust else math.inf
-        self.optimizer = torch.optim.AdamW(
-            self.weights,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimizer = AdamW(self.weights, settings.weight_decay)
         self.average = _copy(self.module.state_dict())
         self.best = _copy(self.average)
         self.best_loss = math.inf
@@ -148,17 +205,15 @@ class Trainer:
         self, chosen: Sequence[int], rate: float, stop: Callable[[], bool]
     ) -> tuple[float, bool]:
         """Train on some frames; return their loss, and whether a process is to stop."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         own = [self.used[i] for i in self.ranks.part(chosen)]
         loss = self._loss(join(own).to(self.device) if own else None)
-        self.optimizer.zero_grad()
+        self.module.zero_grad()
         if own:
             loss.backward()
         numbers = torch.stack([loss.detach(), loss.new_tensor(stop())])
         loss_of_all, stopping = self.ranks.sum_gradients(self.weights, numbers).tolist()
         torch.nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         with torch.no_grad():
             for name, value in self.module.state_dict().items():
                 if value.is_floating_point():
@@ -236,7 +291,7 @@ class Trainer:
             )
             for name, value in state.items()
         }
-        for index, state in self.optimizer.state_dict()["state"].items():
+        for index, state in self.optimizer.state.items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         facts = {
             "identity": identity,
@@ -282,9 +337,7 @@ class Trainer:
         facts = found[1]
         self.module.load_state_dict(_part(tensors, "latest"))
         self.average, self.best = _part(tensors, "average"), _part(tensors, "best")
-        state = self.optimizer.state_dict()
-        state["state"] = _nested(_part(tensors, "optimizer"))
-        self.optimizer.load_state_dict(state)
+        self.optimizer.state = _nested(_part(tensors, "optimizer"))
         self.done, self.history = facts["done"], facts["history"]
         self.losses = facts.get("losses", [])
         self.best_loss, self.best_epoch = facts["best_loss"], facts["best_epoch"]

@@ -16,7 +16,7 @@ from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.distributed import Ranks
 from al_charge.potentials.training.loss import errors, join, mean_errors, prepare
 from al_charge.potentials.training.train import TrainingResult, train
-from al_charge.potentials.training.trainer import Trainer
+from al_charge.potentials.training.trainer import AdamW, Trainer
 from al_charge.testing.potentials import teacher_frames, untrained
 
 SMALL = PainnSettings(cutoff="4 A", channels=8, radial=6, pair_cutoff="0 A")
@@ -98,6 +98,32 @@ def test_every_schedule_begins_with_a_rise() -> None:
         trainer = _trainer(schedule, [])
         assert trainer._rate(0.0) < 0.05
         assert trainer._rate(0.02) < trainer._rate(0.05)
+
+
+def test_steps_are_those_of_adamw_in_torch() -> None:
+    """Bit for bit, with a rate that changes and a weight without a gradient at first."""
+
+    def weights() -> list[torch.nn.Parameter]:
+        random = torch.Generator().manual_seed(1)
+        return [torch.nn.Parameter(torch.randn(n, 3, generator=random)) for n in (7, 5)]
+
+    ours, theirs = weights(), weights()
+    optimizer = AdamW(ours, weight_decay=0.2)
+    reference = torch.optim.AdamW(theirs, weight_decay=0.2, fused=True)
+    random = torch.Generator().manual_seed(2)
+    for rate in (0.03, 0.02, 0.01, 0.005):
+        for index in (0, 1) if rate < 0.02 else (0,):
+            gradient = torch.randn(ours[index].shape, generator=random)
+            ours[index].grad, theirs[index].grad = gradient, gradient.clone()
+        reference.param_groups[0]["lr"] = rate
+        optimizer.step(rate)
+        reference.step()
+    assert all(map(torch.equal, ours, theirs))
+    kept = reference.state_dict()["state"]
+    assert optimizer.state.keys() == kept.keys() == {0, 1}
+    for index, state in optimizer.state.items():
+        assert state.keys() == kept[index].keys()
+        assert all(torch.equal(state[key], kept[index][key]) for key in state)
 
 
 def test_errors_of_moments_are_over_the_sites_that_have_one() -> None:
