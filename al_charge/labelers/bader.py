@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -41,7 +42,13 @@ NEGLIGIBLE = 0.01
 """Electrons that a maximum far from every nucleus may hold."""
 
 TIME_LIMIT = 3600.0
-"""Seconds after which a Bader analysis is ended; the first one compiles for minutes."""
+"""Seconds after which a Bader analysis is ended; the first one compiles for a minute or more."""
+
+PERSISTENCE = 0.05
+"""Below it, the depth of the saddle between two maxima joins them: the default of baderkit."""
+
+STRUCTURE = ("cell", "numbers", "positions")
+"""Arrays that the process gets besides the grids."""
 
 FINER_VASP = "give NGXF, NGYF and NGZF a finer grid"
 FINER_GPAW = "give a higher grid refinement or a smaller grid spacing"
@@ -87,20 +94,8 @@ def from_density(
         an atom has no basin, a basin belongs to no atom, or a grid has another shape or NaN or
         infinite values.
     """
-    expected = np.broadcast_to(np.asarray(electrons, dtype=float), (len(atoms),)).copy()
-    reference = density if reference is None else reference
-    for grid in (density, reference):
-        if grid.ndim != 3 or grid.shape != density.shape:
-            raise AlChargeError(
-                f"its grids {density.shape} and {reference.shape} do not match",
-                where=where,
-            )
-        if not np.isfinite(grid).all():
-            raise AlChargeError("its density has NaN or infinite values", where=where)
-    _check_sum(density, atoms, expected, where=where, remedy=remedy)
-    maxima, held = _basins(density, reference, atoms, where)
-    owner = _owners(maxima, held, atoms, where, remedy)
-    return BaderCharges(expected - np.bincount(owner, held, len(atoms)), expected)
+    grids = [(density, density if reference is None else reference)]
+    return _charges(grids, atoms, electrons, where=where, remedy=remedy)[0]
 
 
 def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
@@ -152,9 +147,8 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
             "to judge the charges by",
             where=str(path),
         )
-    charges, rough = (
-        from_density(grid, atoms, atoms.numbers, where=str(path)) for grid in (density, coarse)
-    )
+    grids = [(grid, grid) for grid in (density, coarse)]
+    charges, rough = _charges(grids, atoms, atoms.numbers, where=str(path), remedy=FINER_GPAW)
     change = np.abs(charges.net - rough.net)
     worst = int(change.argmax())
     if change[worst] > CONVERGED:
@@ -214,6 +208,27 @@ def from_aeccar(folder: Path, atoms: Atoms, zval: ArrayLike) -> BaderCharges:
     return from_density(
         charge, atoms, expected, reference=total, where=str(charge_path), remedy=FINER_VASP
     )
+
+
+def _charges(
+    grids: list[tuple[Array, Array]], atoms: Atoms, electrons: ArrayLike, *, where: str, remedy: str
+) -> list[BaderCharges]:
+    """Return the charges of each density, in the basins of the reference beside it."""
+    expected = np.broadcast_to(np.asarray(electrons, dtype=float), (len(atoms),)).copy()
+    for density, reference in grids:
+        if density.ndim != 3 or reference.shape != density.shape:
+            raise AlChargeError(
+                f"its grids {density.shape} and {reference.shape} do not match",
+                where=where,
+            )
+        if not (np.isfinite(density).all() and np.isfinite(reference).all()):
+            raise AlChargeError("its density has NaN or infinite values", where=where)
+        _check_sum(density, atoms, expected, where=where, remedy=remedy)
+    found = []
+    for maxima, held in _basins(grids, atoms, where):
+        owner = _owners(maxima, held, atoms, where, remedy)
+        found.append(BaderCharges(expected - np.bincount(owner, held, len(atoms)), expected))
+    return found
 
 
 def _check_sum(density: Array, atoms: Atoms, electrons: Array, *, where: str, remedy: str) -> None:
@@ -298,8 +313,13 @@ def _owners(maxima: Array, held: Array, atoms: Atoms, where: str, remedy: str) -
     return owner
 
 
-def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple[Array, Array]:
-    """Return maxima (fractional, shape (n_basins, 3)) and the electrons that their basins hold."""
+def _basins(
+    grids: list[tuple[Array, Array]], atoms: Atoms, where: str
+) -> list[tuple[Array, Array]]:
+    """Return maxima (fractional, shape (n_basins, 3)) and the electrons that their basins hold.
+
+    One process works on all the grids, because starting it takes longer than the work.
+    """
     if importlib.util.find_spec("baderkit") is None:
         raise AlChargeError(
             "the Bader analysis needs baderkit",
@@ -309,14 +329,9 @@ def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple
     with tempfile.TemporaryDirectory(prefix="bader-") as folder:
         given, result = Path(folder) / "densities.npz", Path(folder) / "basins.npz"
         # one layout for all, or numba compiles once more for the order of VASP's files
-        np.savez(
-            given,
-            density=np.ascontiguousarray(density),
-            reference=np.ascontiguousarray(reference),
-            cell=atoms.cell.array,
-            numbers=atoms.numbers,
-            positions=atoms.positions,
-        )
+        arrays: dict[str, Any] = {f"{i}": np.array(pair, order="C") for i, pair in enumerate(grids)}
+        structure = (atoms.cell.array, atoms.numbers, atoms.positions)
+        np.savez(given, **dict(zip(STRUCTURE, structure, strict=True)), **arrays)
         environment = os.environ | {
             "NUMBA_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
@@ -341,26 +356,40 @@ def _basins(density: Array, reference: Array, atoms: Atoms, where: str) -> tuple
             reason = lines[-1] if lines else f"exit status {done.returncode}"
             raise AlChargeError(f"the Bader analysis failed: {reason}", where=where)
         with np.load(result, allow_pickle=False) as basins:
-            return basins["maxima"], basins["electrons"]
+            return [(basins[f"maxima{i}"], basins[f"electrons{i}"]) for i in range(len(grids))]
 
 
 def _partition(given: Path, result: Path) -> None:
     """Run baderkit on the densities of one file; what the child process does."""
-    from baderkit import Bader, Grid
+    from baderkit import Grid
+    from baderkit.bader.methods import base
+    from baderkit.bader.methods.weight import WeightMethod
     from pymatgen.core.structure import Structure
 
+    class Basins(WeightMethod):  # type: ignore[misc]
+        """Without saddle points, which are not used and take numba half a minute to compile."""
+
+        def _update_saddles(self) -> None:
+            self._saddle_vox = self._saddle_frac = self._saddle_connections = ()
+
+    # baderkit numbers the points of small grids with 16 bits, and numba compiles all for either
+    base.get_lowest_uint = lambda most: np.promote_types(np.min_scalar_type(most + 1), np.uint32)
+    found = {}
     with np.load(given, allow_pickle=False) as arrays:
-        structure = Structure(
-            arrays["cell"], arrays["numbers"], arrays["positions"], coords_are_cartesian=True
-        )
-        # it takes densities in VASP's units, times the volume
-        grids = [
-            Grid(structure, {"total": arrays[name] * structure.volume}, sig_figs=12)
-            for name in ("density", "reference")
-        ]
-    # no point is vacuum: every electron belongs to an atom, so that the charges sum to zero
-    bader = Bader(charge_grid=grids[0], reference_grid=grids[1], method="weight", vacuum_tol=False)
-    np.savez(result, maxima=bader.maxima_frac, electrons=bader.basin_charges)
+        cell, numbers, positions = (arrays[name] for name in STRUCTURE)
+        structure = Structure(cell, numbers, positions, coords_are_cartesian=True)
+        for name in sorted(set(arrays) - set(STRUCTURE)):
+            # it takes densities in VASP's units, times the volume
+            charge, reference = (
+                Grid(structure, {"total": density * structure.volume}, sig_figs=12)
+                for density in arrays[name]
+            )
+            # no point is vacuum: every electron belongs to an atom, so that charges sum to zero
+            vacuum = np.zeros(charge.shape, dtype=bool)
+            basins = Basins(charge, reference, vacuum, 0, PERSISTENCE, use_minima=False).run()
+            found[f"maxima{name}"] = basins["extrema_frac"]
+            found[f"electrons{name}"] = basins["basin_charges"].round(10)
+    np.savez(result, **found)
 
 
 if __name__ == "__main__":
