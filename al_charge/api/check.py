@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -17,10 +18,10 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from al_charge.api.results import Result
 from al_charge.crystal.charge_balance import end_member_species, total_moments
 from al_charge.crystal.charges import usual_ion_charges
-from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.enumeration import count_distinct, count_primitive
 from al_charge.crystal.formula import units_in_cell, usual_formula
 from al_charge.crystal.host import Host
-from al_charge.crystal.parent import read_structure
+from al_charge.crystal.parent import matrix_of, number_of_cells, read_structure
 from al_charge.crystal.prepare import prepared
 from al_charge.crystal.roles import NAMED
 from al_charge.crystal.space_group import almost, space_group
@@ -33,6 +34,7 @@ from al_charge.crystal.species import (
     unpaired_electrons,
 )
 from al_charge.crystal.states import WORKING_ION
+from al_charge.crystal.supercells import hosts_of
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import spacing_of
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
 
 CALIBRATED = "calibrated from the end member"
 """What `check` says of the moment window of a state that an end member consists of alone."""
+UNFINISHED = (
+    "host.supercells: campaigns do not run several supercells yet, and a file with them cannot be "
+    "submitted"
+)
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,15 @@ def check(file: Path | str) -> CheckResult:
     except NotInstalledError as error:
         missing = str(error)
     structure, changes = prepared(spec.host)
-    host = Host.build(spec.host, structure)
-    counts = {str(x): n for x, n in count_distinct(host).items()}
+    supercells = hosts_of(spec.host, structure)
+    hosts = supercells.hosts
+    several = spec.host.supercells is not None
+    host = _widest(hosts)
+    cells = _cells(hosts) if several else []
+    numbers = Counter[Fraction]()
+    for one in hosts:
+        numbers.update(count_primitive(one) if several else count_distinct(one))
+    counts = {str(x): numbers[x] for x in sorted(numbers)}
     group = space_group(host.structure)
     dft = _dft(spec)
     u = dft.u_of(set(host.elements)) if dft else {}
@@ -133,15 +146,19 @@ def check(file: Path | str) -> CheckResult:
         "ok": True,
         "name": spec.name,
         "formula": host.formula or _formula(host),
-        "x": _range(host),
-        "x_means": meaning_of_x(host),
+        "x": _range(*hosts),
+        "x_means": meaning_of_x(host, *hosts),
         "structure": changes,
+        "supercells": cells,
+        "left_out": [
+            {"supercell": matrix, "reason": reason} for matrix, reason in supercells.left_out
+        ],
         "sites": _sites(host, spec, structure),
         "distinct": sum(counts.values()),
         "compositions": counts,
         "space_group": group.symbol,
         "operations": group.operations,
-        "atoms_per_label": _largest(host),
+        "atoms_per_label": max(map(_largest, hosts)),
         "working_ion_charge": host.working_ion_charge,
         "exclusions": _exclusions(host, spec),
         "states": _states(host, spec),
@@ -151,6 +168,7 @@ def check(file: Path | str) -> CheckResult:
         "labeler_remark": LABELERS.of(spec.labeler).remark(spec.labeler),
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
         "warnings": _warnings(host)
+        + ([UNFINISHED] if several else [])
         + _method_warnings(host, spec, u)
         + _kpoint_warnings(host, spec, dft),
         "missing": missing,
@@ -158,13 +176,15 @@ def check(file: Path | str) -> CheckResult:
     return CheckResult(spec, counts, missing, document)
 
 
-def meaning_of_x(host: Host) -> str:
+def meaning_of_x(host: Host, *hosts: Host) -> str:
     """Return the range of x, and what it is given per, in one line.
 
     Parameters
     ----------
     host
-        The host of a campaign file.
+        The host of a campaign file, at its highest x if there are several.
+    *hosts
+        All of them; none for the one.
 
     Returns
     -------
@@ -172,8 +192,9 @@ def meaning_of_x(host: Host) -> str:
         Where the file has no ``formula`` and the field would give x per another unit, also what to
         write for that.
     """
-    x, ion = _range(host), token(host.working_ion, host.working_ion_charge)
-    line = f"x = {x['from']} to {x['to']} {ion} per {host.unit}, in steps of {x['step']}"
+    x, ion = _range(*(hosts or [host])), token(host.working_ion, host.working_ion_charge)
+    line = f"x = {x['from']} to {x['to']} {ion} per {host.unit}"
+    line += f", in steps of {x['step']}" if len(hosts) < 2 else ""
     if host.formula:
         return line
     line += f"; {_formula(host)} at x = {x['to']}"
@@ -184,11 +205,31 @@ def meaning_of_x(host: Host) -> str:
     return line
 
 
-def _range(host: Host) -> dict[str, str]:
-    """Return the compositions of a host, as exact fractions in strings."""
-    x = [host.composition(n) for n in host.ion_counts]
+def _range(*hosts: Host) -> dict[str, str]:
+    """Return the compositions of hosts, as exact fractions in strings."""
+    x = sorted({host.composition(n) for host in hosts for n in host.ion_counts})
     step = min((right - left for left, right in pairwise(x)), default=Fraction(0))
     return {"from": str(x[0]), "to": str(x[-1]), "step": str(step)}
+
+
+def _widest(hosts: Sequence[Host]) -> Host:
+    """Return the first host of those with the widest range of x."""
+    ends = [(host.composition(host.ion_counts[-1]), host) for host in hosts]
+    return max(ends, key=lambda end: end[0] - end[1].composition(end[1].ion_counts[0]))[1]
+
+
+def _cells(hosts: Sequence[Host]) -> list[dict[str, Any]]:
+    """Return what is to be known of several supercells."""
+    return [
+        {
+            "supercell": matrix_of(host.supercell),
+            "primitive_cells": number_of_cells(host.supercell),
+            "atoms": _largest(host),
+            "distinct": sum(count_distinct(host).values()),
+            "in_no_smaller": sum(count_primitive(host).values()),
+        }
+        for host in hosts
+    ]
 
 
 def _largest(host: Host) -> int:

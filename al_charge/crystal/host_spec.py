@@ -162,8 +162,9 @@ class HostSpec(BaseModel):
         if self.supercells is not None:
             if self.supercell != (1, 1, 1):
                 raise ValueError("give 'supercell' or 'supercells', not both")
-            if self.order is not None:
-                raise ValueError("'supercells' has no one cell that 'order' could be made in")
+            for name in ("order", "empty_structure"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"'{name}' needs one 'supercell', not 'supercells'")
         return self
 
     @property

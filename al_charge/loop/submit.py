@@ -18,8 +18,10 @@ from al_charge.crystal.parent import read_structure
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import mobile_sites
 from al_charge.crystal.space_group import symmetrized
+from al_charge.crystal.supercells import hosts_of
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers import make_labeler
+from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.spec import PLUGIN_SECTIONS, CampaignSpec, plugins_of
@@ -47,8 +49,15 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     Raises
     ------
     InputError
-        If another campaign has this name, or the specification cannot work.
+        If another campaign has this name, or the specification cannot work or has several
+        supercells.
     """
+    if spec.host.supercells is not None:
+        raise InputError(
+            "campaigns do not run several supercells yet",
+            where="host.supercells",
+            remedy="give one 'supercell'",
+        )
     document = new_document(spec)
     # Labels of version 0.1 count settings of absent elements too; they are used if there are any.
     former = settings_hash(make_labeler(spec.labeler.with_defaults_for(elements_of(spec))))
@@ -112,8 +121,9 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         with this specification.
     """
     structure = parent_structure(spec.host)
-    host = Host.build(spec.host, structure)
-    if len(host.ion_counts) < 2:
+    hosts = hosts_of(spec.host, structure).hosts
+    host = hosts[0]
+    if len({one.composition(n) for one in hosts for n in one.ion_counts}) < 2:
         raise InputError(
             "this host has a single composition, so it has no hull",
             where="host",
@@ -156,8 +166,15 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="convergence.verify",
             remedy="leave it out, or ask for static labels with 'relax: none'",
         )
-    SEARCHES.of(spec.search).check(host, spec.search)
-    ACQUISITIONS.of(spec.acquisition).check(host, spec.acquisition)
+    if len(hosts) > 1 and isinstance(spec.labeler, DftSettings) and spec.labeler.kpoints:
+        raise InputError(
+            "one grid has another density in each supercell",
+            where="labeler.kpoints",
+            remedy="give 'kpoint_spacing' instead",
+        )
+    for one in hosts:
+        SEARCHES.of(spec.search).check(one, spec.search)
+        ACQUISITIONS.of(spec.acquisition).check(one, spec.acquisition)
     # The last, because what is not installed here may be elsewhere; all else is valid then.
     POTENTIALS.of(spec.potential).check(host, spec.potential)
     LABELERS.of(spec.labeler).check(host, spec.labeler)

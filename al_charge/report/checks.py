@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +35,7 @@ def check_lines(spec: CampaignSpec, document: dict[str, Any]) -> list[str]:
         f"space group {document['space_group']}; symmetry operations: {document['operations']}; "
         f"atoms per label: {document['atoms_per_label']}",
         *document["structure"],
+        *_supercells(document),
         *(f"{name}: {role}" for name, role in document["sites"].items()),
         *_exclusions(spec, document["exclusions"]),
         *map(_state, document["states"]),
@@ -45,6 +47,25 @@ def check_lines(spec: CampaignSpec, document: dict[str, Any]) -> list[str]:
         *(f"warning: {warning}" for warning in document["warnings"]),
         *([f"not ready to submit on this machine: {m}"] if (m := document["missing"]) else []),
     ]
+
+
+def _supercells(document: dict[str, Any]) -> list[str]:
+    """Return a line for each of several supercells, and one for those that cannot be."""
+    found = document["supercells"]
+    lines = [f"{len(found)} supercells, in units of the primitive cell's vectors:"] if found else []
+    for cell in found:
+        atoms, new = cell["atoms"], cell["in_no_smaller"]
+        lines.append(
+            f"  {_rows(cell['supercell'])}: {atoms} atoms, {cell['distinct']} distinct "
+            f"configurations, {new} in no smaller one"
+        )
+    left_out = document["left_out"]
+    lines += [f"  not {_rows(one['supercell'])}: {one['reason']}" for one in left_out]
+    return lines
+
+
+def _rows(matrix: Iterable[Iterable[int]]) -> str:
+    return ", ".join(f"[{', '.join(map(str, row))}]" for row in matrix)
 
 
 def _exclusions(spec: CampaignSpec, exclusions: dict[str, Any] | None) -> list[str]:

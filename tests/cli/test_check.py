@@ -74,6 +74,9 @@ def test_shipped_campaign_files_are_right(capsys: pytest.CaptureFixture[str]) ->
             ["convergence.hull_tolerance", "did you mean 'meV'"],
         ),
         ("convergence.hull_tolerance", 0.001, ["convergence.hull_tolerance", "unit"]),
+        ("host.supercells", {"up_to": 2}, ["host", "'supercell' or 'supercells', not both"]),
+        ("host.supercells", {"upto": 2}, ["host.supercells.up_to", "this field is required"]),
+        ("host.supercells", {"up_to": 0}, ["host.supercells.up_to", "greater than or equal to 1"]),
         ("potential.kind", "pain", ["potential", "did you mean 'painn'?"]),
         ("potential.chanels", 3, ["potential.chanels", "did you mean 'channels'?"]),
         ("labeler.kind", "vsap", ["labeler", "unknown kind 'vsap'"]),
@@ -678,3 +681,66 @@ def test_check_names_no_disordered_site_without_saying_what_to_write(
     code, out, err = run(["check", str(file)], capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "Fe1 (Fe0.875); write 'order: ewald' under 'host'" in err
+
+
+def several(**host: Any) -> dict[str, Any]:
+    """Return the good campaign with all supercells up to two primitive cells."""
+    document = copy.deepcopy(GOOD)
+    del document["host"]["supercell"]
+    document["host"] |= {"supercells": {"up_to": 2}} | host
+    return document
+
+
+def test_check_counts_in_each_of_several_supercells_and_over_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = check(several(), tmp_path, capsys)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    # Eight shapes; what fits the small cell is counted there alone.
+    assert "6078 distinct configurations at 9 compositions" in lines[0]
+    assert lines[1] == "x = 0 to 1 Na+ per redox site (Fe); NaFePO4 at x = 1"
+    assert "atoms per label: 56" in lines[2]
+    assert lines[3] == "8 supercells, in units of the primitive cell's vectors:"
+    assert lines[4] == (
+        "  [1, 0, 0], [0, 1, 0], [0, 0, 1]: 28 atoms, 16 distinct configurations, "
+        "16 in no smaller one"
+    )
+    doubled = "  [1, 0, 0], [0, 2, 0], [0, 0, 1]: 56 atoms, 874 distinct configurations, 858 in"
+    assert sum(line.startswith(doubled) for line in lines) == 1
+    assert "warning: host.supercells: campaigns do not run several supercells yet" in out
+
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(several()))
+    document = json.loads(run(["check", str(tmp_path / "campaign.yaml"), "--json"], capsys)[1])
+    assert sum(document["compositions"].values()) == document["distinct"] == 6078
+    assert [one["primitive_cells"] for one in document["supercells"]] == [1] + 7 * [2]
+    assert sum(one["in_no_smaller"] for one in document["supercells"]) == 6078
+    assert document["x"] == {"from": "0", "to": "1", "step": "1/8"}
+    assert document["left_out"] == []
+
+
+def test_a_window_counts_for_all_supercells_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = several(compositions={"from": "1/8", "to": "1/4"})
+    code, out, _ = check(window, tmp_path, capsys)
+    assert code == 0 and "at 2 compositions" in out
+    # The small cell has the upper end alone: one Na among 24 other atoms.
+    assert "[0, 0, 1]: 25 atoms, 2 distinct configurations, 2 in no smaller one" in out
+    code, _, err = check(several(compositions={"from": "1/16", "to": 1}), tmp_path, capsys)
+    assert code == 2 and "the supercell has no composition x = 1/16" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"order": "ewald"}, "'order' needs one 'supercell'"),
+        ({"empty_structure": "FePO4.cif"}, "'empty_structure' needs one 'supercell'"),
+        ({"supercells": {"up_to": 1}, "min_distance": "9 A"}, "no supercell can be a host"),
+    ],
+)
+def test_what_several_supercells_cannot_have(
+    changes: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = check(several(**changes), tmp_path, capsys)
+    assert code == 2 and words in err and err.count("\n") == 1

@@ -448,3 +448,27 @@ def test_how_far_committees_relax(
     found = campaign(labeler=labeler, relaxation=relaxation)
     assert found.committee_relaxes_cells is cells
     assert found.largest_displacement == displacement
+
+
+@pytest.mark.mongod
+def test_several_supercells_are_checked_and_not_submitted_yet(
+    database: Database[dict[str, Any]],
+) -> None:
+    store = Store(database)
+    store.ensure_schema()
+    spec = specification(host={"supercells": {"up_to": 2}})
+    assert new_document(spec).spec["campaign"]["host"]["supercells"] == {"up_to": 2}
+    with pytest.raises(InputError, match="do not run several supercells yet"):
+        submit(store, spec)
+    assert store.campaigns.all() == []
+
+
+@pytest.mark.usefixtures("any_potcars")
+def test_one_grid_of_k_points_does_not_fit_several_supercells() -> None:
+    vasp: dict[str, Any] = {"labeler": {"kind": "vasp", "relax": "none", "kpoints": [2, 2, 2]}}
+    several = {"host": {"supercells": {"up_to": 2}}}
+    with pytest.raises(InputError, match=r"another density .*kpoint_spacing"):
+        new_document(specification(**several, **vasp))
+    new_document(specification(**vasp))
+    del vasp["labeler"]["kpoints"]
+    new_document(specification(**several, **vasp))
