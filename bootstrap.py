@@ -75,9 +75,9 @@ def main(command: str = "", *arguments: str) -> int:
 
 
 def test(*arguments: str) -> int:
-    """Run the tests: up to two processes, one thread each."""
+    """Run the tests: one process more than two cores need, since some wait; one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    processes = str(min(2, os.cpu_count() or 1))
+    processes = str(min(3, (os.cpu_count() or 1) + 1))
     options = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
 

@@ -33,6 +33,8 @@ RUNNING_HOME = os.environ.get("AL_CHARGE_TEST_HOME")
 """Home whose MongoDB runs already, for one test session at a time; it is left running, without the
 databases and users of earlier sessions."""
 STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
+FIRST = ("test_slurm.py", "test_bader.py")
+"""Files to begin with: one waits most of its time, one has numba compile what others use then."""
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
 
@@ -45,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if STARTS_MONGOD & set(getattr(item, "fixturenames", [])):
             item.add_marker("mongod")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in FIRST, item.path not in slow))
 
 
 def olivine_spec(supercell: tuple[int, int, int] = (1, 1, 1)) -> HostSpec:
