@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 if sys.version_info < (3, 11):  # noqa: UP036 - an older Python should get a sentence, not a traceback
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", "constraints.txt")
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 SLURM = VENV / "slurm"
 DOCSTRINGS = "python tests/house/docstrings.py"
 CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports", DOCSTRINGS)
@@ -49,6 +51,9 @@ compiler = 'mpicxx'
 
 def main(command: str = "", *arguments: str) -> int:
     """Run one command and return its exit code."""
+    if command in ("demo", "test"):
+        # Python keeps the bytecode of what they import, so that pip need not compile everything.
+        os.environ.pop(NO_BYTECODE, None)
     if command == "demo":
         install("embedded")
         os.execv(VENV / "bin" / "al-charge", ["al-charge", "demo", *arguments])
@@ -111,12 +116,21 @@ def install(*extras: str) -> None:
     create_environment()
     stamp.unlink(missing_ok=True)
     wanted = sorted({*known[1:], *extras})
-    if "gpaw" in wanted and not any(VENV.glob("lib/python*/site-packages/gpaw/__init__.py")):
-        build_gpaw()
     say(f"installing al-charge [{', '.join(wanted)}] into {VENV}; at first this takes minutes")
-    if run(*PIP, "--editable", f".[{','.join(wanted)}]"):
-        sys.exit("bootstrap: pip failed, see above; the same command carries on from there")
+    if "gpaw" in wanted and not any(VENV.glob("lib/python*/site-packages/gpaw/__init__.py")):
+        with ThreadPoolExecutor() as threads:
+            built = threads.submit(build_gpaw)
+            pip_install([extra for extra in wanted if extra != "gpaw"])
+        built.result()
+    pip_install(wanted)
     stamp.write_text("\n".join([digest, *wanted]))
+
+
+def pip_install(extras: list[str]) -> None:
+    """Install the clone, editable, with these extras."""
+    options = [] if os.environ.get(NO_BYTECODE) else ["--no-compile"]
+    if run(*PIP, *options, "--editable", f".[{','.join(extras)}]"):
+        sys.exit("bootstrap: pip failed, see above; the same command carries on from there")
 
 
 def create_environment() -> None:

