@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,9 @@ Hull = Sequence[tuple[Fraction, float]]
 class AcquisitionSettings(PluginSettings):
     """What the settings of every rule have."""
 
-    labels_per_round: int = Field(default=16, ge=1, description="labels requested in one round")
+    labels_per_round: int = Field(
+        default=16, ge=1, description="labels requested in one round, at most"
+    )
     first_round: int = Field(
         default=20, ge=2, description="labels before the first potential, spread over compositions"
     )
@@ -94,6 +97,8 @@ class Choice:
         Keys of configurations whose labels are being made.
     count
         Largest number of labels wanted.
+    tolerance
+        What lies less than this below the hull counts as on it, eV per formula unit.
     """
 
     candidates: Sequence[Candidate]
@@ -103,6 +108,64 @@ class Choice:
     labelled: Sequence[Labelled]
     pending: frozenset[str]
     count: int
+    tolerance: float = 0.001
+
+    @cached_property
+    def height(self) -> Array:
+        """The labelled hull at every candidate's composition, eV per formula unit.
+
+        Without labels it is the line between the end members, at zero.
+        """
+        return hull_height(self.hull, [one.x for one in self.candidates])
+
+    @cached_property
+    def spread(self) -> Array:
+        """Standard deviation of every candidate's energy, eV per formula unit."""
+        found: Array = np.sqrt(np.maximum(np.diagonal(self.covariance), 0.0))
+        return found
+
+    def odds(self, index: int) -> str:
+        """Say how likely a candidate lies below the labelled hull.
+
+        Parameters
+        ----------
+        index
+            The candidate's.
+
+        Returns
+        -------
+        str
+            Such as ``62 % chance below hull (-3 +- 9 meV/f.u.)``.
+        """
+        from scipy.stats import norm  # slow to import, and checking a file needs none of it
+
+        above, spread = float(self.mean[index] - self.height[index]), float(self.spread[index])
+        chance = norm.cdf(-above / spread) if spread > 0 else float(above < 0)
+        return (
+            f"{100 * chance:.0f} % chance below hull "
+            f"({1e3 * above:+.0f} +- {1e3 * spread:.0f} meV/f.u.)"
+        )
+
+
+def hull_height(hull: Hull, x: Sequence[Fraction]) -> Array:
+    """Return a hull's formation energy at some compositions.
+
+    Parameters
+    ----------
+    hull
+        Its vertices; if there are none, it is the line between the end members, at zero.
+    x
+        Compositions.
+
+    Returns
+    -------
+    ndarray, shape (n_x,)
+        eV per formula unit, linear between vertices.
+    """
+    vertices = sorted(hull) or [(Fraction(0), 0.0)]
+    return np.interp(
+        [float(one) for one in x], [float(v[0]) for v in vertices], [v[1] for v in vertices]
+    )
 
 
 @dataclass(frozen=True)

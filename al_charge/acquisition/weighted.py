@@ -18,6 +18,7 @@ from al_charge.acquisition.plugin import (
     Choice,
     Hull,
     Selection,
+    hull_height,
 )
 from al_charge.units import Energy
 
@@ -147,7 +148,7 @@ class _Odds:
     def __init__(self, candidates: Sequence[Point], hull: Hull, settings: WeightedSettings) -> None:
         from scipy.stats import norm  # slow to import, and checking a file needs none of it
 
-        self.height = _hull_height([c.x for c in candidates], hull)
+        self.height = hull_height(hull, [c.x for c in candidates])
         self.above = np.array([c.energy for c in candidates]) - self.height
         self.spread = np.maximum([c.spread for c in candidates], settings.smallest_spread)
         room = settings.tolerance - self.above
@@ -181,13 +182,6 @@ def _ground_states(
         and odds.above[index] <= odds.spread[index]
     ]
     return sorted(wanted, key=lambda index: float(odds.above[index]))
-
-
-def _hull_height(compositions: Sequence[Fraction], hull: Hull) -> Array:
-    """Return the hull's formation energy at each composition, linear between its vertices."""
-    vertices = sorted(hull) or [(Fraction(0), 0.0)]
-    x, energy = [float(v[0]) for v in vertices], [v[1] for v in vertices]
-    return np.interp([float(value) for value in compositions], x, energy)
 
 
 def _relative(values: Array) -> Array:

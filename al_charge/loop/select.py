@@ -90,6 +90,8 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     chosen = store.rounds.record_selection(campaign.name, round_number, reasons)
     where = f"{campaign.name} round {round_number}"
     _log.info("%s: %d of %d candidates selected", where, len(chosen), len(proposed))
+    for selection in picked:
+        _log.info("%s: %s: %s", where, selection.key[:8], selection.reason)
     store.rounds.add_seconds(campaign.name, round_number, "select", time.monotonic() - started)
     return chosen
 
@@ -193,6 +195,7 @@ def _choice(
         labelled=labelled,
         pending=frozenset(),
         count=count,
+        tolerance=campaign.spec.convergence.hull_tolerance,
     )
 
 

@@ -1,0 +1,137 @@
+"""The hull rule: the labels that take most off the uncertainty of the hull, for their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from typing_extensions import override
+
+from al_charge.acquisition.outlook import Outlook
+from al_charge.acquisition.plugin import (
+    AcquisitionPlugin,
+    AcquisitionSettings,
+    Array,
+    Choice,
+    Selection,
+)
+
+TRIED = 24
+"""Labels that are tried out for every pick: those of the largest expected depth below the hull for
+their cost."""
+WORTH_WAITING = 0.3
+"""What takes off less than this share of what the first pick does is left to a later round, which
+knows more; unless it is likely to lie below the hull."""
+
+
+class HullSettings(AcquisitionSettings):
+    """When a round has enough labels."""
+
+    kind: Literal["hull"] = "hull"
+    enough: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="no more labels are asked for once something else lies below the hull by more "
+        "than its tolerance with less than this probability",
+    )
+
+
+class HullPlugin(AcquisitionPlugin):
+    """The labels that take most off the hull's uncertainty for their cost."""
+
+    kind = "hull"
+    title = "uncertainty of the hull"
+    summary = "what takes most off the uncertainty of the hull for its cost; fewer where few matter"
+    settings = HullSettings
+
+    @override
+    def select(
+        self, choice: Choice, settings: Any, rng: np.random.Generator
+    ) -> Sequence[Selection]:
+        """Return the candidates to label.
+
+        They are picked one by one. The hull's uncertainty is the root mean square distance between
+        the hull of labels and hulls that are drawn from the joint posterior. For every promising
+        candidate a dozen outcomes of its label are tried, and the pick is the one after which the
+        uncertainty is expected to be least, per cost. Later picks count only what the earlier ones
+        and pending labels do not take already, outcome by outcome.
+
+        There are none if nothing is likely to lie below the hull, and else at least one. They end
+        when the rest hardly matters: see ``enough`` and `WORTH_WAITING`.
+        """
+        if not choice.candidates:
+            return []
+        outlook = Outlook(choice, rng)
+        picked: list[Selection] = []
+        first = 0.0
+        while len(picked) < choice.count and outlook.free.any():
+            below = outlook.below(choice.tolerance)
+            if below.any(axis=2).mean() < settings.enough:
+                break
+            now = uncertainty(outlook.x, outlook.height, outlook.hulls())
+            chosen, after = least(outlook, lambda *known: uncertainty(outlook.x, *known), now)
+            worth = (now - after) / outlook.cost[chosen]
+            likely = below[:, :, chosen].mean() > 0.5
+            if picked and not likely and worth < WORTH_WAITING * first:
+                break
+            first = first or worth
+            index = int(outlook.which[chosen])
+            reason = (
+                f"takes {1e3 * (now - after):.1f} of {1e3 * now:.1f} meV/f.u. off the hull's "
+                f"uncertainty, {choice.odds(index)}"
+            )
+            picked.append(Selection(choice.candidates[index].key, float(worth), reason))
+            outlook.label(chosen)
+        return picked
+
+
+def uncertainty(x: Array, height: Array, hulls: Array) -> float:
+    """Return how far the hull of labels is from the true one.
+
+    Parameters
+    ----------
+    x
+        Compositions, ascending, shape (n_x,).
+    height
+        The hull of labels in each world, shape (n_worlds, n_x).
+    hulls
+        Hulls that are possible there, shape (n_worlds, n_draws, n_x).
+
+    Returns
+    -------
+    float
+        Root mean square over draws and compositions, mean over worlds; unit of the hulls.
+    """
+    steps = np.diff(x)
+    widths = np.append(steps, 0.0) + np.append(0.0, steps) if len(steps) else np.ones(1)
+    square = (height[:, None] - hulls) ** 2 @ (widths / widths.sum())
+    return float(np.sqrt(square.mean(axis=1)).mean())
+
+
+def least(
+    outlook: Outlook, measure: Callable[[Array, Array], float], now: float
+) -> tuple[int, float]:
+    """Return the candidate whose label leaves least of something, for its cost.
+
+    Parameters
+    ----------
+    outlook
+        Candidates and worlds.
+    measure
+        What is to be small, of a hull of labels and possible hulls; see `Outlook.after`.
+    now
+        Its value without another label.
+
+    Returns
+    -------
+    tuple of int and float
+        The candidate, as `Outlook` counts, and what its label is expected to leave.
+    """
+    promise = np.where(outlook.free, outlook.improvement() / outlook.cost, -1.0)
+    tried = [int(i) for i in np.argsort(-promise, kind="stable")[:TRIED] if outlook.free[i]]
+    left = {i: measure(*outlook.after(i)) for i in tried}
+    chosen = max(tried, key=lambda i: (now - left[i]) / outlook.cost[i])
+    return chosen, left[chosen]
