@@ -16,6 +16,12 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Signals that batch systems send some time before they kill a job."""
 
+ENDING = (*SIGNALS, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2, signal.SIGXCPU)
+"""Signals by which somebody, mostly a batch system, ends a process; none means that it failed."""
+
+TOLD_TO_END = threading.Event()
+"""Set as soon as one of `SIGNALS` was heeded: this process begins nothing more."""
+
 EXIT_CODE = 128 + signal.SIGTERM
 """Exit code of a process that stopped early and whose work can be continued."""
 
@@ -39,6 +45,7 @@ def heeding_signals() -> Iterator[Callable[[], bool]]:
 
     def hear(_number: int, _frame: FrameType | None) -> None:
         heard.set()
+        TOLD_TO_END.set()
 
     before = {}
     if threading.current_thread() is threading.main_thread():

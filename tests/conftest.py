@@ -23,6 +23,7 @@ pytest.register_assert_rewrite("al_charge.testing")
 import al_charge.fw  # noqa: E402, F401  # FireWorks reads its configuration once, so before it
 from al_charge.crystal.host import Host  # noqa: E402
 from al_charge.crystal.host_spec import HostSpec  # noqa: E402
+from al_charge.stopping import TOLD_TO_END  # noqa: E402
 from al_charge.store.documents import Assessment  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, USERNAME, EmbeddedServer  # noqa: E402
 
@@ -48,6 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("mongod")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.name not in FIRST, item.path not in slow))
+
+
+@pytest.fixture(autouse=True)
+def not_told_to_end() -> Iterator[None]:
+    """Forget the signals that a test has sent to itself."""
+    yield
+    TOLD_TO_END.clear()
 
 
 def olivine_spec(supercell: tuple[int, int, int] = (1, 1, 1)) -> HostSpec:

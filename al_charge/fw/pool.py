@@ -24,7 +24,7 @@ from al_charge.fw.task_run import OUTAGE
 from al_charge.fw.watch import Watch
 from al_charge.fw.worker_registry import worker_name
 from al_charge.logs import LogSettings
-from al_charge.stopping import EXIT_CODE, SIGNALS, batch_seconds_left
+from al_charge.stopping import ENDING, EXIT_CODE, SIGNALS, batch_seconds_left
 from al_charge.store.settings import DatabaseSettings
 
 SAVE_SECONDS = 150.0
@@ -281,6 +281,8 @@ def _how_it_ended(code: int) -> tuple[str, bool]:
         return "its worker had to end", False
     if code == InputError.exit_code:
         return "its worker was refused", False
+    if -code in ENDING:
+        return f"its process was told to end by {signal.Signals(-code).name}", False
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return f"its process {how}", True
 

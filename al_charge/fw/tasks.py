@@ -219,9 +219,14 @@ class MetalTask(_RoundTask):
 
     @override
     def step(self, campaign: Campaign, files: Path) -> str:
-        from al_charge.loop.label import label_metal
+        from al_charge.loop.reference import label_metal
 
-        label_metal(campaign, self.directory(files, "metal"))
+        label_metal(
+            campaign,
+            self.directory(files, "metal"),
+            round_number=self["round"],
+            lock=lambda key: hold_lock(self.launchpad, key),
+        )
         return ReferenceDoc.id_of(campaign.settings_hash, campaign.spec.host.working_ion)
 
 

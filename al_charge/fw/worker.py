@@ -29,7 +29,7 @@ from al_charge.fw.worker_registry import worker_name
 from al_charge.labelers.dft.guard import die_with_parent
 from al_charge.logs import LogSettings, configure, details
 from al_charge.loop.campaign import open_campaign
-from al_charge.stopping import SIGNALS
+from al_charge.stopping import SIGNALS, TOLD_TO_END
 from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
 from al_charge.store.migrations import stored_version
@@ -100,6 +100,8 @@ def _work(
     Spool(runs / campaign / SPOOL).deliver_all(store.labels)
     next_beat = time.monotonic() + PING_TIME_SECS
     while store.campaigns.state(campaign) is CampaignState.RUNNING:
+        if TOLD_TO_END.is_set():  # while a task ran, which has ended in time
+            stop_worker("told to end", logging.INFO)
         _check_schema(launchpad)
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):

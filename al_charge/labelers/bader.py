@@ -22,7 +22,7 @@ from ase.geometry import get_distances
 from numpy.typing import ArrayLike, NDArray
 
 from al_charge.crystal import compressed
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Array, BaderCharges
 from al_charge.labelers.vasp_density import read_vasp_density
 
@@ -128,9 +128,10 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
 
     Raises
     ------
+    CrashedError
+        If the file is missing or damaged.
     AlChargeError
-        If the file is missing or damaged, the charges depend on the grid, or for the reasons of
-        `from_density`.
+        If the charges depend on the grid, or for the reasons of `from_density`.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -138,9 +139,9 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
                 np.asarray(arrays[key], dtype=float) for key in ("density", "coarse")
             )
     except FileNotFoundError:
-        raise AlChargeError("it is missing, so there are no charges", where=str(path)) from None
+        raise CrashedError("it is missing, so there are no charges", where=str(path)) from None
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise AlChargeError(f"it holds no densities ({error})", where=str(path)) from error
+        raise CrashedError(f"it holds no densities ({error})", where=str(path)) from error
     if coarse.size * 4 > density.size:
         raise AlChargeError(
             f"its grids of {_points(density)} and {_points(coarse)} points are too similar "

@@ -94,6 +94,24 @@ def make_label(
     return LabelResult(species, reading, audit, tuple(attempts), folder, delocalised)
 
 
+def progress(labeler: Labeler, directory: Path) -> int:
+    """Return how far a label has got, in all of its tries.
+
+    Parameters
+    ----------
+    labeler
+        The engine.
+    directory
+        As for `make_label`.
+
+    Returns
+    -------
+    int
+        See `Labeler.progress`.
+    """
+    return sum(labeler.progress(folder) for folder in directory.glob("try-*"))
+
+
 def _shares(reading: Reading, audit: Audit, _: Path) -> bool:
     """Return whether a try ended, converged, with sites that share a charge."""
     return audit.delocalised and reading.converged and not reading.unusable

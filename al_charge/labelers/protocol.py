@@ -247,6 +247,24 @@ class Labeler(Protocol):
             If the time was up, or the process was told to end; called again, it continues.
         """
 
+    def progress(self, directory: Path) -> int:
+        """Return how far a job has got that can be continued.
+
+        A label that is stopped again and again, as by preemption, is not given up as long as this
+        grows from start to start.
+
+        Parameters
+        ----------
+        directory
+            A folder that `prepare` has filled, or that is not there yet.
+
+        Returns
+        -------
+        int
+            In steps of any kind; 0 where every start begins anew.
+        """
+        return 0
+
     def read(self, directory: Path) -> Reading:
         """Read what a run has left.
 

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.io.vasp import read_vasp
 from monty.io import zopen
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import CrashedError
 from al_charge.labelers.protocol import Array
 
 _DAMAGED: tuple[type[Exception], ...] = (
@@ -49,11 +49,11 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
 
     Raises
     ------
-    AlChargeError
+    CrashedError
         If the file is empty, truncated or damaged.
     """
     if path.stat().st_size == 0:
-        raise AlChargeError("it has zero bytes", where=str(path), remedy="run VASP again")
+        raise CrashedError("it has zero bytes", where=str(path), remedy="run VASP again")
     try:
         with zopen(path, "rt", encoding="utf-8") as file:
             atoms = _read_head(file)
@@ -61,7 +61,7 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
             values = _read_values(file, int(np.prod(shape)))
         density: Array = values.reshape(shape, order="F") / atoms.get_volume()
     except _DAMAGED as error:
-        raise AlChargeError(
+        raise CrashedError(
             f"it is damaged or truncated ({error})", where=str(path), remedy="run VASP again"
         ) from error
     return density, atoms

@@ -20,7 +20,7 @@ from al_charge.loop.energies import (
     candidate_entry,
     labelled_hull,
 )
-from al_charge.loop.label import label_metal
+from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
 from al_charge.loop.verify import is_verification, outcome_of, verification_of

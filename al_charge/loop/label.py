@@ -1,4 +1,4 @@
-"""Labels: selected candidates and the working-ion metal, once and for all campaigns."""
+"""Labels of selected candidates, once and for all campaigns."""
 
 from __future__ import annotations
 
@@ -6,34 +6,21 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import takewhile
 from pathlib import Path
 
 from ase import Atoms
 
 from al_charge.crystal.configuration import set_site_kinds, to_atoms
-from al_charge.errors import (
-    AlChargeError,
-    CrashedError,
-    NotInstalledError,
-    UnfinishedError,
-)
-from al_charge.labelers.labelling import make_label
+from al_charge.errors import AlChargeError
+from al_charge.labelers.labelling import make_label, progress
 from al_charge.labelers.protocol import Relax
+from al_charge.loop.attempt import Job
 from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
 from al_charge.loop.label_document import check_sites, check_start, label_document, windows_for
 from al_charge.loop.verify import relax_in
-from al_charge.stopping import disk_is_full
-from al_charge.store.attempts import CRASHED, DISK_FULL, RETRIED, UNFINISHED
-from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc, ReferenceDoc
+from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
 from al_charge.store.labels import EXPLORED
 from al_charge.store.spool import Spool
-
-MOST_STARTS = 20
-"""Starts of a label that is stopped unfinished and continued, before it is given up."""
-
-MOST_CRASHES = 6
-"""Crashes of its engine before a label is given up: if 3 in 10 runs crash, 1 label in 1,400 is."""
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -198,37 +185,6 @@ def retry_labels(campaign: Campaign) -> list[str]:
     return retried
 
 
-def label_metal(campaign: Campaign, directory: Path) -> None:
-    """Store the energy of the working-ion metal, unless it is known with these settings.
-
-    If two tasks compute it at once, each in its own folder, the first result is kept.
-
-    Parameters
-    ----------
-    campaign
-        The campaign, whose labeler is used.
-    directory
-        Folder for the engine's files.
-    """
-    store, ion = campaign.store, campaign.spec.host.working_ion
-    if store.references.get(campaign.name, campaign.settings_hash, ion) is not None:
-        return
-    settings = campaign.physical_settings
-    started = time.monotonic()
-    directory.mkdir(parents=True, exist_ok=True)
-    store.references.put(
-        ReferenceDoc(
-            settings_hash=campaign.settings_hash,
-            ion=ion,
-            energy=campaign.labeler.metal_energy(ion, directory),
-            settings=settings,
-            engine=f"{settings.get('engine', '')} {settings.get('version', '')}".strip(),
-            wall_time=time.monotonic() - started,
-            directory=str(directory),
-        )
-    )
-
-
 class _Job:
     """One labelling job: its starting geometries in turn, until one gives a label."""
 
@@ -295,56 +251,12 @@ class _Job:
         NotInstalledError
             As in `run`.
         """
-        store = self.campaign.store
-        attempt = store.attempts.start(
-            self.key, campaign=self.campaign.name, round=self.round_number, slot=self.slot
+        store, labeler = self.campaign.store, self.campaign.labeler
+        return Job(self.campaign, self.round_number, self.slot, self.key).attempt(
+            folder,
+            lambda: spool.deliver(store.labels, self.made_from(atoms, folder)),
+            lambda: progress(labeler, folder),
         )
-        try:
-            made = spool.deliver(store.labels, self.made_from(atoms, folder))
-        except UnfinishedError as error:
-            store.attempts.finish(attempt, UNFINISHED, str(error))
-            if self.count(UNFINISHED) < MOST_STARTS:
-                raise
-            return f"not finished after {MOST_STARTS} starts: {error}"
-        except CrashedError as error:
-            return self.crashed(attempt, folder, error)
-        except NotInstalledError as error:  # on this machine
-            store.attempts.finish(attempt, "failed", str(error))
-            raise
-        except OSError as error:
-            return self.crashed(attempt, folder, error)
-        except AlChargeError as error:
-            if disk_is_full(folder):
-                return self.crashed(attempt, folder, error)
-            store.attempts.finish(attempt, "failed", str(error))
-            return str(error)
-        store.attempts.finish(attempt, "made" if made else "discarded")
-        return None
-
-    def crashed(self, attempt: str, folder: Path, error: Exception) -> str:
-        """Record an attempt that failed by no fault of the label; return why it is given up.
-
-        Raises
-        ------
-        UnfinishedError
-            If it may be tried again, perhaps on another machine.
-        """
-        reason = str(error)
-        if isinstance(error, OSError):
-            reason = f"{error.strerror or error}: {error.filename or folder}"
-        full = disk_is_full(folder, error)
-        outcome = DISK_FULL if full else CRASHED
-        self.campaign.store.attempts.finish(attempt, outcome, reason)
-        _log.warning("label %s: its engine crashed: %s", self.key, reason)
-        if full or self.count(CRASHED) < MOST_CRASHES:
-            raise UnfinishedError("the disk is full" if full else reason, where=str(folder))
-        return f"{reason} ({MOST_CRASHES} times)"
-
-    def count(self, outcome: str) -> int:
-        """Return how many attempts have had one outcome since the label was last given up."""
-        attempts = reversed(self.campaign.store.attempts.all(self.campaign.name, self.key))
-        since = takewhile(lambda attempt: attempt.outcome != RETRIED, attempts)
-        return sum(attempt.outcome == outcome for attempt in since)
 
     def starts(self) -> dict[Path, Atoms]:
         """Return the geometries to try in turn, by the folder of their files.

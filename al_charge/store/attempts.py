@@ -1,4 +1,4 @@
-"""Every attempt to make a label, and the labels that were given up."""
+"""Every attempt to make a label or compute a metal, and the labels that were given up."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ MADE = "made"
 """Outcome of an attempt in which the engine ran to a result."""
 
 UNFINISHED = "unfinished"
-"""Outcome of an attempt that was stopped where it can be continued."""
+"""Outcome of an attempt that was stopped and had got no further than those before it."""
+
+CONTINUED = "continued"
+"""Outcome of an attempt that was stopped where the next one continues, with some progress."""
 
 CRASHED = "crashed"
 """Outcome of an attempt whose engine was killed, or whose files could not be written or read."""
 
 DISK_FULL = "disk full"
 """Outcome of an attempt that had no space for its files."""
+
+METAL = "metal "
+"""Beginning of the keys of attempts to compute a metal, which is no label."""
 
 RETRIED = "retried"
 """Outcome of the record that a label given up may be tried again; its reason is the failure's."""
@@ -165,7 +171,8 @@ class Attempts(StorePart):
         int
             Number of attempts with the outcome `MADE`.
         """
-        return self._collection(AttemptDoc).count_documents({"campaign": campaign, "outcome": MADE})
+        labels = {"campaign": campaign, "key": {"$not": {"$regex": f"^{METAL}"}}}
+        return self._collection(AttemptDoc).count_documents(labels | {"outcome": MADE})
 
 
 class Failures(StorePart):

@@ -296,8 +296,9 @@ class AttemptDoc(Document):
     Attributes
     ----------
     outcome
-        ``made`` where the engine ran to a result, ``unfinished`` where it was stopped and can be
-        continued, else e.g. ``failed``; None while it runs, or where it was killed.
+        ``made`` where the engine ran to a result, ``continued`` or ``unfinished`` where it was
+        stopped with or without progress, else e.g. ``failed``; None while it runs, or where its
+        worker was killed.
     """
 
     collection: ClassVar[str] = "attempts"

@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
 from al_charge.labelers.dft import process
 from al_charge.labelers.gpaw.journal import NO_SCF
-from al_charge.stopping import SIGNALS
+from al_charge.stopping import SIGNALS, TOLD_TO_END
 
 SLEEPER = """
 import os, pathlib, subprocess, sys, time
@@ -195,9 +197,99 @@ def test_the_end_of_a_batch_job_stops_the_engine_before(
         run(HEEDING, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+        ("raise SystemExit(137)", "killed by SIGKILL"),
+        ("raise SystemExit(0)", "exit status 0"),
+        ("print('mpiexec: rank 0 exited on signal 11'); raise SystemExit(1)", "signal 11"),
+        ("print('srun: task 1: Terminated'); print('Killed'); raise SystemExit(1)", "Killed"),
+        ("print('Killed', *range(99), sep='\\n'); raise SystemExit(6)", "exit status 6: 98"),
+        ("raise SystemExit(4)", "exit status 4"),
+        ("raise OSError(5, 'Input/output error')", "OSError: .*Input/output error"),
+        ("raise MemoryError('no 9 GiB')", "MemoryError: no 9 GiB"),
+        ("import numpy as np; np.zeros((10**8, 10**8))", "_ArrayMemoryError"),
+        ("import no_such_library", "ModuleNotFoundError"),
+        ("from al_charge.errors import CrashedError; raise CrashedError('cut')", "CrashedError"),
+    ],
+)
+def test_what_is_no_verdict_of_the_engine(tmp_path: Path, code: str, says: str) -> None:
+    with pytest.raises(CrashedError, match=says):
+        process.run([sys.executable, "-c", code], tmp_path, 60, result="result.json")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_the_engine_says_of_itself_is_a_verdict(tmp_path: Path, status: int) -> None:
+    """Also behind a launcher that hides the exit status, and that says more than the engine."""
+    code = f"print('{NO_SCF} (...)'); print('killed by signal 9'); raise SystemExit({status})"
+    with pytest.raises(AlChargeError, match=NO_SCF) as caught:
+        process.run([sys.executable, "-c", code], tmp_path, 60, error_prefix=NO_SCF, result="no")
+    assert type(caught.value) is AlChargeError
+    with pytest.raises(AlChargeError, match="ValueError: Bad basis") as caught:
+        run("raise ValueError('Bad basis for Fe')", tmp_path)
+    assert type(caught.value) is AlChargeError
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+        "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), signal.SIGINT)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGXCPU)",
+        "raise SystemExit(143)",
+        "print('slurmstepd: error: *** STEP 3.0 ON n1 CANCELLED AT 2026-11-29T12:00:00 ***');"
+        "raise SystemExit(1)",
+        "print('srun: error: Node failure on n1'); raise SystemExit(1)",
+        "print('srun: error: n1: task 0: Terminated')",
+        "print('mpirun noticed that process rank 0 exited on signal 15 (Terminated).');"
+        "raise SystemExit(1)",
+    ],
+)
+def test_an_engine_that_a_queue_has_ended_is_unfinished(tmp_path: Path, code: str) -> None:
+    with pytest.raises(UnfinishedError, match="told to end"):
+        process.run([sys.executable, "-c", code], tmp_path, 60, result="result.json")
+
+
+@pytest.mark.parametrize("ends", ["raise SystemExit(1)", "os.kill(os.getpid(), 9)", "pass"])
+def test_an_engine_that_ends_with_its_worker_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """A batch system tells both at once, and the engine may be the first to act."""
+    code = f"import os; {ends}; os._exit(0)"
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    real = process.subprocess.Popen.wait
+
+    def wait(child: Any, timeout: float | None = None) -> int:
+        status = real(child, timeout)
+        if not timer.ident:
+            timer.start()
+        return status
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # should it come too late
+    monkeypatch.setattr(process.subprocess.Popen, "wait", wait)
+    with pytest.raises(UnfinishedError, match="told to end"):
+        process.run([sys.executable, "-c", code], tmp_path, 60, result="result.json")
+    timer.join()
+    signal.signal(signal.SIGTERM, before)
+    assert TOLD_TO_END.is_set()
+    with pytest.raises(UnfinishedError, match="this process was told to end"):
+        run("open('begun', 'w')", tmp_path)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_an_engine_that_came_to_its_end_while_the_worker_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result counts; the worker begins nothing more."""
+    code = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(0.1)"
+    run(code, tmp_path)
+    assert TOLD_TO_END.is_set()
+
+
 def test_the_attempts_are_told_whatever_mpi_says_last(tmp_path: Path) -> None:
     code = "print('SCF did not converge after 4 attempts (...)'); print('mpiexec: bye'); exit(1)"
     with pytest.raises(AlChargeError, match="SCF did not converge after 4 attempts"):
         run(code, tmp_path, error_prefix=NO_SCF)
-    with pytest.raises(AlChargeError, match="mpiexec: bye"):
+    with pytest.raises(CrashedError, match="mpiexec: bye"):
         run(code, tmp_path)

@@ -31,6 +31,7 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.propose import propose
+from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
@@ -65,6 +66,7 @@ class Engine:
         self.failure: Exception | None = None
         self.finds: str | None = None
         self.seen: Windows | None = None
+        self.steps = 0
 
     relax = Relax.NONE
     gives_stress = True
@@ -81,6 +83,16 @@ class Engine:
         if self.failure is not None:
             raise self.failure
         self.born.run(directory)
+
+    def progress(self, directory: Path) -> int:
+        return self.steps
+
+    def metal_energy(self, ion: str, directory: Path) -> float:
+        self.runs += 1
+        (directory / f"run-{self.runs}").touch()
+        if self.failure is not None:
+            raise self.failure
+        return self.born.metal_energy(ion, directory)
 
     def read(self, directory: Path) -> Reading:
         return self.born.read(directory)
@@ -185,7 +197,7 @@ def test_what_is_no_fault_of_the_label_does_not_cost_it(
 @pytest.mark.parametrize(
     ("failure", "limit", "reason"),
     [
-        (STOPPED, "MOST_STARTS", "not finished after 3 starts"),
+        (STOPPED, "MOST_STARTS", "no progress in 3 starts"),
         (BROKEN, "MOST_CRASHES", "Input/output error: job/x.gpw (3 times)"),
     ],
 )
@@ -198,7 +210,7 @@ def test_a_label_that_never_ends_is_given_up(
     reason: str,
 ) -> None:
     monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: limit)
-    monkeypatch.setattr(f"al_charge.loop.label.{limit}", 3)
+    monkeypatch.setattr(f"al_charge.loop.attempt.{limit}", 3)
     engine: Any = campaign.labeler
     engine.failure = failure
     for _ in range(2):
@@ -210,11 +222,105 @@ def test_a_label_that_never_ends_is_given_up(
     assert reason in found.reason
 
 
+def test_a_label_that_gets_further_is_never_given_up(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a queue ends its engine; starts without progress count from the last with."""
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "preempted")
+    monkeypatch.setattr("al_charge.loop.attempt.MOST_STARTS", 3)
+    engine: Any = campaign.labeler
+    gains = [1, 1, 1, 1, 0, 0, 1, 0, 0, 0]
+
+    def stopped(_: Path) -> None:
+        engine.steps += gains.pop(0)
+        raise STOPPED
+
+    monkeypatch.setattr(engine, "run", stopped)
+    for _ in range(9):
+        with pytest.raises(UnfinishedError):
+            label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool")
+    assert label(campaign, 0, 0, tmp_path, spool=tmp_path / "spool") is None
+    outcomes = [one.outcome for one in campaign.store.attempts.all("faults", "preempted")]
+    stops, goes = ["unfinished"], ["continued"]
+    assert outcomes == goes * 4 + stops * 2 + goes + stops * 3
+
+
+@pytest.fixture
+def metal(campaign: Campaign) -> Iterator[str]:
+    """Key of the metal's attempts; none is known, and none is left."""
+    key = f"metal {campaign.settings_hash}/Na"
+    yield key
+    campaign.store.database["references"].delete_many({})
+    campaign.store.database["attempts"].delete_many({"key": key})
+
+
+@pytest.mark.parametrize("failure", [KILLED, STOPPED, BROKEN], ids=["killed", "ended", "disk"])
+def test_a_metal_whose_engine_is_ended_costs_the_campaign_nothing(
+    campaign: Campaign, tmp_path: Path, metal: str, failure: Exception
+) -> None:
+    engine: Any = campaign.labeler
+    engine.failure = failure
+    labels = campaign.store.attempts.count_made("faults")
+    for _ in range(2):
+        with pytest.raises(UnfinishedError):
+            label_metal(campaign, tmp_path)
+    engine.failure = None
+    label_metal(campaign, tmp_path)
+    label_metal(campaign, tmp_path)
+    assert engine.runs == 3
+    outcome = "unfinished" if failure is STOPPED else "crashed"
+    outcomes = [one.outcome for one in campaign.store.attempts.all("faults", metal)]
+    assert outcomes == [outcome, outcome, "made"]
+    assert campaign.metal_energy == engine.born.metal_energy("Na", tmp_path)
+    assert campaign.store.attempts.count_made("faults") == labels  # it is none
+
+
+def test_a_metal_that_cannot_be_computed_fails_until_the_campaign_is_resumed(
+    campaign: Campaign, tmp_path: Path, metal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al_charge.loop.attempt.MOST_CRASHES", 2)
+    engine: Any = campaign.labeler
+    engine.failure = AlChargeError("the SCF did not converge", where="gpaw")
+    with pytest.raises(AlChargeError, match="Na metal cannot be computed: gpaw: the SCF did not"):
+        label_metal(campaign, tmp_path)
+    engine.failure = KILLED
+    with pytest.raises(UnfinishedError):
+        label_metal(campaign, tmp_path)
+    with pytest.raises(AlChargeError, match=r"killed by SIGKILL\) \(2 times\)") as caught:
+        label_metal(campaign, tmp_path)
+    assert not isinstance(caught.value, UnfinishedError)
+    with pytest.raises(UnfinishedError):  # its crashes are forgotten
+        label_metal(campaign, tmp_path)
+    engine.failure = None
+    label_metal(campaign, tmp_path)
+    # What has failed is not continued, what has crashed is.
+    runs = {"": [1], "again-1": [2, 3], "again-2": [4, 5]}
+    for folder, numbers in runs.items():
+        assert all((tmp_path / folder / f"run-{number}").exists() for number in numbers)
+
+
+def test_one_process_at_a_time_computes_a_metal(
+    campaign: Campaign, tmp_path: Path, metal: str
+) -> None:
+    engine: Any = campaign.labeler
+
+    @contextmanager
+    def lock(key: str) -> Iterator[None]:
+        """Another campaign computes it while we wait."""
+        assert key == metal
+        label_metal(campaign, tmp_path / "other")
+        yield
+
+    label_metal(campaign, tmp_path / "ours", lock=lock)
+    assert engine.runs == 1
+    assert campaign.store.attempts.made_twice("faults") == []
+
+
 def test_what_was_given_up_is_made_once_its_cause_is_mended(
     campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its crashes are forgotten, and the engine finds nothing of what it left."""
-    monkeypatch.setattr("al_charge.loop.label.MOST_CRASHES", 2)
+    monkeypatch.setattr("al_charge.loop.attempt.MOST_CRASHES", 2)
     engine: Any = campaign.labeler
     engine.failure = KILLED
     with pytest.raises(UnfinishedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import signal
@@ -13,7 +14,9 @@ from itertools import dropwhile
 from pathlib import Path
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
-from al_charge.stopping import batch_seconds_left, heeding_signals
+from al_charge.labelers.dft.ending import how as how_it_ended
+from al_charge.labelers.dft.ending import told_to_end
+from al_charge.stopping import TOLD_TO_END, batch_seconds_left, heeding_signals
 
 STOP = "stop"
 """File that asks a run to stop where it can be continued."""
@@ -30,6 +33,12 @@ GRACE = 120.0
 _POLL_INTERVAL = 0.5
 """Seconds between two checks whether this process was told to stop."""
 
+_SIGNAL_DELAY = 0.3
+"""Seconds in which a signal that ended the engine reaches this process, too."""
+
+_LAST_LINES = 30
+"""Lines of output in which a launcher says how the engine ended."""
+
 MARGIN = 60.0
 """Seconds of a batch job that are left for what comes after the engine."""
 
@@ -41,7 +50,14 @@ _ONE_THREAD = {
 }
 
 
-def run(command: Sequence[str], directory: Path, timeout: float, *, error_prefix: str = "") -> None:
+def run(
+    command: Sequence[str],
+    directory: Path,
+    timeout: float,
+    *,
+    error_prefix: str = "",
+    result: str = "",
+) -> None:
     """Run a command to its end in a session of its own, one thread to a process.
 
     When the time is up, or that of the batch job nearly is, or a signal tells this process to
@@ -58,17 +74,23 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, error_prefix
     timeout
         seconds.
     error_prefix
-        Prefix of the line that gives the reason of a failure; by default the last message is taken.
+        Prefix of the line in which the engine itself says why it has failed, whatever its launcher
+        says after it.
+    result
+        File that an engine that has come to its end leaves in the folder, for launchers whose exit
+        status is zero whatever happens; empty if the exit status tells.
 
     Raises
     ------
     UnfinishedError
-        If it ran out of time, or was told to end.
+        If it ran out of time, or was told to end, as by a batch system.
     CrashedError
-        If a signal killed it.
+        If it was killed, or does not say why it ended, or the reason lies in the machine.
     AlChargeError
-        If it ended with any other exit status than zero.
+        If it ended for a reason of its own: with a line of that prefix, or an exception of Python.
     """
+    if TOLD_TO_END.is_set():
+        raise UnfinishedError("this process was told to end", where=str(directory))
     log, stop = directory / LOG, directory / STOP
     timeout = min(timeout, time_left())
     if timeout <= 0:
@@ -87,11 +109,13 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, error_prefix
             start_new_session=True,
         )
         try:
-            status = _wait(process, timeout, stop)
+            status, asked = _wait(process, timeout, stop, directory / result)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status == 0 and (directory / result).exists():
+        return
     if status is None or status == STOPPED:
         how = "killed" if status is None else "stopped at a saved state"
         late = time.monotonic() - began >= timeout
@@ -101,9 +125,11 @@ def run(command: Sequence[str], directory: Path, timeout: float, *, error_prefix
             where=str(log),
             remedy="run it again, and it continues from its last saved state",
         )
-    if status != 0:
-        kind = CrashedError if status < 0 else AlChargeError
-        raise kind(f"the run failed ({_reason(status, log, error_prefix)})", where=str(log))
+    lines = log.read_text(errors="replace").splitlines()
+    if asked or told_to_end(status, lines[-_LAST_LINES:]):
+        how = how_it_ended(status, lines[-_LAST_LINES:])
+        raise UnfinishedError(f"told to end, and did so at once ({how})", where=str(log))
+    raise _failure(status, lines, error_prefix, log)
 
 
 def time_left() -> float:
@@ -117,36 +143,59 @@ def time_left() -> float:
     return batch_seconds_left() - GRACE - MARGIN
 
 
-def _wait(process: subprocess.Popen[bytes], timeout: float, stop: Path) -> int | None:
-    """Return the exit status, None if the process did not heed the request to stop."""
+def _wait(
+    process: subprocess.Popen[bytes], timeout: float, stop: Path, result: Path
+) -> tuple[int | None, bool]:
+    """Return the exit status, and whether the process had been asked to stop.
+
+    The status is None if the process did not heed that.
+    """
     end = time.monotonic() + timeout
     with heeding_signals() as told:
         while not told() and (left := end - time.monotonic()) > 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(min(left, _POLL_INTERVAL))
+                status = process.wait(min(left, _POLL_INTERVAL))
+                if status != STOPPED and not (status == 0 and result.exists()):
+                    # A batch system tells engine and worker in any order.
+                    end = time.monotonic() + _SIGNAL_DELAY
+                    while not told() and time.monotonic() < end:
+                        time.sleep(_SIGNAL_DELAY / 10)
+                return status, told()
         stop.touch()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(GRACE)
-    return None
+            return process.wait(GRACE), True
+    return None, True
 
 
-def _reason(status: int, log: Path, error_prefix: str) -> str:
-    """Return why a process failed: the signal that ended it, or the error that it printed."""
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
-    lines = log.read_text(errors="replace").splitlines()
+def _failure(status: int, lines: list[str], error_prefix: str, log: Path) -> AlChargeError:
+    """Return the error of an engine that has failed: a verdict only if it said why itself."""
     # MPI has its own last words.
     told = [line for line in lines if error_prefix and line.startswith(error_prefix)]
-    message = told[0] if told else _last_message(lines)
-    return message[:600] or f"exit status {status}"
+    message = told[0] if told else _exception(lines)
+    if message:
+        kind = CrashedError if not told and _of_the_machine(message) else AlChargeError
+        return kind(f"the run failed ({message[:600]})", where=str(log))
+    how = how_it_ended(status, lines[-_LAST_LINES:])
+    return CrashedError(f"the run failed ({how})", where=str(log))
 
 
-def _last_message(lines: list[str]) -> str:
-    """Return the message of the last traceback, or the last line where there is none."""
+def _exception(lines: list[str]) -> str:
+    """Return the message of the last traceback; empty where there is none."""
     lines = [line for line in lines if any(map(str.isalnum, line))]
     tracebacks = [i for i, line in enumerate(lines) if line.startswith("Traceback ")]
     if not tracebacks:
-        return lines[-1].strip() if lines else ""
+        return ""
     after = lines[tracebacks[-1] + 1 :]
     message = dropwhile(lambda line: line.startswith(" "), after)
     return " ".join(line.strip() for line in message)
+
+
+def _of_the_machine(message: str) -> bool:
+    """Tell whether an exception says nothing about the job, and may not recur elsewhere."""
+    name = message.partition(":")[0].strip().rpartition(".")[2]
+    known = getattr(builtins, name, None)
+    faults = (OSError, ImportError, MemoryError, KeyboardInterrupt)
+    return (isinstance(known, type) and issubclass(known, faults)) or name in (
+        "_ArrayMemoryError",
+        CrashedError.__name__,
+    )

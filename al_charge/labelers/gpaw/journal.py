@@ -11,9 +11,11 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from al_charge.errors import CrashedError
 from al_charge.labelers.files import read_json, write_json
 
 INPUT = "input.json"
@@ -75,11 +77,12 @@ class Journal:
         Returns
         -------
         Journal
-            As it was last saved.
+            As it was last saved; a new one also where that cannot be read.
         """
-        path = Path(PROGRESS)
-        known = read_json(path) if path.exists() else {}
-        return cls(**known, writes=writes)
+        try:
+            return cls(**read_json(Path(PROGRESS)), writes=writes)
+        except (CrashedError, TypeError):  # there is none, or it is damaged
+            return cls(writes=writes)
 
     def begin(self, changed: str) -> None:
         """Begin an attempt.
@@ -137,12 +140,24 @@ class Journal:
 
 
 def repair_frames() -> None:
-    """Drop the geometry whose writer was killed, to be done by one process alone."""
+    """Drop the geometry whose writer was killed, to be done by one process alone.
+
+    With a line that cannot be read, those after it are dropped, too.
+    """
     path = Path(FRAMES)
-    if path.exists():
-        whole, cut = path.read_text(encoding="utf-8").rpartition("\n")[::2]
-        if cut:
-            path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = list(takewhile(_is_whole, lines))
+    if len(whole) < len(lines):
+        path.write_text("".join(whole), encoding="utf-8")
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        return line.endswith("\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def read_frames() -> list[Record]:

@@ -24,7 +24,7 @@ from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import BADER, DENSITY, read_json, write_json
 from al_charge.labelers.gpaw import ladder, request
-from al_charge.labelers.gpaw.journal import INPUT, NO_SCF, RESULT, identity
+from al_charge.labelers.gpaw.journal import INPUT, NO_SCF, PROGRESS, RESULT, identity
 from al_charge.labelers.gpaw.results import minimum, read_bader, reading
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.protocol import Reading, Relax
@@ -133,12 +133,17 @@ class GpawLabeler(DftLabeler):
                     directory,
                     self._settings.timeout,
                     error_prefix=NO_SCF,
+                    result=RESULT,
                 )
                 result = read_json(directory / RESULT)
                 if result.get("job") != identity(job):
-                    raise AlChargeError("GPAW ran another job", where=str(directory / RESULT))
+                    raise CrashedError("GPAW ran another job", where=str(directory / RESULT))
             if job["density_refinement"] and not (directory / BADER).exists():
-                found = read_bader(job, directory)
+                try:
+                    found = read_bader(job, directory)
+                except CrashedError:
+                    (directory / RESULT).unlink()  # to be made again, with its density
+                    raise
                 write_json(directory / BADER, found)
                 if "net" in found:  # a refused density stays, to be looked at
                     (directory / DENSITY).unlink(missing_ok=True)
@@ -146,6 +151,14 @@ class GpawLabeler(DftLabeler):
             raise CrashedError(
                 f"cannot run GPAW: {error.strerror or error}", where=str(directory)
             ) from error
+
+    @override
+    def progress(self, directory: Path) -> int:
+        """Return the SCF steps up to the last saved state."""
+        try:
+            return int(read_json(directory / PROGRESS).get("all_steps", 0))
+        except AlChargeError:
+            return 0
 
     @override
     def read(self, directory: Path) -> Reading:
@@ -264,9 +277,14 @@ def _listing_hash(folders: list[Path]) -> str:
 
 
 def _has_ended(job: dict[str, Any], directory: Path) -> bool:
+    """Return whether a job has ended; of one whose files are damaged none is left."""
     try:
+        if (directory / BADER).exists():
+            read_json(directory / BADER)
         return bool(read_json(directory / RESULT).get("job") == identity(job))
     except AlChargeError:
+        for name in (RESULT, BADER):
+            (directory / name).unlink(missing_ok=True)
         return False
 
 

@@ -83,11 +83,18 @@ def read_bader(job: dict[str, Any], directory: Path) -> dict[str, Any]:
     -------
     dict
         Charges ``net`` and ``electrons``, one for each atom, or ``refused`` with the reason.
+
+    Raises
+    ------
+    CrashedError
+        If the density is missing or damaged.
     """
     last = read_json(directory / RESULT)["frames"][-1]
     atoms = Atoms(job["numbers"], positions=last["positions"], cell=last["cell"], pbc=True)
     try:
         charges = from_gpaw(directory / DENSITY, atoms)
+    except CrashedError:
+        raise
     except AlChargeError as error:
         return {"job": identity(job), "refused": str(error)}
     return {

@@ -9,10 +9,16 @@ from typing import Any
 from monty.io import zopen
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
+from al_charge.labelers.dft.ending import how as how_it_ended
+from al_charge.labelers.dft.ending import told_to_end
+from al_charge.labelers.dft.process import STOP
 from al_charge.labelers.protocol import Attempt
+from al_charge.labelers.vasp import ending
 
 LOG = "custodian.json"
 _WALLTIME = "Walltime reached"
+_OF_THE_MACHINE = frozenset({"Frozen job", "out_of_memory"})
+"""Errors that another start may not meet, perhaps elsewhere."""
 
 
 def attempts(folder: Path, began: str, outcome: str) -> list[Attempt]:
@@ -63,12 +69,39 @@ def check_ended(folder: Path) -> None:
     from al_charge.labelers.vasp.outputs import read_vasprun
 
     # It may have converged in the time that it was left.
-    if not read_vasprun(folder).converged:
+    if not ending.came_to_its_end(folder) or not read_vasprun(folder).converged:
         raise UnfinishedError(
             "stopped when its time was up, before it converged",
             where=str(folder),
             remedy="run it again, and it continues there; or allow a longer timeout",
         )
+
+
+def cut_off(folder: Path, status: int) -> AlChargeError:
+    """Return the error of a start that did not come to its end.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+    status
+        Exit status of VASP's command.
+
+    Returns
+    -------
+    AlChargeError
+        An `UnfinishedError` if VASP or this process was told to end, else a `CrashedError`.
+    """
+    said = ending.said(folder)
+    how = how_it_ended(status, said)
+    asked = (folder / "STOPCAR").exists() or (folder.parent / STOP).exists()
+    if asked or told_to_end(status, said):
+        return UnfinishedError(f"VASP was told to end ({how})", where=str(folder))
+    return CrashedError(
+        f"VASP did not come to its end ({how})",
+        where=str(folder),
+        remedy="often for lack of memory: more nodes, fewer ranks on each, or KPAR 1",
+    )
 
 
 def failure(folder: Path, error: Exception) -> AlChargeError:
@@ -84,7 +117,8 @@ def failure(folder: Path, error: Exception) -> AlChargeError:
     Returns
     -------
     AlChargeError
-        A `CrashedError` if VASP ended by itself with an error status.
+        A `CrashedError` if VASP ended with an error status although all its files are whole, or for
+        a reason that lies in the machine.
     """
     from custodian.custodian import ReturnCodeError
 
@@ -92,24 +126,22 @@ def failure(folder: Path, error: Exception) -> AlChargeError:
     problems = list(dict.fromkeys(_problem(correction) for correction in corrections))
     if not problems:
         kind = CrashedError if isinstance(error, ReturnCodeError) else AlChargeError
-        return kind(f"custodian gave up: {_plain(error)}", where=str(folder))
+        return kind(f"custodian gave up: {_plain(error, folder)}", where=str(folder))
     tried = sum(bool(correction.get("actions")) for correction in corrections)
-    return AlChargeError(
+    last = corrections[-1]
+    machine = not last.get("actions") and _OF_THE_MACHINE.issuperset(last["errors"])
+    return (CrashedError if machine else AlChargeError)(
         f"custodian gave up after {tried} corrections: {'; '.join(problems[:4])}",
         where=str(folder),
         remedy="see vasp.out and OUTCAR there",
     )
 
 
-def _plain(error: Exception) -> str:
-    """Return custodian's message, with VASP's last words where it ended by itself."""
+def _plain(error: Exception, folder: Path) -> str:
+    """Return custodian's message, with VASP's last words."""
     message = str(error).replace("Terminating...", "").strip().rstrip(".")
-    for name in ("std_err.txt", "vasp.out"):
-        file = Path(name)
-        lines = file.read_text(errors="replace").split("\n") if file.is_file() else []
-        if said := [line.strip() for line in lines if line.strip()]:
-            return f"{message} ({said[-1][:200]})"
-    return message
+    said = ending.said(folder)
+    return f"{message} ({said[-1].strip()[:200]})" if said else message
 
 
 def _corrections(folder: Path) -> list[dict[str, Any]]:

@@ -109,11 +109,15 @@ class VaspLabeler(DftLabeler):
         except UnfinishedError:
             raise
         except AlChargeError as error:
-            if not (directory / stages.FAILURE).is_file():
-                raise
+            if not (directory / stages.FAILURE).is_file():  # it ended before it could say why
+                raise CrashedError(error.what, where=error.where) from error
             why = read_json(directory / stages.FAILURE)
             kind = CrashedError if why["crashed"] else AlChargeError
             raise kind(why["what"], where=why["where"], remedy=why["remedy"]) from error
+
+    @override
+    def progress(self, directory: Path) -> int:
+        return stages.progress(directory)
 
     @override
     def read(self, directory: Path) -> Reading:

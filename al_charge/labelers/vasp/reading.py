@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Array, Attempt, BaderCharges, Frame, Reading
 from al_charge.labelers.vasp import comparability, custodian_log, outputs, stages
 from al_charge.labelers.vasp.request import Request, Stage
@@ -149,6 +149,8 @@ def _bader(request: Request, last: Frame, folder: Path) -> tuple[BaderCharges | 
     atoms = Atoms(list(symbols), positions=last.positions, cell=last.cell, pbc=True)
     try:
         return bader.from_aeccar(folder, atoms, [request.electrons[el] for el in symbols]), ""
+    except CrashedError:
+        raise  # a damaged density is no property of the label
     except AlChargeError as error:
         return None, str(error)
 

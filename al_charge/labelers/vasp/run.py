@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import time
 from copy import deepcopy
+from os.path import expandvars
 from pathlib import Path
 from typing import Any
 
-from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
+from al_charge.errors import AlChargeError, CrashedError, UnfinishedError, one_line
 from al_charge.labelers.dft.process import GUARD, STOP, STOPPED
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.vasp import custodian_log, stages
+from al_charge.stopping import SIGNALS
 
 POLL_INTERVAL = 10
 """Seconds between two checks of a running VASP."""
@@ -28,6 +31,9 @@ LONGEST_BUFFER = 600
 
 def main() -> None:
     """Run the job in the current folder; a failure is left in a file with its reason."""
+    stop = Path(STOP).absolute()
+    for number in SIGNALS:  # a batch system sends them to VASP at the same time
+        signal.signal(number, lambda *_: stop.touch())
     try:
         run_stages(Path.cwd())
     except UnfinishedError:
@@ -35,7 +41,7 @@ def main() -> None:
     except AlChargeError as error:
         reason: dict[str, Any] = {"what": error.what, "where": error.where, "remedy": error.remedy}
         reason["crashed"] = isinstance(error, CrashedError)
-        write_json(Path(stages.FAILURE).absolute(), reason)
+        write_json(stop.with_name(stages.FAILURE), reason)
         sys.exit(str(error))
 
 
@@ -55,6 +61,7 @@ def run_stages(directory: Path) -> None:
     names = list(read_json(directory / stages.REQUEST)["stages"])
     launch = read_json(directory / stages.LAUNCH)
     end = time.monotonic() + launch["timeout"]
+    stages.step_back(directory, names)
     for position, name in enumerate(names):
         folder = directory / name
         if stages.is_done(folder):
@@ -93,12 +100,18 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
     ------
     UnfinishedError
         If there is no time left for it.
+    CrashedError
+        If VASP was killed.
     AlChargeError
         If custodian could not correct the error.
     """
-    from atomate2.vasp import run
-    from custodian.custodian import CustodianError
+    from atomate2 import SETTINGS
+    from atomate2.vasp.run import DEFAULT_HANDLERS
+    from custodian.custodian import Custodian, CustodianError
+    from custodian.vasp.handlers import MeshSymmetryErrorHandler, StdErrHandler, VaspErrorHandler
+    from custodian.vasp.validators import VaspFilesValidator, VasprunXMLValidator
 
+    from al_charge.labelers.vasp.ending import CommandJob, CutOffError, EndHandler
     from al_charge.labelers.vasp.stop_handler import StopHandler
 
     if seconds_left < 1:
@@ -116,22 +129,41 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
         buffer_time=2 * max(1, min(LONGEST_BUFFER // 2, int(seconds_left / 20))),
         electronic_step_stop=_is_single_point(),
     )
+    # Copies: a handler counts what it has met, and that of another stage is not this one's.
+    handlers = deepcopy(DEFAULT_HANDLERS)
+    telling = [
+        one
+        for one in handlers
+        if isinstance(one, VaspErrorHandler | MeshSymmetryErrorHandler | StdErrHandler)
+    ]
+    job = CommandJob(
+        _tied(launch["command"]), gamma_vasp_cmd=_tied(launch["gamma_command"]), auto_npar=False
+    )
+    custodian = Custodian(
+        [EndHandler(job, telling), *handlers, stop],
+        [job],
+        validators=[VasprunXMLValidator(), VaspFilesValidator()],
+        max_errors=SETTINGS.VASP_CUSTODIAN_MAX_ERRORS,
+        scratch_dir=SETTINGS.CUSTODIAN_SCRATCH_DIR,
+        polling_time_step=1,
+        monitor_freq=POLL_INTERVAL,
+    )
     try:
-        run.run_vasp(
-            vasp_cmd=_tied(launch["command"]),
-            vasp_gamma_cmd=_tied(launch["gamma_command"]),
-            # Copies: a handler counts what it has met, and that of another stage is not this one's.
-            handlers=[*deepcopy(run.DEFAULT_HANDLERS), stop],
-            custodian_kwargs={"polling_time_step": 1, "monitor_freq": POLL_INTERVAL},
-        )
+        custodian.run()  # type: ignore[no-untyped-call]
+    except CutOffError as error:
+        raise custodian_log.cut_off(Path.cwd(), error.status) from error
     except CustodianError as error:
         raise custodian_log.failure(Path.cwd(), error) from error
+    except AlChargeError:
+        raise
+    except Exception as error:  # of a handler, from files that it did not expect
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise CrashedError(f"custodian failed ({reason})", where=str(Path.cwd())) from error
 
 
-def _tied(command: str) -> str:
+def _tied(command: str) -> list[str]:
     """Return a command that dies with this process: custodian gives it a session of its own."""
-    arguments = [sys.executable, str(GUARD), str(os.getpid())]
-    return f"{shlex.join(arguments)} {command}"
+    return [sys.executable, str(GUARD), str(os.getpid()), *shlex.split(expandvars(command))]
 
 
 def _is_single_point() -> bool:

@@ -18,9 +18,11 @@ from pymongo.database import Database
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import VACANCY
 from al_charge.crystal.symmetry import canonical_hash
+from al_charge.errors import UnfinishedError
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import LabelTask
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
+from al_charge.loop.label import label
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
 from al_charge.store.documents import CandidateDoc, RoundDoc
@@ -165,10 +167,25 @@ def test_a_label_and_where_its_files_are(
 def test_a_failure_costs_its_own_label(
     standin: Any, launchpad: LaunchPad, campaign: Campaign, tmp_path: Path
 ) -> None:
-    standin.tell(faults={"static": ["disk full"]})
+    standin.tell(faults={"static": ["no SCF"] * 9})
     firework = work(launchpad, campaign, tmp_path / "runs")
     assert firework["state"] == "COMPLETED"  # the round goes on
     assert campaign.store.labels.get(key_of(campaign)) is None
     failure = campaign.store.failures.get(key_of(campaign))
     assert failure is not None
-    assert "No space left on device" in failure.reason
+    assert "UnconvergedErrorHandler: Unconverged" in failure.reason
+
+
+@pytest.mark.parametrize(("fault", "outcome"), [("SIGTERM", "unfinished"), ("cut off", "crashed")])
+def test_a_killed_vasp_costs_its_label_nothing(
+    standin: Any, campaign: Campaign, tmp_path: Path, fault: str, outcome: str
+) -> None:
+    standin.tell(moments=[1.7, 0.1], faults={"static": [fault]})
+    with pytest.raises(UnfinishedError):
+        label(campaign, 0, 0, tmp_path / "job", spool=tmp_path)
+    assert label(campaign, 0, 0, tmp_path / "job", spool=tmp_path) == key_of(campaign)
+    attempts = campaign.store.attempts.all(campaign.name)
+    assert [one.outcome for one in attempts] == [outcome, "made"]
+    made = campaign.store.labels.get(key_of(campaign))
+    assert made is not None
+    assert made.directory == str(tmp_path / "job" / "try-0")
