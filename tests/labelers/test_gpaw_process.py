@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,10 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
-from al_charge.labelers.dft import process
+from al_charge.labelers.dft import job_folder, process
 from al_charge.labelers.gpaw.journal import NO_SCF
 from al_charge.stopping import SIGNALS, TOLD_TO_END
 
@@ -71,7 +76,7 @@ def test_it_runs_in_the_folder_on_one_thread_in_its_own_session(tmp_path: Path) 
     )
     threads, session, pid = (tmp_path / "seen").read_text().split()
     assert threads == "1"
-    assert session == pid
+    assert session != pid  # that of its guard
     assert int(session) != os.getsid(0)
 
 
@@ -99,6 +104,145 @@ def test_it_dies_with_its_worker(tmp_path: Path, sent: signal.Signals) -> None:
         worker.send_signal(sent)
         worker.wait(20)
     assert wait_until(lambda: not alive(engine))
+
+
+DETACHED = """
+import subprocess, sys, time
+sleep = [sys.executable, "-c", "import time; time.sleep(600)", "engine"]
+subprocess.Popen(sleep, start_new_session=True)
+time.sleep(600)
+"""
+"""A stand-in for ``mpiexec``, whose ranks have sessions of their own."""
+
+PARENT = """
+import pathlib, sys
+from al_charge.labelers.dft import process
+process.GRACE = 0.5
+process.run(sys.argv[2:], pathlib.Path(sys.argv[1]), 600)
+"""
+
+
+def engines(directory: Path) -> list[int]:
+    """Return the processes that run for an engine in a folder, its guard among them."""
+    mark = f"{job_folder.MARK}={directory.resolve()}".encode()
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environ.read_bytes().split(b"\0"):
+                found.append(int(environ.parent.name))
+    return [pid for pid in found if alive(pid)]
+
+
+def launchers() -> list[Any]:
+    """Return commands that start an engine without becoming it."""
+    mpi = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "2", "sleep", "600"]
+    skip = pytest.mark.skipif(shutil.which("mpiexec") is None, reason="there is no MPI")
+    return [
+        pytest.param(["sh", "-c", "sleep 600; true"], 3, id="wrapper"),
+        pytest.param([sys.executable, "-c", DETACHED], 3, id="sessions"),
+        pytest.param(mpi, 4, id="mpiexec", marks=skip),
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux makes orphans the guard's")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(("command", "processes"), launchers())
+def test_no_engine_outlives_its_worker_behind_a_launcher(
+    tmp_path: Path, command: list[str], processes: int, sent: signal.Signals
+) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path), *command], stderr=subprocess.DEVNULL
+    )
+    try:
+        assert wait_until(lambda: len(engines(tmp_path)) >= processes)
+    finally:
+        worker.send_signal(sent)
+        worker.wait(30)
+    assert wait_until(lambda: not engines(tmp_path), 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems hide environments")
+@pytest.mark.parametrize("killed", ["guard", "worker and guard"])
+def test_what_outlived_a_killed_guard_is_ended_by_the_next_worker(
+    tmp_path: Path, killed: str
+) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path), *launchers()[1].values[0]]
+    )
+    assert wait_until(lambda: len(engines(tmp_path)) >= 3)
+    before = engines(tmp_path)
+    if killed != "guard":
+        worker.send_signal(signal.SIGSTOP)  # it must not tidy up itself
+    guard = json.loads((tmp_path / job_folder.LOCK).read_text())
+    assert guard["pid"] == worker.pid
+    (child,) = psutil.Process(worker.pid).children()
+    child.kill()
+    if killed != "guard":
+        worker.kill()
+    worker.wait(20)
+    if killed != "guard":
+        assert any(map(alive, before))
+    run("import os; assert not os.path.exists('stop')", tmp_path)
+    assert wait_until(lambda: not any(map(alive, before)), 5)
+
+
+def test_two_engines_never_run_in_one_folder(tmp_path: Path) -> None:
+    engine = "import os, pathlib, time; pathlib.Path('pids').write_text('1'); time.sleep(1.5)"
+    code = f"import os; os.path.exists('pids') and open('met', 'w'); {engine}; os.remove('pids')"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path), sys.executable, "-c", code]
+    )
+    assert wait_until(lambda: (tmp_path / "pids").exists())
+    run(code, tmp_path)
+    assert worker.wait(20) == 0
+    assert not (tmp_path / "met").exists()
+    assert (tmp_path / job_folder.LOCK).read_text() == ""
+
+
+def foreign(directory: Path, **changes: Any) -> None:
+    """Leave the lock of an engine on another machine."""
+    holder = {"host": "node9", "pid": 1, "created": 0.0, "since": "2026", "token": "a"} | changes
+    (directory / job_folder.LOCK).write_text(json.dumps(holder))
+
+
+def test_the_lock_of_a_lost_node_is_taken_over_when_it_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_folder, "SILENCE", 1.0)
+    foreign(tmp_path)
+    beats = 4
+    for number in range(beats):  # as long as it shows signs of life, we wait
+        threading.Timer(0.4 * number, os.utime, (tmp_path / job_folder.LOCK,)).start()
+    began = time.monotonic()
+    run("pass", tmp_path)
+    assert time.monotonic() - began > 0.4 * (beats - 1) + 1.0
+
+
+def test_an_engine_whose_folder_was_taken_over_ends(tmp_path: Path) -> None:
+    """As when a lost node comes back: another machine has made the lock its own."""
+    timer = threading.Timer(1.5, foreign, (tmp_path,))
+    timer.start()
+    with pytest.raises(UnfinishedError):
+        run("import time; time.sleep(600)", tmp_path)
+    assert "another engine has taken this folder over" in (tmp_path / "output.log").read_text()
+    assert json.loads((tmp_path / job_folder.LOCK).read_text())["host"] == "node9"
+
+
+def test_a_worker_that_is_told_to_end_waits_no_longer(tmp_path: Path) -> None:
+    foreign(tmp_path)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(UnfinishedError, match=r"another engine ran there \(node9, process 1"):
+        run("open('begun', 'w')", tmp_path)
+    assert not (tmp_path / "begun").exists()
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"host": 3}', '{"host": "HERE", "pid": "x"}'])
+def test_a_damaged_lock_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setattr(job_folder, "SILENCE", 0.2)
+    (tmp_path / job_folder.LOCK).write_text(left.replace("HERE", socket.gethostname()))
+    run("pass", tmp_path)
 
 
 def pid_in(directory: Path) -> int | None:

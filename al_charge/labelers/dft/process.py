@@ -16,6 +16,7 @@ from pathlib import Path
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError
 from al_charge.labelers.dft.ending import how as how_it_ended
 from al_charge.labelers.dft.ending import told_to_end
+from al_charge.labelers.dft.job_folder import LOCK, MARK, engine_folder
 from al_charge.stopping import TOLD_TO_END, batch_seconds_left, heeding_signals
 
 STOP = "stop"
@@ -39,11 +40,13 @@ _SIGNAL_DELAY = 0.3
 _LAST_LINES = 30
 """Lines of output in which a launcher says how the engine ended."""
 
+_END = 5.0
+"""Seconds that the guard has to end what it guards."""
+
 MARGIN = 60.0
 """Seconds of a batch job that are left for what comes after the engine."""
 
-GUARD = Path(__file__).with_name("guard.py")
-"""Run by its path, not as a module, whose package would take a second to import."""
+_GUARD = Path(__file__).with_name("guard.py")
 
 _ONE_THREAD = {
     f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR")
@@ -61,9 +64,10 @@ def run(
     """Run a command to its end in a session of its own, one thread to a process.
 
     When the time is up, or that of the batch job nearly is, or a signal tells this process to
-    stop, the file `STOP` asks it to stop where it can be continued. Its whole process group is
-    killed when it does not, or when this call is left in any other way, and the kernel kills it
-    when the calling process dies.
+    stop, the file `STOP` asks it to stop where it can be continued. It is killed when it does not,
+    or when this call is left in any other way, or the calling process dies, and with it everything
+    that it has started. What an earlier start has left running in the folder is killed first; while
+    the engine of another process runs there, this call waits.
 
     Parameters
     ----------
@@ -95,25 +99,23 @@ def run(
     timeout = min(timeout, time_left())
     if timeout <= 0:
         raise UnfinishedError("the batch job has no time left for a run", where=str(directory))
-    stop.unlink(missing_ok=True)
-    began = time.monotonic()
-    guard = [sys.executable, str(GUARD), str(os.getpid())]
-    with log.open("wb") as output:
+    with engine_folder(directory) as lock, log.open("wb") as output:
+        stop.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [*guard, *command],
+            [*guarded((directory / LOCK).absolute()), *command],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | _ONE_THREAD,
+            env=os.environ | _ONE_THREAD | {MARK: str(directory.resolve())},
             start_new_session=True,
+            pass_fds=(lock.fileno(),),
         )
+        began = time.monotonic()
         try:
             status, asked = _wait(process, timeout, stop, directory / result)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end(process)
     if status == 0 and (directory / result).exists():
         return
     if status is None or status == STOPPED:
@@ -130,6 +132,25 @@ def run(
         how = how_it_ended(status, lines[-_LAST_LINES:])
         raise UnfinishedError(f"told to end, and did so at once ({how})", where=str(log))
     raise _failure(status, lines, error_prefix, log)
+
+
+def guarded(lock: Path | None = None, patience: float = 2 * GRACE) -> list[str]:
+    """Return the words before a command that end it, with all that it starts, with this process.
+
+    Parameters
+    ----------
+    lock
+        That of the folder, if this command is the one that holds it.
+    patience
+        seconds that the command has to end in after SIGTERM.
+
+    Returns
+    -------
+    list of str
+        They start `al_charge.labelers.dft.guard`.
+    """
+    held = "" if lock is None else str(lock)
+    return [sys.executable, str(_GUARD), str(os.getpid()), str(patience), held]
 
 
 def time_left() -> float:
@@ -165,6 +186,16 @@ def _wait(
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(GRACE), True
     return None, True
+
+
+def _end(guard: subprocess.Popen[bytes]) -> None:
+    """End an engine at once, with all that it has started."""
+    guard.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        guard.wait(_END)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(guard.pid, signal.SIGKILL)
+    guard.wait()
 
 
 def _failure(status: int, lines: list[str], error_prefix: str, log: Path) -> AlChargeError:

@@ -20,6 +20,7 @@ from al_charge.crystal.shells import charge_order_contrast, distort_shells
 from al_charge.crystal.species import element_of
 from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.dft import process
+from al_charge.labelers.dft.job_folder import LOCK
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
 from al_charge.labelers.dft.steering import starts_distorted
 from al_charge.labelers.files import BADER, DENSITY, read_json, write_json
@@ -298,7 +299,7 @@ def _write_input(directory: Path, document: dict[str, Any]) -> None:
             same = False
         if not same:
             for path in directory.iterdir():
-                if path.is_file():
+                if path.is_file() and path.name != LOCK:
                     path.unlink()
     except OSError as error:
         raise CrashedError(

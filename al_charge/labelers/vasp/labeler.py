@@ -18,6 +18,7 @@ from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import (
     AlChargeError,
     CrashedError,
+    InputError,
     NotInstalledError,
     UnfinishedError,
 )
@@ -106,7 +107,7 @@ class VaspLabeler(DftLabeler):
             raise CrashedError(
                 f"cannot run VASP: {error.strerror or error}", where=str(directory)
             ) from error
-        except UnfinishedError:
+        except (InputError, UnfinishedError):
             raise
         except AlChargeError as error:
             if not (directory / stages.FAILURE).is_file():  # it ended before it could say why

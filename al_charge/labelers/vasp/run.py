@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.errors import AlChargeError, CrashedError, UnfinishedError, one_line
-from al_charge.labelers.dft.process import GUARD, STOP, STOPPED
+from al_charge.labelers.dft.process import STOP, STOPPED, guarded
 from al_charge.labelers.files import read_json, write_json
 from al_charge.labelers.vasp import custodian_log, stages
 from al_charge.stopping import SIGNALS
 
 POLL_INTERVAL = 10
 """Seconds between two checks of a running VASP."""
+
+_PATIENCE = 5.0
+"""Seconds that VASP has after SIGTERM, less than the ten after which custodian kills the guard."""
 
 LONGEST_BUFFER = 600
 """Seconds that VASP is left at the end of its time, at most."""
@@ -163,7 +166,7 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
 
 def _tied(command: str) -> list[str]:
     """Return a command that dies with this process: custodian gives it a session of its own."""
-    return [sys.executable, str(GUARD), str(os.getpid()), *shlex.split(expandvars(command))]
+    return [*guarded(patience=_PATIENCE), *shlex.split(expandvars(command))]
 
 
 def _is_single_point() -> bool:

@@ -74,7 +74,9 @@ def test_told_to_stop_vasp_stops_in_order_and_goes_on_when_run_again(
 ) -> None:
     standin.tell(faults={"static": ["until STOPCAR"]})
     labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "job")], stderr=-1)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(tmp_path / "job"), "vasp_std"], stderr=-1
+    )
     try:
         end = time.monotonic() + 120
         while not standin.starts() and time.monotonic() < end:
@@ -97,16 +99,21 @@ import sys
 from pathlib import Path
 from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.labelers.vasp.labeler import VaspLabeler
-VaspLabeler(VaspSettings(verify_potcars=False, bader=False)).run(Path(sys.argv[1]))
+settings = VaspSettings(verify_potcars=False, bader=False, command=sys.argv[2])
+VaspLabeler(settings).run(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.parametrize("launcher", ["exec vasp_std", "vasp_std; true", "setsid -w vasp_std"])
 def test_vasp_dies_with_its_worker(
-    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path, launcher: str
 ) -> None:
+    (tmp_path / "launch").write_text(f"#!/bin/sh\n{launcher}\n")
+    (tmp_path / "launch").chmod(0o755)
     standin.tell(faults={"static": ["hang"]})
     labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path / "job")])
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "job"), str(tmp_path / "launch")]
+    worker = subprocess.Popen(command)
     end = time.monotonic() + 120
     while not standin.starts() and time.monotonic() < end:
         time.sleep(0.1)
