@@ -67,7 +67,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "electrons": [found for one in rounds for found in _electrons(campaign, one.number)],
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
-        "rounds": [_round_line(record) for record in rounds],
+        "rounds": [_round_line(campaign, record) for record in rounds],
         "progress": rounds[-1].progress if rounds and rounds[-1].closed is None else {},
         "seconds_left": seconds_left(campaign, rounds),
     }
@@ -258,10 +258,14 @@ def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
     ]
 
 
-def _round_line(record: RoundDoc) -> dict[str, Any]:
+def _round_line(campaign: Campaign, record: RoundDoc) -> dict[str, Any]:
     found = record.assessment
+    proposals = campaign.store.proposals.all(campaign.name, record.number)
+    shares = [p.statistics.screened for p in proposals if p.statistics.screened is not None]
     return {
         "round": record.number,
+        "screened": min(shares, default=None),
+        "relaxed": sum(p.statistics.evaluated for p in proposals),
         "selected": len(record.selected or []),
         "labels": found.labels if found else None,
         "hull_shift": found.hull_shift if found else None,

@@ -1,4 +1,4 @@
-"""Propose: candidates of one composition, by the genetic algorithm on the last committee."""
+"""Propose: candidates of one composition, by a search on the last committee."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geomet
 from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
+from al_charge.loop.posterior import observations
 from al_charge.search.plugin import SEARCHES, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
-from al_charge.store.labels import LAST_FRAME
+from al_charge.store.labels import LAST_FRAME, SUMMARY
 
 if TYPE_CHECKING:
     from al_charge.potentials.relaxation.one_by_one import Relaxed
+    from al_charge.surrogate.surrogate import Observation
 
 
 def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
@@ -113,9 +115,9 @@ def _evolved_candidates(
         return [result.energy for result in results]
 
     space = _space(campaign, round_number, n_ions, labelled)
-    (ranking,) = SEARCHES.of(settings).search([space], evaluate, settings)
+    (found,) = SEARCHES.of(settings).search([space], evaluate, settings)
     candidates = []
-    for config, _ in ranking:
+    for config, _ in found.ranking:
         result = relaxed.get(canonical_hash(campaign.host, config))
         if result is None:
             raise AlChargeError(
@@ -143,6 +145,10 @@ def _evolved_candidates(
         candidates=len(candidates),
         compared=sum(candidate.drifted is not None for candidate in candidates),
         flagged=sum(bool(candidate.drifted) for candidate in candidates),
+        screened=found.screened,
+        gap=found.gap,
+        gap_deviation=found.gap_deviation,
+        p_missed=found.p_missed,
     )
     return candidates, statistics
 
@@ -174,7 +180,21 @@ def _space(
             if campaign.static_labels
             else {configuration_of(label.colours): label.energy for label in labelled}
         ),
+        observations=_observations(campaign, round_number),
     )
+
+
+def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
+    """Return what is known at all compositions: labels, and candidates of the round before.
+
+    A static label of round 0 is of ideal sites, far above the minimum of its configuration; later
+    ones are of the committee's minimum. Candidates that verify the hull have no error bar.
+    """
+    labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
+    if campaign.static_labels:
+        labels = (label for label in labels if label.used)
+    candidates = campaign.store.candidates.all(campaign.name, round_number - 1)
+    return observations(campaign, labels, [one for one in candidates if one.spread])
 
 
 def _known_geometries(

@@ -18,7 +18,14 @@ from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.operators import OPERATORS, Operator, spin_change
-from al_charge.search.plugin import Evaluate, Ranking, SearchPlugin, SearchSettings, Space
+from al_charge.search.plugin import (
+    Evaluate,
+    Ranking,
+    SearchPlugin,
+    SearchResult,
+    SearchSettings,
+    Space,
+)
 from al_charge.search.random_occupation import random_occupation
 from al_charge.search.screening import guess_energies
 
@@ -88,12 +95,14 @@ class GeneticPlugin(SearchPlugin):
     settings = GeneticSettings
 
     @override
-    def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
-        """Search one space after the other; see `evolve`."""
+    def search(
+        self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any
+    ) -> list[SearchResult]:
+        """Search one space after the other; see `evolve`. Nothing is told of what is left out."""
         return [self._search(space, evaluate, settings) for space in spaces]
 
-    def _search(self, space: Space, evaluate: Evaluate, settings: GeneticSettings) -> Ranking:
-        return evolve(
+    def _search(self, space: Space, evaluate: Evaluate, settings: GeneticSettings) -> SearchResult:
+        ranking = evolve(
             space.host,
             space.n_ions,
             lambda configs: evaluate([(space, config) for config in configs]),
@@ -106,6 +115,9 @@ class GeneticPlugin(SearchPlugin):
             ],
             space.known,
         )
+        known = {canonical(space.host, config) for config in space.known}
+        number = _count(space.host)[space.host.composition(space.n_ions)]
+        return SearchResult(ranking, screened=(len(ranking) + len(known)) / number)
 
 
 def evolve(

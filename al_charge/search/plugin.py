@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,9 @@ from pydantic import Field
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.plugins import Plugin, Plugins, PluginSettings
+
+if TYPE_CHECKING:
+    from al_charge.surrogate.surrogate import Observation
 
 
 class SearchSettings(PluginSettings):
@@ -47,6 +50,9 @@ class Space:
         Configurations with a label, lowest energy first.
     known
         Energies, eV per cell, of configurations that need no evaluation.
+    observations
+        What is known at all compositions and in all cells, eV per formula unit: labels, and what
+        the committee of the round before has relaxed, with its error bar as noise.
     """
 
     host: Host
@@ -56,6 +62,7 @@ class Space:
     predicted: Sequence[Configuration] = ()
     labelled: Sequence[Configuration] = ()
     known: Mapping[Configuration, float] = field(default_factory=dict)
+    observations: Sequence[Observation] = ()
 
 
 Evaluate = Callable[[Sequence[tuple[Space, Configuration]]], list[float]]
@@ -66,13 +73,44 @@ Ranking = list[tuple[Configuration, float]]
 """Configurations in canonical form with their energies, eV per cell, lowest first."""
 
 
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search has found in one space, and what it says of the rest.
+
+    Numbers that a method cannot tell are None.
+
+    Attributes
+    ----------
+    ranking
+        Everything that was evaluated, without what was known already.
+    screened
+        Share of the distinct configurations of the space that were evaluated, known or ranked by a
+        prediction; 1 if none was left out.
+    gap
+        How far above the lowest known energy the lowest of the others is predicted, eV per formula
+        unit; negative if below. Known is what has a label or was evaluated.
+    gap_deviation
+        Its standard deviation, eV per formula unit.
+    p_missed
+        Probability that any other of those that were ranked lies below the lowest known energy.
+    """
+
+    ranking: Ranking
+    screened: float | None = None
+    gap: float | None = None
+    gap_deviation: float | None = None
+    p_missed: float | None = None
+
+
 class SearchPlugin(Plugin):
     """A method that searches for configurations of low energy."""
 
     settings: ClassVar[type[SearchSettings]]
 
     @abstractmethod
-    def search(self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any) -> list[Ranking]:
+    def search(
+        self, spaces: Sequence[Space], evaluate: Evaluate, settings: Any
+    ) -> list[SearchResult]:
         """Search all spaces together.
 
         A campaign's task asks for one composition or for several; the method may use what it
@@ -89,8 +127,8 @@ class SearchPlugin(Plugin):
 
         Returns
         -------
-        list of Ranking
-            For each space, everything that was evaluated, without what was known already.
+        list of SearchResult
+            One for each space, in order.
         """
 
     def check(self, host: Host, settings: Any) -> None:

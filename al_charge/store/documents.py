@@ -191,7 +191,8 @@ class CandidateDoc(Document):
 class Statistics(Part):
     """What proposing the candidates of one composition took and found.
 
-    Numbers that an earlier version did not count, or a round without a committee lacks, are 0.
+    Numbers that an earlier version did not count, or a round without a committee lacks, are 0 or
+    None.
 
     Attributes
     ----------
@@ -207,6 +208,15 @@ class Statistics(Part):
         Candidates whose charge order the committee could check.
     flagged
         Candidates whose charge order the committee disagrees with.
+    screened
+        Share of the distinct configurations that were ranked by a prediction, or have an energy.
+    gap
+        How far above the lowest known energy the lowest of those without one is predicted, eV per
+        formula unit; negative if below.
+    gap_deviation
+        Its standard deviation, eV per formula unit.
+    p_missed
+        Probability that any of those that were ranked lies below the lowest known energy.
     """
 
     evaluated: int = 0
@@ -215,6 +225,10 @@ class Statistics(Part):
     candidates: int = 0
     compared: int = 0
     flagged: int = 0
+    screened: Number | None = None
+    gap: Number | None = None
+    gap_deviation: Number | None = None
+    p_missed: Number | None = None
 
 
 class ProposalDoc(Document):

@@ -241,13 +241,10 @@ class Surrogate:
             them (noise included); eV per formula unit, shape (n_observations,).
         """
         some = self.observations
-        designs, lines = zip(
-            *(self._design(one.host, occupations_of([one.config], one.host)) for one in some),
-            strict=True,
-        )
-        design = np.concatenate(designs)
+        design, of_line = _features_of(some, self.clusters)
+        design[:, -1] -= of_line @ self.line[:, 1]
         energies = np.array([one.energy for one in some])
-        residual = energies - np.concatenate(lines) - design @ self.fitted.mean
+        residual = energies - of_line @ self.line[:, 0] - design @ self.fitted.mean
         noise = np.array([one.noise for one in some]) ** 2 + self.fitted.nugget**2
         common = ((design @ self.fitted.root) ** 2).sum(axis=1)
         free = 1 - common / noise
@@ -268,8 +265,7 @@ class Surrogate:
         for one in self.observations:
             share = self.fitted.nugget**2 + one.noise**2
             weight = self.fitted.nugget**2 / share if one.noise else 1.0
-            images = one.config.as_array()[permutations(one.host)]
-            for image in np.unique(images, axis=0):
+            for image in one.config.as_array()[permutations(one.host)]:
                 found[one.host.fingerprint, image.tobytes()] = one.energy, weight
         return found
 
@@ -323,8 +319,7 @@ def fit_surrogate(
     some = tuple(kept.values())
     smallest = min((one.host for one in some), key=lambda h: (len(h.elements), h.fingerprint))
     clusters = _clusters(smallest, triplet_cutoff)
-    parts = [_features(one.host, clusters, occupations_of([one.config], one.host)) for one in some]
-    design, of_line = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    design, of_line = _features_of(some, clusters)
     energies = np.array([one.energy for one in some])
     line, *_ = np.linalg.lstsq(of_line, np.stack([energies, design[:, -1]], axis=1), rcond=None)
     design[:, -1] -= of_line @ line[:, 1]
@@ -338,6 +333,23 @@ def fit_surrogate(
 def _clusters(host: Host, triplet_cutoff: float) -> Clusters:
     """Return the kinds of clusters, numbered once however often a surrogate is fitted."""
     return Clusters(host, triplet_cutoff=triplet_cutoff)
+
+
+def _features_of(
+    observations: Sequence[Observation], clusters: Clusters
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the features of observations, as `_features` does, those of one cell at once."""
+    places: dict[str, list[int]] = {}
+    for place, one in enumerate(observations):
+        places.setdefault(one.host.fingerprint, []).append(place)
+    parts = []
+    for some in places.values():
+        host = observations[some[0]].host
+        configs = [observations[place].config for place in some]
+        parts.append(_features(host, clusters, occupations_of(configs, host)))
+    order = np.argsort([place for some in places.values() for place in some])
+    design, of_line = (np.concatenate([part[i] for part in parts])[order] for i in (0, 1))
+    return design, of_line
 
 
 def _features(

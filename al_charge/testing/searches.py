@@ -27,7 +27,7 @@ from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical
-from al_charge.search.plugin import Ranking, SearchPlugin, Space
+from al_charge.search.plugin import SearchPlugin, SearchResult, Space
 
 EVALUATIONS = 8
 _SITES = {
@@ -163,7 +163,9 @@ class SearchContract:
         """
         return olivine((1, 2, 1))
 
-    def search(self, host: Host, seed: int = 1) -> tuple[Landscape, list[Space], list[Ranking]]:
+    def search(
+        self, host: Host, seed: int = 1
+    ) -> tuple[Landscape, list[Space], list[SearchResult]]:
         """Search two compositions, of which one has a configuration that is known.
 
         Parameters
@@ -175,7 +177,7 @@ class SearchContract:
 
         Returns
         -------
-        landscape, spaces, rankings
+        landscape, spaces, results
             What was asked for, where, and what was found.
         """
         settings = self.plugin.settings.model_validate(
@@ -194,9 +196,9 @@ class SearchContract:
 
     def test_a_ranking_for_every_space_in_order(self, host: Host) -> None:
         """Each holds what was evaluated there, in canonical form, lowest energy first."""
-        landscape, spaces, rankings = self.search(host)
-        assert len(rankings) == len(spaces)
-        for space, ranking in zip(spaces, rankings, strict=True):
+        landscape, spaces, results = self.search(host)
+        for space, result in zip(spaces, results, strict=True):
+            ranking = result.ranking
             asked = {canonical(host, config) for at, config in landscape.asked if at is space}
             assert {config for config, _ in ranking} == asked
             energies = [energy for _, energy in ranking]
@@ -205,9 +207,9 @@ class SearchContract:
 
     def test_every_configuration_belongs_to_its_space(self, host: Host) -> None:
         """Neutral, and with the number of ions that was asked for."""
-        _, spaces, rankings = self.search(host)
-        for space, ranking in zip(spaces, rankings, strict=True):
-            for config, _ in ranking:
+        _, spaces, results = self.search(host)
+        for space, result in zip(spaces, results, strict=True):
+            for config, _ in result.ranking:
                 assert configuration(host, config.occupation) == config == canonical(host, config)
                 assert ion_count(host, config) == space.n_ions
 
@@ -220,9 +222,9 @@ class SearchContract:
         )
         rng = np.random.default_rng(1)
         space = Space(host, 2, rng=rng, seeds=enumerate_distinct(host, 2)[:4])
-        (ranking,) = self.plugin.search([space], landscape.evaluate, settings)
-        assert len(ranking) > 4
-        for config, _ in ranking:
+        (result,) = self.plugin.search([space], landscape.evaluate, settings)
+        assert len(result.ranking) > 4
+        for config, _ in result.ranking:
             there = [config.occupation[a] == config.occupation[b] == 1 for a, b in host.exclusions]
             assert there and not any(there)
 
@@ -238,8 +240,8 @@ class SearchContract:
     def test_the_same_chance_finds_the_same(self, host: Host) -> None:
         """So that a task that was killed and runs again proposes the same."""
         first, second, other = (self.search(host, seed)[2] for seed in (1, 1, 2))
-        assert first == second
-        assert first != other
+        assert list(map(vars, first)) == list(map(vars, second))
+        assert [result.ranking for result in first] != [result.ranking for result in other]
 
     def test_a_small_space_is_searched_to_its_end(self) -> None:
         """Where the budget covers all configurations, none is left out."""
@@ -252,8 +254,10 @@ class SearchContract:
         settings = self.plugin.settings.model_validate(
             {"evaluations": EVALUATIONS, "seeds": 4, "kind": self.plugin.kind} | self.options
         )
-        (ranking,) = self.plugin.search([space], landscape.evaluate, settings)
-        assert len(ranking) == counts[Fraction(1, 4)]
+        (result,) = self.plugin.search([space], landscape.evaluate, settings)
+        assert len(result.ranking) == counts[Fraction(1, 4)]
+        assert result.screened in (None, 1.0)
+        assert result.p_missed in (None, 0.0)
 
 
 def random_occupation(host: Host, n_ions: int, rng: np.random.Generator) -> Configuration:

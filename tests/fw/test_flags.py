@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from fireworks import LaunchPad
 from rich.console import Console
 from safetensors.torch import save
 
+from al_charge.crystal.enumeration import count_distinct
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.status import status_document
 from al_charge.loop.campaign import Campaign, open_campaign
@@ -110,6 +112,11 @@ def test_flagged_candidates_are_stored_counted_and_shown(launchpad: LaunchPad) -
     flagged = sum(candidate.n_ions == 1 for candidate in found)
     counted, text = told(launchpad, campaign)
     assert counted == {"round": 1, "compared": len(found), "flagged": flagged}
+    first, second = status_document(launchpad, campaign)["rounds"]
+    assert (first["screened"], first["relaxed"]) == (None, 0)
+    at_quarter = sum(candidate.n_ions == 1 for candidate in found)
+    number = count_distinct(campaign.host)[Fraction(1, 4)]
+    assert (second["screened"], second["relaxed"]) == (at_quarter / number, len(found))
     assert f"{flagged} of {len(found)} candidates of round 1: their own potentials" in text
 
 

@@ -18,7 +18,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from safetensors.torch import load
 
-from al_charge.crystal.configuration import from_atoms, set_species
+from al_charge.crystal.configuration import Configuration, from_atoms, set_species
+from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
@@ -30,7 +31,7 @@ from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.propose import propose
+from al_charge.loop.propose import _space, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
@@ -251,6 +252,40 @@ def run(own_database: Database[dict[str, Any]], tmp_path_factory: pytest.TempPat
 def test_a_step_run_again_changes_nothing(run: Run) -> None:
     assert run.changed == []
     assert run.states[:2] == [CampaignState.RUNNING] * 2
+
+
+def test_a_search_is_told_what_is_known_at_all_compositions(run: Run) -> None:
+    """Labels as exact; what the committee of the round before has relaxed with its error bar."""
+    campaign, units = run.campaign, run.campaign.host.formula_units
+    lowest: dict[tuple[int, ...], float] = {}
+    for one in run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False):
+        key = tuple(one.colours)
+        lowest[key] = min(one.energy / units, lowest.get(key, 0.0))
+    exact = [(Configuration(key), pytest.approx(value), 0.0) for key, value in lowest.items()]
+    relaxed = [
+        (
+            Configuration(tuple(one.colours)),
+            pytest.approx((one.energy or 0.0) / units),
+            pytest.approx((one.spread or 0.0) / units),
+        )
+        for one in run.store.candidates.all("steps", 1)
+    ]
+    told = _space(campaign, 2, 2, []).observations
+    found = [(one.config, one.energy, one.noise) for one in told]
+    assert len(found) == len(exact) + len(relaxed)
+    for one in (*exact, *relaxed):
+        assert one in found
+
+
+def test_what_a_search_tells_is_stored(run: Run) -> None:
+    counted = count_distinct(run.campaign.host)
+    labels = run.store.labels.read(ALL_FRAMES, campaign="steps", up_to=0, refused=False)
+    known = Counter(n_ions for n_ions, _ in {(one.n_ions, one.config_hash) for one in labels})
+    for proposal in run.store.proposals.all("steps", 1):
+        number = counted[run.campaign.host.composition(proposal.n_ions)]
+        share = (proposal.statistics.evaluated + known[proposal.n_ions]) / number
+        assert proposal.statistics.screened == pytest.approx(share)
+    assert {one.statistics.screened for one in run.store.proposals.all("steps", 0)} == {None}
 
 
 def test_every_label_is_made_once(run: Run) -> None:

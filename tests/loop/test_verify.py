@@ -20,7 +20,7 @@ from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label, label_metal
-from al_charge.loop.propose import propose
+from al_charge.loop.propose import _space, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
@@ -29,7 +29,7 @@ from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import is_verification, is_verified
 from al_charge.store.documents import Assessment, CampaignState, Verification, Vertex
-from al_charge.store.labels import WITHOUT_FRAMES
+from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -241,6 +241,12 @@ def test_a_competitor_that_falls_below_the_hull_sends_the_campaign_on(
     assert store.campaigns.get(verifying.name).state is CampaignState.RUNNING
     assert current_round(verifying.campaign) == 2
     assert not is_verification(verifying.campaign, 2)
+    # A search is told nothing of labels on ideal sites: their configurations lie lower.
+    assert _space(verifying.campaign, 1, 2, []).observations == []
+    told = _space(verifying.campaign, 2, 2, []).observations
+    assert {one.noise for one in told} == {0.0}
+    later = store.labels.read(SUMMARY, campaign=verifying.name, refused=False)
+    assert len(told) == len({one.config_hash for one in later if one.used}) > 0
     open_round(verifying.campaign, 2)
     propose(verifying.campaign, 2, 4)  # by the committee that has seen the relaxed labels
     (candidate,) = store.candidates.all(verifying.name, 2)

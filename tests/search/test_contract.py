@@ -8,6 +8,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.genetic import GeneticPlugin, GeneticSettings
 from al_charge.search.plugin import Space
+from al_charge.search.screen import ScreenPlugin
 from al_charge.testing.searches import Landscape, SearchContract, random_occupation
 
 
@@ -27,3 +28,8 @@ class TestGenetic(SearchContract):
         self.plugin.search([space], asked.evaluate, settings)
         started = [forms[i] for i in (0, 1, 3, 4, 6, 7)]
         assert [config for _, config in asked.asked][:6] == started
+
+
+class TestScreen(SearchContract):
+    plugin = ScreenPlugin()
+    options = {"batch": 2}  # noqa: RUF012 - as in the contract

@@ -1,4 +1,4 @@
-"""Migrations to schema versions 6 to 8, which add fields and change none."""
+"""Migrations to schema versions 6 to 9, which add fields and change none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Any
 
 from pymongo.database import Database
 
-from al_charge.store.documents import DOCUMENTS, LabelDoc, LabelUseDoc, ReferenceDoc, RoundDoc
+from al_charge.store.documents import (
+    DOCUMENTS,
+    LabelDoc,
+    LabelUseDoc,
+    ProposalDoc,
+    ReferenceDoc,
+    RoundDoc,
+)
 from al_charge.store.schema import create_collections
 
 
@@ -57,6 +64,21 @@ def to_version_8(database: Database[dict[str, Any]]) -> None:
         bypass_document_validation=True,
     )
     _add(database, {}, to=8)
+
+
+def to_version_9(database: Database[dict[str, Any]]) -> None:
+    """Add what a search has ranked and may have missed to proposals; safe to repeat.
+
+    It stays unknown in those that were made without it.
+
+    Parameters
+    ----------
+    database
+        Of version 8.
+    """
+    unknown = dict.fromkeys(("screened", "gap", "gap_deviation", "p_missed"))
+    new = {f"statistics.{name}": value for name, value in unknown.items()}
+    _add(database, {ProposalDoc.collection: new}, to=9)
 
 
 def _add(
