@@ -132,7 +132,11 @@ def candidates_of(number: int, seed: int) -> list[Atoms]:
 
 
 def with_ase(
-    potential: Potential, optimiser: Any, fmax: float, structures: Sequence[Atoms]
+    potential: Potential | Committee,
+    optimiser: Any,
+    fmax: float,
+    structures: Sequence[Atoms],
+    max_steps: int = MAX_STEPS,
 ) -> list[Relaxed]:
     """Relax structures one by one with ASE until our criterion holds."""
     results = []
@@ -141,7 +145,7 @@ def with_ase(
         atoms.calc = potential.calculator()
         # Scaled by the cell's length strain is as stiff as displacements, which saves ASE steps.
         moving = FrechetCellFilter(atoms, exp_cell_factor=atoms.get_volume() ** (1 / 3))
-        steps = optimiser(moving, logfile=None).irun(fmax=0.0, steps=MAX_STEPS)
+        steps = optimiser(moving, logfile=None).irun(fmax=0.0, steps=max_steps)
         count, converged = 0, False
         for _ in steps:
             count, converged = count + 1, largest(atoms) <= fmax
