@@ -127,7 +127,7 @@ class Potential:
             On the CPU, in single precision.
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
             module = (
                 POTENTIALS.of(settings).architecture().build(settings, vocabulary, mean_neighbours)
             )

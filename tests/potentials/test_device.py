@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from al_charge.errors import InputError
 from al_charge.potentials import load
 from al_charge.potentials.chgnet import ChgnetSettings
+from al_charge.potentials.committee import Committee
 from al_charge.potentials.device import choose_device
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.model_file import write_model
+from al_charge.potentials.networks.architecture import evaluate
+from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.painn import CpainnSettings
 from al_charge.potentials.potential import Potential
+from al_charge.potentials.relaxation.batched_committee import BatchedCommittee
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings
+from al_charge.potentials.training.loss import errors, prepare
 from al_charge.potentials.training.train import TrainingResult, train
 from al_charge.testing.potentials import small_salt, teacher_frames, untrained
 
@@ -27,6 +35,7 @@ KINDS: dict[str, PotentialSettings] = {
         cutoff="4 A", channels=8, layers=2, radial=5, angular=5, pretrained=False
     ),
 }
+GPU = torch.device("cuda", 0)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
@@ -122,6 +131,102 @@ def test_moved_and_back_it_is_the_same(tmp_path: Path) -> None:
     assert first.energy == second.energy
     assert other.module is not potential.module
     assert other.dtype == torch.float64
+
+
+class Homeless(TorchFunctionMode):
+    """Notes functions that make a tensor and are not told where: on a GPU it would be elsewhere."""
+
+    MAKERS = (
+        *(torch.arange, torch.zeros, torch.ones, torch.full, torch.empty, torch.eye),
+        *(torch.tensor, torch.as_tensor, torch.linspace),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        # CHGNet writes single numbers of the CPU into its own tensors, which works.
+        if func in self.MAKERS and "device" not in (kwargs or {}) and made.numel() > 1:
+            self.found.append(func.__name__)
+        return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_made_where_the_network_is(kind: str) -> None:
+    """In predictions, losses and batches of structures."""
+    potential = untrained(KINDS[kind])
+    atoms = small_salt()
+    graph = potential.graph(atoms, find_neighbours(atoms, potential.neighbour_cutoff))
+    (batch, *_) = prepare(potential, teacher_frames(1))
+    table = BatchedCommittee(Committee([potential]), [atoms], torch.device("cpu"))
+    places, of = torch.arange(len(atoms)), torch.zeros(len(atoms), dtype=torch.int64)
+    geometry = torch.as_tensor(atoms.positions), torch.as_tensor(atoms.cell.array)[None]
+    with Homeless() as mode:
+        evaluate(potential.module, graph)
+        errors(potential.module, 1.0, batch, training=True)
+        table.evaluate(places, *geometry, of)
+        assert mode.found == []
+        torch.zeros(2)
+    assert mode.found == ["zeros"]
+
+
+def test_constants_of_mace_go_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    potential = untrained(KINDS["mace"])
+    potential.module.float()
+    convolution = potential.module.convolutions[0]
+    atoms = small_salt()
+    for _ in range(2):
+        potential.predict([atoms])
+    first = convolution._cast[0]
+    assert first.dtype == torch.float32 and convolution.couplings[0].dtype == torch.float64
+    potential.predict([atoms])
+    assert convolution._cast[0] is first
+    (single,) = potential.predict([atoms])
+    potential.module.double()
+    (double,) = potential.predict([atoms])
+    assert convolution._cast[0].dtype == torch.float64
+    assert double.energy == pytest.approx(single.energy, abs=1e-4)
+
+
+def test_a_batch_goes_to_a_gpu_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its tensors, and the CPU does not wait for any of them."""
+    potential = untrained(SMALL)
+    (batch, *_) = prepare(potential, teacher_frames(1))
+    pinned, sent, to = [], [], torch.Tensor.to
+
+    def pin(self: torch.Tensor) -> torch.Tensor:
+        pinned.append(self)
+        return self
+
+    def send(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if args[:1] != (GPU,):
+            return to(self, *args, **kwargs)
+        sent.append(kwargs.get("non_blocking", False))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", send)
+    batch.to(GPU)
+    assert len(pinned) == len(sent) == 17 and all(sent)
+
+
+def test_a_fresh_potential_leaves_the_random_state_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(3)
+    assert seeded == [3]  # that would have been told
+    before = torch.random.get_rng_state()
+    untrained(SMALL)
+    assert seeded == [3]
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @needs_gpu

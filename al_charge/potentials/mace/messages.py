@@ -100,8 +100,9 @@ class Convolution:
             self.paths[path.i_in1].append(number)
             self.widths[path.i_in1].append(2 * degrees[2] + 1)
             self.outputs.append(path.i_out)
-        # In double precision, whatever the network's: cast when used.
+        # In double precision, whatever the network's.
         self.couplings = [torch.cat(own, 2) for own in couplings]
+        self._cast = self.couplings
 
     def __call__(
         self, features: Tensor, senders: Tensor, angular: Tensor, weights: Tensor
@@ -124,6 +125,8 @@ class Convolution:
         Tensor, shape (n_atoms, n_messages)
             As e3nn lays them out.
         """
+        if self._cast[0].dtype != angular.dtype or self._cast[0].device != angular.device:
+            self._cast = [coupling.to(angular) for coupling in self.couplings]
         by_path = weights.unflatten(2, (-1, self.channels))
         parts = features.split([self.channels * (2 * d + 1) for d in self.degrees], dim=1)
         found: dict[int, Tensor] = {}
@@ -131,8 +134,7 @@ class Convolution:
             own = part.unflatten(1, (self.channels, 2 * degree + 1)).transpose(1, 2).contiguous()
             chosen = by_path[:, :, self.paths[k]]
             messages = own[senders][:, :, :, None] * chosen[:, :, None]
-            coupling = self.couplings[k].to(angular)
-            geometry = torch.einsum("nky,yab->nkab", angular, coupling)
+            geometry = torch.einsum("nky,yab->nkab", angular, self._cast[k])
             sums = messages.flatten(3).flatten(1, 2).transpose(1, 2) @ geometry.flatten(1, 2)
             blocks = sums.unflatten(1, (-1, self.channels)).split(self.widths[k], dim=3)
             for row, (path, block) in enumerate(zip(self.paths[k], blocks, strict=True)):

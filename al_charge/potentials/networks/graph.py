@@ -241,22 +241,38 @@ class Graph:
         Graph
             A copy where anything changes.
         """
-        return Graph(
-            vectors=self.vectors.to(device=device, dtype=dtype),
-            centres=self.centres.to(device),
-            neighbours=self.neighbours.to(device),
-            opposites=self.opposites.to(device),
-            species=self.species.to(device),
-            moments=self.moments.to(device=device, dtype=dtype),
-            numbers=self.numbers.to(device),
-            batch=self.batch.to(device),
-            volumes=self.volumes.to(device=device, dtype=dtype),
-            **{
-                name: values.to(device=device, dtype=dtype)
-                for name, values in self.geometry.items()
-                if name != "vectors"
-            },
+        real, whole = (
+            {name: getattr(self, name) for name in names}
+            for names in (
+                ("vectors", "moments", "volumes", *(self.geometry.keys() - {"vectors"})),
+                ("centres", "neighbours", "opposites", "species", "numbers", "batch"),
+            )
         )
+        return Graph(
+            **{name: sent(values.to(dtype), device) for name, values in real.items()},
+            **{name: sent(values, device) for name, values in whole.items()},
+        )
+
+
+def sent(values: Tensor, device: torch.device | None) -> Tensor:
+    """Return a tensor on a device, without waiting for a GPU to receive it.
+
+    Parameters
+    ----------
+    values
+        Any tensor.
+    device
+        Where it is needed; as before if None.
+
+    Returns
+    -------
+    Tensor
+        A copy where it is not there already.
+    """
+    if device is not None and device.type == "cuda" and values.device.type == "cpu":
+        # Only from memory that stays where it is a copy can go on while the CPU does other things.
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def build_graph(

@@ -20,8 +20,10 @@ from al_charge.potentials.relaxation.batched_run import BatchedRun
 from al_charge.potentials.relaxation.one_by_one import Progress, Relaxed
 from al_charge.potentials.relaxation.torch_sim_adapter import import_torch_sim
 
-LARGEST_BATCH = {"cuda": 32768, "cpu": 512}
-"""Atoms in the first batch; on a CPU larger batches are not faster."""
+LARGEST_BATCH = 512
+"""Atoms in a batch on a CPU, where larger ones are not faster."""
+MEMORY_SHARE = 0.7
+"""Part of a GPU's free memory that the first batch is to fill."""
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -39,8 +41,8 @@ def relax_batched(
     """Relax structures as ``relax`` does, to the same minima, many at once.
 
     Steps are those of FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)), which needs more of
-    them than ``relax``: give ``max_steps`` in the hundreds. Where the batch does not fit into
-    memory, it is halved.
+    them than ``relax``: give ``max_steps`` in the hundreds. On a GPU the batch is as large as its
+    free memory allows, by what the largest structure needs. Where it does not fit, it is halved.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def relax_batched(
     if not structures:
         return []
     run = BatchedRun(committee, structures, choose_device(device), fmax, max_steps, cell, progress)
-    limit = LARGEST_BATCH[run.table.device.type]
+    limit = _first_limit(run)
     while len(run.done) < len(structures):
         most = max(limit, *run.table.sizes)
         try:
@@ -108,3 +110,20 @@ def relax_batched(
         if run.table.device.type == "cuda":
             torch.cuda.empty_cache()
     return [run.done[number] for number in range(len(structures))]
+
+
+def _first_limit(run: BatchedRun) -> int:
+    """Return the number of atoms in the first batch."""
+    device = run.table.device
+    if device.type != "cuda":
+        return LARGEST_BATCH
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    try:
+        atoms = run.probe()
+    except torch.cuda.OutOfMemoryError:
+        return max(run.table.sizes)  # which the batch then says in one line
+    needed = torch.cuda.max_memory_allocated(device) - before
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + unused
+    return int(MEMORY_SHARE * free * atoms / max(needed, 1))

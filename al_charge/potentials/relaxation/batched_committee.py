@@ -157,16 +157,6 @@ class BatchedCommittee:
         """
         return slice(int(self._starts[structure]), int(self._starts[structure + 1]))
 
-    def forget(self, structure: int) -> None:
-        """Free the neighbour list of a structure that is not needed any more.
-
-        Parameters
-        ----------
-        structure
-            Its index.
-        """
-        self._neighbours.forget(structure)
-
     def structures_of(self, places: Tensor, batch: Tensor) -> list[int]:
         """Return which structures a batch holds.
 

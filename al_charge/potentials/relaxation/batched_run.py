@@ -125,6 +125,19 @@ class BatchedRun:
         )
         return self.last
 
+    def probe(self) -> int:
+        """Evaluate the largest structure where it starts.
+
+        Returns
+        -------
+        int
+            Number of its atoms.
+        """
+        sizes = self.table.sizes
+        state = self._state(int(np.argmax(sizes)))
+        self.evaluate(state)
+        return max(sizes)
+
     def _initialised(self, init: Callable[[Any], Any], limit: int) -> Iterator[Any]:
         """Yield the initial states of structures, except those that are relaxed already."""
         left = [number for number in range(len(self.structures)) if number not in self.done]
@@ -241,6 +254,5 @@ class BatchedRun:
         self.done[number] = Relaxed(
             atoms=atoms, converged=converged, steps=self.steps[number], **found
         )
-        self.table.forget(number)
         if self.progress is not None:
             self.progress(len(self.done), len(self.structures))

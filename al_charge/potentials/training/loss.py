@@ -16,7 +16,7 @@ from al_charge.potentials.baseline.fit import frame_weight
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.data.spilled import Spilled
 from al_charge.potentials.networks.architecture import evaluate
-from al_charge.potentials.networks.graph import Graph, collate, find_neighbours
+from al_charge.potentials.networks.graph import Graph, collate, find_neighbours, sent
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.distributed import Ranks
@@ -74,7 +74,7 @@ class Batch:
         """
         graph = self.graph.to(self.weights.dtype, device)
         others = {
-            f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "graph"
+            f.name: sent(getattr(self, f.name), device) for f in fields(self) if f.name != "graph"
         }
         return Batch(graph=graph, **others)
 
@@ -305,11 +305,12 @@ def _huber(errors: Tensor, delta: float) -> Tensor:
 
 def _of_atoms(found: Tensor | None, true: Tensor, batch: Batch) -> Tensor:
     """Return the mean squared error over atoms with a known value, weighted by frame."""
-    known = ~torch.isnan(true)
-    if found is None or not bool(known.any()):
+    if found is None:
         return batch.weights.new_zeros(())
-    weights = batch.weights[batch.graph.batch][known]
-    return (weights * (found[known] - true[known]).square()).sum() / known.sum()
+    # Without a selection, for whose size a GPU would have to be waited for.
+    known = ~torch.isnan(true)
+    off = torch.where(known, found - torch.where(known, true, 0.0), 0.0)
+    return (batch.weights[batch.graph.batch] * off.square()).sum() / known.sum().clamp(min=1)
 
 
 def mean_errors(
@@ -347,7 +348,8 @@ def mean_errors(
     for batch in ranks.part(batches):
         own = counts(batch)
         found = errors(module, scale, batch.to(device)).times(*own.to(device))
-        sums += [float(getattr(found, name)) for name in names]
+        # One transfer from the device, not five.
+        sums += torch.stack([getattr(found, name) for name in names]).double().cpu().numpy()
         numbers += own.numpy()
     both = torch.as_tensor(np.concatenate([sums, numbers]), device=device)
     total = ranks.total(both).cpu().numpy()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
@@ -214,10 +215,10 @@ class Trainer:
         loss_of_all, stopping = self.ranks.sum_gradients(self.weights, numbers).tolist()
         torch.nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip)
         self.optimizer.step(rate)
-        with torch.no_grad():
-            for name, value in self.module.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1.0 - self.settings.averaging)
+        real = {k: v for k, v in self.module.state_dict().items() if v.is_floating_point()}
+        # All weights at once: for each a GPU would be started anew.
+        mean = get_ema_multi_avg_fn(self.settings.averaging)
+        mean([self.average[name] for name in real], list(real.values()), 0)
         return loss_of_all, stopping > 0.0
 
     def _loss(self, batch: Batch | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,14 @@ from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.mace import MaceSettings
+from al_charge.potentials.networks.graph import Neighbours, find_neighbours
 from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation import batched as batched_relaxation
+from al_charge.potentials.relaxation import batched_neighbours
 from al_charge.potentials.relaxation.batched import relax_batched
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee, BatchedPrediction
+from al_charge.potentials.relaxation.batched_run import BatchedRun
 from al_charge.potentials.relaxation.one_by_one import VOLUME_RANGE, Relaxed, relax
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
@@ -118,7 +122,6 @@ def test_neighbours_are_found_again_as_atoms_and_cells_move() -> None:
             atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
             atoms.positions += 0.1 * rng.normal(size=(8, 3))
         assert_alike(say(table, [0, 1], structures), committee, structures, 1e-9)
-    table.forget(0)
     assert_alike(say(table, [0], structures[:1]), committee, structures[:1], 1e-9)
 
 
@@ -250,6 +253,90 @@ def test_memory_that_runs_out_halves_the_batch(
         relax_batched(committee, [*near, near[2].repeat((2, 1, 1))], **options)
 
 
+@pytest.mark.parametrize(("needed", "most"), [(2**20, 19600), (2**30, 19)])
+def test_the_first_batch_on_a_gpu_fills_part_of_its_memory(
+    needed: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """28 atoms took `needed` of 1000 MiB free, a quarter of them held by torch but unused."""
+    held = {"peak": 0}
+
+    def probe() -> int:
+        held["peak"] = 50 * 2**20 + needed
+        return 28
+
+    for name, value in {
+        "reset_peak_memory_stats": lambda _: None,
+        "memory_allocated": lambda _: 50 * 2**20,
+        "memory_reserved": lambda _: 300 * 2**20,
+        "max_memory_allocated": lambda _: held["peak"],
+        "mem_get_info": lambda _: (750 * 2**20, 800 * 2**20),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    table = SimpleNamespace(device=torch.device("cuda", 0), sizes=[26, 28])
+    run: Any = SimpleNamespace(table=table, probe=probe)
+    assert batched_relaxation._first_limit(run) == most
+
+    def fails() -> int:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    run.probe = fails
+    assert batched_relaxation._first_limit(run) == 28
+
+
+@with_torch_sim
+def test_the_largest_structure_is_what_memory_is_measured_with(committee: Committee) -> None:
+    structures = [small_salt(0), small_salt(1).repeat((2, 1, 1)), small_salt(2)]
+    for atoms in structures:
+        atoms.set_array("species", np.resize(["Na+", "O2-"], len(atoms)), str)
+    run = BatchedRun(committee, structures, CPU, 0.1, 3, True, None)
+    assert run.probe() == len(structures[1])
+    assert (run.atoms, run.systems, run.done) == (len(structures[1]), 1, {})
+
+
+def all_pairs(found: Neighbours) -> list[tuple[int, ...]]:
+    rows = np.column_stack([found.centres, found.neighbours, np.rint(found.shifts)])
+    return sorted(map(tuple, rows.astype(int).tolist()))
+
+
+@pytest.mark.parametrize("limit", [1, 10**5, 10**9])
+def test_neighbours_are_those_of_matscipy(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skewed and left-handed cells, atoms outside them, several sizes; one by one and together."""
+    monkeypatch.setitem(batched_neighbours.DISTANCES, "cpu", limit)
+    rng = np.random.default_rng(4)
+    structures = []
+    for size in (3, 1, 8, 5):
+        cell = 3.5 * np.eye(3) + rng.normal(scale=0.6, size=(3, 3))
+        cell = -cell if size == 5 else cell
+        structures.append(Atoms(f"H{size}", rng.uniform(-9, 9, (size, 3)), cell=cell, pbc=True))
+    reach = 4.0 + batched_neighbours.SKIN
+    lists = batched_neighbours.BatchedNeighbours(structures, 4.0, CPU)
+    starts = np.cumsum([0, *map(len, structures)])
+    for chosen, moved in (([0, 1, 2, 3], 0.0), ([0, 2, 3], 0.0), ([0, 2], 1.0), ([3, 0, 1], 1.0)):
+        structures[2].positions += moved * rng.normal(size=(8, 3))
+        own = [structures[number] for number in chosen]
+        places = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
+        found = lists.find(
+            chosen,
+            torch.as_tensor(places),
+            torch.as_tensor(np.concatenate([atoms.positions for atoms in own])),
+            torch.as_tensor(np.array([atoms.cell.array for atoms in own])),
+            torch.as_tensor(np.repeat(np.arange(len(own)), [len(atoms) for atoms in own])),
+        )
+        expected, first = [], 0
+        for atoms in own:
+            pairs = find_neighbours(atoms, reach)
+            shifted = Neighbours(pairs.centres + first, pairs.neighbours + first, pairs.shifts)
+            expected += all_pairs(shifted)
+            first += len(atoms)
+        arrays = [v.numpy() for v in (found.centres, found.neighbours, found.shifts)]
+        assert all_pairs(Neighbours(*arrays)) == sorted(expected)
+        assert (np.diff(arrays[0]) >= 0).all()
+        back = found.opposites.numpy()
+        np.testing.assert_array_equal(arrays[0][back], arrays[1])
+        np.testing.assert_array_equal(arrays[2][back], -arrays[2])
+        np.testing.assert_array_equal(back[back], np.arange(len(back)))
+
+
 @pytest.fixture(scope="module")
 def near(one_by_one: list[Relaxed]) -> list[Atoms]:
     """Return structures a little off their minima."""
@@ -267,7 +354,7 @@ def test_structures_come_and_go_and_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """More structures than a batch holds, one that is at its minimum, one that gets few steps."""
-    monkeypatch.setitem(batched_relaxation.LARGEST_BATCH, "cpu", 2 * len(near[-1]))
+    monkeypatch.setattr(batched_relaxation, "LARGEST_BATCH", 2 * len(near[-1]))
     many = [one_by_one[0].atoms, *near, near[0]]
     options: dict[str, Any] = {"fmax": 0.05, "device": "cpu"}
     reported = []
