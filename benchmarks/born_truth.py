@@ -24,7 +24,6 @@ from exhaustive_hull import CAMPAIGN, Job
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.loop.spec import load_spec
@@ -75,8 +74,12 @@ class Truth:
             )
 
     @classmethod
-    def empty(cls, supercell: tuple[int, ...], configs: dict[int, list[Configuration]]) -> Truth:
-        """Return one without a label."""
+    def begin(cls, path: Path, supercell: tuple[int, ...], host: Host) -> Truth:
+        """Return what a file holds; without a file, one without a label."""
+        if path.is_file():
+            return cls.read(path)
+        configs = {n: enumerate_distinct(host, n) for n in host.ion_counts}
+        path.parent.mkdir(exist_ok=True)
         return cls(
             supercell,
             {n: np.full(len(some), np.nan) for n, some in configs.items()},
@@ -149,18 +152,18 @@ def main() -> None:
     host_spec = spec.host.model_copy(update={"supercell": supercell})
     spec = spec.model_copy(update={"host": host_spec})
     job = Job(spec, Host.from_spec(host_spec))
-    if path.is_file():
-        truth = Truth.read(path)
-    else:
-        counts = job.host.ion_counts
-        truth = Truth.empty(supercell, {n: enumerate_distinct(job.host, n) for n in counts})
-        DATA.mkdir(exist_ok=True)
+    truth = Truth.begin(path, supercell, job.host)
     run(truth, job, path, arguments.processes)
+    tell(truth, job.host)
+
+
+def tell(truth: Truth, host: Host) -> None:
+    """Say what is there."""
     for n, energies in truth.energies.items():
         outcomes = truth.outcomes[n]
         lowest = np.nanmin(energies) if np.isfinite(energies).any() else np.nan
         kinds = ", ".join(f"{(outcomes == kind).sum()} {kind.name.lower()}" for kind in Outcome)
-        print(f"x = {job.host.composition(n)}: {kinds}; lowest {lowest:.6f} eV/f.u.")
+        print(f"x = {host.composition(n)}: {kinds}; lowest {lowest:.6f} eV/f.u.")
 
 
 if __name__ == "__main__":

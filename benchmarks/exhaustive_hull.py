@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
@@ -52,9 +53,13 @@ class Job:
     spec: CampaignSpec
     host: Host
 
+    def start(self, config: Configuration) -> Atoms:
+        """Return where the relaxation of a configuration starts."""
+        return to_atoms(self.host, config)
+
     def label(self, config: Configuration) -> dict[str, Any]:
         """Return the record of one configuration, with ``error`` where the labeler failed."""
-        atoms = to_atoms(self.host, config)
+        atoms = self.start(config)
         record: dict[str, Any] = {
             "hash": canonical_hash(self.host, config),
             "occupation": list(config.occupation),
