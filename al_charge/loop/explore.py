@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from al_charge.crystal.identity import identity
 from al_charge.crystal.species import (
     charge_of,
     element_of,
@@ -343,6 +344,7 @@ def _in_spins(campaign: Campaign, candidate: CandidateDoc) -> CandidateDoc:
     return candidate.model_copy(
         update={
             "config_hash": hash_of_canonical(campaign.host, config),
+            "identity": identity(campaign.host, config),
             "geometry": candidate.geometry.model_copy(update={"species": species}),
             "energy": None,
             "spread": None,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from al_charge.crystal.charge_balance import end_member_species
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import identity
 from al_charge.crystal.species import charge_of, element_of
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.crystal.valence import Audit, Windows, calibrate
@@ -116,6 +117,7 @@ def label_document(
     return LabelDoc(
         key=key,
         config_hash=canonical_hash(campaign.host, found),
+        identity=identity(campaign.host, found),
         requested_hash=candidate.config_hash,
         colours=list(canonical(campaign.host, found).occupation),
         composition=candidate.composition,

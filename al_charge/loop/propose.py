@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.crystal.configuration import Configuration, ion_count, set_site_kinds, to_atoms
+from al_charge.crystal.identity import identity
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
@@ -234,6 +235,7 @@ def _document(
         n_ions=n_ions,
         composition=str(campaign.host.composition(n_ions)),
         config_hash=canonical_hash(campaign.host, config),
+        identity=identity(campaign.host, config),
         colours=list(config.occupation),
         geometry=geometry,
         energy=energy,

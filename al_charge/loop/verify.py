@@ -154,6 +154,7 @@ def candidate_of(campaign: Campaign, number: int, label: LabelDoc) -> CandidateD
         n_ions=label.n_ions,
         composition=label.composition,
         config_hash=label.config_hash,
+        identity=label.identity,
         colours=label.colours,
         geometry=Geometry(
             numbers=label.numbers,

@@ -28,6 +28,7 @@ from al_charge.crystal.configuration import (
 )
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
+from al_charge.crystal.identity import identity
 from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import read_structures
 from al_charge.crystal.symmetry import canonical, canonical_hash
@@ -249,6 +250,7 @@ class Exported:
             | {
                 "key": key,
                 "config_hash": str(info["config_hash"]),
+                "identity": identity(self.host, configuration),
                 "requested_hash": str(info["requested_hash"]),
                 "colours": list(canonical(self.host, configuration).occupation),
                 "composition": composition(self.host, configuration),

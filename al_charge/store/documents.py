@@ -157,6 +157,10 @@ class CandidateDoc(Document):
 
     Attributes
     ----------
+    config_hash
+        The configuration in its supercell.
+    identity
+        The configuration as an infinite crystal; empty where an earlier version did not tell it.
     geometry
         Relaxed by the committee, or the host's own where there is no committee yet.
     energy, spread
@@ -175,6 +179,7 @@ class CandidateDoc(Document):
     n_ions: int = Field(ge=0)
     composition: Composition
     config_hash: str
+    identity: str = ""
     colours: Integers
     geometry: Geometry
     energy: Number | None = None

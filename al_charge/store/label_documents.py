@@ -131,6 +131,8 @@ class LabelDoc(Document):
     config_hash, colours
         The configuration that the label *is*: the resolved one, or the requested one where the
         charge states could not be resolved.
+    identity
+        The same configuration as an infinite crystal, whatever its supercell.
     requested_hash
         The configuration that was requested.
     requested, resolved
@@ -186,6 +188,7 @@ class LabelDoc(Document):
 
     key: str
     config_hash: str
+    identity: str = ""
     requested_hash: str
     colours: Integers
     composition: Composition

@@ -32,7 +32,7 @@ class LabelSummary:
     ----------
     key, config_hash, colours, host_fingerprint, settings_hash, engine, relax, composition, n_ions
         Those of `al_charge.store.documents.LabelDoc`.
-    energy, created
+    energy, created, identity
         Those of `al_charge.store.documents.LabelDoc`.
     refusal
         Why it is on no hull; None if it may be.
@@ -57,6 +57,7 @@ class LabelSummary:
     created: datetime
     refusal: Refusal | None
     has_moments: bool
+    identity: str = ""
     delocalised: bool = False
     used: int | None = None
 

@@ -13,11 +13,12 @@ from al_charge.errors import InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
-from al_charge.store.from_versions_5_to_8 import (
+from al_charge.store.from_versions_5_to_9 import (
     to_version_6,
     to_version_7,
     to_version_8,
     to_version_9,
+    to_version_10,
 )
 from al_charge.store.schema import create_collections
 
@@ -62,6 +63,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=7, apply=to_version_7),
     Migration(version=8, apply=to_version_8),
     Migration(version=9, apply=to_version_9),
+    Migration(version=10, apply=to_version_10),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

@@ -20,13 +20,14 @@ from safetensors.torch import load
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.identity import identity
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.assess import assess
-from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.campaign import Campaign, configuration_of, label_key, open_campaign
 from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label, retry_labels
@@ -39,7 +40,7 @@ from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
-from al_charge.store.labels import ALL_FRAMES
+from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -103,6 +104,9 @@ class Engine:
     def prepare(self, atoms: Atoms, directory: Path, *, relax: Relax, attempt: int) -> None:
         self.born.prepare(atoms, directory, relax=relax, attempt=attempt)
         self.job = canonical_hash(self.host, from_atoms(self.host, atoms))
+
+    def progress(self, directory: Path) -> int:
+        return self.born.progress(directory)
 
     def run(self, directory: Path) -> None:
         self.asked[self.job] += 1
@@ -330,6 +334,17 @@ def test_candidates_are_distinct_and_not_yet_answered(run: Run) -> None:
     first = list(run.store.labels.read(ALL_FRAMES, campaign="steps", up_to=0))
     answered = {found.config_hash for found in first if found.resolved is not None}
     assert not answered & {c.config_hash for c in searched}
+
+
+def test_candidates_and_labels_have_the_identity_of_what_they_are(run: Run) -> None:
+    host = run.campaign.host
+    candidates = [one for number in (0, 1) for one in run.store.candidates.all("steps", number)]
+    labels = list(run.store.labels.read(SUMMARY, campaign="steps"))
+    for one in (*candidates, *labels):
+        assert one.identity == identity(host, configuration_of(one.colours))
+    # In this primitive cell configurations are as many as infinite crystals.
+    named = {(one.config_hash, one.identity) for one in (*candidates, *labels)}
+    assert len(named) == len(dict(named)) == len({name for _, name in named})
 
 
 def test_a_failing_label_is_quarantined_and_the_round_goes_on(run: Run) -> None:

@@ -91,6 +91,7 @@ def test_what_a_label_said_stays_and_nothing_is_made_up(old: Database[dict[str, 
     assert (born.relax, gpaw.relax) == ("cell", "none")
     assert born.sites == gpaw.sites == ["Na+", "Fe2+", "O2-"]
     assert ambiguous.sites == []
+    assert born.identity == gpaw.identity == ambiguous.identity == ""
     assert ambiguous.audit == "moments of atoms 1 fit no charge state"
     assert gpaw.datasets == {"Fe": "f00", "Na": "ba5", "O": "0c1"}
     assert (born.directory, gpaw.directory) == ("", "runs/olivine/0/3")
@@ -157,6 +158,7 @@ def test_a_migration_killed_half_way_is_completed(
 NEW_FIELDS = {
     2: {"candidates": ["drifted"], "models": ["start"]},
     3: {"models": ["predictions_file"]},
+    9: {"candidates": ["identity"]},
 }
 """By the last version that did not have them."""
 

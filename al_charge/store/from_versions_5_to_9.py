@@ -1,4 +1,4 @@
-"""Migrations to schema versions 6 to 9, which add fields and change none."""
+"""Migrations to schema versions 6 to 10, which add fields and change none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pymongo.database import Database
 
 from al_charge.store.documents import (
     DOCUMENTS,
+    CandidateDoc,
     LabelDoc,
     LabelUseDoc,
     ProposalDoc,
@@ -79,6 +80,20 @@ def to_version_9(database: Database[dict[str, Any]]) -> None:
     unknown = dict.fromkeys(("screened", "gap", "gap_deviation", "p_missed"))
     new = {f"statistics.{name}": value for name, value in unknown.items()}
     _add(database, {ProposalDoc.collection: new}, to=9)
+
+
+def to_version_10(database: Database[dict[str, Any]]) -> None:
+    """Add the identity of the infinite crystal to candidates and labels; safe to repeat.
+
+    It stays empty in those that were made without it: their configuration tells it.
+
+    Parameters
+    ----------
+    database
+        Of version 9.
+    """
+    empty = {"identity": ""}
+    _add(database, {CandidateDoc.collection: empty, LabelDoc.collection: empty}, to=10)
 
 
 def _add(
