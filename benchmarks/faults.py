@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from al_charge.cli.campaign_file import templates_folder
+from al_charge.store.attempts import METAL
 from al_charge.testing.site import ENDED, NAME, Site
 
 FAILING = "0.2 0.1"
@@ -123,6 +124,7 @@ def judge(site: Site, calm: Site, tally: Tally) -> None:
         database = client["al_charge"]
         made = database["attempts"].distinct("key", {"outcome": "made"})
         there = set(database["labels"].distinct("_id"))
+        there |= {METAL + name for name in database["references"].distinct("_id")}
         used = database["label_uses"].count_documents({"campaign": NAME})
         quarantined = [one["reason"] for one in database["failures"].find()]
     lost = [key for key in made if key not in there]

@@ -29,7 +29,8 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.tasks import round_workflow
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
-from al_charge.loop.label import label, label_metal
+from al_charge.loop.label import label
+from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import open_round
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.strict_yaml import read_mapping

@@ -16,8 +16,9 @@ from pymongo.database import Database
 import al_charge as ac
 from al_charge.crystal.parent import read_structure
 from al_charge.loop.campaign import Campaign, open_campaign
-from al_charge.loop.label import label, label_metal
+from al_charge.loop.label import label
 from al_charge.loop.propose import propose
+from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec

@@ -35,8 +35,9 @@ from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.explore import explore, explore_slots, explored
 from al_charge.loop.ground_state import electrons, lower_spin_states, magnetic_corrections
-from al_charge.loop.label import label, label_metal
+from al_charge.loop.label import label
 from al_charge.loop.propose import propose
+from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates

@@ -18,8 +18,9 @@ from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.energies import labelled_hull
-from al_charge.loop.label import label, label_metal
+from al_charge.loop.label import label
 from al_charge.loop.propose import propose
+from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import open_round
 from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec

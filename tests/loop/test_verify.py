@@ -19,8 +19,9 @@ from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
-from al_charge.loop.label import label, label_metal
+from al_charge.loop.label import label
 from al_charge.loop.propose import _space, propose
+from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
@@ -86,6 +87,9 @@ class Engine:
         self.asked.append((self.sodium, self.moves))
         if self.moves is not Relax.NONE and self.sodium in self.fails:
             raise AlChargeError("the ions never settle", where="table")
+
+    def progress(self, directory: Path) -> int:
+        return 0
 
     def read(self, directory: Path) -> Reading:
         energy = STATIC[self.sodium]

@@ -24,6 +24,7 @@ from al_charge.fw.workflow_states import BUSY
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.explore import explored_keys
 from al_charge.loop.verify import relax_in
+from al_charge.store.attempts import METAL
 from al_charge.store.documents import AttemptDoc
 from al_charge.store.spool import Spool
 
@@ -188,7 +189,8 @@ def open_attempts(scene: Scene) -> Iterator[Finding]:
     """
     for attempt in scene.store.attempts.open(scene.campaign):
         if not _is_running(scene, attempt):
-            task = f"{attempt.campaign}/{attempt.round} label {attempt.slot}"
+            what = "metal" if attempt.key.startswith(METAL) else attempt.slot
+            task = f"{attempt.campaign}/{attempt.round} label {what}"
             yield Finding(
                 "attempt left open",
                 f"{task}, attempt {attempt.attempt[:8]}",
