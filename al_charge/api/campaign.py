@@ -121,7 +121,7 @@ class Campaign:
 
     @property
     def state(self) -> str:
-        """``running``, ``paused``, ``converged``, ``exhausted`` or ``failed``."""
+        """``running``, ``paused``, ``converged``, ``sampled``, ``exhausted`` or ``failed``."""
         return self._campaign.store.campaigns.state(self.name).value
 
     def hull(self) -> HullResult:

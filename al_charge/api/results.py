@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_charge.loop import campaign as loop
-from al_charge.loop.energies import assessed_hull, candidate_entry
+from al_charge.loop.energies import assessed_hull, calibration_of, candidate_entry
 from al_charge.loop.ground_state import magnetic_corrections
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import is_verified
 from al_charge.report import documents, style
 from al_charge.report.names import labeler_remark
 from al_charge.thermo.hull import Entry, Hull
-from al_charge.thermo.uncertainty import profile_with_error_bars
-from al_charge.thermo.voltage import VoltageProfile, VoltageStep
+from al_charge.thermo.voltage import VoltageProfile, VoltageStep, voltage_profile
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,8 +60,7 @@ class HullResult(Result):
     campaign
         The campaign's name.
     hull
-        The hull itself: energies in eV per formula unit, error bars one standard deviation of the
-        committee.
+        The hull itself: energies in eV per formula unit.
     verified
         Whether the labeler has relaxed the vertices and they stayed the same.
     document
@@ -124,6 +122,7 @@ class HullResult(Result):
                 for vertex in self.document["vertices"]
                 if vertex["corrected_formation_energy"] is not None
             },
+            band=self.document["band"],
         )
 
 
@@ -192,6 +191,7 @@ class VoltageResult(Result):
             self.profile,
             labeler=self._source.spec.labeler.kind,
             campaign=_title(self.campaign, self.verified),
+            band=self.document["band"],
         )
 
 
@@ -271,14 +271,14 @@ def hull_result(campaign: loop.Campaign) -> HullResult:
     Returns
     -------
     HullResult
-        With the committee's error bars.
+        With what may lie below it.
 
     Raises
     ------
     AlChargeError
         If no round has been assessed yet.
     """
-    found, _ = assessed_hull(campaign)
+    found, assessment = assessed_hull(campaign)
     verified = is_verified(campaign)
     document = documents.hull_document(
         found.hull,
@@ -287,6 +287,8 @@ def hull_result(campaign: loop.Campaign) -> HullResult:
         verified=verified,
         corrections=magnetic_corrections(campaign),
         remark=labeler_remark(campaign.spec.labeler),
+        state=campaign.store.campaigns.get(campaign.name).state.value,
+        found=assessment,
     )
     return HullResult(campaign.name, found.hull, verified, document, campaign)
 
@@ -302,21 +304,27 @@ def voltage_result(campaign: loop.Campaign) -> VoltageResult:
     Returns
     -------
     VoltageResult
-        With the committee's error bars.
+        With error bars and bands from sampled hulls.
 
     Raises
     ------
     AlChargeError
         If no round has been assessed yet.
     """
-    found, bars = assessed_hull(campaign)
-    profile, verified = profile_with_error_bars(found.hull, bars), is_verified(campaign)
+    found, assessment = assessed_hull(campaign)
+    verified, known = is_verified(campaign), assessment.voltages
+    profile = voltage_profile(
+        found.hull,
+        error_bars=known.errors if known else None,
+        mean_error_bar=known.mean_error if known else None,
+    )
     document = documents.voltage_document(
         profile,
         campaign=campaign.name,
         labeler=campaign.spec.labeler.kind,
         verified=verified,
         remark=labeler_remark(campaign.spec.labeler),
+        found=assessment,
     )
     return VoltageResult(campaign.name, profile, verified, document, campaign)
 
@@ -329,9 +337,11 @@ def _title(name: str, verified: bool) -> str:
 def _candidates(campaign: loop.Campaign) -> list[Entry]:
     """Return the predictions for the last round's candidates that still need a label."""
     last = campaign.store.rounds.last(campaign.name)
-    found = campaign.store.candidates.all(campaign.name, last.number if last else 0)
+    number = last.number if last else 0
+    found = campaign.store.candidates.all(campaign.name, number)
+    calibration = calibration_of(campaign, number - 1)
     return [
-        candidate_entry(campaign, candidate)
+        candidate_entry(campaign, candidate, calibration)
         for candidate in request_ledger(campaign).needing_label(found)
         if candidate.energy is not None
     ]

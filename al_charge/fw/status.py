@@ -273,7 +273,17 @@ def _round_line(campaign: Campaign, record: RoundDoc) -> dict[str, Any]:
         "criteria_met": sum(one.met for one in found.criteria) if found else 0,
         "p_below_hull": found.p_below_hull if found else None,
         "spread_scale": found.spread_scale if found else None,
-        "prospective": found.prospective.model_dump(exclude_none=True) if found else None,
+        "compositions": [
+            one.model_dump(exclude={"band_95", "band_68"})
+            for one in (found.compositions if found else None) or []
+        ],
+        "coverage": found.coverage.model_dump() if found and found.coverage else None,
+        "calibration": found.calibration.model_dump() if found and found.calibration else None,
+        "prospective": (
+            found.prospective.model_dump(exclude_none=True, exclude={"predictions"})
+            if found
+            else None
+        ),
         "verification": found is not None and found.verification is not None,
         "stage_seconds": record.stage_seconds,
     }

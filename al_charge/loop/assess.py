@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.enumeration import count_distinct
+from al_charge.loop.calibration import calibrate_bars, coverage
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee, member_energies
-from al_charge.loop.convergence import HullState, criteria, rounds_held
+from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
+    calibration_of,
     candidate_entry,
     labelled_hull,
 )
+from al_charge.loop.outlook import Ahead, look_ahead
 from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
@@ -29,12 +33,12 @@ from al_charge.store.documents import (
     CampaignState,
     CandidateDoc,
     Criterion,
+    PredictedLabel,
     Prospective,
     Vertex,
 )
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
-from al_charge.thermo.uncertainty import chance_below
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
@@ -87,37 +91,48 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     committee = load_committee(campaign, round_number)
     keys = sorted(found.labels)
     members = member_energies(campaign, round_number, committee, keys)
-    scale = _calibration(campaign, round_number, found, keys, members)
+    verifies = is_verification(campaign, round_number)
+    prospective = Prospective() if verifies else _prospective(campaign, round_number, found)
+    calibration = calibrate_bars(
+        [*_predictions_before(campaign, round_number), *prospective.predictions],
+        _held_out_residuals(campaign, round_number, found, keys, members),
+    )
     before = None
     if round_number:
-        before = labelled_hull(campaign, up_to=round_number - 1, summaries=summaries).hull
-    predicted = None
-    verifies = is_verification(campaign, round_number)
+        before = labelled_hull(campaign, up_to=round_number - 1, summaries=summaries)
+    ahead = None
     if round_number > 0 and not verifies:
         ledger = request_ledger(campaign, summaries)
         candidates = _open_candidates(campaign, round_number, ledger)
-        again = _predict_again(Committee(committee.members, scale), candidates)
-        predicted = ledger.needing_label(again)
+        again = _predict_again(Committee(committee.members, calibration.scale), candidates)
+        rng = campaign.rng("assess", round_number)
+        open_now = ledger.needing_label(again)
+        ahead = look_ahead(campaign, found, ledger, open_now, calibration, rng)
     state = HullState(
         vertices=[Vertex(str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices],
-        shift=max_hull_shift(before, found.hull) if before is not None else None,
+        shift=max_hull_shift(before.hull, found.hull) if before is not None else None,
         unlabelled_vertices=(
-            None if predicted is None else _unlabelled_vertices(campaign, found.hull, predicted)
+            None if ahead is None else _unlabelled_vertices(campaign, found.hull, ahead)
         ),
-        p_below_hull=(
-            None if predicted is None else _chance_below(campaign, found.hull, predicted)
-        ),
+        p_below_hull=None if ahead is None else ahead.p_below_hull,
+        gained=before is None or bool(found.labels.keys() - before.labels.keys()),
+        asked=_asked(campaign, round_number),
     )
     met = criteria(state, _earlier_state(campaign, round_number), campaign.spec.convergence)
     assessment = Assessment(
-        spread_scale=scale,
+        spread_scale=calibration.scale,
         vertices=list(state.vertices),
         labels=len(found.labels),
         criteria=met,
         hull_shift=state.shift,
         p_below_hull=state.p_below_hull,
-        unlabelled_vertices=None if predicted is None else list(state.unlabelled_vertices or ()),
-        prospective=Prospective() if verifies else _prospective(campaign, round_number, found),
+        unlabelled_vertices=None if ahead is None else list(state.unlabelled_vertices or ()),
+        compositions=None if ahead is None else ahead.compositions,
+        voltages=None if ahead is None else ahead.voltages,
+        exhaustive=None if ahead is None else ahead.exhaustive,
+        prospective=prospective,
+        calibration=calibration,
+        coverage=None if verifies or not round_number else coverage(prospective.predictions),
         requests=requests_of_round(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
         verification=verification_of(campaign, round_number, found) if verifies else None,
@@ -125,29 +140,41 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     return assessment, keys, members
 
 
-def _calibration(
+def _asked(campaign: Campaign, round_number: int) -> bool:
+    """Return whether a round has requested any label."""
+    record = campaign.store.rounds.get(campaign.name, round_number)
+    return record is not None and bool(record.selected)
+
+
+def _predictions_before(campaign: Campaign, round_number: int) -> list[PredictedLabel]:
+    """Return the labels of earlier rounds with what was predicted of them."""
+    return [
+        one
+        for record in campaign.store.rounds.all(campaign.name)
+        if record.number < round_number and record.assessment is not None
+        for one in record.assessment.prospective.predictions
+    ]
+
+
+def _held_out_residuals(
     campaign: Campaign,
     round_number: int,
     found: LabelledHull,
     keys: list[str],
     members: Array,
-) -> float:
-    """Return the factor that brings the members' spread to the size of their held-out errors."""
-    from al_charge.potentials.committee import calibrate
-
+) -> list[float]:
+    """Return errors of members for labels that they were not trained on, eV per formula unit."""
     columns: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         if not found.labels[key].delocalised:  # which no potential has learnt
             columns[found.labels[key].config_hash].append(i)
-    residuals, spreads = [], []
-    spread = members.std(axis=0, ddof=1)
-    for model in campaign.store.models.all(campaign.name, round_number):
-        for group in model.held_out:
-            for i in columns[group]:
-                energy = found.labels[keys[i]].energy / campaign.host.formula_units
-                residuals.append(members[model.member, i] - energy)
-                spreads.append(spread[i])
-    return calibrate(residuals, spreads)
+    units = campaign.host.formula_units
+    return [
+        float(members[model.member, i] - found.labels[keys[i]].energy / units)
+        for model in campaign.store.models.all(campaign.name, round_number)
+        for group in model.held_out
+        for i in columns[group]
+    ]
 
 
 def _open_candidates(
@@ -170,52 +197,54 @@ def _predict_again(committee: Committee, candidates: list[CandidateDoc]) -> list
     ]
 
 
-def _unlabelled_vertices(
-    campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]
-) -> tuple[str, ...]:
-    """Return the vertex compositions where an open candidate is predicted lower.
+def _unlabelled_vertices(campaign: Campaign, hull: Hull, ahead: Ahead) -> tuple[str, ...]:
+    """Return the vertex compositions where anything without a label is predicted lower.
 
     Within the tolerance of the hull two configurations count as one.
     """
     tolerance = campaign.spec.convergence.hull_tolerance
-    missing = set()
-    for vertex in hull.vertices:
-        for candidate in predicted:
-            entry = candidate_entry(campaign, candidate)
-            if entry.x == vertex.x and entry.energy < vertex.energy - tolerance:
-                missing.add(str(vertex.x))
-    return tuple(sorted(missing))
-
-
-def _chance_below(campaign: Campaign, hull: Hull, predicted: list[CandidateDoc]) -> float:
-    """Return the probability that an open candidate lies below the hull by its tolerance."""
-    tolerance = campaign.spec.convergence.hull_tolerance
-    entries = [candidate_entry(campaign, candidate) for candidate in predicted]
-    return chance_below(hull, entries, tolerance)
+    lowest = {Fraction(one.x): one.lowest_predicted for one in ahead.compositions}
+    return tuple(
+        str(vertex.x)
+        for vertex in hull.vertices
+        if (energy := lowest[vertex.x]) is not None
+        and energy < hull.formation_energy(vertex) - tolerance
+    )
 
 
 def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> Prospective:
     """Compare what was predicted of this round's labels with what they turned out to be."""
     record = campaign.store.rounds.get(campaign.name, round_number)
-    errors, ratios = [], []
+    calibration = calibration_of(campaign, round_number - 1)
+    units, hull = campaign.host.formula_units, found.hull
+    tolerance = campaign.spec.convergence.hull_tolerance
+    some: list[PredictedLabel] = []
     for key in (record.selected if record is not None else None) or []:
         candidate = campaign.store.candidates.get(key)
         if candidate is None or candidate.energy is None:
             continue
         label = found.labels.get(label_key(campaign, candidate))
-        if label is None or label.delocalised:
+        if label is None or label.delocalised or label.config_hash != candidate.config_hash:
             continue
-        if label.config_hash == candidate.config_hash:
-            error = (candidate.energy - label.energy) / campaign.host.formula_units
-            errors.append(error)
-            if candidate.spread:
-                ratios.append(error * campaign.host.formula_units / candidate.spread)
-    if not errors:
+        energy, x = label.energy / units, Fraction(candidate.composition)
+        some.append(
+            PredictedLabel(
+                x=candidate.composition,
+                error=candidate.energy / units - energy,
+                spread=(candidate.spread or 0.0) / units / calibration.scale,
+                bar=candidate_entry(campaign, candidate, calibration).error_bar or 0.0,
+                deciding=energy - hull.reference(x) < hull.lower(x) + tolerance,
+            )
+        )
+    if not some:
         return Prospective()
+    errors = np.array([one.error for one in some])
+    ratios = [one.error / one.bar for one in some if one.bar > 0]
     return Prospective(
-        labels=len(errors),
-        rmse=float(np.sqrt(np.mean(np.square(errors)))),
+        labels=len(some),
+        rmse=float(np.sqrt(np.mean(errors**2))),
         error_over_spread=float(np.sqrt(np.mean(np.square(ratios)))) if ratios else None,
+        predictions=some,
     )
 
 
@@ -223,7 +252,7 @@ def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
     record = campaign.store.rounds.get(campaign.name, round_number - 1) if round_number else None
     if record is None or record.assessment is None:
         return None
-    return HullState(record.assessment.vertices, None, None, None)
+    return HullState(record.assessment.vertices)
 
 
 def _history(campaign: Campaign, round_number: int) -> list[list[Criterion]]:
@@ -239,7 +268,8 @@ def _is_to_be_verified(campaign: Campaign, round_number: int, met: list[Criterio
     """Return whether the next round relaxes what the hull rests on: all criteria hold now."""
     settings = campaign.spec.convergence
     held = rounds_held([*_history(campaign, round_number - 1), met])
-    return settings.verify and campaign.static_labels and held >= settings.rounds
+    wanted = campaign.static_labels and settings.verify is not False  # every engine can relax
+    return wanted and held >= settings.rounds
 
 
 def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, str]:
@@ -267,17 +297,43 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
     verified = assessment.verification if assessment is not None else None
     held = rounds_held(_history(campaign, round_number - (verified is not None)))
     reason = f"every criterion held for {held} rounds"
+    judged = _last_judged(campaign, round_number)
+    ended = CampaignState.CONVERGED
+    if judged is not None and judged.exhaustive is False:
+        ended, reason = CampaignState.SAMPLED, f"{reason}, but only a sample was ranked"
     if verified is not None and verified.same_vertices:
-        return CampaignState.CONVERGED, f"{reason}; {outcome_of(verified)}"
+        return ended, f"{reason}; {outcome_of(verified)}"
     if verified is None and held >= settings.rounds:
-        return CampaignState.CONVERGED, reason
+        return ended, reason
     if _all_labelled(campaign):
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
-        return CampaignState.EXHAUSTED, f"{settings.max_rounds} rounds without convergence"
-    if labels_left(campaign) == 0:
-        return CampaignState.EXHAUSTED, f"{settings.max_labels} labels without convergence"
-    return CampaignState.RUNNING, ""
+        spent = f"{settings.max_rounds} rounds"
+    elif labels_left(campaign) == 0:
+        spent = f"{settings.max_labels} labels"
+    else:
+        return CampaignState.RUNNING, ""
+    return CampaignState.EXHAUSTED, f"{spent} without convergence{_what_is_open(judged)}"
+
+
+def _last_judged(campaign: Campaign, round_number: int) -> Assessment | None:
+    """Return the last assessment, up to a round's, that judges the criteria."""
+    for record in reversed(campaign.store.rounds.all(campaign.name)):
+        found = record.assessment
+        if found is not None and found.verification is None and record.number <= round_number:
+            return found
+    return None
+
+
+def _what_is_open(judged: Assessment | None) -> str:
+    """Return what is not known when a budget is spent, as the rest of a sentence."""
+    if judged is None:
+        return ""
+    told = [f"not met: {one.name} ({one.value})" for one in judged.criteria if not one.met]
+    lower = [one.x for one in judged.compositions or [] if one.p_lower > LARGEST_CHANCE]
+    if lower:
+        told.append(f"lower states may lie at x = {', '.join(lower)}")
+    return "".join(f"; {one}" for one in told)
 
 
 def _all_labelled(campaign: Campaign) -> bool:

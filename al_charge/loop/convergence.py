@@ -26,14 +26,33 @@ class HullState:
     unlabelled_vertices
         Vertex compositions whose predicted ground state has no label.
     p_below_hull
-        Probability that any candidate without a label lies below the hull by more than its
-        tolerance; None before there are predictions.
+        Probability that anything without a label lies below the hull by more than its tolerance;
+        None before there are predictions.
+    gained
+        Whether the round has brought a usable label.
+    asked
+        Whether the round has requested one.
     """
 
     vertices: Sequence[Vertex]
-    shift: float | None
-    unlabelled_vertices: Sequence[str] | None
-    p_below_hull: float | None
+    shift: float | None = None
+    unlabelled_vertices: Sequence[str] | None = None
+    p_below_hull: float | None = None
+    gained: bool = True
+    asked: bool = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether hardly anything is likely to lie below the hull."""
+        return self.p_below_hull is not None and self.p_below_hull < LARGEST_CHANCE
+
+    @property
+    def tested(self) -> bool:
+        """Whether it means something that the hull is the same: labels could have changed it.
+
+        Where nothing is worth a label, none needs to be made.
+        """
+        return self.gained or (not self.asked and self.settled)
 
 
 def criteria(
@@ -59,16 +78,17 @@ def criteria(
     same = before is not None and compositions == [x for x, _ in before.vertices]
     shift = "first round" if now.shift is None else f"{1000 * now.shift:.2f} meV/f.u."
     missing = now.unlabelled_vertices
+    untested = "" if now.tested else "no usable label since; "
     return [
         Criterion(
             name="the vertices are the same as the round before",
-            met=same,
-            value=f"x = {', '.join(compositions)}",
+            met=same and now.tested,
+            value=f"{untested}x = {', '.join(compositions)}",
         ),
         Criterion(
             name="the hull moved less than its tolerance",
-            met=now.shift is not None and now.shift < settings.hull_tolerance,
-            value=f"{shift}, limit {1000 * settings.hull_tolerance:g}",
+            met=now.shift is not None and now.shift < settings.hull_tolerance and now.tested,
+            value=f"{untested}{shift}, limit {1000 * settings.hull_tolerance:g}",
         ),
         Criterion(
             name="the ground state predicted at every vertex is labelled",
@@ -78,8 +98,8 @@ def criteria(
             else (f"not at x = {', '.join(missing)}" if missing else "all labelled"),
         ),
         Criterion(
-            name="no candidate without a label is likely to lie below the hull by its tolerance",
-            met=now.p_below_hull is not None and now.p_below_hull < LARGEST_CHANCE,
+            name="nothing without a label is likely to lie below the hull by its tolerance",
+            met=now.settled,
             value="no predictions yet"
             if now.p_below_hull is None
             else f"{100 * now.p_below_hull:.1f} % likely, limit {100 * LARGEST_CHANCE:g}",

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import TypeVar
 
 from al_charge.errors import AlChargeError
+from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign
-from al_charge.store.documents import CandidateDoc, LabelDoc
+from al_charge.store.documents import Assessment, Calibration, CandidateDoc, LabelDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
-from al_charge.thermo.uncertainty import ErrorBars, committee_error_bars, with_error_bars
 
 L = TypeVar("L", LabelDoc, LabelSummary)
 
@@ -105,8 +105,8 @@ def labelled_hull(
     return LabelledHull(hull, labels)
 
 
-def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
-    """Return the hull of the last assessed round, with the committee's error bars.
+def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, Assessment]:
+    """Return the hull of the last assessed round, and what the round has found.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
     Returns
     -------
     LabelledHull
-        The hull, its entries with error bars, and its labels.
-    ErrorBars
-        The error bars, eV per formula unit.
+        The hull and its labels.
+    Assessment
+        That of the round.
 
     Raises
     ------
@@ -134,15 +134,37 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, ErrorBars]:
             remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
         )
     record, assessment = assessed[-1]
-    keys, energies = campaign.store.rounds.predictions(record)
+    keys, _ = campaign.store.rounds.predictions(record)
     seen = frozenset(keys)  # a label that came meanwhile counts in the next round
     summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=record.number)
     found = labelled_hull(campaign, summaries=[one for one in summaries if one.key in seen])
-    bars = committee_error_bars(found.hull, keys, energies, scale=assessment.spread_scale)
-    return LabelledHull(with_error_bars(found.hull, bars), found.labels), bars
+    return found, assessment
 
 
-def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
+def calibration_of(campaign: Campaign, round_number: int) -> Calibration:
+    """Return what makes error bars of the spreads of a round's committee.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round that has trained the committee.
+
+    Returns
+    -------
+    Calibration
+        Of a round that is not assessed, or was by an earlier version: bars are spreads times the
+        scale that was found then.
+    """
+    record = campaign.store.rounds.get(campaign.name, round_number)
+    assessment = record.assessment if record is not None else None
+    if assessment is None:
+        return Calibration()
+    return assessment.calibration or Calibration(scale=assessment.spread_scale)
+
+
+def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Calibration) -> Entry:
     """Return a candidate's predicted energy as an entry of a hull.
 
     Parameters
@@ -151,6 +173,8 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
         The campaign.
     candidate
         A candidate with a predicted energy.
+    calibration
+        Of the committee that predicts it.
 
     Returns
     -------
@@ -164,7 +188,7 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc) -> Entry:
         config_hash=candidate.config_hash,
         x=Fraction(candidate.composition),
         energy=candidate.energy / units,
-        error_bar=(candidate.spread or 0.0) / units,
+        error_bar=bar(calibration, candidate.composition, (candidate.spread or 0.0) / units),
         remark=(
             f"its own potentials disagree with {len(candidate.drifted)} of its charge states"
             if candidate.drifted

@@ -19,17 +19,21 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
 from al_charge.loop.campaign import Campaign, configuration_of
-from al_charge.loop.energies import candidate_entry, lowest_labels, usable
-from al_charge.store.documents import CandidateDoc
+from al_charge.loop.energies import calibration_of, candidate_entry, lowest_labels, usable
+from al_charge.store.documents import Calibration, CandidateDoc
 from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import Observation, Prediction, Surrogate, fit_surrogate
+from al_charge.thermo.hull import Entry
 
 Array = NDArray[np.float64]
 
 
 def observations(
-    campaign: Campaign, labels: Iterable[LabelSummary], candidates: Iterable[CandidateDoc] = ()
+    campaign: Campaign,
+    labels: Iterable[LabelSummary],
+    candidates: Sequence[CandidateDoc] = (),
+    calibration: Calibration | None = None,
 ) -> list[Observation]:
     """Return what is known of energies, for a surrogate to be fitted to.
 
@@ -41,6 +45,8 @@ def observations(
         Of each configuration the lowest usable one counts, as exact.
     candidates
         Those with a committee's energy count, with their error bars as noise.
+    calibration
+        Of the committee that predicts them; None for that of the round before theirs.
 
     Returns
     -------
@@ -52,11 +58,10 @@ def observations(
         Observation(host, configuration_of(one.colours), one.energy / host.formula_units)
         for one in lowest_labels(filter(usable, labels))
     ]
-    for candidate in candidates:
-        if candidate.energy is not None:
-            entry = candidate_entry(campaign, candidate)
-            config = configuration_of(candidate.colours)
-            found.append(Observation(host, config, entry.energy, entry.error_bar or 0.0))
+    relaxed = [candidate for candidate in candidates if candidate.energy is not None]
+    for candidate, entry in zip(relaxed, _entries(campaign, relaxed, calibration), strict=True):
+        config = configuration_of(candidate.colours)
+        found.append(Observation(host, config, entry.energy, entry.error_bar or 0.0))
     return found
 
 
@@ -159,7 +164,10 @@ class Posterior:
 
 
 def fit_posterior(
-    campaign: Campaign, labels: Iterable[LabelSummary], candidates: Sequence[CandidateDoc]
+    campaign: Campaign,
+    labels: Iterable[LabelSummary],
+    candidates: Sequence[CandidateDoc],
+    calibration: Calibration | None = None,
 ) -> Posterior:
     """Return what is known of the energies of a campaign's configurations.
 
@@ -171,6 +179,8 @@ def fit_posterior(
         Its labels, at least one of them usable.
     candidates
         Those that its committee has relaxed.
+    calibration
+        As in `observations`.
 
     Returns
     -------
@@ -178,7 +188,7 @@ def fit_posterior(
         eV per formula unit, on the scale of the labels.
     """
     exact = observations(campaign, labels)
-    noisy = observations(campaign, (), candidates)
+    noisy = observations(campaign, (), candidates, calibration)
     shape = fit_surrogate(exact)
     noise = np.array([one.noise for one in noisy])
     return Posterior(
@@ -189,7 +199,10 @@ def fit_posterior(
 
 
 def relaxed_candidates(
-    campaign: Campaign, posterior: Posterior, candidates: Sequence[CandidateDoc]
+    campaign: Campaign,
+    posterior: Posterior,
+    candidates: Sequence[CandidateDoc],
+    calibration: Calibration | None = None,
 ) -> Prediction:
     """Return the joint distribution of candidates that a committee has relaxed.
 
@@ -201,13 +214,15 @@ def relaxed_candidates(
         What is known.
     candidates
         With energies.
+    calibration
+        As in `observations`.
 
     Returns
     -------
     Prediction
         Total energies, eV per formula unit.
     """
-    entries = [candidate_entry(campaign, candidate) for candidate in candidates]
+    entries = _entries(campaign, candidates, calibration)
     configs = [configuration_of(candidate.colours) for candidate in candidates]
     return posterior.relaxed(
         campaign.host,
@@ -215,3 +230,11 @@ def relaxed_candidates(
         np.array([entry.energy for entry in entries]),
         np.array([entry.error_bar or 0.0 for entry in entries]),
     )
+
+
+def _entries(
+    campaign: Campaign, candidates: Sequence[CandidateDoc], calibration: Calibration | None
+) -> list[Entry]:
+    rounds = {candidate.round for candidate in candidates}
+    known = {one: calibration or calibration_of(campaign, one - 1) for one in rounds}
+    return [candidate_entry(campaign, one, known[one.round]) for one in candidates]

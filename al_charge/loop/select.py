@@ -24,7 +24,6 @@ from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, configuration_of
 from al_charge.loop.energies import (
     LabelledHull,
-    candidate_entry,
     labelled_hull,
     lowest_labels,
     usable,
@@ -164,13 +163,12 @@ def _choice(
 ) -> Choice:
     """Return what a rule chooses from. Of candidates the committee keeps energy and bar."""
     hull = found.hull
-    entries = [candidate_entry(campaign, candidate) for candidate in candidates]
     atoms = np.array([len(candidate.geometry.numbers) for candidate in candidates], dtype=float)
     cost = (atoms / atoms.max()) ** 3 if len(atoms) else atoms
     unlabelled = [
-        Candidate(one.config_hash, entry.x, feature, float(part))
-        for one, entry, feature, part in zip(
-            candidates, entries, _features(campaign, candidates), cost, strict=True
+        Candidate(one.config_hash, Fraction(one.composition), feature, float(part))
+        for one, feature, part in zip(
+            candidates, _features(campaign, candidates), cost, strict=True
         )
     ]
     labelled = [
@@ -187,10 +185,12 @@ def _choice(
         )
     ]
     posterior = fit_posterior(campaign, found.labels.values(), proposed)
+    known = relaxed_candidates(campaign, posterior, candidates)
+    lines = np.array([hull.reference(one.x) for one in unlabelled])
     return Choice(
         candidates=unlabelled,
-        mean=np.array([hull.formation_energy(entry) for entry in entries]),
-        covariance=relaxed_candidates(campaign, posterior, candidates).covariance(),
+        mean=known.mean - lines,
+        covariance=known.covariance(),
         hull=[(vertex.x, hull.formation_energy(vertex)) for vertex in hull.vertices],
         labelled=labelled,
         pending=frozenset(),

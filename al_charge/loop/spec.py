@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -70,10 +70,10 @@ class ConvergenceSettings(BaseModel):
         ge=2,
         description="labels after which the campaign stops; a verification comes on top",
     )
-    verify: bool = Field(
-        default=False,
+    verify: bool | Literal["auto"] = Field(
+        default="auto",
         description="whether a converged hull of static labels is verified: the labeler relaxes "
-        "its vertices and their nearest competitors",
+        "its vertices and their nearest competitors; auto if it can",
     )
     verify_window: Energy = Field(
         default=0.020,

@@ -160,7 +160,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
             where="relaxation.cell",
             remedy="leave it out, or choose a mode of the labeler that gives one",
         )
-    if spec.convergence.verify and labeler.relax is not Relax.NONE:
+    if spec.convergence.verify is True and labeler.relax is not Relax.NONE:
         raise InputError(
             "the labeler relaxes every label, so there is nothing to verify",
             where="convergence.verify",
@@ -297,6 +297,8 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
     # All ions were high spin, and none too near others, when campaigns were stored without these.
     content["host"].setdefault("spins", "high")
     content["host"].setdefault("min_distance", "0 A")
+    # No hull was verified unless the file asked for it.
+    content.setdefault("convergence", {}).setdefault("verify", False)
     # Nor was any run in other spin states.
     kind = content["labeler"].get("kind")
     if kind in LABELERS.kinds and "explore_spin" in LABELERS.get(kind).settings.model_fields:

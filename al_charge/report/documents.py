@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from al_charge.report.names import host_formula, labeler_name
+from al_charge.store.documents import Assessment
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.magnetic import corrected_formation_energy, undecided
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -15,7 +17,12 @@ HULL_UNITS = {
     "energy_per_formula": "eV per formula unit",
     "formation_energy": "eV per formula unit, against the two end members",
     "distance_to_hull": "eV per formula unit",
-    "error_bar": "eV per formula unit, one standard deviation of the formation energy",
+    "lowest_labelled": "eV per formula unit, formation energy of the lowest label",
+    "lowest_predicted": "eV per formula unit, lowest formation energy predicted without a label",
+    "p_lower": "probability that anything lies below the lowest label by more than the tolerance",
+    "lower_by": "eV per formula unit, 95 % bound of how far anything lies below the lowest label",
+    "p_below_hull": "probability that anything lies below the hull by more than the tolerance",
+    "band": "eV per formula unit, where the hull lies with 95 and 68 %",
     "magnetic_correction": "eV per formula unit, by which another magnetic order is lower",
     "corrected_formation_energy": "eV per formula unit, each in its lowest magnetic order",
 }
@@ -24,8 +31,9 @@ VOLTAGE_UNITS = {
     "x_to": "working ions per formula unit, an exact fraction",
     "voltage": "V against the working-ion metal",
     "mean_voltage": "V against the working-ion metal",
-    "error_bar": "V, one standard deviation",
-    "mean_error_bar": "V, one standard deviation",
+    "error_bar": "V, root mean square difference from sampled hulls",
+    "mean_error_bar": "V, root mean square difference from sampled hulls",
+    "band": "V, where the voltage lies with 95 and 68 %",
 }
 
 
@@ -37,6 +45,8 @@ def hull_document(
     verified: bool = False,
     corrections: Mapping[str, float] | None = None,
     remark: str = "",
+    state: str = "",
+    found: Assessment | None = None,
 ) -> dict[str, Any]:
     """Return a hull as a JSON document.
 
@@ -55,10 +65,16 @@ def hull_document(
         configuration, of those that were run in one.
     remark
         What is to be told of the labeler wherever its results are shown.
+    state
+        State of the campaign, e.g. ``converged``.
+    found
+        What the last assessment has found; None for nothing.
 
     Returns
     -------
     dict
+        ``compositions`` says by composition what may lie below the labels, ``band`` where the hull
+        lies; where nothing was predicted the latter is empty, and what is not known is None.
         ``vertices`` and ``entries`` (the lowest label of each configuration, vertices included)
         are ordered by x and energy; compositions are strings such as ``5/8``; ``units`` says what
         the numbers are. The hull is that of the labels; of vertices, ``magnetic_correction`` and
@@ -69,7 +85,15 @@ def hull_document(
     known = corrections or {}
     return {
         **_campaign(hull, campaign, labeler, remark),
+        "state": state,
         "verified": verified,
+        "p_below_hull": found.p_below_hull if found else None,
+        "exhaustive": found.exhaustive if found else None,
+        "compositions": _compositions(hull, found),
+        "band": [
+            {"x": one.x} | _ends(one.band_95, one.band_68)
+            for one in (found.compositions if found else None) or []
+        ],
         "vertices": [
             _entry(hull, entry)
             | {
@@ -99,6 +123,7 @@ def voltage_document(
     labeler: str,
     verified: bool = False,
     remark: str = "",
+    found: Assessment | None = None,
 ) -> dict[str, Any]:
     """Return a voltage profile as a JSON document.
 
@@ -114,12 +139,15 @@ def voltage_document(
         Whether the labeler has relaxed the vertices and they stayed the same.
     remark
         What is to be told of the labeler wherever its results are shown.
+    found
+        What the last assessment has found; None for nothing.
 
     Returns
     -------
     dict
         ``steps`` are the plateaus in order of x; compositions are strings such as ``5/8``;
-        ``units`` says what the numbers are.
+        ``band`` says where the voltage lies between neighbouring compositions, and is empty where
+        nothing was predicted; ``units`` says what the numbers are.
     """
     return {
         **_campaign(profile, campaign, labeler, remark),
@@ -127,6 +155,7 @@ def voltage_document(
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,
         "mean_error_bar": profile.mean_error_bar,
+        "band": _voltage_band(found),
         "units": dict(VOLTAGE_UNITS),
     }
 
@@ -154,8 +183,36 @@ def _entry(hull: Hull, entry: Entry) -> dict[str, Any]:
         "distance_to_hull": hull.distance(entry),
         "hash": entry.config_hash,
         "label_id": entry.key,
-        "error_bar": entry.error_bar,
         **({"remark": entry.remark} if entry.remark else {}),
+    }
+
+
+def _compositions(hull: Hull, found: Assessment | None) -> list[dict[str, Any]]:
+    if found is not None and found.compositions is not None:
+        return [one.model_dump(exclude={"band_95", "band_68"}) for one in found.compositions]
+    lowest: dict[str, float] = {}
+    for entry in hull.entries:  # by x, then by energy
+        lowest.setdefault(str(entry.x), hull.formation_energy(entry))
+    unknown = dict.fromkeys(("lowest_predicted", "p_lower", "lower_by"))
+    return [{"x": x, "lowest_labelled": energy} | unknown for x, energy in lowest.items()]
+
+
+def _voltage_band(found: Assessment | None) -> list[dict[str, Any]]:
+    if found is None or found.compositions is None or found.voltages is None:
+        return []
+    both = zip(found.voltages.band_95, found.voltages.band_68, strict=True)
+    return [
+        {"x_from": left.x, "x_to": right.x} | _ends(*bands)
+        for (left, right), bands in zip(pairwise(found.compositions), both, strict=True)
+    ]
+
+
+def _ends(band_95: tuple[float, float], band_68: tuple[float, float]) -> dict[str, float]:
+    return {
+        "lower_95": band_95[0],
+        "lower_68": band_68[0],
+        "upper_68": band_68[1],
+        "upper_95": band_95[1],
     }
 
 

@@ -23,6 +23,7 @@ def hull_html(
     campaign: str = "",
     candidates: Sequence[Entry] = (),
     corrected: Mapping[Fraction, float] | None = None,
+    band: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the hull as an interactive plot.
 
@@ -31,7 +32,7 @@ def hull_html(
     path
         File to write; its folder is created.
     hull
-        Labelled entries and vertices; error bars are drawn where vertices have them.
+        Labelled entries and vertices.
     labeler
         Kind of the labeler, such as ``born``.
     campaign
@@ -40,8 +41,11 @@ def hull_html(
         Predicted entries without a label, total energies per formula unit on the labeler's scale.
     corrected
         Formation energies of vertices in their lowest magnetic orders, eV per formula unit, by x.
+    band
+        Where the hull lies: ``band`` of `al_charge.report.documents.hull_document`.
     """
     figure = go.Figure()
+    _shade(figure, [float(Fraction(one["x"])) for one in band], band, 1e3)
     if candidates:
         figure.add_trace(_candidates(hull, candidates))
     if corrected:
@@ -70,7 +74,6 @@ def hull_html(
             mode="lines+markers",
             line={"color": style.HULL, "width": 2.5},
             marker={"size": 11, "color": style.HULL},
-            error_y=_bars([vertex.error_bar for vertex in hull.vertices], 1e3),
             **_points(hull, hull.vertices),
         )
     )
@@ -80,7 +83,14 @@ def hull_html(
     write_page(figure, path)
 
 
-def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
+def voltage_html(
+    path: Path,
+    profile: VoltageProfile,
+    *,
+    labeler: str,
+    campaign: str = "",
+    band: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the voltage profile as an interactive plot.
 
     Parameters
@@ -88,26 +98,17 @@ def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign:
     path
         File to write; its folder is created.
     profile
-        Voltage profile; error bands are drawn where plateaus have error bars.
+        Voltage profile.
     labeler
         Kind of the labeler, such as ``born``.
     campaign
         Name of the campaign; empty to leave it out.
+    band
+        Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
     """
     figure = go.Figure()
-    for step in profile.steps:
-        if step.error_bar is not None:
-            low, high = step.voltage - step.error_bar, step.voltage + step.error_bar
-            figure.add_shape(
-                type="rect",
-                x0=float(step.x_from),
-                x1=float(step.x_to),
-                y0=low,
-                y1=high,
-                fillcolor=style.HULL,
-                opacity=0.18,
-                line_width=0,
-            )
+    corners = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
+    _shade(figure, corners, [one for one in band for _ in range(2)], 1.0)
     x, voltage = profile.points()
     figure.add_trace(
         go.Scatter(
@@ -129,6 +130,26 @@ def voltage_html(path: Path, profile: VoltageProfile, *, labeler: str, campaign:
     _lay_out(figure, profile, "voltage", labeler, campaign, style.fraction_ticks(ends, ends))
     figure.update_yaxes(title=f"Voltage against {profile.working_ion} metal (V)")
     write_page(figure, path)
+
+
+def _shade(
+    figure: go.Figure, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float
+) -> None:
+    """Shade where the truth lies with 95 and with 68 %."""
+    for share, opacity in style.BANDS if band else ():
+        figure.add_trace(
+            go.Scatter(
+                name=f"true with {share} %",
+                mode="lines",
+                line={"width": 0},
+                fill="toself",
+                fillcolor=f"rgba(0,114,178,{opacity})",
+                hoverinfo="skip",
+                x=[*x, *reversed(x)],
+                y=[factor * one[f"lower_{share}"] for one in band]
+                + [factor * one[f"upper_{share}"] for one in reversed(band)],
+            )
+        )
 
 
 def _candidates(hull: Hull, candidates: Sequence[Entry]) -> go.Scatter:

@@ -10,7 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-_COLOURS = {"converged": "green", "running": "cyan", "paused": "yellow"}
+LIKELY = 0.05
+"""Probability from which a lower state is told of."""
+_COLOURS = {"converged": "green", "running": "cyan", "paused": "yellow", "sampled": "yellow"}
 
 
 def status_panel(status: dict[str, Any]) -> Panel:
@@ -33,6 +35,7 @@ def status_panel(status: dict[str, Any]) -> Panel:
             _progress_bars(status["progress"]),
             _rounds_table(status["rounds"]),
             _criteria_table(status),
+            *_knowledge(status["rounds"]),
         ),
         title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
         # As Text: brackets in a reason are not markup.
@@ -91,18 +94,48 @@ def _progress_bars(progress: dict[str, list[int]]) -> Table:
 
 
 def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
-    table = Table("round", "labels", "hull moved", "vertices at x", "criteria", "time", box=None)
+    table = Table(
+        "round", "labels", "hull moved", "below hull", "vertices at x", "criteria", "time", box=None
+    )
     for row in rounds:
         shift = row["hull_shift"]
         table.add_row(
             str(row["round"]),
             str(row["labels"] if row["labels"] is not None else f"+{row['selected']}"),
             f"{1000 * shift:.2f} meV/f.u." if shift is not None else "",
+            _percent(row["p_below_hull"]) if row["p_below_hull"] is not None else "",
             " ".join(row["vertices"]),
             _criteria_met(row),
             " ".join(f"{name} {_duration(s)}" for name, s in row["stage_seconds"].items()),
         )
     return table
+
+
+def _knowledge(rounds: list[dict[str, Any]]) -> list[Text]:
+    """Return what the last round with predictions says of lower states and of its error bars."""
+    known = [row for row in rounds if row["compositions"]]
+    if not known:
+        return []
+    last, told = known[-1], []
+    lower = [
+        f"{one['x']} ({_percent(one['p_lower'])})"
+        for one in last["compositions"]
+        if one["p_lower"] >= LIKELY
+    ]
+    if lower:
+        told.append(Text(f"lower states than the lowest label may be at x = {', '.join(lower)}"))
+    coverage = last["coverage"]
+    if coverage is not None and coverage["labels"]:
+        within = ", ".join(
+            f"{_percent(coverage[f'within_{share}'])} of {coverage['labels']} within {share} %"
+            for share in (68, 95)
+        )
+        told.append(Text(f"error bars held in round {last['round']}: {within}", style="dim"))
+    return told
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def _criteria_met(row: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,6 +33,7 @@ def hull_png(
     campaign: str = "",
     candidates: Sequence[Entry] = (),
     corrected: Mapping[Fraction, float] | None = None,
+    band: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the hull as a PNG file.
 
@@ -40,7 +42,7 @@ def hull_png(
     path
         File to write; its folder is created.
     hull
-        Labelled entries and vertices; error bars are drawn where vertices have them.
+        Labelled entries and vertices.
     labeler
         Kind of the labeler, such as ``born``.
     campaign
@@ -51,8 +53,11 @@ def hull_png(
         above every label are left out and counted in the legend.
     corrected
         Formation energies of vertices in their lowest magnetic orders, eV per formula unit, by x.
+    band
+        Where the hull lies: ``band`` of `al_charge.report.documents.hull_document`.
     """
     figure, axes = _figure(hull, "hull", labeler, campaign)
+    _draw_band(axes, [float(Fraction(one["x"])) for one in band], band, 1e3)
     if corrected:
         axes.plot(
             [float(x) for x in corrected],
@@ -85,30 +90,41 @@ def hull_png(
     axes.set_ylabel("Formation energy (meV per formula unit)")
     low, high = _hull_limits(hull)
     seen = [1e3 * energy for energy in (corrected or {}).values()]
+    seen += [1e3 * one["lower_95"] for one in band]
     axes.set_ylim(min([low, *(1.1 * y for y in seen)]), max([high, *(1.1 * y for y in seen)]))
     _fraction_axis(axes, [e.x for e in hull.entries], hull.compositions, hull)
     _legend(figure, axes)
     _save(figure, path)
 
 
-def voltage_png(path: Path, profile: VoltageProfile, *, labeler: str, campaign: str = "") -> None:
-    """Write the voltage profile as a PNG file: plateaus, error bands and the mean.
+def voltage_png(
+    path: Path,
+    profile: VoltageProfile,
+    *,
+    labeler: str,
+    campaign: str = "",
+    band: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the voltage profile as a PNG file: plateaus, bands and the mean.
 
     Parameters
     ----------
     path
         File to write; its folder is created.
     profile
-        Voltage profile; error bands are drawn where plateaus have error bars.
+        Voltage profile.
     labeler
         Kind of the labeler, such as ``born``.
     campaign
         Name of the campaign; empty to leave it out.
+    band
+        Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
     """
     figure, axes = _figure(profile, "voltage", labeler, campaign)
     x, voltage = profile.points()
     axes.plot(x, voltage, color=style.HULL, linewidth=2.2, solid_joinstyle="miter", zorder=3)
-    _draw_bands(axes, profile.steps)
+    ends = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
+    _draw_band(axes, ends, [one for one in band for _ in range(2)], 1.0)
     _legend(figure, axes)
     for step in profile.steps:
         _name_plateau(axes, step)
@@ -125,8 +141,8 @@ def voltage_png(path: Path, profile: VoltageProfile, *, labeler: str, campaign: 
     )
     axes.set_ylabel(f"Voltage against {profile.working_ion} metal (V)")
     axes.margins(y=0.14)
-    ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
-    _fraction_axis(axes, ends, ends, profile)
+    corners = [end for step in profile.steps for end in (step.x_from, step.x_to)]
+    _fraction_axis(axes, corners, corners, profile)
     _save(figure, path)
 
 
@@ -168,25 +184,21 @@ def _draw_candidates(axes: Axes, hull: Hull, candidates: Sequence[Entry]) -> Non
 
 
 def _draw_vertices(axes: Axes, hull: Hull) -> None:
-    bars = [1e3 * (vertex.error_bar or 0.0) for vertex in hull.vertices]
     energies = [_meV(hull, vertex) for vertex in hull.vertices]
-    axes.errorbar(
+    axes.plot(
         [float(vertex.x) for vertex in hull.vertices],
         energies,
-        yerr=bars if any(bars) else None,
-        fmt="o-",
+        "o-",
         color=style.HULL,
         markersize=8,
         linewidth=1.8,
-        elinewidth=1.2,
-        capsize=3,
         label=f"hull, {len(hull.vertices)} vertices",
         zorder=4,
     )
-    for vertex, energy, bar in zip(hull.vertices[1:-1], energies[1:-1], bars[1:-1], strict=True):
+    for vertex, energy in zip(hull.vertices[1:-1], energies[1:-1], strict=True):
         axes.annotate(
             f"x = {vertex.x}\n{energy:.0f} meV".replace("-", "\N{MINUS SIGN}"),
-            (float(vertex.x), energy - bar),
+            (float(vertex.x), energy),
             xytext=(0, -8),
             textcoords="offset points",
             ha="center",
@@ -196,25 +208,27 @@ def _draw_vertices(axes: Axes, hull: Hull) -> None:
         )
 
 
-def _draw_bands(axes: Axes, steps: Sequence[VoltageStep]) -> None:
-    known = [step for step in steps if step.error_bar is not None]
-    for i, step in enumerate(known):
-        assert step.error_bar is not None
+def _draw_band(
+    axes: Axes, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float
+) -> None:
+    """Shade where the truth lies with 95 and with 68 %."""
+    for share, opacity in style.BANDS if band else ():
         axes.fill_between(
-            [float(step.x_from), float(step.x_to)],
-            step.voltage - step.error_bar,
-            step.voltage + step.error_bar,
+            x,
+            [factor * one[f"lower_{share}"] for one in band],
+            [factor * one[f"upper_{share}"] for one in band],
             color=style.HULL,
-            alpha=0.18,
+            alpha=opacity,
             linewidth=0,
-            label="committee, one standard deviation" if i == 0 else None,
+            label=f"true with {share} %",
+            zorder=1,
         )
 
 
 def _name_plateau(axes: Axes, step: VoltageStep) -> None:
     axes.annotate(
         f"{step.voltage:.2f} V",
-        (float(step.x_from + step.x_to) / 2, step.voltage + (step.error_bar or 0.0)),
+        (float(step.x_from + step.x_to) / 2, step.voltage),
         xytext=(0, 4),
         textcoords="offset points",
         ha="center",

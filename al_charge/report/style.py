@@ -24,6 +24,9 @@ FAINT = "#8A8A8A"
 SERIES = (HULL, PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of things of one kind, such as charge states or members."""
 
+BANDS = ((95, 0.13), (68, 0.2))
+"""Probabilities of bands, in per cent, with the opacity of each."""
+
 MANY_TICKS = 13
 """With more ticks their texts overlap."""
 

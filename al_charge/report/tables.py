@@ -33,8 +33,9 @@ def hull_table(document: dict[str, Any]) -> Table:
         caption=_remark(document)
         + _verdict(document)
         + "".join(f"{line} " for line in undecided_lines(document))
+        + _below(document)
         + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
-        "meV per formula unit, error bars one standard deviation of the committee."
+        "meV per formula unit."
         + (
             " By 'other order' another magnetic order is lower; 'corrected' has each in its lowest."
             if magnetic
@@ -46,10 +47,16 @@ def hull_table(document: dict[str, Any]) -> Table:
     headings = ("other order", "corrected") if magnetic else ()
     for heading in ("formation energy", "above hull", *headings, "labelled"):
         table.add_column(heading, justify="right")
+    forecasts = {one["x"]: one for one in document["compositions"] if document["band"]}
+    if forecasts:
+        table.add_column("lower state", justify="right")
     table.add_column("configuration")
     for x in sorted(by_x):
         lowest = vertices.get(str(x), by_x[x][0])
-        row = _hull_row(lowest, len(by_x[x]), is_vertex=str(x) in vertices, magnetic=magnetic)
+        is_vertex = str(x) in vertices
+        row = _hull_row(
+            lowest, len(by_x[x]), forecasts.get(str(x)), is_vertex=is_vertex, magnetic=magnetic
+        )
         table.add_row(*row)
     return table
 
@@ -95,7 +102,8 @@ def voltage_table(document: dict[str, Any]) -> Table:
     """
     table = Table(
         title=_title(document, "voltage"),
-        caption=_remark(document) + "Error bars: one standard deviation of the committee.",
+        caption=_remark(document)
+        + ("Error bars: difference from sampled hulls." if document["band"] else ""),
         show_footer=True,
     )
     mean = _with_bar(document["mean_voltage"], document["mean_error_bar"], 3)
@@ -125,11 +133,29 @@ def _title(document: dict[str, Any], what: str) -> Text:
     return Text(f"{document['formula']} {what}, labeler: {document['labeler']}")
 
 
-def _hull_row(entry: dict[str, Any], labels: int, *, is_vertex: bool, magnetic: bool) -> list[Text]:
-    bar = entry["error_bar"]
-    formation = _with_bar(
-        1e3 * entry["formation_energy"], 1e3 * bar if bar is not None else None, 1
+def _below(document: dict[str, Any]) -> str:
+    """Return what may lie below the hull, as sentences; empty where nothing was predicted."""
+    if not document["band"]:
+        return ""
+    likely = document["p_below_hull"]
+    told = f"Anything without a label lies below the hull with {100 * likely:.1f} %"
+    if not document["exhaustive"]:
+        told += ", as far as a sample of the configurations says"
+    return (
+        f"{told}. 'lower state': how likely one is below the lowest label, and by how much at most "
+        "(95 %). "
     )
+
+
+def _hull_row(
+    entry: dict[str, Any],
+    labels: int,
+    forecast: dict[str, Any] | None,
+    *,
+    is_vertex: bool,
+    magnetic: bool,
+) -> list[Text]:
+    formation = f"{1e3 * entry['formation_energy']:.1f}"
     above = "vertex" if is_vertex else f"{1e3 * entry['distance_to_hull']:.1f}"
     above += f", {entry['remark']}" if "remark" in entry else ""
     style = "bold" if is_vertex else "dim"
@@ -138,7 +164,11 @@ def _hull_row(entry: dict[str, Any], labels: int, *, is_vertex: bool, magnetic: 
         for name in ("magnetic_correction", "corrected_formation_energy"):
             value = entry.get(name)
             numbers.append("" if value is None else f"{1e3 * value:.1f}")
-    texts = (entry["x"], entry["formula"], *numbers, str(labels), entry["hash"][:12])
+    numbers.append(str(labels))
+    if forecast is not None:
+        by = f", {1e3 * forecast['lower_by']:.1f}" if forecast["lower_by"] else ""
+        numbers.append(f"{100 * forecast['p_lower']:.0f} %{by}")
+    texts = (entry["x"], entry["formula"], *numbers, entry["hash"][:12])
     return [Text(text, style=style) for text in texts]
 
 

@@ -39,13 +39,19 @@ from al_charge.store.label_documents import (
 from al_charge.store.model_documents import ModelDoc, ReferenceDoc
 from al_charge.store.round_documents import (
     Assessment,
+    Calibration,
+    Coverage,
     Criterion,
     FailedRelaxation,
+    Forecast,
+    PredictedLabel,
     Prospective,
     Request,
     RoundDoc,
+    Shares,
     Verification,
     Vertex,
+    VoltageForecast,
 )
 
 __all__ = [
@@ -54,38 +60,49 @@ __all__ = [
     "TRANSITIONS",
     "Assessment",
     "AttemptDoc",
+    "Calibration",
     "CampaignDoc",
     "CampaignState",
     "CandidateDoc",
+    "Coverage",
     "Criterion",
     "Document",
     "FailedRelaxation",
     "FailureDoc",
+    "Forecast",
     "FrameDoc",
     "Geometry",
     "ImportedDoc",
     "LabelDoc",
     "LabelUseDoc",
     "ModelDoc",
+    "PredictedLabel",
     "ProposalDoc",
     "Prospective",
     "ReferenceDoc",
     "Refusal",
     "Request",
     "RoundDoc",
+    "Shares",
     "StartDoc",
     "Statistics",
     "Verification",
     "Vertex",
+    "VoltageForecast",
 ]
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands; ``exhausted`` is out of rounds or labels without convergence."""
+    """Where a campaign stands.
+
+    ``exhausted`` is out of rounds or labels without convergence; ``sampled`` has met every
+    criterion, but configurations that no one has ranked may lie below the hull.
+    """
 
     RUNNING = "running"
     PAUSED = "paused"
     CONVERGED = "converged"
+    SAMPLED = "sampled"
     EXHAUSTED = "exhausted"
     FAILED = "failed"
 
@@ -93,6 +110,7 @@ class CampaignState(StrEnum):
 TRANSITIONS: dict[CampaignState, frozenset[CampaignState]] = {
     CampaignState.RUNNING: frozenset(CampaignState),
     CampaignState.PAUSED: frozenset(CampaignState),
+    CampaignState.SAMPLED: frozenset({CampaignState.RUNNING, CampaignState.SAMPLED}),
     CampaignState.EXHAUSTED: frozenset({CampaignState.RUNNING, CampaignState.EXHAUSTED}),
     CampaignState.FAILED: frozenset({CampaignState.RUNNING, CampaignState.FAILED}),
     CampaignState.CONVERGED: frozenset({CampaignState.CONVERGED}),

@@ -80,6 +80,30 @@ class Criterion(Part):
     value: str
 
 
+class PredictedLabel(NamedTuple):
+    """A label with what its round's committee had predicted of it; eV per formula unit.
+
+    Attributes
+    ----------
+    x
+        Composition, an exact fraction.
+    error
+        Predicted minus labelled energy.
+    spread
+        Standard deviation of the members' predictions.
+    bar
+        The error bar that was given, one standard deviation.
+    deciding
+        Whether the label is a vertex of the hull or lies within its tolerance of it.
+    """
+
+    x: str
+    error: float
+    spread: float
+    bar: float
+    deciding: bool
+
+
 class Prospective(Part):
     """Predictions of a round's labels, made before them, compared with the labels.
 
@@ -90,13 +114,110 @@ class Prospective(Part):
     rmse
         Root mean square error, eV per formula unit; None without such labels.
     error_over_spread
-        Root mean square of the error divided by the committee's spread; None where no candidate
-        has a spread.
+        Root mean square of the error divided by its error bar; None where no candidate has one.
+    predictions
+        Each of them; an earlier version kept none.
     """
 
     labels: int = 0
     rmse: Number | None = None
     error_over_spread: Number | None = None
+    predictions: list[PredictedLabel] = Field(default_factory=list)
+
+
+class Calibration(Part):
+    """What makes error bars of the spread of a committee's members.
+
+    Attributes
+    ----------
+    floor
+        Error where all members agree, eV per formula unit.
+    scale
+        Factor on their standard deviation.
+    factors
+        Factor on the whole bar by composition; 1 where none is given.
+    """
+
+    floor: Number = 0.0
+    scale: Number = 1.0
+    factors: dict[str, Number] = Field(default_factory=dict)
+
+
+class Shares(Part):
+    """Shares of labels that lie where their error bars said.
+
+    Attributes
+    ----------
+    labels
+        How many there are.
+    within_68, within_95
+        Shares within the bands that should hold 68 and 95 %; None without labels.
+    """
+
+    labels: int
+    within_68: Number | None
+    within_95: Number | None
+
+
+class Coverage(Shares):
+    """Shares of a round's labels that lie where their error bars said.
+
+    Attributes
+    ----------
+    deciding
+        The same of the labels that decided the hull.
+    """
+
+    deciding: Shares
+
+
+class Forecast(Part):
+    """What is known of one composition; energies are formation energies in eV per formula unit.
+
+    Attributes
+    ----------
+    x
+        The composition, an exact fraction.
+    lowest_labelled
+        Lowest label; None where nothing is labelled.
+    lowest_predicted
+        Lowest energy that is predicted for anything without a label; None if all have labels.
+    p_lower
+        Probability that something lies below the lowest label by more than the tolerance.
+    lower_by
+        Bound, with 95 %, of how far anything lies below the lowest label; None where nothing is
+        labelled.
+    band_95, band_68
+        Lower and upper end of the intervals in which the hull lies with these probabilities.
+    """
+
+    x: Composition
+    lowest_labelled: Number | None
+    lowest_predicted: Number | None
+    p_lower: Number
+    lower_by: Number | None
+    band_95: tuple[float, float]
+    band_68: tuple[float, float]
+
+
+class VoltageForecast(Part):
+    """What is known of the voltages, in V.
+
+    Attributes
+    ----------
+    errors
+        Of each step of the labelled hull in order, root mean square over sampled hulls.
+    mean_error
+        The same of the mean voltage.
+    band_95, band_68
+        Lower and upper end of the intervals in which the voltage lies with these probabilities,
+        between neighbouring compositions of the host.
+    """
+
+    errors: list[Number]
+    mean_error: Number
+    band_95: list[tuple[float, float]]
+    band_68: list[tuple[float, float]]
 
 
 class Verification(Part):
@@ -146,13 +267,27 @@ class Assessment(Part):
         How far the deepest candidate lies below the hull by more than its error bar, eV per
         formula unit (0 if none does); an earlier version judged by it, others leave it None.
     p_below_hull
-        Probability that any candidate without a label lies below the hull by more than its
-        tolerance; None where nothing was predicted, and of an earlier version.
+        Probability that any configuration without a label lies below the hull by more than its
+        tolerance; None where nothing was predicted, and of an earlier version. Before
+        ``compositions`` was kept it was of the round's candidates alone.
     unlabelled_vertices
         Vertex compositions whose predicted ground state has no label; None where nothing was
         predicted.
+    compositions
+        What is known by composition; None where nothing was predicted, and of an earlier version.
+    voltages
+        What is known of voltages; None with ``compositions``.
+    exhaustive
+        Whether every configuration was ranked, so that nothing is known from a sample alone; None
+        with ``compositions``.
     prospective
         How good the predictions of this round's labels were.
+    calibration
+        What made the error bars of this round's committee; None for an earlier version, which had
+        ``spread_scale`` alone.
+    coverage
+        How many of this round's labels lie where their error bars said; None of an earlier
+        version.
     requests
         Labels that the round requested; None where labels are not static, or an earlier version
         did not record it.
@@ -172,7 +307,12 @@ class Assessment(Part):
     deepest: Number | None = None
     p_below_hull: Number | None = None
     unlabelled_vertices: list[Composition] | None = None
+    compositions: list[Forecast] | None = None
+    voltages: VoltageForecast | None = None
+    exhaustive: bool | None = None
     prospective: Prospective = Field(default_factory=Prospective)
+    calibration: Calibration | None = None
+    coverage: Coverage | None = None
     requests: list[Request] | None = None
     verify_next: bool = False
     verification: Verification | None = None

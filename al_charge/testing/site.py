@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 NAME = "kills"
-ENDED = ("converged", "exhausted")
+ENDED = ("converged", "sampled", "exhausted")
 ROUNDING = 1e-6
 """Largest difference, eV: libraries may add numbers in another order in another process."""
 

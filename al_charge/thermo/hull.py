@@ -102,7 +102,7 @@ class Hull:
         AlChargeError
             If its composition lies outside the hull.
         """
-        return entry.energy - self._reference(entry.x)
+        return entry.energy - self.reference(entry.x)
 
     def lower(self, x: Fraction | float) -> float:
         """Return the hull's formation energy at a composition.
@@ -116,13 +116,8 @@ class Hull:
         -------
         float
             eV per formula unit.
-
-        Raises
-        ------
-        AlChargeError
-            If the composition lies outside the hull.
         """
-        return self._total(x) - self._reference(x)
+        return self._total(x) - self.reference(x)
 
     def distance(self, entry: Entry) -> float:
         """Return how far an entry lies above the hull.
@@ -157,11 +152,21 @@ class Hull:
         str
             For example ``Na1/4FePO4``.
         """
-        if x == 0:
-            return self.framework
-        return f"{self.working_ion}{'' if x == 1 else x}{self.framework}"
+        return f"{self.working_ion}{'' if x == 1 else x}{self.framework}" if x else self.framework
 
-    def _reference(self, x: Fraction | float) -> float:
+    def reference(self, x: Fraction | float) -> float:
+        """Return the energy on the line between the end members.
+
+        Parameters
+        ----------
+        x
+            Working ions per formula unit.
+
+        Returns
+        -------
+        float
+            Total energy, eV per formula unit; formation energies are taken against it.
+        """
         first, last = self.vertices[0], self.vertices[-1]
         self._check(x)
         part = float((x - first.x) / (last.x - first.x))

@@ -92,7 +92,7 @@ def voltage_profile(
     hull
         Its neighbouring vertices make the steps.
     error_bars
-        V, one per step, as returned by `committee_error_bars`; None where they are not known.
+        V, one per step; None where they are not known.
     mean_error_bar
         Error bar of the mean voltage, V; None where it is not known.
 
@@ -127,8 +127,7 @@ def step_voltages(hull: Hull, energies: Sequence[float]) -> list[float]:
     hull
         Its compositions, the energy of its metal and the charge of its working ion are used.
     energies
-        Total energies, eV per formula unit, one per vertex: the hull's own or those of one
-        committee member.
+        Total energies, eV per formula unit, one per vertex.
 
     Returns
     -------

@@ -39,7 +39,7 @@ STATUS_KEYS = {
     "campaign", "state", "reason", "round", "tasks", "labels_made", "labels_requested_twice",
     "labels_used", "criteria", "failures", "rounds_held", "rounds_needed", "rounds",
 }  # fmt: skip
-ENTRY_KEYS = {"x", "energy_per_formula", "distance_to_hull", "hash", "label_id", "error_bar"}
+ENTRY_KEYS = {"x", "energy_per_formula", "distance_to_hull", "hash", "label_id"}
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

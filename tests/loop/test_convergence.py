@@ -45,6 +45,20 @@ def test_a_twin_of_the_same_composition_is_the_same_vertex() -> None:
     assert met(HullState(twin, 0.0, (), 0.0), SETTLED)[0]
 
 
+def test_a_round_without_a_usable_label_shows_nothing_of_the_hull() -> None:
+    """Unless none was requested, since hardly anything can lie lower."""
+    fields = SETTLED.__dict__
+    failed = HullState(**(fields | {"gained": False}))
+    assert met(failed, SETTLED) == [False, False, True, True]
+    nothing_to_ask = HullState(**(fields | {"gained": False, "asked": False}))
+    assert met(nothing_to_ask, SETTLED) == [True] * 4
+    unsettled = HullState(**(fields | {"gained": False, "asked": False, "p_below_hull": 0.06}))
+    assert met(unsettled, SETTLED) == [False, False, True, False]
+    unknown = HullState(**(fields | {"gained": False, "asked": False, "p_below_hull": None}))
+    assert met(unknown, SETTLED) == [False, False, True, False]
+    assert "no usable label" in criteria(failed, SETTLED, SETTINGS)[0].value
+
+
 def test_only_rounds_in_a_row_count() -> None:
     good = criteria(SETTLED, SETTLED, SETTINGS)
     bad = criteria(SETTLED, None, SETTINGS)

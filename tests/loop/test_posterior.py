@@ -19,11 +19,12 @@ from al_charge.loop.posterior import (
     observations,
     relaxed_candidates,
 )
-from al_charge.store.documents import CandidateDoc, Geometry
+from al_charge.store.documents import Assessment, Calibration, CandidateDoc, Geometry
 from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import fit_surrogate
 
+BARS = Calibration(floor=0.004, scale=2.0)
 NOWHERE = Geometry(numbers=[], positions=[], cell=[], species=[], host_site=[])
 
 
@@ -59,7 +60,28 @@ def candidate(host: Host, config: Configuration, energy: float, bar: float) -> C
 
 @pytest.fixture(scope="module")
 def campaign(olivine_doubled: Host) -> Campaign:
-    return cast(Campaign, SimpleNamespace(host=olivine_doubled))
+    rounds = {1: assessed(BARS), 3: assessed(None)}
+    store = SimpleNamespace(rounds=SimpleNamespace(get=lambda name, number: rounds.get(number)))
+    return cast(Campaign, SimpleNamespace(name="c", host=olivine_doubled, store=store))
+
+
+def assessed(calibration: Calibration | None) -> SimpleNamespace:
+    found = Assessment(
+        spread_scale=2.0, vertices=[], labels=0, criteria=[], calibration=calibration
+    )
+    return SimpleNamespace(assessment=found)
+
+
+@pytest.mark.parametrize(("number", "bar"), [(1, 0.003), (2, 0.005), (4, 0.003)])
+def test_bars_are_those_that_the_round_before_has_calibrated(
+    campaign: Campaign, configs: list[Configuration], number: int, bar: float
+) -> None:
+    """The spread is scaled already; round 0 is not known here, round 3 of an earlier version."""
+    one = candidate(campaign.host, configs[7], -5.0, 0.003)
+    (found,) = observations(campaign, [], [one.model_copy(update={"round": number})])
+    assert found.noise == pytest.approx(bar)
+    (found,) = observations(campaign, [], [one], Calibration(floor=0.04))
+    assert found.noise == pytest.approx(np.hypot(0.04, 0.003))
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
-"""Labels keep their sites, and criteria look at what has no label yet."""
+"""Labels keep their sites, and an assessment looks at what has no label yet."""
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from scipy.stats import norm
 
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
@@ -21,12 +19,9 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
 from al_charge.loop.campaign import geometry_of
-from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.label_document import check_sites
 from al_charge.loop.request_ledger import request_ledger
-from al_charge.loop.spec import ConvergenceSettings
-from al_charge.store.documents import CandidateDoc, Vertex
-from al_charge.thermo.hull import Entry, Hull, build_hull
+from al_charge.store.documents import CandidateDoc
 
 
 def candidate(host: Host, index: int, energy: float | None = None) -> CandidateDoc:
@@ -91,14 +86,6 @@ def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
         check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def hull() -> Hull:
-    """Vertices 0, 1/2, 1 with formation energies 0, -0.1, 0 eV/f.u. on tilted total energies."""
-    totals = {Fraction(0): -10.0, Fraction(1, 2): -9.1, Fraction(1): -8.0}
-    entries = [Entry(str(x), str(x), x, energy) for x, energy in totals.items()]
-    return build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
-
-
 def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any:
     selected = [f"c/0/{key}" for key in known]
     store = SimpleNamespace(
@@ -112,51 +99,6 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
     return SimpleNamespace(name="c", host=host, store=store, spec=spec, static_labels=False)
-
-
-@pytest.mark.parametrize(
-    ("energy", "missing", "z"),
-    [
-        (-9.05, (), 5.1),  # 50 meV above the hull, with a bar of 10 and a tolerance of 1
-        (-9.1005, (), 0.05),  # a twin within the tolerance
-        (-9.105, ("1/2",), -0.4),
-        (-9.130, ("1/2",), -2.9),
-    ],
-)
-def test_what_is_below_the_hull_has_the_right_sign_and_size(
-    olivine: Host, hull: Hull, energy: float, missing: tuple[str, ...], z: float
-) -> None:
-    found = [candidate(olivine, 0, energy)]
-    here = campaign(olivine, found, set())
-    assert assess._unlabelled_vertices(here, hull, found) == missing
-    assert assess._chance_below(here, hull, found) == pytest.approx(norm.cdf(-z), abs=1e-9)
-
-
-@pytest.mark.parametrize("bar", [0.002, 0.020, 0.040, 0.200])
-def test_no_error_bar_makes_the_fourth_criterion_hold_with_candidates_below(
-    olivine: Host, bar: float
-) -> None:
-    """Hull 0, -150, 0 meV/f.u. at x = 0, 1/2, 1; two candidates at 1/4 are 30 below it."""
-    totals = {Fraction(0): -10.0, Fraction(1, 2): -9.15, Fraction(1): -8.0}
-    entries = [Entry(str(x), str(x), x, energy) for x, energy in totals.items()]
-    hull = build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
-    units = olivine.formula_units
-    below = {
-        "composition": "1/4",
-        "energy": (-9.5 - 0.075 - 0.030) * units,
-        "spread": bar * units,
-    }
-    found = [candidate(olivine, i).model_copy(update=below) for i in (0, 1)]
-    vertices = tuple(Vertex(str(x), str(x)) for x in totals)
-    here = campaign(olivine, found, set())
-    state = HullState(
-        vertices,
-        0.0,
-        assess._unlabelled_vertices(here, hull, found),
-        assess._chance_below(here, hull, found),
-    )
-    held = criteria(state, state, ConvergenceSettings())
-    assert [one.met for one in held] == [True, True, True, False]
 
 
 def test_every_candidate_without_a_label_is_looked_at(olivine: Host) -> None:

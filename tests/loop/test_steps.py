@@ -425,10 +425,34 @@ def test_criteria_are_stored_and_the_campaign_ends(run: Run) -> None:
     assert first.p_below_hull is None
     assert 0.0 <= second.p_below_hull <= 1.0
     assert second.prospective.labels == second.labels - first.labels
+    assert first.coverage is None and first.compositions is None
+    assert second.coverage is not None and second.compositions is not None
+    assert second.coverage.labels == len(second.prospective.predictions)
+    hull = assessed_hull(run.campaign)[0].hull
+    lowest = {str(one.x): hull.formation_energy(one) for one in reversed(hull.entries)}
+    assert {one.x: one.lowest_labelled for one in second.compositions} == pytest.approx(lowest)
+    assert second.exhaustive is True
+
+
+def test_errors_are_those_of_predictions_made_before(run: Run) -> None:
+    """Error, spread without its scale and bar of every label, from what was stored by then."""
+    first, second = (record.assessment for record in run.store.rounds.all("steps"))
+    assert first is not None and second is not None and first.calibration is not None
+    units, labels = run.campaign.host.formula_units, labelled_hull(run.campaign).labels
+    (chosen,) = [one.selected for one in run.store.rounds.all("steps") if one.number == 1]
+    candidates = [run.store.candidates.get(one) for one in chosen or []]
+    for candidate, told in zip(candidates, second.prospective.predictions, strict=True):
+        assert candidate is not None and candidate.energy is not None and candidate.spread
+        energy = labels[label_key(run.campaign, candidate)].energy
+        assert told.error == pytest.approx((candidate.energy - energy) / units)
+        assert told.spread == pytest.approx(candidate.spread / units / first.spread_scale)
+        factor = first.calibration.factors.get(told.x, 1.0)
+        expected = factor * np.hypot(first.calibration.floor, candidate.spread / units)
+        assert told.bar == pytest.approx(expected)
     assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
     document = run.store.campaigns.get("steps")
     assert document.state is CampaignState.EXHAUSTED
-    assert document.reason == "2 rounds without convergence"
+    assert document.reason.startswith("2 rounds without convergence; not met: ")
     assert current_round(run.campaign) == 1
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
 
+from al_charge.store.documents import Assessment, Forecast, VoltageForecast
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.voltage import VoltageProfile, voltage_profile
 
@@ -26,16 +27,28 @@ def hull() -> Hull:
 
 
 @pytest.fixture
-def hull_with_bars(hull: Hull) -> Hull:
-    """The same with an error bar of 7 meV on everything but the end members."""
-
-    def barred(entry: Entry) -> Entry:
-        return replace(entry, error_bar=0.007 if 0 < entry.x < 1 else 0.0)
-
-    return replace(
-        hull,
-        entries=tuple(barred(entry) for entry in hull.entries),
-        vertices=tuple(barred(vertex) for vertex in hull.vertices),
+def assessment(make_assessment: Callable[..., Assessment]) -> Assessment:
+    """What an assessment of that hull says of three of its compositions."""
+    compositions = [
+        Forecast(
+            x=x,
+            lowest_labelled=low,
+            lowest_predicted=None if low == 0 else low + 0.004,
+            p_lower=p,
+            lower_by=by,
+            band_95=(low - 2 * by, low),
+            band_68=(low - by, low),
+        )
+        for x, low, p, by in (("0", 0.0, 0.0, 0.0), ("3/4", -0.095, 0.31, 0.012), ("1", 0, 0, 0))
+    ]
+    voltages = VoltageForecast(
+        errors=[0.02, 0.05],
+        mean_error=0.01,
+        band_95=[(2.6, 3.0), (2.2, 2.4)],
+        band_68=[(2.7, 2.9), (2.3, 2.35)],
+    )
+    return make_assessment(
+        compositions=compositions, voltages=voltages, p_below_hull=0.034, exhaustive=True
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from al_charge.report.documents import hull_document, voltage_document
 from al_charge.report.names import html, labeler_name, mathtext
 from al_charge.report.tables import hull_table, voltage_table
+from al_charge.store.documents import Assessment
 from al_charge.thermo.hull import Hull
 from al_charge.thermo.voltage import VoltageProfile, voltage_profile
 
@@ -23,8 +24,8 @@ def text_of(table: Table) -> str:
     return capture.get()
 
 
-def test_hull_document_survives_json_and_holds_every_label(hull_with_bars: Hull) -> None:
-    document = hull_document(hull_with_bars, campaign="demo", labeler="born")
+def test_hull_document_survives_json_and_holds_every_label(hull: Hull) -> None:
+    document = hull_document(hull, campaign="demo", labeler="born")
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["campaign"] == "demo"
     assert document["labeler"] == "Born (analytic ionic model)"
@@ -39,22 +40,21 @@ def test_hull_document_survives_json_and_holds_every_label(hull_with_bars: Hull)
         "distance_to_hull",
         "hash",
         "label_id",
-        "error_bar",
         "magnetic_correction",
         "corrected_formation_energy",
     }
     assert document["undecided"] == []
-    assert set(document["units"]) < set(document["vertices"][1])
+    told = {*document, *document["vertices"][1], *document["compositions"][0]}
+    assert set(document["units"]) < told
 
 
-def test_hull_document_values(hull_with_bars: Hull) -> None:
-    document = hull_document(hull_with_bars, campaign="demo", labeler="gpaw")
+def test_hull_document_values(hull: Hull) -> None:
+    document = hull_document(hull, campaign="demo", labeler="gpaw")
     vertex = document["vertices"][1]
     assert vertex["energy_per_formula"] == pytest.approx(-189.395)
     assert vertex["formation_energy"] == pytest.approx(-0.095)
     assert vertex["distance_to_hull"] == 0.0
     assert (vertex["hash"], vertex["label_id"]) == ("hash-3-0", "label-3-0")
-    assert vertex["error_bar"] == 0.007
     assert vertex["formula"] == "Na3/4FePO4"
     entry = next(e for e in document["entries"] if e["label_id"] == "label-2-0")
     # The line from 0 to -95 meV at x = 3/4 passes -63.33 meV at x = 1/2.
@@ -64,12 +64,65 @@ def test_hull_document_values(hull_with_bars: Hull) -> None:
     )
 
 
-def test_unknown_error_bars_are_null(hull: Hull) -> None:
+def test_what_is_not_known_is_null(hull: Hull) -> None:
     document = hull_document(hull, campaign="demo", labeler="born")
-    assert {entry["error_bar"] for entry in document["entries"]} == {None}
+    assert not any("error_bar" in entry for entry in document["entries"])
+    assert document["band"] == [] and document["p_below_hull"] is None
+    assert [one["lowest_labelled"] for one in document["compositions"]] == pytest.approx(
+        [0, 0.012, -0.025, -0.095, 0]
+    )
+    assert {one["p_lower"] for one in document["compositions"]} == {None}
     profile = voltage_document(voltage_profile(hull), campaign="demo", labeler="born")
     assert profile["mean_error_bar"] is None
     assert json.loads(json.dumps(profile, allow_nan=False)) == profile
+
+
+def test_documents_say_what_may_lie_below(
+    hull: Hull, profile: VoltageProfile, assessment: Assessment
+) -> None:
+    document = hull_document(
+        hull, campaign="demo", labeler="born", state="sampled", found=assessment
+    )
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert (document["state"], document["p_below_hull"]) == ("sampled", 0.034)
+    assert document["compositions"][1] == {
+        "x": "3/4",
+        "lowest_labelled": -0.095,
+        "lowest_predicted": pytest.approx(-0.091),
+        "p_lower": 0.31,
+        "lower_by": 0.012,
+    }
+    assert document["band"][1] == {
+        "x": "3/4",
+        "lower_95": pytest.approx(-0.119),
+        "lower_68": pytest.approx(-0.107),
+        "upper_68": -0.095,
+        "upper_95": -0.095,
+    }
+    document = voltage_document(profile, campaign="demo", labeler="born", found=assessment)
+    assert document["band"][0] == {
+        "x_from": "0",
+        "x_to": "3/4",
+        "lower_95": 2.6,
+        "lower_68": 2.7,
+        "upper_68": 2.9,
+        "upper_95": 3.0,
+    }
+
+
+def test_the_hull_table_says_where_a_lower_state_is_likely(
+    hull: Hull, assessment: Assessment
+) -> None:
+    text = text_of(hull_table(hull_document(hull, campaign="d", labeler="born", found=assessment)))
+    row = next(line for line in text.splitlines() if "Na3/4FePO4" in line)
+    assert "31 %, 12.0" in row
+    row = next(line for line in text.splitlines() if " NaFePO4 " in line)
+    assert "0 %" in row and "0 %," not in row
+    assert "lies below the hull with 3.4 %" in " ".join(text.split())
+    assert "sample" not in text
+    sampled = assessment.model_copy(update={"exhaustive": False})
+    text = text_of(hull_table(hull_document(hull, campaign="d", labeler="born", found=sampled)))
+    assert "sample" in text
 
 
 def test_voltage_document(profile: VoltageProfile) -> None:
@@ -87,18 +140,18 @@ def test_voltage_document(profile: VoltageProfile) -> None:
     assert document["mean_error_bar"] == 0.01
 
 
-def test_hull_table_has_a_row_for_every_composition(hull_with_bars: Hull) -> None:
-    table = hull_table(hull_document(hull_with_bars, campaign="demo", labeler="born"))
+def test_hull_table_has_a_row_for_every_composition(hull: Hull) -> None:
+    table = hull_table(hull_document(hull, campaign="demo", labeler="born"))
     assert table.row_count == 5
     text = text_of(table)
     assert "Born (analytic ionic model)" in text
     assert text.count("vertex") == 3
     row = next(line for line in text.splitlines() if "Na3/4FePO4" in line)
-    assert "-95.0 ± 7.0" in row
+    assert "-95.0" in row
     assert "vertex" in row
     assert "hash-3-0" in row
     row = next(line for line in text.splitlines() if "Na1/2FePO4" in line)
-    assert "-25.0 ± 7.0" in row
+    assert "-25.0" in row
     assert "38.3" in row
     assert "9 labelled configurations" in text
 

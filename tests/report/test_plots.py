@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from al_charge.report.documents import hull_document, voltage_document
 from al_charge.report.interactive import hull_html, voltage_html
 from al_charge.report.static import RESOLUTION, SIZE, hull_png, voltage_png
 from al_charge.report.style import HULL, PREDICTED, fraction_ticks
+from al_charge.store.documents import Assessment
 from al_charge.thermo.hull import Entry, Hull
-from al_charge.thermo.voltage import VoltageProfile, voltage_profile
+from al_charge.thermo.voltage import VoltageProfile
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -60,26 +62,26 @@ def texts(trace: dict[str, Any]) -> Iterator[str]:
 
 
 def test_hull_image_shows_hull_and_candidates(
-    tmp_path: Path, hull_with_bars: Hull, candidates: list[Entry]
+    tmp_path: Path, hull: Hull, candidates: list[Entry]
 ) -> None:
     path = tmp_path / "new folder" / "hull.png"
-    hull_png(path, hull_with_bars, labeler="born", campaign="demo", candidates=candidates)
+    hull_png(path, hull, labeler="born", campaign="demo", candidates=candidates)
     image = pixels(path)
     assert image.shape == (round(SIZE[1] * RESOLUTION), round(SIZE[0] * RESOLUTION), 3)
     assert share_of(image, HULL) > 0.005
     assert share_of(image, "#FFFFFF") > 0.7
     plain = tmp_path / "plain.png"
-    hull_png(plain, hull_with_bars, labeler="born", campaign="demo")
+    hull_png(plain, hull, labeler="born", campaign="demo")
     assert (pixels(plain) != image).any()
 
 
-def test_corrected_vertices_are_drawn_beside_the_hull(tmp_path: Path, hull_with_bars: Hull) -> None:
+def test_corrected_vertices_are_drawn_beside_the_hull(tmp_path: Path, hull: Hull) -> None:
     corrected = {Fraction(0): 0.0, Fraction(3, 4): -0.5, Fraction(1): 0.0}
     png, plain, html = tmp_path / "hull.png", tmp_path / "plain.png", tmp_path / "hull.html"
-    hull_png(png, hull_with_bars, labeler="gpaw", corrected=corrected)
-    hull_png(plain, hull_with_bars, labeler="gpaw")
+    hull_png(png, hull, labeler="gpaw", corrected=corrected)
+    hull_png(plain, hull, labeler="gpaw")
     assert (pixels(png) != pixels(plain)).any()
-    hull_html(html, hull_with_bars, labeler="gpaw", corrected=corrected)
+    hull_html(html, hull, labeler="gpaw", corrected=corrected)
     (trace,) = [one for one in traces(html) if one["name"] == "in the lowest magnetic orders"]
     assert (trace["x"], trace["y"]) == ([0.0, 0.75, 1.0], [0.0, -500.0, 0.0])
 
@@ -108,15 +110,35 @@ def test_plots_leave_pyplot_alone(tmp_path: Path, hull: Hull, profile: VoltagePr
     assert pyplot.get_fignums() == []
 
 
-@pytest.mark.parametrize("bars", [True, False])
-def test_voltage_image(tmp_path: Path, hull: Hull, profile: VoltageProfile, bars: bool) -> None:
-    path = tmp_path / "voltage.png"
-    shown = profile if bars else voltage_profile(hull)
-    voltage_png(path, shown, labeler="born", campaign="demo")
-    image = pixels(path)
+@pytest.mark.parametrize("known", [True, False])
+def test_bands_are_shaded(
+    tmp_path: Path, hull: Hull, profile: VoltageProfile, assessment: Assessment, known: bool
+) -> None:
+    found = assessment if known else None
+    bands = [
+        hull_document(hull, campaign="demo", labeler="born", found=found)["band"],
+        voltage_document(profile, campaign="demo", labeler="born", found=found)["band"],
+    ]
+    png, html = tmp_path / "plot.png", tmp_path / "plot.html"
+    hull_png(png, hull, labeler="born", band=bands[0])
+    hull_html(html, hull, labeler="born", band=bands[0])
+    shares = [share_of(pixels(png), "#DEECF5", tolerance=4)]
+    shown = [{trace.get("name"): trace for trace in traces(html)}]
+    voltage_png(png, profile, labeler="born", band=bands[1])
+    voltage_html(html, profile, labeler="born", band=bands[1])
+    image = pixels(png)
     assert share_of(image, HULL) > 0.004
-    band = share_of(image, "#D1E4F0", tolerance=4)
-    assert (band > 0.01) is bars
+    shares.append(share_of(image, "#DEECF5", tolerance=4))
+    shown.append({trace.get("name"): trace for trace in traces(html)})
+    assert [share > 0.002 for share in shares] == [known] * 2
+    assert [{"true with 95 %", "true with 68 %"} <= set(one) for one in shown] == [known] * 2
+    if known:
+        wide = shown[0]["true with 95 %"]
+        assert wide["x"] == [0.0, 0.75, 1.0, 1.0, 0.75, 0.0]
+        assert wide["y"] == pytest.approx([0, -119, 0, 0, -95, 0])
+        step = shown[1]["true with 68 %"]
+        assert step["x"][:4] == [0.0, 0.75, 0.75, 1.0]
+        assert step["y"] == pytest.approx([2.7, 2.7, 2.3, 2.3, 2.35, 2.35, 2.9, 2.9])
 
 
 def test_pages_load_nothing_and_bring_plotly_along(
@@ -134,22 +156,17 @@ def test_pages_load_nothing_and_bring_plotly_along(
         assert "campaign: demo" in text
 
 
-def test_hull_page_holds_every_label(
-    tmp_path: Path, hull_with_bars: Hull, candidates: list[Entry]
-) -> None:
+def test_hull_page_holds_every_label(tmp_path: Path, hull: Hull, candidates: list[Entry]) -> None:
     path = tmp_path / "hull.html"
     doubted = replace(candidates[0], remark="its own potentials disagree with it")
-    hull_html(path, hull_with_bars, labeler="born", candidates=[doubted, *candidates[1:]])
+    hull_html(path, hull, labeler="born", candidates=[doubted, *candidates[1:]])
     shown = {trace["name"].split(" (")[0]: trace for trace in traces(path)}
     assert set(shown) == {"predicted, not labelled", "labelled", "hull, 3 vertices"}
     vertices = shown["hull, 3 vertices"]
     assert vertices["x"] == [0.0, 0.75, 1.0]
     assert vertices["y"] == pytest.approx([0.0, -95.0, 0.0])
-    assert vertices["error_y"]["array"] == pytest.approx([0.0, 7.0, 0.0])
-    hashes = {re.search(r"configuration (\S+?)<br>", t)[1] for t in texts(shown["labelled"])}  # type: ignore[index]
-    assert hashes == {e.config_hash for e in hull_with_bars.entries} - {
-        v.config_hash for v in hull_with_bars.vertices
-    }
+    hashes = {re.search(r"configuration (\S+?)(<br>|$)", t)[1] for t in texts(shown["labelled"])}  # type: ignore[index]
+    assert hashes == {e.config_hash for e in hull.entries} - {v.config_hash for v in hull.vertices}
     predicted = shown["predicted, not labelled"]
     assert predicted["y"] == pytest.approx([-80.0, 2000.0])
     assert [doubted.remark in text for text in predicted["text"]] == [True, False]

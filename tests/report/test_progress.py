@@ -40,6 +40,9 @@ STATUS: dict[str, Any] = {
             "selected": 16,
             "labels": 36,
             "hull_shift": 0.0031,
+            "p_below_hull": 0.034,
+            "compositions": [{"x": "1/4", "p_lower": 0.31}, {"x": "1/2", "p_lower": 0.049}],
+            "coverage": {"labels": 16, "within_68": 0.6875, "within_95": 1.0},
             "vertices": ["0", "1/2", "1"],
             "criteria_met": 1,
             "verification": False,
@@ -66,6 +69,9 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "3.10 meV/f.u.",
         "0 1/2 1",
         "held for 0 of 2 rounds",
+        "3.4 %",
+        "lower states than the lowest label may be at x = 1/4 (31 %)",
+        "error bars held in round 1: 69 % of 16 within 68 %, 100 % of 16 within 95 %",
         "3 of 40 candidates of round 1: their own potentials disagree with their charge order",
         "x = 1: Co3+ low is the lowest of 6 runs in other states; 1 other state is not run",
         "2 labels ambiguous, the last 01234567 at x = 1/2: moments of atoms 4 fit no charge state",
@@ -78,6 +84,14 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
     one, two = (rendered(STATUS | {"delocalised": number}) for number in (1, 2))
     assert "1 label is delocalised: on the hull, and not learnt from" in one
     assert "2 labels are delocalised: on the hull, and not learnt from" in two
+
+
+def test_a_round_without_predictions_says_nothing_of_what_lies_below() -> None:
+    line = STATUS["rounds"][0] | {"p_below_hull": None, "compositions": [], "coverage": None}
+    text = rendered(STATUS | {"rounds": [line]})
+    assert "lower states" not in text and "error bars" not in text
+    text = rendered(STATUS | {"rounds": [STATUS["rounds"][0], line]})
+    assert "error bars held in round 1" in text
 
 
 def test_only_tasks_under_way_have_a_bar() -> None:

@@ -235,8 +235,8 @@ def test_a_whole_campaign_of_every_version_is_read(
         (entry["x"], entry["label_id"]) for entry in known["entries"]
     ]
     for entry, before in zip(found.hull.entries, known["entries"], strict=True):
-        shown = (entry.energy, found.hull.distance(entry), entry.error_bar)
-        expected = [before[x] for x in ("energy_per_formula", "distance_to_hull", "error_bar")]
+        shown = (entry.energy, found.hull.distance(entry))
+        expected = [before[x] for x in ("energy_per_formula", "distance_to_hull")]
         assert shown == pytest.approx(expected, abs=1e-9)
     for model in store.models.all("kept"):
         assert store.models.get("kept", model.round, model.member) is not None
@@ -278,6 +278,7 @@ def specification_before(database: Database[dict[str, Any]], name: str = "kept")
         spec["labeler"]["relax"] = "cell" if relax else "none"
     spec["host"].setdefault("spins", "high")  # as all ions were
     spec["host"].setdefault("min_distance", "0 A")  # there was no limit
+    spec["convergence"].setdefault("verify", False)  # not before a file asked for it
     if spec["labeler"]["kind"] in ("gpaw", "vasp"):  # nor runs in other spin states
         spec["labeler"].setdefault("explore_spin", False)
     return CampaignSpec.model_validate(spec)
@@ -324,6 +325,8 @@ def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
     dft = campaign["labeler"].pop("explore_spin", None) is not None
     for later in ("moments", "total_moment", "explore_runs", "kpoint_spacing"):
         campaign["labeler"].pop(later, None)
+    verifies = campaign["convergence"]["verify"] is True
+    campaign["convergence"]["verify"] = verifies
     known = {"structure", "working_ion", "redox", "fixed", *from_version_4.DEFAULTS["host"]}
     campaign["host"] = {name: campaign["host"][name] for name in known}
     # Of version 4 are tables that are none now, or depend on the host.
@@ -336,6 +339,7 @@ def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
     meant = spec.model_copy(
         update={
             "host": spec.host.model_copy(update={"spins": "high", "min_distance": 0.0}),
+            "convergence": spec.convergence.model_copy(update={"verify": verifies}),
             "labeler": type(spec.labeler).model_validate(
                 campaign["labeler"] | ({"explore_spin": False} if dft else {})
             ),

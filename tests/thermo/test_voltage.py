@@ -1,20 +1,14 @@
-"""Voltages by hand, against pymatgen's electrode, and their error bars by Monte Carlo."""
+"""Voltages by hand and against pymatgen's electrode."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from al_charge.errors import AlChargeError
 from al_charge.thermo.hull import Entry, Hull, build_hull
-from al_charge.thermo.uncertainty import (
-    committee_error_bars,
-    profile_with_error_bars,
-    with_error_bars,
-)
 from al_charge.thermo.voltage import step_voltages, voltage_profile
 
 
@@ -81,10 +75,6 @@ def test_three_volts_are_three_volts(ion: str, charge: int | None) -> None:
     energies = {Fraction(0): -50.0, Fraction(1): -50.0 - 1.9 - 3.0 * z}
     hull = hull_of(energies, ion=ion, framework="CrS2", metal=-1.9, charge=charge)
     assert voltage_profile(hull).mean == pytest.approx(3.0, abs=1e-12)
-    noisy = np.array([[-50.0, -54.9], [-50.1, -54.8], [-49.9, -55.1]])
-    bars = committee_error_bars(hull, ["k0", "k1"], noisy)
-    assert bars.voltages == pytest.approx([np.std(noisy @ [1, -1], ddof=1) / z])
-    assert bars.mean_voltage == pytest.approx(bars.voltages[0])
 
 
 def test_an_ion_of_several_charges_needs_one() -> None:
@@ -159,102 +149,7 @@ def test_every_vertex_needs_an_energy(hull: Hull, energies: list[float]) -> None
         step_voltages(hull, energies)
 
 
-def test_error_bars_match_propagated_independent_noise(hull: Hull) -> None:
-    sigma, members = 0.010, 20_000
-    rng = np.random.default_rng(5)
-    energies = np.array([e.energy for e in hull.entries])
-    keys = [e.key for e in hull.entries]
-    noisy = energies + rng.normal(0.0, sigma, size=(200, len(keys)))
-    bars = committee_error_bars(hull, keys, noisy, scale=1.5)
-    # Independent errors: var of a formation energy = (1 + (1-x)^2 + x^2) sigma^2,
-    # of a step over dx = 2 (sigma / dx)^2, of the mean voltage = 2 sigma^2.
-    draws = rng.normal(0.0, sigma, size=(members, len(keys)))
-    for i, entry in enumerate(hull.entries[1:-1], start=1):
-        x = float(entry.x)
-        monte_carlo = np.std(draws[:, i] - (1 - x) * draws[:, 0] - x * draws[:, -1])
-        analytic = sigma * np.sqrt(1 + (1 - x) ** 2 + x**2)
-        assert monte_carlo == pytest.approx(analytic, rel=0.03)
-        assert bars.formation[entry.key] == pytest.approx(1.5 * analytic, rel=0.2)
-    widths = np.diff([float(x) for x in hull.compositions])
-    assert bars.voltages == pytest.approx(1.5 * sigma * np.sqrt(2) / widths, rel=0.2)
-    assert bars.mean_voltage == pytest.approx(1.5 * sigma * np.sqrt(2), rel=0.2)
-    assert bars.vertices[0] == bars.vertices[-1] == 0.0
-    assert bars.vertices[1] == bars.formation["k2/3"]
-
-
-def test_two_members_by_hand(hull: Hull) -> None:
-    energies = np.array([[e.energy for e in hull.entries]] * 2)
-    keys = [e.key for e in hull.entries]
-    energies[1, keys.index("k2/3")] += 0.020
-    bars = committee_error_bars(hull, keys, energies)
-    # ddof=1: the standard deviation of two numbers that differ by d is d / sqrt(2).
-    assert bars.formation["k2/3"] == pytest.approx(0.020 / np.sqrt(2))
-    assert bars.formation["k1/4"] == pytest.approx(0.0, abs=1e-12)
-    assert bars.voltages == pytest.approx([0.03 / np.sqrt(2), 0.12 / np.sqrt(2), 0.0], abs=1e-9)
-
-
-@pytest.mark.parametrize(("start", "width"), [(0, 1), (Fraction(1, 3), 2)])
-def test_what_members_share_cancels(hull: Hull, start: Fraction, width: int) -> None:
-    """Offsets and slopes that members share change voltages alone, over any range of x."""
-    hull = hull_of({start + width * e.x: e.energy for e in hull.entries}, metal=-1.3)
-    keys = [e.key for e in hull.entries]
-    offsets = np.array([[0.0], [3.0], [-7.0]])
-    slopes = np.array([[0.0], [0.2], [0.1]]) * np.array([float(e.x) for e in hull.entries])
-    energies = np.array([e.energy for e in hull.entries])
-    bars = committee_error_bars(hull, keys, energies + offsets + slopes)
-    assert max(bars.formation.values()) < 1e-12
-    assert bars.voltages == pytest.approx([0.1] * 3)
-    assert bars.mean_voltage == pytest.approx(0.1)
-
-
-def test_members_in_single_precision_are_compared_in_double(hull: Hull) -> None:
-    keys = [e.key for e in hull.entries]
-    single = np.random.default_rng(1).normal(-170, 0.1, size=(3, len(keys))).astype(np.float32)
-    assert committee_error_bars(hull, keys, single) == committee_error_bars(
-        hull, keys, single.astype(np.float64)
-    )
-
-
-def test_columns_may_come_in_any_order_and_hold_more_than_the_hull(hull: Hull) -> None:
-    keys = [e.key for e in hull.entries]
-    energies = np.random.default_rng(1).normal(-170, 0.1, size=(3, len(keys)))
-    straight = committee_error_bars(hull, keys, energies)
-    order = [3, 1, 4, 0, 2]
-    extended = np.column_stack([energies[:, order], np.zeros(3)])
-    shuffled = committee_error_bars(hull, [*(keys[i] for i in order), "candidate"], extended)
-    assert shuffled == straight
-
-
-def test_error_bars_are_carried_by_hull_and_profile(hull: Hull) -> None:
-    keys = [e.key for e in hull.entries]
-    energies = np.random.default_rng(2).normal(-170, 0.1, size=(3, len(keys)))
-    bars = committee_error_bars(hull, keys, energies)
-    decorated = with_error_bars(hull, bars)
-    assert [e.error_bar for e in decorated.entries] == [bars.formation[k] for k in keys]
-    assert [v.error_bar for v in decorated.vertices] == list(bars.vertices)
-    assert decorated.compositions == hull.compositions
-    profile = profile_with_error_bars(hull, bars)
-    assert tuple(step.error_bar for step in profile.steps) == bars.voltages
-    assert profile.mean_error_bar == bars.mean_voltage
-
-
-@pytest.mark.parametrize(
-    ("members", "message"),
-    [
-        (np.zeros((1, 5)), "at least two members"),
-        (np.zeros((3, 4)), r"^error bars: member energies of shape \(3, 4\) for 5 entries"),
-        (np.zeros(5), r"^error bars: member energies of shape \(5,\) for 5 entries"),
-        (np.full((3, 5), np.nan), "not finite"),
-    ],
-)
-def test_refuses_member_energies_that_do_not_fit(
-    hull: Hull, members: np.ndarray, message: str
-) -> None:
-    with pytest.raises(AlChargeError, match=message):
-        committee_error_bars(hull, [e.key for e in hull.entries], members)
-
-
-def test_refuses_a_committee_that_misses_an_entry(hull: Hull) -> None:
-    keys = ["other", *(e.key for e in hull.entries[1:])]
-    with pytest.raises(AlChargeError, match="no member predicts entry k0"):
-        committee_error_bars(hull, keys, np.zeros((3, 5)))
+def test_error_bars_are_carried_by_the_profile(hull: Hull) -> None:
+    profile = voltage_profile(hull, error_bars=[0.1, 0.2, 0.3], mean_error_bar=0.05)
+    assert [step.error_bar for step in profile.steps] == [0.1, 0.2, 0.3]
+    assert profile.mean_error_bar == 0.05

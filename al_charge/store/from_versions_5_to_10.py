@@ -1,4 +1,4 @@
-"""Migrations to schema versions 6 to 10, which add fields and change none."""
+"""Migrations to schema versions 6 to 11, which add fields and change none."""
 
 from __future__ import annotations
 
@@ -94,6 +94,17 @@ def to_version_10(database: Database[dict[str, Any]]) -> None:
     """
     empty = {"identity": ""}
     _add(database, {CandidateDoc.collection: empty, LabelDoc.collection: empty}, to=10)
+
+
+def to_version_11(database: Database[dict[str, Any]]) -> None:
+    """Allow what assessments say by composition, and campaigns that are sampled; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        Of version 10; what earlier assessments did not find stays unknown.
+    """
+    _add(database, {}, to=11)
 
 
 def _add(

@@ -1,0 +1,212 @@
+"""What may still lie below a campaign's hull: everything that has no label, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import count_distinct, distinct_occupations
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import canonical
+from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.energies import LabelledHull
+from al_charge.loop.posterior import Posterior, fit_posterior, relaxed_candidates
+from al_charge.loop.request_ledger import MISSES, RequestLedger
+from al_charge.search.random_occupation import random_occupation
+from al_charge.store.documents import Calibration, CandidateDoc, Forecast, VoltageForecast
+from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.surrogate import Prediction
+from al_charge.thermo.hull import Hull
+from al_charge.thermo.uncertainty import Unlabelled, outlook
+
+Occupations = NDArray[np.int8]
+
+MOST_RANKED = 1_000_000
+"""Configurations of one composition up to which all are ranked."""
+SAMPLED = 5_000
+"""Configurations that are drawn at random where there are more."""
+MOST_JOINT = 20_000
+"""Configurations, of all compositions, whose energies are drawn together."""
+NEGLIGIBLE = 1e-6
+"""Probability to lie below the lowest label, under which one is not among these."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What an assessment says of the configurations without a label.
+
+    Attributes
+    ----------
+    p_below_hull
+        Probability that any lies below the hull by more than the tolerance.
+    compositions
+        What is known by composition.
+    voltages
+        What follows for the voltages.
+    exhaustive
+        Whether every configuration was ranked.
+    """
+
+    p_below_hull: float
+    compositions: list[Forecast] = field(repr=False)
+    voltages: VoltageForecast = field(repr=False)
+    exhaustive: bool
+
+
+def look_ahead(
+    campaign: Campaign,
+    found: LabelledHull,
+    ledger: RequestLedger,
+    candidates: Sequence[CandidateDoc],
+    calibration: Calibration,
+    rng: np.random.Generator,
+) -> Ahead:
+    """Return what is known of all configurations without a label.
+
+    Left out are those whose labels were requested in vain and will not be requested again.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    found
+        Its labels and their hull.
+    ledger
+        What was requested.
+    candidates
+        Those that need a label, with energies by the newest committee.
+    calibration
+        What makes error bars of its spreads.
+    rng
+        Source of all random choices.
+
+    Returns
+    -------
+    Ahead
+        Energies in eV per formula unit, voltages in V.
+    """
+    host, hull = campaign.host, found.hull
+    posterior = fit_posterior(campaign, found.labels.values(), candidates, calibration)
+    relaxed = relaxed_candidates(campaign, posterior, candidates, calibration)
+    ions = np.array([candidate.n_ions for candidate in candidates], dtype=int)
+    # Those that are ranked: not labelled, not given up, and not relaxed, which say more.
+    passed = [one.colours for one in found.labels.values()]
+    passed += [one.colours for one in candidates]
+    passed += _given_up(campaign, found, ledger)
+    left_out = _rows(host, [canonical(host, configuration_of(one)) for one in passed])
+    counts, unlabelled, exhaustive = count_distinct(host), [], True
+    for n_ions in host.ion_counts:
+        x = host.composition(n_ions)
+        whole = counts[x] <= MOST_RANKED
+        exhaustive &= whole
+        rows = distinct_occupations(host, n_ions) if whole else _some(host, n_ions, rng)
+        rows = rows[~np.isin(_as_items(rows), left_out)]
+        unlabelled.append(_unlabelled(posterior, host, hull, x, rows, _of(relaxed, ions == n_ions)))
+    tolerance = float(campaign.spec.convergence.hull_tolerance)
+    ahead = outlook(hull, unlabelled, tolerance, rng)
+    lowest: dict[Fraction, float] = {}
+    for entry in hull.entries:  # by x, then by energy
+        lowest.setdefault(entry.x, hull.formation_energy(entry))
+    bands, errors = ahead.bands(), ahead.voltage_errors(hull)
+    return Ahead(
+        p_below_hull=ahead.p_below_hull,
+        compositions=[
+            Forecast(
+                x=str(x),
+                lowest_labelled=lowest.get(x),
+                lowest_predicted=_finite(one.lowest),
+                p_lower=float(p_lower),
+                lower_by=_finite(float(lower_by)),
+                band_95=band_95,
+                band_68=band_68,
+            )
+            for x, one, p_lower, lower_by, band_95, band_68 in zip(
+                ahead.x,
+                sorted(unlabelled, key=lambda one: one.x),
+                ahead.p_lower,
+                ahead.lower_by,
+                bands["band_95"],
+                bands["band_68"],
+                strict=True,
+            )
+        ],
+        voltages=VoltageForecast(
+            errors=errors[0], mean_error=errors[1], **ahead.voltage_bands(hull)
+        ),
+        exhaustive=exhaustive,
+    )
+
+
+def _unlabelled(
+    posterior: Posterior,
+    host: Host,
+    hull: Hull,
+    x: Fraction,
+    rows: Occupations,
+    relaxed: Prediction,
+) -> Unlabelled:
+    """Return one composition's configurations: those that may matter jointly, and the rest."""
+    from scipy.stats import norm
+
+    line = hull.reference(x)
+    mean, deviation = posterior.screen(host, rows)
+    mean = mean - line
+    labels = [hull.formation_energy(entry) for entry in hull.entries if entry.x == x]
+    reached = min(labels, default=hull.lower(x))
+    chance = norm.cdf((reached - mean) / deviation)
+    order = np.argsort(-chance, kind="stable")
+    number = min(MOST_JOINT // len(host.ion_counts), int((chance > NEGLIGIBLE).sum()), len(order))
+    few, many = order[:number], order[number:]
+    guessed = posterior.unrelaxed(host, rows[few])
+    return Unlabelled(
+        x=x,
+        likely=Prediction(
+            np.append(relaxed.mean, guessed.mean) - line,
+            np.vstack([relaxed.root, guessed.root]),
+            np.append(relaxed.own, guessed.own),
+        ),
+        mean=mean[many],
+        deviation=deviation[many],
+    )
+
+
+def _given_up(campaign: Campaign, found: LabelledHull, ledger: RequestLedger) -> list[list[int]]:
+    """Return the occupations of those without a label that will not be requested again."""
+    rounds = campaign.store.rounds.all(campaign.name)
+    ids = [key for record in rounds for key in record.selected or []]
+    labelled = {label.config_hash for label in found.labels.values()}
+    return [
+        one.colours
+        for one in campaign.store.candidates.stream(ids)
+        if one.config_hash not in labelled
+        and (not campaign.static_labels or ledger.missed[one.config_hash] >= MISSES)
+    ]
+
+
+def _of(found: Prediction, some: NDArray[np.bool_]) -> Prediction:
+    return Prediction(found.mean[some], found.root[some], found.own[some])
+
+
+def _some(host: Host, n_ions: int, rng: np.random.Generator) -> Occupations:
+    """Return distinct configurations that were drawn at random."""
+    drawn = {canonical(host, random_occupation(host, n_ions, rng)) for _ in range(SAMPLED)}
+    return occupations_of(sorted(drawn, key=lambda one: one.occupation), host)
+
+
+def _rows(host: Host, configs: Iterable[Configuration]) -> NDArray[np.void]:
+    return _as_items(occupations_of(list(configs), host))
+
+
+def _as_items(rows: Occupations) -> NDArray[np.void]:
+    """Return each row as one item, so that rows can be looked up."""
+    rows = np.ascontiguousarray(rows)
+    return rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

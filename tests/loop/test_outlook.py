@@ -1,0 +1,305 @@
+"""What may lie below a hull, on a host that is small enough to know everything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import enumerate_distinct
+from al_charge.crystal.host import Host
+from al_charge.crystal.symmetry import canonical_hash
+from al_charge.loop import assess, outlook
+from al_charge.loop.convergence import HullState, criteria
+from al_charge.loop.energies import LabelledHull
+from al_charge.loop.outlook import Ahead, look_ahead
+from al_charge.loop.request_ledger import RequestLedger
+from al_charge.loop.spec import ConvergenceSettings
+from al_charge.store.documents import (
+    Assessment,
+    Calibration,
+    CampaignState,
+    CandidateDoc,
+    Criterion,
+    Forecast,
+    Geometry,
+    RoundDoc,
+    Verification,
+    Vertex,
+)
+from al_charge.store.labels import LabelSummary
+from al_charge.thermo.hull import Entry, build_hull
+
+NOWHERE = Geometry(numbers=[], positions=[], cell=[], species=[], host_site=[])
+HALF = Fraction(1, 2)
+
+
+def every(host: Host) -> list[Configuration]:
+    return [one for n_ions in host.ion_counts for one in enumerate_distinct(host, n_ions)]
+
+
+def ions_of(host: Host, config: Configuration) -> int:
+    return sum(site > 0 for site in config.occupation[: len(host.ion_sites)])
+
+
+def total(host: Host, config: Configuration) -> float:
+    """Return energies on a line with a bowl of 100 meV, and 5 meV more for each next one."""
+    x = host.composition(ions_of(host, config))
+    place = enumerate_distinct(host, ions_of(host, config)).index(config)
+    return float(-10 + 2 * x - 0.4 * x * (1 - x)) + 0.005 * place
+
+
+def found(host: Host, labelled: list[Configuration]) -> LabelledHull:
+    labels: dict[str, LabelSummary] = {}
+    entries = []
+    for config in labelled:
+        key = canonical_hash(host, config)
+        x = host.composition(ions_of(host, config))
+        energy = total(host, config)
+        entries.append(Entry(key, key, x, energy))
+        summary = SimpleNamespace(
+            key=key,
+            config_hash=key,
+            colours=list(config.occupation),
+            energy=energy * host.formula_units,
+            refusal=None,
+        )
+        labels[key] = cast(LabelSummary, summary)
+    hull = build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
+    return LabelledHull(hull, labels)
+
+
+def candidate(host: Host, config: Configuration, energy: float, bar: float) -> CandidateDoc:
+    n_ions = ions_of(host, config)
+    return CandidateDoc(
+        campaign="c",
+        round=1,
+        n_ions=n_ions,
+        composition=str(host.composition(n_ions)),
+        config_hash=canonical_hash(host, config),
+        colours=list(config.occupation),
+        geometry=NOWHERE,
+        energy=energy * host.formula_units,
+        spread=bar * host.formula_units,
+        origin="search",
+    )
+
+
+def campaign(host: Host, requested: list[CandidateDoc], *, static: bool = False) -> Any:
+    record = SimpleNamespace(selected=[one.doc_id for one in requested])
+    store = SimpleNamespace(
+        rounds=SimpleNamespace(all=lambda name: [record]),
+        candidates=SimpleNamespace(
+            stream=lambda ids: (one for one in requested if one.doc_id in ids)
+        ),
+    )
+    return SimpleNamespace(
+        name="c",
+        host=host,
+        store=store,
+        static_labels=static,
+        spec=SimpleNamespace(convergence=ConvergenceSettings()),
+    )
+
+
+def ahead(
+    host: Host,
+    labels: LabelledHull,
+    candidates: list[CandidateDoc],
+    requested: list[CandidateDoc] | None = None,
+    *,
+    missed: int | None = None,
+) -> Ahead:
+    given = requested or []
+    misses = Counter({one.config_hash: missed or 0 for one in given})
+    return look_ahead(
+        campaign(host, given, static=missed is not None),
+        labels,
+        cast(RequestLedger, SimpleNamespace(missed=misses)),
+        candidates,
+        Calibration(),
+        np.random.default_rng(1),
+    )
+
+
+def test_one_candidate_that_alone_has_no_label_has_the_closed_form(olivine: Host) -> None:
+    host = olivine
+    one = enumerate_distinct(host, 2)[3]
+    labels = found(host, [config for config in every(host) if config != one])
+    lowest, bar = -0.1, 0.010
+    for above in (0.003, 0.020, -0.004):
+        result = ahead(host, labels, [candidate(host, one, -9 + lowest + above, bar)])
+        expected = norm.cdf((-0.001 - above) / bar)
+        assert result.p_below_hull == pytest.approx(expected, abs=0.02)
+        at = {Fraction(each.x): each for each in result.compositions}
+        assert at[HALF].p_lower == pytest.approx(expected, abs=0.02)
+        assert at[HALF].lowest_labelled == pytest.approx(lowest)
+        assert at[HALF].lowest_predicted == pytest.approx(lowest + above)
+        assert {each.p_lower for x, each in at.items() if x != HALF} == {0.0}
+        assert {each.lowest_predicted for x, each in at.items() if x != HALF} == {None}
+        missing = assess._unlabelled_vertices(campaign(host, []), labels.hull, result)
+        assert missing == (("1/2",) if above < -0.001 else ())
+        assert result.exhaustive
+
+
+@pytest.mark.parametrize("bar", [0.002, 0.020, 0.040, 0.200])
+def test_no_error_bar_makes_the_fourth_criterion_hold_with_candidates_below(
+    olivine: Host, bar: float
+) -> None:
+    """Two candidates at 1/4, 30 meV below the line between labels at 0 and 1/2."""
+    host = olivine
+    labels = found(host, [one for one in every(host) if ions_of(host, one) != 1])
+    below = [
+        candidate(host, one, -9.5 - 0.050 - 0.030, bar) for one in enumerate_distinct(host, 1)[:2]
+    ]
+    result = ahead(host, labels, below)
+    vertices = tuple(Vertex(str(one.x), one.config_hash) for one in labels.hull.vertices)
+    missing = assess._unlabelled_vertices(campaign(host, []), labels.hull, result)
+    state = HullState(vertices, 0.0, missing, result.p_below_hull)
+    held = criteria(state, state, ConvergenceSettings())
+    assert [one.met for one in held] == [True, True, True, False]
+
+
+def test_what_nobody_relaxed_counts_too(olivine: Host) -> None:
+    host = olivine
+    some = [one for one in every(host) if ions_of(host, one) != 1]
+    result = ahead(host, found(host, some), [])
+    at = {Fraction(each.x): each for each in result.compositions}
+    quarter = at[Fraction(1, 4)]
+    assert quarter.lowest_labelled is None and quarter.lower_by is None and quarter.p_lower == 1
+    assert quarter.lowest_predicted is not None
+    assert result.p_below_hull > 0.01
+    low, high = quarter.band_95
+    assert low < quarter.band_68[0] and high == pytest.approx(labels_lower(host, some))
+    assert len(result.voltages.band_68) == len(result.compositions) - 1
+
+
+def labels_lower(host: Host, some: list[Configuration]) -> float:
+    return found(host, some).hull.lower(Fraction(1, 4))
+
+
+@pytest.mark.parametrize(("missed", "counts"), [(None, False), (1, True), (2, False)])
+def test_what_was_requested_in_vain_is_left_out(
+    olivine: Host, missed: int | None, counts: bool
+) -> None:
+    """A static label is requested a second time, a relaxed one is not."""
+    host = olivine
+    one = enumerate_distinct(host, 2)[3]
+    labels = found(host, [config for config in every(host) if config != one])
+    result = ahead(host, labels, [], [candidate(host, one, -9.0, 0.01)], missed=missed)
+    predicted = {each.x: each.lowest_predicted for each in result.compositions}
+    assert (predicted["1/2"] is not None) is counts
+
+
+def test_a_space_that_is_too_large_is_sampled_and_says_so(
+    olivine: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "MOST_RANKED", 3)
+    monkeypatch.setattr(outlook, "SAMPLED", 5)
+    host = olivine
+    some = [one for one in every(host) if ions_of(host, one) in (0, 4)]
+    result = ahead(host, found(host, some), [])
+    assert not result.exhaustive
+    at = {Fraction(each.x): each for each in result.compositions}
+    assert at[HALF].lowest_predicted is not None and at[Fraction(0)].lowest_predicted is None
+
+
+def test_those_that_are_far_above_are_not_drawn_but_count(
+    olivine: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = olivine
+    some = [one for one in every(host) if ions_of(host, one) in (0, 4)]
+    some += [enumerate_distinct(host, 2)[0]]
+    plain = ahead(host, found(host, some), [])
+    monkeypatch.setattr(outlook, "MOST_JOINT", 0)
+    alone = ahead(host, found(host, some), [])
+    assert [one.lowest_predicted for one in alone.compositions] == pytest.approx(
+        [one.lowest_predicted for one in plain.compositions]
+    )
+    assert alone.p_below_hull > plain.p_below_hull > 0
+
+
+def ended(
+    monkeypatch: pytest.MonkeyPatch,
+    *assessments: Assessment,
+    left: int = 10,
+    max_rounds: int = 12,
+) -> tuple[CampaignState, str]:
+    monkeypatch.setattr(assess, "labels_left", lambda campaign: left)
+    monkeypatch.setattr(assess, "_all_labelled", lambda campaign: False)
+    rounds = {
+        number: RoundDoc(campaign="c", number=number, assessment=one)
+        for number, one in enumerate(assessments)
+    }
+    store = SimpleNamespace(all=lambda name: list(rounds.values()), get=lambda _, n: rounds.get(n))
+    settings = ConvergenceSettings(max_rounds=max_rounds)
+    here = SimpleNamespace(
+        name="c",
+        store=SimpleNamespace(rounds=store),
+        spec=SimpleNamespace(convergence=settings),
+    )
+    return assess.next_state(cast(Any, here), len(assessments) - 1)
+
+
+def round_of(make: Callable[..., Assessment], met: bool, **fields: Any) -> Assessment:
+    return make(criteria=[Criterion(name="it stays", met=met, value="1 meV")] * 4, **fields)
+
+
+def test_only_what_was_ranked_in_full_converges(
+    monkeypatch: pytest.MonkeyPatch, make_assessment: Callable[..., Assessment]
+) -> None:
+    def last(exhaustive: bool | None) -> tuple[CampaignState, str]:
+        known = round_of(make_assessment, True, exhaustive=True)
+        now = round_of(make_assessment, True, exhaustive=exhaustive)
+        return ended(monkeypatch, known, now)
+
+    assert last(True) == (CampaignState.CONVERGED, "every criterion held for 2 rounds")
+    assert last(None)[0] is CampaignState.CONVERGED, "as an earlier version assessed it"
+    state, reason = last(False)
+    assert state is CampaignState.SAMPLED
+    assert reason == "every criterion held for 2 rounds, but only a sample was ranked"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_verified_sample_is_no_more_than_a_sample(
+    monkeypatch: pytest.MonkeyPatch, make_assessment: Callable[..., Assessment], same: bool
+) -> None:
+    known = round_of(make_assessment, True, exhaustive=False)
+    result = Verification(
+        relax="ions", relaxed=3, same_vertices=same, lowered=0.0, failed=[], verified=same
+    )
+    verified = make_assessment(verification=result)
+    state, _ = ended(monkeypatch, known, known, verified)
+    assert state is (CampaignState.SAMPLED if same else CampaignState.RUNNING)
+
+
+def test_a_budget_that_is_spent_says_what_is_open(
+    monkeypatch: pytest.MonkeyPatch, make_assessment: Callable[..., Assessment]
+) -> None:
+    compositions = [
+        Forecast(
+            x=x,
+            lowest_labelled=0.0,
+            lowest_predicted=0.0,
+            p_lower=p_lower,
+            lower_by=0.0,
+            band_95=(0.0, 0.0),
+            band_68=(0.0, 0.0),
+        )
+        for x, p_lower in (("0", 0.0), ("1/4", 0.06), ("1/2", 0.04))
+    ]
+    known = round_of(make_assessment, False, exhaustive=True, compositions=compositions)
+    assert ended(monkeypatch, known)[0] is CampaignState.RUNNING
+    state, reason = ended(monkeypatch, known, left=0)
+    assert state is CampaignState.EXHAUSTED
+    assert reason.startswith("100 labels without convergence; not met: it stays (1 meV); ")
+    assert reason.endswith("lower states may lie at x = 1/4")
+    state, reason = ended(monkeypatch, known, max_rounds=1)
+    assert state is CampaignState.EXHAUSTED and reason.startswith("1 rounds without convergence; ")
