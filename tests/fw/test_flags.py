@@ -24,7 +24,7 @@ from al_charge.potentials.potential import Potential
 from al_charge.potentials.state import SiteMeans
 from al_charge.potentials.vocabulary import Vocabulary
 from al_charge.report.progress import status_panel
-from al_charge.store.documents import CandidateDoc, ModelDoc
+from al_charge.store.documents import Calibration, CandidateDoc, ModelDoc
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 MEANS: SiteMeans = {"moments": {"Fe2+": 3.7, "Fe3+": 4.3}, "charges": {"Fe2+": 1.5, "Fe3+": 1.8}}
@@ -105,7 +105,7 @@ def test_flagged_candidates_are_stored_counted_and_shown(launchpad: LaunchPad) -
         iron3 = [i for i, token in enumerate(candidate.geometry.species) if token == "Fe3+"]
         assert candidate.drifted == iron3
         assert len(iron3) == 4 - candidate.n_ions
-        remark = candidate_entry(campaign, candidate).remark
+        remark = candidate_entry(campaign, candidate, Calibration()).remark
         assert remark == (
             f"its own potentials disagree with {len(iron3)} of its charge states" if iron3 else ""
         )

@@ -27,9 +27,10 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.assess import assess
+from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign, configuration_of, label_key, open_campaign
 from al_charge.loop.committee import load_committee, member_energies
-from al_charge.loop.energies import assessed_hull, labelled_hull
+from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.propose import _space, propose
@@ -113,9 +114,6 @@ class Engine:
         if self.job in self.fails:
             raise self.fails[self.job]
         self.born.run(directory)
-
-    def progress(self, directory: Path) -> int:
-        return 0
 
     def read(self, directory: Path) -> Reading:
         return self.born.read(directory)
@@ -268,12 +266,13 @@ def test_a_search_is_told_what_is_known_at_all_compositions(run: Run) -> None:
     for one in run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False):
         key = tuple(one.colours)
         lowest[key] = min(one.energy / units, lowest.get(key, 0.0))
+    calibration = calibration_of(campaign, 0)
     exact = [(Configuration(key), pytest.approx(value), 0.0) for key, value in lowest.items()]
     relaxed = [
         (
             Configuration(tuple(one.colours)),
             pytest.approx((one.energy or 0.0) / units),
-            pytest.approx((one.spread or 0.0) / units),
+            pytest.approx(bar(calibration, one.composition, (one.spread or 0.0) / units)),
         )
         for one in run.store.candidates.all("steps", 1)
     ]
