@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import custodian_log, outputs
 from al_charge.labelers.vasp.labeler import VaspLabeler
@@ -129,13 +129,25 @@ def test_a_broken_log_of_custodian_is_named(job: Path, labeler: Make) -> None:
     _refused(labeler, job, "static/custodian.json: custodian's log cannot be read")
 
 
-def test_refused_charges_leave_the_label(job: Path, labeler: Make) -> None:
+@pytest.fixture
+def job_with_charges(job: Path) -> Path:
     document = json.loads((job / "request.json").read_text())
     document["bader"] = True
     (job / "request.json").write_text(json.dumps(document))
+    return job
+
+
+def test_a_damaged_density_is_no_property_of_the_label(
+    job_with_charges: Path, labeler: Make
+) -> None:
     for name in ("AECCAR0", "AECCAR2"):
-        (job / "static" / name).write_bytes(b"")
-    reading = labeler(**AS_RECORDED).read(job)
+        (job_with_charges / "static" / name).write_bytes(b"")
+    with pytest.raises(CrashedError, match="AECCAR0: it has zero bytes"):
+        labeler(**AS_RECORDED).read(job_with_charges)
+
+
+def test_refused_charges_leave_the_label(job_with_charges: Path, labeler: Make) -> None:
+    reading = labeler(**AS_RECORDED).read(job_with_charges)
     assert reading.bader is None
     assert "AECCAR0" in reading.bader_refused
     assert reading.frames[-1].energy == pytest.approx(-4.52549041)
@@ -187,6 +199,8 @@ def test_a_run_that_stopped_for_time_is_unfinished(
     (tmp_path / "custodian.json").write_text(json.dumps(log))
     text = gzip.decompress((recorded_nickel_oxide / "vasprun.xml.gz").read_bytes()).decode()
     (tmp_path / "vasprun.xml").write_text(text)
+    outcar = gzip.decompress((recorded_nickel_oxide / "OUTCAR.gz").read_bytes())
+    (tmp_path / "OUTCAR").write_bytes(outcar)
     custodian_log.check_ended(tmp_path)  # it converged in the time that it was left
     # As if the last of its electronic steps had been the last that were allowed.
     steps = text.count("<scstep>")

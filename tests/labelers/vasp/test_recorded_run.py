@@ -94,8 +94,10 @@ def atomate2_vasp(reference: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """atomate2's stand-in, which runs in the place of custodian."""
     import jobflow
     from atomate2.utils.testing.vasp import monkeypatch_vasp
+    from atomate2.vasp import run as atomate2_run
 
     monkeypatch.setattr(jobflow.CURRENT_JOB, "job", SimpleNamespace(name="NiO"))
+    monkeypatch.setattr(run, "_run_custodian", lambda *_: atomate2_run.run_vasp())
     yield from monkeypatch_vasp(monkeypatch, reference.parent)
 
 
