@@ -239,6 +239,8 @@ def _is_own(entry: EntryPoint) -> bool:
 class ChosenByKind:
     """Annotation of a settings field that takes the settings of any plug-in, told by ``kind``.
 
+    Without it they are those of the default, or of another that has fields which the default lacks.
+
     Parameters
     ----------
     plugins
@@ -255,7 +257,13 @@ class ChosenByKind:
 
         def kind_of(value: Any) -> Any:
             given = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-            return plugins.default if given is None else given
+            if given is not None or not isinstance(value, dict):
+                return given or plugins.default
+            # Files that were written for a former default have its fields, and mean it.
+            having = [
+                one.kind for one in plugins if value.keys() <= one.settings.model_fields.keys()
+            ]
+            return having[0] if having and plugins.default not in having else plugins.default
 
         choices = {one.kind: handler.generate_schema(one.settings) for one in plugins}
         by_name = plugins.default is None

@@ -127,6 +127,16 @@ def test_a_default_kind_stands_in_for_none(found: Any) -> None:
         adapter.validate_python({"width": "wide"})
 
 
+def test_fields_that_the_default_lacks_say_which_kind_is_meant(found: Any) -> None:
+    things = found("one=outside:One", "two=outside:Two", default="two")
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[PluginSettings, ChosenByKind(lambda: things)])
+    assert adapter.validate_python({"size": 5}) == OneSettings(size=5)
+    assert adapter.validate_python({"width": 3}) == TwoSettings(width=3.0)
+    for wrong in ({"size": 5, "width": 3}, {"kind": "two", "size": 5}):
+        with pytest.raises(ValidationError, match="two"):
+            adapter.validate_python(wrong)
+
+
 @pytest.mark.parametrize("group", [LABELERS, POTENTIALS])
 def test_our_own_describe_themselves(group: Plugins[Any]) -> None:
     assert len(group.found) >= 3

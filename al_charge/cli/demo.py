@@ -41,8 +41,8 @@ def command(seed: int, blind: bool, workers: int, output: Path, as_json: bool) -
     """Run olivine NaxFePO4 (8 Fe, nine compositions) to its converged hull on this machine.
 
     Everything is real but the energies: MongoDB (the embedded server), FireWorks, a committee of
-    three potentials, the genetic search; labels come from Born, an analytic ionic model, so that it
-    takes minutes. After an interruption, the same command continues.
+    three potentials, the search; labels come from Born, an analytic ionic model, so that it takes
+    minutes. After an interruption, the same command continues.
     """
     from al_charge.cli.running import run_here
 

@@ -294,6 +294,9 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
         If the campaign uses a plug-in that this machine lacks.
     """
     content = _union(document.spec["campaign"], document.spec["defaults"])
+    # There was one search method and one acquisition rule when none was named.
+    content.setdefault("search", {}).setdefault("kind", "genetic")
+    content.setdefault("acquisition", {}).setdefault("kind", "weighted")
     # All ions were high spin, and none too near others, when campaigns were stored without these.
     content["host"].setdefault("spins", "high")
     content["host"].setdefault("min_distance", "0 A")
@@ -343,11 +346,15 @@ def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
 
 
 def _has(settings: BaseModel, others: BaseModel, given: Mapping[str, Any]) -> bool:
-    """Return whether settings have the values of some fields that others were given."""
+    """Return whether settings have the values of some fields that others were given.
+
+    Settings of another kind may have them too, unless the kind was given.
+    """
     for name, stored in given.items():
-        value, wanted = getattr(settings, name), getattr(others, name)
-        if isinstance(wanted, BaseModel) and type(value) is type(wanted):
-            if not _has(value, wanted, stored):
+        value, wanted = getattr(settings, name, None), getattr(others, name)
+        if isinstance(wanted, BaseModel) and isinstance(value, BaseModel):
+            other_kind = type(value) is not type(wanted) and "kind" in stored
+            if other_kind or not _has(value, wanted, stored):
                 return False
         elif value != wanted:
             return False

@@ -149,6 +149,6 @@ class SearchPlugin(Plugin):
 
 
 SEARCHES: Plugins[SearchPlugin] = Plugins(
-    "al_charge.searches", SearchPlugin, "search method", default="genetic"
+    "al_charge.searches", SearchPlugin, "search method", default="screen"
 )
 """All search methods that are installed."""

@@ -12,11 +12,13 @@ from bson import json_util
 from pymongo.database import Database
 from pymongo.errors import WriteError
 
+from al_charge.acquisition.weighted import WeightedSettings
 from al_charge.errors import InputError
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.energies import assessed_hull
 from al_charge.loop.spec import CampaignSpec, load_spec, parse_spec
 from al_charge.loop.submit import is_same, spec_of, submit
+from al_charge.search.genetic import GeneticSettings
 from al_charge.store import from_version_4
 from al_charge.store.backup.restore import restore
 from al_charge.store.documents import (
@@ -316,6 +318,10 @@ def test_stored_defaults_are_marked_as_not_given(old: Database[dict[str, Any]]) 
 @pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
     spec = load_spec(file)
+    searched = {name: getattr(spec.search, name) for name in ("evaluations", "seeds")}
+    selected = {n: getattr(spec.acquisition, n) for n in ("labels_per_round", "first_round")}
+    of_then = {"search": GeneticSettings(**searched), "acquisition": WeightedSettings(**selected)}
+    spec = spec.model_copy(update=of_then)
     without = {"database", "resources"}
     campaign = spec.model_dump(mode="json", exclude=without, round_trip=True)
     # There was one search and one acquisition rule, and VASP's known windows were written out.
