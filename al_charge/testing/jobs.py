@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from al_charge.errors import AlChargeError
+from al_charge.labelers.dft.job_folder import LOCK
 from al_charge.labelers.protocol import Array, Labeler, Reading, Relax
 
 
@@ -68,10 +69,11 @@ def prepared(labeler: Labeler, atoms: Atoms, folder: Path) -> dict[str, bytes]:
     Returns
     -------
     dict
-        Content of every file, by its path relative to the folder.
+        Content of every file, by its path relative to the folder; the lock that keeps two engines
+        from one folder is left out.
     """
     labeler.prepare(atoms, folder, relax=Relax.NONE, attempt=0)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

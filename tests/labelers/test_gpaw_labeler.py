@@ -17,7 +17,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.shells import distort_shells
 from al_charge.crystal.valence import Windows
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.gpaw import labeler
 from al_charge.labelers.gpaw.labeler import GpawLabeler
 from al_charge.labelers.gpaw.settings import GpawSettings
@@ -312,12 +312,21 @@ def test_truncated_results_are_failures(atoms: Atoms, tmp_path: Path, content: s
 
 
 def test_refused_charges_leave_the_label(atoms: Atoms, tmp_path: Path) -> None:
-    reading = make_label(engine(bader=True), atoms, tmp_path).reading
+    one, job = engine(bader=True), tmp_path / "job"
+    one.prepare(atoms, job, relax=Relax.NONE, attempt=0)
+    np.savez(job / "density.npz", density=np.ones((4, 4, 4)), coarse=np.ones((4, 4, 4)))
+    one.run(job)
+    reading = one.read(job)
     assert reading.bader is None
-    assert "density.npz: it is missing" in reading.bader_refused
-    (tmp_path / "try-0" / "bader.json").unlink()
+    assert "too similar to judge the charges by" in reading.bader_refused
+    (job / "bader.json").unlink()
     with pytest.raises(AlChargeError, match=r"bader\.json: cannot read"):
-        engine(bader=True).read(tmp_path / "try-0")
+        one.read(job)
+
+
+def test_a_missing_density_is_no_property_of_the_label(atoms: Atoms, tmp_path: Path) -> None:
+    with pytest.raises(CrashedError, match=r"density\.npz: it is missing"):
+        make_label(engine(bader=True), atoms, tmp_path)
 
 
 def test_an_old_result_is_never_taken_for_a_new_one(
@@ -328,7 +337,7 @@ def test_an_old_result_is_never_taken_for_a_new_one(
     one, moved = engine(), atoms.copy()
     moved.positions[0] += 0.1
     one.prepare(moved, tmp_path / "try-0", relax=Relax.NONE, attempt=0)
-    assert [path.name for path in (tmp_path / "try-0").iterdir()] == ["input.json"]
+    assert {path.name for path in (tmp_path / "try-0").iterdir()} == {"input.json", "engine.lock"}
     (tmp_path / "try-0" / "result.json").write_text(old)
     monkeypatch.setattr(labeler, "command", lambda processes: [sys.executable, "-c", "pass"])
     with pytest.raises(AlChargeError, match="GPAW ran another job"):
