@@ -231,6 +231,6 @@ class AcquisitionPlugin(Plugin):
 
 
 ACQUISITIONS: Plugins[AcquisitionPlugin] = Plugins(
-    "al_charge.acquisitions", AcquisitionPlugin, "acquisition rule", default="hull"
+    "al_charge.acquisitions", AcquisitionPlugin, "acquisition rule", default="weighted"
 )
 """All acquisition rules that are installed."""
