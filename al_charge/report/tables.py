@@ -138,7 +138,7 @@ def _below(document: dict[str, Any]) -> str:
     if not document["band"]:
         return ""
     likely = document["p_below_hull"]
-    told = f"Anything without a label lies below the hull with {100 * likely:.1f} %"
+    told = f"Chance that anything without a label lies below the hull: {100 * likely:.1f} %"
     if not document["exhaustive"]:
         told += ", as far as a sample of the configurations says"
     return (
