@@ -277,7 +277,7 @@ def read_data(
     store = Store(connect(settings_from_environment()))
     try:
         store.ensure_schema()
-        found = query_labels(store, query, cache, spin=share_moments)
+        found = query_labels(store, query, cache, spin=share_moments, aware=need_states)
     finally:
         store.close()
     _log_left_out(str(data), found, "labels")

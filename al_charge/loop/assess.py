@@ -37,7 +37,7 @@ from al_charge.store.documents import (
     Prospective,
     Vertex,
 )
-from al_charge.store.labels import SUMMARY
+from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Hull, max_hull_shift
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def _held_out_residuals(
     """Return errors of members for labels that they were not trained on, eV per formula unit."""
     columns: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
-        if not found.labels[key].delocalised:  # which no potential has learnt
+        # Not learnt, or learnt from the same ions in another charge order.
+        if not found.labels[key].delocalised:
             columns[found.labels[key].config_hash].append(i)
     units = campaign.host.formula_units
     return [
@@ -224,7 +225,9 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         if candidate is None or candidate.energy is None:
             continue
         label = found.labels.get(label_key(campaign, candidate))
-        if label is None or label.delocalised or label.config_hash != candidate.config_hash:
+        if label is None or not _is_what_was_predicted(
+            label, candidate, aware=campaign.spec.potential.charge_aware
+        ):
             continue
         energy, x = label.energy / units, Fraction(candidate.composition)
         some.append(
@@ -246,6 +249,14 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         error_over_spread=float(np.sqrt(np.mean(np.square(ratios)))) if ratios else None,
         predictions=some,
     )
+
+
+def _is_what_was_predicted(label: LabelSummary, candidate: CandidateDoc, *, aware: bool) -> bool:
+    """Return whether a label has the charge order of which the committee gave an energy.
+
+    A committee that knows no charge states predicts that of the ions, whoever has the charge.
+    """
+    return label.config_hash == candidate.config_hash and not (aware and label.delocalised)
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:

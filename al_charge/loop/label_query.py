@@ -101,7 +101,9 @@ def _fraction(value: str, where: str) -> str:
         ) from error
 
 
-def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) -> Dataset:
+def query_labels(
+    store: Store, query: LabelQuery, cache: Path, *, spin: bool, aware: bool = True
+) -> Dataset:
     """Return the labels that a query finds, as frames to train and to test on.
 
     Parameters
@@ -115,6 +117,9 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     spin
         Whether the potential takes moments as input, and so learns from labels whose charge states
         are uncertain.
+    aware
+        Whether the potential tells charge states apart; one that does not learns from delocalised
+        labels.
 
     Returns
     -------
@@ -132,9 +137,10 @@ def query_labels(store: Store, query: LabelQuery, cache: Path, *, spin: bool) ->
     if query.campaign is not None:
         store.campaigns.get(query.campaign)
     summaries = _matching(store.labels.read(SUMMARY, campaign=query.campaign), query)
-    used = [summary for summary in summaries if learnable(summary, spin=spin)]
+    used = [one for one in summaries if learnable(one, spin=spin, aware=aware)]
+    keys = {one.key for one in used}
     left_out = Counter(
-        str(one.refusal or "delocalised") for one in summaries if not learnable(one, spin=spin)
+        str(one.refusal or "delocalised") for one in summaries if one.key not in keys
     )
     if not used:
         why = ", ".join(f"{number} {reason}" for reason, number in left_out.items())

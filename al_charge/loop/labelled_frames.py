@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from al_charge.potentials.data.frames import TrainingFrame
 
 
-def learnable(summary: LabelSummary, *, spin: bool) -> bool:
+def learnable(summary: LabelSummary, *, spin: bool, aware: bool) -> bool:
     """Return whether a potential may be trained on a label.
 
-    One whose charge states are uncertain, or delocalised, is of use only to a potential that takes
-    moments as input.
+    One whose charge states are uncertain is of use only to a potential that takes moments as input;
+    a delocalised one also to a potential that knows no charge states, for which nothing is missing.
 
     Parameters
     ----------
@@ -33,13 +33,15 @@ def learnable(summary: LabelSummary, *, spin: bool) -> bool:
         Summary of the label.
     spin
         Whether the potential takes moments as input.
+    aware
+        Whether the potential tells charge states apart.
 
     Returns
     -------
     bool
         Whether it may.
     """
-    if summary.refusal is Refusal.AMBIGUOUS or summary.delocalised:
+    if summary.refusal is Refusal.AMBIGUOUS or (aware and summary.delocalised):
         return spin and summary.has_moments
     return summary.refusal is None
 

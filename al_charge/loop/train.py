@@ -120,9 +120,9 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
         In an order that does not change; read from the cache when needed.
     """
     potential = campaign.spec.potential
-    spin = POTENTIALS.of(potential).reads_moments(potential)
+    spin, aware = POTENTIALS.of(potential).reads_moments(potential), potential.charge_aware
     summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number)
-    wanted = [summary for summary in summaries if learnable(summary, spin=spin)]
+    wanted = [summary for summary in summaries if learnable(summary, spin=spin, aware=aware)]
     return cached_labels(campaign.store, wanted, cache, spin=spin)
 
 

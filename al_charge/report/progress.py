@@ -66,8 +66,8 @@ def _summary(status: dict[str, Any]) -> Text:
         )
         text.append(f"\n{line}", style="yellow")
     if number := status["delocalised"]:
-        what = "label is" if number == 1 else "labels are"
-        text.append(f"\n{number} {what} delocalised: on the hull, and not learnt from")
+        what, teach = ("label is", "teaches") if number == 1 else ("labels are", "teach")
+        text.append(f"\n{number} {what} delocalised: on the hull, and {teach} no charge order")
     for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)

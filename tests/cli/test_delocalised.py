@@ -14,6 +14,7 @@ from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label_query import parse_query, query_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.verify import candidate_of
+from al_charge.potentials.data.dataset import Reading, read_dataset
 from al_charge.report.documents import hull_document
 from al_charge.report.tables import hull_table
 from al_charge.store.documents import LabelDoc, Refusal
@@ -90,6 +91,25 @@ def test_no_charge_order_is_learnt_from_it(campaign: Campaign, tmp_path: Path) -
     spin = query_labels(campaign.store, query, tmp_path / "spin", spin=True)
     assert spin.left_out == {"unusable": 1}
     assert len(spin.frames) == len(found.frames) + 2
+
+
+def test_a_potential_without_charge_states_learns_from_it(
+    campaign: Campaign, run: Run, tmp_path: Path
+) -> None:
+    """From the database and from a file alike; what is uncertain teaches neither."""
+    query = parse_query("db:labelled")
+    found = query_labels(campaign.store, query, tmp_path / "cache", spin=False, aware=False)
+    assert found.left_out == {"ambiguous": 1, "unusable": 1}
+    file = tmp_path / "labels.extxyz"
+    assert run("export", "labelled", str(file))[0] == 0
+    assert read_dataset(file, Reading(flip_charges=True)).left_out["delocalised"] == 1
+    blind = read_dataset(file, Reading(need_states=False, flip_charges=True))
+    assert blind.left_out == {"ambiguous": 1, "unusable": 1}
+    label = campaign.store.labels.get(KEY)
+    assert label is not None
+    for frames in (found.frames, blind.frames):
+        energies = [frame.energy for frame in frames]
+        assert energies.count(pytest.approx(label.energy)) == 1
 
 
 def test_a_verification_starts_from_what_was_asked_for(campaign: Campaign) -> None:

@@ -11,11 +11,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from al_charge.loop.assess import _is_what_was_predicted
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.labelled_frames import frames_of
 from al_charge.loop.train import training_frames
 from al_charge.potentials.painn import PainnSettings
-from al_charge.store.documents import FrameDoc, LabelDoc
+from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc
 from al_charge.store.label_documents import refusal_of
 from al_charge.store.labels import ALL_FRAMES, SUMMARY, LabelSummary
 
@@ -45,7 +46,7 @@ def _label(resolved: list[str] | None) -> LabelDoc:
     )
 
 
-def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
+def _campaign(label: LabelDoc, *, spin: bool, aware: bool = True, used: int = 0) -> Campaign:
     """Return a campaign "x" that has used one label since a round."""
     summary = LabelSummary(
         key=label.key,
@@ -59,8 +60,9 @@ def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
         n_ions=1,
         energy=-2.0,
         created=datetime(2026, 1, 1, tzinfo=UTC),
-        refusal=refusal_of(label.unusable, label.converged, label.resolved),
+        refusal=refusal_of(label.unusable, label.converged, label.resolved, label.delocalised),
         has_moments=True,
+        delocalised=label.delocalised,
         used=used,
     )
 
@@ -72,7 +74,7 @@ def _campaign(label: LabelDoc, *, spin: bool, used: int = 0) -> Campaign:
         return iter([label] if label.key in query["keys"] else [])
 
     store = SimpleNamespace(labels=SimpleNamespace(read=read))
-    spec = SimpleNamespace(potential=PainnSettings(spin=spin))
+    spec = SimpleNamespace(potential=PainnSettings(spin=spin, charge_aware=aware))
     return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
 
 
@@ -87,6 +89,29 @@ def test_an_uncertain_label_is_learned_from_only_where_moments_are_told(
     assert len(training_frames(_campaign(certain, spin=spin), 0, tmp_path / "b")) == 2
     broken = certain.model_copy(update={"unusable": "another functional"})
     assert len(training_frames(_campaign(broken, spin=spin), 0, tmp_path / "c")) == 0
+
+
+@pytest.mark.parametrize(("aware", "n_frames"), [(True, 0), (False, 2)])
+def test_a_shared_charge_is_learned_from_where_charge_states_are_not_told(
+    aware: bool, n_frames: int, tmp_path: Path
+) -> None:
+    uncertain, shared = _label(None), _label(None).model_copy(update={"delocalised": True})
+    campaign = _campaign(shared, spin=False, aware=aware)
+    assert len(training_frames(campaign, 0, tmp_path / "a")) == n_frames
+    assert not training_frames(_campaign(uncertain, spin=False, aware=aware), 0, tmp_path / "b")
+
+
+@pytest.mark.parametrize("delocalised", [False, True])
+@pytest.mark.parametrize("aware", [False, True])
+def test_what_a_potential_does_not_know_is_no_error_of_its_prediction(
+    aware: bool, delocalised: bool
+) -> None:
+    """A shared charge is no order that an aware committee predicted; a blind one predicts none."""
+    label = cast(LabelSummary, SimpleNamespace(config_hash="c", delocalised=delocalised))
+    asked, other = (cast(CandidateDoc, SimpleNamespace(config_hash=name)) for name in "cd")
+    known = not (aware and delocalised)
+    assert _is_what_was_predicted(label, asked, aware=aware) is known
+    assert not _is_what_was_predicted(label, other, aware=aware)
 
 
 @pytest.mark.parametrize(("round_number", "n_frames"), [(0, 0), (1, 2), (2, 2)])

@@ -82,8 +82,8 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
     assert "unusable" not in text
     assert "delocalised" not in text
     one, two = (rendered(STATUS | {"delocalised": number}) for number in (1, 2))
-    assert "1 label is delocalised: on the hull, and not learnt from" in one
-    assert "2 labels are delocalised: on the hull, and not learnt from" in two
+    assert "1 label is delocalised: on the hull, and teaches no charge order" in one
+    assert "2 labels are delocalised: on the hull, and teach no charge order" in two
 
 
 def test_a_round_without_predictions_says_nothing_of_what_lies_below() -> None:

@@ -69,7 +69,7 @@ class Reading:
     ----------
     need_states
         Whether charge states that cannot be determined are refused; otherwise such frames have
-        elements only.
+        elements only, and delocalised labels are not left out.
     states
         Charge states that the user gives; see `al_charge.crystal.structure_file.load_structure`.
     group
@@ -123,6 +123,8 @@ def read_dataset(path: Path, reading: Reading) -> Dataset:
     nearest = nearest_states(images) if reading.share_moments else {}
     for number, image in enumerate(images):
         refused = _refused(image)
+        if refused == "delocalised" and not reading.need_states and number not in nearest:
+            refused = ""
         if refused and not (refused in _UNCERTAIN and number in nearest):
             left_out[refused] += 1
             continue
