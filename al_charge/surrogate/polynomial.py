@@ -249,19 +249,16 @@ class Energy:
     coefficients: NDArray[np.float64]
 
     @cached_property
-    def _parts(
-        self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return the matrix of the terms up to products of two, and the other terms."""
-        number = len(self.functions.sites) + 1
-        high = (self.monomials > 0).sum(axis=1) > 2
-        padded = np.zeros((len(self.monomials), 2), dtype=np.int64)
-        width = min(self.monomials.shape[1], 2)
-        if width:
-            padded[:, -width:] = self.monomials[:, -width:]
-        matrix = np.zeros((number, number))
-        np.add.at(matrix, tuple(padded[~high].T), self.coefficients[~high])
-        return (matrix + matrix.T) / 2, self.monomials[high], self.coefficients[high]
+    def _factored(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return all different products without their last factor, and coefficients by that.
+
+        Far fewer than the products, and the sum over last factors is a product of matrices.
+        """
+        first, place = np.unique(self.monomials[:, :-1], axis=0, return_inverse=True)
+        by_last = np.zeros((len(first), len(self.functions.sites) + 1))
+        last = self.monomials[:, -1:].sum(axis=1)  # 0 where there are no factors at all
+        np.add.at(by_last, (place, last), self.coefficients)
+        return first, by_last
 
     def of(self, occupations: NDArray[np.int8]) -> NDArray[np.float64]:
         """Return the values for many configurations.
@@ -276,14 +273,12 @@ class Energy:
         ndarray, shape (n_configs,)
             In the unit of the coefficients.
         """
-        matrix, high, coefficients = self._parts
+        first, by_last = self._factored
         found = np.empty(len(occupations))
         for start in range(0, len(occupations), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            values = self.functions.of(occupations[some])
-            found[some] = np.einsum("ij,ij->i", values @ matrix, values)
-            if len(high):
-                found[some] += coefficients @ _products(np.ascontiguousarray(values.T), high)
+            values = np.ascontiguousarray(self.functions.of(occupations[some]).T)
+            found[some] = np.einsum("ij,ij->j", by_last @ values, _products(values, first))
         return found
 
     @cached_property

@@ -30,6 +30,8 @@ def test_terms_by_hand(olivine: Host, randomly: Draw) -> None:
     assert polynomial.combined(np.array([1.0, 10.0, 100.0])).of(occupations) == pytest.approx(
         expected @ [1.0, 10.0, 100.0]
     )
+    line = Polynomial.of_terms(functions, [{(a,): 1.5, (c,): -2.0}])
+    assert line.combined(np.array([2.0])).of(occupations) == pytest.approx(3.0 * s - 4.0 * u)
 
 
 @pytest.mark.parametrize("triplets", [0.0, 5.0])
