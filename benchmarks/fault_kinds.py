@@ -81,6 +81,26 @@ def end_process(site: Site, rng: random.Random) -> bool:
     return hit(site, "child", signal.SIGTERM, rng)
 
 
+def freeze_process(site: Site, rng: random.Random) -> bool:
+    """Stop one worker process; nobody lets it go on."""
+    return hit(site, "child", signal.SIGSTOP, rng)
+
+
+def deadlock_process(site: Site, rng: random.Random) -> bool:
+    """Make one worker process wait for ever; see `faulty_worker.py`."""
+    return hit(site, "child", signal.SIGUSR2, rng)
+
+
+def freeze_group(site: Site, rng: random.Random) -> bool:
+    """Stop a worker with all its processes, as by Ctrl-Z, and let it go on after some seconds."""
+    if site.worker is None or site.worker.poll() is not None:
+        return False
+    os.killpg(site.worker.pid, signal.SIGSTOP)
+    time.sleep(rng.uniform(5.0, 30.0))
+    os.killpg(site.worker.pid, signal.SIGCONT)
+    return True
+
+
 def kill_parent(site: Site, rng: random.Random) -> bool:
     """Kill the parent of the worker processes with -9."""
     return hit(site, "worker", signal.SIGKILL, rng)
@@ -229,6 +249,9 @@ def another_version(site: Site, rng: random.Random) -> bool:
 KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
     "worker process killed": kill_process,
     "worker process told to end": end_process,
+    "worker process frozen": freeze_process,
+    "worker process deadlocked": deadlock_process,
+    "job suspended": freeze_group,
     "worker killed": kill_parent,
     "walltime warning": warn,
     "walltime": walltime,

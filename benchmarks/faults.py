@@ -31,6 +31,8 @@ from al_charge.testing.site import ENDED, NAME, Site
 
 FAILING = "0.2 0.1"
 """Shares of runs of the engine that are killed, and whose output is cut off."""
+IMPATIENT = "20 90"
+"""Seconds after which a silent process is replaced, and one that hangs ends."""
 DISK_MB = 200
 PER_CAMPAIGN = 15
 LONGEST_START = 60.0
@@ -204,7 +206,7 @@ def main() -> None:
     calm = new_site(folder / "calm", {})
     calm.finish()
     while tally.kinds.total() + len(list(log.iterdir())) < arguments.faults:
-        faults = {"FAULT_DFT": FAILING, "FAULT_LOG": str(log)}
+        faults = {"FAULT_DFT": FAILING, "FAULT_LOG": str(log), "FAULT_SILENT": IMPATIENT}
         site = new_site(folder / f"rough-{tally.campaigns + 1}", faults)
         try:
             disturb(site, deck, rng, tally)

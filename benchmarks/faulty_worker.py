@@ -3,7 +3,8 @@
 By environment variables: FAULT_DFT, the share of runs of the engine that end as one killed by a
 signal does, and the share whose output is cut off, as ``0.2 0.1``; FAULT_LOG, a folder that gets a
 file for each of them; FAULT_CLOCK, seconds by which this machine's clock is wrong; FAULT_SCHEMA,
-added to the version of the schema that this program knows.
+added to the version of the schema that this program knows; FAULT_SILENT, seconds after which a
+silent process is replaced, and one that hangs ends, as ``20 90``. SIGUSR2 makes a process hang.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import signal
 import sys
+import threading
 import uuid
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from al_charge.errors import CrashedError
+from al_charge.fw.pulse import Pulse
 from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.in_process import RESULT
 
@@ -70,12 +75,31 @@ def _another_version() -> None:
     worker.SCHEMA_VERSION += int(os.environ["FAULT_SCHEMA"])
 
 
+def _impatient() -> None:
+    from al_charge.fw import pool
+
+    silent, hanging = map(float, os.environ["FAULT_SILENT"].split())
+    pool.SILENT_SECONDS = silent
+    beat = Pulse.beat
+    Pulse.beat = lambda pulse: beat(pulse, 1.0, hanging)  # type: ignore[method-assign,misc,assignment]
+    signal.signal(signal.SIGUSR2, _hang)
+
+
+def _hang(_number: int, _frame: FrameType | None) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
 # Also in the processes that a worker starts, which import this file.
 _failing_engine()
 if "FAULT_CLOCK" in os.environ:
     _wrong_clock()
 if "FAULT_SCHEMA" in os.environ:
     _another_version()
+
+if "FAULT_SILENT" in os.environ:
+    _impatient()
 
 if __name__ == "__main__":
     from al_charge.cli.main import main

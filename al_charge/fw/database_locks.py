@@ -12,6 +12,7 @@ from fireworks.fw_config import RUN_EXPIRATION_SECS
 from pymongo.errors import DuplicateKeyError
 
 from al_charge.fw import worker_registry
+from al_charge.fw.vitals import state_of
 from al_charge.fw.worker_registry import is_alive, worker_name
 
 COLLECTION = "claims"
@@ -75,11 +76,12 @@ class _Holder:
     def is_gone(self) -> bool:
         """Return whether it is gone and cannot hold the lock any more.
 
-        On another machine only the heartbeat of a worker tells. What counts is that it does not
+        On another machine only the heartbeat of a worker tells, and on this one where its process
+        is stopped. What counts is that it does not
         change while we watch: clocks differ, and an outage of the database silences all workers.
         """
         alive = is_alive(self.name)
-        if alive is not None:
+        if alive is not None and not state_of(self.name).startswith("T"):
             return not alive
         seen = worker_registry.last_seen(self._launchpad, self.name)
         if seen != self._seen:

@@ -10,6 +10,7 @@ from fireworks import LaunchPad, Workflow
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import PING_TIME_SECS
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from al_charge.fw import worker_registry
 from al_charge.fw.allowed_tasks import allow_only_our_tasks, refuse_other_commands
@@ -43,7 +44,7 @@ class _LaunchPad(LaunchPad):  # type: ignore[misc]
             if time.monotonic() > self._next_beat:
                 worker_registry.seen(self)
                 self._next_beat = time.monotonic() + PING_TIME_SECS / 2
-        except OUTAGE:
+        except PyMongoError:
             pass  # it would end the heartbeat thread; the next heartbeat may get through
 
     def complete_launch(

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -20,7 +20,9 @@ from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import worker, worker_registry
 from al_charge.fw.launchpad import connect_launchpad
 from al_charge.fw.lost_runs import release_runs_of
+from al_charge.fw.pulse import HANGS, SILENT_SECONDS, Pulse
 from al_charge.fw.task_run import OUTAGE
+from al_charge.fw.vitals import state_of
 from al_charge.fw.watch import Watch
 from al_charge.fw.worker_registry import worker_name
 from al_charge.logs import LogSettings
@@ -29,6 +31,9 @@ from al_charge.store.settings import DatabaseSettings
 
 SAVE_SECONDS = 150.0
 """Time that worker processes have to save their work when they are told to stop, s."""
+
+KILL_SECONDS = 10.0
+"""Time after which a process that was killed and is still there is replaced all the same, s."""
 
 _PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
@@ -51,6 +56,10 @@ class _Slot:
     """How many processes in a row have ended soon after their start."""
     exit_code: int = 0
     """Exit code of the process that ended last."""
+    pulse: Pulse = field(default_factory=Pulse)
+    silence: str = ""
+    """Why the process was killed, if it was silent."""
+    killed: float = 0.0
 
 
 class WorkerPool:
@@ -157,8 +166,14 @@ class WorkerPool:
         for slot in self._slots:
             if slot.process is not None and not slot.process.is_alive():
                 self._ended(slot)
+            elif slot.process is not None:
+                self._listen(slot)
         if self._hand_back():
             self._start_due()
+        else:
+            # During an outage a process may well wait without a sign of life.
+            for slot in self._slots:
+                slot.pulse.forgive()
         return any(slot.process is not None or slot.due is not None for slot in self._slots)
 
     @property
@@ -166,16 +181,31 @@ class WorkerPool:
         """Whether a process ended with an error and was not replaced."""
         return any(slot.exit_code != 0 for slot in self._slots)
 
-    def _ended(self, slot: _Slot) -> None:
+    def _listen(self, slot: _Slot) -> None:
+        """Kill a process that has been silent for too long; give up what cannot be killed."""
+        assert slot.process is not None
+        silent = slot.pulse.silent()
+        if not slot.silence and silent > SILENT_SECONDS:
+            slot.silence = f"its process was silent for {silent:.0f} s, state {state_of(slot.name)}"
+            _log.error("worker %s: %s; it is killed", slot.name, slot.silence)
+            slot.process.kill()
+            slot.killed = time.monotonic()
+        elif slot.silence and time.monotonic() > slot.killed + KILL_SECONDS:
+            # Asleep in the kernel: it does nothing more, whenever it wakes up.
+            _forget(slot.process)
+            self._ended(slot, -signal.SIGKILL)
+
+    def _ended(self, slot: _Slot, code: int | None = None) -> None:
         """Record how a process ended, and when another one takes its place."""
         assert slot.process is not None
-        code = slot.process.exitcode or 0
+        if code is None:
+            code = slot.process.exitcode or 0
+            slot.process.close()
         slot.exit_code = code
-        slot.process.close()
         slot.process, slot.due = None, None
         if code == 0:
             return
-        self._unreleased[slot.name] = _how_it_ended(code)
+        self._unreleased[slot.name] = (slot.silence, True) if slot.silence else _how_it_ended(code)
         _log.log(
             logging.WARNING if self._unreleased[slot.name][1] else logging.INFO,
             "worker %s: %s",
@@ -201,7 +231,9 @@ class WorkerPool:
         context = multiprocessing.get_context("spawn")
         for slot in self._slots:
             if slot.process is None and slot.due is not None and slot.due <= time.monotonic():
-                slot.process = context.Process(target=worker.main, args=self._arguments)
+                slot.pulse, slot.silence = Pulse(), ""
+                arguments = (*self._arguments, slot.pulse)
+                slot.process = context.Process(target=worker.main, args=arguments)
                 slot.process.start()
                 slot.name = worker_name(slot.process.pid)
                 slot.started, slot.due = time.monotonic(), None
@@ -261,7 +293,9 @@ class WorkerPool:
             process.join(timeout=max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
-                process.join()
+                process.join(KILL_SECONDS)
+            if process.is_alive():
+                _forget(process)
         for slot in self._slots:
             if slot.process is not None:
                 self._unreleased[slot.name] = ("its worker was told to end", False)
@@ -281,10 +315,17 @@ def _how_it_ended(code: int) -> tuple[str, bool]:
         return "its worker had to end", False
     if code == InputError.exit_code:
         return "its worker was refused", False
+    if code == HANGS:
+        return "its process hung: it computed nothing for half an hour", True
     if -code in ENDING:
         return f"its process was told to end by {signal.Signals(-code).name}", False
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return f"its process {how}", True
+
+
+def _forget(process: SpawnProcess) -> None:
+    """Keep Python from waiting for a process, as it does for all children when it ends."""
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from fireworks import LaunchPad
 
 from al_charge.fw.lost_runs import HANDED_BACK
+from al_charge.fw.restarts import restarting
+from al_charge.fw.vitals import Vitals, vitals
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import rounds_held
@@ -48,6 +50,11 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "labeler_remark": LABELERS.of(campaign.spec.labeler).remark(campaign.spec.labeler),
         "round": rounds[-1].number if rounds else None,
         "tasks": tasks_by_state(launchpad, campaign.name),
+        "workers": [_worker(one) for one in vitals(launchpad.db, campaign.name)],
+        "restarting": [
+            {"task": one.task, "restarts": one.restarts, "reason": one.reason}
+            for one in restarting(launchpad, store, campaign.name)
+        ],
         "labels_used": len(store.labels.uses(campaign.name)),
         "labels_made": store.attempts.count_made(campaign.name),
         "labels_requested_twice": len(store.attempts.made_twice(campaign.name)),
@@ -70,6 +77,19 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "rounds": [_round_line(campaign, record) for record in rounds],
         "progress": rounds[-1].progress if rounds and rounds[-1].closed is None else {},
         "seconds_left": seconds_left(campaign, rounds),
+    }
+
+
+def _worker(one: Vitals) -> dict[str, Any]:
+    """Return what is known of a worker, as a document."""
+    return {
+        "worker": one.worker,
+        "host": one.host,
+        "categories": list(one.categories),
+        "seen": one.seen.isoformat(timespec="seconds"),
+        "seconds_silent": round(one.silent, 1),
+        "silent": one.is_silent,
+        "state": one.state,
     }
 
 

@@ -1,12 +1,15 @@
-"""What the parent of workers checks regularly: lost runs, and states that were half written."""
+"""What parents of workers check regularly: silent workers, lost runs, half-written states."""
 
 from __future__ import annotations
 
+import logging
+from datetime import datetime
 from time import monotonic
 
 from fireworks import LaunchPad
 from fireworks.fw_config import PING_TIME_SECS
 
+from al_charge.errors import AlChargeError
 from al_charge.fw.lost_runs import (
     gone_runs,
     make_ready,
@@ -14,13 +17,15 @@ from al_charge.fw.lost_runs import (
     reserved_without_run,
     silent_runs,
 )
+from al_charge.fw.vitals import end_worker, vitals
 from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
 
+_log = logging.getLogger("al_charge.fw")
 _INTERVAL = 1.5 * PING_TIME_SECS
 
 
 class Watch:
-    """Hands back lost runs, and recomputes states that were half written.
+    """Ends silent workers, hands back lost runs, and recomputes states that were half written.
 
     Parameters
     ----------
@@ -40,6 +45,7 @@ class Watch:
         self._silent: dict[int, str] = {}
         self._reserved: dict[int, str] = {}
         self._inconsistent: dict[str, tuple[int, ...]] = {}
+        self._workers: dict[str, datetime] = {}
 
     def look(self) -> int:
         """Mend what is as it was in the previous check, if another check is due.
@@ -61,6 +67,7 @@ class Watch:
         return released
 
     def _hand_back(self) -> int:
+        self._end_silent()
         gone = gone_runs(self._launchpad, self._campaign)
         released = release(self._launchpad, gone, "its worker is gone")
         silent = silent_runs(self._launchpad, self._campaign)
@@ -72,3 +79,19 @@ class Watch:
             released += make_ready(self._launchpad, fw_id, None)
         self._reserved = reserved
         return released
+
+    def _end_silent(self) -> None:
+        """End workers of this machine that are there and silent, also those of other parents."""
+        silent = {
+            one.worker: one
+            for one in vitals(self._launchpad.db, self._campaign)
+            if one.is_silent and one.state
+        }
+        for name, one in silent.items():
+            if self._workers.get(name) == one.seen:
+                _log.error("worker %s: %s; it is killed", name, one)
+                try:
+                    end_worker(name)
+                except AlChargeError as error:
+                    _log.warning("%s", error)
+        self._workers = {name: one.seen for name, one in silent.items()}

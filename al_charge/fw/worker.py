@@ -22,6 +22,7 @@ from al_charge.errors import AlChargeError, InputError
 from al_charge.fw import worker_registry
 from al_charge.fw.allowed_tasks import ALLOWED_TASKS
 from al_charge.fw.launchpad import connect_launchpad, store_of
+from al_charge.fw.pulse import Pulse
 from al_charge.fw.status import blocking_failure
 from al_charge.fw.task_run import stop_worker, transient_failure
 from al_charge.fw.tasks import SPOOL
@@ -102,6 +103,9 @@ def _work(
     while store.campaigns.state(campaign) is CampaignState.RUNNING:
         if TOLD_TO_END.is_set():  # while a task ran, which has ended in time
             stop_worker("told to end", logging.INFO)
+        if time.monotonic() > next_beat:
+            worker_registry.seen(launchpad)
+            next_beat = time.monotonic() + PING_TIME_SECS
         _check_schema(launchpad)
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
@@ -110,9 +114,6 @@ def _work(
             store.campaigns.set_state(campaign, CampaignState.FAILED, reason)
         if until_idle:
             return
-        if time.monotonic() > next_beat:
-            worker_registry.seen(launchpad)
-            next_beat = time.monotonic() + PING_TIME_SECS
         time.sleep(POLL_SECONDS)
 
 
@@ -142,6 +143,7 @@ def main(
     patience: float,
     parent: int,
     logs: LogSettings,
+    pulse: Pulse,
 ) -> None:
     """Run a worker process; errors end it with one line.
 
@@ -163,8 +165,11 @@ def main(
         Process id of the parent, with which this process ends.
     logs
         How to write the log.
+    pulse
+        Tells the parent that this process lives.
     """
     configure(logs)
+    pulse.beat()
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     _die_with_parent(parent)
     for number in SIGNALS:

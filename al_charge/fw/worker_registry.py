@@ -97,19 +97,18 @@ def register(launchpad: LaunchPad, campaign: str, categories: Sequence[str]) -> 
     categories
         Which Fireworks it takes: of ``cpu``, ``dft`` and ``gpu``.
     """
-    name, now = worker_name(), datetime.now(UTC)
-    launchpad.db[COLLECTION].replace_one(
+    name = worker_name()
+    told = {
+        "host": host_of(name),
+        "version": version("al-charge"),
+        "schema": SCHEMA_VERSION,
+        "campaign": campaign,
+        "categories": list(categories),
+        "clock_offset": clock_offset(launchpad.db),
+    }
+    launchpad.db[COLLECTION].update_one(
         {"_id": name},
-        {
-            "host": host_of(name),
-            "version": version("al-charge"),
-            "schema": SCHEMA_VERSION,
-            "campaign": campaign,
-            "categories": list(categories),
-            "started": now,
-            "seen": now,
-            "clock_offset": clock_offset(launchpad.db),
-        },
+        {"$set": told, "$currentDate": {"started": True, "seen": True}},
         upsert=True,
     )
 
@@ -184,8 +183,7 @@ def live_workers(
 
 def _lives(worker: dict[str, Any], recent: datetime) -> bool:
     alive = is_alive(worker["_id"])
-    seen: datetime = worker["seen"]
-    return alive is True or (alive is None and seen.replace(tzinfo=seen.tzinfo or UTC) > recent)
+    return alive is True or (alive is None and _aware(worker["seen"]) > recent)
 
 
 def clock_offset(database: Database[dict[str, Any]]) -> float:

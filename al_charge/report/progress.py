@@ -49,6 +49,11 @@ def _summary(status: dict[str, Any]) -> Text:
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
+    if status["state"] == "running":
+        text.append_text(_workers(status))
+    for one in status["restarting"]:
+        line = f"{one['task']}: handed back {one['restarts']} times, no further: {one['reason']}"
+        text.append(f"\n{line}", style="yellow")
     if remark := status.get("labeler_remark"):
         text.append(f"\n{remark}", style="magenta")
     if (verification := status["verification"]) is not None:
@@ -71,6 +76,29 @@ def _summary(status: dict[str, Any]) -> Text:
     for kind, style in (("ambiguous", "yellow"), ("unusable", "yellow"), ("failures", "red")):
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)
+    return text
+
+
+def _workers(status: dict[str, Any]) -> Text:
+    """Return where workers live, when they were seen last, and which of them are frozen."""
+    workers = status["workers"]
+    if not workers:
+        begun = any(status["tasks"].get(state) for state in ("COMPLETED", "RUNNING"))
+        what = "no worker is left" if begun else "there is no worker yet"
+        line = f"{what}; start one with 'al-charge worker {status['campaign']}'"
+        return Text(f"\n{line}", style="red" if begun else "yellow")
+    text = Text("\nworkers: ")
+    hosts = sorted({one["host"] for one in workers})
+    for number, host in enumerate(hosts):
+        here = [one for one in workers if one["host"] == host]
+        last = min(one["seconds_silent"] for one in here)
+        text.append(", " if number else "")
+        text.append(f"{len(here)} on {host}, seen {_duration(last)} ago")
+    for one in workers:
+        if one["silent"]:
+            state = f", state {one['state']}" if one["state"] else ""
+            line = f"{one['worker']}: alive, silent for {_duration(one['seconds_silent'])}{state}"
+            text.append(f"\n{line}", style="red")
     return text
 
 

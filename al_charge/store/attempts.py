@@ -31,6 +31,8 @@ DISK_FULL = "disk full"
 METAL = "metal "
 """Beginning of the keys of attempts to compute a metal, which is no label."""
 
+_LABELS = {"$not": {"$regex": f"^{METAL}"}}
+
 RETRIED = "retried"
 """Outcome of the record that a label given up may be tried again; its reason is the failure's."""
 
@@ -117,6 +119,26 @@ class Attempts(StorePart):
         query = {"campaign": campaign} | ({} if key is None else {"key": key})
         return self._find(AttemptDoc, query, "started", "_id")
 
+    def of_task(self, campaign: str, round: int, slot: int) -> list[AttemptDoc]:
+        """Return the attempts of one task at a label.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        round
+            Round of the task.
+        slot
+            Its number in the round.
+
+        Returns
+        -------
+        list of AttemptDoc
+            In the order in which they started.
+        """
+        query = {"campaign": campaign, "round": round, "slot": slot, "key": _LABELS}
+        return self._find(AttemptDoc, query, "started", "_id")
+
     def open(self, campaign: str | None = None) -> list[AttemptDoc]:
         """Return the attempts whose end is not recorded.
 
@@ -171,7 +193,7 @@ class Attempts(StorePart):
         int
             Number of attempts with the outcome `MADE`.
         """
-        labels = {"campaign": campaign, "key": {"$not": {"$regex": f"^{METAL}"}}}
+        labels = {"campaign": campaign, "key": _LABELS}
         return self._collection(AttemptDoc).count_documents(labels | {"outcome": MADE})
 
 

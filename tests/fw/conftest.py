@@ -19,7 +19,7 @@ from al_charge.fw import doctor, workflow_states
 from al_charge.fw.doctor import Scene, look
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import ensure_round
-from al_charge.fw.worker_registry import host_of, worker_name
+from al_charge.fw.worker_registry import host_of, register, worker_name
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import new_document
@@ -162,6 +162,7 @@ def healthy(
     store.campaigns.add(new_document(spec))
     campaign = open_campaign(store, spec.name)
     ensure_round(launchpad, campaign, 0)
+    register(launchpad, spec.name, ["cpu"])
     scene = Scene(launchpad, store, None)
     yield scene, campaign, dump(scene)
     mongodb_client.drop_database(database)

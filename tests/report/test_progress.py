@@ -13,6 +13,20 @@ STATUS: dict[str, Any] = {
     "state": "running",
     "reason": "",
     "tasks": {"COMPLETED": 12, "RUNNING": 2},
+    "workers": [
+        {"worker": "1@a@1", "host": "a", "seconds_silent": 20.0, "silent": False, "state": ""},
+        {
+            "worker": "2@a@1",
+            "host": "a",
+            "seconds_silent": 420.0,
+            "silent": True,
+            "state": "T (stopped)",
+        },
+        {"worker": "3@b@1", "host": "b", "seconds_silent": 3.0, "silent": False, "state": ""},
+    ],
+    "restarting": [
+        {"task": "olivine/1 label 2", "restarts": 11, "reason": "the time limit of 3 s is over"}
+    ],
     "labels_used": 20,
     "max_labels": 100,
     "ambiguous": [
@@ -66,6 +80,9 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "labels 20 of at most 100",
         "12 completed, 2 running",
         "about 7 min left",
+        "workers: 2 on a, seen 20 s ago, 1 on b, seen 3 s ago",
+        "2@a@1: alive, silent for 7 min, state T (stopped)",
+        "olivine/1 label 2: handed back 11 times, no further: the time limit of 3 s is over",
         "3.10 meV/f.u.",
         "0 1/2 1",
         "held for 0 of 2 rounds",
@@ -84,6 +101,15 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
     one, two = (rendered(STATUS | {"delocalised": number}) for number in (1, 2))
     assert "1 label is delocalised: on the hull, and teaches no charge order" in one
     assert "2 labels are delocalised: on the hull, and teach no charge order" in two
+
+
+def test_a_campaign_without_workers_says_so() -> None:
+    nobody = {"workers": []}
+    left = "no worker is left; start one with 'al-charge worker olivine'"
+    assert left in rendered(STATUS | nobody)
+    new = rendered(STATUS | nobody | {"tasks": {"READY": 2}})
+    assert "there is no worker yet; start one with 'al-charge worker olivine'" in new
+    assert "worker" not in rendered(STATUS | nobody | {"state": "converged"})
 
 
 def test_a_round_without_predictions_says_nothing_of_what_lies_below() -> None:

@@ -16,6 +16,7 @@ __all__ = ["CHECKS", "REPAIRS", "Check", "Finding", "Scene", "look", "mend"]
 Check = Callable[[Scene], Iterable[Finding]]
 
 REPAIRS: tuple[Check, ...] = (
+    workers.silent_workers,
     workers.locks,
     workflows.locked,
     runs.lost_runs,
@@ -35,6 +36,8 @@ CHECKS: tuple[Check, ...] = (
     workers.workers,
     *REPAIRS,
     workflows.stopped_campaigns,
+    runs.restarting_tasks,
+    workers.unattended,
     workflows.foreign_tasks,
     runs.stray_launches,
     labels.waiting_labels,

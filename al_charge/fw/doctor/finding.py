@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fireworks import LaunchPad
+from fireworks.fw_config import PING_TIME_SECS
 
 from al_charge.store.documents import CampaignState
 from al_charge.store.embedded import default_home
@@ -15,6 +16,9 @@ from al_charge.store.mongo import Store
 
 GLANCE = 2.0
 """Seconds between two looks that rule out a worker between two writes."""
+
+HEARTBEAT_WATCH = 1.2 * PING_TIME_SECS
+"""Seconds within which a live worker sends a heartbeat."""
 
 RESUMABLE = (CampaignState.RUNNING, CampaignState.PAUSED, CampaignState.FAILED)
 """States of campaigns that continue, or can."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fireworks.fw_config import PING_TIME_SECS, RESERVATION_EXPIRATION_SECS
+from fireworks.fw_config import RESERVATION_EXPIRATION_SECS
 
 from al_charge.fw.allowed_tasks import ALLOWED_TASKS
 from al_charge.fw.database_locks import hold_lock
-from al_charge.fw.doctor.finding import GLANCE, Finding, Scene, firework_line
+from al_charge.fw.doctor.finding import GLANCE, HEARTBEAT_WATCH, Finding, Scene, firework_line
 from al_charge.fw.lost_runs import (
     gone_runs,
     is_handed_back,
@@ -20,12 +20,10 @@ from al_charge.fw.lost_runs import (
     silent_runs,
     unfinished,
 )
+from al_charge.fw.restarts import restarting
 from al_charge.fw.status import failure_of
 from al_charge.fw.worker_registry import clock_offsets, is_alive, seconds_silent, server_time
 from al_charge.fw.workflow_states import BUSY, free_lock
-
-HEARTBEAT_WATCH = 1.2 * PING_TIME_SECS
-"""Seconds within which a live worker sends a heartbeat."""
 
 _READY = "make it ready again"
 
@@ -165,6 +163,26 @@ def failed_tasks(scene: Scene) -> Iterator[Finding]:
             what = failure_of(scene.launchpad, firework)
             fix = partial(rerun, scene, firework["fw_id"], firework["spec"]["campaign"], "FIZZLED")
             yield Finding("failed task", firework_line(firework), what, _READY, fix)
+
+
+def restarting_tasks(scene: Scene) -> Iterator[Finding]:
+    """Find tasks that start again and again and get no further.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
+    for campaign in scene.campaigns:
+        for one in restarting(scene.launchpad, scene.store, campaign):
+            what = f"it was handed back {one.restarts} times and got no further: {one.reason}"
+            cure = "remove the cause, such as too short a time limit or too little memory"
+            yield Finding("restarting task", f"{one.task} ({one.fw_id})", what, cure)
 
 
 def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:

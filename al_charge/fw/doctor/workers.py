@@ -7,9 +7,10 @@ from functools import partial
 from importlib import metadata
 
 from al_charge.fw.database_locks import COLLECTION, HOLDER_TIMEOUT
-from al_charge.fw.doctor.finding import Finding, Scene
+from al_charge.fw.doctor.finding import HEARTBEAT_WATCH, Finding, Scene
+from al_charge.fw.vitals import end_worker, vitals
 from al_charge.fw.worker_registry import clock_offset, is_alive, live_workers
-from al_charge.store.documents import SCHEMA_VERSION
+from al_charge.store.documents import SCHEMA_VERSION, CampaignState
 from al_charge.store.migrations import stored_version
 
 CLOCK_TOLERANCE = 10.0
@@ -89,6 +90,63 @@ def _clock(where: str, offset: float) -> Iterator[Finding]:
         way = "ahead of" if offset > 0 else "behind"
         what = f"its clock is {abs(offset):.0f} s {way} the database server's"
         yield Finding("clock skew", where, what, "set it, for instance with NTP")
+
+
+def silent_workers(scene: Scene) -> Iterator[Finding]:
+    """Find processes of this machine that exist and have shown no sign of life for long.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
+    for one in vitals(scene.launchpad.db, scene.campaign):
+        # Those on other machines are lost as soon as they are silent.
+        if not one.is_silent or not one.state:
+            continue
+        stopped = one.state.startswith("T")
+        if stopped or scene.wait:
+            yield Finding(
+                "silent worker",
+                f"worker {one.worker}",
+                str(one),
+                "end its process; its task is made ready again",
+                partial(end_worker, one.worker),
+                # After an outage of the database all have been silent.
+                watch=None if stopped else HEARTBEAT_WATCH,
+                seen=one.seen,
+            )
+
+
+def unattended(scene: Scene) -> Iterator[Finding]:
+    """Find campaigns that are to go on, and that no worker works on.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
+    for name in scene.campaigns:
+        if scene.store.campaigns.state(name) is not CampaignState.RUNNING:
+            continue
+        if not live_workers(scene.launchpad.db, name):
+            yield Finding(
+                "no worker",
+                name,
+                "it is running, and there is no worker",
+                f"start one with 'al-charge worker {name}', unless a queue will",
+                note=True,
+            )
 
 
 def locks(scene: Scene) -> Iterator[Finding]:
