@@ -25,6 +25,9 @@ Redox = tuple[Cycles, ...]
 """The cycles of each kind of redox site, in the order of `_redox_kinds`."""
 CHUNK = 1000
 """Occupations of the ion sites that are compared with their images at a time."""
+LARGEST_LISTED = 10_000_000
+"""Most configurations of one composition that are listed and ranked rather than sampled. With 24
+redox sites so many take half a gigabyte, and half a minute of one core each time."""
 
 
 def distinct_occupations(host: Host, n_ions: int) -> NDArray[np.int8]:

@@ -10,7 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import count_distinct, distinct_occupations
+from al_charge.crystal.enumeration import (
+    LARGEST_LISTED,
+    count_distinct,
+    distinct_occupations,
+)
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.loop.campaign import Campaign, configuration_of
@@ -26,8 +30,6 @@ from al_charge.thermo.uncertainty import Unlabelled, outlook
 
 Occupations = NDArray[np.int8]
 
-MOST_RANKED = 1_000_000
-"""Configurations of one composition up to which all are ranked."""
 SAMPLED = 5_000
 """Configurations that are drawn at random where there are more."""
 MOST_JOINT = 20_000
@@ -102,7 +104,7 @@ def look_ahead(
     counts, unlabelled, exhaustive = count_distinct(host), [], True
     for n_ions in host.ion_counts:
         x = host.composition(n_ions)
-        whole = counts[x] <= MOST_RANKED
+        whole = counts[x] <= LARGEST_LISTED
         exhaustive &= whole
         rows = distinct_occupations(host, n_ions) if whole else _some(host, n_ions, rng)
         rows = rows[~np.isin(_as_items(rows), left_out)]

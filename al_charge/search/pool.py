@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import count_distinct, distinct_occupations
+from al_charge.crystal.enumeration import (
+    LARGEST_LISTED,
+    count_distinct,
+    distinct_occupations,
+)
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.operators import OPERATORS
@@ -20,9 +24,6 @@ from al_charge.search.random_occupation import random_occupation
 if TYPE_CHECKING:
     from al_charge.surrogate.surrogate import Surrogate
 
-LARGEST_SCREENED = 1_000_000
-"""Most distinct configurations of one composition that are all ranked; beyond it they are sampled.
-Ranking so many takes some ten seconds of a core after each fit."""
 TEMPERATURES = np.geomspace(100.0, 3000.0, 8)
 """Of the tempering, in kelvin."""
 STEPS = 1000
@@ -54,7 +55,7 @@ class Pool:
         self._number = _count(space.host)[space.host.composition(space.n_ions)]
         self._met: set[Configuration] = set()
         self._removed: set[Configuration] = set()
-        self.complete = self._number <= LARGEST_SCREENED
+        self.complete = self._number <= LARGEST_LISTED
         self.rows = np.empty((0, len(space.host.variable_sites)), dtype=np.int8)
         if self.complete:
             self.rows = distinct_occupations(space.host, space.n_ions)

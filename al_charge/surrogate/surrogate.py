@@ -39,6 +39,12 @@ SCALES = {
 correlations are divided by the root of how many there are of them."""
 NUGGET = Scale(0.005, 0.3)
 """The same of what no feature describes."""
+EXACT = 100_000
+"""Configurations, the lowest, whose standard deviations are computed when more are ranked."""
+SAMPLED = 2_000
+"""Of the others, those that are looked at for the largest standard deviation."""
+AT_ONCE = 10_000
+"""Configurations per block of predictions; it bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +176,13 @@ class Surrogate:
         return Prediction(mean, root, self.fitted.nugget * np.sqrt(left))
 
     def screen(
-        self, host: Host, occupations: NDArray[np.int8], at_once: int = 10_000
+        self, host: Host, occupations: NDArray[np.int8], exact: int = EXACT
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return energies and their standard deviations for any number of configurations.
+
+        Of more than ``exact`` it is the lowest whose standard deviations are computed. The others,
+        of which there may be millions, get the largest of a sample, so that no chance of being
+        low is told too small; what was observed of them does not count.
 
         Parameters
         ----------
@@ -180,8 +190,8 @@ class Surrogate:
             A cell of the crystal.
         occupations
             Configurations, shape (n_configs, n_variable_sites), in any symmetry image.
-        at_once
-            Configurations per block; it bounds the memory.
+        exact
+            See above.
 
         Returns
         -------
@@ -193,12 +203,27 @@ class Surrogate:
         InputError
             If it is a cell of another crystal.
         """
-        mean, deviation = np.empty(len(occupations)), np.empty(len(occupations))
-        for start in range(0, len(occupations), at_once):
-            some = slice(start, start + at_once)
-            found = self.predict(host, occupations[some])
-            mean[some], deviation[some] = found.mean, found.deviation
+        number = len(occupations)
+        mean, deviation, lowest = np.empty(number), np.empty(number), np.arange(number)
+        if number > exact:
+            mean = self._means(host, occupations)
+            lowest = np.argpartition(mean, exact)[:exact]
+            some = np.random.default_rng(0).choice(number, min(SAMPLED, number), replace=False)
+            deviation[:] = self.predict(host, occupations[some]).deviation.max()
+        for start in range(0, len(lowest), AT_ONCE):
+            part = lowest[start : start + AT_ONCE]
+            found = self.predict(host, occupations[part])
+            mean[part], deviation[part] = found.mean, found.deviation
         return mean, deviation
+
+    def _means(self, host: Host, occupations: NDArray[np.int8]) -> NDArray[np.float64]:
+        """Return what the features say, eV per formula unit."""
+        ions = _ions(host, occupations)
+        found = np.empty(len(ions))
+        for number in np.unique(ions):
+            mine = ions == number
+            found[mine] = self.energy(host, int(number)).of(occupations[mine])
+        return found
 
     def energy(self, host: Host, n_ions: int) -> Energy:
         """Return the mean at one composition as a polynomial, for moves and for fast ranking.
@@ -362,13 +387,20 @@ def _features(
     tuple of ndarray
         Shape (n_configs, n_weights), and the functions of a line, shape (n_configs, 2).
     """
-    ions = host.inert_ions + (occupations[:, : len(host.ion_sites)] > 0).sum(axis=1)
+    ions = _ions(host, occupations)
     numbers, place = np.unique(ions, return_inverse=True)
     x = np.array([float(host.composition(int(number))) for number in numbers])
     of_x, of_line = _of_composition(clusters.host, x)
     rest = features(host, clusters).of(occupations)[:, 1:]
     rest[:, :-1] *= _evenly(clusters)
     return np.hstack([of_x[place], rest]), of_line[place]
+
+
+def _ions(host: Host, occupations: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Return the number of working ions in each configuration."""
+    of_sites = (occupations[:, : len(host.ion_sites)] > 0).sum(axis=1)
+    found: NDArray[np.int64] = host.inert_ions + of_sites
+    return found
 
 
 def _evenly(clusters: Clusters) -> NDArray[np.float64]:

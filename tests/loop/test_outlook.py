@@ -201,7 +201,7 @@ def test_what_was_requested_in_vain_is_left_out(
 def test_a_space_that_is_too_large_is_sampled_and_says_so(
     olivine: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlook, "MOST_RANKED", 3)
+    monkeypatch.setattr(outlook, "LARGEST_LISTED", 3)
     monkeypatch.setattr(outlook, "SAMPLED", 5)
     host = olivine
     some = [one for one in every(host) if ions_of(host, one) in (0, 4)]

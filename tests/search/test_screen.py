@@ -232,7 +232,7 @@ def test_failed_relaxations_rank_last_and_are_not_fitted(host: Host) -> None:
 def test_large_spaces_are_sampled(
     host: Host, every: list[Configuration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "LARGEST_SCREENED", len(every) - 1)
+    monkeypatch.setattr(pool, "LARGEST_LISTED", len(every) - 1)
     monkeypatch.setattr(pool, "VISITED", 30)
     monkeypatch.setattr(pool, "CHILDREN", 20)
     monkeypatch.setattr(pool, "STEPS", 200)
@@ -241,7 +241,7 @@ def test_large_spaces_are_sampled(
     assert found.screened is not None and len(found.ranking) / len(every) < found.screened < 1
     lowest = min(map(landscape.energy, every))
     assert landscape.energy(found.ranking[0][0]) == pytest.approx(lowest)
-    monkeypatch.setattr(pool, "LARGEST_SCREENED", len(every))
+    monkeypatch.setattr(pool, "LARGEST_LISTED", len(every))
     assert searched(Landscape(host, 1)).screened == 1.0
 
 

@@ -13,6 +13,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import permutations
 from al_charge.errors import InputError
+from al_charge.surrogate import surrogate
 from al_charge.surrogate.clusters import Clusters, features
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import Observation, Surrogate, fit_surrogate
@@ -69,7 +70,7 @@ def test_small_cells_tell_the_energies_of_large_ones(
     some = observed(olivine, small, made_up(olivine, olivine, small))
     some += observed(olivine_doubled, large[:30], made_up(olivine_doubled, olivine, large[:30]))
     surrogate = fit_surrogate(some, triplet_cutoff=0.0)
-    mean, deviation = surrogate.screen(olivine_doubled, large[30:], at_once=7)
+    mean, deviation = surrogate.screen(olivine_doubled, large[30:])
     error = mean - made_up(olivine_doubled, olivine, large[30:])
     assert np.abs(error).max() < 0.002
     assert np.sqrt((error**2).mean()) < 0.25 * np.std(error + mean)
@@ -134,6 +135,24 @@ def test_bars_hold(fitted: Surrogate, olivine_doubled: Host, every: NDArray[np.i
     scores = np.abs(energies - mean)[far] / deviation[far]
     assert 0.58 < (scores < 1).mean() < 0.8
     assert 0.9 < (scores < 1.96).mean() < 0.99
+
+
+def test_of_many_the_lowest_are_exact_and_no_other_is_told_too_certain(
+    fitted: Surrogate,
+    olivine_doubled: Host,
+    every: NDArray[np.int8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {one.config.occupation for one in fitted.observations}
+    rows = np.array([row for row in every.tolist() if tuple(row) not in known], dtype=np.int8)
+    mean, deviation = fitted.screen(olivine_doubled, rows)
+    monkeypatch.setattr(surrogate, "AT_ONCE", 7)
+    found, told = fitted.screen(olivine_doubled, rows, exact=60)
+    lowest, others = np.split(np.argsort(mean), [60])
+    assert found == pytest.approx(mean, abs=1e-8)
+    assert told[lowest] == pytest.approx(deviation[lowest])
+    assert told[others] == pytest.approx(deviation.max())  # all are in the sample
+    assert deviation[others].min() < 0.9 * deviation.max()
 
 
 def test_left_out_is_what_a_fit_without_it_says(fitted: Surrogate, olivine_doubled: Host) -> None:
