@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from al_charge.api.training import read_data
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label_query import parse_query, query_labels
@@ -97,8 +98,7 @@ def test_a_potential_without_charge_states_learns_from_it(
     campaign: Campaign, run: Run, tmp_path: Path
 ) -> None:
     """From the database and from a file alike; what is uncertain teaches neither."""
-    query = parse_query("db:labelled")
-    found = query_labels(campaign.store, query, tmp_path / "cache", spin=False, aware=False)
+    found = read_data("db:labelled", need_states=False, cache=tmp_path / "cache")
     assert found.left_out == {"ambiguous": 1, "unusable": 1}
     file = tmp_path / "labels.extxyz"
     assert run("export", "labelled", str(file))[0] == 0

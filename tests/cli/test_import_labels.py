@@ -14,6 +14,7 @@ import pytest
 from pymongo.database import Database
 
 import al_charge as ac
+from al_charge.crystal.host import Host
 from al_charge.crystal.parent import read_structure
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.label import label
@@ -21,7 +22,7 @@ from al_charge.loop.propose import propose
 from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import select_candidates
-from al_charge.loop.spec import parse_spec
+from al_charge.loop.spec import load_spec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.report.exported import Exported
 from al_charge.store.documents import LabelDoc
@@ -31,6 +32,11 @@ from al_charge.store.mongo import Store
 ROOT = Path(__file__).parents[2]
 HOST = ROOT / "workflows" / "hosts" / "NaFePO4.cif"
 COMMITTED = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"
+GPAW_HOSTS = sorted(
+    path.stem
+    for path in (ROOT / "examples" / "hosts" / "gpaw").glob("*.yaml")
+    if COMMITTED.with_name(f"{path.stem}_gpaw.extxyz").exists()
+)
 HALF = "62143e5a3ee088084d475aed"
 """A static label at x = 1/4 in the committed file."""
 Run = Callable[..., tuple[int, str, str]]
@@ -200,6 +206,26 @@ def test_the_committed_labels(run: Run, store: Store) -> None:
     assert [round(lowest[n], 3) for n in range(5)] == [
         -178.343, -182.355, -186.990, -190.937, -195.529,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GPAW_HOSTS)
+def test_labels_of_the_gpaw_hosts_come_back(name: str, run: Run, store: Store) -> None:
+    """All of the file, with the readings that it tells, and for the campaign file that it names."""
+    file = COMMITTED.with_name(f"{name}_gpaw.extxyz")
+    told = json.loads(file.with_suffix(".json").read_text())
+    code, out, err = run("labels", "import", str(file), "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["left_out"] == document["kept"] == {}
+    labels = {one.key: one for one in store.labels.read(ALL_FRAMES)}
+    assert sorted(labels) == sorted(document["imported"]) == sorted(told["labels"])
+    assert sum(one.refusal is None for one in labels.values()) == told["counts"]["usable"]
+    assert sum(one.delocalised for one in labels.values()) == told["counts"]["delocalised"]
+    spec = load_spec(ROOT / "examples" / "hosts" / "gpaw" / f"{name}.yaml")
+    assert spec.name == told["campaign"]
+    host = Host.from_spec(spec.host)
+    assert {one.host_fingerprint for one in labels.values()} == {host.fingerprint}
+    assert {one.n_ions for one in labels.values()} <= set(host.ion_counts)
 
 
 def test_an_export_of_before_min_distance_has_no_limit(tmp_path: Path) -> None:

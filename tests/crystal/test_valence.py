@@ -250,6 +250,30 @@ def test_charges_that_end_members_share_tell_nothing() -> None:
     assert audit([0, 3.64, 4.22, 0, 0, 0], neutral(), windows, charges).species == neutral()
 
 
+@pytest.mark.parametrize(
+    ("upper", "lower", "contradicted"),
+    [
+        ((1.66, 1.68), (1.57, 1.59), ()),  # as GPAW gives them
+        ((1.63, 1.64), (1.60, 1.62), ()),  # one of them across the border of the end members
+        ((1.57, 1.59), (1.66, 1.68), (0, 1, 2, 3)),
+        ((1.68, 1.68), (1.68, 1.68), (0, 1, 2, 3)),
+        ((1.57, 1.59), (), ()),
+    ],
+)
+def test_states_with_similar_charges_are_told_by_their_order(
+    upper: tuple[float, ...], lower: tuple[float, ...], contradicted: tuple[int, ...]
+) -> None:
+    """Mn4+ and Mn3+ of MgxMn2O4 differ by 0.08 e in the end members, and both shift with x."""
+    windows = Windows(
+        {"Mn4+": (2.6, 3.5), "Mn3+": (3.6, 4.2)}, charges={"Mn4+": 1.69, "Mn3+": 1.61}
+    )
+    species = ["Mn4+"] * len(upper) + ["Mn3+"] * len(lower) + ["O2-"]
+    moments = [3.37] * len(upper) + [3.82] * len(lower) + [0.0]
+    net = [*upper, *lower]
+    found = audit(moments, species, windows, [*net, -sum(net)])
+    assert found.contradicted == contradicted
+
+
 def test_bader_charges_of_the_wrong_sign_or_number() -> None:
     moments = [0.0, 3.66, 4.22, 0.1, 0.1, 0.1]
     with pytest.raises(AlChargeError, match=r"^bader: .*cations negative; net charges are"):
