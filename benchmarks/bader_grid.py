@@ -4,7 +4,7 @@ For each saved calculation and grid refinement: the points of the grid, by how m
 sums of the all-electron density (which GPAW repairs) and of the valence density (which it does not)
 miss their numbers, the sum of the charges, the largest change of an atom's charge since the grid
 before, and the charges themselves, averaged over atoms of one element and moment (their spread is
-beside them, if it is 0.001 e or more). Needs a Python with GPAW, baderkit and al-charge. Without a
+beside them, if it is 0.001 e or more). Needs a Python with GPAW and al-charge. Without a
 file, rock-salt MnO is computed first.
 """
 

@@ -38,12 +38,14 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "labelers": (
         [
             "al_charge/labelers/bader.py",
+            "al_charge/labelers/basins.py",
             "al_charge/labelers/labelling.py",
             "al_charge/labelers/outputs/*.py",
             "al_charge/loop/label_document.py",
         ],
         [
             "tests/labelers/test_bader.py",
+            "tests/labelers/test_basins.py",
             "tests/labelers/test_labelling.py",
             "tests/labelers/test_outputs.py",
             "tests/cli/test_audit.py",

@@ -34,8 +34,8 @@ RUNNING_HOME = os.environ.get("AL_CHARGE_TEST_HOME")
 """Home whose MongoDB runs already, for one test session at a time; it is left running, without the
 databases and users of earlier sessions."""
 STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
-FIRST = ("test_slurm.py", "test_bader.py")
-"""Files to begin with: one waits most of its time, one has numba compile what others use then."""
+FIRST = ("test_slurm.py",)
+"""Files to begin with: it waits most of its time."""
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
 

@@ -1,20 +1,12 @@
 """Bader charges from densities on a grid, refused where the grid is too coarse for them.
 
-The partition into basins is baderkit's. It runs in a child process with one thread: baderkit sets
-up logging when it is imported and prints while it works, and numba's threads do not survive a
-fork. docs/bader.md tells what is integrated, what is checked, and how far it is converged.
+docs/bader.md tells what is integrated, what is checked, and how far it is converged.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -23,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from al_charge.crystal import compressed
 from al_charge.errors import AlChargeError, CrashedError
+from al_charge.labelers.basins import OWN_MAXIMUM, integrate_basins
 from al_charge.labelers.protocol import Array, BaderCharges
 from al_charge.labelers.vasp_density import read_vasp_density
 
@@ -35,20 +28,8 @@ SAME_SITE = 0.05
 CONVERGED = 0.2
 """Charge in e by which an atom may differ between a GPAW density's grid and one twice as coarse."""
 
-OWN_MAXIMUM = 0.4
-"""Angstrom from a nucleus within which a maximum of the density is the atom's own."""
-
 NEGLIGIBLE = 0.01
 """Electrons that a maximum far from every nucleus may hold."""
-
-TIME_LIMIT = 3600.0
-"""Seconds after which a Bader analysis is ended; the first one compiles for a minute or more."""
-
-PERSISTENCE = 0.05
-"""Below it, the depth of the saddle between two maxima joins them: the default of baderkit."""
-
-STRUCTURE = ("cell", "numbers", "positions")
-"""Arrays that the process gets besides the grids."""
 
 FINER_VASP = "give NGXF, NGYF and NGZF a finer grid"
 FINER_GPAW = "give a higher grid refinement or a smaller grid spacing"
@@ -94,8 +75,8 @@ def from_density(
         an atom has no basin, a basin belongs to no atom, or a grid has another shape or NaN or
         infinite values.
     """
-    grids = [(density, density if reference is None else reference)]
-    return _charges(grids, atoms, electrons, where=where, remedy=remedy)[0]
+    basins = density if reference is None else reference
+    return _charges(density, basins, atoms, electrons, where=where, remedy=remedy)
 
 
 def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
@@ -148,8 +129,9 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
             "to judge the charges by",
             where=str(path),
         )
-    grids = [(grid, grid) for grid in (density, coarse)]
-    charges, rough = _charges(grids, atoms, atoms.numbers, where=str(path), remedy=FINER_GPAW)
+    charges, rough = (
+        from_density(grid, atoms, atoms.numbers, where=str(path)) for grid in (density, coarse)
+    )
     change = np.abs(charges.net - rough.net)
     worst = int(change.argmax())
     if change[worst] > CONVERGED:
@@ -212,24 +194,29 @@ def from_aeccar(folder: Path, atoms: Atoms, zval: ArrayLike) -> BaderCharges:
 
 
 def _charges(
-    grids: list[tuple[Array, Array]], atoms: Atoms, electrons: ArrayLike, *, where: str, remedy: str
-) -> list[BaderCharges]:
-    """Return the charges of each density, in the basins of the reference beside it."""
+    density: Array,
+    reference: Array,
+    atoms: Atoms,
+    electrons: ArrayLike,
+    *,
+    where: str,
+    remedy: str,
+) -> BaderCharges:
+    """Return the charges of a density, in the basins of the reference."""
     expected = np.broadcast_to(np.asarray(electrons, dtype=float), (len(atoms),)).copy()
-    for density, reference in grids:
-        if density.ndim != 3 or reference.shape != density.shape:
-            raise AlChargeError(
-                f"its grids {density.shape} and {reference.shape} do not match",
-                where=where,
-            )
-        if not (np.isfinite(density).all() and np.isfinite(reference).all()):
-            raise AlChargeError("its density has NaN or infinite values", where=where)
-        _check_sum(density, atoms, expected, where=where, remedy=remedy)
-    found = []
-    for maxima, held in _basins(grids, atoms, where):
-        owner = _owners(maxima, held, atoms, where, remedy)
-        found.append(BaderCharges(expected - np.bincount(owner, held, len(atoms)), expected))
-    return found
+    if density.ndim != 3 or reference.shape != density.shape:
+        raise AlChargeError(
+            f"its grids {density.shape} and {reference.shape} do not match",
+            where=where,
+        )
+    if not (np.isfinite(density).all() and np.isfinite(reference).all()):
+        raise AlChargeError("its density has NaN or infinite values", where=where)
+    _check_sum(density, atoms, expected, where=where, remedy=remedy)
+    maxima, held = integrate_basins(
+        density, reference, atoms.cell.array, atoms.get_scaled_positions()
+    )
+    owner = _owners(maxima, held, atoms, where, remedy)
+    return BaderCharges(expected - np.bincount(owner, held, len(atoms)), expected)
 
 
 def _check_sum(density: Array, atoms: Atoms, electrons: Array, *, where: str, remedy: str) -> None:
@@ -312,86 +299,3 @@ def _owners(maxima: Array, held: Array, atoms: Atoms, where: str, remedy: str) -
             remedy=remedy,
         )
     return owner
-
-
-def _basins(
-    grids: list[tuple[Array, Array]], atoms: Atoms, where: str
-) -> list[tuple[Array, Array]]:
-    """Return maxima (fractional, shape (n_basins, 3)) and the electrons that their basins hold.
-
-    One process works on all the grids, because starting it takes longer than the work.
-    """
-    if importlib.util.find_spec("baderkit") is None:
-        raise AlChargeError(
-            "the Bader analysis needs baderkit",
-            where=where,
-            remedy="pip install 'baderkit>=0.10.2,<0.11'",
-        )
-    with tempfile.TemporaryDirectory(prefix="bader-") as folder:
-        given, result = Path(folder) / "densities.npz", Path(folder) / "basins.npz"
-        # one layout for all, or numba compiles once more for the order of VASP's files
-        arrays: dict[str, Any] = {f"{i}": np.array(pair, order="C") for i, pair in enumerate(grids)}
-        structure = (atoms.cell.array, atoms.numbers, atoms.positions)
-        np.savez(given, **dict(zip(STRUCTURE, structure, strict=True)), **arrays)
-        environment = os.environ | {
-            "NUMBA_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
-        }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "al_charge.labelers.bader", str(given), str(result)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=TIME_LIMIT,
-            )
-        except subprocess.TimeoutExpired:
-            raise AlChargeError(
-                f"the Bader analysis did not end within {TIME_LIMIT:g} s", where=where
-            ) from None
-        if done.returncode or not result.exists():
-            lines = done.stderr.strip().splitlines()
-            reason = lines[-1] if lines else f"exit status {done.returncode}"
-            raise AlChargeError(f"the Bader analysis failed: {reason}", where=where)
-        with np.load(result, allow_pickle=False) as basins:
-            return [(basins[f"maxima{i}"], basins[f"electrons{i}"]) for i in range(len(grids))]
-
-
-def _partition(given: Path, result: Path) -> None:
-    """Run baderkit on the densities of one file; what the child process does."""
-    from baderkit import Grid
-    from baderkit.bader.methods import base
-    from baderkit.bader.methods.weight import WeightMethod
-    from pymatgen.core.structure import Structure
-
-    class Basins(WeightMethod):  # type: ignore[misc]
-        """Without saddle points, which are not used and take numba half a minute to compile."""
-
-        def _update_saddles(self) -> None:
-            self._saddle_vox = self._saddle_frac = self._saddle_connections = ()
-
-    # baderkit numbers the points of small grids with 16 bits, and numba compiles all for either
-    base.get_lowest_uint = lambda most: np.promote_types(np.min_scalar_type(most + 1), np.uint32)
-    found = {}
-    with np.load(given, allow_pickle=False) as arrays:
-        cell, numbers, positions = (arrays[name] for name in STRUCTURE)
-        structure = Structure(cell, numbers, positions, coords_are_cartesian=True)
-        for name in sorted(set(arrays) - set(STRUCTURE)):
-            # it takes densities in VASP's units, times the volume
-            charge, reference = (
-                Grid(structure, {"total": density * structure.volume}, sig_figs=12)
-                for density in arrays[name]
-            )
-            # no point is vacuum: every electron belongs to an atom, so that charges sum to zero
-            vacuum = np.zeros(charge.shape, dtype=bool)
-            basins = Basins(charge, reference, vacuum, 0, PERSISTENCE, use_minima=False).run()
-            found[f"maxima{name}"] = basins["extrema_frac"]
-            found[f"electrons{name}"] = basins["basin_charges"].round(10)
-    np.savez(result, **found)
-
-
-if __name__ == "__main__":
-    _partition(Path(sys.argv[1]), Path(sys.argv[2]))
