@@ -104,8 +104,8 @@ class Trial:
 
     Attributes
     ----------
-    frames
-        To train on.
+    labelled
+        The configurations to train on.
     test
         Held-out frames, of those with no force beyond ``LARGEST_FORCE``.
     targets
@@ -116,11 +116,16 @@ class Trial:
         Of every target.
     """
 
-    frames: list[TrainingFrame]
+    labelled: list[Labelled]
     test: Dataset
     targets: list[Target]
     metal_energy: float
     formula_units: int
+
+    @property
+    def frames(self) -> list[TrainingFrame]:
+        """Frames to train on."""
+        return [frame for one in self.labelled for frame in one.frames]
 
 
 def trial(data: str, folder: Path, seed: int) -> Trial:
@@ -159,7 +164,7 @@ def _born(folder: Path, seed: int) -> Trial:
     for x in sorted({one.x for one in held}):
         targets += [_relaxed(one, held_out=True) for one in _ranked(held, x)]
     return Trial(
-        frames=[frame for one in chosen for frame in one.frames],
+        labelled=chosen,
         test=_dataset(held),
         targets=targets,
         metal_energy=METAL_ENERGIES["Na"],
@@ -200,7 +205,7 @@ def _gpaw(seed: int) -> Trial:
         start = starts[one.name]
         targets.append(Target(one.name, one.x, start, energy, lowest.atoms, one.name in names))
     return Trial(
-        frames=[frame for one in labelled if one.name not in names for frame in one.frames],
+        labelled=[one for one in labelled if one.name not in names],
         test=_dataset(held),
         targets=targets,
         metal_energy=json.loads(GPAW_LABELS.with_suffix(".json").read_text())["metal"]["energy"],

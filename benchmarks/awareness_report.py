@@ -143,7 +143,7 @@ def table(title: str, rows: Sequence[dict[str, Any]], part: str) -> Table:
     for name, (unit, _) in columns.items():
         result.add_column(f"{name.strip()}\n{unit}", justify="right")
     for one in rows:
-        result.add_row(_name(one), *(_cell(one[part][name]) for name in columns))
+        result.add_row(_name(one), *(cell(one[part][name]) for name in columns))
     return result
 
 
@@ -153,7 +153,7 @@ def markdown(rows: Sequence[dict[str, Any]], part: str) -> str:
     heads = [f"{name.strip()}, {TABLES[part][name][0]}" for name in known]
     lines = [["potential", "seeds", *heads], ["---"] * (len(heads) + 2)]
     for one in rows:
-        lines.append([_name(one), str(one["seeds"]), *(_cell(one[part][name]) for name in known)])
+        lines.append([_name(one), str(one["seeds"]), *(cell(one[part][name]) for name in known)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -162,7 +162,8 @@ def _name(one: dict[str, Any]) -> str:
     return f"{KINDS[one['kind']]}, {sight}, pairs {one['pairs']}"
 
 
-def _cell(values: Sequence[float] | None) -> str:
+def cell(values: Sequence[float] | None) -> str:
+    """Return a mean and its interval as text."""
     if values is None:
         return ""
     mean, reach = values
