@@ -47,7 +47,7 @@ def check(campaign: Campaign, candidate: CandidateDoc, folder: Path) -> dict[str
         "hash": candidate.config_hash,
         "predicted": candidate.energy / units,
     }
-    windows = windows_for(campaign, 10**6, candidate.n_ions)
+    windows = windows_for(campaign, 10**6, candidate.composition)
     try:
         result = make_label(campaign.labeler, atoms_of(candidate.geometry), folder, windows=windows)
     except AlChargeError as error:

@@ -184,7 +184,10 @@ def measure(folder: Path, meter: Meter) -> None:
         "export, last frames",
         lambda: export(campaign(), target, last=True, usable_only=True, force=True), 1,
     )  # fmt: skip
-    meter.time("windows of one label", lambda: windows_for(campaign(), number, 5))
+    meter.time(
+        "windows of one label",
+        lambda: windows_for(campaign(), number, str(campaign().host.composition(5))),
+    )
     meter.time(
         "frames to train on, first time",
         lambda: training_frames(campaign(), number, folder / "cache"), 1,

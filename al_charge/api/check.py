@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -18,7 +17,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 from al_charge.api.results import Result
 from al_charge.crystal.charge_balance import end_member_species, total_moments
 from al_charge.crystal.charges import usual_ion_charges
-from al_charge.crystal.enumeration import count_distinct, count_primitive
+from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.formula import units_in_cell, usual_formula
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import matrix_of, number_of_cells, read_structure
@@ -34,7 +33,7 @@ from al_charge.crystal.species import (
     unpaired_electrons,
 )
 from al_charge.crystal.states import WORKING_ION
-from al_charge.crystal.supercells import hosts_of
+from al_charge.crystal.supercells import Supercells, hosts_of
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError, NotInstalledError
 from al_charge.labelers.dft.kpoints import spacing_of
@@ -52,10 +51,6 @@ if TYPE_CHECKING:
 
 CALIBRATED = "calibrated from the end member"
 """What `check` says of the moment window of a state that an end member consists of alone."""
-UNFINISHED = (
-    "host.supercells: campaigns do not run several supercells yet, and a file with them cannot be "
-    "submitted"
-)
 
 
 @dataclass(frozen=True)
@@ -131,13 +126,11 @@ def check(file: Path | str) -> CheckResult:
         missing = str(error)
     structure, changes = prepared(spec.host)
     supercells = hosts_of(spec.host, structure)
-    hosts = supercells.hosts
-    several = spec.host.supercells is not None
-    host = _widest(hosts)
-    cells = _cells(hosts) if several else []
+    hosts, host = supercells.hosts, supercells.widest
+    cells = _cells(supercells) if spec.host.supercells is not None else []
     numbers = Counter[Fraction]()
-    for one in hosts:
-        numbers.update(count_primitive(one) if several else count_distinct(one))
+    for one in supercells.numbers:
+        numbers.update(one)
     counts = {str(x): numbers[x] for x in sorted(numbers)}
     group = space_group(host.structure)
     dft = _dft(spec)
@@ -168,7 +161,6 @@ def check(file: Path | str) -> CheckResult:
         "labeler_remark": LABELERS.of(spec.labeler).remark(spec.labeler),
         "total_moment": {str(host.composition(n)): _total(host, n) for n in host.ion_counts},
         "warnings": _warnings(host)
-        + ([UNFINISHED] if several else [])
         + _method_warnings(host, spec, u)
         + _kpoint_warnings(host, spec, dft),
         "missing": missing,
@@ -212,13 +204,7 @@ def _range(*hosts: Host) -> dict[str, str]:
     return {"from": str(x[0]), "to": str(x[-1]), "step": str(step)}
 
 
-def _widest(hosts: Sequence[Host]) -> Host:
-    """Return the first host of those with the widest range of x."""
-    ends = [(host.composition(host.ion_counts[-1]), host) for host in hosts]
-    return max(ends, key=lambda end: end[0] - end[1].composition(end[1].ion_counts[0]))[1]
-
-
-def _cells(hosts: Sequence[Host]) -> list[dict[str, Any]]:
+def _cells(supercells: Supercells) -> list[dict[str, Any]]:
     """Return what is to be known of several supercells."""
     return [
         {
@@ -226,9 +212,9 @@ def _cells(hosts: Sequence[Host]) -> list[dict[str, Any]]:
             "primitive_cells": number_of_cells(host.supercell),
             "atoms": _largest(host),
             "distinct": sum(count_distinct(host).values()),
-            "in_no_smaller": sum(count_primitive(host).values()),
+            "in_no_smaller": sum(own.values()),
         }
-        for host in hosts
+        for host, own in zip(supercells.hosts, supercells.numbers, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, islice
 
@@ -15,8 +15,10 @@ from scipy.sparse.csgraph import connected_components
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.exclusions import diagram
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.identity import holds
+from al_charge.crystal.parent import Matrix
 from al_charge.crystal.states import charge_of_state
-from al_charge.crystal.superlattices import lattices_between
+from al_charge.crystal.superlattices import lattices_between, lattices_containing
 from al_charge.crystal.symmetry import permutations, placement
 
 Cycles = tuple[tuple[int, int], ...]
@@ -169,16 +171,53 @@ def count_primitive(host: Host) -> dict[Fraction, int]:
     dict
         Number by composition x (working ions per formula unit), ascending.
     """
+    return _count_with_periods(host, [placement(host).form])
+
+
+def count_new(host: Host, smaller: Sequence[Host]) -> dict[Fraction, int]:
+    """Return how many distinct configurations at every composition none of some cells holds.
+
+    As `count_primitive` where these are all cells of which the host is a supercell; where some of
+    them cannot be hosts, with what they would hold.
+
+    Parameters
+    ----------
+    host
+        The host to occupy.
+    smaller
+        Other cells of its crystal.
+
+    Returns
+    -------
+    dict
+        Number by composition x (working ions per formula unit), ascending.
+    """
+    if not smaller:
+        return count_distinct(host)
+    lattices = lattices_containing(placement(host).form)
+    new = [one for one in lattices if not any(holds(other, one) for other in smaller)]
+    return _count_with_periods(host, new)
+
+
+def _count_with_periods(host: Host, lattices: Sequence[Matrix]) -> dict[Fraction, int]:
+    """Count distinct configurations whose lattice of all periods is one of some lattices.
+
+    Images of each under the host's group must be among them.
+    """
     group, placed = permutations(host), placement(host)
-    lattices = [
+    signs: Counter[Matrix] = Counter()
+    for lattice in lattices:
+        for other, sign in lattices_between(lattice):
+            signs[other] += sign
+    periods = [
         ([placed.at(placed.site, placed.vector + np.array(row)) for row in lattice], sign)
-        for lattice, sign in lattices_between(placed.form)
+        for lattice, sign in signs.items()
     ]
     totals: Counter[int] = Counter()
     # What one lattice adds is not the same for conjugate operations, but the sum is.
     for operation, operations in _conjugates(group):
-        for periods, sign in lattices:
-            kind = _cycles_together(host, np.array([operation, *periods]))
+        for moves, sign in periods:
+            kind = _cycles_together(host, np.array([operation, *moves]))
             for n_ions, unchanged in _count_unchanged(host, *kind).items():
                 totals[n_ions] += sign * operations * unchanged
     return {host.composition(n): totals[n] // len(group) for n in host.ion_counts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.parent import Matrix
 from al_charge.crystal.superlattices import hermite, index_of, points
-from al_charge.crystal.symmetry import Images, placement
+from al_charge.crystal.symmetry import Images, canonical, placement
 
 
 def identity(host: Host, config: Configuration) -> str:
@@ -85,6 +86,81 @@ def repetitions(host: Host, occupations: NDArray[np.int8]) -> NDArray[np.int64]:
     which, lattices = _lattices(host, occupations)
     size = index_of(placement(host).form)
     return np.array([size // index_of(lattice) for lattice in lattices])[which]
+
+
+def holds(host: Host, lattice: Matrix) -> bool:
+    """Return whether a cell holds configurations with certain periods, turned as they may be.
+
+    Parameters
+    ----------
+    host
+        The cell.
+    lattice
+        Hermite normal form of the lattice of all their periods, in units of the parent's.
+
+    Returns
+    -------
+    bool
+        Whether an image of the cell's lattice is part of it.
+    """
+    return any(hermite([*lattice, *image]) == lattice for image in _images(host))
+
+
+def held(host: Host, occupations: NDArray[np.int8], others: Sequence[Host]) -> NDArray[np.bool_]:
+    """Return which configurations other cells hold.
+
+    Parameters
+    ----------
+    host
+        The host that they belong to.
+    occupations
+        States, shape (n, n_variable_sites).
+    others
+        Other cells of its crystal.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Whether any does.
+    """
+    if not others:
+        return np.zeros(len(occupations), dtype=bool)
+    which, lattices = _lattices(host, occupations)
+    found = np.array([any(holds(one, lattice) for one in others) for lattice in lattices])
+    return found[which]
+
+
+def written_in(other: Host, host: Host, config: Configuration) -> Configuration | None:
+    """Return a configuration as one of another cell.
+
+    Parameters
+    ----------
+    other
+        A cell of the same crystal.
+    host
+        The host that it belongs to.
+    config
+        A configuration.
+
+    Returns
+    -------
+    Configuration or None
+        The same infinite crystal in canonical form; None if the other cell does not hold it.
+    """
+    (lattice,) = _lattices(host, config.as_array()[None])[1][-1:]
+    here, there = placement(host), placement(other)
+    for operation, image in enumerate(_images(other)):
+        if hermite([*lattice, *image]) == lattice:
+            read = config.as_array()[here.moved(operation, there.site, there.vector)]
+            return canonical(other, Configuration(tuple(read.tolist())))
+    return None
+
+
+@lru_cache(maxsize=64)
+def _images(host: Host) -> list[Matrix]:
+    """Return the images of a cell's lattice under the operations of the parent, in their order."""
+    placed = placement(host)
+    return [hermite(np.array(placed.form) @ rotation.T) for rotation in placed.rotations]
 
 
 def _lattices(host: Host, occupations: NDArray[np.int8]) -> tuple[NDArray[np.int64], list[Matrix]]:

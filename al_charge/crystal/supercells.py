@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Self
 
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import count_new
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
+from al_charge.crystal.identity import written_in
 from al_charge.crystal.parent import LARGEST_SUPERCELL, Matrix, matrix_of
 from al_charge.crystal.parent_crystal import PrimitiveCell, primitive_cell
 from al_charge.crystal.roles import states_of_sites
 from al_charge.crystal.space_group import STATES
 from al_charge.crystal.superlattices import compact, distinct_superlattices
+from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Supercells:
     """The supercells of a parent that can be hosts.
+
+    A configuration that several hold belongs to the first of them.
 
     Attributes
     ----------
@@ -30,6 +40,85 @@ class Supercells:
 
     hosts: tuple[Host, ...]
     left_out: tuple[tuple[Matrix, str], ...] = ()
+
+    @cached_property
+    def widest(self) -> Host:
+        """The first of those with the widest range of x."""
+
+        def width(host: Host) -> Fraction:
+            return host.composition(host.ion_counts[-1]) - host.composition(host.ion_counts[0])
+
+        return max(self.hosts, key=width)
+
+    @cached_property
+    def compositions(self) -> dict[Fraction, tuple[int, int]]:
+        """The first cell that has each composition, by its place, and the working ions in it.
+
+        Ascending.
+        """
+        found: dict[Fraction, tuple[int, int]] = {}
+        for cell, host in enumerate(self.hosts):
+            for n_ions in host.ion_counts:
+                found.setdefault(host.composition(n_ions), (cell, n_ions))
+        return dict(sorted(found.items()))
+
+    def smaller(self, cell: int) -> tuple[Host, ...]:
+        """Return the cells before one: what they hold does not belong to it.
+
+        Parameters
+        ----------
+        cell
+            Place of the cell.
+
+        Returns
+        -------
+        tuple of Host
+            In order.
+        """
+        return self.hosts[:cell]
+
+    @cached_property
+    def numbers(self) -> list[dict[Fraction, int]]:
+        """How many distinct configurations belong to each cell, by composition."""
+        return [count_new(host, self.smaller(cell)) for cell, host in enumerate(self.hosts)]
+
+    def home(self, host: Host, config: Configuration) -> tuple[Host, Configuration]:
+        """Return the cell that a configuration belongs to, and how it is written there.
+
+        Parameters
+        ----------
+        host
+            The cell that it is written in.
+        config
+            A configuration.
+
+        Returns
+        -------
+        Host
+            The first cell that holds it.
+        Configuration
+            In canonical form.
+        """
+        for other in self.hosts[: self.hosts.index(host)]:
+            written = written_in(other, host, config)
+            if written is not None:
+                return other, written
+        return host, canonical(host, config)
+
+    def with_spins(self, spins: Mapping[str, str]) -> Self:
+        """Return the supercells with ions in other spin states; see `Host.with_spins`.
+
+        Parameters
+        ----------
+        spins
+            The species that an ion is instead, by its species token.
+
+        Returns
+        -------
+        Self
+            In the same order.
+        """
+        return replace(self, hosts=tuple(host.with_spins(spins) for host in self.hosts))
 
 
 def hosts_of(spec: HostSpec, structure: Structure) -> Supercells:

@@ -189,6 +189,26 @@ def compact(form: Matrix, cell: NDArray[np.float64]) -> Matrix:
     return as_matrix(best)
 
 
+def lattices_containing(form: Matrix) -> list[Matrix]:
+    """Return all lattices that contain a superlattice.
+
+    Parameters
+    ----------
+    form
+        Hermite normal form of the superlattice.
+
+    Returns
+    -------
+    list of Hermite normal forms
+        The superlattice itself and the lattice among them, ascending.
+    """
+    found = new = {form}
+    while new:
+        new = {hermite([*one, point]) for one in new for point in points(form)} - found
+        found = found | new
+    return sorted(found)
+
+
 def lattices_between(form: Matrix) -> list[tuple[Matrix, int]]:
     """Return the lattices that contain a superlattice, with their Moebius functions.
 

@@ -120,17 +120,20 @@ class ProposeTask(_RoundTask):
     """Propose the candidates of one composition."""
 
     required_params = ("campaign", "round", "n_ions")
+    optional_params = ("cell",)
 
     @override
     def what(self, campaign: Campaign) -> str:
-        return f"propose x={campaign.host.composition(self['n_ions'])}"
+        host = campaign.cells.hosts[self.get("cell", 0)]
+        return f"propose x={host.composition(self['n_ions'])}"
 
     @override
     def step(self, campaign: Campaign, files: Path) -> str:
         from al_charge.loop.propose import propose
 
-        propose(campaign, self["round"], self["n_ions"])
-        return ProposalDoc.id_of(campaign.name, self["round"], self["n_ions"])
+        which = self["round"], self["n_ions"], self.get("cell", 0)
+        propose(campaign, *which)
+        return ProposalDoc.id_of(campaign.name, *which)
 
 
 @explicit_serialize
@@ -301,10 +304,9 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
 
     proposals, selects = [], []
     if not is_verification(campaign, number):
-        x = campaign.host.composition
         proposals = [
-            firework(ProposeTask(n_ions=n, **ids), f"propose x={x(n)}", "cpu")
-            for n in campaign.host.ion_counts
+            firework(ProposeTask(n_ions=n, cell=cell, **ids), f"propose x={x}", "cpu")
+            for x, (cell, n) in campaign.cells.compositions.items()
         ]
         selects = [firework(SelectTask(**ids), "select", "cpu", proposals)]
     labels: list[Firework] = []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.crystal.enumeration import count_distinct
 from al_charge.loop.calibration import calibrate_bars, coverage
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee, member_energies
@@ -90,7 +89,9 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     found = labelled_hull(campaign, up_to=round_number, summaries=summaries)
     committee = load_committee(campaign, round_number)
     keys = sorted(found.labels)
-    members = member_energies(campaign, round_number, committee, keys)
+    members = member_energies(
+        campaign, round_number, committee, [found.labels[key] for key in keys]
+    )
     verifies = is_verification(campaign, round_number)
     prospective = Prospective() if verifies else _prospective(campaign, round_number, found)
     calibration = calibrate_bars(
@@ -164,14 +165,16 @@ def _held_out_residuals(
     members: Array,
 ) -> list[float]:
     """Return errors of members for labels that they were not trained on, eV per formula unit."""
+    cells = campaign.cells
     columns: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         # Not learnt, or learnt from the same ions in another charge order.
         if not found.labels[key].delocalised:
-            columns[found.labels[key].config_hash].append(i)
-    units = campaign.host.formula_units
+            columns[cells.order_of(found.labels[key])].append(i)
+    labels = [found.labels[key] for key in keys]
+    energies = [cells.energy_of(label) for label in labels]
     return [
-        float(members[model.member, i] - found.labels[keys[i]].energy / units)
+        float(members[model.member, i] - energies[i])
         for model in campaign.store.models.all(campaign.name, round_number)
         for group in model.held_out
         for i in columns[group]
@@ -217,7 +220,7 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
     """Compare what was predicted of this round's labels with what they turned out to be."""
     record = campaign.store.rounds.get(campaign.name, round_number)
     calibration = calibration_of(campaign, round_number - 1)
-    units, hull = campaign.host.formula_units, found.hull
+    cells, hull = campaign.cells, found.hull
     tolerance = campaign.spec.convergence.hull_tolerance
     some: list[PredictedLabel] = []
     for key in (record.selected if record is not None else None) or []:
@@ -226,10 +229,11 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
             continue
         label = found.labels.get(label_key(campaign, candidate))
         if label is None or not _is_what_was_predicted(
-            label, candidate, aware=campaign.spec.potential.charge_aware
+            campaign, label, candidate, aware=campaign.spec.potential.charge_aware
         ):
             continue
-        energy, x = label.energy / units, Fraction(candidate.composition)
+        units = cells.of(candidate).formula_units
+        energy, x = cells.energy_of(label), Fraction(candidate.composition)
         some.append(
             PredictedLabel(
                 x=candidate.composition,
@@ -251,12 +255,15 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
     )
 
 
-def _is_what_was_predicted(label: LabelSummary, candidate: CandidateDoc, *, aware: bool) -> bool:
+def _is_what_was_predicted(
+    campaign: Campaign, label: LabelSummary, candidate: CandidateDoc, *, aware: bool
+) -> bool:
     """Return whether a label has the charge order of which the committee gave an energy.
 
     A committee that knows no charge states predicts that of the ions, whoever has the charge.
     """
-    return label.config_hash == candidate.config_hash and not (aware and label.delocalised)
+    same = campaign.cells.order_of(label) == candidate.config_hash
+    return same and not (aware and label.delocalised)
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:
@@ -354,8 +361,8 @@ def _all_labelled(campaign: Campaign) -> bool:
     """
     if campaign.static_labels:
         return False
-    distinct = sum(count_distinct(campaign.host).values())
+    distinct = sum(sum(some.values()) for some in campaign.cells.numbers)
     if len(campaign.store.labels.uses(campaign.name)) < distinct:
         return False
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, refused=False)
-    return len({label.config_hash for label in labels}) == distinct
+    return len({campaign.cells.order_of(label) for label in labels}) == distinct

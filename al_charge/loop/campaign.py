@@ -14,16 +14,17 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import number_of_cells
 from al_charge.crystal.roles import mobile_sites
 from al_charge.crystal.species import tokens_of
+from al_charge.crystal.supercells import hosts_of
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
+from al_charge.loop.cells import Cells
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
 from al_charge.store.documents import CandidateDoc, Geometry
@@ -75,10 +76,15 @@ class Campaign:
         return self.spec.name
 
     @cached_property
+    def cells(self) -> Cells:
+        """The supercells whose configurations are searched."""
+        cells = Cells(hosts_of(self.spec.host, self.structure).hosts)
+        return cells.with_spins(self.spins) if self.spins else cells
+
+    @property
     def host(self) -> Host:
-        """The host supercell."""
-        host = Host.build(self.spec.host, self.structure)
-        return host.with_spins(self.spins) if self.spins else host
+        """The first of them that has both ends of x; species and formula are the same in all."""
+        return self.cells.widest
 
     @cached_property
     def labeler(self) -> Labeler:
@@ -161,23 +167,25 @@ class Campaign:
         spec = self.spec.model_copy(update={"labeler": labeler})
         return replace(self, spec=spec, spins=spins, stored_hash="")
 
-    def start_host(self, n_ions: int) -> Host:
-        """Return the host with the cell and positions that a composition starts from.
+    def start_host(self, host: Host, n_ions: int) -> Host:
+        """Return a host with the cell and positions that a composition starts from.
 
         Parameters
         ----------
+        host
+            One of the campaign's supercells.
         n_ions
-            Working ions in the cell.
+            Working ions in it.
 
         Returns
         -------
         Host
-            The campaign's host, interpolated if the file gives the structure without ions.
+            Interpolated if the file gives the structure without ions.
         """
         if self._matched_empty is None:
-            return self.host
+            return host
         matched, kept = self._matched_empty, self._kept_ions
-        return interpolated_host(self.host, self.structure, matched, n_ions, kept)
+        return interpolated_host(host, self.structure, matched, n_ions, kept)
 
     @cached_property
     def _matched_empty(self) -> Structure | None:
@@ -382,19 +390,3 @@ def key_of(config_hash: str, settings_hash: str, how: list[Any]) -> str:
     """
     parts = [config_hash, settings_hash, *how]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-
-def configuration_of(occupation: list[int]) -> Configuration:
-    """Return the configuration with this occupation.
-
-    Parameters
-    ----------
-    occupation
-        State of every site, as stored in ``colours``.
-
-    Returns
-    -------
-    Configuration
-        The configuration.
-    """
-    return Configuration(tuple(occupation))

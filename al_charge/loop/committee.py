@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of
-from al_charge.store.labels import LAST_GEOMETRY, SUMMARY
+from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
 
 if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
@@ -109,7 +109,10 @@ def predictions_for(
 
 
 def member_energies(
-    campaign: Campaign, round_number: int, committee: Committee, keys: Sequence[str]
+    campaign: Campaign,
+    round_number: int,
+    committee: Committee,
+    labels: Sequence[LabelSummary],
 ) -> NDArray[np.float64]:
     """Return every member's energies of labels.
 
@@ -123,21 +126,23 @@ def member_energies(
         Round that has trained the committee.
     committee
         Its committee.
-    keys
-        Keys of the labels, sorted.
+    labels
+        The labels, by key.
 
     Returns
     -------
     array
         Shape (n_members, n_labels), eV per formula unit.
     """
-    rows = []
+    rows, keys = [], [label.key for label in labels]
+    units = np.array([campaign.cells.of(label).formula_units for label in labels])
     models = campaign.store.models.all(campaign.name, round_number)
     for model, potential in zip(models, committee.members, strict=True):
         known = campaign.store.models.predictions(model)
         known |= _predict(campaign, potential, [key for key in keys if key not in known])
         rows.append([known[key] for key in keys])
-    return np.array(rows) / campaign.host.formula_units
+    found: NDArray[np.float64] = np.array(rows) / units
+    return found
 
 
 def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:

@@ -76,7 +76,7 @@ def labelled_hull(
     AlChargeError
         If the end members or the working-ion metal are not labelled yet.
     """
-    host = campaign.host
+    host, cells = campaign.host, campaign.cells
     if summaries is None:
         summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=up_to)
     labels = {
@@ -87,12 +87,12 @@ def labelled_hull(
     entries = [
         Entry(
             key=label.key,
-            config_hash=label.config_hash,
+            config_hash=cells.order_of(label),
             x=Fraction(label.composition),
-            energy=label.energy / host.formula_units,
+            energy=cells.energy_of(label),
             remark="delocalised" if label.delocalised else "",
         )
-        for label in lowest_labels(labels.values())
+        for label in lowest_labels(campaign, labels.values())
     ]
     hull = build_hull(
         entries,
@@ -100,7 +100,7 @@ def labelled_hull(
         working_ion=campaign.spec.host.working_ion,
         metal_energy=campaign.metal_energy,
         working_ion_charge=host.working_ion_charge,
-        ends=(host.composition(host.ion_counts[0]), host.composition(host.ion_counts[-1])),
+        ends=(Fraction(cells.ends[0]), Fraction(cells.ends[1])),
     )
     return LabelledHull(hull, labels)
 
@@ -182,7 +182,7 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Ca
         Energy and error bar in eV per formula unit.
     """
     assert candidate.energy is not None
-    units = campaign.host.formula_units
+    units = campaign.cells.of(candidate).formula_units
     return Entry(
         key=candidate.doc_id,
         config_hash=candidate.config_hash,
@@ -197,18 +197,25 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Ca
     )
 
 
-def lowest_labels(labels: Iterable[L]) -> list[L]:
+def lowest_labels(campaign: Campaign, labels: Iterable[L]) -> list[L]:
     """Return the label of lowest energy of each configuration.
 
     Parameters
     ----------
+    campaign
+        The campaign.
     labels
         Labels or summaries of them, their energies comparable.
 
     Returns
     -------
     list
-        One label for each configuration.
+        One label for each configuration, whatever supercells it has labels in.
     """
-    ordered = sorted(labels, key=lambda label: (label.energy, label.key), reverse=True)
-    return list({label.config_hash: label for label in ordered}.values())
+    cells = campaign.cells
+
+    def by_energy(label: L) -> tuple[float, str]:
+        return cells.energy_of(label), label.key
+
+    ordered = sorted(labels, key=by_energy, reverse=True)
+    return list({cells.order_of(label): label for label in ordered}.values())

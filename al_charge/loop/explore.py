@@ -24,7 +24,8 @@ from al_charge.crystal.species import (
     unpaired_electrons,
 )
 from al_charge.crystal.symmetry import hash_of_canonical
-from al_charge.loop.campaign import Campaign, configuration_of, label_key
+from al_charge.loop.campaign import Campaign, label_key
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.label import make_once
 from al_charge.loop.rounds import label_slots
@@ -181,8 +182,7 @@ def explored(campaign: Campaign, number: int) -> list[Explored | None]:
     if not most:
         return []
     if number == 0:
-        ends = (campaign.host.ion_counts[0], campaign.host.ion_counts[-1])
-        found = [_end_member(campaign, n_ions) for n_ions in ends]
+        found = [_end_member(campaign, x) for x in campaign.cells.ends]
     elif is_verification(campaign, number):
         found = [_labelled(campaign, number, doc_id) for doc_id in _vertices(campaign, number)]
     else:
@@ -232,20 +232,20 @@ def explored_keys(campaign: Campaign) -> dict[str, tuple[int, int]]:
     return keys
 
 
-def _end_member(campaign: Campaign, n_ions: int) -> tuple[CandidateDoc, LabelDoc | None] | None:
+def _end_member(campaign: Campaign, x: str) -> tuple[CandidateDoc, LabelDoc | None] | None:
     """Return what the first round selected of an end member, or the label it has adopted."""
     store = campaign.store
     record = store.rounds.get(campaign.name, 0)
     for doc_id in (record.selected if record is not None else None) or []:
         candidate = store.candidates.get(doc_id)
-        if candidate is not None and candidate.n_ions == n_ions:
+        if candidate is not None and candidate.composition == x:
             label = store.labels.get(label_key(campaign, candidate))
             if label is not None and label.resolved is not None:
                 candidate = candidate_of(campaign, 0, label)
             return candidate, label
     adopted = store.labels.uses(campaign.name, 0, adopted=True)
-    labels = store.labels.read(LAST_FRAME, keys=adopted.keys(), n_ions=[n_ions], refused=False)
-    lowest = min(lowest_labels(labels), key=lambda label: label.energy, default=None)
+    labels = store.labels.read(LAST_FRAME, keys=adopted.keys(), compositions=[x], refused=False)
+    lowest = min(lowest_labels(campaign, labels), key=campaign.cells.energy_of, default=None)
     return None if lowest is None else (candidate_of(campaign, 0, lowest), lowest)
 
 
@@ -340,11 +340,12 @@ def _in_words(campaign: Campaign, spins: dict[str, str], order: str) -> str:
 def _in_spins(campaign: Campaign, candidate: CandidateDoc) -> CandidateDoc:
     """Return a candidate as the campaign in other spin states asks for it."""
     species = [campaign.spins.get(token, token) for token in candidate.geometry.species]
+    host = campaign.cells.of(candidate)
     config = configuration_of(candidate.colours)  # canonical in any spin states
     return candidate.model_copy(
         update={
-            "config_hash": hash_of_canonical(campaign.host, config),
-            "identity": identity(campaign.host, config),
+            "config_hash": hash_of_canonical(host, config),
+            "identity": identity(host, config),
             "geometry": candidate.geometry.model_copy(update={"species": species}),
             "energy": None,
             "spread": None,

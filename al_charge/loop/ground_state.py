@@ -206,7 +206,7 @@ def _all_judged(campaign: Campaign, found: list[Explored]) -> list[Electrons]:
 def _judged(campaign: Campaign, one: Explored, labels: Mapping[str, LabelDoc]) -> Electrons:
     asked = one.candidate.geometry.species
     sites = [site for site, token in enumerate(asked) if has_spin_state(token)]
-    units = campaign.host.formula_units
+    units = campaign.cells.of(one.candidate).formula_units
     solutions, failed, pending = [], {}, []
     for run in one.runs:
         label = labels.get(run.key)
@@ -224,7 +224,7 @@ def _judged(campaign: Campaign, one: Explored, labels: Mapping[str, LabelDoc]) -
             solutions.append(solution)
     return Electrons(
         x=one.candidate.composition,
-        config_hash=one.candidate.config_hash,
+        config_hash=campaign.cells.order_of(one.candidate),
         requested=tuple(asked[site] for site in sites),
         label=None if one.label is None else _solution(one.label, asked, sites, units, ""),
         others=tuple(solutions),

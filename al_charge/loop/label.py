@@ -15,7 +15,8 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers.labelling import make_label, progress
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.attempt import Job
-from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, label_key
+from al_charge.loop.campaign import Campaign, atoms_of, label_key
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.label_document import check_sites, check_start, label_document, windows_for
 from al_charge.loop.verify import relax_in
 from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
@@ -209,7 +210,8 @@ class _Job:
         retries = campaign.store.failures.retries(key)
         # An engine continues from its folder, where it would find that it has failed.
         self.directory = directory / f"again-{retries}" if retries else directory
-        self.windows = windows_for(campaign, round_number, candidate.n_ions)
+        self.host = campaign.cells.of(candidate)
+        self.windows = windows_for(campaign, round_number, candidate.composition)
 
     def run(self, spool: Spool) -> None:
         """Store the label, or the reason why the last start failed.
@@ -267,8 +269,8 @@ class _Job:
         """
         starts = {self.directory: atoms_of(self.candidate.geometry)}
         if not self.campaign.static_labels:
-            host = self.campaign.start_host(self.candidate.n_ions)
-            ideal = to_atoms(host, configuration_of(self.candidate.colours))
+            start = self.campaign.start_host(self.host, self.candidate.n_ions)
+            ideal = to_atoms(start, configuration_of(self.candidate.colours))
             starts[self.directory / "ideal"] = ideal
         return starts
 
@@ -285,7 +287,7 @@ class _Job:
             check_start(self.campaign, self.candidate)
         self.campaign.bring_file()
         folder.mkdir(parents=True, exist_ok=True)
-        set_site_kinds(self.campaign.host, atoms)
+        set_site_kinds(self.host, atoms)
         result = make_label(
             self.campaign.labeler, atoms, folder, relax=self.relax, windows=self.windows
         )

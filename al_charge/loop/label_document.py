@@ -18,12 +18,13 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.crystal.valence import Audit, Windows, calibrate
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import LabelResult, Relax
-from al_charge.loop.campaign import Campaign, atoms_of, configuration_of
+from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.loop.cells import configuration_of
 from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc, StartDoc
 from al_charge.store.labels import WITHOUT_FRAMES
 
 
-def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows | None:
+def windows_for(campaign: Campaign, round_number: int, composition: str) -> Windows | None:
     """Return the moment windows that a label of a round is audited with.
 
     They are calibrated on the end members labelled in earlier rounds; in the first round, on those
@@ -35,8 +36,8 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         The campaign.
     round_number
         Round that has selected the label.
-    n_ions
-        Working ions in the label's cell.
+    composition
+        Of the label, an exact fraction.
 
     Returns
     -------
@@ -44,9 +45,8 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         Of the states that end members show; None for the labeler's own windows: for end members
         themselves, and as long as one is missing, or their states are not clearly separated.
     """
-    host = campaign.host
-    ends = (host.ion_counts[0], host.ion_counts[-1])
-    if n_ions in ends:
+    host, ends = campaign.host, campaign.cells.ends
+    if composition in ends:
         return None
     # The ends of a window are often mixed cells. Without one, those always counted as a whole.
     pure = end_member_species(host)
@@ -57,7 +57,7 @@ def windows_for(campaign: Campaign, round_number: int, n_ions: int) -> Windows |
         WITHOUT_FRAMES,
         campaign=campaign.name,
         up_to=max(0, round_number - 1),
-        n_ions=ends,
+        compositions=ends,
         refused=False,
     )
     for label in labels:
@@ -109,20 +109,20 @@ def label_document(
     LabelDoc
         The label, under the configuration that was found.
     """
-    sites = candidate.geometry.host_site
-    result = replace(result, audit=in_states_of(campaign.host, result.audit, sites))
+    host, sites = campaign.cells.of(candidate), candidate.geometry.host_site
+    result = replace(result, audit=in_states_of(host, result.audit, sites))
     reading = result.reading
-    found = _configuration_found(campaign, candidate, result)
+    found = _configuration_found(host, candidate, result)
     bader = reading.bader
     return LabelDoc(
         key=key,
-        config_hash=canonical_hash(campaign.host, found),
-        identity=identity(campaign.host, found),
+        config_hash=canonical_hash(host, found),
+        identity=identity(host, found),
         requested_hash=candidate.config_hash,
-        colours=list(canonical(campaign.host, found).occupation),
+        colours=list(canonical(host, found).occupation),
         composition=candidate.composition,
         n_ions=candidate.n_ions,
-        host_fingerprint=campaign.host.fingerprint,
+        host_fingerprint=host.fingerprint,
         settings_hash=campaign.settings_hash,
         settings=campaign.physical_settings,
         requested=list(result.species),
@@ -214,13 +214,13 @@ def _on_its_sites(
     campaign: Campaign, candidate: CandidateDoc, cell: ArrayLike, positions: ArrayLike
 ) -> bool:
     """Return whether a geometry of a candidate's atoms is the configuration that it stands for."""
-    atoms = atoms_of(candidate.geometry)
-    asked = from_atoms(campaign.host, atoms)
+    atoms, host = atoms_of(candidate.geometry), campaign.cells.of(candidate)
+    asked = from_atoms(host, atoms)
     del atoms.arrays["host_site"]
     atoms.set_cell(np.asarray(cell))
     atoms.set_positions(np.asarray(positions))
     try:
-        return from_atoms(campaign.host, atoms) == asked
+        return from_atoms(host, atoms) == asked
     except InputError:
         return False
 
@@ -257,12 +257,10 @@ def in_states_of(host: Host, audit: Audit, host_sites: Sequence[int]) -> Audit:
     return replace(audit, sites=sites, ambiguous=others, charge=None)
 
 
-def _configuration_found(
-    campaign: Campaign, candidate: CandidateDoc, result: LabelResult
-) -> Configuration:
+def _configuration_found(host: Host, candidate: CandidateDoc, result: LabelResult) -> Configuration:
     """Return the configuration that the engine found, or the requested one if it is ambiguous."""
     if result.resolved is None:
         return configuration_of(candidate.colours)
     atoms = atoms_of(candidate.geometry)
     set_species(atoms, list(result.resolved))
-    return from_atoms(campaign.host, atoms)
+    return from_atoms(host, atoms)

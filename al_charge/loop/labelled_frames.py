@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,12 @@ def delete_cache(cache: Path) -> None:
 
 
 def cached_labels(
-    store: Store, summaries: Iterable[LabelSummary], cache: Path, *, spin: bool
+    store: Store,
+    summaries: Iterable[LabelSummary],
+    cache: Path,
+    *,
+    spin: bool,
+    orders: Mapping[str, str] | None = None,
 ) -> CachedFrames:
     """Return the frames of labels, after streaming those that the cache lacks into it.
 
@@ -90,6 +95,9 @@ def cached_labels(
         Folder of the cache.
     spin
         Whether the potential takes moments as input.
+    orders
+        What names the order of each label, by its key: frames of one order are trained on or held
+        out together. None for the hash of its configuration in its supercell.
 
     Returns
     -------
@@ -100,14 +108,14 @@ def cached_labels(
 
     def fetch(keys: Sequence[str]) -> Iterator[tuple[str, list[TrainingFrame]]]:
         for label in store.labels.read(ALL_FRAMES, keys=keys):
-            yield label.key, frames_of(label, spin=spin)
+            yield label.key, frames_of(label, spin=spin, order=(orders or {}).get(label.key))
 
     # A database that was made anew may have another label under the same key.
     wanted = {h.key: f"{h.created.isoformat()} {h.energy!r} {int(spin)}" for h in summaries}
     return cached_frames(cache, wanted, fetch)
 
 
-def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
+def frames_of(label: LabelDoc, *, spin: bool, order: str | None = None) -> list[TrainingFrame]:
     """Return a label's frames to train on.
 
     The engine gives moments and charges of the last geometry. They are targets there alone; as the
@@ -119,6 +127,8 @@ def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
         The label, with all its frames.
     spin
         Whether the potential takes moments as input.
+    order
+        As in `cached_labels`.
 
     Returns
     -------
@@ -140,7 +150,7 @@ def frames_of(label: LabelDoc, *, spin: bool) -> list[TrainingFrame]:
             energy=frame.energy,
             forces=np.array(frame.forces),
             stress=np.array(frame.stress) if frame.stress is not None else None,
-            group=label.config_hash,
+            group=order or label.config_hash,
             moments=moments if number == last else None,
             charges=charges if number == last else None,
         )

@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import (
-    LARGEST_LISTED,
-    count_distinct,
-    distinct_occupations,
-)
+from al_charge.crystal.enumeration import LARGEST_LISTED, distinct_occupations
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import held
 from al_charge.crystal.symmetry import canonical
-from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import LabelledHull
-from al_charge.loop.posterior import Posterior, fit_posterior, relaxed_candidates
+from al_charge.loop.posterior import (
+    Posterior,
+    fit_posterior,
+    part_of,
+    relaxed_candidates,
+    together,
+)
 from al_charge.loop.request_ledger import MISSES, RequestLedger
 from al_charge.search.random_occupation import random_occupation
 from al_charge.store.documents import Calibration, CandidateDoc, Forecast, VoltageForecast
@@ -92,23 +96,31 @@ def look_ahead(
     Ahead
         Energies in eV per formula unit, voltages in V.
     """
-    host, hull = campaign.host, found.hull
+    cells, hull = campaign.cells, found.hull
     posterior = fit_posterior(campaign, found.labels.values(), candidates, calibration)
     relaxed = relaxed_candidates(campaign, posterior, candidates, calibration)
-    ions = np.array([candidate.n_ions for candidate in candidates], dtype=int)
+    of_x = np.array([candidate.composition for candidate in candidates], dtype=str)
     # Those that are ranked: not labelled, not given up, and not relaxed, which say more.
-    passed = [one.colours for one in found.labels.values()]
-    passed += [one.colours for one in candidates]
-    passed += _given_up(campaign, found, ledger)
-    left_out = _rows(host, [canonical(host, configuration_of(one)) for one in passed])
-    counts, unlabelled, exhaustive = count_distinct(host), [], True
-    for n_ions in host.ion_counts:
-        x = host.composition(n_ions)
-        whole = counts[x] <= LARGEST_LISTED
-        exhaustive &= whole
-        rows = distinct_occupations(host, n_ions) if whole else _some(host, n_ions, rng)
-        rows = rows[~np.isin(_as_items(rows), left_out)]
-        unlabelled.append(_unlabelled(posterior, host, hull, x, rows, _of(relaxed, ions == n_ions)))
+    passed = [cells.home_of(one) for one in found.labels.values()]
+    for one in [*candidates, *_given_up(campaign, found, ledger)]:
+        passed.append((cells.of(one), configuration_of(one.colours)))
+    left_out = [
+        _rows(host, [canonical(*one) for one in passed if one[0] is host]) for host in cells.hosts
+    ]
+    unlabelled, exhaustive = [], True
+    for x in cells.compositions:
+        ranked = []
+        for cell, host in enumerate(cells.hosts):
+            if not (number := cells.numbers[cell].get(x)):
+                continue
+            whole, n_ions = number <= LARGEST_LISTED, host.n_ions(x)
+            exhaustive &= whole
+            rows = distinct_occupations(host, n_ions) if whole else _some(host, n_ions, rng)
+            if cell:
+                rows = rows[~held(host, rows, cells.smaller(cell))]
+            ranked.append((host, rows[~np.isin(_as_items(rows), left_out[cell])]))
+        known = part_of(relaxed, of_x == str(x))
+        unlabelled.append(_unlabelled(posterior, len(cells.compositions), hull, x, ranked, known))
     tolerance = float(campaign.spec.convergence.hull_tolerance)
     ahead = outlook(hull, unlabelled, tolerance, rng)
     lowest: dict[Fraction, float] = {}
@@ -146,52 +158,54 @@ def look_ahead(
 
 def _unlabelled(
     posterior: Posterior,
-    host: Host,
+    compositions: int,
     hull: Hull,
     x: Fraction,
-    rows: Occupations,
+    ranked: Sequence[tuple[Host, Occupations]],
     relaxed: Prediction,
 ) -> Unlabelled:
-    """Return one composition's configurations: those that may matter jointly, and the rest."""
+    """Return one composition's configurations: those that may matter jointly, and the rest.
+
+    Of so many compositions; they are in several cells.
+    """
     from scipy.stats import norm
 
     line = hull.reference(x)
-    mean, deviation = posterior.screen(host, rows)
+    found = [posterior.screen(*one) for one in ranked]
+    mean, deviation = (np.concatenate([one[i] for one in found]) for i in (0, 1))
     mean = mean - line
     labels = [hull.formation_energy(entry) for entry in hull.entries if entry.x == x]
     reached = min(labels, default=hull.lower(x))
     chance = norm.cdf((reached - mean) / deviation)
     order = np.argsort(-chance, kind="stable")
-    number = min(MOST_JOINT // len(host.ion_counts), int((chance > NEGLIGIBLE).sum()), len(order))
+    number = min(MOST_JOINT // compositions, int((chance > NEGLIGIBLE).sum()), len(order))
     few, many = order[:number], order[number:]
-    guessed = posterior.unrelaxed(host, rows[few])
+    guessed = [relaxed]
+    start = 0
+    for host, rows in ranked:
+        mine = few[(few >= start) & (few < start + len(rows))] - start
+        guessed.append(posterior.unrelaxed(host, rows[mine]))
+        start += len(rows)
+    likely = together(guessed)
     return Unlabelled(
         x=x,
-        likely=Prediction(
-            np.append(relaxed.mean, guessed.mean) - line,
-            np.vstack([relaxed.root, guessed.root]),
-            np.append(relaxed.own, guessed.own),
-        ),
+        likely=Prediction(likely.mean - line, likely.root, likely.own),
         mean=mean[many],
         deviation=deviation[many],
     )
 
 
-def _given_up(campaign: Campaign, found: LabelledHull, ledger: RequestLedger) -> list[list[int]]:
-    """Return the occupations of those without a label that will not be requested again."""
+def _given_up(campaign: Campaign, found: LabelledHull, ledger: RequestLedger) -> list[CandidateDoc]:
+    """Return those without a label that will not be requested again."""
     rounds = campaign.store.rounds.all(campaign.name)
     ids = [key for record in rounds for key in record.selected or []]
-    labelled = {label.config_hash for label in found.labels.values()}
+    labelled = {campaign.cells.order_of(label) for label in found.labels.values()}
     return [
-        one.colours
+        one
         for one in campaign.store.candidates.stream(ids)
         if one.config_hash not in labelled
         and (not campaign.static_labels or ledger.missed[one.config_hash] >= MISSES)
     ]
-
-
-def _of(found: Prediction, some: NDArray[np.bool_]) -> Prediction:
-    return Prediction(found.mean[some], found.root[some], found.own[some])
 
 
 def _some(host: Host, n_ions: int, rng: np.random.Generator) -> Occupations:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
-from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import calibration_of, candidate_entry, lowest_labels, usable
 from al_charge.store.documents import Calibration, CandidateDoc
 from al_charge.store.labels import LabelSummary
@@ -53,14 +54,14 @@ def observations(
     list of Observation
         eV per formula unit.
     """
-    host = campaign.host
+    cells = campaign.cells
     found = [
-        Observation(host, configuration_of(one.colours), one.energy / host.formula_units)
-        for one in lowest_labels(filter(usable, labels))
+        Observation(*cells.home_of(one), cells.energy_of(one))
+        for one in lowest_labels(campaign, filter(usable, labels))
     ]
     relaxed = [candidate for candidate in candidates if candidate.energy is not None]
     for candidate, entry in zip(relaxed, _entries(campaign, relaxed, calibration), strict=True):
-        config = configuration_of(candidate.colours)
+        host, config = cells.of(candidate), configuration_of(candidate.colours)
         found.append(Observation(host, config, entry.energy, entry.error_bar or 0.0))
     return found
 
@@ -223,13 +224,55 @@ def relaxed_candidates(
         Total energies, eV per formula unit.
     """
     entries = _entries(campaign, candidates, calibration)
-    configs = [configuration_of(candidate.colours) for candidate in candidates]
-    return posterior.relaxed(
-        campaign.host,
-        occupations_of(configs, campaign.host),
-        np.array([entry.energy for entry in entries]),
-        np.array([entry.error_bar or 0.0 for entry in entries]),
+    energies = np.array([entry.energy for entry in entries])
+    bars = np.array([entry.error_bar or 0.0 for entry in entries])
+    parts, order = [], list[int]()
+    for cell in sorted({candidate.cell for candidate in candidates}) or [0]:
+        some = [place for place, one in enumerate(candidates) if one.cell == cell]
+        host = campaign.cells.hosts[cell]
+        configs = [configuration_of(candidates[place].colours) for place in some]
+        rows = occupations_of(configs, host)
+        parts.append(posterior.relaxed(host, rows, energies[some], bars[some]))
+        order += some
+    return part_of(together(parts), np.argsort(order))
+
+
+def together(parts: Sequence[Prediction]) -> Prediction:
+    """Return predictions as one.
+
+    Parameters
+    ----------
+    parts
+        By one posterior, such as of several cells; at least one.
+
+    Returns
+    -------
+    Prediction
+        In the order given.
+    """
+    return Prediction(
+        np.concatenate([part.mean for part in parts]),
+        np.vstack([part.root for part in parts]),
+        np.concatenate([part.own for part in parts]),
     )
+
+
+def part_of(found: Prediction, some: NDArray[np.bool_] | NDArray[np.int64]) -> Prediction:
+    """Return the prediction of some of the configurations.
+
+    Parameters
+    ----------
+    found
+        Of all of them.
+    some
+        Which ones.
+
+    Returns
+    -------
+    Prediction
+        In the order of ``some``.
+    """
+    return Prediction(found.mean[some], found.root[some], found.own[some])
 
 
 def _entries(

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from al_charge.crystal.configuration import Configuration, ion_count, set_site_kinds, to_atoms
+from al_charge.crystal.host import Host
 from al_charge.crystal.identity import identity
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
-from al_charge.loop.campaign import Campaign, atoms_of, configuration_of, geometry_of
+from al_charge.loop.campaign import Campaign, atoms_of, geometry_of
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.posterior import observations
-from al_charge.search.plugin import SEARCHES, Space
+from al_charge.search.plugin import SEARCHES, SearchResult, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
 from al_charge.store.labels import LAST_FRAME, SUMMARY
@@ -29,11 +33,12 @@ if TYPE_CHECKING:
     from al_charge.surrogate.surrogate import Observation
 
 
-def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
-    """Store the candidates of one composition, unless an earlier run has done so.
+def propose(campaign: Campaign, round_number: int, n_ions: int, cell: int = 0) -> None:
+    """Store the candidates of one composition in all supercells, unless an earlier run has done so.
 
-    Round 0 has no potential yet: its candidates are seeds on the host's ideal sites. Later rounds
-    search for configurations, each relaxed by the committee of the round before.
+    Round 0 has no potential yet: its candidates are seeds on the host's ideal sites, those of small
+    supercells first. Later rounds search for configurations, each relaxed by the committee of the
+    round before.
 
     Parameters
     ----------
@@ -42,67 +47,107 @@ def propose(campaign: Campaign, round_number: int, n_ions: int) -> None:
     round_number
         Number of the round.
     n_ions
-        Working ions in the cell.
+        Working ions in the first supercell that has the composition.
+    cell
+        That supercell.
     """
-    if campaign.store.proposals.has(campaign.name, round_number, n_ions):
+    if campaign.store.proposals.has(campaign.name, round_number, n_ions, cell):
         return
     started = time.monotonic()
     statistics = Statistics()
+    x = campaign.cells.hosts[cell].composition(n_ions)
     if round_number == 0:
-        candidates = _seed_candidates(campaign, n_ions)
+        candidates = _seed_candidates(campaign, x)
     else:
-        candidates, statistics = _evolved_candidates(campaign, round_number, n_ions)
-    campaign.store.proposals.put(campaign.name, round_number, n_ions, candidates, statistics)
+        candidates, statistics = _evolved_candidates(campaign, round_number, x)
+    campaign.store.proposals.put(
+        campaign.name, round_number, n_ions, candidates, statistics, cell=cell
+    )
     campaign.store.rounds.add_seconds(
         campaign.name, round_number, "propose", time.monotonic() - started
     )
 
 
-def _seed_candidates(campaign: Campaign, n_ions: int) -> list[CandidateDoc]:
-    rng = campaign.rng("seeds", n_ions)
-    found = seeds(campaign.host, n_ions, campaign.spec.search.seeds, rng)
+def _supercells(campaign: Campaign, x: Fraction) -> list[tuple[int, Host, int]]:
+    """Return the supercells with configurations of their own at a composition, and their ions."""
+    cells = campaign.cells
     return [
-        _document(campaign, 0, n_ions, config, geometry_of(_start(campaign, config)))
-        for config in found
+        (cell, host, host.n_ions(x))
+        for cell, host in enumerate(cells.hosts)
+        if cells.numbers[cell].get(x)
     ]
 
 
-def _start(campaign: Campaign, config: Configuration, labelled: Sequence[LabelDoc] = ()) -> Atoms:
-    """Return a configuration on its composition's sites, in the mean cell of labels of it.
+def _rng(campaign: Campaign, *words: int | str, cell: int) -> np.random.Generator:
+    """Return the random generator of a supercell; that of the first is that of campaigns of one."""
+    return campaign.rng(*words, *(("cell", cell) if cell else ()))
+
+
+def _seed_candidates(campaign: Campaign, x: Fraction) -> list[CandidateDoc]:
+    candidates: list[CandidateDoc] = []
+    for cell, host, n_ions in _supercells(campaign, x):
+        rng = _rng(campaign, "seeds", n_ions, cell=cell)
+        wanted = campaign.spec.search.seeds - len(candidates)
+        found = seeds(host, n_ions, wanted, rng, campaign.cells.smaller(cell)) if wanted else []
+        candidates += [
+            _document(campaign, 0, host, config, geometry_of(_start(campaign, host, config)))
+            for config in found
+        ]
+    return candidates
+
+
+def _start(
+    campaign: Campaign, host: Host, config: Configuration, labelled: Sequence[LabelDoc] = ()
+) -> Atoms:
+    """Return a configuration on its composition's sites, strained as labels of it are in the mean.
 
     For a labeler that keeps the geometry it is given, the shells of redox sites are made to fit
     their charge states: on ideal sites a charge order may be no solution at all.
     """
-    atoms = to_atoms(campaign.start_host(ion_count(campaign.host, config)), config)
+    atoms = to_atoms(campaign.start_host(host, ion_count(host, config)), config)
     if labelled:
-        cell = np.mean([label.frames[-1].cell for label in labelled], axis=0)
-        atoms.set_cell(cell, scale_atoms=True)
+        cells = [_cell_in(campaign, host, label) for label in labelled]
+        atoms.set_cell(np.mean(cells, axis=0), scale_atoms=True)
     if not campaign.static_labels:
         return atoms
-    set_site_kinds(campaign.host, atoms)
+    set_site_kinds(host, atoms)
     return distort_shells(atoms, SHELL_DISTORTION)
 
 
+def _cell_in(campaign: Campaign, host: Host, label: LabelDoc) -> NDArray[np.float64]:
+    """Return the vectors of a supercell strained as a label's is."""
+    found, own = np.array(label.frames[-1].cell), campaign.cells.of(label)
+    if own is host:
+        return found
+    strain = np.linalg.solve(own.structure.lattice.matrix, found)
+    strained: NDArray[np.float64] = host.structure.lattice.matrix @ strain
+    return strained
+
+
 def _evolved_candidates(
-    campaign: Campaign, round_number: int, n_ions: int
+    campaign: Campaign, round_number: int, x: Fraction
 ) -> tuple[list[CandidateDoc], Statistics]:
     from al_charge.potentials.drift import drifted_sites
     from al_charge.potentials.relaxation.one_by_one import relax
 
     committee = load_committee(campaign, round_number - 1)
     labels = campaign.store.labels.read(
-        LAST_FRAME, campaign=campaign.name, up_to=round_number - 1, n_ions=[n_ions], refused=False
+        LAST_FRAME,
+        campaign=campaign.name,
+        up_to=round_number - 1,
+        compositions=[str(x)],
+        refused=False,
     )
     labelled = sorted(labels, key=lambda label: (label.created, label.key))
-    starts = _known_geometries(campaign, round_number, n_ions, labelled)
+    starts = _known_geometries(campaign, round_number, x, labelled)
     relaxed: dict[str, Relaxed] = {}
     settings, relaxation = campaign.spec.search, campaign.spec.relaxation
 
     def evaluate(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
         hashes = [canonical_hash(space.host, config) for space, config in points]
         atoms = [
-            starts[key] if key in starts else _start(campaign, config, labelled)
-            for key, (_, config) in zip(hashes, points, strict=True)
+            starts[key] if key in starts else _start(campaign, space.host, config, labelled)
+            for key, (space, config) in zip(hashes, points, strict=True)
         ]
         results = relax(
             committee,
@@ -115,30 +160,32 @@ def _evolved_candidates(
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
 
-    space = _space(campaign, round_number, n_ions, labelled)
-    (found,) = SEARCHES.of(settings).search([space], evaluate, settings)
+    spaces = _spaces(campaign, round_number, x, labelled)
+    found = SEARCHES.of(settings).search(spaces, evaluate, settings)
     candidates = []
-    for config, _ in found.ranking:
-        result = relaxed.get(canonical_hash(campaign.host, config))
-        if result is None:
-            raise AlChargeError(
-                f"the search '{settings.kind}' returned a configuration that it did not evaluate",
-                where="search",
-                remedy="report it to the authors of the plug-in",
+    for space, result in zip(spaces, found, strict=True):
+        for config in space.without_smaller([config for config, _ in result.ranking]):
+            one = relaxed.get(canonical_hash(space.host, config))
+            if one is None:
+                raise AlChargeError(
+                    f"the search '{settings.kind}' returned a configuration that it did not "
+                    "evaluate",
+                    where="search",
+                    remedy="report it to the authors of the plug-in",
+                )
+            species = one.atoms.arrays["species"]
+            candidates.append(
+                _document(
+                    campaign,
+                    round_number,
+                    space.host,
+                    config,
+                    geometry_of(one.atoms),
+                    energy=one.energy,
+                    spread=one.spread,
+                    drifted=drifted_sites(committee, species, one.moments, one.charges),
+                )
             )
-        species = result.atoms.arrays["species"]
-        candidates.append(
-            _document(
-                campaign,
-                round_number,
-                n_ions,
-                config,
-                geometry_of(result.atoms),
-                energy=result.energy,
-                spread=result.spread,
-                drifted=drifted_sites(committee, species, result.moments, result.charges),
-            )
-        )
     statistics = Statistics(
         evaluated=len(relaxed),
         steps=sum(result.steps for result in relaxed.values()),
@@ -146,43 +193,80 @@ def _evolved_candidates(
         candidates=len(candidates),
         compared=sum(candidate.drifted is not None for candidate in candidates),
         flagged=sum(bool(candidate.drifted) for candidate in candidates),
-        screened=found.screened,
-        gap=found.gap,
-        gap_deviation=found.gap_deviation,
-        p_missed=found.p_missed,
+        **_told(spaces, found),
     )
     return candidates, statistics
 
 
-def _space(
-    campaign: Campaign, round_number: int, n_ions: int, labelled: Sequence[LabelDoc]
-) -> Space:
+def _told(spaces: Sequence[Space], found: Sequence[SearchResult]) -> dict[str, float | None]:
+    """Return what a search says of the rest, of all spaces together."""
+    if len(spaces) == 1:
+        (one,) = found
+        return {
+            "screened": one.screened,
+            "gap": one.gap,
+            "gap_deviation": one.gap_deviation,
+            "p_missed": one.p_missed,
+        }
+    shares = [one.screened for one in found]
+    missed = [one.p_missed for one in found]
+    numbers = [space.number for space in spaces]
+    gaps = [(one.gap, one.gap_deviation) for one in found if one.gap is not None]
+    gap, deviation = min(gaps, default=(None, None), key=lambda pair: pair[0])
+    return {
+        "screened": (
+            None if None in shares else float(np.average(np.array(shares, float), weights=numbers))
+        ),
+        "gap": gap,
+        "gap_deviation": deviation,
+        "p_missed": None if None in missed else min(1.0, float(np.sum(np.array(missed, float)))),
+    }
+
+
+def _spaces(
+    campaign: Campaign, round_number: int, x: Fraction, labelled: Sequence[LabelDoc]
+) -> list[Space]:
     """Return the configurations of a composition, with what is known of them so far."""
+    cells, count = campaign.cells, campaign.spec.search.seeds
     earlier = sorted(
         (
             candidate
-            for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, n_ions)
+            for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, str(x))
             if candidate.energy is not None
         ),
         key=lambda candidate: (candidate.energy, candidate.config_hash),
     )
-    lowest = sorted(lowest_labels(labelled), key=lambda label: (label.energy, label.key))
-    fresh = campaign.rng("seeds", round_number, n_ions)
-    return Space(
-        campaign.host,
-        n_ions,
-        rng=campaign.rng("evolve", round_number, n_ions),
-        seeds=seeds(campaign.host, n_ions, campaign.spec.search.seeds, fresh),
-        predicted=[configuration_of(candidate.colours) for candidate in earlier],
-        labelled=[configuration_of(label.colours) for label in lowest],
-        # A static label leaves open whether its configuration has a lower geometry.
-        known=(
-            {}
-            if campaign.static_labels
-            else {configuration_of(label.colours): label.energy for label in labelled}
-        ),
-        observations=_observations(campaign, round_number),
+    lowest = sorted(
+        lowest_labels(campaign, labelled), key=lambda label: (cells.energy_of(label), label.key)
     )
+    told = _observations(campaign, round_number)
+    spaces = []
+    for cell, host, n_ions in _supercells(campaign, x):
+        smaller = cells.smaller(cell)
+        fresh = _rng(campaign, "seeds", round_number, n_ions, cell=cell)
+        known = {
+            config: label.energy * (host.formula_units / cells.of(label).formula_units)
+            for label in labelled
+            for home, config in [cells.home_of(label)]
+            if home is host
+        }
+        spaces.append(
+            Space(
+                host,
+                n_ions,
+                rng=_rng(campaign, "evolve", round_number, n_ions, cell=cell),
+                seeds=seeds(host, n_ions, count, fresh, smaller),
+                predicted=[
+                    configuration_of(one.colours) for one in earlier if cells.of(one) is host
+                ],
+                labelled=[config for home, config in map(cells.home_of, lowest) if home is host],
+                # A static label leaves open whether its configuration has a lower geometry.
+                known={} if campaign.static_labels else known,
+                observations=told,
+                smaller=smaller,
+            )
+        )
+    return spaces
 
 
 def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
@@ -199,7 +283,7 @@ def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
 
 
 def _known_geometries(
-    campaign: Campaign, round_number: int, n_ions: int, labelled: Sequence[LabelDoc]
+    campaign: Campaign, round_number: int, x: Fraction, labelled: Sequence[LabelDoc]
 ) -> dict[str, Atoms]:
     """Return where to start relaxing configurations, by hash.
 
@@ -208,11 +292,11 @@ def _known_geometries(
     """
     found = {
         candidate.config_hash: atoms_of(candidate.geometry)
-        for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, n_ions)
+        for candidate in campaign.store.candidates.all(campaign.name, round_number - 1, str(x))
         if candidate.energy is not None
     }
     if campaign.static_labels:
-        for label in lowest_labels(labelled):
+        for label in lowest_labels(campaign, labelled):
             found[label.config_hash] = label_atoms(label, label.frames[-1])
     return found
 
@@ -220,7 +304,7 @@ def _known_geometries(
 def _document(
     campaign: Campaign,
     round_number: int,
-    n_ions: int,
+    host: Host,
     config: Configuration,
     geometry: Geometry,
     *,
@@ -228,14 +312,16 @@ def _document(
     spread: float | None = None,
     drifted: list[int] | None = None,
 ) -> CandidateDoc:
-    config = canonical(campaign.host, config)
+    config = canonical(host, config)
+    n_ions = ion_count(host, config)
     return CandidateDoc(
         campaign=campaign.name,
         round=round_number,
+        cell=campaign.cells.hosts.index(host),
         n_ions=n_ions,
-        composition=str(campaign.host.composition(n_ions)),
-        config_hash=canonical_hash(campaign.host, config),
-        identity=identity(campaign.host, config),
+        composition=str(host.composition(n_ions)),
+        config_hash=canonical_hash(host, config),
+        identity=identity(host, config),
         colours=list(config.occupation),
         geometry=geometry,
         energy=energy,

@@ -31,13 +31,13 @@ class RequestLedger:
     keys
         Keys of the labels that were requested or found; empty where labels are not static.
     lowest
-        Energy of the lowest usable label of each configuration, eV per cell.
+        Energy of the lowest usable label of each configuration, eV per formula unit.
     missed
         How many requests of a configuration at a relaxed geometry have missed.
     relaxed
         Hashes of the configurations that the labeler has relaxed.
     tolerance
-        eV per cell by which a geometry must be predicted lower to be worth another label.
+        eV per formula unit by which a geometry must be predicted lower to be worth another label.
     """
 
     campaign: Campaign
@@ -73,8 +73,8 @@ class RequestLedger:
             return False
         if candidate.energy is None:
             return key not in self.configurations
-        best = self.lowest.get(key)
-        return best is None or candidate.energy < best - self.tolerance
+        best, host = self.lowest.get(key), self.campaign.cells.of(candidate)
+        return best is None or candidate.energy / host.formula_units < best - self.tolerance
 
     def may_need_label(self, candidate: CandidateDoc) -> bool:
         """Tell whether a candidate would need a label if it were predicted low enough.
@@ -127,19 +127,21 @@ def request_ledger(
     store = campaign.store
     if summaries is None:
         summaries = store.labels.read(SUMMARY, campaign=campaign.name)
-    labels = list(summaries)
+    labels, cells = list(summaries), campaign.cells
     lowest: dict[str, float] = {}
     for label in filter(usable, labels):
-        lowest[label.config_hash] = min(label.energy, lowest.get(label.config_hash, label.energy))
+        order, energy = cells.order_of(label), cells.energy_of(label)
+        lowest[order] = min(energy, lowest.get(order, energy))
     rounds = store.rounds.all(campaign.name)
     verifying = verifications(rounds)
     rounds = [record for record in rounds if record.number not in verifying]
     ids = [key for record in rounds for key in record.selected or []]
-    relaxed = {one.config_hash for one in filter(usable, labels) if one.relax != Relax.NONE.value}
-    requested = {label.config_hash for label in labels} | {key.rsplit("/", 1)[-1] for key in ids}
+    relaxed = {
+        cells.order_of(one) for one in filter(usable, labels) if one.relax != Relax.NONE.value
+    }
+    requested = {cells.order_of(one) for one in labels} | {key.rsplit("/", 1)[-1] for key in ids}
     keys, missed = _keys_and_misses(campaign, rounds, labels)
-    units = campaign.host.formula_units
-    tolerance = float(campaign.spec.convergence.hull_tolerance) * units
+    tolerance = float(campaign.spec.convergence.hull_tolerance)
     return RequestLedger(
         campaign, frozenset(requested), keys, lowest, missed, frozenset(relaxed), tolerance
     )
@@ -180,7 +182,11 @@ def _requests(
     requests = []
     for key, candidate in requested.items():
         label = made.get(key)
-        found = label is not None and usable(label) and label.config_hash == candidate.config_hash
+        found = (
+            label is not None
+            and usable(label)
+            and campaign.cells.order_of(label) == candidate.config_hash
+        )
         ended = label is not None or key in failed
         missed = ended and not found and candidate.energy is not None
         requests.append(Request(candidate.config_hash, key, missed))

@@ -21,7 +21,8 @@ from al_charge.acquisition.plugin import (
 )
 from al_charge.crystal.correlations import all_pair_correlations
 from al_charge.errors import AlChargeError
-from al_charge.loop.campaign import Campaign, configuration_of
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import (
     LabelledHull,
     labelled_hull,
@@ -72,8 +73,9 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     left = labels_left(campaign)
     settings = campaign.spec.acquisition
     if round_number == 0:
-        known = lowest_labels(filter(usable, summaries))
+        known = lowest_labels(campaign, filter(usable, summaries))
         count = _first_labels(campaign, known)
+        candidates = _in_small_cells(campaign, candidates, count)
         picked: Sequence[Selection] = select_diverse(
             _points(campaign, candidates), min(count, left), _points(campaign, known)
         )
@@ -100,8 +102,9 @@ def _adopt_imported(campaign: Campaign, round_number: int) -> None:
 
     Called again, it adopts what was imported meanwhile.
     """
-    labels, host = campaign.store.labels, campaign.host
-    found = labels.imported(host.fingerprint, campaign.settings_hash, host.ion_counts)
+    labels, found = campaign.store.labels, set[str]()
+    for host in campaign.cells.hosts:
+        found |= labels.imported(host.fingerprint, campaign.settings_hash, host.ion_counts)
     new = sorted(found - labels.uses(campaign.name).keys())
     for key in new:
         labels.link(campaign.name, round_number, key, adopted=True)
@@ -116,14 +119,26 @@ def _first_labels(campaign: Campaign, known: Sequence[LabelSummary]) -> int:
 
     End members that are not among these are selected in any case.
     """
-    ends = {campaign.host.ion_counts[0], campaign.host.ion_counts[-1]}
-    missing = ends - {label.n_ions for label in known}
+    missing = {*campaign.cells.ends} - {label.composition for label in known}
     return max(campaign.spec.acquisition.first_round - len(known), len(missing))
+
+
+def _in_small_cells(
+    campaign: Campaign, candidates: Sequence[CandidateDoc], count: int
+) -> list[CandidateDoc]:
+    """Return the candidates in supercells no larger than it takes for so many; all end members."""
+    sizes = [len(campaign.cells.of(one).elements) for one in candidates]
+    largest = sorted(sizes)[:count][-1:] or [0]
+    return [
+        one
+        for one, size in zip(candidates, sizes, strict=True)
+        if size <= largest[0] or one.composition in campaign.cells.ends
+    ]
 
 
 def _points(campaign: Campaign, described: Sequence[CandidateDoc | LabelSummary]) -> list[Point]:
     return [
-        Point(one.config_hash, Fraction(one.composition), 0.0, 0.0, feature)
+        Point(campaign.cells.order_of(one), Fraction(one.composition), 0.0, 0.0, feature)
         for one, feature in zip(described, _features(campaign, described), strict=True)
     ]
 
@@ -215,6 +230,13 @@ def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Se
 def _features(
     campaign: Campaign, described: Sequence[CandidateDoc | LabelSummary]
 ) -> NDArray[np.float64]:
-    return all_pair_correlations(
-        campaign.host, [configuration_of(one.colours) for one in described]
-    )
+    """Return pair correlations, which are the same in every supercell."""
+    hosts = [campaign.cells.of(one) for one in described]
+    parts, order = [all_pair_correlations(campaign.host, [])], []
+    for host in dict.fromkeys(hosts):
+        some = [place for place, one in enumerate(hosts) if one is host]
+        configs = [configuration_of(described[place].colours) for place in some]
+        parts.append(all_pair_correlations(host, configs))
+        order += some
+    found: NDArray[np.float64] = np.vstack(parts)[np.argsort(order)]
+    return found

@@ -49,15 +49,8 @@ def submit(store: Store, spec: CampaignSpec) -> bool:
     Raises
     ------
     InputError
-        If another campaign has this name, or the specification cannot work or has several
-        supercells.
+        If another campaign has this name, or the specification cannot work.
     """
-    if spec.host.supercells is not None:
-        raise InputError(
-            "campaigns do not run several supercells yet",
-            where="host.supercells",
-            remedy="give one 'supercell'",
-        )
     document = new_document(spec)
     # Labels of version 0.1 count settings of absent elements too; they are used if there are any.
     former = settings_hash(make_labeler(spec.labeler.with_defaults_for(elements_of(spec))))

@@ -123,7 +123,8 @@ def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Seque
     spin, aware = POTENTIALS.of(potential).reads_moments(potential), potential.charge_aware
     summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number)
     wanted = [summary for summary in summaries if learnable(summary, spin=spin, aware=aware)]
-    return cached_labels(campaign.store, wanted, cache, spin=spin)
+    orders = {summary.key: campaign.cells.order_of(summary) for summary in wanted}
+    return cached_labels(campaign.store, wanted, cache, spin=spin, orders=orders)
 
 
 def start_of(campaign: Campaign, round_number: int, member: int) -> tuple[str, Potential | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 from al_charge.labelers.protocol import Relax
@@ -102,15 +103,16 @@ def open_verification(campaign: Campaign, number: int) -> None:
         return
     found = labelled_hull(campaign, up_to=number - 1)
     reasons: dict[str, str] = {}
-    by_ions: dict[int, list[CandidateDoc]] = defaultdict(list)
+    by_x: dict[str, list[CandidateDoc]] = defaultdict(list)
     for entry, reason in _to_relax(campaign, found.hull):
         label = campaign.store.labels.get(entry.key)
         assert label is not None
         candidate = candidate_of(campaign, number, label)
-        by_ions[candidate.n_ions].append(candidate)
+        by_x[candidate.composition].append(candidate)
         reasons[candidate.doc_id] = reason
-    for n_ions, candidates in by_ions.items():
-        campaign.store.proposals.put(campaign.name, number, n_ions, candidates)
+    for x, candidates in by_x.items():
+        cell, n_ions = campaign.cells.compositions[Fraction(x)]
+        campaign.store.proposals.put(campaign.name, number, n_ions, candidates, cell=cell)
     campaign.store.rounds.record_selection(campaign.name, number, reasons)
 
 
@@ -151,6 +153,7 @@ def candidate_of(campaign: Campaign, number: int, label: LabelDoc) -> CandidateD
     return CandidateDoc(
         campaign=campaign.name,
         round=number,
+        cell=campaign.cells.hosts.index(campaign.cells.of(label)),
         n_ions=label.n_ions,
         composition=label.composition,
         config_hash=label.config_hash,
@@ -186,7 +189,7 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Ver
     Verification
         Whether the hull is verified, and what could not be relaxed.
     """
-    before = labelled_hull(campaign, up_to=number - 1)
+    before, cells = labelled_hull(campaign, up_to=number - 1), campaign.cells
     relax = relax_in(campaign, number)
     record = campaign.store.rounds.get(campaign.name, number)
     relaxed: dict[str, float] = {}
@@ -197,7 +200,8 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Ver
         key = label_key(campaign, candidate, relax)
         label = found.labels.get(key)
         if label is not None and label.config_hash == candidate.config_hash:
-            relaxed[label.config_hash] = candidate.energy - label.energy
+            lowered = candidate.energy - label.energy
+            relaxed[cells.order_of(label)] = lowered / cells.of(label).formula_units
         else:
             failed.append(FailedRelaxation(candidate.composition, _why_not(campaign, key)))
     same = _same_vertices(campaign, before.hull, found.hull)
@@ -206,7 +210,7 @@ def verification_of(campaign: Campaign, number: int, found: LabelledHull) -> Ver
         relax=relax.value,
         relaxed=len(relaxed),
         same_vertices=same,
-        lowered=max(relaxed.values(), default=0.0) / campaign.host.formula_units,
+        lowered=max(relaxed.values(), default=0.0),
         failed=failed,
         verified=same and not missing,
     )

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,17 @@ def export(
     wanted = campaign.store.labels.read(
         SUMMARY, campaign=campaign.name, refused=False if usable_only else None
     )
-    labels = sorted(wanted, key=lambda label: (label.n_ions, label.energy, label.key))
+    cells = campaign.cells
+    labels = sorted(
+        wanted, key=lambda one: (Fraction(one.composition), cells.energy_of(one), one.key)
+    )
     if not labels:
         raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
     summary = _Summary()
 
     def images() -> Iterator[Atoms]:
         for label in _in_order(campaign.store, [label.key for label in labels]):
-            frames = frames_of(label, campaign.host.formula_units, last=last)
+            frames = frames_of(label, cells.of(label).formula_units, last=last)
             summary.add(label, len(frames))
             yield from frames
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from al_charge.crystal.host import Host
+from al_charge.crystal.parent import matrix_of
 from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
 from al_charge.report.names import host_formula, labeler_name, labeler_remark
@@ -45,7 +48,11 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
     ion = campaign.spec.host.working_ion
     redox = frozenset(campaign.host.redox_elements)
     found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name)
-    labels = sorted(found, key=lambda label: (label.n_ions, label.energy, label.key))
+    cells = campaign.cells
+    labels = sorted(
+        found,
+        key=lambda label: (Fraction(label.composition), cells.energy_of(label), label.key),
+    )
     groups: dict[str, list[LabelDoc]] = defaultdict(list)
     for label in labels:
         groups[label.composition].append(label)
@@ -55,7 +62,7 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
         "labeler": labeler_name(campaign.spec.labeler.kind),
         "labeler_remark": labeler_remark(campaign.spec.labeler),
         "engines": sorted({label.engine for label in labels}),
-        "labels": [_label(label, redox, campaign.host.formula_units) for label in labels],
+        "labels": [_label(label, redox, cells.of(label)) for label in labels],
         "compositions": [{"x": x, **_counts(group)} for x, group in groups.items()],
         "mixed": _counts(label for label in labels if _is_mixed(label)),
         "quarantined": [
@@ -94,11 +101,13 @@ def labels_table(document: dict[str, Any]) -> Group:
     return Group(_each(document), _by_composition(document), *lines)
 
 
-def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[str, Any]:
+def _label(label: LabelDoc, redox: frozenset[str], host: Host) -> dict[str, Any]:
     return {
         "label": label.key,
         "hash": label.config_hash,
         "x": label.composition,
+        "supercell": matrix_of(host.supercell),
+        "atoms": len(label.numbers),
         "round": label.round,
         "as_requested": label.as_requested,
         "ambiguous": label.resolved is None and not label.delocalised,
@@ -106,7 +115,7 @@ def _label(label: LabelDoc, redox: frozenset[str], formula_units: int) -> dict[s
         "unusable": bool(label.unusable),
         "converged": label.converged,
         "refused": label.refused,
-        "energy_per_formula": label.energy / formula_units,
+        "energy_per_formula": label.energy / host.formula_units,
         "moments": _ranges(label, label.moments, redox, absolute=True),
         "bader": _ranges(label, label.bader, redox),
         "bader_refused": label.bader_refused,
@@ -163,8 +172,11 @@ def _each(document: dict[str, Any]) -> Table:
             "Bader charges in e; --json lists everything."
         ),
     )
+    several = len({str(label["supercell"]) for label in document["labels"]}) > 1
     for heading in ("x", "label", "relaxed", "order"):
         table.add_column(heading)
+    if several:
+        table.add_column("atoms", justify="right")
     table.add_column("energy", justify="right")
     for heading in ("moments", "Bader"):
         table.add_column(heading)
@@ -172,11 +184,11 @@ def _each(document: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("why it is on no hull")
     for label in document["labels"]:
-        table.add_row(*_row(label))
+        table.add_row(*_row(label, several=several))
     return table
 
 
-def _row(label: dict[str, Any]) -> list[Text]:
+def _row(label: dict[str, Any], *, several: bool) -> list[Text]:
     from rich.text import Text
 
     order = "uncertain" if label["ambiguous"] else "as asked"
@@ -188,6 +200,7 @@ def _row(label: dict[str, Any]) -> list[Text]:
         label["label"][:8],
         label["relax"].replace("none", ""),
         order,
+        *([str(label["atoms"])] if several else []),
         f"{label['energy_per_formula']:.4f}",
         _written(label["moments"]),
         _written(label["bader"]),

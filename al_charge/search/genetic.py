@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
+from al_charge.crystal.enumeration import count_new, enumerate_distinct
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import held
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.operators import OPERATORS, Operator, spin_change
 from al_charge.search.plugin import (
@@ -114,10 +115,10 @@ class GeneticPlugin(SearchPlugin):
                 *space.seeds,
             ],
             space.known,
+            space.smaller,
         )
         known = {canonical(space.host, config) for config in space.known}
-        number = _count(space.host)[space.host.composition(space.n_ions)]
-        return SearchResult(ranking, screened=(len(ranking) + len(known)) / number)
+        return SearchResult(ranking, screened=(len(ranking) + len(known)) / space.number)
 
 
 def evolve(
@@ -128,6 +129,7 @@ def evolve(
     rng: np.random.Generator,
     seeds: Sequence[Configuration],
     known: Mapping[Configuration, float] | None = None,
+    smaller: Sequence[Host] = (),
 ) -> Ranking:
     """Search for the configurations of lowest energy with ``n_ions`` working ions.
 
@@ -153,6 +155,8 @@ def evolve(
         Configurations to start from, in any symmetry image.
     known
         Energies of configurations that need no evaluation but may become parents; None for none.
+    smaller
+        Cells of the same crystal whose configurations are left out.
 
     Returns
     -------
@@ -160,8 +164,8 @@ def evolve(
         Everything evaluated here, in canonical form, lowest energy first. ``known`` is left out.
     """
     inherited = {canonical(host, config): energy for config, energy in (known or {}).items()}
-    space = _Space(host, n_ions, settings, rng, inherited)
-    n_distinct = _count(host)[host.composition(n_ions)]
+    space = _Space(host, n_ions, settings, rng, inherited, smaller)
+    n_distinct = _count(host, tuple(smaller))[host.composition(n_ions)]
     if n_distinct - len(inherited) <= settings.evaluations:
         batch = space.unseen(enumerate_distinct(host, n_ions))
     else:
@@ -186,8 +190,10 @@ class _Space:
         settings: GeneticSettings,
         rng: np.random.Generator,
         known: Mapping[Configuration, float],
+        smaller: Sequence[Host],
     ) -> None:
         self.host = host
+        self.smaller = smaller
         self.n_ions = n_ions
         self.settings = settings
         self.rng = rng
@@ -212,7 +218,11 @@ class _Space:
     def unseen(self, configs: Sequence[Configuration]) -> list[Configuration]:
         """Return the canonical forms that have no energy yet, each once."""
         forms = dict.fromkeys(canonical(self.host, config) for config in configs)
-        return [form for form in forms if form not in self.energies]
+        return [form for form in forms if self._is_new(form)]
+
+    def _is_new(self, form: Configuration) -> bool:
+        known = form in self.energies
+        return not known and not held(self.host, form.as_array()[None], self.smaller)[0]
 
     def children(self, count: int) -> list[Configuration]:
         """Return new configurations; none if the evaluations are used up or nothing new exists.
@@ -237,7 +247,7 @@ class _Space:
             if len(batch) == count:
                 break
             child = self._child(parents)
-            if child is not None and child not in self.energies:
+            if child is not None and self._is_new(child):
                 batch[child] = None
         return [*batch, *self.random(count - len(batch), exclude=batch)]
 
@@ -250,7 +260,7 @@ class _Space:
             if len(batch) == count:
                 break
             form = canonical(self.host, random_occupation(self.host, self.n_ions, self.rng))
-            if form not in self.energies and form not in (exclude or {}):
+            if form not in (exclude or {}) and self._is_new(form):
                 batch[form] = None
         return list(batch)
 
@@ -279,6 +289,6 @@ def _selector(
     return OperationSelector(shares, usable, rng=rng) if sum(shares) else None
 
 
-@lru_cache(maxsize=8)
-def _count(host: Host) -> dict[Fraction, int]:
-    return count_distinct(host)
+@lru_cache(maxsize=64)
+def _count(host: Host, smaller: tuple[Host, ...]) -> dict[Fraction, int]:
+    return count_new(host, smaller)

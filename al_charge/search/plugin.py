@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from al_charge.crystal.configuration import Configuration
+from al_charge.crystal.enumeration import count_new
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import held
 from al_charge.plugins import Plugin, Plugins, PluginSettings
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ class SearchSettings(PluginSettings):
     """What the settings of every method have."""
 
     evaluations: int = Field(
-        default=36, ge=1, description="relaxations by the committee per composition and round"
+        default=36, ge=1, description="relaxations by the committee per composition, cell and round"
     )
     seeds: int = Field(
         default=12, ge=1, description="how many of them start the search, half ranked by Ewald sums"
@@ -31,7 +35,7 @@ class SearchSettings(PluginSettings):
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """All configurations of one composition in one cell.
+    """All configurations of one composition in one cell, but for those that smaller cells hold.
 
     Attributes
     ----------
@@ -53,6 +57,8 @@ class Space:
     observations
         What is known at all compositions and in all cells, eV per formula unit: labels, and what
         the committee of the round before has relaxed, with its error bar as noise.
+    smaller
+        Cells of the same crystal whose configurations are left out.
     """
 
     host: Host
@@ -63,6 +69,37 @@ class Space:
     labelled: Sequence[Configuration] = ()
     known: Mapping[Configuration, float] = field(default_factory=dict)
     observations: Sequence[Observation] = ()
+    smaller: Sequence[Host] = ()
+
+    @cached_property
+    def number(self) -> int:
+        """How many distinct configurations there are."""
+        return _numbers(self.host, tuple(self.smaller))[self.host.composition(self.n_ions)]
+
+    def without_smaller(self, configs: Iterable[Configuration]) -> list[Configuration]:
+        """Leave out configurations that smaller cells hold, which are not of this space.
+
+        Parameters
+        ----------
+        configs
+            Configurations of the cell.
+
+        Returns
+        -------
+        list of Configuration
+            In the order given.
+        """
+        some = list(configs)
+        if not (some and self.smaller):
+            return some
+        rows = np.array([config.occupation for config in some], dtype=np.int8)
+        elsewhere = held(self.host, rows, self.smaller)
+        return [config for config, there in zip(some, elsewhere, strict=True) if not there]
+
+
+@lru_cache(maxsize=64)
+def _numbers(host: Host, smaller: tuple[Host, ...]) -> dict[Fraction, int]:
+    return count_new(host, smaller)
 
 
 Evaluate = Callable[[Sequence[tuple[Space, Configuration]]], list[float]]

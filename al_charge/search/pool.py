@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.enumeration import (
-    LARGEST_LISTED,
-    count_distinct,
-    distinct_occupations,
-)
-from al_charge.crystal.host import Host
+from al_charge.crystal.enumeration import LARGEST_LISTED, distinct_occupations
+from al_charge.crystal.identity import held
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.operators import OPERATORS
 from al_charge.search.plugin import Space
@@ -52,13 +46,15 @@ class Pool:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._number = _count(space.host)[space.host.composition(space.n_ions)]
+        self._number = space.number
         self._met: set[Configuration] = set()
         self._removed: set[Configuration] = set()
         self.complete = self._number <= LARGEST_LISTED
         self.rows = np.empty((0, len(space.host.variable_sites)), dtype=np.int8)
         if self.complete:
             self.rows = distinct_occupations(space.host, space.n_ions)
+            if space.smaller:
+                self.rows = self.rows[~held(space.host, self.rows, space.smaller)]
 
     @property
     def share(self) -> float:
@@ -103,6 +99,7 @@ class Pool:
         tempering = Tempering(energy, starts, TEMPERATURES.tolist(), rng)
         found = [config for config, _ in lowest_visited(tempering, STEPS, VISITED)]
         found += self._children(parents or starts)
+        found = self.space.without_smaller(found)
         self._met.update(found)
         forms = [form for form in dict.fromkeys(found) if form not in self._removed]
         self.rows = occupations_of(forms, host)
@@ -119,8 +116,3 @@ class Pool:
             if child is not None:
                 children.append(canonical(host, child))
         return children
-
-
-@lru_cache(maxsize=8)
-def _count(host: Host) -> dict[Fraction, int]:
-    return count_distinct(host)

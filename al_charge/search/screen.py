@@ -49,8 +49,8 @@ class ScreenSettings(SearchSettings):
     evaluations: int = Field(
         default=72,
         ge=1,
-        description="relaxations by the committee per composition and round at most; fewer where "
-        "nothing else is likely to be lower",
+        description="relaxations by the committee per composition, cell and round at most; fewer "
+        "where nothing else is likely to be lower",
     )
     batch: int = Field(default=6, ge=1, description="relaxed between two fits of the surrogate")
 
@@ -171,7 +171,7 @@ class _Screening:
         while len(found) < self.settings.batch:
             drawn = random_occupation(self.host, self.space.n_ions, self.space.rng)
             form = canonical(self.host, drawn)
-            if form not in self.energies:
+            if form not in self.energies and self.space.without_smaller([form]):
                 found[form] = None
         return list(found)
 

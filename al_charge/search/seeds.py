@@ -12,6 +12,7 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.electrostatics import pair_energies
 from al_charge.crystal.enumeration import count_occupations, enumerate_distinct
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.crystal.identity import held
 from al_charge.crystal.states import charge_of_state
 from al_charge.crystal.symmetry import canonical
 from al_charge.search.random_occupation import random_occupation
@@ -22,7 +23,13 @@ SAMPLE_SIZE = 4_000
 """Random occupations that are ranked instead where there are more."""
 
 
-def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list[Configuration]:
+def seeds(
+    host: Host,
+    n_ions: int,
+    count: int,
+    rng: np.random.Generator,
+    smaller: Sequence[Host] = (),
+) -> list[Configuration]:
     """Return distinct configurations in canonical form, the most promising first.
 
     All of them if there are no more than ``count``. Otherwise the first half has the lowest Ewald
@@ -39,6 +46,8 @@ def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list
         How many are wanted.
     rng
         Source of all random choices.
+    smaller
+        Cells of the same crystal whose configurations are left out.
 
     Returns
     -------
@@ -46,6 +55,9 @@ def seeds(host: Host, n_ions: int, count: int, rng: np.random.Generator) -> list
         Fewer than ``count`` if fewer exist, or if a large random sample holds fewer.
     """
     pool = _pool(host, n_ions, rng)
+    if smaller:
+        elsewhere = held(host, np.array([one.occupation for one in pool], np.int8), smaller)
+        pool = [one for one, there in zip(pool, elsewhere, strict=True) if not there]
     energies = ewald_energies(host, pool)
     ranked = [pool[i] for i in np.argsort(np.round(energies, 6), kind="stable")]
     if len(ranked) <= count:

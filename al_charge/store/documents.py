@@ -175,6 +175,8 @@ class CandidateDoc(Document):
 
     Attributes
     ----------
+    cell
+        Which of the campaign's supercells it is in, from 0.
     config_hash
         The configuration in its supercell.
     identity
@@ -194,6 +196,7 @@ class CandidateDoc(Document):
 
     campaign: str
     round: int = Field(ge=0)
+    cell: int = Field(default=0, ge=0)
     n_ions: int = Field(ge=0)
     composition: Composition
     config_hash: str
@@ -255,19 +258,29 @@ class Statistics(Part):
 
 
 class ProposalDoc(Document):
-    """Says that one composition of one round was proposed in full; written after its candidates."""
+    """Says that one composition of one round was proposed in full; written after its candidates.
+
+    Attributes
+    ----------
+    cell, n_ions
+        The first of the campaign's supercells that has the composition, from 0, and the working
+        ions in it.
+    candidates
+        Ids of the candidates, of all supercells, in order.
+    """
 
     collection: ClassVar[str] = "proposals"
 
     campaign: str
     round: int = Field(ge=0)
+    cell: int = Field(default=0, ge=0)
     n_ions: int = Field(ge=0)
     candidates: list[str]
     statistics: Statistics = Field(default_factory=Statistics)
     created: datetime = Field(default_factory=now)
 
     @staticmethod
-    def id_of(campaign: str, round: int, n_ions: int) -> str:
+    def id_of(campaign: str, round: int, n_ions: int, cell: int = 0) -> str:
         """Return the identity of a proposal.
 
         Parameters
@@ -278,18 +291,21 @@ class ProposalDoc(Document):
             Number of the round.
         n_ions
             Working ions in the cell.
+        cell
+            The cell.
 
         Returns
         -------
         str
             The value of ``_id``.
         """
-        return f"{campaign}/{round}/{n_ions}"
+        # Campaigns of one cell have the ids that they always had.
+        return f"{campaign}/{round}/{f'{cell}-' if cell else ''}{n_ions}"
 
     @property
     def doc_id(self) -> str:
-        """Campaign, round and number of ions."""
-        return self.id_of(self.campaign, self.round, self.n_ions)
+        """Campaign, round, cell and number of ions."""
+        return self.id_of(self.campaign, self.round, self.n_ions, self.cell)
 
 
 DOCUMENTS: tuple[type[Document], ...] = (

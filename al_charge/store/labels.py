@@ -252,7 +252,7 @@ class Labels(LabelUses):
         campaign: str | None = None,
         up_to: int | None = None,
         keys: Collection[str] | None = None,
-        n_ions: Collection[int] | None = None,
+        compositions: Collection[str] | None = None,
         refused: bool | None = None,
     ) -> Iterator[T]:
         """Yield what is wanted of labels, a few of them in memory at a time.
@@ -267,8 +267,8 @@ class Labels(LabelUses):
             Last round of the campaign whose labels count; all rounds when None.
         keys
             Only these labels; those that are not there are left out.
-        n_ions
-            Only labels with these numbers of working ions.
+        compositions
+            Only labels of these, exact fractions.
         refused
             Only those that are on no hull, or only those that may be.
 
@@ -286,8 +286,8 @@ class Labels(LabelUses):
         query: Stored = {}
         if uses is None and keys is None:
             query[f"details.{EXPLORED}"] = {"$exists": False}
-        if n_ions is not None:
-            query["n_ions"] = {"$in": list(n_ions)}
+        if compositions is not None:
+            query["composition"] = {"$in": list(compositions)}
         if refused is not None:
             query["refusal"] = {"$ne": None} if refused else None
         for match in self._matches(query, uses, keys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
@@ -28,6 +27,8 @@ class Proposals(StorePart):
         n_ions: int,
         candidates: Sequence[CandidateDoc],
         statistics: Statistics | None = None,
+        *,
+        cell: int = 0,
     ) -> bool:
         """Store every candidate of one composition of one round.
 
@@ -41,11 +42,13 @@ class Proposals(StorePart):
         round
             Number of the round.
         n_ions
-            Working ions in the cell.
+            Working ions in the first cell that has the composition.
         candidates
-            All of them, in order.
+            All of them, of all cells, in order.
         statistics
             What finding them took; None where no committee has relaxed them.
+        cell
+            That cell.
 
         Returns
         -------
@@ -57,27 +60,31 @@ class Proposals(StorePart):
         ValueError
             If a candidate belongs to another proposal.
         """
-        where = {"campaign": campaign, "round": round, "n_ions": n_ions}
+        compositions = {candidate.composition for candidate in candidates}
         for candidate in candidates:
-            if (candidate.campaign, candidate.round, candidate.n_ions) != (campaign, round, n_ions):
+            elsewhere = (candidate.campaign, candidate.round) != (campaign, round)
+            other = candidate.cell == cell and candidate.n_ions != n_ions
+            if elsewhere or other or len(compositions) > 1:
                 raise ValueError(f"candidate {candidate.doc_id} belongs to another proposal")
-        if self.has(campaign, round, n_ions):
+        if self.has(campaign, round, n_ions, cell):
             return False
         self._insert_missing(candidates)
         ids = list(dict.fromkeys(candidate.doc_id for candidate in candidates))
         marker = ProposalDoc(
             campaign=campaign,
             round=round,
+            cell=cell,
             n_ions=n_ions,
             candidates=ids,
             statistics=statistics or Statistics(),
         )
         if not self._insert_once(marker):
             return False
+        where = {"campaign": campaign, "round": round, "composition": {"$in": [*compositions]}}
         self._collection(CandidateDoc).delete_many({**where, "_id": {"$nin": ids}})
         return True
 
-    def has(self, campaign: str, round: int, n_ions: int) -> bool:
+    def has(self, campaign: str, round: int, n_ions: int, cell: int = 0) -> bool:
         """Tell whether one composition of one round was proposed in full.
 
         Parameters
@@ -87,14 +94,16 @@ class Proposals(StorePart):
         round
             Number of the round.
         n_ions
-            Working ions in the cell.
+            Working ions in the first cell that has the composition.
+        cell
+            That cell.
 
         Returns
         -------
         bool
             Whether its marker is there.
         """
-        doc_id = ProposalDoc.id_of(campaign, round, n_ions)
+        doc_id = ProposalDoc.id_of(campaign, round, n_ions, cell)
         return self._collection(ProposalDoc).find_one({"_id": doc_id}, {"_id": 1}) is not None
 
     def all(self, campaign: str, round: int) -> list[ProposalDoc]:
@@ -110,9 +119,9 @@ class Proposals(StorePart):
         Returns
         -------
         list of ProposalDoc
-            By number of ions.
+            By cell, then by number of ions.
         """
-        return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "n_ions")
+        return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "cell", "n_ions")
 
     def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
         upserts = [
@@ -132,7 +141,7 @@ class Proposals(StorePart):
 class Candidates(StorePart):
     """The candidates of a store; `Proposals` writes them."""
 
-    def all(self, campaign: str, round: int, n_ions: int | None = None) -> list[CandidateDoc]:
+    def all(self, campaign: str, round: int, composition: str | None = None) -> list[CandidateDoc]:
         """Return the candidates of a round, composition by composition, as they were proposed.
 
         Parameters
@@ -141,20 +150,21 @@ class Candidates(StorePart):
             Name of the campaign.
         round
             Number of the round.
-        n_ions
-            Only those with this number of working ions; None for all.
+        composition
+            Only those of this one, an exact fraction; None for all.
 
         Returns
         -------
         list of CandidateDoc
             Those of compositions that were proposed in full.
         """
-        query: dict[str, Any] = {"campaign": campaign, "round": round}
-        if n_ions is not None:
-            query["n_ions"] = n_ions
+        query = {"campaign": campaign, "round": round}
+        markers = self._find(ProposalDoc, query, "cell", "n_ions")
+        if composition is not None:
+            query["composition"] = composition
         found = {doc.doc_id: doc for doc in self._find(CandidateDoc, query)}
-        markers = self._find(ProposalDoc, query, "n_ions")
-        return [found[doc_id] for marker in markers for doc_id in marker.candidates]
+        ids = [doc_id for marker in markers for doc_id in marker.candidates]
+        return [found[doc_id] for doc_id in ids if doc_id in found]
 
     def get(self, doc_id: str) -> CandidateDoc | None:
         """Return one candidate.

@@ -29,13 +29,13 @@ _KEPT = ("minimum", "minLength", "enum")
 _INDEXES: dict[str, list[IndexModel]] = {
     "rounds": [IndexModel([("campaign", ASCENDING), ("number", ASCENDING)], unique=True)],
     "candidates": [
-        IndexModel([("campaign", ASCENDING), ("round", ASCENDING), ("n_ions", ASCENDING)])
+        IndexModel([("campaign", ASCENDING), ("round", ASCENDING), ("composition", ASCENDING)])
     ],
     "proposals": [IndexModel([("campaign", ASCENDING), ("round", ASCENDING)])],
     "labels": [
         IndexModel([("host_fingerprint", ASCENDING), ("settings_hash", ASCENDING)]),
         IndexModel([("config_hash", ASCENDING)]),
-        IndexModel([("n_ions", ASCENDING)]),
+        IndexModel([("composition", ASCENDING)]),
         IndexModel([("refusal", ASCENDING)]),
     ],
     "label_uses": [

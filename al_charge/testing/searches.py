@@ -23,7 +23,7 @@ from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.configuration import Configuration, configuration, ion_count
-from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
+from al_charge.crystal.enumeration import count_distinct, count_new, enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.symmetry import canonical
@@ -242,6 +242,23 @@ class SearchContract:
         first, second, other = (self.search(host, seed)[2] for seed in (1, 1, 2))
         assert list(map(vars, first)) == list(map(vars, second))
         assert [result.ranking for result in first] != [result.ranking for result in other]
+
+    def test_what_smaller_cells_hold_is_left_out(self) -> None:
+        """Also where all else is relaxed."""
+        small, large = olivine((1, 1, 1)), olivine((1, 1, 2))
+        settings = self.plugin.settings.model_validate(
+            {"evaluations": EVALUATIONS, "seeds": 4, "kind": self.plugin.kind} | self.options
+        )
+        for n_ions in (1, 2):
+            landscape, rng = Landscape(large), np.random.default_rng(n_ions)
+            space = Space(large, n_ions, rng=rng, seeds=[], smaller=[small])
+            number = count_new(large, [small])[large.composition(n_ions)]
+            assert space.number == number
+            (result,) = self.plugin.search([space], landscape.evaluate, settings)
+            asked = [config for _, config in landscape.asked]
+            assert space.without_smaller(asked) == asked
+            if number <= EVALUATIONS:
+                assert len(result.ranking) == number
 
     def test_a_small_space_is_searched_to_its_end(self) -> None:
         """Where the budget covers all configurations, none is left out."""

@@ -172,8 +172,8 @@ def test_iron_at_carbon_is_not_compared_with_iron_at_nitrogen() -> None:
     assert np.abs(distort_shells(atoms, 0.06).positions - atoms.positions).max() > 0.1
     set_site_kinds(host, atoms)
     assert np.array_equal(distort_shells(atoms, 0.06).positions, atoms.positions)
-    campaign = SimpleNamespace(host=host, start_host=lambda _: host, static_labels=True)
-    start = _start(campaign, from_atoms(host, atoms))  # type: ignore[arg-type]
+    campaign = SimpleNamespace(start_host=lambda one, _: one, static_labels=True)
+    start = _start(campaign, host, from_atoms(host, atoms))  # type: ignore[arg-type]
     assert np.array_equal(start.positions, atoms.positions)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fireworks import LaunchPad, Workflow
 
+from al_charge.crystal.host_spec import SupercellsSpec
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.repair import repair
 from al_charge.fw.tasks import ensure_round, round_workflow
@@ -49,6 +51,22 @@ def test_end_members_and_the_metal_are_labelled_first(campaign: Campaign) -> Non
     assert all(parents[name] == {"label 0", "label 1"} for name in others)
     assert parents["train 0"] == {f"label {slot}" for slot in range(8)}
     assert parents["assess"] == {"train 0", "train 1", "train 2", "label metal"}
+
+
+def test_one_task_proposes_each_composition_in_all_supercells(launchpad: LaunchPad) -> None:
+    store, spec = store_of(launchpad), load_spec(SPEC)
+    store.ensure_schema()
+    several = {"supercell": (1, 1, 1), "supercells": SupercellsSpec(up_to=2)}
+    spec = spec.model_copy(update={"host": spec.host.model_copy(update=several)})
+    submit(store, spec)
+    campaign = open_campaign(store, spec.name)
+    made = [fw for fw in round_workflow(campaign, 1).fws if " propose " in fw.name]
+    asked = {fw.name.rpartition("=")[2]: fw.tasks[0] for fw in made}
+    assert asked.keys() == {"0", "1/8", "1/4", "3/8", "1/2", "5/8", "3/4", "7/8", "1"}
+    assert len(made) == len(asked)
+    for x, task in asked.items():
+        assert campaign.cells.compositions[Fraction(x)] == (task["cell"], task["n_ions"])
+        assert task.what(campaign) == f"propose x={x}"
 
 
 def test_later_rounds_wait_for_their_selection_alone(campaign: Campaign) -> None:

@@ -94,7 +94,7 @@ def exhaustive(campaign: Campaign, tmp_path_factory: pytest.TempPathFactory) -> 
     """The hull of every configuration, relaxed by the labeler from where the campaign starts."""
     host, entries = campaign.host, []
     for n_ions in host.ion_counts:
-        start = campaign.start_host(n_ions)
+        start = campaign.start_host(campaign.host, n_ions)
         for config in enumerate_distinct(host, n_ions):
             folder = tmp_path_factory.mktemp("relaxed")
             found = make_label(campaign.labeler, to_atoms(start, config), folder, relax=Relax.CELL)

@@ -206,11 +206,11 @@ def test_a_campaign_takes_over_what_is_in_its_window(
     assert voltage_profile(hull).mean == voltage_profile(all_of_it).steps[-1].voltage
     assert hull.formation_energy(hull.vertices[0]) == 0.0
     # FePO4 alone shows what Fe3+ is like; the mixed cells of x = 1/2 do not.
-    calibrated, both = windows_for(part, 1, 3), windows_for(whole, 1, 3)
+    calibrated, both = windows_for(part, 1, "3/4"), windows_for(whole, 1, "3/4")
     assert calibrated is not None and both is not None
     assert (set(calibrated.ranges), set(both.ranges)) == ({"Fe2+"}, {"Fe2+", "Fe3+"})
     # Geometries still lie between the structures: FePO4, which it gives, is x = 0.
-    assert part.start_host(2).structure == whole.start_host(2).structure
+    assert part.start_host(part.host, 2).structure == whole.start_host(whole.host, 2).structure
 
 
 def test_a_campaign_in_a_window_with_a_formula(store: Store, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop import assess, outlook
+from al_charge.loop.cells import Cells
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import LabelledHull
 from al_charge.loop.outlook import Ahead, look_ahead
@@ -103,6 +104,7 @@ def campaign(host: Host, requested: list[CandidateDoc], *, static: bool = False)
     return SimpleNamespace(
         name="c",
         host=host,
+        cells=Cells((host,)),
         store=store,
         static_labels=static,
         spec=SimpleNamespace(convergence=ConvergenceSettings()),

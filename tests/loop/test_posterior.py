@@ -13,6 +13,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.cells import Cells
 from al_charge.loop.posterior import (
     Posterior,
     fit_posterior,
@@ -62,7 +63,12 @@ def candidate(host: Host, config: Configuration, energy: float, bar: float) -> C
 def campaign(olivine_doubled: Host) -> Campaign:
     rounds = {1: assessed(BARS), 3: assessed(None)}
     store = SimpleNamespace(rounds=SimpleNamespace(get=lambda name, number: rounds.get(number)))
-    return cast(Campaign, SimpleNamespace(name="c", host=olivine_doubled, store=store))
+    return cast(
+        Campaign,
+        SimpleNamespace(
+            name="c", host=olivine_doubled, cells=Cells((olivine_doubled,)), store=store
+        ),
+    )
 
 
 def assessed(calibration: Calibration | None) -> SimpleNamespace:

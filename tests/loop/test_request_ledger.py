@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import geometry_of, label_key
+from al_charge.loop.cells import Cells
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.label_document import windows_for
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
@@ -103,7 +105,7 @@ class Store:
         *,
         campaign: str,
         up_to: int | None = None,
-        n_ions: Collection[int] | None = None,
+        compositions: Collection[str] | None = None,
         refused: bool | None = None,
     ) -> Iterator[Any]:
         last = math.inf if up_to is None else up_to
@@ -112,7 +114,7 @@ class Store:
             for label in self.made
             if campaign == "c"
             and label.used <= last
-            and (n_ions is None or label.n_ions in n_ions)
+            and (compositions is None or label.composition in compositions)
             and refused in (None, label.refusal is not None)
         )
 
@@ -123,6 +125,7 @@ def campaign(olivine: Host) -> Any:
     return SimpleNamespace(
         name="c",
         host=olivine,
+        cells=Cells((olivine,)),
         store=Store(),
         static_labels=True,
         labeler=SimpleNamespace(relax=Relax.NONE),
@@ -170,7 +173,7 @@ def test_the_lowest_label_counts(campaign: Any) -> None:
     ask(campaign, candidate(host, -103.0, round_number=1), {"energy": -102.0})
     ask(campaign, candidate(host, -104.0, round_number=2), {"energy": -101.0})
     ledger = request_ledger(campaign)
-    assert ledger.lowest[candidate(host, None).config_hash] == -102.0
+    assert ledger.lowest[candidate(host, None).config_hash] == -102.0 / host.formula_units
     assert not ledger.needs_label(candidate(host, -101.9, round_number=3))
     assert ledger.needs_label(candidate(host, -102.1, round_number=3))
 
@@ -257,12 +260,12 @@ def test_the_lowest_label_of_each_configuration(campaign: Any) -> None:
     asked = candidate(campaign.host, -1.0)
     labels = [label(asked, key, energy) for key, energy in [("a", -1.0), ("b", -3.0), ("c", -2.0)]]
     labels.append(label(asked, "d", -0.5, config_hash="another"))
-    assert {found.key for found in lowest_labels(labels)} == {"b", "d"}
+    assert {found.key for found in lowest_labels(campaign, labels)} == {"b", "d"}
 
 
 def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> Any:
     usual = {
-        "n_ions": n_ions,
+        "composition": str(Fraction(n_ions, 4)),
         "used": 0,
         "converged": True,
         "unusable": "",
@@ -276,30 +279,30 @@ def end_member(n_ions: int, state: str, moments: list[float], **facts: Any) -> A
 def test_windows_come_from_both_end_members(campaign: Any) -> None:
     store = campaign.store
     store.made = [end_member(0, "Fe3+", [4.20, 4.22])]
-    assert windows_for(campaign, 0, 2) is None  # nothing shows Fe2+ yet
+    assert windows_for(campaign, 0, "1/2") is None  # nothing shows Fe2+ yet
     store.made.append(end_member(4, "Fe2+", [3.65, 3.69]))
-    found = windows_for(campaign, 0, 2)
+    found = windows_for(campaign, 0, "1/2")
     assert found is not None
     assert set(found.ranges) == {"Fe2+", "Fe3+"}
     assert found.state("Fe", 4.21) == "Fe3+"
     assert found.state("Fe", 3.67) == "Fe2+"
     assert found.state("Fe", 3.95) is None
-    assert windows_for(campaign, 3, 0) is None  # an end member is what they come from
-    assert windows_for(campaign, 3, 4) is None
+    assert windows_for(campaign, 3, "0") is None  # an end member is what they come from
+    assert windows_for(campaign, 3, "1") is None
 
 
 def test_a_third_state_leaves_those_of_the_end_members_to_be_calibrated(
     campaign: Any, vanadium: Host
 ) -> None:
     """Of V3+, V4+ and V5+ NaVO2 must be V3+, and VO2 may be V4+ or disproportionate."""
-    campaign.host = vanadium
+    campaign.host, campaign.cells = vanadium, Cells((vanadium,))
     assert end_member_species(vanadium) == {"V3+"}
     full = vanadium.ion_counts[-1]
     empty = end_member(0, "V4+", [1.02, 1.04])
     campaign.store.made = [empty]
-    assert windows_for(campaign, 1, 2) is None
-    campaign.store.made = [empty, end_member(full, "V3+", [1.95, 1.97])]
-    found = windows_for(campaign, 1, 2)
+    assert windows_for(campaign, 1, "1/2") is None
+    campaign.store.made = [empty, end_member(full, "V3+", [1.95, 1.97], composition="1")]
+    found = windows_for(campaign, 1, "1/2")
     assert found is not None
     assert set(found.ranges) == {"V3+", "V4+"}
 
@@ -310,7 +313,7 @@ def test_an_unusable_end_member_calibrates_nothing(campaign: Any, spoilt: dict[s
         end_member(0, "Fe3+", [4.20, 4.22]),
         end_member(4, "Fe2+", [3.65, 3.69], **spoilt),
     ]
-    assert windows_for(campaign, 0, 2) is None
+    assert windows_for(campaign, 0, "1/2") is None
 
 
 def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> None:
@@ -319,11 +322,11 @@ def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> Non
         end_member(0, "Fe3+", [4.20, 4.22]),
         end_member(4, "Fe2+", [3.65, 3.69]),
     ]
-    first = windows_for(campaign, 0, 2)
+    first = windows_for(campaign, 0, "1/2")
     assert first is not None
     campaign.store.made.append(end_member(4, "Fe2+", [3.75], used=1))
-    assert windows_for(campaign, 0, 2) == windows_for(campaign, 1, 2) == first
-    later = windows_for(campaign, 2, 2)
+    assert windows_for(campaign, 0, "1/2") == windows_for(campaign, 1, "1/2") == first
+    later = windows_for(campaign, 2, "1/2")
     assert later is not None
     assert later.ranges["Fe2+"][1] == pytest.approx(first.ranges["Fe2+"][1] + 0.06, abs=0.02)
 
@@ -331,6 +334,6 @@ def test_windows_of_a_round_come_from_the_rounds_before_it(campaign: Any) -> Non
 def test_windows_come_from_end_members_alone(campaign: Any) -> None:
     ends = [end_member(0, "Fe3+", [4.20]), end_member(4, "Fe2+", [3.65])]
     campaign.store.made = ends
-    found = windows_for(campaign, 1, 2)
+    found = windows_for(campaign, 1, "1/2")
     campaign.store.made = [*ends, end_member(2, "Fe2+", [3.75])]
-    assert windows_for(campaign, 1, 2) == found
+    assert windows_for(campaign, 1, "1/2") == found

@@ -19,6 +19,7 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
 from al_charge.loop.campaign import geometry_of
+from al_charge.loop.cells import Cells
 from al_charge.loop.label_document import check_sites
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.store.documents import CandidateDoc
@@ -60,7 +61,7 @@ def relaxed(host: Host, asked: CandidateDoc) -> Atoms:
 
 def test_a_relaxed_geometry_on_its_sites_is_kept(olivine: Host) -> None:
     asked = candidate(olivine, 4)
-    check_sites(SimpleNamespace(host=olivine), asked, result(relaxed(olivine, asked)))  # type: ignore[arg-type]
+    check_sites(SimpleNamespace(cells=Cells((olivine,))), asked, result(relaxed(olivine, asked)))  # type: ignore[arg-type]
 
 
 def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Host) -> None:
@@ -74,7 +75,7 @@ def test_an_ion_that_hopped_to_a_vacancy_makes_another_configuration(olivine: Ho
     sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
     atoms.positions[sodium] = olivine.structure.frac_coords[empty] @ atoms.cell.array
     with pytest.raises(AlChargeError, match="another configuration"):
-        check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+        check_sites(SimpleNamespace(cells=Cells((olivine,))), asked, result(atoms))  # type: ignore[arg-type]
 
 
 def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
@@ -83,7 +84,7 @@ def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
     sodium = int(np.flatnonzero(atoms.numbers == 11)[0])
     atoms.positions[sodium] += atoms.cell.array[1] / 4  # half way along the channel
     with pytest.raises(AlChargeError, match="another configuration"):
-        check_sites(SimpleNamespace(host=olivine), asked, result(atoms))  # type: ignore[arg-type]
+        check_sites(SimpleNamespace(cells=Cells((olivine,))), asked, result(atoms))  # type: ignore[arg-type]
 
 
 def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any:
@@ -98,7 +99,9 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
         ),
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
-    return SimpleNamespace(name="c", host=host, store=store, spec=spec, static_labels=False)
+    return SimpleNamespace(
+        name="c", host=host, cells=Cells((host,)), store=store, spec=spec, static_labels=False
+    )
 
 
 def test_every_candidate_without_a_label_is_looked_at(olivine: Host) -> None:

@@ -28,12 +28,13 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.assess import assess
 from al_charge.loop.calibration import bar
-from al_charge.loop.campaign import Campaign, configuration_of, label_key, open_campaign
+from al_charge.loop.campaign import Campaign, label_key, open_campaign
+from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.propose import _space, propose
+from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
@@ -276,7 +277,7 @@ def test_a_search_is_told_what_is_known_at_all_compositions(run: Run) -> None:
         )
         for one in run.store.candidates.all("steps", 1)
     ]
-    told = _space(campaign, 2, 2, []).observations
+    told = _observations(campaign, 2)
     found = [(one.config, one.energy, one.noise) for one in told]
     assert len(found) == len(exact) + len(relaxed)
     for one in (*exact, *relaxed):
@@ -485,7 +486,8 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
     committee = load_committee(run.campaign, 1)
     labels = list(run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False))
     assert 0 < len(labels) < len(run.store.labels.uses("steps"))
-    keys = sorted(found.key for found in labels)
+    keys = [found.key for found in labels]
+    summaries = list(run.store.labels.read(SUMMARY, keys=keys))
     atoms = {found.key: label_atoms(found, found.frames[-1]) for found in labels}
     expected = [[one.predict([atoms[key]])[0].energy for key in keys] for one in committee.members]
     first = run.store.models.all("steps", 1)[0]
@@ -499,7 +501,7 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
         lambda wanted, keys: [read.append(keys), real(wanted, keys=keys)][1],
     )
     for _ in range(2):
-        found = member_energies(run.campaign, 1, committee, keys)
+        found = member_energies(run.campaign, 1, committee, summaries)
         np.testing.assert_allclose(4 * found, expected, rtol=0, atol=1e-4)
         stored, energies = run.store.rounds.predictions(run.store.rounds.all("steps")[1])
         assert stored == keys

@@ -12,7 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from al_charge.crystal.host import Host
-from al_charge.crystal.parent import read_structure
+from al_charge.crystal.parent import number_of_cells, read_structure
 from al_charge.errors import InputError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import settings_hash
@@ -414,8 +414,10 @@ def test_the_empty_structure_does_not_change_who_the_host_is() -> None:
     without = campaign()
     with_it = campaign(host={"empty_structure": "FePO4.cif"})
     assert with_it.host.fingerprint == without.host.fingerprint
-    assert without.start_host(0) is without.host
-    volumes = [with_it.start_host(n).structure.volume for n in with_it.host.ion_counts]
+    assert without.start_host(without.host, 0) is without.host
+    volumes = [
+        with_it.start_host(with_it.host, n).structure.volume for n in with_it.host.ion_counts
+    ]
     assert volumes == sorted(volumes)
     assert volumes[0] == pytest.approx(9.7599 * 5.7519 * 4.7560)
     assert volumes[-1] == pytest.approx(with_it.host.structure.volume)
@@ -451,16 +453,20 @@ def test_how_far_committees_relax(
 
 
 @pytest.mark.mongod
-def test_several_supercells_are_checked_and_not_submitted_yet(
+def test_a_campaign_of_several_supercells_is_stored_as_its_file_says(
     database: Database[dict[str, Any]],
 ) -> None:
     store = Store(database)
     store.ensure_schema()
     spec = specification(host={"supercells": {"up_to": 2}})
     assert new_document(spec).spec["campaign"]["host"]["supercells"] == {"up_to": 2}
-    with pytest.raises(InputError, match="do not run several supercells yet"):
-        submit(store, spec)
-    assert store.campaigns.all() == []
+    assert submit(store, spec) is True
+    assert submit(store, spec) is False
+    found = open_campaign(store, spec.name)
+    assert [number_of_cells(host.supercell) for host in found.cells.hosts] == [1] + 7 * [2]
+    assert found.host is found.cells.hosts[0]
+    with pytest.raises(InputError, match="another campaign has this name"):
+        submit(store, specification(host={"supercells": {"up_to": 3}}))
 
 
 @pytest.mark.usefixtures("any_potcars")

@@ -24,6 +24,10 @@ MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
 CHARGES = [1.9, 1.5, 1.7, 1.7, -6.8]
 
 
+CELLS = SimpleNamespace(order_of=lambda one: f"order {one.config_hash}")
+"""Cells of a campaign, in which orders have other names than in the cell of a label."""
+
+
 def _label(resolved: list[str] | None) -> LabelDoc:
     frames = [
         FrameDoc(positions=np.eye(5, 3) * k, cell=np.eye(3) * 9, energy=-k, forces=np.zeros((5, 3)))
@@ -75,7 +79,8 @@ def _campaign(label: LabelDoc, *, spin: bool, aware: bool = True, used: int = 0)
 
     store = SimpleNamespace(labels=SimpleNamespace(read=read))
     spec = SimpleNamespace(potential=PainnSettings(spin=spin, charge_aware=aware))
-    return cast(Campaign, cast(Any, SimpleNamespace(name="x", store=store, spec=spec)))
+    campaign = SimpleNamespace(name="x", store=store, spec=spec, cells=CELLS)
+    return cast(Campaign, cast(Any, campaign))
 
 
 @pytest.mark.parametrize("spin", [False, True])
@@ -108,10 +113,13 @@ def test_what_a_potential_does_not_know_is_no_error_of_its_prediction(
 ) -> None:
     """A shared charge is no order that an aware committee predicted; a blind one predicts none."""
     label = cast(LabelSummary, SimpleNamespace(config_hash="c", delocalised=delocalised))
-    asked, other = (cast(CandidateDoc, SimpleNamespace(config_hash=name)) for name in "cd")
+    asked, other = (
+        cast(CandidateDoc, SimpleNamespace(config_hash=f"order {name}")) for name in "cd"
+    )
     known = not (aware and delocalised)
-    assert _is_what_was_predicted(label, asked, aware=aware) is known
-    assert not _is_what_was_predicted(label, other, aware=aware)
+    campaign = cast(Campaign, SimpleNamespace(cells=CELLS))
+    assert _is_what_was_predicted(campaign, label, asked, aware=aware) is known
+    assert not _is_what_was_predicted(campaign, label, other, aware=aware)
 
 
 @pytest.mark.parametrize(("round_number", "n_frames"), [(0, 0), (1, 2), (2, 2)])
@@ -119,7 +127,8 @@ def test_a_round_trains_on_labels_up_to_its_own(
     round_number: int, n_frames: int, tmp_path: Path
 ) -> None:
     campaign = _campaign(_label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]), spin=False, used=1)
-    assert len(training_frames(campaign, round_number, tmp_path)) == n_frames
+    frames = training_frames(campaign, round_number, tmp_path)
+    assert [frame.group for frame in frames] == n_frames * ["order c"]
 
 
 def test_one_cache_serves_potentials_with_and_without_spin(tmp_path: Path) -> None:

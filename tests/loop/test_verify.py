@@ -20,7 +20,7 @@ from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import labelled_hull
 from al_charge.loop.label import label
-from al_charge.loop.propose import _space, propose
+from al_charge.loop.propose import _observations, propose
 from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
@@ -246,8 +246,8 @@ def test_a_competitor_that_falls_below_the_hull_sends_the_campaign_on(
     assert current_round(verifying.campaign) == 2
     assert not is_verification(verifying.campaign, 2)
     # A search is told nothing of labels on ideal sites: their configurations lie lower.
-    assert _space(verifying.campaign, 1, 2, []).observations == []
-    told = _space(verifying.campaign, 2, 2, []).observations
+    assert _observations(verifying.campaign, 1) == []
+    told = _observations(verifying.campaign, 2)
     assert {one.noise for one in told} == {0.0}
     later = store.labels.read(SUMMARY, campaign=verifying.name, refused=False)
     assert len(told) == len({one.config_hash for one in later if one.used}) > 0

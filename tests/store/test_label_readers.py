@@ -61,11 +61,11 @@ def test_every_query_finds_what_fits_it_in_the_order_of_the_keys(filled: Store) 
     everything = [filled.labels.get(key) for key in ("a", "b", "c", "d", "f", "g", "other")]
     chosen = ["other", "nowhere", "g", "d", "c", "a"]
     count = 0
-    for campaign, up_to, keys, n_ions, refused in product(
+    for campaign, up_to, keys, compositions, refused in product(
         (None, "olivine", "other", "nobody"),
         (None, 0, 1),
         (None, chosen, []),
-        (None, [2], [1, 2], [3]),
+        (None, ["1/2"], ["1/4", "1/2"], ["3/4"]),
         (None, True, False),
     ):
         if campaign is None and up_to is not None:
@@ -78,11 +78,14 @@ def test_every_query_finds_what_fits_it_in_the_order_of_the_keys(filled: Store) 
             if label is not None
             and (campaign is None or label.key in used.get(campaign, ()))
             and (keys is None or label.key in keys)
-            and (n_ions is None or label.n_ions in n_ions)
+            and (compositions is None or label.composition in compositions)
             and (refused is None or (label.key in REFUSED) is refused)
         ]
-        query = {"campaign": campaign, "up_to": up_to, "keys": keys, "n_ions": n_ions}
-        assert keys_of(filled, **query, refused=refused) == expected, (query, refused)
+        query = {"campaign": campaign, "up_to": up_to, "keys": keys, "refused": refused}
+        assert keys_of(filled, **query, compositions=compositions) == expected, (
+            query,
+            compositions,
+        )
         count += bool(expected)
     assert count > 60
 

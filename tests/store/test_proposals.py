@@ -26,11 +26,11 @@ def test_a_proposal_is_stored_once_in_its_order(store: Store, make_candidate: Ma
 
 
 def test_candidates_by_composition_and_by_id(store: Store, make_candidate: Maker) -> None:
-    one, other = make_candidate("a"), make_candidate("b", n_ions=2)
+    one, other = make_candidate("a"), make_candidate("b", n_ions=2, composition="1/2")
     for doc in (one, other):
         store.proposals.put("olivine", 0, doc.n_ions, [doc])
     assert store.candidates.all("olivine", 0) == [one, other]
-    assert store.candidates.all("olivine", 0, 2) == [other]
+    assert store.candidates.all("olivine", 0, "1/2") == [other]
     ids = [other.doc_id, "olivine/0/none", one.doc_id]
     assert sorted(found.config_hash for found in store.candidates.stream(ids)) == ["a", "b"]
 

@@ -1,4 +1,4 @@
-"""Migrations to schema versions 6 to 11, which add fields and change none."""
+"""Migrations to schema versions 6 to 12, which add fields and change none."""
 
 from __future__ import annotations
 
@@ -105,6 +105,18 @@ def to_version_11(database: Database[dict[str, Any]]) -> None:
         Of version 10; what earlier assessments did not find stays unknown.
     """
     _add(database, {}, to=11)
+
+
+def to_version_12(database: Database[dict[str, Any]]) -> None:
+    """Say of candidates and proposals that they are of the first supercell; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        Of version 11, whose campaigns had one each.
+    """
+    first = {"cell": 0}
+    _add(database, {CandidateDoc.collection: first, ProposalDoc.collection: first}, to=12)
 
 
 def _add(
