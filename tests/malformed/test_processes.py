@@ -1,10 +1,11 @@
-"""A sample of malformed input through real processes, as a shell runs them."""
+"""A sample of malformed input, of each kind one through a real process, as a shell runs it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,15 +43,40 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(map(repr, words)))
-def test_a_process(command: tuple[Any, ...], sweep: Any) -> None:
+PROCESSES = [
+    ("check", "tag.yaml"),
+    ("campaign", "submit", "bomb.yaml"),
+    ("enumerate", "deep.yaml"),
+    ("label", "nan.cif", "--engine", "born"),
+    ("audit", "OUTCAR"),
+    ("check", b"\xff\xfe.yaml"),
+    ("chekc", "tag.yaml"),
+]
+"""One for each command, and for a name that is no text."""
+
+
+@pytest.fixture
+def folder(sweep: Any) -> Path:
+    """The folder with all files."""
     for name, content in FILES.items():
         (sweep.folder / name).write_text(content)
-    before = sorted(path.name for path in sweep.folder.rglob("*"))
+    path: Path = sweep.folder
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(map(repr, words)))
+@pytest.mark.usefixtures("folder")
+def test_a_command(command: tuple[Any, ...], sweep: Any) -> None:
+    assert sweep.refuse(*map(os.fsdecode, command)) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", PROCESSES, ids=lambda words: " ".join(map(repr, words)))
+def test_a_process(command: tuple[Any, ...], folder: Path) -> None:
+    before = sorted(path.name for path in folder.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-m", "al_charge", *command],
-        env=os.environ | {"TMPDIR": str(sweep.folder / "tmp"), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         timeout=120,
         check=False,
@@ -60,4 +86,4 @@ def test_a_process(command: tuple[Any, ...], sweep: Any) -> None:
     assert line.startswith("al-charge: ")
     assert line.rstrip("\n").isprintable()
     assert "fault of al-charge" not in line
-    assert sorted(path.name for path in sweep.folder.rglob("*")) == before
+    assert sorted(path.name for path in folder.rglob("*")) == before
