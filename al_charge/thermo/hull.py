@@ -308,8 +308,8 @@ def pretty_formula(framework: str, working_ion: str) -> str:
     Returns
     -------
     str
-        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``. Amounts that decimals
-        cannot say are fractions, as in ``Co1/3Ni2/3O2``.
+        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``, but that of a spinel
+        stays ``Mn2O4``. Amounts that decimals cannot say are fractions, as in ``Co1/3Ni2/3O2``.
 
     Raises
     ------
@@ -332,6 +332,8 @@ def pretty_formula(framework: str, working_ion: str) -> str:
         return written(amounts)
     composition = Composition({element: int(amount) for element, amount in amounts.items()})
     reduced, factor = composition.get_reduced_formula_and_factor()
+    if len(amounts) == 2:
+        reduced, factor = composition.formula.replace(" ", ""), 1
     without_ones = re.sub(r"(?<=[A-Za-z])1(?![\d.])", "", reduced)
     return without_ones if factor == 1 else f"({without_ones}){factor:g}"
 

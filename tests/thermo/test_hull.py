@@ -250,6 +250,8 @@ def test_hulls_of_different_ranges_or_hosts_cannot_be_compared() -> None:
         ("Fe1P1O4", "FePO4"),
         ("CoO2", "CoO2"),
         ("V2P3O12", "V2(PO4)3"),
+        ("Mn2O4", "Mn2O4"),
+        ("O12Mn6", "Mn6O12"),
         ("Fe0.5Mn0.5P1O4", "Mn0.5Fe0.5PO4"),
         ("Fe1.72S3O12", "Fe1.72S3O12"),
         ("Fe1Mn1.5P1O4", "Mn1.5FePO4"),
