@@ -55,6 +55,18 @@ def status(as_json: bool) -> None:
     click.echo(f"files in {found['folder']}")
 
 
+@db.command("reset-password")
+def reset_password() -> None:
+    """Make another login for the embedded server's data, where the password is lost.
+
+    Whoever owns the files may. Workers that still run have the old login: start them again.
+    """
+    from al_charge.store.embedded import EmbeddedServer
+
+    EmbeddedServer().reset_password()
+    click.echo("the embedded database has a new login; start its workers again")
+
+
 @db.command("initiate")
 @click.argument("members", metavar="HOST:PORT...", nargs=-1, required=True)
 @database_option

@@ -108,6 +108,16 @@ def remove(name: str, database: DatabaseSettings | None) -> None:
 @database_option
 def password(name: str, credentials: Path | None, database: DatabaseSettings | None) -> None:
     """Give the user NAME another password."""
+    from al_charge.store.credentials import read_credentials
+
+    if credentials is not None and credentials.exists():
+        owner = read_credentials(credentials).username
+        if owner != name:
+            raise InputError(
+                f"it holds the password of '{owner}'",
+                where=str(credentials),
+                remedy="name another file",
+            )
     new = _new_password(credentials)
     _users(database).set_password(name, new)
     _keep(credentials, name, new)

@@ -11,17 +11,25 @@ import hashlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store import mongod
-from al_charge.store.addresses import Credentials, complete_uri, socket_uri_parts
-from al_charge.store.private_files import private_folder, read_json, write_private, writing_to
+from al_charge.store.addresses import Credentials
+from al_charge.store.private_files import (
+    private_folder,
+    read_json,
+    reading,
+    write_private,
+    writing_to,
+)
+from al_charge.store.running_server import LOST_LOGIN, RunningServer
 
 HOME_ENV = "AL_CHARGE_HOME"
 USERNAME = "al-charge"
@@ -34,7 +42,6 @@ HOLDER_TIMEOUT = 20.0
 
 _WHERE = "embedded database"
 _POLL = 0.05
-_AUTHENTICATION_FAILED = 18
 
 _log = logging.getLogger("al_charge.store")
 
@@ -51,77 +58,6 @@ def default_home() -> Path:
         return Path(named).expanduser().absolute()
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "al-charge"
-
-
-class RunningServer:
-    """A server that answers: where it listens and how to log in.
-
-    Parameters
-    ----------
-    address
-        Path of its unix socket.
-    credentials
-        Its one user.
-    """
-
-    def __init__(self, address: Path, credentials: Credentials) -> None:
-        self.address = address
-        self._credentials = credentials
-
-    def __repr__(self) -> str:
-        """Return the address only."""
-        return f"RunningServer({str(self.address)!r})"
-
-    def uri(self, name: str) -> str:
-        """Return the URI of one of its databases, password included: never store or print it.
-
-        Parameters
-        ----------
-        name
-            Name of the database.
-
-        Returns
-        -------
-        str
-            The URI.
-        """
-        return complete_uri(socket_uri_parts(str(self.address)), name, self._credentials)
-
-    def ensure_user(self) -> None:
-        """Create the server's user unless it is there.
-
-        Raises
-        ------
-        InputError
-            If the server has users, but not ours.
-        """
-        from pymongo import MongoClient
-        from pymongo.errors import OperationFailure
-
-        with MongoClient[dict[str, Any]](self.uri("admin")) as client:
-            try:
-                client["admin"].command("ping")
-                return
-            except OperationFailure as error:
-                if error.code != _AUTHENTICATION_FAILED:
-                    raise
-        anonymous = complete_uri(socket_uri_parts(str(self.address)), "admin", None)
-        with MongoClient[dict[str, Any]](anonymous) as client:
-            try:
-                # Allowed without a login as long as the server has no user at all.
-                client["admin"].command(
-                    "createUser",
-                    self._credentials.username,
-                    pwd=self._credentials.password,
-                    roles=["root"],
-                    writeConcern={"w": "majority", "j": True},
-                )
-            except OperationFailure as error:
-                raise InputError(
-                    "its stored login is not the one that its data were made with",
-                    where=_WHERE,
-                    remedy="restore credentials.json, or set AL_CHARGE_HOME to another folder",
-                ) from error
 
 
 class EmbeddedServer:
@@ -172,15 +108,51 @@ class EmbeddedServer:
         AlChargeError
             If it does not end.
         """
-        if not self.folder.is_dir():
-            return False
+        with reading(self.folder):
+            if not self.folder.is_dir():
+                return False
         with self._alone():
-            running = self._running()
-            if running is not None:
-                self._shut_down(running)
-            elif mongod.is_locked(self.data):
-                raise mongod.locked(self.data, self._state().get("host", ""))
-            return running is not None
+            return self._end()
+
+    def reset_password(self) -> None:
+        """Give data whose login is lost another one; whoever owns the files may.
+
+        The server is started without logins for that, on a socket that nobody else can reach.
+
+        Raises
+        ------
+        InputError
+            If there are no data, or their login works.
+        """
+        try:
+            self.start().ensure_user()
+        except InputError as error:
+            _log.debug("the login does not work: %s", error)
+        else:
+            raise InputError(
+                "its login works", where=_WHERE, remedy=f"it is in {self._credentials_file}"
+            )
+        with self._alone():
+            if not self._has_data():
+                raise InputError("there are no data of a server", where=str(self.data))
+            self._end()
+            usual = self._choose_address()
+            address = usual.with_name(usual.name.replace("mongod", "noauth"))
+            credentials = Credentials(USERNAME, secrets.token_urlsafe(24))
+            mongod.launch(
+                mongod.find_mongod(),
+                data=self.data,
+                address=address,
+                log=self.log,
+                pid_file=self._pid_file,
+                auth=False,
+            )
+            try:
+                RunningServer(address, credentials).replace_password()
+            finally:
+                self._end()
+            with writing_to(self.folder):
+                self._keep(credentials)
 
     def status(self) -> dict[str, Any]:
         """Return whether it runs, where its files are, and why it does not run if it failed.
@@ -190,12 +162,14 @@ class EmbeddedServer:
         dict
             ``running``, ``pid``, ``folder``, ``socket``, ``log`` and ``last_error``, as plain data.
         """
-        running = self._running()
+        state = self._state()
+        address = Path(state.get("socket", ""))
+        running = bool(state.get("ready")) and mongod.answers(address)
         return {
-            "running": running is not None,
+            "running": running,
             "pid": self.pid if running else None,
             "folder": str(self.folder),
-            "socket": str(running.address) if running else None,
+            "socket": str(address) if running else None,
             "log": str(self.log),
             "last_error": "" if running else mongod.last_error(self.log),
         }
@@ -203,16 +177,18 @@ class EmbeddedServer:
     @property
     def pid(self) -> int | None:
         """Process id of the server that was last started, None before the first."""
-        try:
-            return int(self._pid_file.read_text())
-        except (OSError, ValueError):
-            return None
+        with reading(self._pid_file):
+            try:
+                return int(self._pid_file.read_text())
+            except (FileNotFoundError, ValueError):
+                return None
 
     def _start(self) -> RunningServer:
         with writing_to(self.folder):
             private_folder(self.data)
-            credentials = self._credentials() or self._new_credentials()
         address = self._holder_address()
+        with writing_to(self.folder):
+            credentials = self._credentials() or self._new_credentials()
         if address is None:
             address = self._launch()
         running = RunningServer(address, credentials)
@@ -259,26 +235,30 @@ class EmbeddedServer:
         address = Path(state["socket"])
         return RunningServer(address, credentials) if mongod.answers(address) else None
 
-    def _shut_down(self, running: RunningServer) -> None:
-        from pymongo import MongoClient
-        from pymongo.errors import AutoReconnect, PyMongoError
-
-        with MongoClient[dict[str, Any]](running.uri("admin")) as client:
-            try:
-                client["admin"].command("shutdown")
-            except AutoReconnect:
-                pass  # it closes the connection as it goes
-            except PyMongoError as error:
-                raise AlChargeError(f"mongod refused to stop: {error}", where=_WHERE) from error
+    def _end(self) -> bool:
+        """End the server by its process, or by its login where we do not see the process."""
+        if not mongod.is_locked(self.data):
+            return False
+        host = self._state().get("host", socket.gethostname())
+        pid = mongod.holder(self.data) if host == socket.gethostname() else None
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)  # a stopped process ends when it goes on
+        elif (running := self._running()) is not None:
+            running.shut_down()
+        else:
+            raise mongod.locked(self.data, host)
         deadline = time.monotonic() + STOP_TIMEOUT
         while mongod.is_locked(self.data):
             if time.monotonic() > deadline:
                 raise AlChargeError(
-                    f"mongod (process {self.pid}) is still there after {STOP_TIMEOUT:.0f} s",
+                    f"mongod (process {pid or self.pid}) is still there after {STOP_TIMEOUT:.0f} s",
                     where=_WHERE,
                     remedy=f"its log is {self.log}",
                 )
             time.sleep(_POLL)
+        return True
 
     def _choose_address(self) -> Path:
         # The name tells this home's socket from another's in a shared folder.
@@ -306,23 +286,57 @@ class EmbeddedServer:
             write_private(self._state_file, state)
 
     def _credentials(self) -> Credentials | None:
+        """Return the login; None where none was made yet.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
         stored = read_json(self._credentials_file)
-        return None if stored is None else Credentials(stored["username"], stored["password"])
+        if stored is None:
+            return None
+        username, password = stored.get("username"), stored.get("password")
+        if not (isinstance(username, str) and isinstance(password, str)):
+            raise InputError("it is damaged", where=str(self._credentials_file), remedy=LOST_LOGIN)
+        return Credentials(username, password)
+
+    def _has_data(self) -> bool:
+        with reading(self.data):
+            return self.data.is_dir() and any(self.data.iterdir())
 
     def _new_credentials(self) -> Credentials:
+        """Make the login of a new server.
+
+        Raises
+        ------
+        InputError
+            If there are data, which have another one.
+        """
+        if self._has_data():
+            raise InputError(
+                "it is missing, and the data have a login",
+                where=str(self._credentials_file),
+                remedy=LOST_LOGIN,
+            )
         credentials = Credentials(USERNAME, secrets.token_urlsafe(24))
+        self._keep(credentials)
+        return credentials
+
+    def _keep(self, credentials: Credentials) -> None:
         write_private(
             self._credentials_file,
             {"username": credentials.username, "password": credentials.password},
         )
-        return credentials
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the lock under which the server is started and stopped."""
+        lock = self.folder / "start.lock"
         with writing_to(self.folder):
             private_folder(self.folder)
-            file = (self.folder / "start.lock").open("w")
+            file = lock.open("w")
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with reading(lock):
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield

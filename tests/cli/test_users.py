@@ -74,7 +74,11 @@ def test_users_of_the_embedded_server(run: Run, tmp_path: Path, external: str) -
         login.chmod(0o600)
 
     assert run("db", "users", "password", "anna", "--credentials", str(login))[0] == 0
-    assert read_credentials(login).password != password
+    renewed = read_credentials(login).password
+    assert renewed != password
+    code, _, err = run("db", "users", "password", "other", "--credentials", str(login))
+    assert code == 2 and "holds the password of 'anna'" in err
+    assert read_credentials(login).password == renewed
     code, out, err = run("db", "users", "remove", "al-charge")
     assert code == 2 and "logged in as" in err
     assert run("db", "users", "remove", "anna")[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,16 +264,16 @@ def test_a_frozen_server_is_told(server: EmbeddedServer, monkeypatch: pytest.Mon
         assert server.status()["running"] is False
         with pytest.raises(InputError, match=rf"locked .*process {server.pid}.*stop that process"):
             server.start()
-        with pytest.raises(InputError, match=rf"locked .*process {server.pid}\)"):
-            server.stop()
         state = json.loads((server.folder / "server.json").read_text())
         (server.folder / "server.json").write_text(json.dumps(state | {"host": "elsewhere"}))
         for act in (server.start, server.stop):
             with pytest.raises(InputError, match=rf"process {server.pid} on elsewhere"):
                 act()
         (server.folder / "server.json").write_text(json.dumps(state))
+        assert server.stop() is True
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGCONT)
     assert server.start().address.exists()
 
 
@@ -291,12 +293,120 @@ def test_a_server_that_answers_late_is_waited_for(
     assert server.pid == pid
 
 
-def test_a_lost_login_is_told(new_server: EmbeddedServer) -> None:
-    new_server.start()
+def test_a_lost_login_is_told_and_another_one_made(new_server: EmbeddedServer) -> None:
+    with client_of(new_server) as client:
+        client["al_charge"]["kept"].insert_one({"_id": 1})
+    login = new_server.folder / "credentials.json"
+    first = login.read_text()
+    with pytest.raises(InputError, match="its login works"):
+        new_server.reset_password()
+    assert login.read_text() == first
     new_server.stop()
-    (new_server.folder / "credentials.json").unlink()
-    with pytest.raises(InputError, match=r"not the one that its data were made with; restore"):
+    login.unlink()
+    with pytest.raises(InputError, match=r"credentials.json: it is missing.*db reset-password"):
         new_server.start()
+    assert not login.exists()
+    login.write_text(first.replace('"password": "', '"password": "another'))
+    with pytest.raises(InputError, match=r"not the one that its data were made with.*db reset"):
+        new_server.start()
+    login.write_text("{")
+    with pytest.raises(InputError, match=r"credentials.json: it is damaged; .*db reset-password"):
+        new_server.start()
+    new_server.reset_password()
+    assert mode(login) == 0o600
+    assert json.loads(login.read_text())["password"] not in first
+    with client_of(new_server) as client:
+        assert client["al_charge"]["kept"].find_one() == {"_id": 1}
+        options = client["admin"].command("getCmdLineOpts")["parsed"]
+    assert options["security"]["authorization"] == "enabled"
+    anonymous = complete_uri(socket_uri_parts(str(new_server.start().address)), "admin", None)
+    with (
+        MongoClient[dict[str, Any]](anonymous) as client,
+        pytest.raises(OperationFailure, match="requires authentication"),
+    ):
+        client["al_charge"]["kept"].find_one()
+
+
+def test_a_password_is_made_only_for_data_that_are_there(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmbeddedServer, "start", fail)
+        with pytest.raises(InputError, match="there are no data of a server"):
+            EmbeddedServer(tmp_path).reset_password()
+
+
+def fail(self: EmbeddedServer) -> None:
+    """Be a server that does not start."""
+    raise InputError("no")
+
+
+FILES = ["credentials.json", "server.json", "start.lock", "data/mongod.lock", "mongod.log"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_made(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedServer(tmp_path)
+    (server.folder / "data").mkdir(parents=True)
+    for file in FILES:
+        (server.folder / file).write_text("{}")
+    login = {"username": "al-charge", "password": "only"}
+    (server.folder / "credentials.json").write_text(json.dumps(login))
+    before = contents(server.folder)
+    open_file = Path.open
+
+    def broken(path: Path, *args: Any, **fields: Any) -> Any:
+        if path == server.folder / name:
+            raise OSError(number, os.strerror(number), str(path))
+        return open_file(path, *args, **fields)
+
+    started: list[Path] = []
+    monkeypatch.setattr(Path, "open", broken)
+    monkeypatch.setattr(mongod, "launch", lambda program, *, data, **_: started.append(data))
+    act = server.status if name == "mongod.log" else server.start
+    with pytest.raises(InputError, match=f"{name}: .*{os.strerror(number)}"):
+        act()
+    monkeypatch.setattr(Path, "open", open_file)
+    assert contents(server.folder) == before
+    assert not started
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return what the files of a folder hold, apart from locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "start.lock")
+    return {str(path): path.read_text() for path in files}
+
+
+def test_it_stops_without_its_login(server: EmbeddedServer) -> None:
+    login = server.folder / "credentials.json"
+    kept = login.read_text()
+    login.write_text("damaged")
+    assert server.status()["running"] is True
+    try:
+        assert server.stop() is True
+        assert server.stop() is False
+    finally:
+        login.write_text(kept)
+    assert server.start().address.exists()
+
+
+def test_where_its_process_is_not_seen_it_stops_by_its_login(
+    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongod, "holder", lambda data: None)
+    assert server.stop() is True
+    assert not mongod.is_locked(server.data)
+
+
+def test_no_other_process_is_taken_for_the_server(server: EmbeddedServer, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    lock = data / "mongod.lock"
+    for written in ("", "none", str(os.getpid()), str(server.pid), "99999999"):
+        lock.write_text(written)
+        assert mongod.holder(data) is None
+    assert mongod.holder(server.data) == server.pid
 
 
 @pytest.mark.mongod
