@@ -20,6 +20,7 @@ from al_charge.loop.committee import load_committee
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.store.connection import connect
 from al_charge.store.documents import Geometry
+from al_charge.store.embedded import refuse_never_used
 from al_charge.store.mongo import Store
 from al_charge.store.settings import DatabaseSettings, settings_from_environment, settings_of
 from al_charge.thermo.hull import Entry
@@ -65,6 +66,8 @@ def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
     if name.endswith((".yaml", ".yml")):
         spec = load_spec(Path(name))
         name, settings = spec.name, settings if database else spec.database or settings
+    elif settings is None:
+        refuse_never_used(name)
     if settings is not None and (warning := settings.insecurity()) is not None:
         warnings.warn(warning, stacklevel=2)
     store = Store(connect(settings))

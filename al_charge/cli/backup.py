@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from al_charge.cli.progress import counting_documents
 from al_charge.cli.target import database_option, open_database
-from al_charge.errors import InputError
+from al_charge.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from al_charge.store.backup.manifest import Manifest
@@ -51,12 +52,13 @@ def backup(target: Path, keep: int | None, database: DatabaseSettings | None) ->
 
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask about programs that its campaigns start.")
 @database_option
-def restore(file: Path, database: DatabaseSettings | None) -> None:
+def restore(file: Path, yes: bool, database: DatabaseSettings | None) -> None:
     """Write a backup into an empty database, and compare the two.
 
     The file is checked before anything is written. A restore that was interrupted is completed by
-    the same command.
+    the same command. Commands by which its campaigns start an engine are shown, and confirmed.
     """
     from al_charge.store.backup.restore import restore as restore_backup
 
@@ -64,9 +66,35 @@ def restore(file: Path, database: DatabaseSettings | None) -> None:
         raise InputError("no such file", where=str(file))
     connected = open_database(database)
     with counting_documents() as progress:
-        done = restore_backup(connected, file, progress)
+        done = restore_backup(connected, file, progress, _show if yes else _ask)
     click.echo(f"{summary(done)}, as they were at {done.started:%Y-%m-%d %H:%M} UTC")
     _log.info("continue each campaign with 'al-charge campaign resume CAMPAIGN'")
+
+
+def _show(programs: list[tuple[str, str]]) -> None:
+    for campaign, line in programs:
+        _log.info("workers of campaign '%s' will run: %s", campaign, one_line(line))
+
+
+def _ask(programs: list[tuple[str, str]]) -> None:
+    """Show the command lines of campaigns, and go on if the user agrees.
+
+    Raises
+    ------
+    InputError
+        If not, or if there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        campaign, line = programs[0]
+        more = f", and {len(programs) - 1} more" if len(programs) > 1 else ""
+        raise InputError(
+            f"workers of its campaign '{campaign}' would run: {one_line(line)}{more}",
+            where="db restore",
+            remedy="nothing was written; add --yes if that is what they should run",
+        )
+    _show(programs)
+    if not click.confirm("restore it?", err=True):
+        raise InputError("not restored", where="db restore", remedy="nothing was written")
 
 
 def summary(manifest: Manifest) -> str:

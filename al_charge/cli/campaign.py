@@ -63,6 +63,7 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
     from al_charge.fw.repair import retry as retry_given_up
 
     campaign = target.campaign()
+    target.warn_if_edited()
     if retry:
         count = len(retry_given_up(target.launchpad(), campaign))
         click.echo(f"labels that were given up and will be tried again: {count}")
@@ -118,6 +119,7 @@ def list_campaigns(as_json: bool) -> None:
 def status(target: Target, as_json: bool) -> None:
     """Show how a campaign stands: tasks, labels, and which criteria of convergence hold."""
     found = target.opened().status()
+    target.warn_if_edited()
     show(found.document, as_json, found.table)
 
 

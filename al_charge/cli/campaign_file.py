@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,20 +10,35 @@ import click
 from al_charge.cli.output import json_option, print_json
 from al_charge.errors import AlChargeError, InputError, did_you_mean
 
+ENGINES = {"vasp": "nafepo4_vasp", "gpaw": "nafepo4_gpaw", "born": "nafepo4_born"}
+"""Templates by engine; the first is offered."""
+
 
 @click.command("init")
 @click.argument("folder", type=click.Path(path_type=Path), default=Path())
 @click.option(
-    "--template", "name", default="nafepo4_born", show_default=True, help="Which one to copy."
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    help="What makes the labels: vasp, gpaw, or born, an analytic model to try things with.",
 )
+@click.option("--template", "name", help="Copy this one, whatever its engine.")
 @click.option("--list", "listing", is_flag=True, help="List the templates.")
-def init(folder: Path, name: str, listing: bool) -> None:
-    """Copy a commented campaign file, with its host, into FOLDER."""
+def init(folder: Path, engine: str | None, name: str | None, listing: bool) -> None:
+    """Copy a commented campaign file, with its host, into FOLDER.
+
+    It asks for the engine where there is somebody to ask, and takes born where there is nobody.
+    """
+    if engine is not None and name is not None:
+        raise InputError("--engine chooses a template, too", where="--template", remedy="give one")
     if listing:
         for path in sorted(templates_folder().glob("*.yaml")):
             click.echo(f"{path.stem:28} {_first_comment(path)}")
         return
-    source = template(name)
+    if engine is None and name is None and sys.stdin.isatty():
+        engine = click.prompt(
+            "engine", type=click.Choice(list(ENGINES)), default=next(iter(ENGINES)), err=True
+        )
+    source = template(name or ENGINES[engine or "born"])
     files = [source, *sorted((templates_folder() / "hosts").iterdir())]
     targets = {file: folder / file.relative_to(templates_folder()) for file in files}
     for target in targets.values():

@@ -61,12 +61,18 @@ def new(site: str, folder: Path, file: Path | None) -> None:
 @json_option
 def check(folder: Path, file: Path | None, as_json: bool) -> None:
     """Check the files of a site in FOLDER, and what its jobs would find. Nothing is submitted."""
-    from al_charge.cli.target import target_of
     from al_charge.fw.queue_check import check_launchers, worst
+    from al_charge.loop.resources import ResourcesSettings
+    from al_charge.loop.spec import load_spec
     from al_charge.store.settings import settings_from_environment
 
-    database = settings_from_environment() if file is None else target_of(str(file)).database
-    findings = check_launchers(folder, None if file is None else file.absolute(), database)
+    spec = None if file is None else load_spec(file)
+    findings = check_launchers(
+        folder,
+        None if file is None else file.absolute(),
+        (spec and spec.database) or settings_from_environment(),
+        ResourcesSettings() if spec is None else spec.resources,
+    )
     level = worst(findings)
     if as_json:
         print_json({"level": level, "findings": [asdict(finding) for finding in findings]})

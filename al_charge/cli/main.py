@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import logging
 import sys
 import warnings
@@ -125,6 +127,10 @@ def main(argv: list[str] | None = None) -> None:
         Arguments without the program's name; those of the process if None.
     """
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may take ASCII alone
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors="backslashreplace")
     configure(LogSettings())
     arguments = sys.argv[1:] if argv is None else argv
     try:

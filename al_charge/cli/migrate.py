@@ -30,10 +30,10 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
 
     Stop every worker first. If it is interrupted, run it again to complete it.
     """
-    from al_charge.fw.launchpad import make_indexes
     from al_charge.store import migrations
     from al_charge.store.documents import SCHEMA_VERSION
     from al_charge.store.roles import refresh_used_roles
+    from al_charge.store.schema import create_task_indexes
 
     connected = open_database(database)
     version = migrations.stored_version(connected)
@@ -45,7 +45,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
     # What does not depend on the version comes first: a finished migration is not run again.
-    make_indexes(connected)
+    create_task_indexes(connected)
     refresh_used_roles(connected)
     migrations.migrate(connected)
     click.echo(f"migrated from schema version {version} to {SCHEMA_VERSION}")

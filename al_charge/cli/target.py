@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from al_charge.errors import InputError
+from al_charge.errors import InputError, NotInstalledError
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -38,10 +38,13 @@ class Target:
         The campaign's name.
     database
         None for the embedded server.
+    file
+        The campaign's file, where the command was given that instead of a name.
     """
 
     name: str
     database: DatabaseSettings | None
+    file: Path | None = None
 
     def store(self) -> Store:
         """Connect to the store.
@@ -64,6 +67,27 @@ class Target:
         from al_charge.loop.campaign import open_campaign
 
         return open_campaign(self.store(), self.name)
+
+    def warn_if_edited(self) -> None:
+        """Say it where the campaign's file, or a structure it names, is no longer what it was."""
+        from al_charge.loop.spec import load_spec
+        from al_charge.loop.submit import is_edited
+
+        if self.file is None:
+            return
+        try:
+            edited = is_edited(load_spec(self.file), self.store().campaigns.get(self.name))
+        except NotInstalledError:
+            return  # nobody can tell here
+        except InputError as error:
+            _log.warning("warning: %s is no longer what was submitted: %s", self.file, error)
+            return
+        if edited:
+            _log.warning(
+                "warning: %s or a structure that it names was changed since it was submitted; the "
+                "campaign goes on as it was, give another name to run the new one",
+                self.file,
+            )
 
     def opened(self) -> OpenedCampaign:
         """Load the campaign for the Python interface.
@@ -235,13 +259,17 @@ def target_of(value: str) -> Target:
     InputError
         If there is no such file.
     """
+    from al_charge.store.embedded import refuse_never_used
     from al_charge.store.settings import settings_from_environment
 
     if not value.endswith((".yaml", ".yml")):
-        return Target(value, settings_from_environment())
+        settings = settings_from_environment()
+        if settings is None:
+            refuse_never_used(value)
+        return Target(value, settings)
     from al_charge.loop.spec import load_spec
 
     if not Path(value).is_file():
         raise InputError("no such file", where=value, remedy="give a campaign's name or its file")
     spec = load_spec(Path(value))
-    return Target(spec.name, spec.database or settings_from_environment())
+    return Target(spec.name, spec.database or settings_from_environment(), Path(value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from monty.io import zopen
@@ -12,6 +14,12 @@ ENDINGS = ("", ".gz", ".bz2", ".xz")
 """What is added to a file's name where it is compressed; the empty one where it is not."""
 LARGEST = 2**30
 """Characters of a file, decompressed; what is longer was made to fill the memory."""
+HARMLESS = 2**26
+"""Characters that any compressed file may decompress to."""
+LARGEST_RATIO = 100
+"""How many times its size a larger one may: outputs shrink to a tenth, or a twentieth by xz."""
+LONGEST_LINE = 2**20
+"""Characters of a line of a structure file."""
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -46,16 +54,34 @@ def bare_name(path: Path) -> str:
     str
         Such as ``OUTCAR`` for ``OUTCAR.xz``.
     """
-    return path.stem if path.suffix.lower() in ENDINGS[1:] else path.name
+    return path.stem if is_compressed(path) else path.name
 
 
-def read_text(path: Path) -> str:
+def is_compressed(path: Path) -> bool:
+    """Return whether a file is compressed, by its name.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        Whether its name ends as in `ENDINGS`.
+    """
+    return path.suffix.lower() in ENDINGS[1:]
+
+
+def read_text(path: Path, most: int = LARGEST) -> str:
     """Return the text of a file, with a mark in place of bytes that are not UTF-8.
 
     Parameters
     ----------
     path
         The file.
+    most
+        How many characters it may have.
 
     Returns
     -------
@@ -65,10 +91,61 @@ def read_text(path: Path) -> str:
     Raises
     ------
     InputError
-        If it has more than `LARGEST` characters.
+        If it has more characters, or a compressed one far more than its size.
     """
+    most = min(most, _most(path))
+    parts: list[str] = []
     with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
-        text = str(file.read(LARGEST + 1))
-    if len(text) > LARGEST:
-        raise InputError(f"it has more than {LARGEST} characters", where=str(path))
-    return text
+        while most >= 0 and (part := str(file.read(2**22))):
+            parts.append(part)
+            most -= len(part)
+    if most < 0:
+        raise _too_long(path)
+    return "".join(parts)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file, none of them very long.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Yields
+    ------
+    str
+        Each line with its end.
+
+    Raises
+    ------
+    InputError
+        If a line is longer than `LONGEST_LINE`, or a compressed file far longer than its size.
+    """
+    left = _most(path)
+    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+        number = 0
+        while line := str(file.readline(LONGEST_LINE + 1)):
+            number += 1
+            left -= len(line)
+            if len(line) > LONGEST_LINE:
+                raise InputError(
+                    f"it has more than {LONGEST_LINE} characters", where=f"{path}, line {number}"
+                )
+            if left < 0:
+                raise _too_long(path)
+            yield line
+
+
+def _most(path: Path) -> int:
+    """Return how many characters a file may have by its size; a plain one may grow meanwhile."""
+    if not is_compressed(path):
+        return sys.maxsize
+    return max(HARMLESS, LARGEST_RATIO * path.stat().st_size)
+
+
+def _too_long(path: Path) -> InputError:
+    return InputError(
+        "it decompresses to far more than its size" if is_compressed(path) else "it is too long",
+        where=str(path),
+    )

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal.bounded import limited
 from al_charge.crystal.geometry import refuse_impossible, refuse_left_handed
 from al_charge.crystal.strict_files import read_parent
-from al_charge.errors import InputError
+from al_charge.errors import InputError, one_line
 
 LARGEST_SUPERCELL = 1000
 """Largest number of sites in a supercell; symmetry and search would take hours on a larger one."""
@@ -71,17 +72,19 @@ def read_structure(
             remedy="give a CIF (.cif) or a POSCAR",
         )
     try:
-        with warnings.catch_warnings():
+        with limited(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Where a POSCAR names no elements, pymatgen would invent them.
             warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")
             structure = read_parent(path)
             positions = structure.cart_coords
     except InputError as error:
-        raise InputError(error.what, where=f"{where}: {error.where}") from error
+        raise InputError(
+            error.what, where=f"{where}: {error.where}", remedy=error.remedy
+        ) from error
     except Exception as error:  # pymatgen's parsers raise whatever their format breaks
         raise InputError(
-            f"cannot read {path.name}: {error}",
+            f"cannot read {path.name} ({type(error).__name__}: {one_line(str(error))[:120]})",
             where=where,
             remedy="give a CIF (.cif) or a POSCAR",
         ) from error

@@ -9,23 +9,40 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from monty.io import zopen
 from pymatgen.core.composition import Composition
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.io.cif import CifFile
 
-from al_charge.crystal.compressed import bare_name
+from al_charge.crystal.compressed import bare_name, is_compressed, lines, read_text
 from al_charge.errors import InputError
 
 SPIN_ITEMS = ("_al_charge_site_label", "_al_charge_site_unpaired_electrons")
 """Items of a CIF, in a loop of their own: sites as in ``_atom_site_label``, with their spin."""
 
+LARGEST_STRUCTURE = 1_000_000
+"""Atoms of one structure."""
+LARGEST_TEXT = 2**26
+"""Characters of a file that holds one structure."""
+MOST_COMPARISONS = 30_000_000
+"""Of the images of a CIF's sites with its sites and with each other, which pymatgen makes."""
+MOST_BLOCKS = 1000
+"""Parts of a CIF that begin with ``data_``; publications have ten."""
+LONGEST_NUMBER = 18
+"""Digits of a whole number that are looked at."""
+
+_PROPERTIES = re.compile(r'Properties\s*=\s*"?([^"\s]+)')
+_TERM = r"(?:[xyz]|\d{1,9}(?:\.\d{0,9})?(?:/\d{1,9})?|\.\d{1,9})"
+_AXIS = re.compile(rf"[+-]?{_TERM}(?:[+-]{_TERM}){{0,3}}")
+"""One of the three parts of an operation; of anything else pymatgen takes what it understands."""
+_BLOCK = re.compile(r"^\s*data_", re.MULTILINE | re.IGNORECASE)
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
 _OCCUPANCY = "_atom_site_occupancy"
 _DEFAULT = "."
 """Value of a CIF that stands for an item's default; ``?`` is one that nobody knows."""
@@ -75,6 +92,8 @@ def read_parent(path: Path) -> Structure:
     if is_cif(path):
         return read_cif(path)
     check_poscar(path)
+    if is_compressed(path):
+        read_text(path, LARGEST_TEXT)  # refuses what would fill the memory
     return Structure.from_file(path)
 
 
@@ -97,7 +116,11 @@ def read_cif(path: Path) -> Structure:
         If the file holds several structures, a value that is not a valid number, or sites that
         disagree with its formula.
     """
-    cif = CifFile.from_file(path)
+    text = read_text(path, LARGEST_TEXT)
+    parts = len(_BLOCK.findall(text))
+    if parts > MOST_BLOCKS:
+        raise InputError(f"it has {parts} parts (data_...)", where=str(path), remedy="keep one")
+    cif = CifFile.from_str(text)
     blocks = [block.data for block in cif.data.values()]
     structures = [block for block in blocks if _COORDINATES[0] in block]
     if len(structures) > 1:
@@ -105,16 +128,34 @@ def read_cif(path: Path) -> Structure:
             f"it holds {len(structures)} structures", where=str(path), remedy="keep one"
         )
     for block in structures:
+        _check_sites(block, path)
         _check_numbers(block, path)
     if any([_gives_occupancies(block) for block in structures]):
         structure = Structure.from_str(str(cif), fmt="cif")
     else:
-        structure = Structure.from_file(path)
+        structure = Structure.from_str(text, fmt="cif")
     for block in structures:
         _label_shared_sites(block, structure)
         _check_formula(str(block.get("_chemical_formula_sum", "")), structure, path)
         _set_spins(block, structure)
     return structure
+
+
+def _check_sites(block: dict[str, Any], path: Path) -> None:
+    sites = len(block[_COORDINATES[0]])
+    told = [block.get(item, []) for item in _OPERATIONS]
+    every = [op for some in told for op in ([some] if isinstance(some, str) else some)]
+    operations = max(1, len(every))
+    if sites * operations * (sites + operations) > MOST_COMPARISONS:
+        raise InputError(
+            f"it has {sites} sites and {operations} operations of symmetry",
+            where=str(path),
+            remedy="which takes too long to read; give a POSCAR, or a smaller cell",
+        )
+    for operation in every:
+        parts = re.sub(r"[\s'\"]", "", operation).lower().split(",")
+        if len(parts) != 3 or not all(map(_AXIS.fullmatch, parts)):
+            raise InputError(f"'{operation}' is no operation of symmetry", where=str(path))
 
 
 def _gives_occupancies(block: dict[str, Any]) -> bool:
@@ -176,7 +217,7 @@ def _check_formula(formula: str, structure: Structure, path: Path) -> None:
 
 
 def check_poscar(path: Path) -> None:
-    """Refuse a POSCAR whose names and numbers of elements do not match.
+    """Refuse a POSCAR whose names and numbers of elements do not match, or that lacks atoms.
 
     Parameters
     ----------
@@ -186,19 +227,29 @@ def check_poscar(path: Path) -> None:
     Raises
     ------
     InputError
-        If it names more or fewer elements than it gives numbers of atoms.
+        If it names more or fewer elements than it gives numbers of atoms, or has fewer lines than
+        it declares atoms.
     """
-    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
-        lines = [str(file.readline()).split() for _ in range(7)]
-    names, counts = lines[5:]
-    if names and names[0].isalpha() and len(names) != len(counts):
-        raise InputError(
-            f"{len(names)} elements, but {len(counts)} numbers of atoms", where=str(path)
-        )
+    rows = lines(path)
+    head = [line.split() for line in islice(rows, 7)]
+    names, counts = [*head, [], [], [], [], [], [], []][5:7]
+    if names and names[0].isalpha():
+        if len(names) != len(counts):
+            raise InputError(
+                f"{len(names)} elements, but {len(counts)} numbers of atoms", where=str(path)
+            )
+    else:  # as VASP 4 wrote it
+        counts = names
+    numbers = takewhile(re.compile(r"[+-]?\d+").fullmatch, counts)
+    declared = sum(int(number[:LONGEST_NUMBER]) for number in numbers)
+    _refuse_many(declared, path)
+    there = sum(1 for _ in islice(rows, declared))
+    if there < declared:
+        raise InputError(f"it declares {declared} atoms, and has {there} lines", where=str(path))
 
 
 def check_extxyz(path: Path) -> None:
-    """Refuse a truncated extended XYZ file.
+    """Refuse an extended XYZ file that is truncated, or declares more than it has.
 
     Parameters
     ----------
@@ -208,18 +259,37 @@ def check_extxyz(path: Path) -> None:
     Raises
     ------
     InputError
-        If a frame has fewer lines than its number of atoms requires, or no such number.
+        If a frame has fewer lines than its number of atoms requires, fewer columns than its
+        properties do, or no such number.
     """
-    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
-        frame = 0
-        for line in file:
-            if not line.strip():
-                continue
-            atoms = int(line) if re.fullmatch(r"\s*\d{1,9}\s*", str(line)) else 10**9
-            lines = sum(1 for _ in zip(range(atoms + 1), file, strict=False))
-            if lines < atoms + 1:
-                raise InputError(
-                    "cannot read a structure: it is truncated, or gives no number of atoms",
-                    where=f"{path}, frame {frame}",
-                )
-            frame += 1
+    rows = lines(path)
+    for frame, line in enumerate(line for line in rows if line.strip()):
+        where = f"{path}, frame {frame}"
+        atoms = int(line) if re.fullmatch(r"\s*\d{1,9}\s*", line) else -1
+        _refuse_many(atoms, where)
+        head, row = next(rows, None), next(rows, "") if atoms else ""
+        there = bool(row) + sum(1 for _ in islice(rows, max(0, atoms - 1)))
+        if head is None or there < atoms or atoms < 1:
+            raise InputError(
+                "cannot read a structure: it is truncated, or gives no number of atoms"
+                + (f" ({atoms} declared, {there} lines)" if there < atoms else ""),
+                where=where,
+            )
+        properties = _PROPERTIES.search(head)
+        columns = (
+            sum(int(n[:LONGEST_NUMBER]) for n in re.findall(r":(\d+)", properties[1]))
+            if properties
+            else 0
+        )
+        if columns > len(row.split()):
+            raise InputError(
+                f"it declares {columns} columns, and has {len(row.split())}", where=where
+            )
+
+
+def _refuse_many(atoms: int, where: Path | str) -> None:
+    if atoms > LARGEST_STRUCTURE:
+        raise InputError(
+            f"it declares {atoms} atoms, and structures of up to {LARGEST_STRUCTURE} are read",
+            where=str(where),
+        )

@@ -15,6 +15,7 @@ from ase.io.formats import filetype
 from pymatgen.core.periodic_table import Element
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from al_charge.crystal.bounded import limited
 from al_charge.crystal.charges import fixed_charges, redox_elements
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.geometry import (
@@ -188,7 +189,7 @@ def _read(path: Path, index: str) -> list[Atoms]:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     try:
-        with warnings.catch_warnings():
+        with limited(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             images = [_read_cif(path)] if is_cif(path) else _read_other(path, index)
     except InputError:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fireworks import LaunchPad, Workflow
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import PING_TIME_SECS
-from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from al_charge.fw import worker_registry
@@ -17,6 +16,7 @@ from al_charge.fw.allowed_tasks import allow_only_our_tasks, refuse_other_comman
 from al_charge.fw.task_run import OUTAGE, UNREACHABLE, stop_worker
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.connection import launchpad_uri
+from al_charge.store.schema import create_task_indexes
 from al_charge.store.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -163,27 +163,6 @@ def store_of(launchpad: LaunchPad) -> Store:
     return Store(launchpad.db)
 
 
-def make_indexes(database: Database[dict[str, Any]]) -> None:
-    """Create the indexes of FireWorks' collections and of the workers; safe to repeat.
-
-    Parameters
-    ----------
-    database
-        The database.
-    """
-    database["fireworks"].create_index("fw_id", unique=True)
-    # Looked up twice for every Firework that runs.
-    database["fireworks"].create_index("launches")
-    database["fireworks"].create_index([("spec.campaign", 1), ("state", 1)])
-    database["workflows"].create_index("nodes")
-    database["workflows"].create_index([("metadata.campaign", 1), ("metadata.round", 1)])
-    database["launches"].create_index("launch_id", unique=True)
-    database["launches"].create_index("fw_id")
-    database[worker_registry.COLLECTION].create_index(
-        "seen", expireAfterSeconds=worker_registry.KEPT_SECONDS
-    )
-
-
 def initialise(launchpad: LaunchPad) -> None:
     """Create FireWorks' indexes and counters once; `LaunchPad.reset` would delete what exists.
 
@@ -197,7 +176,7 @@ def initialise(launchpad: LaunchPad) -> None:
     """
     if launchpad.fw_id_assigner.find_one({"_id": -1}) is not None:
         return
-    make_indexes(launchpad.db)
+    create_task_indexes(launchpad.db)
     # Last: it marks that all of this is there.
     launchpad.fw_id_assigner.update_one(
         {"_id": -1}, {"$setOnInsert": {"next_fw_id": 1, "next_launch_id": 1}}, upsert=True

@@ -27,8 +27,15 @@ from al_charge.fw.queue_folder import (
     refuse_unknown,
 )
 from al_charge.fw.queue_probe import probe
-from al_charge.fw.queue_systems import SAVE_SECONDS, WORKSTATION, QueueSystem, seconds_of
+from al_charge.fw.queue_systems import (
+    SAVE_SECONDS,
+    WORKSTATION,
+    QueueSystem,
+    seconds_of,
+    settings_for,
+)
 from al_charge.fw.tasks import CATEGORIES
+from al_charge.loop.resources import ResourcesSettings
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 Level = Literal["ok", "warning", "error"]
@@ -62,7 +69,10 @@ class Finding:
 
 
 def check_launchers(
-    folder: Path, campaign: Path | None, database: DatabaseSettings | None
+    folder: Path,
+    campaign: Path | None,
+    database: DatabaseSettings | None,
+    resources: ResourcesSettings,
 ) -> list[Finding]:
     """Check everything that jobs of a site depend on.
 
@@ -74,6 +84,8 @@ def check_launchers(
         File of the campaign that is to run there; None to check the site alone.
     database
         The database that the campaign or the environment names; None for the embedded server.
+    resources
+        What the campaign's jobs ask for; other settings are those of the folder.
 
     Returns
     -------
@@ -103,6 +115,7 @@ def check_launchers(
             continue
         try:
             settings = read_adapter(folder, category)
+            settings |= settings_for(system, getattr(resources, category), settings)
         except InputError as error:
             findings.append(_failed(f"jobs {category}", error))
             continue

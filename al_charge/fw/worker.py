@@ -33,7 +33,7 @@ from al_charge.loop.campaign import open_campaign
 from al_charge.stopping import SIGNALS, TOLD_TO_END
 from al_charge.store.credentials import forget_secrets
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
-from al_charge.store.migrations import stored_version
+from al_charge.store.migrations import restored_from, stored_version
 from al_charge.store.settings import DatabaseSettings
 from al_charge.store.spool import Spool
 
@@ -99,6 +99,7 @@ def _work(
         env={"runs": str(runs)},
     )
     Spool(runs / campaign / SPOOL).deliver_all(store.labels)
+    restored = restored_from(launchpad.db)
     next_beat = time.monotonic() + PING_TIME_SECS
     while store.campaigns.state(campaign) is CampaignState.RUNNING:
         if TOLD_TO_END.is_set():  # while a task ran, which has ended in time
@@ -106,7 +107,7 @@ def _work(
         if time.monotonic() > next_beat:
             worker_registry.seen(launchpad)
             next_beat = time.monotonic() + PING_TIME_SECS
-        _check_schema(launchpad)
+        _check_schema(launchpad, restored)
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
             continue
@@ -117,13 +118,13 @@ def _work(
         time.sleep(POLL_SECONDS)
 
 
-def _check_schema(launchpad: LaunchPad) -> None:
-    """Refuse to continue in a database that has been migrated.
+def _check_schema(launchpad: LaunchPad, restored: object) -> None:
+    """Refuse to continue in a database that has been migrated, or replaced by a backup.
 
     Raises
     ------
     InputError
-        If its schema version is not this program's.
+        If its schema version is not this program's, or another backup was restored since.
     """
     version = stored_version(launchpad.db)
     if version != SCHEMA_VERSION:
@@ -131,6 +132,13 @@ def _check_schema(launchpad: LaunchPad) -> None:
             f"the database now has schema version {version}, this worker knows {SCHEMA_VERSION}",
             where=f"database '{launchpad.db.name}'",
             remedy="start workers of the al-charge version that has migrated it",
+        )
+    if restored_from(launchpad.db) != restored:
+        # What this worker remembers, numbers of tasks above all, may mean something else now.
+        raise InputError(
+            "it was restored from a backup since this worker began",
+            where=f"database '{launchpad.db.name}'",
+            remedy="run 'al-charge campaign resume', and start workers again",
         )
 
 

@@ -22,8 +22,6 @@ from pymongo.database import Database
 from al_charge.store.documents import SCHEMA_VERSION
 
 COLLECTION = "workers"
-KEPT_SECONDS = 7 * 24 * 3600
-"""Seconds after which a worker that has not been seen is removed."""
 
 
 def worker_name(pid: int | None = None) -> str:

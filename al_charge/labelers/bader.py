@@ -14,6 +14,7 @@ from ase.geometry import get_distances
 from numpy.typing import ArrayLike, NDArray
 
 from al_charge.crystal import compressed
+from al_charge.crystal.bounded import limited
 from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.basins import OWN_MAXIMUM, integrate_basins
 from al_charge.labelers.protocol import Array, BaderCharges
@@ -115,7 +116,7 @@ def from_gpaw(path: Path, atoms: Atoms) -> BaderCharges:
         If the charges depend on the grid, or for the reasons of `from_density`.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with limited(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             density, coarse = (
                 np.asarray(arrays[key], dtype=float) for key in ("density", "coarse")
             )

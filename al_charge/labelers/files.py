@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CrashedError(f"cannot read: {error.strerror or error}", where=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CrashedError("the file is truncated or damaged", where=str(path)) from error
     if not isinstance(document, dict):
         raise CrashedError("the file is truncated or damaged", where=str(path))

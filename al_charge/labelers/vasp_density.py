@@ -70,9 +70,11 @@ def read_vasp_density(path: Path) -> tuple[Array, Atoms]:
 def _read_head(file: IO[str]) -> Atoms:
     """Read the POSCAR that a density file begins with, and the empty line after it."""
     lines = list(itertools.takewhile(str.strip, itertools.islice(file, 1, 1_000_000)))
-    atoms = read_vasp(io.StringIO("".join(["density\n", *lines])))
-    if not isinstance(atoms, Atoms) or len(lines) != 7 + len(atoms):
+    if sum(map(int, lines[5].split())) != len(lines) - 7:  # ASE would make room for all it declares
         raise ValueError("its structure is incomplete")
+    atoms = read_vasp(io.StringIO("".join(["density\n", *lines])))
+    if not isinstance(atoms, Atoms):
+        raise ValueError("it holds several structures")
     return atoms
 
 

@@ -302,13 +302,23 @@ def parse_spec(document: Mapping[str, Any], *, source: Path) -> CampaignSpec:
 
 
 def _resolved(document: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return a document with its paths relative to the file that it was read from."""
+    """Return a document with its paths whole: relative to its file, or to a home folder (``~``)."""
     resolved = dict(document)
     for section, field in _PATHS:
         part = resolved.get(section)
         if isinstance(part, dict) and isinstance(part.get(field), str):
-            resolved[section] = part | {field: str(source.parent.absolute() / part[field])}
+            path = source.parent.absolute() / _expanded(part[field], f"{section}.{field}", source)
+            resolved[section] = part | {field: str(path)}
     return resolved
+
+
+def _expanded(text: str, field: str, source: Path) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"there is no home folder for '{text.partition('/')[0]}'", where=f"{source}: {field}"
+        ) from error
 
 
 def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError:

@@ -94,6 +94,24 @@ def check_spec(spec: CampaignSpec) -> None:
     new_document(spec)
 
 
+def is_edited(spec: CampaignSpec, stored: CampaignDoc) -> bool:
+    """Return whether a campaign file, or a structure that it names, was changed since.
+
+    Parameters
+    ----------
+    spec
+        The campaign file as it is; refused where it is none now.
+    stored
+        The campaign that was submitted of it.
+
+    Returns
+    -------
+    bool
+        Whether it would be refused under this name.
+    """
+    return not is_same(stored, _document(spec)[0])
+
+
 def new_document(spec: CampaignSpec) -> CampaignDoc:
     """Check a campaign file and return the document that is stored of it.
 
@@ -113,16 +131,24 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         If the host, the labeler, the potential, the search or the acquisition rule cannot work
         with this specification.
     """
+    document, host = _document(spec)
+    # Last, because what is not installed here may be elsewhere; all else is valid then.
+    POTENTIALS.of(spec.potential).check(host, spec.potential)
+    LABELERS.of(spec.labeler).check(host, spec.labeler)
+    return document
+
+
+def _document(spec: CampaignSpec) -> tuple[CampaignDoc, Host]:
+    """Return what is stored of a campaign file, and its host."""
     structure = parent_structure(spec.host)
-    hosts = hosts_of(spec.host, structure).hosts
-    host = hosts[0]
+    host, *_ = hosts = hosts_of(spec.host, structure).hosts
     if len({one.composition(n) for one in hosts for n in one.ion_counts}) < 2:
         raise InputError(
             "this host has a single composition, so it has no hull",
             where="host",
             remedy="give the redox elements oxidation states that let the ion in and out",
         )
-    # The database and the resources of jobs are not part of what a campaign is.
+    # Database and resources of jobs are not part of what a campaign is.
     pinned = spec.model_copy(update={"labeler": spec.labeler.pinned()})
     complete = spec.model_copy(
         update={"labeler": pinned.labeler.with_defaults_for(elements_of(spec))}
@@ -141,7 +167,7 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         "defaults": _difference(everything, given),
         "structure": structure.as_dict(),
     }
-    # The structure itself is stored; the folder of its file is not part of what a campaign is.
+    # The structure itself is stored, and not the folder of its file.
     given["host"]["structure"] = spec.host.structure.name
     if (empty := empty_structure(spec.host, structure, host)) is not None:
         given["host"]["empty_structure"] = Path(given["host"]["empty_structure"]).name
@@ -168,15 +194,8 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
     for one in hosts:
         SEARCHES.of(spec.search).check(one, spec.search)
         ACQUISITIONS.of(spec.acquisition).check(one, spec.acquisition)
-    # The last, because what is not installed here may be elsewhere; all else is valid then.
-    POTENTIALS.of(spec.potential).check(host, spec.potential)
-    LABELERS.of(spec.labeler).check(host, spec.labeler)
-    return CampaignDoc(
-        name=spec.name,
-        spec=contents,
-        host_fingerprint=host.fingerprint,
-        settings_hash=settings_hash(labeler),
-    )
+    hashes = {"host_fingerprint": host.fingerprint, "settings_hash": settings_hash(labeler)}
+    return CampaignDoc(name=spec.name, spec=contents, **hashes), host
 
 
 def labeler_of(spec: CampaignSpec) -> Labeler:

@@ -47,7 +47,7 @@ def find_credentials(settings: DatabaseSettings) -> Credentials | None:
     if username and password:
         return Credentials(username, password)
     if not password and (named := os.environ.get(CREDENTIALS_ENV)):
-        return read_credentials(Path(named))
+        return read_credentials(Path(named).expanduser())
     if not (username or password) or _logs_in_otherwise(settings.parts):
         return None
     lacking = ("password", PASSWORD_ENV) if username else ("user name", USERNAME_ENV)

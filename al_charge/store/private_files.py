@@ -81,7 +81,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     with reading(path):
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, RecursionError):
             return {}
@@ -146,7 +146,7 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise InputError(
             "the disk is full" if full else f"cannot write there: {error.strerror}",
             where=str(error.filename or folder),
-            remedy="free some space"
+            remedy="free some space, or inodes"
             if full
             else "mend that disk, and try again"
             if ours

@@ -14,6 +14,8 @@ from al_charge.store.documents import DOCUMENTS, Document
 NAMESPACE_EXISTS = 48
 FILES = ("weights", "frames")
 """Collections of GridFS."""
+WORKERS_KEPT_SECONDS = 7 * 24 * 3600
+"""Seconds after which a worker that has not been seen is removed."""
 
 _BSON_TYPES: dict[str, list[str]] = {
     "integer": ["int", "long"],
@@ -46,6 +48,35 @@ _INDEXES: dict[str, list[IndexModel]] = {
     "failures": [IndexModel([("campaign", ASCENDING)])],
     "models": [IndexModel([("campaign", ASCENDING), ("round", ASCENDING)])],
 }
+_TASK_INDEXES: dict[str, list[IndexModel]] = {
+    "fireworks": [
+        IndexModel([("fw_id", ASCENDING)], unique=True),
+        # Looked up twice for every Firework that runs.
+        IndexModel([("launches", ASCENDING)]),
+        IndexModel([("spec.campaign", ASCENDING), ("state", ASCENDING)]),
+    ],
+    "workflows": [
+        IndexModel([("nodes", ASCENDING)]),
+        IndexModel([("metadata.campaign", ASCENDING), ("metadata.round", ASCENDING)]),
+    ],
+    "launches": [
+        IndexModel([("launch_id", ASCENDING)], unique=True),
+        IndexModel([("fw_id", ASCENDING)]),
+    ],
+    "workers": [IndexModel([("seen", ASCENDING)], expireAfterSeconds=WORKERS_KEPT_SECONDS)],
+}
+
+COLLECTIONS = frozenset(
+    {
+        *(document.collection for document in DOCUMENTS),
+        *(f"{name}.{part}" for name in FILES for part in ("files", "chunks")),
+        *_TASK_INDEXES,
+        "fw_id_assigner",
+        "claims",
+        "schema",
+    }
+)
+"""All that a database of al-charge has, FireWorks' own included."""
 
 
 def validator_of(document: type[Document]) -> dict[str, Any]:
@@ -127,3 +158,15 @@ def create_file_indexes(database: Database[dict[str, Any]]) -> None:
         database[name]["files"].create_index([("filename", ASCENDING), ("uploadDate", ASCENDING)])
         chunks = [("files_id", ASCENDING), ("n", ASCENDING)]
         database[name]["chunks"].create_index(chunks, unique=True)
+
+
+def create_task_indexes(database: Database[dict[str, Any]]) -> None:
+    """Create the indexes of FireWorks' collections and of the workers; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        The database.
+    """
+    for name, indexes in _TASK_INDEXES.items():
+        database[name].create_indexes(indexes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import json
 import os
 import resource
@@ -21,7 +22,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from al_charge.errors import AlChargeError
+from al_charge.cli import backup
+from al_charge.errors import AlChargeError, InputError
 from al_charge.fw.worker_registry import worker_name
 from al_charge.loop.campaign import Campaign
 from al_charge.store.documents import DOCUMENTS, SCHEMA_VERSION, RoundDoc
@@ -180,7 +182,7 @@ def test_an_old_database_is_refused_and_migrated_after_a_backup(
     assert run("campaign", "list")[0] == 2
 
     with monkeypatch.context() as patch:
-        patch.setattr("al_charge.fw.launchpad.make_indexes", gone)
+        patch.setattr("al_charge.store.schema.create_task_indexes", gone)
         assert run("db", "migrate")[0] == 1
     shutil.rmtree(new_home.folder / "backups")
 
@@ -224,3 +226,19 @@ def test_a_migration_that_was_killed_is_completed(new_home: Home, run: Run) -> N
     for document in DOCUMENTS:
         versions = new_home.database[document.collection].distinct("schema_version")
         assert set(versions) <= {SCHEMA_VERSION}
+
+
+def test_programs_of_a_restored_campaign_are_shown_and_confirmed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = [("one", "srun vasp_std"), ("two", "evil\n\x1b[2K")]
+    with pytest.raises(InputError, match=r"'one' would run: srun vasp_std, and 1 more; .* --yes"):
+        backup._ask(programs)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    with pytest.raises(InputError, match="not restored; nothing was written"):
+        backup._ask(programs)
+    assert r"campaign 'two' will run: evil \x1b[2K" in caplog.text
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    backup._ask(programs)

@@ -15,8 +15,9 @@ import pytest
 import yaml
 from pymongo import MongoClient
 
+import al_charge
 from al_charge.cli.main import COMMANDS, main
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, InputError
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC: dict[str, Any] = {
@@ -119,6 +120,9 @@ def test_a_command_without_a_word_shows_its_help() -> None:
 
 
 def test_init_writes_a_valid_campaign_file(tmp_path: Path) -> None:
+    assert refused("init", "--engine", "born", "--template", "x").endswith("give one\n")
+    assert run("init", str(tmp_path / "real"), "--engine", "vasp")[0] == 0
+    assert "kind: vasp" in (tmp_path / "real" / "nafepo4_vasp.yaml").read_text()
     code, out, err = run("init", "--list")
     assert (code, err) == (0, "")
     assert {line.split()[0] for line in out.splitlines()} >= {"nafepo4_born", "nafepo4_born_small"}
@@ -284,8 +288,56 @@ def test_a_campaign_that_has_ended_stays_so(finished: str) -> None:
     assert (code, "is exhausted" in err) == (0, True)
 
 
+def test_the_engine_is_offered_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for typed, made in (("\n", "vasp"), ("gpaw\n", "gpaw"), ("x\nborn\n", "born")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        assert run("init", str(tmp_path / made))[0] == 0
+        assert (tmp_path / made / f"nafepo4_{made}.yaml").is_file()
+
+
+def test_no_server_is_started_to_find_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a login node the campaign's database may stand in its file alone."""
+    monkeypatch.setenv("AL_CHARGE_HOME", str(tmp_path / "home"))
+    for words in (["campaign", "status"], ["campaign", "resume"], ["hull"], ["worker"], ["doctor"]):
+        line = refused(*words, "olivine")
+        assert "no embedded one yet; give the campaign's file" in line
+    with pytest.raises(InputError, match="give the campaign's file"):
+        al_charge.open("olivine")
+    assert not (tmp_path / "home").exists()
+
+
+def test_output_that_takes_ascii_alone(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    for words in (["campaign", "status", finished], ["labels", finished], ["hull", "café"]):
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as exit_,
+        ):
+            main(words)
+        assert exit_.value.code == (2 if words[0] == "hull" else 0) or exit_.value.code is None
+    assert b"caf\\xe9" in err.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"bug in al-charge" not in err.buffer.getvalue()  # type: ignore[attr-defined]
+
+
 def test_pause_and_resume(server: None, tmp_path: Path) -> None:
     assert run("campaign", "submit", write(tmp_path, name="paused"))[0] == 0
+    file, structure = write(tmp_path, name="paused"), tmp_path / "own.cif"
+    assert "changed" not in run("campaign", "status", file)[2]
+    edited = write(tmp_path, name="paused", training={"epochs": 2})
+    for word in ("status", "resume"):
+        assert "was changed since it was submitted" in run("campaign", word, edited)[2]
+    structure.write_text(HOST.read_text().replace("10.41", "10.42"))
+    moved = write(tmp_path, name="paused", host=SPEC["host"] | {"structure": str(structure)})
+    assert structure.read_text() != HOST.read_text()
+    assert "a structure that it names was changed" in run("campaign", "status", moved)[2]
+    structure.unlink()
+    code, _, err = run("campaign", "status", moved)
+    assert (code, "no longer what was submitted: host.structure: no structure" in err) == (0, True)
     code, _, err = run("hull", "paused")
     assert (code, err.count("\n")) == (1, 1)
     assert "no round has been assessed yet" in err

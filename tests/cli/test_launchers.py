@@ -18,6 +18,7 @@ from al_charge.fw.queue_probe import MARK, environment
 from al_charge.fw.queue_systems import QUEUE_SYSTEMS
 from al_charge.fw.tasks import CATEGORIES
 from al_charge.labelers.plugin import LabelerPlugin
+from al_charge.loop.resources import ResourcesSettings
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
@@ -117,6 +118,19 @@ def test_folder_is_filled_in_from_the_campaign(run: Run, tmp_path: Path, name: s
     assert "# " in (folder / "my_qadapter_dft.yaml").read_text()
 
 
+def test_what_the_campaign_asks_for_is_checked(
+    errors: Callable[..., str], run: Run, site: Path, tmp_path: Path
+) -> None:
+    """Jobs are submitted with it, whatever the folder says."""
+    file = tmp_path / "campaign.yaml"
+    file.write_text(CAMPAIGN.replace("30 h", "2 min"))
+    assert "jobs dft" not in errors()
+    assert "jobs dft: its walltime, 00:02:00, has to be longer" in errors("--campaign", str(file))
+    file.write_text(CAMPAIGN)
+    good = found(run, site, "--campaign", str(file))[1]["ok"]
+    assert "jobs dft: walltime 30:00:00, 9 kept in the queue" in good
+
+
 def test_grid_engine_counts_slots(run: Run, tmp_path: Path) -> None:
     file, folder = tmp_path / "campaign.yaml", tmp_path / "site"
     file.write_text(CAMPAIGN)
@@ -157,7 +171,7 @@ def test_cluster_needs_a_database_that_nodes_reach(run: Run, site: Path) -> None
 
 def test_database_that_does_not_answer_is_told(site: Path) -> None:
     settings = DatabaseSettings(uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
-    texts = [finding.text for finding in check_launchers(site, None, settings)]
+    texts = [finding.text for finding in check_launchers(site, None, settings, ResourcesSettings())]
     assert any("no MongoDB answers" in text for text in texts)
 
 

@@ -22,7 +22,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from al_charge.errors import InputError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.store import embedded, mongod
 from al_charge.store.addresses import complete_uri, socket_uri_parts
 from al_charge.store.embedded import EmbeddedServer
@@ -424,3 +424,21 @@ def test_a_deep_home_gets_its_socket_elsewhere(tmp_path: Path) -> None:
             assert server.start().address == address
         finally:
             end(server)
+
+
+def test_a_server_that_dies_at_once_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers its starter, and then cannot write what the first user needs."""
+    server = EmbeddedServer(tmp_path / "h")
+    entry = {"s": "E", "id": 1, "msg": "WiredTiger error", "attr": {"message": "Too many open"}}
+
+    def launch(program: Path, *, log: Path, **_: Any) -> None:
+        log.write_text(json.dumps(entry) + "\n")
+
+    monkeypatch.setattr(mongod, "launch", launch)
+    with pytest.raises(AlChargeError, match=r"ended soon after its start: .*Too many open"):
+        server.start()
+    entry["attr"] = {"message": "No space left on device"}
+    with pytest.raises(InputError, match="disk is full; free some space, or inodes"):
+        server.start()

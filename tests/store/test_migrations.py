@@ -220,7 +220,7 @@ def test_a_whole_campaign_of_every_version_is_read(
     database: Database[dict[str, Any]], version: int
 ) -> None:
     """Backups of one small campaign, made with the code of each version, and the hull it showed."""
-    restored = restore(database, DATA / f"schema_{version}.zip", lambda *_: None)
+    restored = restore(database, DATA / f"schema_{version}.zip", lambda *_: None, lambda _: None)
     assert (restored.schema_version, stored_version(database)) == (version, version)
     store = Store(database)
     meant = specification_before(database)
@@ -367,7 +367,7 @@ def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
 def test_a_migration_to_version_5_is_repeated(
     database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restore(database, DATA / "schema_3.zip", lambda *_: None)
+    restore(database, DATA / "schema_3.zip", lambda *_: None, lambda _: None)
     to_version_4(database)
     before = specification_before(database)
     real, asked = from_version_4._assessment, []
@@ -394,7 +394,7 @@ def test_a_migration_to_version_5_is_repeated(
 
 def test_predictions_move_from_assessments_to_files(database: Database[dict[str, Any]]) -> None:
     """Also those of a migration that was killed before it had told the round of its file."""
-    restore(database, DATA / "schema_3.zip", lambda *_: None)
+    restore(database, DATA / "schema_3.zip", lambda *_: None, lambda _: None)
     before = {one["_id"]: one["assessment"] for one in database["rounds"].find()}
     files = gridfs.GridFS(database, collection="weights")
     known = database["weights.files"].count_documents({})

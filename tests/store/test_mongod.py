@@ -116,7 +116,7 @@ def test_private_json_is_replaced_whole(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
     path.write_text('{"x":')
-    assert read_json(path) is None
+    assert read_json(path) == {}
 
 
 def test_no_socket_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from ase.io.trajectory import read_atoms
 from monty.io import zopen
 
 from al_charge.crystal import compressed
+from al_charge.crystal.bounded import limited
 from al_charge.crystal.valence import (
     GPAW_LCAO_WINDOWS,
     GPAW_PW_WINDOWS,
@@ -86,7 +87,8 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
         If GPAW has not ended, or the run is non-collinear.
     """
     is_gpw = path.suffix == ".gpw"
-    output = _from_gpw(path) if is_gpw else _from_log(path)
+    with limited(path):
+        output = _from_gpw(path) if is_gpw else _from_log(path)
     return _with_bader(output, path) if bader else output
 
 

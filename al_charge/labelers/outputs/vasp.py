@@ -15,6 +15,7 @@ from ase.io import read
 from ase.io.vasp_parsers.vasp_outcar_parsers import OutcarHeaderParser, outcarchunks
 
 from al_charge.crystal import compressed
+from al_charge.crystal.bounded import limited
 from al_charge.crystal.valence import VASP_WINDOWS
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.method import Method
@@ -84,7 +85,8 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
         If the file is truncated (VASP has not ended), or the run non-collinear.
     """
     is_xml = path.name.startswith("vasprun")
-    output, zval = _from_vasprun(path) if is_xml else _from_outcar(path)
+    with limited(path):
+        output, zval = _from_vasprun(path) if is_xml else _from_outcar(path)
     if not bader or not _has_densities(path.parent):
         return output
     from al_charge.labelers.bader import from_aeccar

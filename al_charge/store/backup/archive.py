@@ -27,6 +27,11 @@ LARGEST_DOCUMENT = 16 * 1024**2 + 16 * 1024
 LARGEST_MANIFEST = 16 * 1024**2
 """Bytes."""
 
+HARMLESS = 2**30
+"""Bytes that any archive may unpack to."""
+LARGEST_RATIO = 100
+"""How many times its size a larger one may: labels and weights shrink to a half or a tenth."""
+
 _MANIFEST = "manifest.json"
 _SMALLEST_DOCUMENT = 5
 # Any date may be in a document, those included that Python cannot hold.
@@ -121,6 +126,7 @@ class Archive:
                 content = self._manifest_content()
                 self.manifest = Manifest.model_validate_json(content)
                 self.identity = hashlib.sha256(content).hexdigest()
+            self._refuse_bomb(path.stat().st_size)
         except BaseException:
             self._zip.close()
             raise
@@ -182,10 +188,23 @@ class Archive:
         with self._readable():
             for raw in self.documents(entry):
                 found.add(raw)
+                if found.size > entry.size:
+                    raise zipfile.BadZipFile("more bytes than the manifest says")
                 if "_id" not in bson.decode(raw, codec_options=_OPTIONS):
                     raise zipfile.BadZipFile("a document without an _id")
         if (found.size, found.sha256) != (entry.size, entry.sha256):
             raise self._damaged()
+
+    def _refuse_bomb(self, size: int) -> None:
+        """Refuse a file that says it is far larger inside than documents can be."""
+        inside = self.manifest.size
+        if inside > max(HARMLESS, LARGEST_RATIO * size):
+            raise InputError(
+                f"it unpacks to {inside / 1e9:.1f} GB, {inside // size} times its size, "
+                "as no backup of al-charge does",
+                where=self._where,
+                remedy="take another backup",
+            )
 
     def _manifest_content(self) -> bytes:
         with self._zip.open(_MANIFEST) as stream:

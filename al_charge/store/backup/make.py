@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from al_charge.store.backup.contents import ORDER, Contents, in_order
 from al_charge.store.backup.manifest import CollectionEntry, Digest, Index, Manifest
 from al_charge.store.backup.new_file import new_file, remove_stale_parts
 from al_charge.store.migrations import RESTORE_ID, refuse_newer, refuse_unfinished, stored_version
+from al_charge.store.schema import COLLECTIONS
+
+_log = logging.getLogger("al_charge.store")
 
 Stored = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -171,8 +175,10 @@ def _copy(
         for one in database.list_collections(filter={"type": "collection"})
         if not one["name"].startswith("system.")
     }
+    if foreign := sorted(found.keys() - COLLECTIONS):
+        _log.warning("no part of al-charge, and not in the backup: %s", ", ".join(foreign))
     contents = Contents()
-    for number, name in enumerate(in_order(found)):
+    for number, name in enumerate(in_order(found.keys() & COLLECTIONS)):
         indexes = [one for one in database[name].list_indexes() if one["name"] != "_id_"]
         with archive.stream(number) as stream:
             digest = _copy_documents(database[name], contents, stream, progress)

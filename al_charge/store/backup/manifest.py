@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from al_charge.store.schema import COLLECTIONS
+
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
 _SHA256 = r"^[0-9a-f]{64}$"
 _MODULUS = 2**256
@@ -17,7 +19,7 @@ class _Part(BaseModel):
 
 
 class Index(_Part):
-    """An index of a collection, in MongoDB's words."""
+    """An index of a collection, in MongoDB's words; told, and never made from what is told."""
 
     name: str
     key: list[tuple[str, int | str]] = Field(min_length=1)
@@ -31,8 +33,9 @@ class CollectionEntry(_Part):
 
     Attributes
     ----------
-    validator
-        Its ``$jsonSchema``, None where it has none.
+    validator, indexes
+        Its ``$jsonSchema``, None where it has none, and its indexes: what whoever reads the file
+        without al-charge needs to know. A restore makes those of al-charge.
     documents, size, sha256
         Those of `Digest`.
     """
@@ -49,6 +52,8 @@ class CollectionEntry(_Part):
     def _not_the_servers(cls, name: str) -> str:
         if name.startswith("system."):
             raise ValueError("a collection of the server itself")
+        if name not in COLLECTIONS:
+            raise ValueError("no collection of al-charge")
         return name
 
     @field_validator("validator")

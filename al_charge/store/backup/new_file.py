@@ -111,5 +111,7 @@ def _told(path: Path) -> Iterator[None]:
         raise InputError(
             "the disk is full" if full else f"cannot write it: {error.strerror or error}",
             where=str(path),
-            remedy="nothing was written; free some space" if full else "name another folder",
+            remedy="nothing was written; free some space, or inodes"
+            if full
+            else "name another folder",
         ) from error

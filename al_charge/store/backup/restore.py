@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bson
 from bson.raw_bson import RawBSONDocument
-from pymongo import IndexModel
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -15,12 +15,17 @@ from pymongo.write_concern import WriteConcern
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.store.backup.archive import Archive
+from al_charge.store.backup.contents import LEFT_OUT
 from al_charge.store.backup.make import Progress, split_documents
 from al_charge.store.backup.manifest import CollectionEntry, Digest, Manifest
+from al_charge.store.documents import CampaignDoc
 from al_charge.store.fields import now
-from al_charge.store.migrations import RESTORE_ID, SCHEMA, refuse_newer
+from al_charge.store.migrations import RESTORE_ID, RESTORED_ID, SCHEMA, refuse_newer
+from al_charge.store.schema import create_collections, create_task_indexes
 
 Stored = dict[str, Any]
+Confirm = Callable[[list[tuple[str, str]]], None]
+"""Called with campaigns and what they start, one command line at a time."""
 
 BATCH_SIZE = 8 * 1024**2
 """Bytes that are sent to the server together, unless one document is larger."""
@@ -30,11 +35,14 @@ _ALWAYS_THERE = frozenset({SCHEMA, "fw_id_assigner", "workers", "claims"})
 """Collections in which the first command that looks at a database leaves something."""
 
 
-def restore(database: Database[Stored], path: Path, progress: Progress) -> Manifest:
+def restore(
+    database: Database[Stored], path: Path, progress: Progress, confirm: Confirm
+) -> Manifest:
     """Write what a backup holds into an empty database, and compare the two.
 
     The whole file is checked before anything is written. A restore that was killed is completed by
-    another one of the same file; until then no command uses the database.
+    another one of the same file; until then no command uses the database. Of the archive come
+    documents alone: validators and indexes are those of this code, whatever the file says.
 
     Parameters
     ----------
@@ -44,6 +52,9 @@ def restore(database: Database[Stored], path: Path, progress: Progress) -> Manif
         The backup.
     progress
         Called with the progress of each collection.
+    confirm
+        Called with the programs that the campaigns start, if there are any, before anything is
+        written; it raises an error where the user does not want them.
 
     Returns
     -------
@@ -64,13 +75,50 @@ def restore(database: Database[Stored], path: Path, progress: Progress) -> Manif
             progress(f"checking {entry.name}", 0, entry.documents)
             archive.check(entry)
             progress(f"checking {entry.name}", entry.documents, entry.documents)
+            if entry.name in LEFT_OUT and entry.documents:
+                raise InputError(
+                    f"it holds {entry.name}, which no backup does",
+                    where=str(path),
+                    remedy="take another backup",
+                )
+        if programs := _programs(archive):
+            confirm(programs)
         _claim(database, archive)
+        create_collections(database)
+        create_task_indexes(database)
         for entry in archive.manifest.collections:
             _write(database, archive, entry, progress)
         for entry in archive.manifest.collections:
             _compare(database, entry, path)
+    note = {"archive": archive.identity, "at": now()}
+    database[SCHEMA].replace_one({"_id": RESTORED_ID}, note, upsert=True)
     database[SCHEMA].delete_one({"_id": RESTORE_ID})
     return archive.manifest
+
+
+def _programs(archive: Archive) -> list[tuple[str, str]]:
+    """Return every command line of the campaigns, each with the campaign's name."""
+    found: list[tuple[str, str]] = []
+    for entry in archive.manifest.collections:
+        if entry.name == CampaignDoc.collection:
+            for raw in archive.documents(entry):
+                document = bson.decode(raw)
+                texts = _commands(document.get("spec", {}))
+                found += [(str(document["_id"]), text) for text in dict.fromkeys(texts)]
+    return found
+
+
+def _commands(part: Any) -> Iterator[str]:
+    """Yield what stands in fields called ``command`` or the like, as in a labeler's settings."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if "command" in str(name) and value is not None:
+                yield str(value)
+            else:
+                yield from _commands(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _commands(value)
 
 
 def _claim(database: Database[Stored], archive: Archive) -> None:
@@ -116,17 +164,6 @@ def _write(
     database: Database[Stored], archive: Archive, entry: CollectionEntry, progress: Progress
 ) -> None:
     collection = database[entry.name]
-    if not database.list_collection_names(filter={"name": entry.name}):
-        options: dict[str, Any] = {}
-        if entry.validator is not None:
-            options["validator"] = entry.validator
-        database.create_collection(entry.name, **options)
-    indexes = [
-        IndexModel(index.key, **index.model_dump(exclude={"key"}, exclude_none=True))
-        for index in entry.indexes
-    ]
-    if indexes:
-        collection.create_indexes(indexes)
     progress(entry.name, 0, entry.documents)
     done = 0
     for batch in _batches(archive.documents(entry)):

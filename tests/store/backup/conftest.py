@@ -16,7 +16,9 @@ from al_charge.store.documents import (
     FailureDoc,
     RoundDoc,
 )
+from al_charge.store.migrations import RESTORED_ID
 from al_charge.store.mongo import Store
+from al_charge.store.schema import create_task_indexes
 
 Stored = dict[str, Any]
 FIREWORKS = ("workflows", "fireworks", "launches", "fw_id_assigner")
@@ -34,7 +36,8 @@ def contents() -> Callable[[Database[Stored]], dict[str, list[Stored]]]:
 
     def read(database: Database[Stored]) -> dict[str, list[Stored]]:
         names = sorted(database.list_collection_names())
-        found = {name: list(database[name].find(sort=[("_id", 1)])) for name in names}
+        ours = {"_id": {"$ne": RESTORED_ID}}  # the note of a restore is the database's own
+        found = {name: list(database[name].find(ours, sort=[("_id", 1)])) for name in names}
         return {name: documents for name, documents in found.items() if documents}
 
     return read
@@ -70,8 +73,7 @@ def full(
     database["workflows"].insert_one(
         {"nodes": [1], "state": "COMPLETED", "metadata": {"campaign": "olivine"}}
     )
-    database["fireworks"].create_index("fw_id", unique=True)
-    database["workers"].create_index("seen", expireAfterSeconds=3600)
+    create_task_indexes(database)
     database["fireworks"].insert_one({"fw_id": 1, "state": "COMPLETED"})
     database["launches"].insert_one({"launch_id": 1, "fw_id": 1})
     database["fw_id_assigner"].insert_one({"_id": -1, "next_fw_id": 2})

@@ -34,6 +34,10 @@ def quiet(name: str, done: int, total: int) -> None:
     """Show no progress."""
 
 
+def agree(programs: list[tuple[str, str]]) -> None:
+    """Let campaigns start what they name."""
+
+
 def test_every_collection_has_its_place() -> None:
     names = [document.collection for document in DOCUMENTS]
     assert set(names) <= set(REFERRERS_FIRST)
@@ -67,7 +71,7 @@ def test_what_is_under_way_is_left_out(
     foreign = source["workflows"].insert_one({"nodes": [9], "state": "RUNNING", "metadata": {}})
     source["fireworks"].insert_one({"fw_id": 9, "_id": 9})
     make_backup(source, tmp_path / "busy.zip", quiet)
-    restore(database, tmp_path / "busy.zip", quiet)
+    restore(database, tmp_path / "busy.zip", quiet, agree)
     found = contents(database)
     assert found["workflows"].pop()["_id"] == foreign.inserted_id
     assert found["fireworks"].pop(0)["_id"] == 9
@@ -124,7 +128,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
             path = tmp_path / f"{number}.zip"
             make_backup(store.database, path, lambda *_: time.sleep(rng.uniform(0, 0.01)))
             copy = mongodb_client[f"copy_{number}"]
-            restore(copy, path, quiet)
+            restore(copy, path, quiet, agree)
             rounds.append(check_closed(Store(copy)))
             mongodb_client.drop_database(copy.name)
     finally:
