@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,33 @@ def another_version(site: Site, rng: random.Random) -> bool:
     return done.returncode == 1 and "schema version" in done.stderr
 
 
+def unreadable_login(site: Site, rng: random.Random) -> bool:
+    """Kill mongod while its login cannot be read for some seconds, as with EIO or ESTALE."""
+    login = site.home / "mongodb" / "credentials.json"
+    before = login.read_bytes()
+    aside = login.rename(login.with_name("aside"))
+    login.mkdir()
+    try:
+        hit(site, "mongod", signal.SIGKILL, rng)
+        time.sleep(rng.uniform(5.0, 15.0))
+    finally:
+        login.rmdir()
+        aside.rename(login)
+    return login.read_bytes() == before
+
+
+def replaced_database(site: Site, rng: random.Random) -> bool:
+    """Lose the data with a node, and restore the backup of a moment before."""
+    if not group(site, signal.SIGKILL):
+        return False
+    archive = site.home.parent / f"backup-{time.time_ns()}.zip"
+    site.run("db", "backup", str(archive))
+    site.run("db", "stop")
+    shutil.rmtree(site.home / "mongodb" / "data")
+    site.run("db", "restore", str(archive), "--yes")
+    return True
+
+
 KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
     "worker process killed": kill_process,
     "worker process told to end": end_process,
@@ -265,6 +293,8 @@ KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
     "workflow locked by the dead": locked_workflow,
     "clock wrong by two hours": wrong_clock,
     "worker of another version": another_version,
+    "login of the database unreadable": unreadable_login,
+    "database replaced by its backup": replaced_database,
 }
 FROM_WITHIN = {"dft": "DFT killed by a signal", "cut": "output of DFT cut off"}
 """Kinds that `faulty_worker.py` causes, by the beginning of its notes."""

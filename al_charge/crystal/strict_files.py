@@ -47,7 +47,7 @@ _OCCUPANCY = "_atom_site_occupancy"
 _DEFAULT = "."
 """Value of a CIF that stands for an item's default; ``?`` is one that nobody knows."""
 _LIMITS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys((f"_cell_length_{axis}" for axis in "abc"), (0.0, math.inf)),
+    **dict.fromkeys((f"_cell_length_{axis}" for axis in "abc"), (0.0, 1e30)),
     **dict.fromkeys((f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma")), (0.0, 180.0)),
     **dict.fromkeys(_COORDINATES, (-math.inf, math.inf)),
     _OCCUPANCY: (0.0, 1.0 + 1e-3),
@@ -155,7 +155,7 @@ def _check_sites(block: dict[str, Any], path: Path) -> None:
     for operation in every:
         parts = re.sub(r"[\s'\"]", "", operation).lower().split(",")
         if len(parts) != 3 or not all(map(_AXIS.fullmatch, parts)):
-            raise InputError(f"'{operation}' is no operation of symmetry", where=str(path))
+            raise InputError(f"'{operation[:80]}' is no operation of symmetry", where=str(path))
 
 
 def _gives_occupancies(block: dict[str, Any]) -> bool:
