@@ -73,7 +73,7 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS[1:]
 
 
-def read_text(path: Path, most: int = LARGEST) -> str:
+def read_text(path: Path, most: int | None = None) -> str:
     """Return the text of a file, with a mark in place of bytes that are not UTF-8.
 
     Parameters
@@ -81,7 +81,7 @@ def read_text(path: Path, most: int = LARGEST) -> str:
     path
         The file.
     most
-        How many characters it may have.
+        How many characters it may have; None for `LARGEST`.
 
     Returns
     -------
@@ -93,13 +93,13 @@ def read_text(path: Path, most: int = LARGEST) -> str:
     InputError
         If it has more characters, or a compressed one far more than its size.
     """
-    most = min(most, _most(path))
+    left = min(LARGEST if most is None else most, _most(path))
     parts: list[str] = []
     with zopen(path, "rt", encoding="utf-8", errors="replace") as file:
-        while most >= 0 and (part := str(file.read(2**22))):
+        while left >= 0 and (part := str(file.read(2**22))):
             parts.append(part)
-            most -= len(part)
-    if most < 0:
+            left -= len(part)
+    if left < 0:
         raise _too_long(path)
     return "".join(parts)
 
