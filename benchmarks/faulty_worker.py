@@ -79,7 +79,7 @@ def _impatient() -> None:
     from al_charge.fw import pool
 
     silent, hanging = map(float, os.environ["FAULT_SILENT"].split())
-    pool.SILENT_SECONDS = silent
+    pool.SILENT_SECONDS, pool.HANGING_SECONDS = silent, hanging
     beat = Pulse.beat
     Pulse.beat = lambda pulse: beat(pulse, 1.0, hanging)  # type: ignore[method-assign,misc,assignment]
     signal.signal(signal.SIGUSR2, _hang)

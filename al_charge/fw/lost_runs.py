@@ -15,6 +15,7 @@ from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
+from al_charge.fw.launchpad import store_of
 from al_charge.fw.worker_registry import (
     clock_offsets,
     is_alive,
@@ -23,6 +24,7 @@ from al_charge.fw.worker_registry import (
     server_time,
 )
 from al_charge.fw.workflow_states import BUSY, free_lock
+from al_charge.store.ledger import LOST
 
 MAX_CRASHES = 5
 """Times that a Firework may crash its worker's process before it is left FIZZLED."""
@@ -210,6 +212,9 @@ def _end(
         },
     )
     if done.modified_count:
+        # Where its parent lives, that has closed it with the time of its end.
+        worker = launchpad.launches.find_one({"launch_id": launch_id}, {"fworker": 1})["fworker"]
+        store_of(launchpad).ledger.close(str(worker["name"]), LOST, reason)
         return not given_up
     # A process that handed it back before may have been killed half-way.
     before = launchpad.launches.find_one({"launch_id": launch_id}, {"action": 1}) or {}

@@ -9,24 +9,27 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from fireworks import LaunchPad
 
 from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import worker, worker_registry
-from al_charge.fw.launchpad import connect_launchpad
+from al_charge.fw.account import Account
+from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.lost_runs import release_runs_of
-from al_charge.fw.pulse import HANGS, SILENT_SECONDS, Pulse
+from al_charge.fw.pulse import HANGING_SECONDS, HANGS, SILENT_SECONDS, Pulse
 from al_charge.fw.task_run import OUTAGE
 from al_charge.fw.vitals import state_of
 from al_charge.fw.watch import Watch
 from al_charge.fw.worker_registry import worker_name
 from al_charge.logs import LogSettings
 from al_charge.stopping import ENDING, EXIT_CODE, SIGNALS, batch_seconds_left
+from al_charge.store.fields import now
 from al_charge.store.settings import DatabaseSettings
 
 SAVE_SECONDS = 150.0
@@ -60,6 +63,14 @@ class _Slot:
     silence: str = ""
     """Why the process was killed, if it was silent."""
     killed: float = 0.0
+
+
+class _Ended(NamedTuple):
+    """How a process ended: why, whether it crashed, and when."""
+
+    reason: str
+    crashed: bool
+    time: datetime
 
 
 class WorkerPool:
@@ -110,11 +121,13 @@ class WorkerPool:
             tuple(categories),
             until_idle,
             patience,
+            processes,
             os.getpid(),
             logs,
         )
         self._slots = [_Slot() for _ in range(processes)]
-        self._unreleased: dict[str, tuple[str, bool]] = {}
+        self._unreleased: dict[str, _Ended] = {}
+        self._account: Account | None = None
         self._silent_since: float | None = None
         self._launchpad: LaunchPad | None = None
         self._watch: Watch | None = None
@@ -185,7 +198,8 @@ class WorkerPool:
         """Kill a process that has been silent for too long; give up what cannot be killed."""
         assert slot.process is not None
         silent = slot.pulse.silent()
-        if not slot.silence and silent > SILENT_SECONDS:
+        limit = SILENT_SECONDS if slot.pulse.begun else HANGING_SECONDS
+        if not slot.silence and silent > limit:
             slot.silence = f"its process was silent for {silent:.0f} s, state {state_of(slot.name)}"
             _log.error("worker %s: %s; it is killed", slot.name, slot.silence)
             slot.process.kill()
@@ -205,13 +219,10 @@ class WorkerPool:
         slot.process, slot.due = None, None
         if code == 0:
             return
-        self._unreleased[slot.name] = (slot.silence, True) if slot.silence else _how_it_ended(code)
-        _log.log(
-            logging.WARNING if self._unreleased[slot.name][1] else logging.INFO,
-            "worker %s: %s",
-            slot.name,
-            self._unreleased[slot.name][0],
-        )
+        reason, crashed = (slot.silence, True) if slot.silence else _how_it_ended(code)
+        self._unreleased[slot.name] = _Ended(reason, crashed, now())
+        level = logging.WARNING if crashed else logging.INFO
+        _log.log(level, "worker %s: %s", slot.name, reason)
         if code == InputError.exit_code or (
             code == EXIT_CODE and batch_seconds_left() < SAVE_SECONDS
         ):
@@ -248,8 +259,11 @@ class WorkerPool:
         """
         try:
             launchpad = self._connected()
-            for name, (reason, crashed) in list(self._unreleased.items()):
-                if released := release_runs_of(launchpad, [name], reason, crashed):
+            assert self._account is not None
+            self._account.beat([slot.name for slot in self._slots if slot.process is not None])
+            for name, end in list(self._unreleased.items()):
+                self._account.close(name, end.crashed, end.reason, end.time)
+                if released := release_runs_of(launchpad, [name], end.reason, end.crashed):
                     _log.info("worker %s: tasks handed back: %d", name, released)
                 worker_registry.forget(launchpad, [name])
                 del self._unreleased[name]
@@ -269,6 +283,8 @@ class WorkerPool:
         if self._launchpad is None:
             self._launchpad = connect_launchpad(self._settings)
             self._watch = Watch(self._launchpad, self._campaign)
+            ledger = store_of(self._launchpad).ledger
+            self._account = Account(ledger, self._campaign, len(self._slots))
         return self._launchpad
 
     def _wait_or_give_up(self, error: Exception) -> None:
@@ -298,10 +314,11 @@ class WorkerPool:
                 _forget(process)
         for slot in self._slots:
             if slot.process is not None:
-                self._unreleased[slot.name] = ("its worker was told to end", False)
+                self._unreleased[slot.name] = _Ended("its worker was told to end", False, now())
                 slot.process, slot.due = None, None
         try:
-            self._hand_back()
+            if self._hand_back() and self._account is not None:
+                self._account.end()
         except AlChargeError:
             pass  # logged already; resume finds their tasks
         finally:

@@ -25,10 +25,13 @@ BEAT = 5.0
 """Seconds between two beats."""
 
 SILENT_SECONDS = float(RUN_EXPIRATION_SECS)
-"""Seconds without a beat after which the parent kills a process."""
+"""Seconds without a beat after which the parent kills a process that has begun to beat."""
 
 HANGING_SECONDS = 1800.0
-"""Seconds in which neither the main thread nor a descendant computes, before a process ends."""
+"""Seconds in which neither the main thread nor a descendant computes, before a process ends.
+
+A process may also take as long to begin: hundreds that start at once read their files slowly.
+"""
 
 HANGS = 70
 """Exit code of a process that has found that it hangs."""
@@ -66,6 +69,11 @@ class Pulse:
         self._silent = 0.0 if beats != self._heard else self._silent + min(now - self._looked, BEAT)
         self._heard, self._looked = beats, now
         return self._silent
+
+    @property
+    def begun(self) -> bool:
+        """Whether a beat was heard."""
+        return self._heard > 0
 
     def forgive(self) -> None:
         """Forget the silence so far, which has another cause, such as an outage."""

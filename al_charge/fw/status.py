@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from al_charge.loop.ground_state import Electrons, Solution, electrons
 from al_charge.loop.verify import outcome_of
 from al_charge.store.documents import Assessment, LabelDoc, Refusal, RoundDoc
 from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
+from al_charge.store.ledger import Sums
 
 
 def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
     last = assessed[-1].assessment if assessed else None
     judged = _judged(assessed)
     labels = store.labels.read(WITHOUT_FRAMES, campaign=campaign.name, refused=True)
+    used = store.ledger.sums(campaign.name)
     refused = sorted(labels, key=lambda label: (label.created, label.key))
     return {
         "campaign": campaign.name,
@@ -74,7 +77,8 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
         "electrons": [found for one in rounds for found in _electrons(campaign, one.number)],
         "rounds_held": held(assessed),
         "rounds_needed": campaign.spec.convergence.rounds,
-        "rounds": [_round_line(campaign, record) for record in rounds],
+        "rounds": [_round_line(campaign, one, used.get(one.number, {})) for one in rounds],
+        "used": _used(used),
         "progress": rounds[-1].progress if rounds and rounds[-1].closed is None else {},
         "seconds_left": seconds_left(campaign, rounds),
     }
@@ -278,7 +282,18 @@ def _refused(labels: Iterable[LabelDoc]) -> list[dict[str, str]]:
     ]
 
 
-def _round_line(campaign: Campaign, record: RoundDoc) -> dict[str, Any]:
+def _used(sums: Sums) -> dict[str, dict[str, float]]:
+    """Return what workers have used as a whole, and all rounds together by kind of task."""
+    total: dict[str, Counter[str]] = {}
+    for kinds in sums.values():
+        for kind, of in kinds.items():
+            total.setdefault(kind, Counter()).update(of)
+    return {kind: {name: round(of[name], 1) for name in of} for kind, of in sorted(total.items())}
+
+
+def _round_line(
+    campaign: Campaign, record: RoundDoc, used: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
     found = record.assessment
     proposals = campaign.store.proposals.all(campaign.name, record.number)
     shares = [p.statistics.screened for p in proposals if p.statistics.screened is not None]
@@ -305,5 +320,7 @@ def _round_line(campaign: Campaign, record: RoundDoc) -> dict[str, Any]:
             else None
         ),
         "verification": found is not None and found.verification is not None,
-        "stage_seconds": record.stage_seconds,
+        # Every run counts, those that were cut off as well; rounds before the ledger have none.
+        "stage_seconds": record.stage_seconds
+        | {kind: round(of["seconds"], 1) for kind, of in used.items()},
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -51,10 +51,14 @@ class TaskRun:
     ----------
     key
         Key of the product in the database; None while there is none.
+    close
+        Called with how the run has ended, and why; not by a signal, which may come in the middle of
+        any call. The parent tells then.
     """
 
     def __init__(self, campaign: str, round_number: int, task: str) -> None:
         self.key: str | None = None
+        self.close: Callable[[str, str], object] = lambda outcome, reason: None
         self._fields = {"campaign": campaign, "round": round_number, "task": task}
         self._started = time.monotonic()
 
@@ -132,14 +136,17 @@ def running(campaign: str, round_number: int, task: str, folder: Path) -> Iterat
     token = _current.set(run)
     try:
         yield run
+        run.close("done", "")
         run.end("done")
     except Exception as error:
         if (reason := transient_failure(error, folder)) is not None:
+            if not isinstance(error, OUTAGE):
+                run.close("interrupted", reason)
             stop_worker(reason)
-        if isinstance(error, AlChargeError):
-            run.end("failed", str(error))
-        else:
-            run.end("failed", one_line(f"{type(error).__name__}: {error}"), error)
+        known = isinstance(error, AlChargeError)
+        reason = str(error) if known else one_line(f"{type(error).__name__}: {error}")
+        run.close("failed", reason)
+        run.end("failed", reason, None if known else error)
         raise
     finally:
         _current.reset(token)

@@ -16,6 +16,7 @@ from fireworks import FiretaskBase, Firework, LaunchPad, Workflow, explicit_seri
 from typing_extensions import override
 
 from al_charge.errors import AlChargeError
+from al_charge.fw.account import enter
 from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.task_run import running
@@ -72,7 +73,10 @@ class _RoundTask(FiretaskBase):  # type: ignore[misc]
         files = files_of(Path(fw_spec["_fw_env"]["runs"]), str(self["campaign"]))
         with running(self["campaign"], self["round"], type(self).__name__, files) as run:
             campaign = self.campaign()
-            run.start(self.what(campaign))
+            run.start(what := self.what(campaign))
+            category = str(fw_spec.get("_category", "cpu"))
+            processes = int(fw_spec["_fw_env"].get("processes", 1))
+            run.close = enter(campaign, self["round"], what, category, processes)
             run.key = self.step(campaign, files)
 
     @abstractmethod
@@ -267,7 +271,12 @@ class AssessTask(_RoundTask):
     def step(self, campaign: Campaign, files: Path) -> str:
         from al_charge.loop.assess import assess
 
-        state = assess(campaign, self["round"], self.directory(files, "metal"))
+        state = assess(
+            campaign,
+            self["round"],
+            self.directory(files, "metal"),
+            lock=lambda key: hold_lock(self.launchpad, key),
+        )
         if state is CampaignState.RUNNING:
             ensure_round(self.launchpad, campaign, self["round"] + 1)
         return RoundDoc.id_of(campaign.name, self["round"])

@@ -10,6 +10,7 @@ from fireworks import LaunchPad
 from fireworks.fw_config import PING_TIME_SECS
 
 from al_charge.errors import AlChargeError
+from al_charge.fw.launchpad import store_of
 from al_charge.fw.lost_runs import (
     gone_runs,
     make_ready,
@@ -18,7 +19,9 @@ from al_charge.fw.lost_runs import (
     silent_runs,
 )
 from al_charge.fw.vitals import end_worker, vitals
+from al_charge.fw.worker_registry import is_alive
 from al_charge.fw.workflow_states import inconsistent_workflows, refresh_states
+from al_charge.store.ledger import LOST
 
 _log = logging.getLogger("al_charge.fw")
 _INTERVAL = 1.5 * PING_TIME_SECS
@@ -46,6 +49,7 @@ class Watch:
         self._reserved: dict[int, str] = {}
         self._inconsistent: dict[str, tuple[int, ...]] = {}
         self._workers: dict[str, datetime] = {}
+        self._entries: dict[str, datetime] = {}
 
     def look(self) -> int:
         """Mend what is as it was in the previous check, if another check is due.
@@ -64,6 +68,7 @@ class Watch:
             if self._inconsistent.get(workflow) == wrong:
                 refresh_states(self._launchpad, wrong)
         self._inconsistent = found
+        self._close_entries()
         return released
 
     def _hand_back(self) -> int:
@@ -79,6 +84,18 @@ class Watch:
             released += make_ready(self._launchpad, fw_id, None)
         self._reserved = reserved
         return released
+
+    def _close_entries(self) -> None:
+        """Close entries of the ledger whose worker was gone when nobody of its own looked."""
+        ledger = store_of(self._launchpad).ledger
+        silent: dict[str, datetime] = {}
+        for entry in ledger.unclosed(self._campaign):
+            alive = is_alive(entry.worker)
+            if alive is False or (alive is None and self._entries.get(entry.entry) == entry.seen):
+                ledger.close(entry.worker, LOST, "its worker is gone")
+            else:
+                silent[entry.entry] = entry.seen
+        self._entries = silent
 
     def _end_silent(self) -> None:
         """End workers of this machine that are there and silent, also those of other parents."""

@@ -54,6 +54,7 @@ def work(
     categories: Sequence[str],
     until_idle: bool,
     patience: float = PATIENCE,
+    processes: int = 1,
 ) -> None:
     """Run a campaign's Fireworks in this process until the campaign ends or pauses.
 
@@ -71,6 +72,8 @@ def work(
         Whether to stop as soon as nothing is ready.
     patience
         How long to wait for a database that does not answer, s.
+    processes
+        How many share what the queue has given to the job.
     """
     runs.mkdir(parents=True, exist_ok=True)
     launchpad = connect_launchpad(settings, patience)
@@ -78,14 +81,19 @@ def work(
     with contextlib.chdir(runs), contextlib.closing(launchpad.connection):
         worker_registry.register(launchpad, campaign, categories)
         try:
-            _work(launchpad, campaign, runs, categories, until_idle)
+            _work(launchpad, campaign, runs, categories, until_idle, processes)
         finally:
             with contextlib.suppress(ConnectionFailure):
                 worker_registry.forget(launchpad, [worker_name()])
 
 
 def _work(
-    launchpad: LaunchPad, campaign: str, runs: Path, categories: Sequence[str], until_idle: bool
+    launchpad: LaunchPad,
+    campaign: str,
+    runs: Path,
+    categories: Sequence[str],
+    until_idle: bool,
+    processes: int,
 ) -> None:
     store = store_of(launchpad)
     open_campaign(store, campaign)  # refuses a campaign whose plug-ins are not installed here
@@ -96,7 +104,7 @@ def _work(
             "spec.campaign": campaign,
             "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(ALLOWED_TASKS)}}}},
         },
-        env={"runs": str(runs)},
+        env={"runs": str(runs), "processes": processes},
     )
     Spool(runs / campaign / SPOOL).deliver_all(store.labels)
     restored = restored_from(launchpad.db)
@@ -149,6 +157,7 @@ def main(
     categories: tuple[str, ...],
     until_idle: bool,
     patience: float,
+    processes: int,
     parent: int,
     logs: LogSettings,
     pulse: Pulse,
@@ -169,6 +178,8 @@ def main(
         Whether to stop as soon as nothing is ready.
     patience
         How long to wait for a database that does not answer, s.
+    processes
+        How many share what the queue has given to the job.
     parent
         Process id of the parent, with which this process ends.
     logs
@@ -191,6 +202,7 @@ def main(
             categories=categories,
             until_idle=until_idle,
             patience=patience,
+            processes=processes,
         )
     except Exception as error:
         if (trouble := transient_failure(error, runs)) is not None:

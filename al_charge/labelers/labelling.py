@@ -109,7 +109,26 @@ def progress(labeler: Labeler, directory: Path) -> int:
     int
         See `Labeler.progress`.
     """
-    return sum(labeler.progress(folder) for folder in directory.glob("try-*"))
+    return sum(steps_done(labeler, folder) for folder in directory.glob("try-*"))
+
+
+def steps_done(labeler: Labeler, directory: Path) -> int:
+    """Return how far one job has got.
+
+    Parameters
+    ----------
+    labeler
+        The engine; one that does not derive from `Labeler` may lack `progress`.
+    directory
+        Folder of the job.
+
+    Returns
+    -------
+    int
+        See `Labeler.progress`; 0 where the engine does not tell.
+    """
+    told = getattr(labeler, "progress", None)
+    return 0 if told is None else int(told(directory))
 
 
 def _shares(reading: Reading, audit: Audit, _: Path) -> bool:

@@ -251,7 +251,7 @@ class Labeler(Protocol):
         """Return how far a job has got that can be continued.
 
         A label that is stopped again and again, as by preemption, is not given up as long as this
-        grows from start to start.
+        grows from start to start. An engine without this method counts as one that begins anew.
 
         Parameters
         ----------

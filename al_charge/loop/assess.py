@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +49,13 @@ Array = NDArray[np.float64]
 _log = logging.getLogger("al_charge.loop")
 
 
-def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignState:
+def assess(
+    campaign: Campaign,
+    round_number: int,
+    directory: Path,
+    *,
+    lock: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> CampaignState:
     """Store a round's assessment, once, and the campaign's state with it.
 
     Parameters
@@ -58,6 +66,8 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
         Round whose committee is trained.
     directory
         Folder for the engine's files, should the working-ion metal have no energy yet.
+    lock
+        Reserves a name for one process; campaigns may want the same metal at once.
 
     Returns
     -------
@@ -66,7 +76,7 @@ def assess(campaign: Campaign, round_number: int, directory: Path) -> CampaignSt
     """
     record = campaign.store.rounds.get(campaign.name, round_number)
     if record is None or record.assessment is None:
-        label_metal(campaign, directory)
+        label_metal(campaign, directory, round_number=round_number, lock=lock)
         started = time.monotonic()
         campaign.store.rounds.record_assessment(
             campaign.name, round_number, *_assessment(campaign, round_number)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from al_charge.errors import AlChargeError
+from al_charge.labelers.labelling import steps_done
 from al_charge.loop.attempt import Job
 from al_charge.loop.campaign import Campaign
 from al_charge.store.attempts import METAL, RETRIED
@@ -58,7 +59,7 @@ def label_metal(
         reason = job.attempt(
             folder,
             lambda: campaign.store.references.put(_computed(campaign, ion, folder)),
-            lambda: campaign.labeler.progress(folder),
+            lambda: steps_done(campaign.labeler, folder),
         )
         if reason is not None:
             attempts = campaign.store.attempts

@@ -51,6 +51,8 @@ def _summary(status: dict[str, Any]) -> Text:
         text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
     if status["state"] == "running":
         text.append_text(_workers(status))
+    if used := status["used"]:
+        text.append(f"\n{_used(used)}")
     for one in status["restarting"]:
         line = f"{one['task']}: handed back {one['restarts']} times, no further: {one['reason']}"
         text.append(f"\n{line}", style="yellow")
@@ -77,6 +79,21 @@ def _summary(status: dict[str, Any]) -> Text:
         if status[kind]:
             text.append(f"\n{_troubled(kind, status)}", style=style)
     return text
+
+
+def _used(used: dict[str, dict[str, float]]) -> str:
+    """Return what was used, in one line."""
+    workers = used.get("workers")
+    kinds = ", ".join(
+        f"{kind} {_duration(of['seconds'])} in {of['runs']:.0f}"
+        for kind, of in used.items()
+        if kind != "workers"
+    )
+    line = f"used in runs: {kinds}" if kinds else "used"
+    if workers is None:
+        return line
+    hours = workers["core_seconds"] / 3600
+    return f"{line}; workers {_duration(workers['seconds'])}, {hours:.2g} core hours"
 
 
 def _workers(status: dict[str, Any]) -> Text:

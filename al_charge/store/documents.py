@@ -67,6 +67,7 @@ __all__ = [
     "Coverage",
     "Criterion",
     "Document",
+    "EntryDoc",
     "FailedRelaxation",
     "FailureDoc",
     "Forecast",
@@ -308,6 +309,50 @@ class ProposalDoc(Document):
         return self.id_of(self.campaign, self.round, self.n_ions, self.cell)
 
 
+class EntryDoc(Document):
+    """An entry of the ledger: what a worker, or one run of a task, has used.
+
+    Attributes
+    ----------
+    round, task
+        Of a run, such as ``label 3``; None and empty for a worker, whose time includes that of its
+        tasks.
+    worker, host
+        Name of the process, and its machine.
+    job
+        The queue's job, such as ``slurm 4711``; empty without a queue.
+    nodes, cores
+        What it has; the cores on all nodes.
+    started, seen, ended
+        By the clock of the machine; None as long as it has not ended.
+    outcome
+        ``done``, ``failed``, ``interrupted`` by what is around it, ``crashed`` with its process, or
+        ``lost`` and closed by somebody else; None as long as it has not ended.
+    """
+
+    collection: ClassVar[str] = "ledger"
+
+    entry: str
+    campaign: str
+    round: int | None = Field(default=None, ge=0)
+    task: str = ""
+    worker: str
+    host: str
+    job: str = ""
+    nodes: int = Field(ge=1)
+    cores: int = Field(ge=1)
+    started: datetime
+    seen: datetime
+    ended: datetime | None = None
+    outcome: str | None = None
+    reason: str = ""
+
+    @property
+    def doc_id(self) -> str:
+        """A random id."""
+        return self.entry
+
+
 DOCUMENTS: tuple[type[Document], ...] = (
     CampaignDoc,
     RoundDoc,
@@ -319,5 +364,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     FailureDoc,
     ModelDoc,
     ReferenceDoc,
+    EntryDoc,
 )
 """Every kind of document that has a collection."""

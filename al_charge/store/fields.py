@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 """Version of every document's layout and of the database as a whole."""
 
 _URI_WITH_PASSWORD = re.compile(r"mongodb(\+srv)?://[^/?#@\s:]*:[^/?#\s]*@")

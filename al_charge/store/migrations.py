@@ -13,7 +13,7 @@ from al_charge.errors import InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
-from al_charge.store.from_versions_5_to_11 import (
+from al_charge.store.from_versions_5_to_12 import (
     to_version_6,
     to_version_7,
     to_version_8,
@@ -21,6 +21,7 @@ from al_charge.store.from_versions_5_to_11 import (
     to_version_10,
     to_version_11,
     to_version_12,
+    to_version_13,
 )
 from al_charge.store.schema import create_collections
 
@@ -70,6 +71,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=10, apply=to_version_10),
     Migration(version=11, apply=to_version_11),
     Migration(version=12, apply=to_version_12),
+    Migration(version=13, apply=to_version_13),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 

@@ -9,6 +9,7 @@ from al_charge.store.base import Stored, StorePart
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.files import Files
 from al_charge.store.labels import Labels
+from al_charge.store.ledger import Ledger
 from al_charge.store.migrations import prepare
 from al_charge.store.models import Models, References
 from al_charge.store.proposals import Candidates, Proposals
@@ -29,8 +30,12 @@ class Store(StorePart):
 
     Attributes
     ----------
-    campaigns, rounds, proposals, candidates, labels, attempts, failures, models, references, files
-        The parts.
+    campaigns, rounds, proposals, candidates, models
+        The parts about campaigns and what they compute.
+    labels, references, attempts, failures
+        Those about what engines make.
+    files, ledger
+        Files in GridFS, and what workers have used.
     """
 
     def __init__(self, database: Database[Stored]) -> None:
@@ -45,6 +50,7 @@ class Store(StorePart):
         self.models = Models(database)
         self.references = References(database, self.campaigns)
         self.files = Files(database)
+        self.ledger = Ledger(database)
 
     def ensure_schema(self) -> None:
         """Make a new database ready.

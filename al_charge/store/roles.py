@@ -39,6 +39,7 @@ WRITES: dict[str, tuple[str, ...]] = {
     # grown, and never removed
     "attempts": _KEPT,
     "campaigns": _KEPT,
+    "ledger": _KEPT,
     "rounds": _KEPT,
     # until the label is tried again
     "failures": _REMOVABLE,

@@ -45,6 +45,10 @@ _INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("key", ASCENDING)]),
     ],
     "attempts": [IndexModel([("campaign", ASCENDING)]), IndexModel([("key", ASCENDING)])],
+    "ledger": [
+        IndexModel([("campaign", ASCENDING), ("ended", ASCENDING)]),
+        IndexModel([("worker", ASCENDING)]),
+    ],
     "failures": [IndexModel([("campaign", ASCENDING)])],
     "models": [IndexModel([("campaign", ASCENDING), ("round", ASCENDING)])],
 }

@@ -102,9 +102,11 @@ def test_silence_counts_while_somebody_listens(monkeypatch: pytest.MonkeyPatch) 
     for passed, silent in ((2.0, 2.0), (3.0, 5.0), (3600.0, 5.0 + pulse.BEAT)):
         now[0] += passed
         assert heart.silent() == silent
+    assert not heart.begun
     heart._beats.value += 1
     now[0] += 1.0
     assert heart.silent() == 0.0
+    assert heart.begun
     now[0] += 1.0
     assert heart.silent() == 1.0
     heart.forgive()
@@ -172,6 +174,18 @@ class TestWithDatabase:
             family.tend()
             time.sleep(0.02)
         assert slot.name == before  # it beats, and stays
+
+    def test_a_process_may_take_long_to_begin(
+        self, family: WorkerPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (slot,) = family._slots
+        until(lambda: slot.pulse._beats.value)
+        slot.pulse = Pulse()
+        for limit, killed in ((1.0, False), (0.1, True)):
+            monkeypatch.setattr(pool, "HANGING_SECONDS", limit)
+            slot.pulse._silent, slot.pulse._looked = 0.5, time.monotonic()
+            family._listen(slot)
+            assert bool(slot.silence) == killed
 
     def test_what_cannot_be_killed_is_replaced_all_the_same(
         self, patient: Any, family: WorkerPool, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ def train(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise error
 
     monkeypatch.setattr(TrainTask, "campaign", lambda _: None)
+    monkeypatch.setattr("al_charge.fw.tasks.enter", lambda *_: lambda outcome, reason: None)
     monkeypatch.setattr("al_charge.loop.train.train_member", fail)
     TrainTask(campaign="c", round=0, member=0).run_task({"_fw_env": {"runs": str(folder)}})
 

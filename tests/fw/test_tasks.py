@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from fireworks import LaunchPad, Workflow
 
 from al_charge.crystal.host_spec import SupercellsSpec
+from al_charge.fw import tasks
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.repair import repair
-from al_charge.fw.tasks import ensure_round, round_workflow
+from al_charge.fw.tasks import AssessTask, ensure_round, round_workflow
+from al_charge.loop import assess
 from al_charge.loop.campaign import Campaign, geometry_of, open_campaign
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import submit
@@ -139,3 +142,19 @@ def test_resume_adds_a_verification_that_was_not_added(
     assert repair(launchpad, campaign) == {}
     names = launchpad.workflows.distinct("name")
     assert sorted(names) == [f"{campaign.name} round 0", f"{campaign.name} round 1"]
+
+
+def test_an_assessment_that_lacks_the_metal_reserves_and_journals_it(
+    campaign: Campaign, launchpad: LaunchPad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was lost with its server, while another campaign computes the same."""
+    held: list[str] = []
+    monkeypatch.setattr(tasks, "hold_lock", lambda _, name: held.append(name) or nullcontext())
+    monkeypatch.setattr(assess, "_assessment", lambda *_: None)
+    task = AssessTask(campaign=campaign.name, round=3)
+    task.launchpad = launchpad
+    with pytest.raises(TypeError):  # there is nothing to assess
+        task.step(campaign, tmp_path)
+    (attempt,) = campaign.store.attempts.all(campaign.name)
+    assert (attempt.round, attempt.outcome) == (3, "made")
+    assert held == [attempt.key]

@@ -19,7 +19,7 @@ from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.files import read_json
 from al_charge.labelers.in_process import INPUT, RESULT
-from al_charge.labelers.labelling import make_label
+from al_charge.labelers.labelling import make_label, progress
 from al_charge.labelers.protocol import Attempt, Reading, Relax
 
 WINDOWS = Windows({"Fe2+": (3.8, 4.2), "Fe3+": (4.8, 5.2)})
@@ -305,3 +305,21 @@ def test_a_job_whose_time_was_up_is_not_steered_but_goes_on(atoms: Atoms, tmp_pa
     assert tried(labeler) == [0]
     labeler.outcomes = ((ASKED, -2.0), (ASKED, -1.0))
     assert make_label(labeler, atoms, tmp_path).directory == tmp_path / "try-0"
+
+
+def test_an_engine_that_does_not_tell_its_progress_has_made_none(tmp_path: Path) -> None:
+    """As one that fulfils the protocol of earlier versions, and does not derive from it."""
+
+    class Silent:
+        pass
+
+    class Telling(SpinningLabeler):
+        def progress(self, directory: Path) -> int:
+            return len(list(directory.iterdir()))
+
+    for number in range(2):
+        folder = tmp_path / f"try-{number}"
+        folder.mkdir()
+        (folder / "step").touch()
+    assert progress(Silent(), tmp_path) == 0  # type: ignore[arg-type]
+    assert progress(Telling(), tmp_path) == 2

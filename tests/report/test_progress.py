@@ -48,6 +48,10 @@ STATUS: dict[str, Any] = {
     "rounds_needed": 2,
     "seconds_left": 400.0,
     "progress": {"train 0": [3, 5], "train 1": [5, 5]},
+    "used": {
+        "label": {"runs": 14, "seconds": 1190.0, "core_seconds": 4760.0},
+        "workers": {"runs": 2, "seconds": 1800.0, "core_seconds": 7200.0},
+    },
     "rounds": [
         {
             "round": 1,
@@ -80,6 +84,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "labels 20 of at most 100",
         "12 completed, 2 running",
         "about 7 min left",
+        "used in runs: label 20 min in 14; workers 30 min, 2 core hours",
         "workers: 2 on a, seen 20 s ago, 1 on b, seen 3 s ago",
         "2@a@1: alive, silent for 7 min, state T (stopped)",
         "olivine/1 label 2: handed back 11 times, no further: the time limit of 3 s is over",
@@ -109,7 +114,7 @@ def test_a_campaign_without_workers_says_so() -> None:
     assert left in rendered(STATUS | nobody)
     new = rendered(STATUS | nobody | {"tasks": {"READY": 2}})
     assert "there is no worker yet; start one with 'al-charge worker olivine'" in new
-    assert "worker" not in rendered(STATUS | nobody | {"state": "converged"})
+    assert "start one with" not in rendered(STATUS | nobody | {"state": "converged"})
 
 
 def test_a_round_without_predictions_says_nothing_of_what_lies_below() -> None:

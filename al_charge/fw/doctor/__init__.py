@@ -28,6 +28,7 @@ REPAIRS: tuple[Check, ...] = (
     workflows.half_written,
     runs.failed_tasks,
     workflows.missing_rounds,
+    workers.open_entries,
 )
 """What keeps a campaign from continuing; `al-charge campaign resume` mends these."""
 

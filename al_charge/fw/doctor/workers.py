@@ -11,6 +11,7 @@ from al_charge.fw.doctor.finding import HEARTBEAT_WATCH, Finding, Scene
 from al_charge.fw.vitals import end_worker, vitals
 from al_charge.fw.worker_registry import clock_offset, is_alive, live_workers
 from al_charge.store.documents import SCHEMA_VERSION, CampaignState
+from al_charge.store.ledger import LOST
 from al_charge.store.migrations import stored_version
 
 CLOCK_TOLERANCE = 10.0
@@ -146,6 +147,38 @@ def unattended(scene: Scene) -> Iterator[Finding]:
                 "it is running, and there is no worker",
                 f"start one with 'al-charge worker {name}', unless a queue will",
                 note=True,
+            )
+
+
+def open_entries(scene: Scene) -> Iterator[Finding]:
+    """Find entries of the ledger that the dead have left open.
+
+    Parameters
+    ----------
+    scene
+        Where to look.
+
+    Yields
+    ------
+    Finding
+        One for each.
+    """
+    ledger = scene.store.ledger
+    for name in scene.campaigns:
+        for entry in ledger.unclosed(name):
+            alive = is_alive(entry.worker)
+            if alive or (alive is None and not scene.wait):
+                continue
+            what = f"its worker is gone, last seen {entry.seen:%Y-%m-%d %H:%M:%S}"
+            yield Finding(
+                "open entry",
+                f"ledger of {name}: {entry.task or 'worker'} of {entry.worker}",
+                what,
+                "close it with that time",
+                partial(ledger.close, entry.worker, LOST, "its worker is gone"),
+                note=True,
+                watch=None if alive is False else HEARTBEAT_WATCH,
+                seen=entry.seen,
             )
 
 

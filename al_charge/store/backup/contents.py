@@ -32,12 +32,13 @@ REFERRERS_FIRST = (
     "failures",
     "label_uses",
     "attempts",
+    "ledger",
     "labels",
     "references",
 )
 """Files of GridFS come after these, all others before them."""
 
-OF_CAMPAIGNS = frozenset({"rounds", "proposals", "candidates", "models", "attempts"})
+OF_CAMPAIGNS = frozenset({"rounds", "proposals", "candidates", "models", "attempts", "ledger"})
 OF_SELECTIONS = frozenset({"failures", "label_uses"})
 OF_WORKFLOWS = frozenset({"fireworks", "launches"})
 

@@ -1,4 +1,4 @@
-"""Migrations to schema versions 6 to 12, which add fields and change none."""
+"""Migrations to schema versions 6 to 13, which add fields and change none."""
 
 from __future__ import annotations
 
@@ -117,6 +117,17 @@ def to_version_12(database: Database[dict[str, Any]]) -> None:
     """
     first = {"cell": 0}
     _add(database, {CandidateDoc.collection: first, ProposalDoc.collection: first}, to=12)
+
+
+def to_version_13(database: Database[dict[str, Any]]) -> None:
+    """Add the ledger; safe to repeat.
+
+    Parameters
+    ----------
+    database
+        Of version 12; what was used before is not known.
+    """
+    _add(database, {}, to=13)
 
 
 def _add(

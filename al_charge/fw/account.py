@@ -1,0 +1,133 @@
+"""What workers enter in the ledger: parents of themselves, their processes of each run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import psutil
+from pymongo.errors import PyMongoError
+
+from al_charge.fw.allocation import allocation
+from al_charge.fw.worker_registry import worker_name
+from al_charge.loop.campaign import Campaign
+from al_charge.store.fields import now
+from al_charge.store.ledger import LOST, Ledger
+
+BEAT = 10.0
+"""Seconds between two signs of life: what the end of a lost entry may be wrong by."""
+
+
+class Account:
+    """Entries of a parent and its worker processes.
+
+    Parameters
+    ----------
+    ledger
+        The ledger.
+    campaign
+        Name of the campaign.
+    processes
+        Number of worker processes.
+    """
+
+    def __init__(self, ledger: Ledger, campaign: str, processes: int) -> None:
+        self._ledger = ledger
+        self._campaign = campaign
+        self._processes = processes
+        self._name = worker_name()
+        self._open = False
+        self._next = 0.0
+
+    def beat(self, workers: Collection[str]) -> None:
+        """Open the entry of this process, or say that it and its workers live.
+
+        Parameters
+        ----------
+        workers
+            Names of those that run.
+        """
+        if not self._open:
+            given = allocation(self._processes)
+            # The queue counts from the start of the job, not from when this program was read.
+            started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+            self._ledger.open(
+                self._campaign,
+                worker=self._name,
+                job=given.job,
+                nodes=given.nodes,
+                cores=given.cores,
+                started=started,
+            )
+            self._open = True
+        elif time.monotonic() > self._next:
+            self._ledger.beat([self._name, *workers])
+            self._next = time.monotonic() + BEAT
+
+    def close(self, worker: str, crashed: bool, reason: str, ended: datetime) -> None:
+        """Close the entry of what a process ran when it ended.
+
+        Parameters
+        ----------
+        worker
+            Its name.
+        crashed
+            Whether it ended by itself or was killed, rather than told to stop.
+        reason
+            How it ended.
+        ended
+            When.
+        """
+        self._ledger.close(worker, "crashed" if crashed else "interrupted", reason, ended=ended)
+
+    def end(self) -> None:
+        """Close the entry of this process."""
+        self._ledger.close(self._name, "done", ended=now())
+
+
+def enter(
+    campaign: Campaign, number: int, task: str, category: str, processes: int
+) -> Callable[[str, str], None]:
+    """Enter a run of a task of this process in the ledger.
+
+    Parameters
+    ----------
+    campaign
+        Whose task it is.
+    number
+        Its round.
+    task
+        What it is, such as ``label 3``.
+    category
+        ``cpu``, ``dft`` or ``gpu``.
+    processes
+        How many share what the queue has given to the job.
+
+    Returns
+    -------
+    Callable
+        To be called with how the run has ended and why; where the database fails, that is left to
+        the parent.
+    """
+    ledger, name, given = campaign.store.ledger, worker_name(), allocation(1)
+    asked = getattr(campaign.spec.resources, category)
+    # Without a queue the campaign file may say what an engine runs on.
+    cores = given.cores // processes if given.job else asked.cores or given.cores
+    ledger.close(name, LOST)  # what an outage has left open
+    ledger.open(
+        campaign.name,
+        task,
+        round=number,
+        worker=name,
+        job=given.job,
+        nodes=given.nodes,
+        cores=max(1, cores),
+    )
+
+    def close(outcome: str, reason: str) -> None:
+        with suppress(PyMongoError):
+            ledger.close(name, outcome, reason, ended=now())
+
+    return close

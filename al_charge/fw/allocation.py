@@ -1,0 +1,80 @@
+"""What a queue has given to the job that this process runs in, by the job's environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A job and its share of a machine.
+
+    Attributes
+    ----------
+    job
+        Name of the queue and id of the job, such as ``slurm 4711``; empty without a queue.
+    nodes
+        Number of nodes.
+    cores
+        Number of cores, on all nodes.
+    """
+
+    job: str
+    nodes: int
+    cores: int
+
+
+def allocation(processes: int, environment: Mapping[str, str] = os.environ) -> Allocation:
+    """Return what the queue counts for this process; without a queue, the cores it computes on.
+
+    Parameters
+    ----------
+    processes
+        Number of worker processes.
+    environment
+        Variables of the environment.
+
+    Returns
+    -------
+    Allocation
+        At least one node and one core.
+    """
+    get = environment.get
+    if job := get("SLURM_JOB_ID"):
+        return _of("slurm", job, _number(get("SLURM_JOB_NUM_NODES")), _slurm_cores(environment))
+    if job := get("PBS_JOBID"):
+        hosts = _lines(get("PBS_NODEFILE", ""))
+        nodes = len(set(hosts))
+        return _of("pbs", job, nodes, max(len(hosts), nodes * _number(get("NCPUS"))))
+    if job := get("LSB_JOBID"):
+        hosts = get("LSB_HOSTS", "").split()
+        return _of("lsf", job, len(set(hosts)), _number(get("LSB_DJOB_NUMPROC")) or len(hosts))
+    if (job := get("JOB_ID")) and "SGE_ROOT" in environment:
+        return _of("sge", job, _number(get("NHOSTS")), _number(get("NSLOTS")))
+    return Allocation("", 1, processes * max(1, _number(get("OMP_NUM_THREADS"))))
+
+
+def _of(queue: str, job: str, nodes: int, cores: int) -> Allocation:
+    return Allocation(f"{queue} {job}", max(1, nodes), max(1, cores))
+
+
+def _slurm_cores(environment: Mapping[str, str]) -> int:
+    """Return the cores of all nodes: ``4(x2),2`` are ten."""
+    text = environment.get("SLURM_JOB_CPUS_PER_NODE", "")
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return sum(int(cores) * int(times or 1) for cores, times in found)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").split() if path else []
+    except OSError:
+        return []

@@ -1,0 +1,195 @@
+"""The ledger: what every worker and every run of a task has used.
+
+Entries are opened by whoever starts and closed when that ends; nothing removes them. One whose
+worker died is closed by whoever notices, with the last sign of life as its end. All times of an
+entry are by the clock of its own machine, so that a wrong clock makes no wrong duration.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+from al_charge.store.base import Stored, StorePart
+from al_charge.store.documents import EntryDoc
+from al_charge.store.fields import now
+
+LOST = "lost"
+"""Outcome of an entry whose worker was gone when somebody looked."""
+
+WORKERS = "workers"
+"""Key, in `Ledger.sums`, of what workers have used as a whole, idle time included."""
+
+Sums = dict[int | None, dict[str, dict[str, float]]]
+"""What was used, by round and kind of task; see `Ledger.sums`."""
+
+
+class Ledger(StorePart):
+    """What workers and their tasks have used."""
+
+    def open(
+        self,
+        campaign: str,
+        task: str = "",
+        *,
+        round: int | None = None,
+        worker: str,
+        job: str = "",
+        nodes: int = 1,
+        cores: int = 1,
+        started: datetime | None = None,
+    ) -> str:
+        """Record that a worker or a run of a task starts.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        task
+            What is run, such as ``label 3``; empty for a worker.
+        round
+            Round of the task; None for a worker.
+        worker
+            Name of the process.
+        job
+            Id of the queue's job that it runs in, after the queue's name; empty without a queue.
+        nodes
+            Nodes that it has.
+        cores
+            Cores that it has, on all nodes.
+        started
+            When it started; now when None.
+
+        Returns
+        -------
+        str
+            Id of the entry.
+        """
+        begun = started or now()
+        entry = EntryDoc(
+            entry=uuid.uuid4().hex,
+            campaign=campaign,
+            round=round,
+            task=task,
+            worker=worker,
+            host=[*worker.split("@"), ""][1],
+            job=job,
+            nodes=nodes,
+            cores=cores,
+            started=begun,
+            seen=now(),
+        )
+        self._insert_once(entry)
+        return entry.entry
+
+    def beat(self, workers: Collection[str]) -> None:
+        """Record that processes live, in their open entries.
+
+        Parameters
+        ----------
+        workers
+            Names of the processes, all of this machine.
+        """
+        self._collection(EntryDoc).update_many(
+            {"worker": {"$in": list(workers)}, "ended": None}, {"$set": {"seen": now()}}
+        )
+
+    def close(
+        self,
+        worker: str,
+        outcome: str,
+        reason: str = "",
+        *,
+        ended: datetime | None = None,
+    ) -> int:
+        """Close the open entries of a process.
+
+        Parameters
+        ----------
+        worker
+            Name of the process.
+        outcome
+            How it ended, as in `EntryDoc`.
+        reason
+            Why, in one line; empty if it is done.
+        ended
+            When; the last sign of life when None.
+
+        Returns
+        -------
+        int
+            How many were open.
+        """
+        end = "$seen" if ended is None else {"$max": ["$started", ended]}
+        told = {"ended": end, "outcome": outcome, "reason": {"$literal": reason}}
+        done = self._collection(EntryDoc).update_many(
+            {"worker": worker, "ended": None}, [{"$set": told}]
+        )
+        return int(done.modified_count)
+
+    def all(self, campaign: str) -> list[EntryDoc]:
+        """Return the entries of a campaign.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        list of EntryDoc
+            In the order in which they started.
+        """
+        return self._find(EntryDoc, {"campaign": campaign}, "started", "_id")
+
+    def unclosed(self, campaign: str) -> list[EntryDoc]:
+        """Return the entries of a campaign that are open.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        list of EntryDoc
+            In the order in which they started.
+        """
+        return self._find(EntryDoc, {"campaign": campaign, "ended": None}, "started", "_id")
+
+    def sums(self, campaign: str) -> Sums:
+        """Sum what a campaign has used; of open entries what they have used so far.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+
+        Returns
+        -------
+        dict
+            By round, None for what workers have used as a whole; then by the kind of task, such as
+            ``label``, or `WORKERS`: ``runs``, ``seconds`` and ``core_seconds``.
+        """
+        end = {"$ifNull": ["$ended", "$seen"]}
+        seconds = {"$divide": [{"$subtract": [end, "$started"]}, 1000.0]}
+        kind = {"$arrayElemAt": [{"$split": ["$task", " "]}, 0]}
+        pipeline: list[Stored] = [
+            {"$match": {"campaign": campaign}},
+            {"$project": {"round": 1, "cores": 1, "seconds": seconds, "kind": kind}},
+            {
+                "$group": {
+                    "_id": {"round": "$round", "kind": "$kind"},
+                    "runs": {"$sum": 1},
+                    "seconds": {"$sum": "$seconds"},
+                    "core_seconds": {"$sum": {"$multiply": ["$seconds", "$cores"]}},
+                }
+            },
+            {"$sort": {"_id": 1}},
+        ]
+        sums: Sums = {}
+        for found in self._collection(EntryDoc).aggregate(pipeline):
+            of = {name: found[name] for name in ("runs", "seconds", "core_seconds")}
+            sums.setdefault(found["_id"]["round"], {})[found["_id"]["kind"] or WORKERS] = of
+        return sums

@@ -1,0 +1,273 @@
+"""What workers enter in the ledger, and who closes what the dead have left open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from pymongo.errors import AutoReconnect, OperationFailure
+
+from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.fw import account, pool, task_run
+from al_charge.fw.account import Account, enter
+from al_charge.fw.allocation import Allocation, allocation
+from al_charge.fw.doctor import look, mend
+from al_charge.fw.lost_runs import release
+from al_charge.fw.pool import WorkerPool
+from al_charge.fw.status import status_document
+from al_charge.fw.task_run import running
+from al_charge.fw.tasks import SelectTask
+from al_charge.fw.watch import Watch
+from al_charge.fw.worker_registry import host_of, worker_name
+from al_charge.store.ledger import LOST, Ledger
+from al_charge.testing.workers import lives
+
+DEAD = f"{2**22}@{host_of(worker_name())}@1.00"
+ELSEWHERE = "7@elsewhere@1.00"
+HOSTS = "a\na\nb\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "given"),
+    [
+        ({}, ("", 1, 3)),
+        ({"OMP_NUM_THREADS": "4"}, ("", 1, 12)),
+        (
+            {
+                "SLURM_JOB_ID": "11",
+                "SLURM_JOB_NUM_NODES": "3",
+                "SLURM_JOB_CPUS_PER_NODE": "16(x2),4",
+            },
+            ("slurm 11", 3, 36),
+        ),
+        ({"SLURM_JOB_ID": "11"}, ("slurm 11", 1, 1)),
+        ({"PBS_JOBID": "5.head", "PBS_NODEFILE": "hosts", "NCPUS": "8"}, ("pbs 5.head", 2, 16)),
+        ({"PBS_JOBID": "5.head", "PBS_NODEFILE": "hosts"}, ("pbs 5.head", 2, 4)),
+        ({"PBS_JOBID": "5.head", "PBS_NODEFILE": "nowhere"}, ("pbs 5.head", 1, 1)),
+        ({"LSB_JOBID": "7", "LSB_HOSTS": "a a b"}, ("lsf 7", 2, 3)),
+        ({"LSB_JOBID": "7", "LSB_HOSTS": "a b", "LSB_DJOB_NUMPROC": "8"}, ("lsf 7", 2, 8)),
+        ({"JOB_ID": "9", "SGE_ROOT": "/", "NHOSTS": "2", "NSLOTS": "24"}, ("sge 9", 2, 24)),
+        ({"JOB_ID": "9"}, ("", 1, 3)),
+    ],
+)
+def test_a_queue_tells_what_it_has_given(
+    environment: dict[str, str],
+    given: tuple[str, int, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("hosts").write_text(HOSTS, encoding="utf-8")
+    assert allocation(3, environment) == Allocation(*given)
+
+
+def entries(patient: Any) -> list[tuple[str, str | None, str]]:
+    found = patient.scene.store.ledger.all(patient.campaign.name)
+    return [(one.task, one.outcome, one.reason) for one in found]
+
+
+def unfinished() -> None:
+    raise UnfinishedError("the time limit of 3 s", where="here")
+
+
+def failed() -> None:
+    raise AlChargeError("no such thing", where="here")
+
+
+def broken() -> None:
+    raise ValueError("odd")
+
+
+def full() -> None:
+    raise OperationFailure("no space", code=14031)
+
+
+def cut_off() -> None:
+    raise AutoReconnect("away")
+
+
+class _EndedError(Exception):
+    """In place of the end of a process."""
+
+
+@pytest.mark.mongod
+class TestWithDatabase:
+    """Entries in a database."""
+
+    @pytest.mark.parametrize(
+        ("step", "outcome", "reason"),
+        [
+            (lambda: None, "done", ""),
+            (unfinished, "interrupted", "here: the time limit of 3 s"),
+            (failed, "failed", "here: no such thing"),
+            (broken, "failed", "ValueError: odd"),
+            (full, "interrupted", "the database's disk is full"),
+            (cut_off, None, ""),  # by its parent, when the database is back
+        ],
+    )
+    def test_a_run_is_closed_with_its_end(
+        self, patient: Any, monkeypatch: pytest.MonkeyPatch, step: Any, outcome: Any, reason: str
+    ) -> None:
+        def stop(code: int) -> None:
+            raise _EndedError(code)
+
+        monkeypatch.setattr(task_run.os, "_exit", stop)
+        task = SelectTask(campaign=patient.campaign.name, round=0)
+        task.launchpad = patient.launchpad
+        monkeypatch.setattr(SelectTask, "step", lambda *_: step())
+        with pytest.MonkeyPatch.context() as queue:
+            queue.setenv("SLURM_JOB_ID", "11")
+            queue.setenv("SLURM_JOB_NUM_NODES", "1")
+            queue.setenv("SLURM_JOB_CPUS_PER_NODE", "8")
+            env = {"runs": str(patient.scene.runs), "processes": 2}
+            with suppress(_EndedError, AlChargeError, ValueError):
+                task.run_task({"_fw_env": env, "_category": "cpu"})
+        assert entries(patient) == [("select", outcome, reason)]
+        (entry,) = patient.scene.store.ledger.all(patient.campaign.name)
+        assert (entry.round, entry.worker, entry.job) == (0, worker_name(), "slurm 11")
+        assert (entry.nodes, entry.cores) == (1, 4)
+
+    def test_a_database_that_fails_leaves_the_end_to_the_parent(self, patient: Any) -> None:
+        campaign = patient.campaign
+        close = enter(campaign, 0, "select", "cpu", 1)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Ledger, "close", lambda *_, **__: full())
+            close("done", "")
+        assert entries(patient) == [("select", None, "")]
+        enter(campaign, 0, "train 0", "gpu", 1)
+        assert entries(patient) == [("select", LOST, ""), ("train 0", None, "")]
+
+    def test_a_signal_writes_nothing(self, patient: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It may come in the middle of a write, whose locks it would wait for."""
+
+        def stop(code: int) -> None:
+            raise _EndedError(code)
+
+        monkeypatch.setattr(task_run.os, "_exit", stop)
+        with pytest.raises(_EndedError), running("c", 0, "select", patient.scene.runs) as run:
+            run.close = lambda outcome, _: pytest.fail(outcome)
+            try:
+                task_run.stop_worker("told to end by SIGTERM")
+            except _EndedError:
+                run.close = lambda *_: None
+                raise
+
+    def test_without_a_queue_the_campaign_file_says_what_an_engine_runs_on(
+        self, patient: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = patient.campaign.spec
+        dft = spec.resources.dft.model_copy(update={"cores": 16})
+        resources = spec.resources.model_copy(update={"dft": dft})
+        campaign = SimpleNamespace(
+            name=patient.campaign.name,
+            store=patient.scene.store,
+            spec=SimpleNamespace(resources=resources),
+        )
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for category, cores in (("dft", 16), ("cpu", 1)):
+            enter(campaign, 0, "one", category, 2)("done", "")  # type: ignore[arg-type]
+            assert patient.scene.store.ledger.all(patient.campaign.name)[-1].cores == cores
+
+    def test_a_parent_enters_itself_from_its_start_to_its_end(
+        self, patient: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger = patient.scene.store.ledger
+        books = Account(ledger, patient.campaign.name, 2)
+        books.beat([])
+        (entry,) = ledger.all(patient.campaign.name)
+        started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+        assert abs(entry.started - started) < timedelta(milliseconds=2)
+        assert (entry.task, entry.round, entry.cores) == ("", None, 2)
+        ledger.open(patient.campaign.name, "label 0", round=0, worker=DEAD)
+        before = [one.seen for one in ledger.all(patient.campaign.name)]
+        monkeypatch.setattr(account, "BEAT", -1.0)
+        books.beat([DEAD])
+        books.beat([DEAD])
+        after = ledger.all(patient.campaign.name)
+        assert all(one.seen > seen for one, seen in zip(after, before, strict=True))
+        books.end()
+        assert entries(patient) == [("", "done", ""), ("label 0", None, "")]
+
+    @pytest.fixture
+    def family(self, patient: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
+        monkeypatch.setattr(pool, "worker", SimpleNamespace(main=lives))
+        monkeypatch.setattr(pool, "connect_launchpad", lambda _: patient.launchpad)
+        monkeypatch.setattr(
+            "al_charge.store.embedded.EmbeddedServer", lambda: SimpleNamespace(start=lambda: None)
+        )
+        # The connection is the fixture's to close.
+        monkeypatch.setattr(type(patient.launchpad.connection), "close", lambda _: None)
+        yield WorkerPool(None, patient.campaign.name, Path("runs"), processes=1, categories=["cpu"])
+
+    def test_a_parent_closes_what_its_process_ran_with_the_time_of_its_end(
+        self, patient: Any, family: WorkerPool
+    ) -> None:
+        ledger, name = patient.scene.store.ledger, patient.campaign.name
+        with family:
+            (slot,) = family._slots
+            process, worker = slot.process, slot.name
+            assert process is not None
+            patient.run(worker)
+            ledger.open(name, "label 0", round=0, worker=worker)
+            before = ledger.all(name)[0].seen
+            process.kill()
+            process.join()
+            family.tend()
+            (entry,) = [one for one in ledger.all(name) if one.task]
+            assert (entry.outcome, entry.reason) == ("crashed", "its process was killed by SIGKILL")
+            assert entry.ended is not None
+            assert entry.ended > before
+        (whole,) = [one for one in ledger.all(name) if not one.task]
+        assert (whole.worker, whole.outcome) == (worker_name(), "done")
+        assert ledger.unclosed(name) == []
+
+    def test_whoever_hands_a_task_back_closes_its_entry(self, patient: Any) -> None:
+        ledger = patient.scene.store.ledger
+        _, launch = patient.run(ELSEWHERE)
+        ledger.open(patient.campaign.name, "propose x=0", round=0, worker=ELSEWHERE)
+        (entry,) = ledger.all(patient.campaign.name)
+        release(patient.launchpad, [launch], "its worker has fallen silent")
+        assert entries(patient) == [("propose x=0", LOST, "its worker has fallen silent")]
+        assert ledger.all(patient.campaign.name)[0].ended == entry.seen
+
+    @pytest.mark.parametrize("worker", [DEAD, ELSEWHERE, worker_name()])
+    def test_entries_of_the_gone_are_closed_by_others(self, patient: Any, worker: str) -> None:
+        ledger = patient.scene.store.ledger
+        ledger.open(patient.campaign.name, worker=worker)
+        found = look(patient.scene)
+        assert [one.kind for one in found] == ["open entry"] * (worker != worker_name())
+        assert all(one.note for one in found)
+        watch = Watch(patient.launchpad, patient.campaign.name, interval=0.0)
+        watch.look()
+        assert bool(ledger.unclosed(patient.campaign.name)) == (worker != DEAD)
+        ledger.beat([worker])
+        watch.look()
+        assert bool(ledger.unclosed(patient.campaign.name)) == (worker != DEAD)
+        watch.look()
+        assert bool(ledger.unclosed(patient.campaign.name)) == (worker == worker_name())
+
+    def test_the_doctor_closes_entries(self, patient: Any) -> None:
+        patient.scene.store.ledger.open(patient.campaign.name, worker=DEAD)
+        mended, left = mend(patient.scene)
+        assert ([one.kind for one in mended], left) == (["open entry"], [])
+        assert entries(patient) == [("", LOST, "its worker is gone")]
+
+    def test_status_counts_runs_that_were_cut_off(self, patient: Any) -> None:
+        """The rounds know only of those that came to their end."""
+        ledger, name = patient.scene.store.ledger, patient.campaign.name
+        patient.scene.store.rounds.add_seconds(name, 0, "label", 23.0)
+        start = datetime(2026, 11, 29, tzinfo=UTC)
+        for number, seconds in enumerate((600.0, 567.0, 23.0)):
+            worker = f"{number}@node7@1.00"
+            ledger.open(name, "label 0", round=0, worker=worker, cores=4, started=start)
+            ledger.close(worker, "interrupted", ended=start + timedelta(seconds=seconds))
+        document = status_document(patient.launchpad, patient.campaign)
+        used = {"runs": 3, "seconds": 1190.0, "core_seconds": 4760.0}
+        assert document["used"] == {"label": used}
+        assert document["rounds"][0]["stage_seconds"]["label"] == 1190.0
