@@ -16,6 +16,8 @@ LARGEST_INTEGER = 2**53
 """Larger integers are no quantity of a campaign, and JSON does not keep them."""
 LARGEST_FILE = 1_000_000
 """Most characters of a file, its aliases expanded; a campaign has a few thousand."""
+DEEPEST = 50
+"""Most brackets inside each other; PyYAML's time grows with their square."""
 
 
 class _Refusal(yaml.MarkedYAMLError):
@@ -24,6 +26,13 @@ class _Refusal(yaml.MarkedYAMLError):
 
 class _Loader(yaml.SafeLoader):
     """A loader of plain data."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """Begin a list or mapping in brackets; refuse one that is inside too many others."""
+        if self.flow_level >= DEEPEST:
+            problem = f"more than {DEEPEST} brackets are inside each other"
+            raise _Refusal(problem=problem, problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping; refuse keys that are written twice."""
