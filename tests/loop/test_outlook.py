@@ -15,6 +15,7 @@ from scipy.stats import norm
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import written_in
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop import assess, outlook
 from al_charge.loop.cells import Cells
@@ -36,7 +37,8 @@ from al_charge.store.documents import (
     Vertex,
 )
 from al_charge.store.labels import LabelSummary
-from al_charge.thermo.hull import Entry, build_hull
+from al_charge.thermo.hull import Entry, Hull, build_hull
+from al_charge.thermo.uncertainty import Unlabelled
 
 NOWHERE = Geometry(numbers=[], positions=[], cell=[], species=[], host_site=[])
 HALF = Fraction(1, 2)
@@ -69,6 +71,7 @@ def found(host: Host, labelled: list[Configuration]) -> LabelledHull:
             key=key,
             config_hash=key,
             colours=list(config.occupation),
+            host_fingerprint=host.fingerprint,
             energy=energy * host.formula_units,
             refusal=None,
         )
@@ -149,6 +152,43 @@ def test_one_candidate_that_alone_has_no_label_has_the_closed_form(olivine: Host
         missing = assess._unlabelled_vertices(campaign(host, []), labels.hull, result)
         assert missing == (("1/2",) if above < -0.001 else ())
         assert result.exhaustive
+
+
+def test_in_several_cells_everything_is_ranked_once(
+    olivine: Host, olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = Cells((olivine, olivine_doubled))
+    labels = found(olivine, [enumerate_distinct(olivine, n)[0] for n in olivine.ion_counts])
+    # One that the small cell holds was found in the large one.
+    other = enumerate_distinct(olivine, 2)[1]
+    same = written_in(olivine_doubled, olivine, other)
+    assert same is not None
+    labels.labels["found"] = cast(
+        LabelSummary,
+        SimpleNamespace(
+            key="found",
+            config_hash=canonical_hash(olivine_doubled, same),
+            colours=list(same.occupation),
+            host_fingerprint=olivine_doubled.fingerprint,
+            energy=total(olivine, other) * olivine_doubled.formula_units,
+            refusal=None,
+        ),
+    )
+    both = campaign(olivine, [])
+    both.cells = cells
+    ranked: dict[Fraction, int] = {}
+    real = outlook.outlook
+
+    def counted(hull: Hull, unlabelled: list[Unlabelled], *rest: Any) -> Any:
+        ranked.update({one.x: len(one.mean) + len(one.likely.mean) for one in unlabelled})
+        return real(hull, unlabelled, *rest)
+
+    monkeypatch.setattr(outlook, "outlook", counted)
+    nothing = cast(RequestLedger, SimpleNamespace(missed=Counter()))
+    look_ahead(both, labels, nothing, [], Calibration(), np.random.default_rng(1))
+    everything = Counter(cells.numbers[0]) + Counter(cells.numbers[1])
+    labelled = Counter(Fraction(n, 4) for n in olivine.ion_counts) + Counter([HALF])
+    assert ranked == {x: everything[x] - labelled[x] for x in everything}
 
 
 @pytest.mark.parametrize("bar", [0.002, 0.020, 0.040, 0.200])
