@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.loop.calibration import calibrate_bars, coverage
+from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
@@ -105,7 +105,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     verifies = is_verification(campaign, round_number)
     prospective = Prospective() if verifies else _prospective(campaign, round_number, found)
     calibration = calibrate_bars(
-        [*_predictions_before(campaign, round_number), *prospective.predictions],
+        _checked(campaign, round_number, prospective),
         _held_out_residuals(campaign, round_number, found, keys, members),
     )
     before = None
@@ -157,14 +157,19 @@ def _asked(campaign: Campaign, round_number: int) -> bool:
     return record is not None and bool(record.selected)
 
 
-def _predictions_before(campaign: Campaign, round_number: int) -> list[PredictedLabel]:
-    """Return the labels of earlier rounds with what was predicted of them."""
-    return [
-        one
+def _checked(campaign: Campaign, round_number: int, prospective: Prospective) -> list[Checked]:
+    """Return the labels of rounds up to one, with what the round before had predicted of them."""
+    found = {
+        record.number: record.assessment.prospective.predictions
         for record in campaign.store.rounds.all(campaign.name)
         if record.number < round_number and record.assessment is not None
-        for one in record.assessment.prospective.predictions
-    ]
+    } | {round_number: prospective.predictions}
+    checked = []
+    for number, predictions in sorted(found.items()):
+        if predictions:
+            known = calibration_of(campaign, number - 1)
+            checked.append(Checked(known.held_out or known.floor or USUAL, predictions))
+    return checked
 
 
 def _held_out_residuals(

@@ -136,11 +136,15 @@ class Calibration(Part):
         Factor on their standard deviation.
     factors
         Factor on the whole bar by composition; 1 where none is given.
+    held_out
+        Error of its members for labels that they were not trained on, root mean square, eV per
+        formula unit; None of an earlier version.
     """
 
     floor: Number = 0.0
     scale: Number = 1.0
     factors: dict[str, Number] = Field(default_factory=dict)
+    held_out: Number | None = None
 
 
 class Shares(Part):
