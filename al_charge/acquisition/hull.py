@@ -23,7 +23,7 @@ TRIED = 24
 their cost."""
 WORTH_WAITING = 0.3
 """What takes off less than this share of what the first pick does is left to a later round, which
-knows more; unless it is likely to lie below the hull."""
+knows more; unless it is likely to lie below the hull, or this is less certain than it is deep."""
 
 
 class HullSettings(AcquisitionSettings):
@@ -60,11 +60,13 @@ class HullPlugin(AcquisitionPlugin):
         and pending labels do not take already, outcome by outcome.
 
         There are none if nothing is likely to lie below the hull, and else at least one. They end
-        when the rest hardly matters: see ``enough`` and `WORTH_WAITING`.
+        when the rest hardly matters: see ``enough`` and `WORTH_WAITING`. While the hull of labels
+        is less certain than it is deep, predictions do not tell what matters, and nothing waits.
         """
         if not choice.candidates:
             return []
         outlook = Outlook(choice, rng)
+        depth = -min((energy for _, energy in choice.hull), default=0.0)
         picked: list[Selection] = []
         first = 0.0
         while len(picked) < choice.count and outlook.free.any():
@@ -75,7 +77,7 @@ class HullPlugin(AcquisitionPlugin):
             chosen, after = least(outlook, lambda *known: uncertainty(outlook.x, *known), now)
             worth = (now - after) / outlook.cost[chosen]
             likely = below[:, :, chosen].mean() > 0.5
-            if picked and not likely and worth < WORTH_WAITING * first:
+            if picked and now < depth and not likely and worth < WORTH_WAITING * first:
                 break
             first = first or worth
             index = int(outlook.which[chosen])

@@ -109,6 +109,23 @@ def test_a_round_asks_for_as_many_as_matter(choose: Callable[..., Choice]) -> No
     assert len(keys(wide)) >= 3
 
 
+def test_nothing_waits_while_the_hull_is_less_certain_than_deep(
+    choose: Callable[..., Choice],
+) -> None:
+    """One candidate takes off most; others matter by 5 meV, but a third of that of the first."""
+
+    def labels(depth: float, seed: int) -> str:
+        hull = [(Fraction(0), 0.0), (HALF, -1e-3 * depth), (Fraction(1), 0.0)]
+        mean = [-depth, *[2.0 - depth / 2] * 4]
+        return keys(choose([HALF, *[QUARTER] * 4], mean, [60.0, *[10.0] * 4], hull=hull), seed)
+
+    for seed in range(3):
+        assert labels(100.0, seed) == "a"
+        assert labels(20.0, seed) == "a"
+        assert len(labels(1.0, seed)) >= 3
+        assert len(labels(0.0, seed)) >= 3
+
+
 def test_never_none_while_something_matters(choose: Callable[..., Choice]) -> None:
     for chance, number in ((0.03, 1), (0.001, 0)):
         choice = choose([HALF], [-10.0 * norm.ppf(chance) - 1.0], [10.0])
