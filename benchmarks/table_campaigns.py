@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -251,10 +250,7 @@ class Campaign:
             hull=[(vertex.x, hull.formation_energy(vertex)) for vertex in hull.vertices],
             labelled=[
                 Labelled(
-                    str(i),
-                    self.x[known.place[i]],
-                    float(known.energies[i]),
-                    known.features[i],
+                    str(i), self.x[known.place[i]], float(known.energies[i]), known.features[i]
                 )
                 for i in self.labelled
             ],
@@ -269,8 +265,8 @@ class Campaign:
         """Return number, error, spread and bar of what was selected."""
         error = (energies.mean(axis=0) - self.known.energies)[picked]
         spread, bars = self.error_bars(energies, picked)
-        rows = zip(picked.tolist(), error.tolist(), spread.tolist(), bars.tolist(), strict=True)
-        return list(rows)
+        columns = (one.tolist() for one in (picked, error, spread, bars))
+        return list(zip(*columns, strict=True))
 
     def note(self, predicted: list[tuple[int, float, float, float]], hull: Hull) -> None:
         """Keep what was predicted of labels, for later bars and for coverage."""
@@ -309,7 +305,7 @@ class Campaign:
         self.run.p_below_hull = ahead.p_below_hull
         self.run.p_by_round.append((ahead.p_below_hull, self.run.error > TOLERANCE))
         self.run.lower = self.missed(ahead.lower_by)
-        lowest: dict[Fraction, float] = {one.x: one.lowest for one in unlabelled}
+        lowest = {one.x: one.lowest for one in unlabelled}
         state = HullState(
             vertices=[Vertex(str(one.x), one.config_hash) for one in hull.vertices],
             shift=max_hull_shift(before, hull),
