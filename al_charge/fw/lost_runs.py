@@ -214,7 +214,10 @@ def _end(
     if done.modified_count:
         # Where its parent lives, that has closed it with the time of its end.
         worker = launchpad.launches.find_one({"launch_id": launch_id}, {"fworker": 1})["fworker"]
-        store_of(launchpad).ledger.close(str(worker["name"]), LOST, reason)
+        store, (pid, host) = store_of(launchpad), [*str(worker["name"]).split("@"), ""][:2]
+        store.ledger.close(str(worker["name"]), LOST, reason)
+        if pid.isdigit():
+            store.attempts.interrupt(host, int(pid), reason)
         return not given_up
     # A process that handed it back before may have been killed half-way.
     before = launchpad.launches.find_one({"launch_id": launch_id}, {"action": 1}) or {}

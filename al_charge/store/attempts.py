@@ -101,6 +101,23 @@ class Attempts(StorePart):
             {"$set": {"outcome": outcome, "reason": reason, "finished": now()}},
         )
 
+    def interrupt(self, hostname: str, pid: int, reason: str) -> None:
+        """Record of a process that has ended that its attempts, if open, ended with it.
+
+        Parameters
+        ----------
+        hostname
+            Its machine.
+        pid
+            Its number there.
+        reason
+            How it ended.
+        """
+        self._collection(AttemptDoc).update_many(
+            {"hostname": hostname, "pid": pid, "outcome": None},
+            {"$set": {"outcome": "interrupted", "reason": reason, "finished": now()}},
+        )
+
     def all(self, campaign: str, key: str | None = None) -> list[AttemptDoc]:
         """Return the attempts of a campaign, or those at one label.
 

@@ -232,7 +232,13 @@ class TestWithDatabase:
         _, launch = patient.run(ELSEWHERE)
         ledger.open(patient.campaign.name, "propose x=0", round=0, worker=ELSEWHERE)
         (entry,) = ledger.all(patient.campaign.name)
+        journal, key = patient.scene.store.attempts, {"campaign": patient.campaign.name, "round": 0}
+        for host, pid in (("elsewhere", 7), ("elsewhere", 8), ("other", 7)):
+            journal.start("k", **key, slot=0, hostname=host, pid=pid)
         release(patient.launchpad, [launch], "its worker has fallen silent")
+        ended, *others = journal.all(patient.campaign.name)
+        assert (ended.outcome, ended.reason) == ("interrupted", "its worker has fallen silent")
+        assert [one.outcome for one in others] == [None, None]
         assert entries(patient) == [("propose x=0", LOST, "its worker has fallen silent")]
         assert ledger.all(patient.campaign.name)[0].ended == entry.seen
 
