@@ -231,6 +231,6 @@ class AcquisitionPlugin(Plugin):
 
 
 ACQUISITIONS: Plugins[AcquisitionPlugin] = Plugins(
-    "al_charge.acquisitions", AcquisitionPlugin, "acquisition rule", default="weighted"
+    "al_charge.acquisitions", AcquisitionPlugin, "acquisition rule", default="hull"
 )
 """All acquisition rules that are installed."""
