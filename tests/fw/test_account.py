@@ -242,7 +242,9 @@ class TestWithDatabase:
         assert entries(patient) == [("propose x=0", LOST, "its worker has fallen silent")]
         assert ledger.all(patient.campaign.name)[0].ended == entry.seen
 
-    @pytest.mark.parametrize("worker", [DEAD, ELSEWHERE, worker_name()])
+    @pytest.mark.parametrize(
+        "worker", [DEAD, ELSEWHERE, worker_name()], ids=["dead", "elsewhere", "alive"]
+    )
     def test_entries_of_the_gone_are_closed_by_others(self, patient: Any, worker: str) -> None:
         ledger = patient.scene.store.ledger
         ledger.open(patient.campaign.name, worker=worker)
