@@ -59,7 +59,7 @@ def race(names: Sequence[str], make: Callable[[], LaunchPad], runs: Path) -> Non
         launchpad = make()
         start.wait()
         while labelling(launchpad, name):
-            _work(launchpad, name, runs, LABELLING, until_idle=True)
+            _work(launchpad, name, runs, LABELLING, until_idle=True, processes=1)
 
     with ThreadPoolExecutor(len(names)) as pool:
         list(pool.map(worker, names))

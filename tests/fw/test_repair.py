@@ -192,7 +192,7 @@ def test_fireworks_hold_ids_only(launchpad: LaunchPad, campaign: Campaign) -> No
     for firework in launchpad.fireworks.find():
         task = firework["spec"].pop("_tasks")[0]
         task.pop("_fw_name")
-        allowed = {"campaign", "round", "n_ions", "slot", "member"}
+        allowed = {"campaign", "round", "cell", "n_ions", "slot", "member"}
         assert set(task) <= allowed
         assert set(firework["spec"]) == {
             "campaign", "round", "_category", "_add_launchpad_and_fw_id"

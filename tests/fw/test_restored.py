@@ -41,5 +41,5 @@ def test_a_worker_ends_before_its_next_task(
     monkeypatch.setattr(Campaigns, "state", lambda self, name: CampaignState.RUNNING)
     monkeypatch.setattr(worker, "launch_rocket", launch)
     with pytest.raises(InputError, match="restored from a backup since this worker began; run"):
-        worker._work(launchpad_on(database), "c", tmp_path, ["cpu"], False)
+        worker._work(launchpad_on(database), "c", tmp_path, ["cpu"], until_idle=False, processes=1)
     assert taken == [0, 1]

@@ -63,7 +63,7 @@ def test_what_is_under_way_is_left_out(
     source["workflows"].insert_one({"nodes": [3], "state": "COMPLETED", "locked": True} | mine)
     for fw_id in (2, 3, 4):
         source["fireworks"].insert_one({"fw_id": fw_id})
-        source["launches"].insert_one({"fw_id": fw_id})
+        source["launches"].insert_one({"fw_id": fw_id, "launch_id": fw_id})
     full.labels.link("olivine", 1, "early")
     full.failures.put(FailureDoc(key="e", campaign="olivine", round=1, reason="", attempts=1))
     full.proposals.put("later", 0, 1, [make_candidate("b", campaign="later")])
