@@ -19,6 +19,7 @@ import pytest
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
 from al_charge.fw import pool, pulse
+from al_charge.fw.account import Account
 from al_charge.fw.database_locks import _Holder
 from al_charge.fw.doctor import look, mend
 from al_charge.fw.pool import WorkerPool
@@ -144,6 +145,7 @@ class TestWithDatabase:
             None, patient.campaign.name, Path("runs"), processes=1, categories=["cpu"]
         )
         parent._watch = Watch(patient.launchpad, patient.campaign.name)
+        parent._account = Account(patient.scene.store.ledger, patient.campaign.name, 1)
         monkeypatch.setattr(parent, "_connected", lambda: patient.launchpad)
         with parent:
             yield parent
