@@ -141,6 +141,7 @@ class TestWithDatabase:
         """A parent with one process that stands in for a worker."""
         monkeypatch.setattr(pool, "worker", SimpleNamespace(main=lives))
         monkeypatch.setattr(pool, "SILENT_SECONDS", 0.3)
+        monkeypatch.setattr(pool, "SAVE_SECONDS", 1.0)  # in which frozen ones do not end
         parent = WorkerPool(
             None, patient.campaign.name, Path("runs"), processes=1, categories=["cpu"]
         )
