@@ -445,7 +445,7 @@ def test_an_output_that_would_fill_the_memory_is_refused(
     monkeypatch.setattr("al_charge.crystal.compressed.LARGEST", len(outcar()))
     assert read_output(path).energy == -50.1
     monkeypatch.setattr("al_charge.crystal.compressed.LARGEST", len(outcar()) - 1)
-    with pytest.raises(InputError, match="it has more than") as caught:
+    with pytest.raises(InputError, match="it decompresses to far more") as caught:
         read_output(path)
     assert caught.value.where == str(path)
 
