@@ -69,7 +69,7 @@ class Target:
         return open_campaign(self.store(), self.name)
 
     def warn_if_edited(self) -> None:
-        """Say it where the campaign's file, or a structure it names, is no longer what it was."""
+        """Warn if the campaign's file, or a structure it names, was changed after submission."""
         from al_charge.loop.spec import load_spec
         from al_charge.loop.submit import is_edited
 
@@ -85,7 +85,7 @@ class Target:
         if edited:
             _log.warning(
                 "warning: %s or a structure that it names was changed since it was submitted; the "
-                "campaign goes on as it was, give another name to run the new one",
+                "campaign goes on as it was; to run the new one, give it another name",
                 self.file,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations, islice
 
 import numpy as np
@@ -174,7 +175,8 @@ def count_primitive(host: Host) -> dict[Fraction, int]:
     return _count_with_periods(host, [placement(host).form])
 
 
-def count_new(host: Host, smaller: Sequence[Host]) -> dict[Fraction, int]:
+@lru_cache(maxsize=64)
+def count_new(host: Host, smaller: tuple[Host, ...]) -> dict[Fraction, int]:
     """Return how many distinct configurations at every composition none of some cells holds.
 
     As `count_primitive` where these are all cells of which the host is a supercell; where some of

@@ -76,9 +76,9 @@ class _Holder:
     def is_gone(self) -> bool:
         """Return whether it is gone and cannot hold the lock any more.
 
-        On another machine only the heartbeat of a worker tells, and on this one where its process
-        is stopped. What counts is that it does not
-        change while we watch: clocks differ, and an outage of the database silences all workers.
+        Of a worker on another machine, or one that is stopped on this, only the heartbeat tells.
+        What counts is that it does not change while we watch: clocks differ, and an outage of the
+        database silences all workers.
         """
         alive = is_alive(self.name)
         if alive is not None and not state_of(self.name).startswith("T"):

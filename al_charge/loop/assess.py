@@ -243,9 +243,7 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         if candidate is None or candidate.energy is None:
             continue
         label = found.labels.get(label_key(campaign, candidate))
-        if label is None or not _is_what_was_predicted(
-            campaign, label, candidate, aware=campaign.spec.potential.charge_aware
-        ):
+        if label is None or not _is_what_was_predicted(campaign, label, candidate):
             continue
         units = cells.of(candidate).formula_units
         energy, x = cells.energy_of(label), Fraction(candidate.composition)
@@ -271,14 +269,14 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
 
 
 def _is_what_was_predicted(
-    campaign: Campaign, label: LabelSummary, candidate: CandidateDoc, *, aware: bool
+    campaign: Campaign, label: LabelSummary, candidate: CandidateDoc
 ) -> bool:
     """Return whether a label has the charge order of which the committee gave an energy.
 
     A committee that knows no charge states predicts that of the ions, whoever has the charge.
     """
     same = campaign.cells.order_of(label) == candidate.config_hash
-    return same and not (aware and label.delocalised)
+    return same and not (campaign.spec.potential.charge_aware and label.delocalised)
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:

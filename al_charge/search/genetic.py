@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -165,7 +163,7 @@ def evolve(
     """
     inherited = {canonical(host, config): energy for config, energy in (known or {}).items()}
     space = _Space(host, n_ions, settings, rng, inherited, smaller)
-    n_distinct = _count(host, tuple(smaller))[host.composition(n_ions)]
+    n_distinct = count_new(host, tuple(smaller))[host.composition(n_ions)]
     if n_distinct - len(inherited) <= settings.evaluations:
         batch = space.unseen(enumerate_distinct(host, n_ions))
     else:
@@ -287,8 +285,3 @@ def _selector(
     usable = [one for one in OPERATORS if one.make is not spin_change or host.has_spin_states]
     shares = [getattr(weights, operator.name) for operator in usable]
     return OperationSelector(shares, usable, rng=rng) if sum(shares) else None
-
-
-@lru_cache(maxsize=64)
-def _count(host: Host, smaller: tuple[Host, ...]) -> dict[Fraction, int]:
-    return count_new(host, smaller)

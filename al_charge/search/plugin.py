@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -74,7 +73,7 @@ class Space:
     @cached_property
     def number(self) -> int:
         """How many distinct configurations there are."""
-        return _numbers(self.host, tuple(self.smaller))[self.host.composition(self.n_ions)]
+        return count_new(self.host, tuple(self.smaller))[self.host.composition(self.n_ions)]
 
     def without_smaller(self, configs: Iterable[Configuration]) -> list[Configuration]:
         """Leave out configurations that smaller cells hold, which are not of this space.
@@ -95,11 +94,6 @@ class Space:
         rows = np.array([config.occupation for config in some], dtype=np.int8)
         elsewhere = held(self.host, rows, self.smaller)
         return [config for config, there in zip(some, elsewhere, strict=True) if not there]
-
-
-@lru_cache(maxsize=64)
-def _numbers(host: Host, smaller: tuple[Host, ...]) -> dict[Fraction, int]:
-    return count_new(host, smaller)
 
 
 Evaluate = Callable[[Sequence[tuple[Space, Configuration]]], list[float]]

@@ -48,15 +48,23 @@ def check_room(data: Path) -> None:
             where=str(data),
             remedy="remove files, or set AL_CHARGE_HOME to a folder on another disk",
         )
-    _check_limit(resource.RLIMIT_NOFILE, FEWEST_FILES, "ulimit -n", "files may be open at once")
-    _check_limit(resource.RLIMIT_FSIZE, SMALLEST_FILE, "ulimit -f", "bytes may be in a file")
+    _check_limit(
+        resource.RLIMIT_NOFILE,
+        FEWEST_FILES,
+        "ulimit -n",
+        str(FEWEST_FILES),
+        "files may be open at once",
+    )
+    _check_limit(
+        resource.RLIMIT_FSIZE, SMALLEST_FILE, "ulimit -f", "unlimited", "bytes may be in a file"
+    )
 
 
-def _check_limit(kind: int, least: int, command: str, what: str) -> None:
+def _check_limit(kind: int, least: int, command: str, enough: str, what: str) -> None:
     most, _ = resource.getrlimit(kind)
     if most != resource.RLIM_INFINITY and most < least:
         raise InputError(
             f"only {most} {what} ({command}), {least} are needed",
             where="embedded database",
-            remedy=f"raise that limit where you start it, as by '{command} unlimited'",
+            remedy=f"raise that limit where you start it, as by '{command} {enough}'",
         )

@@ -176,12 +176,12 @@ class Surrogate:
         return Prediction(mean, root, self.fitted.nugget * np.sqrt(left))
 
     def screen(
-        self, host: Host, occupations: NDArray[np.int8], exact: int = EXACT
+        self, host: Host, occupations: NDArray[np.int8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return energies and their standard deviations for any number of configurations.
 
-        Of more than ``exact`` it is the lowest whose standard deviations are computed. The others,
-        of which there may be millions, get the largest of a sample, so that no chance of being
+        Of more than `EXACT` it is the lowest whose standard deviations are computed. The others, of
+        which there may be millions, get the largest of a sample, so that no chance of being
         low is told too small; what was observed of them does not count.
 
         Parameters
@@ -190,8 +190,6 @@ class Surrogate:
             A cell of the crystal.
         occupations
             Configurations, shape (n_configs, n_variable_sites), in any symmetry image.
-        exact
-            See above.
 
         Returns
         -------
@@ -205,9 +203,9 @@ class Surrogate:
         """
         number = len(occupations)
         mean, deviation, lowest = np.empty(number), np.empty(number), np.arange(number)
-        if number > exact:
+        if number > EXACT:
             mean = self._means(host, occupations)
-            lowest = np.argpartition(mean, exact)[:exact]
+            lowest = np.argpartition(mean, EXACT)[:EXACT]
             some = np.random.default_rng(0).choice(number, min(SAMPLED, number), replace=False)
             deviation[:] = self.predict(host, occupations[some]).deviation.max()
         for start in range(0, len(lowest), AT_ONCE):

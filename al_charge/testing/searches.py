@@ -252,7 +252,7 @@ class SearchContract:
         for n_ions in (1, 2):
             landscape, rng = Landscape(large), np.random.default_rng(n_ions)
             space = Space(large, n_ions, rng=rng, seeds=[], smaller=[small])
-            number = count_new(large, [small])[large.composition(n_ions)]
+            number = count_new(large, (small,))[large.composition(n_ions)]
             assert space.number == number
             (result,) = self.plugin.search([space], landscape.evaluate, settings)
             asked = [config for _, config in landscape.asked]

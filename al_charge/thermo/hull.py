@@ -308,8 +308,9 @@ def pretty_formula(framework: str, working_ion: str) -> str:
     Returns
     -------
     str
-        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``, but that of a spinel
-        stays ``Mn2O4``. Amounts that decimals cannot say are fractions, as in ``Co1/3Ni2/3O2``.
+        The formula, amounts unchanged: ``Fe2P2O8`` becomes ``(FePO4)2``, but one of two
+        elements, such as ``Mn2O4``, stays as it is. Amounts that decimals cannot say are fractions,
+        as in ``Co1/3Ni2/3O2``.
 
     Raises
     ------

@@ -31,20 +31,31 @@ def test_inodes(
 
 
 @pytest.mark.parametrize(
-    ("kind", "most", "told"),
+    ("kind", "most", "told", "cure"),
     [
-        (resource.RLIMIT_NOFILE, 64, r"only 64 files may be open at once \(ulimit -n\), 512"),
-        (resource.RLIMIT_FSIZE, 102400, r"only 102400 bytes may be in a file \(ulimit -f\)"),
+        (
+            resource.RLIMIT_NOFILE,
+            64,
+            r"only 64 files may be open at once \(ulimit -n\), 512",
+            "-n 512",
+        ),
+        (
+            resource.RLIMIT_FSIZE,
+            102400,
+            r"only 102400 bytes may be in a file \(ulimit -f\)",
+            "-f unlimited",
+        ),
     ],
 )
 def test_limits_of_the_shell(
-    kind: int, most: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: int, most: int, told: str, cure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = resource.getrlimit
     monkeypatch.setattr(
         resource, "getrlimit", lambda asked: (most, most) if asked == kind else given(asked)
     )
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=told) as refused:
         check_room(tmp_path)
+    assert refused.value.remedy.endswith(f"as by 'ulimit {cure}'")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     check_room(tmp_path)
