@@ -117,9 +117,11 @@ def test_what_a_potential_does_not_know_is_no_error_of_its_prediction(
         cast(CandidateDoc, SimpleNamespace(config_hash=f"order {name}")) for name in "cd"
     )
     known = not (aware and delocalised)
-    campaign = cast(Campaign, SimpleNamespace(cells=CELLS))
-    assert _is_what_was_predicted(campaign, label, asked, aware=aware) is known
-    assert not _is_what_was_predicted(campaign, label, other, aware=aware)
+    potential = SimpleNamespace(charge_aware=aware)
+    spec = SimpleNamespace(potential=potential)
+    campaign = cast(Campaign, SimpleNamespace(cells=CELLS, spec=spec))
+    assert _is_what_was_predicted(campaign, label, asked) is known
+    assert not _is_what_was_predicted(campaign, label, other)
 
 
 @pytest.mark.parametrize(("round_number", "n_frames"), [(0, 0), (1, 2), (2, 2)])
