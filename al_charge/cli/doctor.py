@@ -54,19 +54,22 @@ def watching(seconds: float) -> AbstractContextManager[object]:
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."
 )
+@click.option(
+    "--deep", is_flag=True, help="Compare all that is stored with its checksums, not a sample."
+)
 @json_option
 def command(
-    campaign: str | None, fix: bool, no_wait: bool, runs: Path | None, as_json: bool
+    campaign: str | None, fix: bool, no_wait: bool, runs: Path | None, deep: bool, as_json: bool
 ) -> int:
     """Find what is broken in CAMPAIGN, or in the whole database, and say how to mend it.
 
-    Nothing is changed without --fix, and no label, model or file is ever deleted. Exit code 1:
-    something is wrong and was not mended.
+    Nothing is changed without --fix, and no label, model or file is ever deleted; damaged ones are
+    put aside. Exit code 1: something is wrong and was not mended.
     """
     from al_charge.fw.doctor import look, mend
 
     folder = (runs or runs_folder()).absolute()
-    scene = _scene(campaign, folder, wait=not no_wait, writes=fix)
+    scene = _scene(campaign, folder, wait=not no_wait, deep=deep, writes=fix)
     mended: list[Finding] = []
     if scene is None:
         left: list[Finding] = []
@@ -81,7 +84,9 @@ def command(
     return int(any(not finding.note for finding in left))
 
 
-def _scene(campaign: str | None, runs: Path, *, wait: bool, writes: bool) -> Scene | None:
+def _scene(
+    campaign: str | None, runs: Path, *, wait: bool, deep: bool, writes: bool
+) -> Scene | None:
     """Open the database as it is; None where it holds nothing yet."""
     from al_charge.fw.doctor import Scene
     from al_charge.fw.launchpad import connect_launchpad, open_launchpad
@@ -91,13 +96,13 @@ def _scene(campaign: str | None, runs: Path, *, wait: bool, writes: bool) -> Sce
 
     target = target_of(campaign) if campaign else Target("", settings_from_environment())
     store = Store(open_database(target.database))
-    if campaign:
+    if campaign and target.name not in store.campaigns.names():  # its document may be damaged
         store.campaigns.get(target.name)
     elif stored_version(store.database) == 0:
         return None
     launchpad = connect_launchpad(target.database) if writes else open_launchpad(target.database)
     click.get_current_context().call_on_close(launchpad.connection.close)
-    return Scene(launchpad, store, target.name or None, runs, wait)
+    return Scene(launchpad, store, target.name or None, runs, wait, deep)
 
 
 def _tell(mended: list[Finding], left: list[Finding]) -> None:

@@ -177,12 +177,23 @@ def _report(error: BaseException) -> int:
 
 
 def _database_error(error: Exception) -> int | None:
+    if type(error).__module__.startswith("bson"):
+        _log.error(
+            f"database: a document in it cannot be read ({one_line(str(error))}); "
+            "'al-charge doctor --deep' tells which"
+        )
+        return 1
     if not type(error).__module__.startswith("pymongo"):
         return None
+    from pymongo.errors import PyMongoError
+
+    from al_charge.store.outages import reason_of
+
     if getattr(error, "code", None) == _UNAUTHORIZED:
         # The server's own message repeats the whole command with its documents.
         remedy = "ask an admin of it for another role ('al-charge db users')"
         _log.error(f"database: your user may not do this there; {remedy}")
         return 2
-    _log.error(f"database: {one_line(str(error))}; check it with 'al-charge db status'")
+    assert isinstance(error, PyMongoError)
+    _log.error(f"database: {reason_of(error)}; check that it runs, or try again in a minute")
     return 1

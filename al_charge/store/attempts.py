@@ -96,10 +96,8 @@ class Attempts(StorePart):
         reason
             Why, in one line; empty if it succeeded.
         """
-        self._collection(AttemptDoc).update_one(
-            {"_id": attempt, "outcome": None},
-            {"$set": {"outcome": outcome, "reason": reason, "finished": now()}},
-        )
+        ended = {"outcome": outcome, "reason": reason, "finished": now()}
+        self._change(AttemptDoc, attempt, lambda stored: {} if stored["outcome"] else ended)
 
     def interrupt(self, hostname: str, pid: int, reason: str) -> None:
         """Record of a process that has ended that its attempts, if open, ended with it.

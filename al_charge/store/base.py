@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import gridfs
@@ -15,6 +15,13 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.write_concern import WriteConcern
 
 from al_charge.errors import AlChargeError
+from al_charge.store.checksums import (
+    FIELD,
+    OWN,
+    document_checksum,
+    file_checksum,
+    with_checksum,
+)
 from al_charge.store.documents import Document
 
 KEYS_AT_ONCE = 1000
@@ -44,13 +51,52 @@ class StorePart:
     def _collection(self, document: type[Document]) -> Collection[Stored]:
         return self.database[document.collection]
 
-    def _insert_once(self, document: Document) -> bool:
-        """Insert a document unless its id is taken; say whether it was inserted."""
+    def _insert_once(self, document: Document, files: Mapping[str, str] | None = None) -> bool:
+        """Insert a document, with its files' checksums, unless its id is taken; say whether."""
         try:
-            self._collection(type(document)).insert_one(document.to_mongo())
+            self._collection(type(document)).insert_one(document.to_mongo(files))
         except DuplicateKeyError:
             return False
         return True
+
+    def _change(
+        self,
+        document: type[Document],
+        doc_id: str,
+        change: Callable[[Stored], Stored],
+        files: Mapping[str, str] | None = None,
+    ) -> Stored | None:
+        """Change fields of a document together with its checksum.
+
+        ``change`` is given the document and returns whole fields of it, none where nothing is to be
+        done; it is called again where another process was faster. Returns the document as it is
+        then, None if there is none.
+        """
+        collection = self._collection(document)
+        while (stored := collection.find_one({"_id": doc_id})) is not None:
+            seal = _intact(document.collection, stored)
+            fields = change(stored)
+            if not fields:
+                return stored
+            known = stored[FIELD] | (files or {})
+            changed = with_checksum(document.collection, stored | fields, known)
+            query = {"_id": doc_id, f"{FIELD}.{OWN}": seal}
+            update = {"$set": fields | {FIELD: changed[FIELD]}}
+            if collection.update_one(query, update).matched_count:
+                return changed
+        return None
+
+    def _put_file(self, bucket: str, content: bytes, name: str) -> tuple[str, str]:
+        """Store a file in GridFS; return its id and its checksum.
+
+        It stays, even if no document comes to name it: workers may not delete files.
+        """
+        file_id = gridfs.GridFS(self.database, collection=bucket).put(content, filename=name)
+        return str(file_id), self._checksum_of_file(bucket, str(file_id), content)
+
+    def _checksum_of_file(self, bucket: str, file_id: str, content: bytes) -> str:
+        entry = self.database[f"{bucket}.files"].find_one({"_id": ObjectId(file_id)})
+        return file_checksum(entry or {}, (content,))
 
     def _get(self, document: type[D], doc_id: str) -> D | None:
         stored = self._collection(document).find_one({"_id": doc_id})
@@ -60,6 +106,24 @@ class StorePart:
         """Return the documents that match, sorted by fields."""
         found = self._collection(document).find(query, sort=order or None)
         return [document.from_mongo(stored) for stored in found]
+
+
+def _intact(collection: str, stored: Stored) -> str:
+    """Return the checksum of a document, unless somebody else has changed it.
+
+    Raises
+    ------
+    AlChargeError
+        If it does not fit: a new one would hide that.
+    """
+    seal = stored.get(FIELD, {}).get(OWN)
+    if seal is None or seal != document_checksum(collection, stored):
+        raise AlChargeError(
+            "it was changed in the database by something else",
+            where=f"{collection.removesuffix('s')} '{stored['_id']}'",
+            remedy="'al-charge doctor --deep' tells all that is damaged, and its cure",
+        )
+    return str(seal)
 
 
 def portions(keys: Sequence[str]) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from al_charge.errors import InputError, did_you_mean
-from al_charge.store.base import StorePart
+from al_charge.store.base import Stored, StorePart, read_file
 from al_charge.store.documents import (
     TRANSITIONS,
     CampaignDoc,
@@ -33,7 +33,11 @@ class Campaigns(StorePart):
         bool
             False, changing nothing, if there is one of its name.
         """
-        return self._insert_once(doc)
+        files = {}
+        if (file_id := doc.spec.get("labeler_file")) is not None:
+            content = read_file(self._weights, file_id, f"campaign '{doc.name}'")
+            files["labeler"] = self._checksum_of_file("weights", file_id, content)
+        return self._insert_once(doc, files)
 
     def get(self, name: str) -> CampaignDoc:
         """Return a campaign.
@@ -164,15 +168,17 @@ class Campaigns(StorePart):
         InputError
             If that state may not follow the present one, or there is no such campaign.
         """
-        allowed = [before for before, after in TRANSITIONS.items() if state in after]
-        changed = self._collection(CampaignDoc).update_one(
-            {"_id": name, "state": {"$in": allowed}}, {"$set": {"state": state, "reason": reason}}
-        )
-        if not changed.matched_count:
-            present = self.get(name).state
-            raise InputError(
-                f"a campaign that is {present} cannot become {state}", where=f"campaign '{name}'"
-            )
+
+        def change(stored: Stored) -> Stored:
+            if state not in TRANSITIONS[CampaignState(stored["state"])]:
+                raise InputError(
+                    f"a campaign that is {stored['state']} cannot become {state}",
+                    where=f"campaign '{name}'",
+                )
+            return {"state": state, "reason": reason}
+
+        if self._change(CampaignDoc, name, change) is None:
+            self.get(name)
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any], where: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from al_charge.errors import InputError
 from al_charge.store.addresses import Credentials, complete_uri
 from al_charge.store.credentials import find_credentials, tls_options
+from al_charge.store.outages import reason_of
 from al_charge.store.settings import (
     DEFAULT_NAME,
     PASSWORD_ENV,
@@ -133,20 +134,9 @@ def _read(client: MongoClient[dict[str, Any]], name: str, where: str) -> None:
         remedy = "check that it runs, and its host and port"
         if where.startswith("embedded"):
             remedy = "try again, or look at 'al-charge db status'"
-        raise InputError(_silence(str(error)), where=where, remedy=remedy) from error
+        raise InputError(reason_of(error), where=where, remedy=remedy) from error
     except OperationFailure as error:
-        message = str((error.details or {}).get("errmsg", error))
-        raise _refused(error.code, message, where) from error
-
-
-def _silence(message: str) -> str:
-    """Return why no server answers, as far as the client's message says."""
-    if "certificate verify failed" in message or "mismatch" in message:
-        reason = message.partition("certificate verify failed")[2].partition("(_ssl")[0]
-        return f"the server's certificate is not trusted{reason.rstrip(': ')}"
-    if "SSL" in message or "TLS" in message:
-        return "no MongoDB answers there over TLS"
-    return "no MongoDB answers there"
+        raise _refused(error.code, reason_of(error), where) from error
 
 
 def _client(uri: str, where: str) -> MongoClient[dict[str, Any]]:

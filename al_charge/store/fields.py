@@ -7,15 +7,19 @@ arrays are accepted in their place. NaN and infinite values are refused.
 from __future__ import annotations
 
 import re
+from collections import abc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-SCHEMA_VERSION = 13
+from al_charge.errors import AlChargeError
+from al_charge.store.checksums import FIELD, with_checksum
+
+SCHEMA_VERSION = 14
 """Version of every document's layout and of the database as a whole."""
 
 _URI_WITH_PASSWORD = re.compile(r"mongodb(\+srv)?://[^/?#@\s:]*:[^/?#\s]*@")
@@ -136,15 +140,21 @@ class Document(Part):
         """
         raise NotImplementedError
 
-    def to_mongo(self) -> dict[str, Any]:
+    def to_mongo(self, files: abc.Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the document as it is stored.
+
+        Parameters
+        ----------
+        files
+            Checksums of the files in GridFS that it names, by what they hold.
 
         Returns
         -------
         dict
-            Its fields and ``_id``.
+            Its fields, ``_id`` and checksums.
         """
-        return {"_id": self.doc_id, **self.model_dump()}
+        stored = {"_id": self.doc_id, **self.model_dump()}
+        return with_checksum(self.collection, stored, files or {})
 
     @classmethod
     def from_mongo(cls, stored: dict[str, Any]) -> Self:
@@ -159,8 +169,24 @@ class Document(Part):
         -------
         Document
             The document.
+
+        Raises
+        ------
+        AlChargeError
+            If it is damaged: what was written can be read.
         """
-        return cls.model_validate({name: stored[name] for name in stored if name != "_id"})
+        try:
+            return cls.model_validate(
+                {name: stored[name] for name in stored if name not in ("_id", FIELD)}
+            )
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(str(part) for part in fault["loc"]) or "document"
+            raise AlChargeError(
+                f"it is damaged in the database, its {field}: {fault['msg']}",
+                where=f"{cls.collection.removesuffix('s')} '{stored.get('_id', '?')}'",
+                remedy="'al-charge doctor --deep' tells all that is damaged",
+            ) from error
 
     @model_validator(mode="before")
     @classmethod

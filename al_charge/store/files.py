@@ -10,21 +10,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gridfs
 from bson.objectid import ObjectId
 
+from al_charge.errors import AlChargeError
 from al_charge.store.base import StorePart, read_file
 from al_charge.store.documents import CampaignDoc, Document, LabelDoc, ModelDoc, RoundDoc
 
-_NAMED: tuple[tuple[str, type[Document], str], ...] = (
-    ("frames", LabelDoc, "frames_file"),
-    ("weights", CampaignDoc, "spec.labeler_file"),
-    ("weights", ModelDoc, "weights_file"),
-    ("weights", ModelDoc, "predictions_file"),
-    ("weights", RoundDoc, "assessment.predictions_file"),
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A field by which documents name a file in GridFS.
+
+    Attributes
+    ----------
+    bucket
+        Of GridFS.
+    document
+        Kind of document.
+    field
+        Field with the file's id, dotted.
+    content
+        What the file holds.
+    """
+
+    bucket: str
+    document: type[Document]
+    field: str
+    content: str
+
+    @property
+    def kind(self) -> str:
+        """What the document is, in one word."""
+        return self.document.collection.removesuffix("s")
+
+    def in_document(self, stored: dict[str, Any]) -> object:
+        """Return what a document's field holds.
+
+        Parameters
+        ----------
+        stored
+            The document as it is stored.
+
+        Returns
+        -------
+        object
+            The file's id, if the document is intact; None if it names no file.
+        """
+        found: Any = stored
+        for name in self.field.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found or None
+
+
+NAMED_FILES = (
+    NamedFile("frames", LabelDoc, "frames_file", "frames"),
+    NamedFile("weights", CampaignDoc, "spec.labeler_file", "labeler"),
+    NamedFile("weights", ModelDoc, "weights_file", "weights"),
+    NamedFile("weights", ModelDoc, "predictions_file", "predictions"),
+    NamedFile("weights", RoundDoc, "assessment.predictions_file", "predictions"),
 )
-"""Buckets of GridFS, the documents that name files in them, and the field with the file's id."""
-_BUCKETS = sorted({bucket for bucket, _, _ in _NAMED})
+"""Every field that names a file."""
+_BUCKETS = sorted({named.bucket for named in NAMED_FILES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +147,17 @@ class Files(StorePart):
         Raises
         ------
         AlChargeError
-            If it is missing or incomplete in GridFS.
+            If it is missing, incomplete or damaged in GridFS.
         """
         if path.is_file():
             return
         content = read_file(self._weights, file_id, where)
+        if hashlib.sha256(content).hexdigest() != self._weights.get(ObjectId(file_id)).filename:
+            raise AlChargeError(
+                "its file in GridFS is not the one that was kept",
+                where=where,
+                remedy="restore the database from a backup",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         unfinished.write_bytes(content)
@@ -124,8 +176,8 @@ class Files(StorePart):
         """
         named = {
             file_id
-            for _, document, field in _NAMED
-            for file_id in self._collection(document).distinct(field)
+            for one in NAMED_FILES
+            for file_id in self._collection(one.document).distinct(one.field)
         }
         return [
             UnusedFile(bucket, file["_id"], file["length"])
@@ -133,16 +185,6 @@ class Files(StorePart):
             for file in self.database[f"{bucket}.files"].find({}, {"length": 1})
             if str(file["_id"]) not in named
         ]
-
-    def delete(self, file: UnusedFile) -> None:
-        """Delete a file.
-
-        Parameters
-        ----------
-        file
-            The file; nothing happens if it is gone already.
-        """
-        gridfs.GridFS(self.database, collection=file.bucket).delete(file.file_id)
 
     def damaged(self, campaign: str | None = None) -> Iterator[DamagedFile]:
         """Find the files that documents name and that are missing or incomplete.
@@ -158,16 +200,14 @@ class Files(StorePart):
             By kind of document.
         """
         complete = {bucket: self._complete(bucket) for bucket in _BUCKETS}
-        for bucket, document, field in _NAMED:
-            owner = "name" if document is CampaignDoc else "campaign"
+        for named in NAMED_FILES:
+            owner = "name" if named.document is CampaignDoc else "campaign"
             query: dict[str, Any] = {} if campaign is None else {owner: campaign}
-            match = {"$match": query | {field: {"$ne": None}}}
-            pipeline = [match, {"$project": {"file": f"${field}"}}]
-            for stored in self._collection(document).aggregate(pipeline):
-                if stored["file"] not in complete[bucket]:
-                    kind = document.collection.removesuffix("s")
-                    content = field.rpartition(".")[2].removesuffix("_file")
-                    yield DamagedFile(kind, stored["_id"], content)
+            match = {"$match": query | {named.field: {"$ne": None}}}
+            pipeline = [match, {"$project": {"file": f"${named.field}"}}]
+            for stored in self._collection(named.document).aggregate(pipeline):
+                if stored["file"] not in complete[named.bucket]:
+                    yield DamagedFile(named.kind, stored["_id"], named.content)
 
     def _complete(self, bucket: str) -> set[str]:
         """Return the ids of the files that have all their pieces."""
@@ -182,8 +222,12 @@ class Files(StorePart):
             )
         }
         files = self.database[f"{bucket}.files"].find({}, {"length": 1, "chunkSize": 1})
-        return {
-            str(file["_id"])
-            for file in files
-            if pieces.get(file["_id"], 0) >= math.ceil(file["length"] / file["chunkSize"])
-        }
+        return {str(file["_id"]) for file in files if _pieces(file) <= pieces.get(file["_id"], 0)}
+
+
+def _pieces(file: dict[str, Any]) -> float:
+    """Return in how many pieces a file is; infinity if its entry is damaged."""
+    try:
+        return float(math.ceil(file["length"] / file["chunkSize"]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return math.inf

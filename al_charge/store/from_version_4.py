@@ -263,11 +263,19 @@ def to_version_5(database: Database[Stored]) -> None:
     campaigns = database[CampaignDoc.collection]
     for record in list(campaigns.find(_OLD)):
         spec = split_spec(record["spec"])
-        campaigns.update_one({"_id": record["_id"]}, {"$set": {"spec": spec} | _NEW})
+        campaigns.update_one(
+            {"_id": record["_id"]},
+            {"$set": {"spec": spec} | _NEW},
+            bypass_document_validation=True,
+        )
     rounds = database[RoundDoc.collection]
     for record in list(rounds.find(_OLD)):
         assessment = _assessment(database, record)
-        rounds.update_one({"_id": record["_id"]}, {"$set": {"assessment": assessment} | _NEW})
+        rounds.update_one(
+            {"_id": record["_id"]},
+            {"$set": {"assessment": assessment} | _NEW},
+            bypass_document_validation=True,
+        )
     for document in DOCUMENTS:
         database[document.collection].update_many(
             _OLD, {"$set": _NEW}, bypass_document_validation=True

@@ -67,6 +67,22 @@ class LabelUses(StorePart):
         """
         self._collection(LabelUseDoc).delete_one({"campaign": campaign, "key": key})
 
+    def users(self, key: str) -> dict[str, bool]:
+        """Return which campaigns use a label.
+
+        Parameters
+        ----------
+        key
+            Of the label.
+
+        Returns
+        -------
+        dict
+            Whether they adopted it, by their names.
+        """
+        found = self._collection(LabelUseDoc).find({"key": key}, {"campaign": 1, "adopted": 1})
+        return {use["campaign"]: use["adopted"] for use in found}
+
     def uses(
         self, campaign: str, up_to: int | None = None, *, adopted: bool | None = None
     ) -> dict[str, int]:

@@ -165,12 +165,9 @@ class Labels(LabelUses):
             return self._insert_once(doc)
         if self.has(doc.key):
             return False
-        file_id = self._frames.put(frames, filename=doc.key)
-        light = doc.model_copy(update={"frames": [], "frames_file": str(file_id)})
-        if self._insert_once(light):
-            return True
-        self._frames.delete(file_id)
-        return False
+        file_id, checksum = self._put_file("frames", frames, doc.key)
+        light = doc.model_copy(update={"frames": [], "frames_file": file_id})
+        return self._insert_once(light, {"frames": checksum})
 
     def has(self, key: str) -> bool:
         """Tell whether a label was made.

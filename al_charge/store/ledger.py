@@ -8,7 +8,7 @@ entry are by the clock of its own machine, so that a wrong clock makes no wrong 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from al_charge.store.base import Stored, StorePart
@@ -91,9 +91,7 @@ class Ledger(StorePart):
         workers
             Names of the processes, all of this machine.
         """
-        self._collection(EntryDoc).update_many(
-            {"worker": {"$in": list(workers)}, "ended": None}, {"$set": {"seen": now()}}
-        )
+        self._change_open({"worker": {"$in": list(workers)}}, lambda _: {"seen": now()})
 
     def close(
         self,
@@ -121,12 +119,27 @@ class Ledger(StorePart):
         int
             How many were open.
         """
-        end = "$seen" if ended is None else {"$max": ["$started", ended]}
-        told = {"ended": end, "outcome": outcome, "reason": {"$literal": reason}}
-        done = self._collection(EntryDoc).update_many(
-            {"worker": worker, "ended": None}, [{"$set": told}]
-        )
-        return int(done.modified_count)
+
+        def close(stored: Stored) -> Stored:
+            end = stored["seen"] if ended is None else max(stored["started"], ended)
+            return {"ended": end, "outcome": outcome, "reason": reason}
+
+        return self._change_open({"worker": worker}, close)
+
+    def _change_open(self, query: Stored, change: Callable[[Stored], Stored]) -> int:
+        """Change the open entries that a query finds; return how many were open."""
+        found = self._collection(EntryDoc).find(query | {"ended": None}, {"_id": 1})
+        count = 0
+        for entry in list(found):
+            changed: list[str] = []
+
+            def once(stored: Stored, changed: list[str] = changed) -> Stored:
+                changed[:] = [] if stored["ended"] is not None else [stored["_id"]]
+                return change(stored) if changed else {}
+
+            self._change(EntryDoc, entry["_id"], once)
+            count += len(changed)
+        return count
 
     def all(self, campaign: str) -> list[EntryDoc]:
         """Return the entries of a campaign.

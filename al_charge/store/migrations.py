@@ -9,9 +9,10 @@ from typing import Any
 
 from pymongo.database import Database
 
-from al_charge.errors import InputError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.store.fields import now
 from al_charge.store.from_version_4 import to_version_5
+from al_charge.store.from_version_13 import to_version_14
 from al_charge.store.from_versions_1_to_3 import to_version_2, to_version_3, to_version_4
 from al_charge.store.from_versions_5_to_12 import (
     to_version_6,
@@ -72,6 +73,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(version=11, apply=to_version_11),
     Migration(version=12, apply=to_version_12),
     Migration(version=13, apply=to_version_13),
+    Migration(version=14, apply=to_version_14),
 )
 """In order; the last one leads to ``documents.SCHEMA_VERSION``."""
 
@@ -88,9 +90,23 @@ def stored_version(database: Database[dict[str, Any]]) -> int:
     -------
     int
         0 for one that has none yet.
+
+    Raises
+    ------
+    AlChargeError
+        If it is damaged.
     """
     found = database[SCHEMA].find_one({"_id": _VERSION_ID})
-    return 0 if found is None else int(found["version"])
+    if found is None:
+        return 0
+    version = found.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise AlChargeError(
+            "its schema version is damaged",
+            where=f"database '{database.name}'",
+            remedy="restore the database from a backup",
+        )
+    return version
 
 
 def prepare(

@@ -36,20 +36,17 @@ class Models(StorePart):
         """
         if self.has(doc.campaign, doc.round, doc.member):
             return False
-        file_id = self._weights.put(weights, filename=doc.doc_id)
-        predictions_id = self._weights.put(
-            bson.encode(predictions), filename=f"{doc.doc_id}/predictions"
+        weights_id, of_weights = self._put_file("weights", weights, doc.doc_id)
+        predictions_id, of_predictions = self._put_file(
+            "weights", bson.encode(predictions), f"{doc.doc_id}/predictions"
         )
         files = {
-            "weights_file": str(file_id),
+            "weights_file": weights_id,
             "sha256": hashlib.sha256(weights).hexdigest(),
-            "predictions_file": str(predictions_id),
+            "predictions_file": predictions_id,
         }
-        if self._insert_once(doc.model_copy(update=files)):
-            return True
-        self._weights.delete(file_id)
-        self._weights.delete(predictions_id)
-        return False
+        checksums = {"weights": of_weights, "predictions": of_predictions}
+        return self._insert_once(doc.model_copy(update=files), checksums)
 
     def has(self, campaign: str, round: int, member: int) -> bool:
         """Tell whether a member of a round's committee was trained.
@@ -102,7 +99,7 @@ class Models(StorePart):
             raise AlChargeError(
                 "its weights do not match their checksum",
                 where=where,
-                remedy="restore the database from a backup",
+                remedy="'al-charge doctor --deep' tells the cure",
             )
         return doc, weights
 

@@ -8,6 +8,7 @@ from al_charge.store.attempts import Attempts, Failures
 from al_charge.store.base import Stored, StorePart
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.files import Files
+from al_charge.store.integrity import Integrity
 from al_charge.store.labels import Labels
 from al_charge.store.ledger import Ledger
 from al_charge.store.migrations import prepare
@@ -36,6 +37,8 @@ class Store(StorePart):
         Those about what engines make.
     files, ledger
         Files in GridFS, and what workers have used.
+    integrity
+        What compares all of them with their checksums.
     """
 
     def __init__(self, database: Database[Stored]) -> None:
@@ -51,6 +54,7 @@ class Store(StorePart):
         self.references = References(database, self.campaigns)
         self.files = Files(database)
         self.ledger = Ledger(database)
+        self.integrity = Integrity(database)
 
     def ensure_schema(self) -> None:
         """Make a new database ready.
@@ -65,19 +69,3 @@ class Store(StorePart):
     def close(self) -> None:
         """Close the connection."""
         self.database.client.close()
-
-    def remove_leftovers(self) -> int:
-        """Delete files in GridFS that no document names.
-
-        A killed task leaves such a file when it dies between the file and its document. Call this
-        only while no worker runs: a running one is briefly between the two as well.
-
-        Returns
-        -------
-        int
-            How many were deleted.
-        """
-        unused = self.files.unused()
-        for file in unused:
-            self.files.delete(file)
-        return len(unused)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from al_charge.store.base import StorePart, portions
@@ -124,16 +123,14 @@ class Proposals(StorePart):
         return self._find(ProposalDoc, {"campaign": campaign, "round": round}, "cell", "n_ions")
 
     def _insert_missing(self, candidates: Sequence[CandidateDoc]) -> None:
-        upserts = [
-            UpdateOne({"_id": doc.doc_id}, {"$setOnInsert": doc.to_mongo()}, upsert=True)
-            for doc in candidates
-        ]
-        if not upserts:
+        if not candidates:
             return
         try:
-            self._collection(CandidateDoc).bulk_write(upserts, ordered=False)
+            self._collection(CandidateDoc).insert_many(
+                (doc.to_mongo() for doc in candidates), ordered=False
+            )
         except BulkWriteError as error:
-            # Two upserts of one id can race; the loser's document is there already.
+            # An earlier run, or another one at this moment, has written the rest.
             if any(e["code"] != DUPLICATE_KEY for e in error.details["writeErrors"]):
                 raise
 

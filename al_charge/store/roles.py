@@ -36,6 +36,11 @@ WRITES: dict[str, tuple[str, ...]] = {
     "models": _ONCE,
     "proposals": _ONCE,
     "references": _ONCE,
+    # files too, even those that no document comes to name
+    "frames.chunks": _ONCE,
+    "frames.files": _ONCE,
+    "weights.chunks": _ONCE,
+    "weights.files": _ONCE,
     # grown, and never removed
     "attempts": _KEPT,
     "campaigns": _KEPT,
@@ -43,14 +48,10 @@ WRITES: dict[str, tuple[str, ...]] = {
     "rounds": _KEPT,
     # until the label is tried again
     "failures": _REMOVABLE,
-    # links whose other end is gone, and files that nothing names, are removed
+    # links whose other end is gone are removed
     "label_uses": _REMOVABLE,
-    "frames.chunks": _REMOVABLE,
-    "frames.files": _REMOVABLE,
-    "weights.chunks": _REMOVABLE,
-    "weights.files": _REMOVABLE,
     # a task that is run again clears what its first run left
-    "candidates": _FREE,
+    "candidates": _REMOVABLE,
     # who works on what
     "claims": _FREE,
     "workers": _FREE,

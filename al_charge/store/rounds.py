@@ -144,13 +144,11 @@ class Rounds(StorePart):
         """
         content = bson.encode({"keys": list(keys), "energies": energies.astype("<f8").tobytes()})
         name = f"{RoundDoc.id_of(campaign, number)}/predictions"
-        file_id = self._weights.put(content, filename=name)
-        found = assessment.model_copy(update={"predictions_file": str(file_id)})
+        file_id, checksum = self._put_file("weights", content, name)
+        found = assessment.model_copy(update={"predictions_file": file_id})
         fields = {"assessment": found.model_dump(), "closed": now()}
-        stored = self._record_once(campaign, number, fields)["assessment"]
-        if stored["predictions_file"] != str(file_id):
-            self._weights.delete(file_id)
-        return Assessment.model_validate(stored)
+        stored = self._record_once(campaign, number, fields, {"predictions": checksum})
+        return Assessment.model_validate(stored["assessment"])
 
     def predictions(self, record: RoundDoc) -> tuple[list[str], NDArray[np.float64]]:
         """Return what the committee of an assessed round predicts for the labels.
@@ -201,11 +199,12 @@ class Rounds(StorePart):
         """
         if not stage.isidentifier():
             raise ValueError(f"'{stage}' is not a valid name of a stage")
-        changed = self._collection(RoundDoc).update_one(
-            {"_id": RoundDoc.id_of(campaign, number)},
-            {"$inc": {f"stage_seconds.{stage}": float(seconds)}},
-        )
-        if not changed.matched_count:
+
+        def add(stored: Stored) -> Stored:
+            before = stored["stage_seconds"]
+            return {"stage_seconds": before | {stage: before.get(stage, 0.0) + float(seconds)}}
+
+        if self._change(RoundDoc, RoundDoc.id_of(campaign, number), add) is None:
             raise self._no_round(campaign, number)
 
     def set_progress(self, campaign: str, number: int, task: str, done: int, total: int) -> None:
@@ -224,17 +223,24 @@ class Rounds(StorePart):
         total
             All steps.
         """
-        self._collection(RoundDoc).update_one(
-            {"_id": RoundDoc.id_of(campaign, number)},
-            {"$set": {f"progress.{task}": [int(done), int(total)]}},
+        self._change(
+            RoundDoc,
+            RoundDoc.id_of(campaign, number),
+            lambda stored: {"progress": stored["progress"] | {task: [int(done), int(total)]}},
         )
 
-    def _record_once(self, campaign: str, number: int, fields: Stored) -> Stored:
+    def _record_once(
+        self,
+        campaign: str,
+        number: int,
+        fields: Stored,
+        files: Mapping[str, str] | None = None,
+    ) -> Stored:
         """Set fields of a round if the first of them is None; return the round as stored."""
         doc_id, first = RoundDoc.id_of(campaign, number), next(iter(fields))
-        collection = self._collection(RoundDoc)
-        collection.update_one({"_id": doc_id, first: None}, {"$set": fields})
-        stored = collection.find_one({"_id": doc_id})
+        stored = self._change(
+            RoundDoc, doc_id, lambda stored: fields if stored[first] is None else {}, files
+        )
         if stored is None:
             raise self._no_round(campaign, number)
         return stored

@@ -9,6 +9,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure
 
+from al_charge.store.checksums import FIELD, OWN
 from al_charge.store.documents import DOCUMENTS, Document
 
 NAMESPACE_EXISTS = 48
@@ -98,8 +99,13 @@ def validator_of(document: type[Document]) -> dict[str, Any]:
     """
     described = document.model_json_schema(mode="serialization")
     schema = _convert(described, described.get("$defs", {}))
-    schema["properties"] = {"_id": {"bsonType": "string"}, **schema["properties"]}
-    schema["required"] = ["_id", *document.model_fields, *document.model_computed_fields]
+    schema["properties"] = {
+        "_id": {"bsonType": "string"},
+        **schema["properties"],
+        FIELD: {"bsonType": "object", "required": [OWN]},
+    }
+    required = (*document.model_fields, *document.model_computed_fields)
+    schema["required"] = ["_id", *required, FIELD]
     return {"$jsonSchema": schema}
 
 

@@ -64,15 +64,18 @@ def test_it_tells_mends_and_then_finds_nothing(run: Run, labelled: Campaign) -> 
     assert run("doctor", "labelled", "--fix")[1].splitlines()[-1] == "nothing is wrong"
 
 
-def test_a_missing_file_is_told_and_left(run: Run, labelled: Campaign) -> None:
+def test_a_label_with_a_missing_file_is_made_again(run: Run, labelled: Campaign) -> None:
     run("campaign", "resume", "labelled")
     labels = labelled.store.database["labels"]
     labels.update_one({"_id": "exact"}, {"$set": {"frames_file": "gone", "frames": []}})
-    for arguments in (("doctor",), ("doctor", "--fix")):
-        code, out, _ = run(*arguments)
-        assert code == 1
-        line = "half-written label: label exact: its frames in GridFS are missing or incomplete"
-        assert line in out
+    line = "half-written label: label exact: its frames in GridFS are missing or incomplete"
+    code, out, _ = run("doctor")
+    assert (code, labels.count_documents({"_id": "exact"})) == (1, 1)
+    assert line in out
+    code, out, _ = run("doctor", "--fix")
+    assert (code, labels.count_documents({"_id": "exact"})) == (0, 0)
+    assert f"mended: {line}" in out
+    assert labelled.store.database["damaged"].count_documents({"collection": "labels"}) == 1
 
 
 def test_a_campaign_that_is_not_there_is_refused(run: Run, labelled: Campaign) -> None:

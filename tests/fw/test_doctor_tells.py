@@ -128,9 +128,8 @@ def an_assessment_without_its_predictions(patient: Any) -> None:
 
 
 def a_label_without_its_frames(patient: Any) -> None:
-    patient.scene.store.labels.put(patient.label("k"))
-    where = {"frames_file": str(ObjectId()), "frames": []}
-    patient.scene.store.database["labels"].update_one({"_id": "k"}, {"$set": where})
+    label = patient.label("k", frames_file=str(ObjectId()), frames=[])
+    patient.scene.store.database["labels"].insert_one(label.to_mongo())
 
 
 def a_foreign_task_in_a_workflow(patient: Any) -> None:
@@ -173,9 +172,6 @@ def half_written_while_somebody_works(patient: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "kind", "what"),
     [
-        (a_model_without_predictions, "half-written model", "its predictions in GridFS"),
-        (a_model_without_weights, "half-written model", "its weights in GridFS"),
-        (a_model_with_half_of_its_weights, "half-written model", "missing or incomplete"),
         (an_assessment_without_its_predictions, "half-written round", "predictions in GridFS"),
         (a_label_without_its_frames, "half-written label", "missing or incomplete"),
         (a_foreign_task_in_a_workflow, "foreign task", "it would run rm"),
@@ -195,6 +191,26 @@ def test_what_only_a_person_can_mend_is_told(
     assert [(one.kind, one.note, one.fix) for one in left] == [(kind, False, None)]
     assert what in left[0].what
     assert patient.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (a_model_without_predictions, "its predictions in GridFS"),
+        (a_model_without_weights, "its weights in GridFS"),
+        (a_model_with_half_of_its_weights, "missing or incomplete"),
+    ],
+)
+def test_a_model_without_its_files_is_put_aside(
+    damage: Callable[[Any], None], what: str, patient: Any
+) -> None:
+    damage(patient)
+    (mended,), left = mend(patient.scene)
+    assert mended.kind == "half-written model"
+    assert what in mended.what
+    assert [one.kind for one in left] in ([], ["leftover file"])
+    assert patient.scene.store.models.all(patient.campaign.name) == []
+    assert patient.scene.store.database["damaged"].count_documents({}) == 1
 
 
 def test_this_machine_s_clock_is_compared_with_the_server_s(

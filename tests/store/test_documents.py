@@ -87,5 +87,5 @@ def test_validators_know_every_field_and_allow_no_other() -> None:
     for document in DOCUMENTS:
         schema: dict[str, Any] = validator_of(document)["$jsonSchema"]
         computed = document.model_computed_fields
-        assert set(schema["required"]) == {"_id", *document.model_fields, *computed}
+        assert set(schema["required"]) == {"_id", "checksums", *document.model_fields, *computed}
         assert schema["additionalProperties"] is False

@@ -389,7 +389,7 @@ def test_a_migration_to_version_5_is_repeated(
     migrate(database)
     assert check_documents(database) > 20
     assert spec_of(Store(database).campaigns.get("kept")) == before
-    assert Store(database).remove_leftovers() == 0
+    assert Store(database).files.unused() == []
 
 
 def test_predictions_move_from_assessments_to_files(database: Database[dict[str, Any]]) -> None:
@@ -402,7 +402,7 @@ def test_predictions_move_from_assessments_to_files(database: Database[dict[str,
     migrate(database)
     store = Store(database)
     assert database["weights.files"].count_documents({}) == known + len(before)
-    assert store.remove_leftovers() == 0
+    assert store.files.unused() == []
     for record in store.rounds.all("kept"):
         keys, energies = store.rounds.predictions(record)
         old, found = before[record.doc_id], record.assessment
@@ -422,6 +422,7 @@ def check_documents(database: Database[dict[str, Any]]) -> int:
             assert document.from_mongo(stored).schema_version == SCHEMA_VERSION
             read += 1
         assert collection.find_one({"$nor": [validator_of(document)]}) is None
+    assert list(Store(database).integrity.damaged()) == []
     return read
 
 

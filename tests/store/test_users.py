@@ -79,7 +79,6 @@ def test_worker_writes_what_campaigns_do(
     assert store.labels.put(make_label("a"))
     assert not store.labels.put(make_label("a"))
     assert store.models.put(make_model(), b"weights", {})
-    store.remove_leftovers()
     for name in set(WRITES) - {document.collection for document in DOCUMENTS}:
         worker[name].insert_one({"_id": "x"})
     for name in ("claims", "workers", "fireworks", "launches", "workflows"):
@@ -88,7 +87,7 @@ def test_worker_writes_what_campaigns_do(
 
 
 def test_worker_neither_drops_nor_redefines(
-    log_in: Any, users: Users, make_label: Any, database: Connected
+    log_in: Any, users: Users, make_label: Any, make_model: Any, database: Connected
 ) -> None:
     worker = log_in("worker")
     store = Store(worker)
@@ -102,6 +101,12 @@ def test_worker_neither_drops_nor_redefines(
     refused(lambda: labels.rename("other"))
     refused(lambda: labels.update_one({"_id": "a"}, {"$set": {"energy": 0.0}}))
     refused(lambda: labels.delete_many({}))
+    store.models.put(make_model(), b"weights", {})
+    for name in ("weights.chunks", "weights.files", "frames.chunks", "frames.files"):
+        refused(lambda name=name: worker[name].update_one({}, {"$set": {"n": 1}}))  # type: ignore[misc]
+        refused(lambda name=name: worker[name].delete_many({}))  # type: ignore[misc]
+    refused(lambda: worker["candidates"].update_one({}, {"$set": {"energy": 1.0}}))
+    refused(lambda: worker["damaged"].insert_one({}))
     refused(lambda: worker["schema"].update_one({"_id": "version"}, {"$set": {"version": 0}}))
     refused(lambda: worker["others"].insert_one({}))
     refused(lambda: worker.client["other"]["labels"].insert_one({}))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from time import sleep
 
 from al_charge.errors import AlChargeError
-from al_charge.fw.doctor import files, labels, runs, workers, workflows
+from al_charge.fw.doctor import files, integrity, labels, runs, workers, workflows
 from al_charge.fw.doctor.finding import Finding, Scene
+from al_charge.fw.task_run import OUTAGE
 
 __all__ = ["CHECKS", "REPAIRS", "Check", "Finding", "Scene", "look", "mend"]
 
@@ -35,6 +37,8 @@ REPAIRS: tuple[Check, ...] = (
 CHECKS: tuple[Check, ...] = (
     workers.own_clock,
     workers.workers,
+    integrity.missing_files,
+    integrity.damaged,
     *REPAIRS,
     workflows.stopped_campaigns,
     runs.restarting_tasks,
@@ -44,10 +48,10 @@ CHECKS: tuple[Check, ...] = (
     labels.waiting_labels,
     labels.dangling_uses,
     labels.without_labels,
+    integrity.without_models,
     labels.open_attempts,
     labels.given_up,
     labels.without_files,
-    files.missing_files,
     files.leftover_files,
 )
 """Everything that the doctor looks for, in the order in which it is mended."""
@@ -80,26 +84,45 @@ def look(
     list of Finding
         In the order of the checks.
     """
-    schema = list(workers.schema(scene))
+    schema = list(_findings(scene, workers.schema))
     if schema:
         return schema  # nothing else can be read
-    first = list(_findings(scene, checks))
+    found = {check: list(_findings(scene, check)) for check in checks}
+    first = list(chain.from_iterable(found.values()))
     pauses = [finding.watch for finding in first if finding.watch is not None]
     if not pauses:
         return first
     with waiting(max(pauses)):
         sleep(max(pauses))
     before = {finding.identity for finding in first}
-    return [
-        finding
-        for finding in _findings(scene, checks)
-        if finding.watch is None or finding.identity in before
-    ]
-
-
-def _findings(scene: Scene, checks: Sequence[Check]) -> Iterator[Finding]:
     for check in checks:
+        if any(finding.watch is not None for finding in found[check]):
+            again = _findings(scene, check)
+            found[check] = [one for one in again if one.watch is None or one.identity in before]
+    return list(chain.from_iterable(found.values()))
+
+
+def _findings(scene: Scene, check: Check) -> Iterator[Finding]:
+    """Yield what a check finds; damaged data that end it are a finding too."""
+    try:
         yield from check(scene)
+    except OUTAGE:
+        raise
+    except Exception as error:  # whatever the data may be, the other checks go on
+        yield Finding(
+            "check not finished",
+            f"{check.__module__.rpartition('.')[2]}.{check.__name__}",
+            _reason(error),
+            "mend what is damaged, and look again; if nothing is, this is a fault of al-charge",
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in one line; FireWorks' have the reason in their last one."""
+    lines = str(error).strip().splitlines()
+    told = lines[-1] if lines else ""
+    told_by_us = isinstance(error, AlChargeError | RuntimeError)
+    return told if told_by_us else f"{type(error).__name__}: {told}"
 
 
 def mend(
@@ -138,9 +161,10 @@ def mend(
             mended[finding.identity] = finding
             try:
                 finding.fix()
-            except (AlChargeError, RuntimeError, ValueError) as error:
-                # FireWorks' errors about unreadable documents have the reason in their last line.
-                failed[finding.identity] = str(error).strip().splitlines()[-1]
+            except OUTAGE:
+                raise
+            except Exception as error:  # of damaged data; the other cures go on
+                failed[finding.identity] = _reason(error)
     for finding in found:
         mended.pop(finding.identity, None)
     return list(mended.values()), [_with_failure(one, failed) for one in found]

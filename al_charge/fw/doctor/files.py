@@ -1,4 +1,4 @@
-"""Findings about GridFS: files without a document, documents without their file."""
+"""Findings about files in GridFS without a document."""
 
 from __future__ import annotations
 
@@ -30,25 +30,3 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
         what = f"{len(found)} files, {sum(found) / 1e6:.1f} MB, that no document names"
         cure = "nothing need be done: they only take up space"
         yield Finding("leftover file", f"GridFS '{bucket}'", what, cure, note=True)
-
-
-def missing_files(scene: Scene) -> Iterator[Finding]:
-    """Find models, labels and rounds whose file is missing or incomplete.
-
-    Parameters
-    ----------
-    scene
-        Where to look.
-
-    Yields
-    ------
-    Finding
-        One for each.
-    """
-    for file in scene.store.files.damaged(scene.campaign):
-        yield Finding(
-            f"half-written {file.kind}",
-            f"{file.kind} {file.document}",
-            f"its {file.content} in GridFS are missing or incomplete",
-            "restore the database from a backup",
-        )

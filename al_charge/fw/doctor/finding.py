@@ -77,6 +77,8 @@ class Scene:
         Folder of the jobs' files on this machine.
     wait
         Whether to watch runs on other machines for a heartbeat.
+    deep
+        Whether to compare all that is stored with its checksums, not a sample.
     """
 
     launchpad: LaunchPad
@@ -84,6 +86,7 @@ class Scene:
     campaign: str | None
     runs: Path = field(default_factory=lambda: default_home() / "runs")
     wait: bool = True
+    deep: bool = False
 
     @property
     def campaigns(self) -> list[str]:
