@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
+from bson.objectid import ObjectId
 from fireworks import LaunchPad
 from pymongo import MongoClient
 
@@ -26,6 +27,7 @@ from al_charge.testing.site import NAME, Site
 BALLAST = "ballast"
 SILENT_SECONDS = 60.0
 BETWEEN = "nothing"
+FILES_OF_MODELS = ("weights_file", "predictions_file")
 TWICE = """
 import sys
 from al_charge.fw.launchpad import connect_launchpad
@@ -229,6 +231,41 @@ def locked_workflow(site: Site, rng: random.Random) -> bool:
     return True
 
 
+def damaged_weights(site: Site, rng: random.Random) -> bool:
+    """Flip a bit of a model's weights or predictions; the doctor has the model trained again."""
+    if not group(site, signal.SIGKILL):
+        return False
+    with look(site) as client:
+        database = client["al_charge"]
+        named = [one[field] for one in database["models"].find() for field in FILES_OF_MODELS]
+        chunk = named and database["weights.chunks"].find_one(
+            {"files_id": ObjectId(rng.choice(named))}
+        )
+        if not chunk:
+            return False
+        data = bytearray(chunk["data"])
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        changed = {"$set": {"data": bytes(data)}}
+        database["weights.chunks"].update_one({"_id": chunk["_id"]}, changed)
+    command = [*site.program, "doctor", NAME, "--deep", "--fix", "--no-wait"]
+    done = subprocess.run(command, env=site.environment, capture_output=True, text=True)
+    return "mended: damaged model:" in done.stdout
+
+
+def edited_round(site: Site, rng: random.Random) -> bool:
+    """Edit a round behind al-charge's back: the doctor has to name it. The edit is taken back."""
+    with look(site) as client:
+        rounds = client["al_charge"]["rounds"]
+        before = rounds.find_one({"assessment": {"$ne": None}})
+        if before is None:
+            return False
+        rounds.update_one({"_id": before["_id"]}, {"$set": {"selected": []}})
+        command = [*site.program, "doctor", NAME, "--deep", "--no-wait"]
+        done = subprocess.run(command, env=site.environment, capture_output=True, text=True)
+        rounds.update_one({"_id": before["_id"]}, {"$set": {"selected": before["selected"]}})
+    return f"damaged round: round {before['_id']}:" in done.stdout
+
+
 def wrong_clock(site: Site, rng: random.Random) -> bool:
     """Replace the worker by one whose clock is two hours wrong."""
     if not group(site, signal.SIGKILL):
@@ -291,6 +328,8 @@ KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
     "two assess tasks at once": assess_twice,
     "half-written workflow": half_a_workflow,
     "workflow locked by the dead": locked_workflow,
+    "bit flip in a model's files": damaged_weights,
+    "round edited by something else": edited_round,
     "clock wrong by two hours": wrong_clock,
     "worker of another version": another_version,
     "login of the database unreadable": unreadable_login,

@@ -47,7 +47,7 @@ def reason_of(error: PyMongoError) -> str:
     if "SSL" in text or "TLS" in text:
         return "no MongoDB answers there over TLS"
     if "connection closed" in text or "reset by peer" in text:
-        return "the server closes connections: it is going down, or has as many as it allows"
+        return "no MongoDB answers there, or it has as many connections as it allows"
     if isinstance(error, ServerSelectionTimeoutError):
         return "no MongoDB answers there"
     return "the connection was lost"
