@@ -53,6 +53,10 @@ def full(store: Store, make_campaign: Any, make_candidate: Any, make_label: Any,
     store.failures.put(FailureDoc(key="f", campaign="olivine", round=0, reason="SCF", attempts=3))
     store.models.put(make_model(), bytes(300_000), {"small": -1.0})
     store.references.put(make_reference())
+    store.ledger.open("olivine", worker="1@node@0.00")
+    store.ledger.beat(["1@node@0.00"])
+    assert store.ledger.close("1@node@0.00", "done") == 1
+    assert store.ledger.close("1@node@0.00", "done") == 0
     store.rounds.set_progress("olivine", 0, "train 0", 3, 4)
     for _ in range(2):
         store.rounds.add_seconds("olivine", 0, "label", 2.5)
