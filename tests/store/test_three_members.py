@@ -208,18 +208,16 @@ def test_a_server_that_takes_no_more_connections_is_told_in_one_line(
 ) -> None:
     primary = members.primary()
     taken: list[socket.socket] = []
-    with MongoClient[Any](members.uri(), username="root", password=PASSWORD) as client:
+    alone = f"mongodb://127.0.0.1:{primary}/al_charge?authSource=admin&directConnection=true"
+    with MongoClient[Any](alone, username="root", password=PASSWORD) as client:
         most = client.admin.command("serverStatus")["connections"]["available"]
-    try:
-        for _ in range(most + 20):
-            taken.append(socket.create_connection(("127.0.0.1", primary or 0)))
-        alone = f"mongodb://127.0.0.1:{primary}/al_charge?authSource=admin&directConnection=true"
-        with pytest.raises(InputError, match="as many connections as it allows") as told:
-            connect(DatabaseSettings(uri=alone))
-        assert "\n" not in str(told.value) and "Topology" not in str(told.value)
-    finally:
-        for one in taken:
-            one.close()
+    with pytest.raises(InputError, match="as many connections as it allows") as told:
+        for _ in range(20):  # others give theirs back meanwhile
+            taken += [socket.create_connection(("127.0.0.1", primary or 0)) for _ in range(most)]
+            connect(DatabaseSettings(uri=alone)).client.close()
+    assert "\n" not in str(told.value) and "Topology" not in str(told.value)
+    for one in taken:
+        one.close()
 
 
 @pytest.fixture
