@@ -24,9 +24,7 @@ from al_charge.store.documents import (
 )
 from al_charge.store.fields import now
 from al_charge.store.files import NAMED_FILES, NamedFile
-
-ASIDE = "damaged"
-"""Collection of documents that were put aside, each as the bytes of its BSON."""
+from al_charge.store.schema import ASIDE
 
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 

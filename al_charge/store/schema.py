@@ -71,6 +71,9 @@ _TASK_INDEXES: dict[str, list[IndexModel]] = {
     "workers": [IndexModel([("seen", ASCENDING)], expireAfterSeconds=WORKERS_KEPT_SECONDS)],
 }
 
+ASIDE = "damaged"
+"""Collection of damaged documents that were put aside, each as the bytes of its BSON."""
+
 COLLECTIONS = frozenset(
     {
         *(document.collection for document in DOCUMENTS),
@@ -79,6 +82,7 @@ COLLECTIONS = frozenset(
         "fw_id_assigner",
         "claims",
         "schema",
+        ASIDE,
     }
 )
 """All that a database of al-charge has, FireWorks' own included."""

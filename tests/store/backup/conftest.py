@@ -18,7 +18,7 @@ from al_charge.store.documents import (
 )
 from al_charge.store.migrations import RESTORED_ID
 from al_charge.store.mongo import Store
-from al_charge.store.schema import create_task_indexes
+from al_charge.store.schema import ASIDE, create_task_indexes
 
 Stored = dict[str, Any]
 FIREWORKS = ("workflows", "fireworks", "launches", "fw_id_assigner")
@@ -77,8 +77,9 @@ def full(
     database["fireworks"].insert_one({"fw_id": 1, "state": "COMPLETED"})
     database["launches"].insert_one({"launch_id": 1, "fw_id": 1})
     database["fw_id_assigner"].insert_one({"_id": -1, "next_fw_id": 2})
+    database[ASIDE].insert_one({"collection": "labels", "bson": b"damaged"})
     yield store
-    for name in (*FIREWORKS, *LEFT_OUT):
+    for name in (*FIREWORKS, *LEFT_OUT, ASIDE):
         database.drop_collection(name)
 
 
