@@ -139,7 +139,7 @@ def test_labels_come_back_as_they_were(
     for key, one in after.items():
         check_same(one, before[key])
     (again,) = store.database["references"].find()
-    changed = {"created", "directory", "imported", "wall_time"}
+    changed = {"checksums", "created", "directory", "imported", "wall_time"}
     assert {n: v for n, v in again.items() if n not in changed} == {
         n: v for n, v in metal.items() if n not in changed
     }

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from fireworks import FWAction, FWorker, LaunchPad
-from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure, CursorNotFound
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
@@ -102,17 +101,13 @@ def test_a_round_that_is_cut_off_leaves_nothing_to_take(
     assert list(inconsistent_workflows(launchpad, None)) == []
 
 
-def test_a_cursor_that_a_new_server_does_not_know_is_an_outage(launchpad: LaunchPad) -> None:
-    # With one connection alone, the cursor goes on over the one that the next query has renewed.
-    uri = EmbeddedServer().start().uri("admin")
-    with MongoClient[dict[str, Any]](uri, maxPoolSize=1) as client:
-        fireworks = client[launchpad.fireworks.database.name][launchpad.fireworks.name]
-        cursor = fireworks.find(batch_size=2)
-        next(cursor)
-        replace_server()
-        fireworks.find_one()
-        with pytest.raises(CursorNotFound) as raised:
-            list(cursor)
+def test_a_cursor_that_the_server_does_not_know_is_an_outage(launchpad: LaunchPad) -> None:
+    fireworks = launchpad.fireworks
+    cursor = fireworks.find(batch_size=2)
+    next(cursor)
+    fireworks.database.command("killCursors", fireworks.name, cursors=[cursor.cursor_id])
+    with pytest.raises(CursorNotFound) as raised:
+        list(cursor)
     assert transient_failure(raised.value, Path()) == "the database does not answer"
 
 

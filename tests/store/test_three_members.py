@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,11 @@ class Members:
                     return port
         return None
 
-    def process_of(self, port: int | None) -> Any:
-        return self.processes[self.ports.index(port)]  # type: ignore[arg-type]
+    def freeze(self, port: int | None) -> None:
+        """Stop a member, as a partition or a hanging disk does; return when it has stopped."""
+        process = self.processes[self.ports.index(port)]  # type: ignore[arg-type]
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
 
     def wake(self) -> None:
         for process in self.processes:
@@ -120,18 +124,27 @@ def settings(members: Members, monkeypatch: pytest.MonkeyPatch) -> Iterator[Data
     members.wake()
 
 
-def patient_store(members: Members) -> Store:
-    """Return a store whose client waits for an election, as a worker's does."""
+@pytest.fixture
+def patient_store(members: Members, settings: DatabaseSettings) -> Iterator[Callable[[], Store]]:
+    """Return what makes stores whose clients wait for an election, as a worker's does."""
     patient = members.uri(f"{OPTIONS}&serverSelectionTimeoutMS=120000")
-    store = Store(connect(DatabaseSettings(uri=patient)))
-    store.ensure_schema()
-    return store
+    with ExitStack() as stores:
+
+        def make() -> Store:
+            store = Store(connect(DatabaseSettings(uri=patient)))
+            stores.callback(store.close)
+            store.ensure_schema()
+            return store
+
+        yield make
 
 
 def test_what_is_written_while_the_primary_steps_down_is_there_once(
-    members: Members, settings: DatabaseSettings, make_label: Callable[..., LabelDoc]
+    members: Members,
+    patient_store: Callable[[], Store],
+    make_label: Callable[..., LabelDoc],
 ) -> None:
-    store = patient_store(members)
+    store = patient_store()
     store.rounds.add(RoundDoc(campaign="c", number=0))
     kept: list[str] = []
     uncertain: list[str] = []
@@ -164,25 +177,24 @@ def test_what_is_written_while_the_primary_steps_down_is_there_once(
     assert record is not None
     assert len(kept) <= record.stage_seconds["label"] <= len(kept) + len(uncertain)
     assert list(store.integrity.damaged()) == []
-    store.close()
 
 
 def test_a_primary_that_is_cut_off_is_replaced_and_nothing_acknowledged_is_lost(
-    members: Members, settings: DatabaseSettings, make_label: Callable[..., LabelDoc]
+    members: Members,
+    patient_store: Callable[[], Store],
+    make_label: Callable[..., LabelDoc],
 ) -> None:
-    store = patient_store(members)
+    store = patient_store()
     store.labels.put(make_label("before"))
     first = members.primary()
-    members.process_of(first).send_signal(signal.SIGSTOP)
+    members.freeze(first)
     until(lambda: members.primary() is not None)
-    other = patient_store(members)
+    other = patient_store()
     assert other.labels.put(make_label("meanwhile"))
     members.wake()
     assert store.labels.put(make_label("afterwards"))
     keys = {"before", "meanwhile", "afterwards"}
     assert store.labels.among(keys) == other.labels.among(keys) == keys
-    store.close()
-    other.close()
 
 
 def test_a_set_without_a_primary_is_told_in_one_line(
@@ -192,7 +204,7 @@ def test_a_set_without_a_primary_is_told_in_one_line(
     first = members.primary()
     for port in members.ports:
         if port != first:
-            members.process_of(port).send_signal(signal.SIGSTOP)
+            members.freeze(port)
     until(lambda: members.primary() is None)
     with pytest.raises(InputError, match="its replica set has no primary at the moment"):
         connect(settings)
