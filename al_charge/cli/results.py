@@ -100,7 +100,16 @@ def import_labels(
 
 @click.command("export")
 @campaign_argument
-@click.argument("file", metavar="FILE.extxyz", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "name",
+    type=click.Choice(["extxyz", "mace", "ase", "csv", "parquet", "entries", "optimade"]),
+    default="extxyz",
+    show_default=True,
+    help="What is written: extended XYZ, which 'labels import' reads back; the keys that "
+    "mace_run_train reads; a database of ASE; a table; entries of pymatgen; OPTIMADE.",
+)
 @click.option("--last", is_flag=True, help="Only the last frame of each label, its result.")
 @click.option(
     "--usable-only",
@@ -110,23 +119,43 @@ def import_labels(
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @json_option
 def export(
-    target: Target, file: Path, last: bool, usable_only: bool, force: bool, as_json: bool
+    target: Target,
+    file: Path,
+    name: str,
+    last: bool,
+    usable_only: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Write every label of CAMPAIGN to FILE.extxyz, and what they are to FILE.json.
+    """Write every label of CAMPAIGN to FILE; as extended XYZ, also what they are to FILE.json.
 
     Each frame has energy, forces, stress, moments, Bader charges, the charge states that were asked
-    for and those that were found. Labels that no hull may hold are marked, with the reason.
+    for and those that were found. Labels that no hull may hold are marked, with the reason; for
+    mace, those that are unusable or not converged are left out.
     """
-    from al_charge.report.export import export as write_labels
+    if name == "extxyz":
+        from al_charge.report.export import export as write_labels
 
-    document = write_labels(
-        target.campaign(), file, last=last, usable_only=usable_only, force=force
-    )
+        document = write_labels(
+            target.campaign(), file, last=last, usable_only=usable_only, force=force
+        )
+        counts = document["counts"]
+        line = (
+            f"{counts['frames']} frames of {counts['labels']} labels ({counts['usable']} usable) "
+            f"written to {file}, described in {file.with_suffix('.json')}"
+        )
+    else:
+        from al_charge.report.formats import export_as
+
+        document = export_as(
+            target.campaign(), file, name, last=last, usable_only=usable_only, force=force
+        )
+        line = f"{document['labels']} labels written to {file} as {name}" + (
+            f"; {document['left_out']} left out, unusable or not converged"
+            if document["left_out"]
+            else ""
+        )
     if as_json:
         print_json(document)
-        return
-    counts = document["counts"]
-    click.echo(
-        f"{counts['frames']} frames of {counts['labels']} labels "
-        f"({counts['usable']} usable) written to {file}, described in {file.with_suffix('.json')}"
-    )
+    else:
+        click.echo(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +24,7 @@ from al_charge.report.names import host_formula, labeler_name, labeler_remark
 from al_charge.report.rounding import rounding_of
 from al_charge.store.documents import LabelDoc, ReferenceDoc
 from al_charge.store.fields import plain
-from al_charge.store.labels import ALL_FRAMES, SUMMARY
+from al_charge.store.labels import ALL_FRAMES, SUMMARY, LabelSummary
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import pretty_formula
 
@@ -92,19 +92,14 @@ def export(
         If the campaign has no labels yet.
     """
     beside = _check_path(path, force)
-    wanted = campaign.store.labels.read(
-        SUMMARY, campaign=campaign.name, refused=False if usable_only else None
-    )
     cells = campaign.cells
-    labels = sorted(
-        wanted, key=lambda one: (Fraction(one.composition), cells.energy_of(one), one.key)
-    )
+    labels = sorted_labels(campaign, usable_only=usable_only)
     if not labels:
         raise AlChargeError("it has no labels to export yet", where=f"campaign '{campaign.name}'")
     summary = _Summary()
 
     def images() -> Iterator[Atoms]:
-        for label in _in_order(campaign.store, [label.key for label in labels]):
+        for label in in_order(campaign.store, [label.key for label in labels]):
             frames = frames_of(label, cells.of(label).formula_units, last=last)
             summary.add(label, len(frames))
             yield from frames
@@ -146,8 +141,45 @@ class _Summary:
             self._newest, self.windows = label.created, label.windows
 
 
-def _in_order(store: Store, keys: list[str]) -> Iterator[LabelDoc]:
-    """Yield labels with their frames in the order of their keys, some in memory at a time."""
+def sorted_labels(campaign: Campaign, *, usable_only: bool) -> list[LabelSummary]:
+    """Return the labels that a campaign uses in the order in which they are written.
+
+    Parameters
+    ----------
+    campaign
+        Whose labels are wanted.
+    usable_only
+        Whether to leave out labels that no hull may hold.
+
+    Returns
+    -------
+    list of LabelSummary
+        By x, then by energy.
+    """
+    cells = campaign.cells
+    wanted = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, refused=False if usable_only else None
+    )
+    return sorted(
+        wanted, key=lambda one: (Fraction(one.composition), cells.energy_of(one), one.key)
+    )
+
+
+def in_order(store: Store, keys: Sequence[str]) -> Iterator[LabelDoc]:
+    """Yield labels with their frames, some in memory at a time.
+
+    Parameters
+    ----------
+    store
+        Where they are.
+    keys
+        Of the labels.
+
+    Yields
+    ------
+    LabelDoc
+        In the order of the keys.
+    """
     for start in range(0, len(keys), LABELS_IN_MEMORY):
         some = keys[start : start + LABELS_IN_MEMORY]
         found = {label.key: label for label in store.labels.read(ALL_FRAMES, keys=some)}
@@ -256,7 +288,7 @@ def _write(
     try:
         with drafts[0].open("w", encoding="utf-8") as file:
             for atoms in images:
-                write_extxyz(file, _written(atoms))
+                write_extxyz(file, with_texts(atoms))
         document = describe()
         drafts[1].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         for draft, target in zip(drafts, (path, beside), strict=True):
@@ -269,7 +301,19 @@ def _write(
     return document
 
 
-def _written(atoms: Atoms) -> Atoms:
+def with_texts(atoms: Atoms) -> Atoms:
+    """Return a frame whose texts an extended XYZ file gives back as they are.
+
+    Parameters
+    ----------
+    atoms
+        A frame, not modified.
+
+    Returns
+    -------
+    Atoms
+        With the same results.
+    """
     written: Atoms = atoms.copy()
     written.calc = atoms.calc
     written.info = {name: _kept(value) for name, value in atoms.info.items()}
