@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
 
 from fireworks import LaunchPad
+from pymongo.errors import PyMongoError
 
 from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import worker, worker_registry
@@ -306,7 +307,9 @@ class WorkerPool:
             process.terminate()
         deadline = time.monotonic() + SAVE_SECONDS
         for process in alive:
-            process.join(timeout=max(0.0, deadline - time.monotonic()))
+            while process.is_alive() and time.monotonic() < deadline:
+                process.join(_PAUSE)
+                self._show_life()
             if process.is_alive():
                 process.kill()
                 process.join(KILL_SECONDS)
@@ -324,6 +327,14 @@ class WorkerPool:
         finally:
             if self._launchpad is not None:
                 self._launchpad.connection.close()
+
+    def _show_life(self) -> None:
+        """Say that processes still save their work: a queue charges for that, too."""
+        if self._account is not None and self._silent_since is None:
+            try:
+                self._account.beat([slot.name for slot in self._slots if slot.process is not None])
+            except PyMongoError:
+                self._silent_since = time.monotonic()
 
 
 def _how_it_ended(code: int) -> tuple[str, bool]:

@@ -227,6 +227,30 @@ class TestWithDatabase:
         assert (whole.worker, whole.outcome) == (worker_name(), "done")
         assert ledger.unclosed(name) == []
 
+    def test_a_parent_that_waits_for_work_to_be_saved_still_shows_signs_of_life(
+        self, patient: Any, family: WorkerPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else what a queue kills meanwhile would end in the ledger when it was told to end."""
+        monkeypatch.setattr(account, "BEAT", 0.0)
+        monkeypatch.setattr(pool, "SAVE_SECONDS", 1.0)
+        ledger, name = patient.scene.store.ledger, patient.campaign.name
+        seen = []
+        beat = Ledger.beat
+
+        def recorded(one: Ledger, workers: Any) -> None:
+            beat(one, workers)
+            seen.extend(ledger.all(name))
+
+        with family:
+            (slot,) = family._slots
+            assert slot.process is not None
+            family.tend()
+            psutil.Process(slot.process.pid).suspend()
+            monkeypatch.setattr(Ledger, "beat", recorded)
+        assert len(seen) >= 2
+        assert seen[0].ended is None
+        assert seen[-1].seen > seen[0].seen
+
     def test_whoever_hands_a_task_back_closes_its_entry(self, patient: Any) -> None:
         ledger = patient.scene.store.ledger
         _, launch = patient.run(ELSEWHERE)
