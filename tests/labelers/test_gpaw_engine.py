@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from ase import Atoms
 from ase.build import bulk
@@ -258,6 +260,43 @@ def test_an_scf_goes_on_from_its_saved_state(
     assert first.outcome.startswith("interrupted after")
     assert second.changed == "from the saved state"
     assert int(second.outcome.split()[2]) < hydride.details["scf_steps"]
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from al_charge.labelers.gpaw.labeler import GpawLabeler
+from al_charge.labelers.gpaw.settings import GpawSettings
+GpawLabeler(GpawSettings(processes=2)).run(Path(sys.argv[1]))
+"""
+
+
+def test_ranks_that_were_left_behind_are_ended_by_the_next_start_which_goes_on(
+    hydride: Reading,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    leave_engines: Callable[..., None],
+    left_in: Callable[[Path], list[psutil.Process]],
+) -> None:
+    if not hasattr(importlib.import_module("_gpaw"), "Communicator"):
+        pytest.skip("GPAW was built without MPI")
+    for name in ("ALLOW_RUN_AS_ROOT", "ALLOW_RUN_AS_ROOT_CONFIRM", "MCA_rmaps_base_oversubscribe"):
+        monkeypatch.setenv(f"OMPI_{name}", "1")
+    engine, job = labeler(WAVES, processes=2), folder / "ranks"
+    engine.prepare(lithium_hydride(), job, relax=Relax.NONE, attempt=0)
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(job)])
+    end = time.monotonic() + 120
+    while steps_so_far(job) < 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(left_in(job)) >= 4  # guard, mpiexec and ranks
+    leave_engines(worker, "gpaw.run")
+    engine.run(job)
+    assert left_in(job) == []
+    found = engine.read(job)
+    assert found.cores == 2
+    assert found.attempts[1].changed == "from the saved state"
+    assert found.frames[0].energy == pytest.approx(hydride.frames[0].energy, abs=1e-4)
+    assert found.frames[0].forces == pytest.approx(hydride.frames[0].forces, abs=2e-3)
 
 
 def test_a_damaged_state_is_not_continued_from(hydride: Reading, folder: Path) -> None:

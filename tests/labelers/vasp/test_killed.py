@@ -74,9 +74,9 @@ class TestMixedCell:
     ) -> None:
         vasp = labeler()
         if not undisturbed:
-            lasting_standin.tell(remembers=True)
+            lasting_standin.tell(remembers=1.0)
             undisturbed["calm"] = label(vasp, half_filled, tmp_path / "calm")
-        lasting_standin.tell(remembers=True, faults={"start": [fault], "static": [fault]})
+        lasting_standin.tell(remembers=1.0, faults={"start": [fault], "static": [fault]})
         for _ in range(2):
             with pytest.raises(CrashedError, match="VASP did not come to its end"):
                 label(vasp, half_filled, tmp_path / "job")
@@ -89,7 +89,7 @@ class TestMixedCell:
         self, lasting_standin: Any, labeler: Make, half_filled: Atoms, tmp_path: Path
     ) -> None:
         """Else the tests above would show nothing."""
-        lasting_standin.tell(remembers=True)
+        lasting_standin.tell(remembers=1.0)
         steered = label(labeler(), half_filled, tmp_path / "steered")
         plain = label(labeler(shell_distortion="0 A"), half_filled, tmp_path / "plain")
         assert not same(steered, plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 from ase import Atoms
 
 from al_charge.errors import AlChargeError, InputError, NotInstalledError
 from al_charge.labelers.dft import process
+from al_charge.labelers.files import write_json
 from al_charge.labelers.plugin import LABELERS
 from al_charge.labelers.protocol import Relax
+from al_charge.labelers.vasp import run, stages
 from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
 
@@ -104,22 +109,65 @@ VaspLabeler(settings).run(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("launcher", ["exec vasp_std", "vasp_std; true", "setsid -w vasp_std"])
-def test_vasp_dies_with_its_worker(
-    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path, launcher: str
-) -> None:
-    (tmp_path / "launch").write_text(f"#!/bin/sh\n{launcher}\n")
-    (tmp_path / "launch").chmod(0o755)
-    standin.tell(faults={"static": ["hang"]})
-    labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
-    command = [sys.executable, "-c", WORKER, str(tmp_path / "job"), str(tmp_path / "launch")]
-    worker = subprocess.Popen(command)
+def start(standin: Any, job: Path, command: str) -> subprocess.Popen[bytes]:
+    """Start a worker, and wait for its VASP."""
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(job), command])
     end = time.monotonic() + 120
     while not standin.starts() and time.monotonic() < end:
         time.sleep(0.1)
+    return worker
+
+
+def wrapper(folder: Path) -> str:
+    """Write a script between VASP and its guard, and return its command."""
+    (folder / "launch").write_text("#!/bin/sh\nvasp_std; true\n")
+    (folder / "launch").chmod(0o755)
+    return str(folder / "launch")
+
+
+def test_vasp_dies_with_its_worker(
+    standin: Any, labeler: Make, nickel_oxide: Atoms, tmp_path: Path
+) -> None:
+    standin.tell(faults={"static": ["hang"]})
+    labeler().prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
+    worker = start(standin, tmp_path / "job", wrapper(tmp_path))
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     _wait_for_end(standin.last_process())
+
+
+@pytest.mark.parametrize("launcher", ["wrapper", "mpiexec"])
+def test_vasp_that_was_left_behind_is_ended_by_the_next_start_which_makes_the_same_label(
+    standin: Any,
+    labeler: Make,
+    nickel_oxide: Atoms,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    leave_engines: Callable[..., None],
+    left_in: Callable[[Path], list[psutil.Process]],
+    launcher: str,
+) -> None:
+    """Worker, guards and custodian were all killed with -9."""
+    if launcher == "mpiexec" and shutil.which("mpiexec") is None:
+        pytest.skip("there is no MPI")
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    command = wrapper(tmp_path) if launcher == "wrapper" else "mpiexec -n 1 vasp_std"
+    vasp, job, calm = labeler(command=command), tmp_path / "job", tmp_path / "calm"
+    standin.tell(remembers=1.0)
+    vasp.prepare(nickel_oxide, calm, relax=Relax.NONE, attempt=0)
+    write_json(calm / stages.LAUNCH, vasp._launch())
+    run.run_stages(calm)
+    standin.tell(remembers=1.0, faults={"static": ["hang"]})
+    vasp.prepare(nickel_oxide, job, relax=Relax.NONE, attempt=0)
+    leave_engines(start(standin, job, command), "vasp_std")
+    assert standin.last_process() in [process.pid for process in left_in(job)]
+    vasp.run(job)
+    assert left_in(job) == []
+    assert standin.starts() == ["static", "static"]
+    found, undisturbed = vasp.read(job), vasp.read(calm)
+    assert found.frames[-1].energy == undisturbed.frames[-1].energy
+    assert np.array_equal(found.moments, undisturbed.moments)
 
 
 def _wait_for_end(pid: int) -> None:

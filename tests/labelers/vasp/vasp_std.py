@@ -5,7 +5,13 @@ What it does is in the JSON file that ``VASP_STANDIN`` names:
 - ``check``: by name of the folder, the INCAR tags that must be there, as text;
 - ``copy``: a folder of recorded outputs to copy instead of writing any;
 - ``faults``: by name of the folder, one fault for each start in turn, then none;
-- ``remembers``: the energy depends on where the electrons began, which WAVECAR hands on;
+- ``chances``: by fault, its share of all starts, each of them noted as a file in the folder
+  ``notes``, and so is a start in a folder where another runs;
+- ``seconds``: how long it computes before it writes anything;
+- ``hold``: a folder; it computes as long as there is a file named ``engine-`` and a part of its own
+  folder's path up to a dash;
+- ``remembers``: by how much at most, in eV, the energy depends on where the electrons began, which
+  WAVECAR hands on;
 - ``energy``, ``moments`` (in the order of the POSCAR); without them those of a model: atoms repel
   each other, and moments are a part of those in MAGMOM.
 
@@ -14,17 +20,20 @@ Every start is noted in ``starts`` beside that file.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import itertools
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import struct
 import sys
 import time
+import uuid
 from pathlib import Path
 
 plan_file = Path(os.environ["VASP_STANDIN"])
@@ -78,13 +87,35 @@ if incar.get("ISTART") == "1" and not whole:
     refuse("no wave functions to begin from")
 if incar.get("ICHARG") == "1" and Path("CHGCAR").read_bytes() != b"density":
     refuse("no density to begin from")
-begun = "".join(poscar[2:]) + incar.get("MAGMOM", "") + incar.get("NUPDOWN", "")
+# Rounded: libraries may add numbers in another order in another process.
+begun = repr([[round(x, 5) + 0.0 for x in row] for row in cell + positions])
+begun += "".join(poscar[5:7]) + incar.get("MAGMOM", "") + incar.get("NUPDOWN", "")
 state = hashlib.sha256(begun.encode()).hexdigest()[:32].encode()
 if incar.get("ISTART") == "1":
     state = waves[256:288]
 
 faults = plan.get("faults", {}).get(here.name, [])
 fault = faults[number] if number < len(faults) else ""
+
+
+def note(what: str) -> None:
+    Path(plan["notes"], f"VASP {what}-{uuid.uuid4().hex}").touch()
+
+
+if "chances" in plan:
+    alone = os.open("alone", os.O_CREAT | os.O_RDWR)  # held to the end
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note("beside another")
+    names, shares = list(plan["chances"]), list(plan["chances"].values())
+    fault = random.choices([*names, ""], [*shares, 1.0 - sum(shares)])[0]
+    if fault:
+        note(fault)
+time.sleep(plan.get("seconds", 0.0))
+kinds = {part.partition("-")[0] for part in here.parts}
+while "hold" in plan and any(Path(plan["hold"], f"engine-{kind}").exists() for kind in kinds):
+    time.sleep(0.1)
 if fault == "die":
     print("forrtl: severe (174): SIGSEGV, segmentation fault occurred", file=sys.stderr)
     sys.exit(174)
@@ -204,8 +235,8 @@ def model(at: Rows, axes: Rows) -> tuple[float, Rows, Rows]:
 def step_of(at: Rows, axes: Rows, n: int) -> tuple[float, Rows, Rows]:
     if "energy" not in plan:
         energy, forces, stress = model(at, axes)
-        shift = int(state[:4], 16) / 65536 if plan.get("remembers") else 0.0
-        return energy + shift, forces, stress
+        shift = int(state[:4], 16) / 65536
+        return energy + shift * plan.get("remembers", 0.0), forces, stress
     forces = [[0.001 * (i + 1), 0.0, 0.0] for i in range(n_atoms)]
     return plan["energy"] - 0.1 * n, forces, [[10.0, 1.0, 0.0], [1.0, 20.0, 0.0], [0.0, 0.0, 30.0]]
 
