@@ -18,10 +18,10 @@ from al_charge.cli.progress import busy
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="PNG file.")
 @click.option(
     "--method",
-    type=click.Choice(["pca", "umap"]),
+    type=click.Choice(["pca", "tsne"]),
     default="pca",
     show_default=True,
-    help="Principal axes, or UMAP if umap-learn is installed.",
+    help="Principal axes, or t-SNE if scikit-learn is installed.",
 )
 @force_option
 @json_option

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import spglib
@@ -104,6 +104,25 @@ def primitive_cell(structure: Structure) -> PrimitiveCell:
     AlChargeError
         If spglib finds no symmetry, or translations that do not fit the sites.
     """
+    content = (
+        structure.lattice.matrix.tobytes(),
+        structure.frac_coords.tobytes(),
+        repr([(site.species, site.label, site.properties) for site in structure]),
+    )
+    return _primitive_cell(_Given(content, structure))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A structure that equals another of the same content: pymatgen's cannot be hashed."""
+
+    content: tuple[bytes, bytes, str]
+    structure: Structure = field(compare=False)
+
+
+@lru_cache(maxsize=64)  # many hosts, as of one campaign in other spin states, have one parent
+def _primitive_cell(given: _Given) -> PrimitiveCell:
+    structure = given.structure
     dataset = spglib.get_symmetry(spglib_cell(structure), symprec=SYMPREC)
     if dataset is None:
         raise AlChargeError("spglib finds no symmetry", where="host.structure")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -22,10 +21,10 @@ Array = NDArray[np.float64]
 
 PER_BATCH = 8
 """Structures whose features are computed at once."""
-UMAP_NEIGHBOURS = 15
-"""Neighbours of a site in UMAP, its own default; fewer where there are fewer sites."""
-FEWEST_FOR_UMAP = 8
-"""Sites below which UMAP's neighbourhoods are meaningless."""
+PERPLEXITY = 30.0
+"""Neighbours of a site that t-SNE keeps close, its own default; a third of the sites at most."""
+FEWEST_FOR_TSNE = 8
+"""Sites below which t-SNE's neighbourhoods are meaningless."""
 ROUNDING = 1e-6
 """Fraction of the features' size below which a difference is rounding in single precision."""
 
@@ -64,7 +63,7 @@ class Embedding:
     layers
         From the first to the last.
     method
-        ``pca`` or ``umap``.
+        ``pca`` or ``tsne``.
     """
 
     states: list[str]
@@ -82,8 +81,8 @@ def embed(potential: Potential, structures: Sequence[Atoms], method: str = "pca"
     structures
         With ``species`` arrays.
     method
-        ``pca``, the two principal axes of every layer, or ``umap`` (McInnes et al.,
-        arXiv:1802.03426).
+        ``pca``, the two principal axes of every layer, or ``tsne`` (van der Maaten and Hinton,
+        J. Mach. Learn. Res. 9, 2579, 2008).
 
     Returns
     -------
@@ -93,11 +92,11 @@ def embed(potential: Potential, structures: Sequence[Atoms], method: str = "pca"
     Raises
     ------
     InputError
-        If there is no redox site, or too few for UMAP.
+        If there is no redox site, or too few for t-SNE.
     NotInstalledError
-        If umap-learn is needed and not installed.
+        If scikit-learn is needed and not installed.
     """
-    reduce = _umap() if method == "umap" else principal_axes
+    reduce = _tsne() if method == "tsne" else principal_axes
     states, features = site_features(potential, structures)
     layers = []
     for number, values in enumerate(features):
@@ -206,29 +205,26 @@ def _is_redox(atoms: Atoms) -> NDArray[np.bool_]:
     return found
 
 
-def _umap() -> Any:
-    """Return a reduction by UMAP (McInnes et al. 2018) with a fixed seed."""
+def _tsne() -> Callable[[Array], tuple[Array, None]]:
+    """Return a reduction by t-SNE with a fixed seed."""
     try:
-        with warnings.catch_warnings():
-            # It warns on import that a part which is not needed here lacks a library.
-            warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
-            umap: Any = import_module("umap")
+        manifold: Any = import_module("sklearn.manifold")
     except ImportError as error:
         raise NotInstalledError(
-            "umap-learn is not installed",
-            where="--method umap",
-            remedy="run 'pip install umap-learn', or use --method pca",
+            "scikit-learn is not installed",
+            where="--method tsne",
+            remedy="run 'pip install scikit-learn', or use --method pca",
         ) from error
 
     def reduce(values: Array) -> tuple[Array, None]:
-        if len(values) < FEWEST_FOR_UMAP:
+        if len(values) < FEWEST_FOR_TSNE:
             raise InputError(
-                f"{len(values)} redox sites are too few for UMAP",
-                where="--method umap",
+                f"{len(values)} redox sites are too few for t-SNE",
+                where="--method tsne",
                 remedy="use --method pca",
             )
-        neighbours = min(UMAP_NEIGHBOURS, len(values) - 1)
-        reducer = umap.UMAP(n_neighbors=neighbours, random_state=0, n_jobs=1)
+        perplexity = min(PERPLEXITY, (len(values) - 1) / 3)
+        reducer = manifold.TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1)
         return np.asarray(reducer.fit_transform(values), dtype=float), None
 
     return reduce

@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 2.9, 3.3
 MOST_IN_A_ROW = 4
 RESOLUTION = 160
 """Dots per inch."""
-_AXES = {"pca": "principal axis", "umap": "UMAP axis"}
+_AXES = {"pca": "principal axis", "tsne": "t-SNE axis"}
 
 
 def embedding_png(path: Path, embedding: Embedding, *, title: str) -> None:

@@ -19,7 +19,7 @@ from al_charge.store.backup.make import make_backup
 from al_charge.store.embedded import HOME_ENV, EmbeddedServer
 
 TIME_LIMIT = 600.0
-RESTORED = 3
+RESTORED = 2
 """Backups that are restored and continued, of those made while the campaign ran."""
 ROUNDING = 1e-6
 """eV. Not bit for bit: libraries may add the same numbers in another order in another process."""

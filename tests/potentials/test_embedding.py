@@ -66,10 +66,10 @@ def test_only_a_charge_aware_potential_separates_at_the_start() -> None:
     assert blind.states == aware.states
 
 
-def test_umap_keeps_neighbours_together_and_draws_the_same_twice() -> None:
+def test_tsne_keeps_neighbours_together_and_draws_the_same_twice() -> None:
     salts = [small_salt(seed) for seed in range(24)]
-    found = embed(untrained(PAINN), salts, "umap")
-    assert found.method == "umap"
+    found = embed(untrained(PAINN), salts, "tsne")
+    assert found.method == "tsne"
     first = found.layers[0]
     assert first.points.shape == (48, 2)
     assert first.explained is None
@@ -78,19 +78,19 @@ def test_umap_keeps_neighbours_together_and_draws_the_same_twice() -> None:
     distances = np.linalg.norm(first.points[:, None] - first.points, axis=2)
     np.fill_diagonal(distances, np.inf)
     assert (states[distances.argmin(axis=1)] == states).all()
-    again = embed(untrained(PAINN), salts, "umap")
+    again = embed(untrained(PAINN), salts, "tsne")
     np.testing.assert_array_equal(again.layers[2].points, found.layers[2].points)
 
 
-def test_umap_of_a_few_sites_is_refused() -> None:
-    with pytest.raises(InputError, match="4 redox sites are too few for UMAP"):
-        embed(untrained(PAINN), SALTS[:2], "umap")
+def test_tsne_of_a_few_sites_is_refused() -> None:
+    with pytest.raises(InputError, match="4 redox sites are too few for t-SNE"):
+        embed(untrained(PAINN), SALTS[:2], "tsne")
 
 
-def test_umap_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(InputError, match="umap-learn is not installed; run 'pip install"):
-        embed(untrained(PAINN), SALTS, "umap")
+def test_scikit_learn_is_asked_for_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    with pytest.raises(InputError, match="scikit-learn is not installed; run 'pip install"):
+        embed(untrained(PAINN), SALTS, "tsne")
 
 
 def test_structures_without_redox_sites_are_refused() -> None:
