@@ -169,8 +169,13 @@ class Campaign:
 
         return LabelsResult(self.name, labels_document(self._campaign))
 
-    def status(self) -> StatusResult:
-        """Return rounds, tasks and criteria of convergence.
+    def status(self, runs: Path | None = None) -> StatusResult:
+        """Return rounds, tasks and criteria of convergence, and the files on this machine.
+
+        Parameters
+        ----------
+        runs
+            Folder of the jobs' files; the default one when None.
 
         Returns
         -------
@@ -178,11 +183,16 @@ class Campaign:
             Prints as a panel.
         """
         from al_charge.fw.launchpad import connect_launchpad
+        from al_charge.fw.run_folders import files_document
         from al_charge.fw.status import status_document
+        from al_charge.fw.tasks import files_of
+        from al_charge.store.embedded import default_home
 
         launchpad = connect_launchpad(self._database)
         with launchpad.connection:
-            return StatusResult(self.name, status_document(launchpad, self._campaign))
+            document = status_document(launchpad, self._campaign)
+        files = files_of(runs or default_home() / "runs", self.name)
+        return StatusResult(self.name, document | {"files": files_document(files)})
 
     def committee(self, round: int | None = None) -> Committee:
         """Return the potentials that a round trained.

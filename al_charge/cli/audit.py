@@ -56,8 +56,13 @@ def command(
     """
     from al_charge.api.inputs import audit_of
     from al_charge.api.stored import stored_output
+    from al_charge.errors import InputError
     from al_charge.labelers.outputs import read_output
+    from al_charge.loop.packed_folder import packed
 
+    if not Path(source).exists() and (archive := packed(Path(source))) is not None:
+        remedy = f"run 'tar -xzf {archive} -C {archive.parent}'"
+        raise InputError("its files are packed", where=source, remedy=remedy)
     is_file = Path(source).exists() or "/" in source or "." in source
     output = read_output(Path(source), bader=not no_bader) if is_file else stored_output(source)
     found = audit_of(

@@ -115,10 +115,13 @@ def list_campaigns(as_json: bool) -> None:
 
 @command.command("status")
 @campaign_argument
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."
+)
 @json_option
-def status(target: Target, as_json: bool) -> None:
+def status(target: Target, runs: Path | None, as_json: bool) -> None:
     """Show how a campaign stands: tasks, labels, and which criteria of convergence hold."""
-    found = target.opened().status()
+    found = target.opened().status(runs)
     target.warn_if_edited()
     show(found.document, as_json, found.table)
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "launchers": "Write and check what a cluster's queue needs.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
+    "runs": "Pack the files of labels on this machine.",
     "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",
     "worker": "Run a campaign's tasks on this machine.",

@@ -13,7 +13,7 @@ STATE = "state.gpw"
 DENSITY = "density.npz"
 """The all-electron density of a GPAW job; there until the charges have been found."""
 BADER = "bader.json"
-"""The Bader charges of a GPAW job, or why there are none."""
+"""The Bader charges of a job, or why there are none."""
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -124,10 +124,14 @@ class LabelerPlugin(Plugin):
     output_files
         Which outputs of runs outside al-charge are read, such as ``OUTCAR, vasprun.xml``; empty if
         none.
+    densities
+        Names of its files that hold densities on a grid. They are needed until a job has
+        ``bader.json``.
     """
 
     settings: ClassVar[type[EngineSettings]]
     output_files: ClassVar[str] = ""
+    densities: ClassVar[Set[str]] = frozenset()
 
     @abstractmethod
     def make(self, settings: Any) -> Labeler:
@@ -158,6 +162,21 @@ class LabelerPlugin(Plugin):
             One line; empty if there is nothing to tell.
         """
         return ""
+
+    def disposable(self, settings: Any) -> Set[str]:
+        """Return the names of files that only a run that goes on needs, such as wave functions.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+
+        Returns
+        -------
+        set of str
+            None of them is needed for a label that is stored, nor to read its run again.
+        """
+        return frozenset()
 
     def windows(self, settings: Any) -> Windows | None:
         """Return the moments by which the engine tells charge states, where none are calibrated.

@@ -18,6 +18,7 @@ from al_charge.loop.attempt import Job
 from al_charge.loop.campaign import Campaign, atoms_of, label_key
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.label_document import check_sites, check_start, label_document, windows_for
+from al_charge.loop.packed_folder import unpack
 from al_charge.loop.verify import relax_in
 from al_charge.store.documents import CandidateDoc, FailureDoc, LabelDoc
 from al_charge.store.labels import EXPLORED
@@ -210,6 +211,7 @@ class _Job:
         retries = campaign.store.failures.retries(key)
         # An engine continues from its folder, where it would find that it has failed.
         self.directory = directory / f"again-{retries}" if retries else directory
+        self.files = directory
         self.host = campaign.cells.of(candidate)
         self.windows = windows_for(campaign, round_number, candidate.composition)
 
@@ -286,6 +288,7 @@ class _Job:
         if self.relax is Relax.NONE:
             check_start(self.campaign, self.candidate)
         self.campaign.bring_file()
+        unpack(self.files)
         folder.mkdir(parents=True, exist_ok=True)
         set_site_kinds(self.host, atoms)
         result = make_label(

@@ -19,6 +19,7 @@ from al_charge.acquisition.plugin import ACQUISITIONS, AcquisitionSettings
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.errors import InputError, did_you_mean
 from al_charge.labelers.plugin import LABELERS, EngineSettings, LabelerSettings
+from al_charge.loop.packed_folder import Keep
 from al_charge.loop.resources import ResourcesSettings
 from al_charge.loop.strict_yaml import read_mapping, refuse_false_numbers
 from al_charge.plugins import ChosenByKind, Plugins
@@ -112,6 +113,11 @@ class CampaignSpec(BaseModel):
     )
     resources: ResourcesSettings = Field(
         default=ResourcesSettings(), description="what jobs of each category ask of a queue"
+    )
+    keep: Keep = Field(
+        default=Keep.DENSITIES,
+        description="what 'al-charge runs clean' leaves of a label's files: everything, all but "
+        "wave functions, or outputs without densities",
     )
     seed: int = Field(default=1, ge=0, lt=2**31, description="of every random choice")
 

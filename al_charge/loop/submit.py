@@ -336,7 +336,8 @@ def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
     """Return whether two documents mean the same campaign.
 
     Their structures must be equal, and each must have what the other's file said. What neither file
-    said is not compared: defaults may have changed since one of them was stored.
+    said is not compared: defaults may have changed since one of them was stored. Nor is what is
+    kept of files.
 
     Parameters
     ----------
@@ -354,7 +355,11 @@ def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:
         if structure_of(one, name) != structure_of(other, name):
             return False
     first, second = spec_of(one), spec_of(other)
-    return _has(second, first, one.spec["campaign"]) and _has(first, second, other.spec["campaign"])
+    given, others = (
+        {name: value for name, value in doc.spec["campaign"].items() if name != "keep"}
+        for doc in (one, other)
+    )
+    return _has(second, first, given) and _has(first, second, others)
 
 
 def _has(settings: BaseModel, others: BaseModel, given: Mapping[str, Any]) -> bool:

@@ -53,6 +53,8 @@ def _summary(status: dict[str, Any]) -> Text:
         text.append_text(_workers(status))
     if used := status["used"]:
         text.append(f"\n{_used(used)}")
+    if files := status.get("files"):
+        text.append(f"\n{_files(files)}", style="dim")
     for one in status["restarting"]:
         line = f"{one['task']}: handed back {one['restarts']} times, no further: {one['reason']}"
         text.append(f"\n{line}", style="yellow")
@@ -94,6 +96,18 @@ def _used(used: dict[str, dict[str, float]]) -> str:
         return line
     hours = workers["core_seconds"] / 3600
     return f"{line}; workers {_duration(workers['seconds'])}, {hours:.2g} core hours"
+
+
+def _files(files: dict[str, Any]) -> str:
+    """Return what lies on this machine, in one line."""
+    size = (
+        f"{files['bytes'] / 1e9:.1f} GB"
+        if files["bytes"] >= 1e9
+        else f"{files['bytes'] / 1e6:.1f} MB"
+    )
+    more = "" if files["complete"] else "more than "
+    packed = f", {files['labels_packed']} labels packed" if files["labels_packed"] else ""
+    return f"on this machine {more}{files['files']} files, {size}{packed}: {files['folder']}"
 
 
 def _workers(status: dict[str, Any]) -> Text:

@@ -261,6 +261,33 @@ def test_status_document(finished: str) -> None:
     assert "exhausted" in run("campaign", "status", finished)[1]
 
 
+def test_runs_are_packed_on_request(finished: str, tmp_path: Path) -> None:
+    labels = json.loads(run("labels", finished, "--json")[1])["labels"]
+    folder = Path(labels[0]["directory"])
+    runs = ("--runs", str(folder.parents[3]))
+    files = sorted(folder.parents[3].rglob("*"))
+    code, out, err = run("runs", "clean", finished, *runs, "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("round-000/label-000: ")
+    assert out.splitlines()[0].endswith(" MB: would be packed")
+    assert out.splitlines()[-1].endswith("would be packed, keeping densities; 0 stay")
+    assert sorted(folder.parents[3].rglob("*")) == files
+    file = write(tmp_path, keep="everything")
+    assert "keeping everything" in run("runs", "clean", file, *runs, "--dry-run")[1]
+    assert "already there" in run("campaign", "submit", file)[1]  # it is the same campaign
+    code, out, err = run("runs", "clean", finished, *runs, "--keep", "outputs", "--json")
+    assert (code, err) == (0, "")
+    packed = json.loads(out)
+    assert {one["label"] for one in packed} == {label["label"] for label in labels}
+    assert all(one["packed_bytes"] and not one["stays"] for one in packed)
+    assert not folder.exists()
+    assert run("runs", "clean", finished, *runs)[1] == "nothing to pack; 0 stay\n"
+    told = json.loads(run("campaign", "status", finished, *runs, "--json")[1])["files"]
+    assert (told["labels_packed"], told["complete"]) == (7, True)
+    assert "7 labels packed" in run("campaign", "status", finished, *runs)[1]
+    assert "its files are packed; run 'tar -xzf " in refused("audit", str(folder))
+
+
 def test_list_document(finished: str) -> None:
     code, out, _ = run("campaign", "list", "--json")
     assert code == 0

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.label import label, retry_labels
+from al_charge.loop.packed_folder import archive_of, pack
 from al_charge.loop.propose import propose
 from al_charge.loop.reference import label_metal
 from al_charge.loop.rounds import open_round
@@ -243,6 +244,29 @@ def test_a_label_that_gets_further_is_never_given_up(
     outcomes = [one.outcome for one in campaign.store.attempts.all("faults", "preempted")]
     stops, goes = ["unfinished"], ["continued"]
     assert outcomes == goes * 4 + stops * 2 + goes + stops * 3
+
+
+def test_a_label_that_was_lost_is_read_from_its_packed_files(
+    campaign: Campaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("al_charge.loop.label.label_key", lambda *_: "packed")
+    folder, engine = tmp_path / "label-000", cast("Any", campaign.labeler)
+    label(campaign, 0, 0, folder, spool=tmp_path / "spool")
+    made = campaign.store.labels.get("packed")
+    assert made is not None
+    campaign.store.database["labels"].delete_one({"_id": "packed"})
+    pack(folder, lambda _: False)
+
+    def compute(_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(engine.born, "compute", compute)
+    label(campaign, 0, 0, folder, spool=tmp_path / "spool")
+    found = campaign.store.labels.get("packed")
+    assert found is not None
+    assert found.frames == made.frames
+    assert folder.is_dir() and not archive_of(folder).exists()
+    campaign.store.database["attempts"].delete_many({"key": "packed"})  # it was made twice
 
 
 @pytest.fixture

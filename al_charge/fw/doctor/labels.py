@@ -23,6 +23,7 @@ from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.fw.workflow_states import BUSY
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.explore import explored_keys
+from al_charge.loop.packed_folder import archive_of, packed
 from al_charge.loop.verify import relax_in
 from al_charge.store.attempts import METAL
 from al_charge.store.documents import AttemptDoc
@@ -52,7 +53,7 @@ def without_files(scene: Scene) -> Iterator[Finding]:
     elsewhere = 0
     for key, path in scene.store.labels.folders(scene.campaign).items():
         folder = Path(path)
-        if folder.is_dir():
+        if folder.is_dir() or packed(folder) is not None:
             continue
         if scene.runs.is_dir() and scene.runs in folder.parents:
             yield Finding(
@@ -128,9 +129,10 @@ def _missing_label(
         return
     name = "label" if task["_fw_name"] == LABEL_TASK else "explore"
     folder = scene.runs / campaign.name / f"round-{number:03d}" / f"{name}-{task['slot']:03d}"
-    files = "its files are here" if folder.is_dir() else "its files are not on this machine"
+    here = folder.is_dir() or archive_of(folder).is_file()
+    files = "its files are here" if here else "its files are not on this machine"
     yield Finding(
-        "files without label" if folder.is_dir() else "task without label",
+        "files without label" if here else "task without label",
         firework_line(firework),
         f"the task is done, but label {key} is not in the database; {files}",
         "hand the task back: it reads the files that are there, and computes the rest"

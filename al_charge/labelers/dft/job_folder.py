@@ -35,6 +35,9 @@ MARK = "AL_CHARGE_ENGINE_FOLDER"
 SILENCE = 30.0
 """Seconds without a sign of life after which the holder on another machine counts as gone."""
 
+LONG_SILENT = 3600.0
+"""The same in seconds for a single look, which has only clocks of two machines to go by."""
+
 _POLL = 0.2
 _LONGEST_POLL = 2.0
 _PATIENCE = 10.0
@@ -71,6 +74,32 @@ def engine_folder(directory: Path) -> Iterator[IO[str]]:
             end_engines(directory)
             if _holder(file).get("token") == token:
                 file.truncate(0)
+
+
+def is_in_use(directory: Path) -> bool:
+    """Tell, without waiting, whether an engine may be running in a job's folder.
+
+    Parameters
+    ----------
+    directory
+        The folder.
+
+    Returns
+    -------
+    bool
+        Also True where another machine's engine has shown a sign of life not `LONG_SILENT` ago.
+    """
+    try:
+        file = (directory / LOCK).open("r+", encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    with file:
+        locked, holder = _lock(file), _holder(file)
+        if locked is False or not holder:
+            return locked is False
+        if holder.get("host") == socket.gethostname():
+            return locked is None and _lives(holder)
+        return time.time() - os.fstat(file.fileno()).st_mtime < LONG_SILENT
 
 
 def end_engines(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.convergence import ConvergenceParameter, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
+from al_charge.labelers.files import DENSITY, STATE
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
@@ -28,6 +29,7 @@ class GpawPlugin(DftPlugin):
     settings = GpawSettings
     gives = frozenset(Quantity)
     output_files = ".gpw, text log"
+    densities = frozenset({DENSITY})
     install = "python3 bootstrap.py gpaw, or pip install al-charge[gpaw]"
 
     @override
@@ -40,6 +42,10 @@ class GpawPlugin(DftPlugin):
         except InputError as error:
             return error.what
         return ""
+
+    @override
+    def disposable(self, settings: Any) -> Set[str]:
+        return {STATE}
 
     @override
     def make(self, settings: Any) -> Labeler:

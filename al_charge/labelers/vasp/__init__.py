@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class VaspPlugin(DftPlugin):
     settings = VaspSettings
     gives = frozenset(Quantity)
     output_files = "OUTCAR, vasprun.xml"
+    densities = frozenset(("CHGCAR", "AECCAR0", "AECCAR1", "AECCAR2", "ELFCAR", "LOCPOT", "PARCHG"))
     install = "VASP is licensed; see docs/vasp.md"
 
     @override
@@ -52,6 +53,12 @@ class VaspPlugin(DftPlugin):
         from al_charge.labelers.vasp.labeler import VaspLabeler
 
         return VaspLabeler(settings)
+
+    @override
+    def disposable(self, settings: Any) -> Set[str]:
+        """Return wave functions, unless they are to stay, and a density that is also in CHGCAR."""
+        waves = () if settings.keep_wavecar else ("WAVECAR",)
+        return {"WAVEDER", "TMPCAR", "CHG", *waves}
 
     @override
     def known_windows(self, settings: Any) -> Windows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import sys
@@ -24,7 +25,7 @@ from al_charge.errors import (
 )
 from al_charge.labelers.dft import process
 from al_charge.labelers.dft.labeler import DftLabeler, metal_crystal
-from al_charge.labelers.files import read_json, write_json
+from al_charge.labelers.files import BADER, read_json, write_json
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import incar, inputs, potcars, reading, stages, tags
 from al_charge.labelers.vasp.request import Request, plan_label, plan_metal
@@ -99,7 +100,8 @@ class VaspLabeler(DftLabeler):
             self._write_anew(request, directory)
         directory = directory.absolute()
         try:
-            (directory / stages.FAILURE).unlink(missing_ok=True)
+            for name in (stages.FAILURE, BADER):
+                (directory / name).unlink(missing_ok=True)
             write_json(directory / stages.LAUNCH, self._launch())
             module = [sys.executable, "-m", "al_charge.labelers.vasp.run"]
             process.run(module, directory, self._settings.timeout)
@@ -115,6 +117,7 @@ class VaspLabeler(DftLabeler):
             why = read_json(directory / stages.FAILURE)
             kind = CrashedError if why["crashed"] else AlChargeError
             raise kind(why["what"], where=why["where"], remedy=why["remedy"]) from error
+        _is_whole(request, directory)
 
     @override
     def progress(self, directory: Path) -> int:
@@ -204,11 +207,13 @@ class VaspLabeler(DftLabeler):
 
 
 def _is_whole(request: Request, directory: Path) -> bool:
-    """Return whether the outputs of a job that has ended can be read."""
+    """Return whether the outputs of a job that has ended can be read, and keep its charges."""
     try:
-        reading.read(request, directory)
+        found = reading.read(request, directory)
     except CrashedError:
         return False
     except AlChargeError:
-        pass  # they can, and what they say is not part of a label
+        return True  # they can, and what they say is not part of a label
+    with contextlib.suppress(CrashedError):  # of a full disk: they are found again
+        reading.keep_charges(found, directory)
     return True

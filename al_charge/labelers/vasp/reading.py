@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from al_charge.errors import AlChargeError, CrashedError
+from al_charge.labelers.files import BADER, read_json, write_json
 from al_charge.labelers.protocol import Array, Attempt, BaderCharges, Frame, Reading
 from al_charge.labelers.vasp import comparability, custodian_log, outputs, stages
 from al_charge.labelers.vasp.request import Request, Stage
@@ -56,7 +57,7 @@ def read(request: Request, directory: Path) -> Reading:
     frames += [_ordered(frame, request, asked, folder) for frame in run.frames]
     if request.moments is not None and summary.moments is None:
         raise AlChargeError("OUTCAR has no moments of the atoms", where=str(folder))
-    bader, refused = _bader(request, frames[-1], folder)
+    bader, refused = _bader(request, frames[-1], directory)
     ended = not relaxed or outputs.read_vasprun(directory / stages.RELAXATION).converged
     return Reading(
         frames=tuple(frames),
@@ -138,10 +139,48 @@ def _atoms_order(values: Array, request: Request) -> Array:
     return result
 
 
-def _bader(request: Request, last: Frame, folder: Path) -> tuple[BaderCharges | None, str]:
+def keep_charges(found: Reading, directory: Path) -> None:
+    """Write the Bader charges of a job that has ended, which then no longer needs its densities.
+
+    Parameters
+    ----------
+    found
+        What `read` found.
+    directory
+        Folder of the job.
+
+    Raises
+    ------
+    CrashedError
+        If they cannot be written.
+    """
+    charges: dict[str, Any] = {"energy": found.frames[-1].energy, "refused": found.bader_refused}
+    if found.bader is not None:
+        charges["net"] = found.bader.net.tolist()
+        charges["electrons"] = found.bader.electrons.tolist()
+    write_json(directory / BADER, charges)
+
+
+def _kept(directory: Path, last: Frame) -> tuple[BaderCharges | None, str] | None:
+    """Return what `keep_charges` has written; None if it did not, or of another run."""
+    try:
+        charges = read_json(directory / BADER)
+        if charges["energy"] != last.energy:
+            return None
+        if refused := str(charges["refused"]):
+            return None, refused
+        return BaderCharges(np.array(charges["net"]), np.array(charges["electrons"])), ""
+    except (CrashedError, KeyError):
+        return None
+
+
+def _bader(request: Request, last: Frame, directory: Path) -> tuple[BaderCharges | None, str]:
     """Return the charges and why there are none, one of which is empty."""
     if not request.bader:
         return None, "not asked for"
+    if (kept := _kept(directory, last)) is not None:
+        return kept
+    folder = directory / request.stages[-1].name
     from al_charge.labelers import bader
 
     symbols = np.empty(len(request.order), dtype=object)

@@ -12,6 +12,7 @@ from monty.io import zopen
 
 from al_charge.errors import CrashedError
 from al_charge.labelers.dft import process
+from al_charge.labelers.files import BADER
 
 REQUEST = "request.json"
 """What the job is: its stages, the order of its atoms, its datasets."""
@@ -43,7 +44,7 @@ def clear(directory: Path) -> None:
         The folder of the job.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (REQUEST, LAUNCH, FAILURE, process.LOG):
+    for name in (REQUEST, LAUNCH, FAILURE, BADER, process.LOG):
         (directory / name).unlink(missing_ok=True)
     for name in (START, RELAXATION, SINGLE_POINT):
         if (directory / name).is_dir():

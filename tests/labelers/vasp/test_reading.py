@@ -15,9 +15,10 @@ from ase import Atoms
 from ase.io import read
 
 from al_charge.errors import AlChargeError, CrashedError
-from al_charge.labelers.protocol import Reading, Relax
+from al_charge.labelers.protocol import BaderCharges, Reading, Relax
 from al_charge.labelers.vasp import custodian_log, outputs
 from al_charge.labelers.vasp.labeler import VaspLabeler
+from al_charge.labelers.vasp.reading import keep_charges
 
 Make = Callable[..., VaspLabeler]
 
@@ -151,6 +152,25 @@ def test_refused_charges_leave_the_label(job_with_charges: Path, labeler: Make) 
     assert reading.bader is None
     assert "AECCAR0" in reading.bader_refused
     assert reading.frames[-1].energy == pytest.approx(-4.52549041)
+
+
+def test_charges_that_were_kept_need_no_densities(
+    job_with_charges: Path, labeler: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But those of another run, or that cannot be read, count for nothing."""
+    found = BaderCharges(np.array([-1.25, 1.25]), np.array([6.0, 16.0]))
+    monkeypatch.setattr("al_charge.labelers.bader.from_aeccar", lambda *_: found)
+    vasp = labeler(**AS_RECORDED)
+    keep_charges(vasp.read(job_with_charges), job_with_charges)
+    monkeypatch.undo()
+    again = vasp.read(job_with_charges).bader
+    assert again is not None
+    assert again.net.tolist() == found.net.tolist()
+    assert again.electrons.tolist() == found.electrons.tolist()
+    kept = job_with_charges / "bader.json"
+    for text in (json.dumps(json.loads(kept.read_text()) | {"energy": -4.5}), "{", "{}"):
+        kept.write_text(text)
+        assert "AECCAR0" in vasp.read(job_with_charges).bader_refused
 
 
 def _refused(labeler: Make, job: Path, words: str) -> None:

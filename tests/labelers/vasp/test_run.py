@@ -14,7 +14,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.shells import charge_order_contrast
 from al_charge.errors import AlChargeError, CrashedError
 from al_charge.labelers.dft import process
-from al_charge.labelers.files import write_json
+from al_charge.labelers.files import BADER, read_json, write_json
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Reading, Relax
 from al_charge.labelers.vasp import run, stages
@@ -143,10 +143,12 @@ def test_the_same_job_is_kept_and_another_one_replaces_it(
 ) -> None:
     standin.tell(moments=[1.7, 0.2])
     label(labeler(), nickel_oxide, tmp_path / "job")
+    (tmp_path / "job" / BADER).touch()
     labeler(timeout="90 s").prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
-    assert stages.is_done(tmp_path / "job" / "static")
+    assert stages.is_done(tmp_path / "job" / "static") and (tmp_path / "job" / BADER).exists()
     labeler(cutoff="500 eV").prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
     assert not stages.is_done(tmp_path / "job" / "static")
+    assert not (tmp_path / "job" / BADER).exists()
 
 
 def test_what_custodian_mends_is_recorded(
@@ -226,6 +228,9 @@ def test_damaged_output_of_a_finished_job_is_made_again(
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CrashedError, match=name):
         vasp.read(tmp_path / "job")
+    vasp.run(tmp_path / "job")
+    assert standin.starts() == ["static", "static"]
+    assert read_json(tmp_path / "job" / BADER)["refused"] == "not asked for"
     vasp.run(tmp_path / "job")
     assert standin.starts() == ["static", "static"]
     assert vasp.read(tmp_path / "job").frames[-1].energy == whole.frames[-1].energy

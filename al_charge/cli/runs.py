@@ -1,0 +1,110 @@
+"""`al-charge runs`: the files of labels on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from al_charge.cli.output import json_option, print_json
+from al_charge.cli.target import Target, campaign_argument, runs_folder
+
+if TYPE_CHECKING:
+    from al_charge.fw.run_folders import RunFolder
+    from al_charge.loop.packed_folder import Keep
+
+
+@click.group("runs")
+def command() -> None:
+    """Look after the files of labels on this machine."""
+
+
+@command.command("clean")
+@campaign_argument
+@click.option(
+    "--keep",
+    type=click.Choice(["everything", "densities", "outputs"]),
+    help="What is packed, instead of what the campaign says.",
+)
+@click.option("--dry-run", is_flag=True, help="List what would be packed, and change nothing.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."
+)
+@json_option
+def clean(target: Target, keep: str | None, dry_run: bool, runs: Path | None, as_json: bool) -> int:
+    """Pack the files of each label that is in the database into one archive.
+
+    Wave functions are left out, with 'outputs' densities as well; see 'keep' in the campaign file.
+    What is not in the database, or under way, stays as it is. Workers may run meanwhile. Exit code
+    1: a folder could not be packed.
+    """
+    from al_charge.fw.run_folders import clean as pack_all
+    from al_charge.fw.run_folders import run_folders
+    from al_charge.fw.tasks import files_of
+
+    campaign, launchpad = target.campaign(), target.launchpad()
+    files = files_of((runs or runs_folder()).absolute(), target.name)
+    kept = _keep_of(target, keep, campaign.spec.keep)
+    found = []
+    for folder in (
+        run_folders(launchpad, campaign, files)
+        if dry_run
+        else pack_all(launchpad, campaign, files, kept)
+    ):
+        found.append(folder)
+        if not as_json:
+            click.echo(_line(folder, files.resolve(), dry_run=dry_run))
+    if as_json:
+        print_json([_document(folder) for folder in found])
+    else:
+        click.echo(_summary(found, kept, dry_run=dry_run))
+    return int(any(folder.failed for folder in found))
+
+
+def _keep_of(target: Target, asked: str | None, stored: Keep) -> Keep:
+    """Return what is kept: what the command says, else the file it was given, else the campaign."""
+    from al_charge.loop.packed_folder import Keep
+    from al_charge.loop.spec import load_spec
+
+    if asked is not None:
+        return Keep(asked)
+    return stored if target.file is None else load_spec(target.file).keep
+
+
+def _line(folder: RunFolder, files: Path, *, dry_run: bool) -> str:
+    what = f"{folder.path.relative_to(files)}: {_amount(folder.before.files, folder.before.size)}"
+    if folder.stays:
+        return f"{what}: stays: {folder.stays}"
+    if folder.after is None:
+        return f"{what}: {'would be packed' if dry_run else 'not packed'}"
+    return f"{what}: packed into {_megabytes(folder.after.size)}"
+
+
+def _summary(found: list[RunFolder], keep: Keep, *, dry_run: bool) -> str:
+    due = [folder for folder in found if not folder.stays]
+    before = _amount(sum(one.before.files for one in due), sum(one.before.size for one in due))
+    stay = len(found) - len(due)
+    after = _megabytes(sum(one.after.size for one in due if one.after is not None))
+    done = f"would be packed, keeping {keep}" if dry_run else f"packed into {after}, keeping {keep}"
+    what = "1 folder" if len(due) == 1 else f"{len(due)} folders"
+    return f"{what} with {before}: {done}; {stay} stay" if due else f"nothing to pack; {stay} stay"
+
+
+def _amount(files: int, size: int) -> str:
+    return f"{files} {'file' if files == 1 else 'files'}, {_megabytes(size)}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _document(folder: RunFolder) -> dict[str, Any]:
+    return {
+        "folder": str(folder.path),
+        "label": folder.key,
+        "stays": folder.stays,
+        "files": folder.before.files,
+        "bytes": folder.before.size,
+        "packed_bytes": None if folder.after is None else folder.after.size,
+    }
