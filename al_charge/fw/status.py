@@ -11,6 +11,7 @@ from fireworks import LaunchPad
 
 from al_charge.fw.lost_runs import HANDED_BACK
 from al_charge.fw.restarts import restarting
+from al_charge.fw.retraining import waiting
 from al_charge.fw.vitals import Vitals, vitals
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
@@ -126,7 +127,7 @@ def blocking_failure(launchpad: LaunchPad, name: str) -> str | None:
     """Return why a campaign cannot continue: a task failed, and nothing runs or is ready.
 
     Every later step of a round waits for all tasks of the step before, so nothing more will become
-    ready.
+    ready. Nor will those be run that wait for a model whose training has failed.
 
     Parameters
     ----------
@@ -144,7 +145,11 @@ def blocking_failure(launchpad: LaunchPad, name: str) -> str | None:
     failed = fireworks.find_one({"spec.campaign": name, "state": "FIZZLED"})
     if failed is None:
         return None
-    active = {"spec.campaign": name, "state": {"$in": ["READY", "RUNNING", "RESERVED"]}}
+    active = {
+        "spec.campaign": name,
+        "state": {"$in": ["READY", "RUNNING", "RESERVED"]},
+        "fw_id": {"$nin": list(waiting(launchpad, name))},
+    }
     if fireworks.find_one(active, {"_id": 1}) is not None:
         return None
     return f"{failed['name']}: {failure_of(launchpad, failed)}"

@@ -23,6 +23,7 @@ from al_charge.fw import worker_registry
 from al_charge.fw.allowed_tasks import ALLOWED_TASKS
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.pulse import Pulse
+from al_charge.fw.retraining import train_again
 from al_charge.fw.status import blocking_failure
 from al_charge.fw.task_run import stop_worker, transient_failure
 from al_charge.fw.tasks import SPOOL
@@ -97,13 +98,14 @@ def _work(
 ) -> None:
     store = store_of(launchpad)
     open_campaign(store, campaign)  # refuses a campaign whose plug-ins are not installed here
+    query: dict[str, object] = {
+        "spec.campaign": campaign,
+        "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(ALLOWED_TASKS)}}}},
+    }
     fworker = FWorker(
         name=worker_name(),
         category=list(categories),
-        query={
-            "spec.campaign": campaign,
-            "spec._tasks": {"$not": {"$elemMatch": {"_fw_name": {"$nin": sorted(ALLOWED_TASKS)}}}},
-        },
+        query=query,
         env={"runs": str(runs), "processes": processes},
     )
     Spool(runs / campaign / SPOOL).deliver_all(store.labels)
@@ -116,6 +118,7 @@ def _work(
             worker_registry.seen(launchpad)
             next_beat = time.monotonic() + PING_TIME_SECS
         _check_schema(launchpad, restored)
+        query["fw_id"] = {"$nin": train_again(launchpad, campaign)}
         # Tracebacks are in our log; FireWorks would print them once more.
         if launch_rocket(launchpad, fworker, strm_lvl="CRITICAL", err_file=io.StringIO()):
             continue

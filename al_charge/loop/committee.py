@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import UnfinishedError
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
 
@@ -34,8 +34,9 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
 
     Raises
     ------
-    AlChargeError
-        If a member was not trained, which the order of tasks rules out.
+    UnfinishedError
+        If a member is not there: the order of tasks rules out that it was not trained, so it was
+        lost, and is trained again.
     """
     from al_charge.potentials.committee import Committee
 
@@ -43,16 +44,36 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
     for member in range(campaign.spec.committee.size):
         potential = load_member(campaign, round_number, member)
         if potential is None:
-            raise AlChargeError(
-                f"round {round_number} has no potential {member}",
-                where=campaign.name,
-                remedy="run 'al-charge campaign resume'",
-            )
+            raise missing(campaign, round_number, member)
         members.append(potential)
     record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
     scale = assessment.spread_scale if assessment is not None else 1.0
     return Committee(members, spread_scale=scale)
+
+
+def missing(campaign: Campaign, round_number: int, member: int) -> UnfinishedError:
+    """Return the error of a task that needs a model which is not there (any more).
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+    member
+        Number of the potential in the committee, from 0.
+
+    Returns
+    -------
+    UnfinishedError
+        To be raised.
+    """
+    return UnfinishedError(
+        f"round {round_number} has no potential {member}",
+        where=campaign.name,
+        remedy="one that was lost is trained again by workers",
+    )
 
 
 def load_member(campaign: Campaign, round_number: int, member: int) -> Potential | None:
@@ -72,13 +93,13 @@ def load_member(campaign: Campaign, round_number: int, member: int) -> Potential
     Potential or None
         None if it was not trained.
     """
+    stored = campaign.store.models.get(campaign.name, round_number, member)
+    if stored is None:
+        return None
     from safetensors.torch import load
 
     from al_charge.potentials.potential import Potential
 
-    stored = campaign.store.models.get(campaign.name, round_number, member)
-    if stored is None:
-        return None
     document, weights = stored
     return Potential.from_state(document.config, load(weights))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.committee import load_member, predictions_for
+from al_charge.loop.committee import load_member, missing, predictions_for
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.store.documents import ModelDoc
@@ -51,6 +51,8 @@ def train_member(
     ------
     AlChargeError
         If there is no label to train on.
+    UnfinishedError
+        If the model that it starts from was lost, and is trained again.
     """
     from safetensors.torch import save
 
@@ -148,9 +150,16 @@ def start_of(campaign: Campaign, round_number: int, member: int) -> tuple[str, P
     str
         Id of the model, or `FRESH`.
     Potential or None
-        The model; None in the first round, or if the round before has none.
+        The model; None in the first round.
+
+    Raises
+    ------
+    UnfinishedError
+        If the round before has lost it.
     """
-    parent = load_member(campaign, round_number - 1, member) if round_number else None
-    if parent is None:
+    if not round_number:
         return FRESH, None
+    parent = load_member(campaign, round_number - 1, member)
+    if parent is None:
+        raise missing(campaign, round_number - 1, member)
     return ModelDoc.id_of(campaign.name, round_number - 1, member), parent

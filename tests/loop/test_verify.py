@@ -27,7 +27,7 @@ from al_charge.loop.rounds import current_round, label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
-from al_charge.loop.train import train_member
+from al_charge.loop.train import FRESH, train_member
 from al_charge.loop.verify import is_verification, is_verified
 from al_charge.store.documents import Assessment, CampaignState, Verification, Vertex
 from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
@@ -179,6 +179,12 @@ class Verifying:
     @property
     def reason(self) -> str:
         return self.store.campaigns.get(self.name).reason
+
+
+@pytest.fixture(autouse=True)
+def from_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first round has no committee here to go on from."""
+    monkeypatch.setattr("al_charge.loop.train.start_of", lambda *_: (FRESH, None))
 
 
 @pytest.fixture

@@ -9,13 +9,11 @@ from pymongo.errors import OperationFailure
 
 from al_charge.errors import AlChargeError
 from al_charge.fw.doctor.finding import RESUMABLE, Finding, Scene, firework_line
-from al_charge.fw.doctor.runs import rerun
+from al_charge.fw.retraining import TRAIN_TASK, rerun
 from al_charge.store.documents import CampaignDoc, LabelDoc, ModelDoc
 from al_charge.store.files import NAMED_FILES
 from al_charge.store.integrity import Damage
 
-TRAIN_TASK = "{{al_charge.fw.tasks.TrainTask}}"
-"""The Firetask that trains a model, by the name that FireWorks gives it."""
 SAMPLE = 50
 """Documents of each kind that are looked at without ``--deep``."""
 
@@ -106,7 +104,7 @@ def without_models(scene: Scene) -> Iterator[Finding]:
                     firework_line(task),
                     "the task is done, but its model is not in the database",
                     "hand the task back: it trains the model again",
-                    partial(rerun, scene, task["fw_id"], name, "COMPLETED"),
+                    partial(rerun, scene.launchpad, task["fw_id"], name, "COMPLETED"),
                 )
 
 

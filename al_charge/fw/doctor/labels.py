@@ -17,7 +17,7 @@ from al_charge.fw.doctor.finding import (
     Scene,
     firework_line,
 )
-from al_charge.fw.doctor.runs import rerun
+from al_charge.fw.retraining import rerun
 from al_charge.fw.tasks import SPOOL
 from al_charge.fw.worker_registry import host_of, worker_name
 from al_charge.fw.workflow_states import BUSY
@@ -138,7 +138,9 @@ def _missing_label(
         "hand the task back: it reads the files that are there, and computes the rest"
         if workable
         else "restore the database from a backup: the campaign has ended",
-        partial(rerun, scene, firework["fw_id"], campaign.name, "COMPLETED") if workable else None,
+        partial(rerun, scene.launchpad, firework["fw_id"], campaign.name, "COMPLETED")
+        if workable
+        else None,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from fireworks.fw_config import RESERVATION_EXPIRATION_SECS
 
 from al_charge.fw.allowed_tasks import ALLOWED_TASKS
-from al_charge.fw.database_locks import hold_lock
 from al_charge.fw.doctor.finding import GLANCE, HEARTBEAT_WATCH, Finding, Scene, firework_line
 from al_charge.fw.lost_runs import (
     gone_runs,
@@ -21,6 +20,7 @@ from al_charge.fw.lost_runs import (
     unfinished,
 )
 from al_charge.fw.restarts import restarting
+from al_charge.fw.retraining import rerun
 from al_charge.fw.status import failure_of
 from al_charge.fw.worker_registry import clock_offsets, is_alive, seconds_silent, server_time
 from al_charge.fw.workflow_states import BUSY, free_lock
@@ -161,7 +161,9 @@ def failed_tasks(scene: Scene) -> Iterator[Finding]:
     for firework in scene.launchpad.fireworks.find(failed):
         if _in_workflow(scene, firework["fw_id"]):
             what = failure_of(scene.launchpad, firework)
-            fix = partial(rerun, scene, firework["fw_id"], firework["spec"]["campaign"], "FIZZLED")
+            fix = partial(
+                rerun, scene.launchpad, firework["fw_id"], firework["spec"]["campaign"], "FIZZLED"
+            )
             yield Finding("failed task", firework_line(firework), what, _READY, fix)
 
 
@@ -183,26 +185,6 @@ def restarting_tasks(scene: Scene) -> Iterator[Finding]:
             what = f"it was handed back {one.restarts} times and got no further: {one.reason}"
             cure = "remove the cause, such as too short a time limit or too little memory"
             yield Finding("restarting task", f"{one.task} ({one.fw_id})", what, cure)
-
-
-def rerun(scene: Scene, fw_id: int, campaign: str, state: str) -> None:
-    """Make a Firework that has ended ready again, once, even if others try the same.
-
-    Parameters
-    ----------
-    scene
-        Where it was found.
-    fw_id
-        The Firework.
-    campaign
-        Name of its campaign.
-    state
-        State that it has ended in.
-    """
-    free_lock(scene.launchpad, fw_id)
-    with hold_lock(scene.launchpad, campaign):
-        if scene.launchpad.fireworks.count_documents({"fw_id": fw_id, "state": state}):
-            scene.launchpad.rerun_fw(fw_id)
 
 
 def stray_launches(scene: Scene) -> Iterator[Finding]:
