@@ -49,7 +49,10 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"running, process {found['pid']}" if found["running"] else "not running")
+    if found["silent"]:
+        click.echo(f"{found['silent']}; wait, or end it with 'al-charge db stop'")
+    else:
+        click.echo(f"running, process {found['pid']}" if found["running"] else "not running")
     if found["last_error"]:
         click.echo(f"last error: {found['last_error']}")
     click.echo(f"files in {found['folder']}")

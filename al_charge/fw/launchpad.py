@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from al_charge.fw import worker_registry
 from al_charge.fw.allowed_tasks import allow_only_our_tasks, refuse_other_commands
 from al_charge.fw.task_run import OUTAGE, UNREACHABLE, stop_worker
-from al_charge.store.addresses import SELECTION_TIMEOUT
+from al_charge.store.addresses import SELECTION_TIMEOUT, limits
 from al_charge.store.connection import launchpad_uri
 from al_charge.store.schema import create_task_indexes
 from al_charge.store.settings import DatabaseSettings
@@ -141,7 +141,10 @@ def open_launchpad(
         name=name,
         uri_mode=True,
         strm_lvl="CRITICAL",
-        mongoclient_kwargs={"serverSelectionTimeoutMS": round(1000 * patience)},
+        mongoclient_kwargs={
+            "serverSelectionTimeoutMS": round(1000 * patience),
+            **limits(uri, patience),
+        },
     )
 
 

@@ -179,6 +179,36 @@ def complete_uri(
     return f"{parts.scheme}{login}{parts.hosts}/{name}?{query}"
 
 
+def limits(uri: str, patience: float | None = None) -> dict[str, int]:
+    """Return by when a client gives up a connection on which nothing comes back any more.
+
+    A network that swallows everything ends no operation, and by itself a client waits for half a
+    minute. The sum is the longest that an operation under way lasts then.
+
+    Parameters
+    ----------
+    uri
+        The URI; what it says itself is left as it is.
+    patience
+        How long its user waits for a server, s; None for `SELECTION_TIMEOUT`.
+
+    Returns
+    -------
+    dict
+        Options of a client, in ms; never longer than its own defaults.
+    """
+    seconds = SELECTION_TIMEOUT if patience is None else patience
+    options = {
+        "connectTimeoutMS": min(20.0, 2 * seconds),
+        "heartbeatFrequencyMS": max(0.5, min(10.0, seconds)),
+    }
+    return {
+        name: round(1000 * limit)
+        for name, limit in options.items()
+        if f"{name.lower()}=" not in uri.lower()
+    }
+
+
 def _is_local(host: str) -> bool:
     if "%2f" in host.lower():
         return True

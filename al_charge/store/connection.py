@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from al_charge.errors import InputError
-from al_charge.store.addresses import Credentials, complete_uri
+from al_charge.store.addresses import Credentials, complete_uri, limits
 from al_charge.store.credentials import find_credentials, tls_options
 from al_charge.store.outages import reason_of
 from al_charge.store.settings import (
@@ -147,7 +147,8 @@ def _client(uri: str, where: str) -> MongoClient[dict[str, Any]]:
         with warnings.catch_warnings():
             # pymongo only warns of an option with a wrong value, and then leaves it out.
             warnings.simplefilter("error", UserWarning)
-            return MongoClient(uri, tz_aware=True, appname="al-charge")
+            options: dict[str, Any] = {**limits(uri)}
+            return MongoClient(uri, tz_aware=True, appname="al-charge", **options)
     except (ConfigurationError, ValueError, TypeError, UserWarning) as error:
         if "rivate key" in str(error):
             raise InputError(

@@ -182,7 +182,8 @@ class EmbeddedServer:
         Returns
         -------
         dict
-            ``running``, ``pid``, ``folder``, ``socket``, ``log`` and ``last_error``, as plain data.
+            ``running``, ``pid``, ``folder``, ``socket``, ``log`` and ``last_error``, as plain data,
+            and ``silent``, which says how a server is that is there and does not answer.
         """
         state = self._state()
         address = Path(state.get("socket", ""))
@@ -194,6 +195,7 @@ class EmbeddedServer:
             "socket": str(address) if running else None,
             "log": str(self.log),
             "last_error": "" if running else mongod.last_error(self.log),
+            "silent": "" if running else mongod.silent(self.data),
         }
 
     @property
@@ -253,6 +255,9 @@ class EmbeddedServer:
             if ours and mongod.answers(address):
                 return address
             if time.monotonic() > deadline:
+                if ours and (what := mongod.silent(self.data)):
+                    remedy = "wait, or end it with 'al-charge db stop'"
+                    raise InputError(what, where=_WHERE, remedy=remedy)
                 raise mongod.locked(self.data, state.get("host", ""))
             time.sleep(_POLL)
         return None

@@ -215,6 +215,29 @@ def holder(data: Path) -> int | None:
         return None
 
 
+def silent(data: Path) -> str:
+    """Say of the server of this machine that holds a data folder, and does not answer, how it is.
+
+    Parameters
+    ----------
+    data
+        The folder.
+
+    Returns
+    -------
+    str
+        Such as ``mongod (process 12, stopped) does not answer``; empty where there is none.
+    """
+    import psutil
+
+    if not is_locked(data) or (pid := holder(data)) is None:
+        return ""
+    try:
+        return f"mongod (process {pid}, {psutil.Process(pid).status()}) does not answer"
+    except psutil.Error:
+        return ""
+
+
 def socket_folders(home: Path) -> list[Path]:
     """Return folders that the socket may be in.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -255,15 +256,25 @@ def test_mongod_itself_refuses_locked_data(server: EmbeddedServer, tmp_path: Pat
         )
 
 
-def test_a_frozen_server_is_told(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_server_is_told(
+    server: EmbeddedServer,
+    run: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(mongod, "SELECTION_TIMEOUT", 0.2)
     monkeypatch.setattr(embedded, "HOLDER_TIMEOUT", 0.5)
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        assert server.status()["running"] is False
-        with pytest.raises(InputError, match=rf"locked .*process {server.pid}.*stop that process"):
+        silent = f"mongod (process {server.pid}, stopped) does not answer"
+        status = server.status()
+        assert (status["running"], status["silent"]) == (False, silent)
+        with pytest.raises(InputError, match=rf"{re.escape(silent)}; wait, or end it"):
             server.start()
+        monkeypatch.setenv("AL_CHARGE_HOME", str(server.folder.parent))
+        code, out, _ = run("db", "status")
+        assert code == 0
+        assert out.startswith(f"{silent}; wait, or end it with 'al-charge db stop'\n")
         state = json.loads((server.folder / "server.json").read_text())
         (server.folder / "server.json").write_text(json.dumps(state | {"host": "elsewhere"}))
         for act in (server.start, server.stop):
@@ -275,6 +286,7 @@ def test_a_frozen_server_is_told(server: EmbeddedServer, monkeypatch: pytest.Mon
         with suppress(ProcessLookupError):
             os.kill(server.pid, signal.SIGCONT)
     assert server.start().address.exists()
+    assert server.status()["silent"] == ""
 
 
 def test_a_server_that_answers_late_is_waited_for(
