@@ -143,7 +143,8 @@ def measure(folder: Path, meter: Meter) -> None:
     """Time everything, and last of all the next round, which changes the database."""
     from fireworks import FWAction, FWorker
 
-    from al_charge.api.results import hull_result, voltage_result
+    from al_charge.api.hull import hull_result
+    from al_charge.api.voltage import voltage_result
     from al_charge.fw.doctor import CHECKS, Scene, look
     from al_charge.fw.launchpad import connect_launchpad, store_of
     from al_charge.fw.repair import repair

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from al_charge.api.results import (
-    HullResult,
-    LabelsResult,
-    StatusResult,
-    VoltageResult,
-    hull_result,
-    voltage_result,
-)
-from al_charge.errors import AlChargeError, InputError
+from al_charge.api.hull import HullResult, hull_result
+from al_charge.api.results import LabelsResult, StatusResult
+from al_charge.api.voltage import VoltageResult, voltage_result
+from al_charge.errors import AlChargeError
 from al_charge.loop import campaign as loop
 from al_charge.loop.committee import load_committee
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.store.connection import connect
-from al_charge.store.documents import Geometry
 from al_charge.store.embedded import refuse_never_used
 from al_charge.store.mongo import Store
 from al_charge.store.settings import DatabaseSettings, settings_from_environment, settings_of
@@ -28,6 +23,7 @@ from al_charge.thermo.hull import Entry
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from al_charge.api.label import Label
     from al_charge.potentials.committee import Committee
 
 
@@ -100,9 +96,11 @@ class Campaign:
     ...     print(f"x = {step.x_from} to {step.x_to}: {step.voltage:.2f} V")
     x = 0 to ...
     >>> campaign.hull().plot("hull.png")
-    >>> lowest = campaign.hull().vertices[0]
-    >>> campaign.atoms(lowest).get_chemical_formula("metal")
-    'Fe4O16P4'
+    >>> lowest = campaign.ground_state("0")
+    >>> lowest.structure.composition.reduced_formula, lowest.species.count("Fe3+")
+    ('FePO4', 4)
+    >>> len(campaign.labels(where="x = 0 and Fe3+ >= 1").to_frame())
+    1
     >>> len(campaign.labels()) == campaign.status().document["labels_used"]
     True
     >>> campaign.close()
@@ -127,23 +125,36 @@ class Campaign:
         """``running``, ``paused``, ``converged``, ``sampled``, ``exhausted`` or ``failed``."""
         return self._campaign.store.campaigns.state(self.name).value
 
-    def hull(self) -> HullResult:
-        """Return the hull after the last assessed round.
+    def hull(self, round: int | None = None) -> HullResult:
+        """Return the hull after an assessed round.
+
+        Parameters
+        ----------
+        round
+            Its number; the last assessed round when None.
 
         Returns
         -------
         HullResult
-            Prints as a table; ``vertices`` and ``entries`` hold energies in eV per formula unit.
+            Prints as a table; ``vertices`` and ``entries`` hold energies in eV per formula unit,
+            ``to_frame()`` is a table of pandas.
 
         Raises
         ------
+        InputError
+            If this round has not been assessed.
         AlChargeError
             If no round has been assessed yet.
         """
-        return hull_result(self._campaign)
+        return hull_result(self._campaign, round)
 
-    def voltage(self) -> VoltageResult:
-        """Return the voltage profile after the last assessed round.
+    def voltage(self, round: int | None = None) -> VoltageResult:
+        """Return the voltage profile after an assessed round.
+
+        Parameters
+        ----------
+        round
+            Its number; the last assessed round when None.
 
         Returns
         -------
@@ -152,22 +163,86 @@ class Campaign:
 
         Raises
         ------
+        InputError
+            If this round has not been assessed.
         AlChargeError
             If no round has been assessed yet.
         """
-        return voltage_result(self._campaign)
+        return voltage_result(self._campaign, round)
 
-    def labels(self) -> LabelsResult:
+    def labels(self, where: str | None = None) -> LabelsResult:
         """Return the labels that the campaign uses.
+
+        Parameters
+        ----------
+        where
+            Condition that they fulfil, such as ``x = 1/2 and Fe2+ >= 4``; see the page on Python.
+            All when None.
 
         Returns
         -------
         LabelsResult
-            Prints as a table.
+            Prints as a table; ``to_frame()`` is one of pandas.
+
+        Raises
+        ------
+        InputError
+            If the condition cannot be read.
         """
         from al_charge.report.labels import labels_document
 
-        return LabelsResult(self.name, labels_document(self._campaign))
+        return LabelsResult(self.name, labels_document(self._campaign, where))
+
+    def label(self, which: str | Entry) -> Label:
+        """Return one label.
+
+        Parameters
+        ----------
+        which
+            First characters of its id or of its configuration's hash, as many as only one has; or
+            x, such as ``1/2``, for the lowest label there; or an entry of the hull.
+
+        Returns
+        -------
+        Label
+            Prints as a table; ``structure`` and ``atoms`` are its last geometry.
+
+        Raises
+        ------
+        InputError
+            If there is no such label, or several.
+        """
+        from al_charge.api.label import Label
+        from al_charge.loop.lookup import find_label
+        from al_charge.report.label import one_label_document
+        from al_charge.store.labels import LAST_FRAME
+
+        campaign = self._campaign
+        key = find_label(campaign, which.key if isinstance(which, Entry) else which)
+        (found,) = campaign.store.labels.read(LAST_FRAME, keys=[key])
+        return Label(self.name, one_label_document(campaign, found), found)
+
+    def ground_state(self, x: str | Fraction) -> Label:
+        """Return the lowest label of a composition.
+
+        Parameters
+        ----------
+        x
+            Working ions per formula unit, such as ``1/2``.
+
+        Returns
+        -------
+        Label
+            Prints as a table; ``structure`` and ``atoms`` are its last geometry.
+
+        Raises
+        ------
+        InputError
+            If no label there may be on the hull, or the campaign has no such composition.
+        """
+        from al_charge.loop.lookup import composition_of
+
+        return self.label(str(composition_of(self._campaign, str(x))))
 
     def status(self, runs: Path | None = None) -> StatusResult:
         """Return rounds, tasks and criteria of convergence, and the files on this machine.
@@ -231,7 +306,7 @@ class Campaign:
         Parameters
         ----------
         label
-            Key of the label, or an entry of the hull.
+            Which one; see `label`.
 
         Returns
         -------
@@ -244,24 +319,7 @@ class Campaign:
         InputError
             If there is no such label, or its charge states are ambiguous.
         """
-        key = label.key if isinstance(label, Entry) else label
-        found = self._campaign.store.labels.get(key)
-        if found is None or found.resolved is None:
-            doubt = "delocalised" if found and found.delocalised else "ambiguous"
-            what = "there is no such label" if found is None else f"its charge states are {doubt}"
-            raise InputError(
-                what, where=f"label {key}", remedy=f"see 'al-charge labels {self.name}'"
-            )
-        last = found.frames[-1]
-        return loop.atoms_of(
-            Geometry(
-                numbers=found.numbers,
-                positions=last.positions,
-                cell=last.cell,
-                species=found.resolved,
-                host_site=found.host_site,
-            )
-        )
+        return self.label(label).atoms
 
     def close(self) -> None:
         """Close the connection to the database."""

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from al_charge.loop import campaign as loop
-from al_charge.loop.energies import assessed_hull, calibration_of, candidate_entry
-from al_charge.loop.ground_state import magnetic_corrections
-from al_charge.loop.request_ledger import request_ledger
-from al_charge.loop.verify import is_verified
-from al_charge.report import documents, style
-from al_charge.report.names import labeler_remark
-from al_charge.thermo.hull import Entry, Hull
-from al_charge.thermo.voltage import VoltageProfile, VoltageStep, voltage_profile
-
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import RenderableType
 
 WIDTH = 100
 """Columns of a table that is printed as text."""
+_COLUMNS = (
+    "x",
+    "label",
+    "hash",
+    "round",
+    "atoms",
+    "energy_per_formula",
+    "relax",
+    "as_requested",
+    "ambiguous",
+    "delocalised",
+    "converged",
+    "refused",
+    "engine",
+    "wall_time",
+    "cores",
+    "directory",
+)
+"""What a row of labels has of each."""
 
 
 class Result(ABC):
@@ -51,152 +60,51 @@ class Result(ABC):
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-@dataclass(frozen=True)
-class HullResult(Result):
-    """The hull after a campaign's last assessed round.
+class Listing(Result):
+    """A result that is a list of things, one row each."""
 
-    Attributes
-    ----------
-    campaign
-        The campaign's name.
-    hull
-        The hull itself: energies in eV per formula unit.
-    verified
-        Whether the labeler has relaxed the vertices and they stayed the same.
-    document
-        What ``al-charge hull --json`` prints.
-    """
-
-    campaign: str
-    hull: Hull
-    verified: bool
-    document: dict[str, Any] = field(repr=False)
-    _source: loop.Campaign = field(repr=False)
-
-    @property
-    def vertices(self) -> tuple[Entry, ...]:
-        """The stable configurations, ordered by x; the first and the last are the end members."""
-        return self.hull.vertices
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The lowest label of every configuration, ordered by x and energy."""
-        return self.hull.entries
-
-    def table(self) -> RenderableType:
-        """Return the table of `al-charge hull`.
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each of them.
 
         Returns
         -------
-        rich renderable
-            One line for each composition.
+        list of dict
+            All with the same keys; units are in ``document["units"]``.
         """
-        from al_charge.report.tables import hull_table
 
-        return hull_table(self.document)
-
-    def plot(self, path: Path | str) -> None:
-        """Write the hull with labels and candidates.
-
-        Parameters
-        ----------
-        path
-            A file that ends in ``.png``, or in ``.html`` for an interactive plot.
-
-        Raises
-        ------
-        InputError
-            If it ends in anything else.
-        """
-        path = Path(path)
-        from al_charge.report import interactive, static
-
-        style.by_ending(path, static.hull_png, interactive.hull_html)(
-            path,
-            self.hull,
-            labeler=self._source.spec.labeler.kind,
-            campaign=_title(self.campaign, self.verified),
-            candidates=_candidates(self._source),
-            corrected={
-                Fraction(vertex["x"]): vertex["corrected_formation_energy"]
-                for vertex in self.document["vertices"]
-                if vertex["corrected_formation_energy"] is not None
-            },
-            band=self.document["band"],
-        )
-
-
-@dataclass(frozen=True)
-class VoltageResult(Result):
-    """The voltage profile that follows from the hull.
-
-    Attributes
-    ----------
-    campaign
-        The campaign's name.
-    profile
-        The profile itself, V against the working-ion metal.
-    verified
-        See `HullResult`.
-    document
-        What ``al-charge voltage --json`` prints.
-    """
-
-    campaign: str
-    profile: VoltageProfile
-    verified: bool
-    document: dict[str, Any] = field(repr=False)
-    _source: loop.Campaign = field(repr=False)
-
-    @property
-    def steps(self) -> tuple[VoltageStep, ...]:
-        """The plateaus, ordered by x; the voltage falls from each to the next."""
-        return self.profile.steps
-
-    @property
-    def mean(self) -> float:
-        """Mean voltage over the whole range of x, V."""
-        return self.profile.mean
-
-    def table(self) -> RenderableType:
-        """Return the table of `al-charge voltage`.
+    def to_frame(self) -> DataFrame:
+        """Return the rows as a table of pandas.
 
         Returns
         -------
-        rich renderable
-            One line for each plateau.
+        pandas.DataFrame
+            One line for each row; ``attrs["units"]`` says what the numbers are.
         """
-        from al_charge.report.tables import voltage_table
+        from pandas import DataFrame
 
-        return voltage_table(self.document)
+        frame = DataFrame(self.rows())
+        frame.attrs["units"] = dict(self.document["units"])
+        return frame
 
-    def plot(self, path: Path | str) -> None:
-        """Write the voltage profile.
+    def to_csv(self) -> str:
+        """Return the rows as comma-separated values.
 
-        Parameters
-        ----------
-        path
-            A file that ends in ``.png``, or in ``.html`` for an interactive plot.
-
-        Raises
-        ------
-        InputError
-            If it ends in anything else.
+        Returns
+        -------
+        str
+            A line of headings, then one line for each row.
         """
-        path = Path(path)
-        from al_charge.report import interactive, static
-
-        style.by_ending(path, static.voltage_png, interactive.voltage_html)(
-            path,
-            self.profile,
-            labeler=self._source.spec.labeler.kind,
-            campaign=_title(self.campaign, self.verified),
-            band=self.document["band"],
-        )
+        rows = self.rows()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
 
 
 @dataclass(frozen=True)
-class LabelsResult(Result):
+class LabelsResult(Listing):
     """The labels of a campaign, one by one.
 
     Attributes
@@ -213,6 +121,22 @@ class LabelsResult(Result):
     def __len__(self) -> int:
         """Return how many labels there are."""
         return len(self.document["labels"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each label.
+
+        Returns
+        -------
+        list of dict
+            Ordered by x and energy, with a column for the number of ions in each charge state.
+        """
+        labels = self.document["labels"]
+        species = sorted({state for one in labels for state in one["species"]})
+        return [
+            {name: one[name] for name in _COLUMNS}
+            | {state: one["species"].get(state, 0) for state in species}
+            for one in labels
+        ]
 
     def table(self) -> RenderableType:
         """Return the tables of `al-charge labels`.
@@ -260,88 +184,19 @@ class StatusResult(Result):
         return status_panel(self.document)
 
 
-def hull_result(campaign: loop.Campaign) -> HullResult:
-    """Return the hull after a campaign's last assessed round.
+def title(name: str, verified: bool) -> str:
+    """Return the title of a plot of a campaign.
 
     Parameters
     ----------
-    campaign
-        An open campaign.
+    name
+        The campaign's name.
+    verified
+        Whether its hull is verified.
 
     Returns
     -------
-    HullResult
-        With what may lie below it.
-
-    Raises
-    ------
-    AlChargeError
-        If no round has been assessed yet.
+    str
+        The name, and whether the hull is verified.
     """
-    found, assessment = assessed_hull(campaign)
-    verified = is_verified(campaign)
-    document = documents.hull_document(
-        found.hull,
-        campaign=campaign.name,
-        labeler=campaign.spec.labeler.kind,
-        verified=verified,
-        corrections=magnetic_corrections(campaign),
-        remark=labeler_remark(campaign.spec.labeler),
-        state=campaign.store.campaigns.get(campaign.name).state.value,
-        found=assessment,
-    )
-    return HullResult(campaign.name, found.hull, verified, document, campaign)
-
-
-def voltage_result(campaign: loop.Campaign) -> VoltageResult:
-    """Return the voltage profile after a campaign's last assessed round.
-
-    Parameters
-    ----------
-    campaign
-        An open campaign.
-
-    Returns
-    -------
-    VoltageResult
-        With error bars and bands from sampled hulls.
-
-    Raises
-    ------
-    AlChargeError
-        If no round has been assessed yet.
-    """
-    found, assessment = assessed_hull(campaign)
-    verified, known = is_verified(campaign), assessment.voltages
-    profile = voltage_profile(
-        found.hull,
-        error_bars=known.errors if known else None,
-        mean_error_bar=known.mean_error if known else None,
-    )
-    document = documents.voltage_document(
-        profile,
-        campaign=campaign.name,
-        labeler=campaign.spec.labeler.kind,
-        verified=verified,
-        remark=labeler_remark(campaign.spec.labeler),
-        found=assessment,
-    )
-    return VoltageResult(campaign.name, profile, verified, document, campaign)
-
-
-def _title(name: str, verified: bool) -> str:
-    """Return the campaign's name, and whether its hull is verified."""
     return f"{name} (hull verified)" if verified else name
-
-
-def _candidates(campaign: loop.Campaign) -> list[Entry]:
-    """Return the predictions for the last round's candidates that still need a label."""
-    last = campaign.store.rounds.last(campaign.name)
-    number = last.number if last else 0
-    found = campaign.store.candidates.all(campaign.name, number)
-    calibration = calibration_of(campaign, number - 1)
-    return [
-        candidate_entry(campaign, candidate, calibration)
-        for candidate in request_ledger(campaign).needing_label(found)
-        if candidate.energy is not None
-    ]

@@ -119,7 +119,8 @@ def result(target: Target) -> dict[str, Any]:
     """
     from collections import Counter
 
-    from al_charge.api.results import hull_result, voltage_result
+    from al_charge.api.hull import hull_result
+    from al_charge.api.voltage import voltage_result
 
     campaign = target.campaign()
     seconds: Counter[str] = Counter()

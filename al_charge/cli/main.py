@@ -38,8 +38,11 @@ COMMANDS = {
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
     "runs": "Pack the files of labels on this machine.",
+    "show": "Show one label of a campaign.",
+    "structure": "Write the structure of a label to a file.",
     "train": "Train a potential on the labels of a file or the database.",
     "voltage": "Show a campaign's voltage profile.",
+    "why": "Say why a label was chosen.",
     "worker": "Run a campaign's tasks on this machine.",
 }
 """Every command with its line in the overview."""
@@ -47,6 +50,7 @@ COMMANDS = {
 _MODULES = {
     **dict.fromkeys(("check", "init"), "campaign_file"),
     **dict.fromkeys(("export", "hull", "labels", "voltage"), "results"),
+    **dict.fromkeys(("structure", "why"), "show"),
 }
 """Modules that hold several commands under their names; others are ``command`` in their own."""
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from al_charge.api.results import Listing
+
+WIDEST = 10_000
+"""Columns that are enough for any table."""
 
 plot_option = click.option(
     "--plot",
@@ -15,6 +21,16 @@ plot_option = click.option(
     help="Also write the plot to this file: .png, or .html for an interactive one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, help="Print comma-separated values, a line for each row."
+)
+round_option = click.option(
+    "--round",
+    "number",
+    type=click.IntRange(0),
+    metavar="N",
+    help="As it was after round N; the last that was assessed by default.",
+)
 
 
 def print_json(document: Any) -> None:
@@ -26,6 +42,33 @@ def print_json(document: Any) -> None:
         Whatever `json.dumps` takes.
     """
     click.echo(json.dumps(document, indent=2))
+
+
+def show_listing(found: Listing, *, as_json: bool, as_csv: bool) -> None:
+    """Print a listing as JSON, as comma-separated values or as a table.
+
+    Parameters
+    ----------
+    found
+        What was found.
+    as_json
+        Whether to print its document.
+    as_csv
+        Whether to print its rows.
+
+    Raises
+    ------
+    InputError
+        If both are wanted.
+    """
+    from al_charge.errors import InputError
+
+    if as_json and as_csv:
+        raise InputError("--json and --csv are two forms", remedy="give one")
+    if as_csv:
+        click.echo(found.to_csv(), nl=False)
+    else:
+        show(found.document, as_json, found.table)
 
 
 def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
@@ -44,6 +87,12 @@ def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
         print_json(document)
         return
     from rich.console import Console
+    from rich.measure import Measurement
 
+    drawn = table()
     # Texts of a database or a file are printed as they are; their brackets are not markup.
-    Console(markup=False).print(table())
+    console = Console(markup=False)
+    # Lines may wrap between words, but no word or number is cut, whatever the width.
+    whole = Measurement.get(console, console.options.update(max_width=WIDEST), drawn)
+    console.width = max(console.width, whole.minimum)
+    console.print(drawn)

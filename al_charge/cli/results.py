@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 from typing_extensions import override
 
-from al_charge.cli.output import json_option, plot_option, print_json, show
+from al_charge.cli.output import (
+    csv_option,
+    json_option,
+    plot_option,
+    print_json,
+    round_option,
+    show_listing,
+)
 from al_charge.cli.target import Target, campaign_argument, database_option, open_store
 
 if TYPE_CHECKING:
@@ -17,26 +24,44 @@ if TYPE_CHECKING:
 
 @click.command("hull")
 @campaign_argument
+@round_option
+@click.option(
+    "--predicted", is_flag=True, help="Also list what the committee predicts without a label."
+)
 @plot_option
+@csv_option
 @json_option
-def hull(target: Target, plot: Path | None, as_json: bool) -> None:
+def hull(
+    target: Target,
+    number: int | None,
+    predicted: bool,
+    plot: Path | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
     """Show the hull of CAMPAIGN: vertices, and every labelled configuration's distance to it."""
-    found = target.opened().hull()
+    found = target.opened().hull(number)
+    if predicted:
+        found = found.with_predicted()
     if plot is not None:
         found.plot(plot)
-    show(found.document, as_json, found.table)
+    show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
 @click.command("voltage")
 @campaign_argument
+@round_option
 @plot_option
+@csv_option
 @json_option
-def voltage(target: Target, plot: Path | None, as_json: bool) -> None:
+def voltage(
+    target: Target, number: int | None, plot: Path | None, as_csv: bool, as_json: bool
+) -> None:
     """Show the voltage profile of CAMPAIGN against the working-ion metal."""
-    found = target.opened().voltage()
+    found = target.opened().voltage(number)
     if plot is not None:
         found.plot(plot)
-    show(found.document, as_json, found.table)
+    show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
 class _DefaultGroup(click.Group):
@@ -56,15 +81,25 @@ def labels() -> None:
 
 @labels.command("list")
 @campaign_argument
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Only those that fulfil it, such as 'x = 1/2 and Fe2+ >= 4 and not refused'.",
+)
+@csv_option
 @json_option
-def list_labels(target: Target, as_json: bool) -> None:
+def list_labels(target: Target, where: str | None, as_csv: bool, as_json: bool) -> None:
     """List the labels of CAMPAIGN: charge order, energy, moments, cost, and what is wrong.
 
     Also, for every composition, the share of labels that have the charge order asked for. The
     word 'list' may be left out.
+
+    A condition compares x, energy, formation_energy, above_hull (eV per formula unit), volume
+    (cubic angstrom per formula unit), round, atoms, ions, label, hash, settings, engine, relax,
+    refusal, or the number of ions of a species in the cell; or it is 'refused' or 'delocalised'.
     """
-    found = target.opened().labels()
-    show(found.document, as_json, found.table)
+    found = target.opened().labels(where)
+    show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
 @labels.command("import")

@@ -21,6 +21,7 @@ from al_charge.crystal.species import (
     usual_token,
 )
 from al_charge.crystal.strict_files import SPIN_ITEMS
+from al_charge.errors import InputError
 
 FORMATS = ("cif", "poscar", "extxyz")
 """Formats of `write_structure`."""
@@ -42,6 +43,36 @@ def file_name(stem: str, kind: str) -> str:
         Such as ``a.cif`` or ``POSCAR_a``.
     """
     return f"POSCAR_{stem}" if kind == "poscar" else f"{stem}.{kind}"
+
+
+def kind_of(path: Path) -> str:
+    """Return the format that a file's name tells.
+
+    Parameters
+    ----------
+    path
+        ``a.cif``, ``a.extxyz``, ``POSCAR``, ``POSCAR_a`` or ``a.vasp``.
+
+    Returns
+    -------
+    str
+        One of `FORMATS`.
+
+    Raises
+    ------
+    InputError
+        If it tells none.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if path.name.upper().startswith(("POSCAR", "CONTCAR")) or ending in ("vasp", "poscar"):
+        return "poscar"
+    if ending in FORMATS:
+        return ending
+    raise InputError(
+        "its name tells no format of structures",
+        where=str(path),
+        remedy="end it in .cif or .extxyz, or begin it with POSCAR",
+    )
 
 
 def write_structure(path: Path, atoms: Atoms, kind: str) -> None:

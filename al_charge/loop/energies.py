@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign
-from al_charge.store.documents import Assessment, Calibration, CandidateDoc, LabelDoc
+from al_charge.store.documents import Assessment, Calibration, CandidateDoc, LabelDoc, RoundDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
@@ -27,10 +27,13 @@ class LabelledHull:
         Built from the lowest usable label of each configuration.
     labels
         Every usable label, by key.
+    round
+        Round whose assessment saw these labels; None if that was not asked for.
     """
 
     hull: Hull
     labels: dict[str, LabelSummary]
+    round: int | None = None
 
 
 def usable(label: LabelDoc | LabelSummary) -> bool:
@@ -105,13 +108,57 @@ def labelled_hull(
     return LabelledHull(hull, labels)
 
 
-def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, Assessment]:
-    """Return the hull of the last assessed round, and what the round has found.
+def assessed_round(campaign: Campaign, number: int | None = None) -> tuple[RoundDoc, Assessment]:
+    """Return an assessed round.
 
     Parameters
     ----------
     campaign
         The campaign.
+    number
+        Of the round; the last that was assessed when None.
+
+    Returns
+    -------
+    RoundDoc
+        The round.
+    Assessment
+        What its assessment has found.
+
+    Raises
+    ------
+    InputError
+        If this round has not been assessed.
+    AlChargeError
+        If no round has been assessed yet.
+    """
+    rounds = campaign.store.rounds.all(campaign.name)
+    assessed = {one.number: (one, one.assessment) for one in rounds if one.assessment is not None}
+    if not assessed:
+        raise AlChargeError(
+            "no round has been assessed yet",
+            where=campaign.name,
+            remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
+        )
+    last = max(assessed)
+    if number is not None and number not in assessed:
+        raise InputError(
+            f"round {number} has not been assessed",
+            where=campaign.name,
+            remedy=f"the last that was is round {last}",
+        )
+    return assessed[last if number is None else number]
+
+
+def assessed_hull(campaign: Campaign, number: int | None = None) -> tuple[LabelledHull, Assessment]:
+    """Return the hull of an assessed round, and what the round has found.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    number
+        Of the round; the last that was assessed when None.
 
     Returns
     -------
@@ -122,23 +169,17 @@ def assessed_hull(campaign: Campaign) -> tuple[LabelledHull, Assessment]:
 
     Raises
     ------
+    InputError
+        If this round has not been assessed.
     AlChargeError
         If no round has been assessed yet.
     """
-    rounds = campaign.store.rounds.all(campaign.name)
-    assessed = [(one, one.assessment) for one in rounds if one.assessment is not None]
-    if not assessed:
-        raise AlChargeError(
-            "no round has been assessed yet",
-            where=campaign.name,
-            remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
-        )
-    record, assessment = assessed[-1]
+    record, assessment = assessed_round(campaign, number)
     keys, _ = campaign.store.rounds.predictions(record)
     seen = frozenset(keys)  # a label that came meanwhile counts in the next round
     summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=record.number)
     found = labelled_hull(campaign, summaries=[one for one in summaries if one.key in seen])
-    return found, assessment
+    return replace(found, round=record.number), assessment
 
 
 def calibration_of(campaign: Campaign, round_number: int) -> Calibration:

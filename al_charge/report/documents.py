@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,7 @@ HULL_UNITS = {
     "magnetic_correction": "eV per formula unit, by which another magnetic order is lower",
     "corrected_formation_energy": "eV per formula unit, each in its lowest magnetic order",
 }
+PREDICTED_UNITS = {"error_bar": "eV per formula unit, one standard deviation of a prediction"}
 VOLTAGE_UNITS = {
     "x_from": "working ions per formula unit, an exact fraction",
     "x_to": "working ions per formula unit, an exact fraction",
@@ -46,6 +47,7 @@ def hull_document(
     corrections: Mapping[str, float] | None = None,
     remark: str = "",
     state: str = "",
+    round: int | None = None,
     found: Assessment | None = None,
 ) -> dict[str, Any]:
     """Return a hull as a JSON document.
@@ -67,6 +69,8 @@ def hull_document(
         What is to be told of the labeler wherever its results are shown.
     state
         State of the campaign, e.g. ``converged``.
+    round
+        Round whose hull it is.
     found
         What the last assessment has found; None for nothing.
 
@@ -86,6 +90,7 @@ def hull_document(
     return {
         **_campaign(hull, campaign, labeler, remark),
         "state": state,
+        "round": round,
         "verified": verified,
         "p_below_hull": found.p_below_hull if found else None,
         "exhaustive": found.exhaustive if found else None,
@@ -116,6 +121,29 @@ def hull_document(
     }
 
 
+def predicted_entries(hull: Hull, predicted: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return predictions as the entries of a hull's document.
+
+    Parameters
+    ----------
+    hull
+        The labelled hull that they are compared with.
+    predicted
+        Configurations without a label.
+
+    Returns
+    -------
+    list of dict
+        Without ``label_id``; ``error_bar`` in eV per formula unit besides.
+    """
+    told = []
+    for entry in predicted:
+        row = _entry(hull, entry)
+        del row["label_id"]
+        told.append(row | {"error_bar": entry.error_bar})
+    return told
+
+
 def voltage_document(
     profile: VoltageProfile,
     *,
@@ -123,6 +151,7 @@ def voltage_document(
     labeler: str,
     verified: bool = False,
     remark: str = "",
+    round: int | None = None,
     found: Assessment | None = None,
 ) -> dict[str, Any]:
     """Return a voltage profile as a JSON document.
@@ -139,6 +168,8 @@ def voltage_document(
         Whether the labeler has relaxed the vertices and they stayed the same.
     remark
         What is to be told of the labeler wherever its results are shown.
+    round
+        Round whose profile it is.
     found
         What the last assessment has found; None for nothing.
 
@@ -151,6 +182,7 @@ def voltage_document(
     """
     return {
         **_campaign(profile, campaign, labeler, remark),
+        "round": round,
         "verified": verified,
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,

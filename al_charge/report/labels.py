@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.parent import matrix_of
 from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.label_filter import labels_where
 from al_charge.report.names import host_formula, labeler_name, labeler_remark
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import WITHOUT_FRAMES
@@ -24,30 +25,41 @@ if TYPE_CHECKING:
 LABEL_UNITS = {
     "x": "working ions per formula unit, an exact fraction",
     "energy_per_formula": "eV per formula unit",
+    "species": "redox sites of the cell that were found in a state; Fe? for uncertain ones",
     "moments": "Bohr magnetons: smallest and largest absolute moment of the sites found in a state",
     "bader": "e, net, cations positive: lowest and highest charge of the sites found in a state",
     "wall_time": "s",
 }
 
 
-def labels_document(campaign: Campaign) -> dict[str, Any]:
-    """Return every label of a campaign as a JSON document.
+def labels_document(campaign: Campaign, where: str | None = None) -> dict[str, Any]:
+    """Return the labels of a campaign as a JSON document.
 
     Parameters
     ----------
     campaign
         Whose labels to list.
+    where
+        Condition that they fulfil; see `al_charge.loop.label_filter.labels_where`. All when None.
 
     Returns
     -------
     dict
         ``labels`` by x and energy; ``compositions`` counts for each x how many have the charge
         order that was asked for, ``mixed`` does so for all labels that ask for more than one
-        charge state of an element; ``quarantined`` are the labels that were given up.
+        charge state of an element; ``quarantined`` are the labels that were given up, whatever the
+        condition.
+
+    Raises
+    ------
+    InputError
+        If the condition cannot be read.
     """
     ion = campaign.spec.host.working_ion
     redox = frozenset(campaign.host.redox_elements)
-    found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name)
+    keys = None if where is None else labels_where(campaign, where)
+    found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name, keys=keys)
+    rounds = campaign.store.labels.uses(campaign.name)
     cells = campaign.cells
     labels = sorted(
         found,
@@ -62,7 +74,8 @@ def labels_document(campaign: Campaign) -> dict[str, Any]:
         "labeler": labeler_name(campaign.spec.labeler.kind),
         "labeler_remark": labeler_remark(campaign.spec.labeler),
         "engines": sorted({label.engine for label in labels}),
-        "labels": [_label(label, redox, cells.of(label)) for label in labels],
+        "where": where,
+        "labels": [label_row(label, redox, cells.of(label), rounds[label.key]) for label in labels],
         "compositions": [{"x": x, **_counts(group)} for x, group in groups.items()],
         "mixed": _counts(label for label in labels if _is_mixed(label)),
         "quarantined": [
@@ -101,14 +114,35 @@ def labels_table(document: dict[str, Any]) -> Group:
     return Group(_each(document), _by_composition(document), *lines)
 
 
-def _label(label: LabelDoc, redox: frozenset[str], host: Host) -> dict[str, Any]:
+def label_row(
+    label: LabelDoc, redox: frozenset[str], host: Host, round: int | None
+) -> dict[str, Any]:
+    """Return a label as the list of labels tells it.
+
+    Parameters
+    ----------
+    label
+        The label; its frames are not read.
+    redox
+        Elements that change their charge.
+    host
+        The supercell that it is in.
+    round
+        Round of the campaign that uses it.
+
+    Returns
+    -------
+    dict
+        For JSON; units are in `LABEL_UNITS`.
+    """
     return {
         "label": label.key,
         "hash": label.config_hash,
         "x": label.composition,
         "supercell": matrix_of(host.supercell),
         "atoms": len(label.numbers),
-        "round": label.round,
+        "round": round,
+        "species": _species(label, redox),
         "as_requested": label.as_requested,
         "ambiguous": label.resolved is None and not label.delocalised,
         "delocalised": label.delocalised,
@@ -127,6 +161,14 @@ def _label(label: LabelDoc, redox: frozenset[str], host: Host) -> dict[str, Any]
         "directory": label.directory,
         "imported": None if label.imported is None else label.imported.model_dump(mode="json"),
     }
+
+
+def _species(label: LabelDoc, redox: frozenset[str]) -> dict[str, int]:
+    """Return how many of the redox sites were found in each state."""
+    sites = zip(label.requested, label.states_found, strict=True)
+    return dict(
+        sorted(Counter(found for asked, found in sites if element_of(asked) in redox).items())
+    )
 
 
 def _ranges(
@@ -184,11 +226,11 @@ def _each(document: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("why it is on no hull")
     for label in document["labels"]:
-        table.add_row(*_row(label, several=several))
+        table.add_row(*_cells(label, several=several))
     return table
 
 
-def _row(label: dict[str, Any], *, several: bool) -> list[Text]:
+def _cells(label: dict[str, Any], *, several: bool) -> list[Text]:
     from rich.text import Text
 
     order = "uncertain" if label["ambiguous"] else "as asked"

@@ -50,7 +50,7 @@ def hull_table(document: dict[str, Any]) -> Table:
     forecasts = {one["x"]: one for one in document["compositions"] if document["band"]}
     if forecasts:
         table.add_column("lower state", justify="right")
-    table.add_column("configuration")
+    table.add_column("label")
     for x in sorted(by_x):
         lowest = vertices.get(str(x), by_x[x][0])
         is_vertex = str(x) in vertices
@@ -58,6 +58,42 @@ def hull_table(document: dict[str, Any]) -> Table:
             lowest, len(by_x[x]), forecasts.get(str(x)), is_vertex=is_vertex, magnetic=magnetic
         )
         table.add_row(*row)
+    return table
+
+
+def predicted_table(document: dict[str, Any]) -> Table:
+    """Return the table of what is predicted: the lowest of each composition.
+
+    Parameters
+    ----------
+    document
+        What `al_charge.report.documents.hull_document` returns, with ``predicted``.
+
+    Returns
+    -------
+    Table
+        One row for each composition; energies in meV per formula unit.
+    """
+    by_x: dict[Fraction, list[dict[str, Any]]] = defaultdict(list)
+    for entry in document["predicted"]:
+        by_x[Fraction(entry["x"])].append(entry)
+    table = Table(
+        title=Text(f"predicted without a label: {len(document['predicted'])}"),
+        caption="The lowest of each composition, meV per formula unit; --json and --csv list all.",
+    )
+    table.add_column("x")
+    for heading in ("formation energy", "above hull", "predicted"):
+        table.add_column(heading, justify="right")
+    table.add_column("configuration")
+    for x, entries in sorted(by_x.items()):
+        lowest = entries[0]
+        bar = lowest["error_bar"]
+        numbers = (
+            _with_bar(1e3 * lowest["formation_energy"], None if bar is None else 1e3 * bar, 1),
+            f"{1e3 * lowest['distance_to_hull']:.1f}",
+            str(len(entries)),
+        )
+        table.add_row(*(Text(text) for text in (str(x), *numbers, lowest["hash"][:8])))
     return table
 
 
@@ -168,7 +204,7 @@ def _hull_row(
     if forecast is not None:
         by = f", {1e3 * forecast['lower_by']:.1f}" if forecast["lower_by"] else ""
         numbers.append(f"{100 * forecast['p_lower']:.0f} %{by}")
-    texts = (entry["x"], entry["formula"], *numbers, entry["hash"][:12])
+    texts = (entry["x"], entry["formula"], *numbers, entry["label_id"][:8])
     return [Text(text, style=style) for text in texts]
 
 

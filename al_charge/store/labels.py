@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import bson
 
 from al_charge.store.base import KEYS_AT_ONCE, Stored, portions, read_file
-from al_charge.store.documents import Geometry, LabelDoc, Refusal
+from al_charge.store.documents import Geometry, LabelDoc, LabelUseDoc, Refusal
 from al_charge.store.label_uses import LabelUses
 
 LARGEST_INLINE_FRAMES = 2 * 1024 * 1024
@@ -101,6 +102,11 @@ def _geometry(stored: Stored, _: int | None) -> tuple[str, Geometry]:
     return stored["_id"], geometry
 
 
+def _cell(stored: Stored, _: int | None) -> tuple[str, list[list[float]]]:
+    (last,) = stored["frames"]
+    return stored["_id"], last["cell"]
+
+
 def _document(stored: Stored, _: int | None) -> LabelDoc:
     return LabelDoc.from_mongo({"frames": []} | stored)
 
@@ -142,6 +148,12 @@ LAST_GEOMETRY: Wanted[tuple[str, Geometry]] = Wanted(
 )
 """Key and last geometry of labels that may be on a hull; checked when they were written, and not
 again. Delocalised ones have the species that were requested."""
+LAST_CELL: Wanted[tuple[str, list[list[float]]]] = Wanted(
+    pipeline=({"$set": _LAST}, {"$project": {"frames.cell": 1, "frames_file": 1}}),
+    make=_cell,
+    frames=slice(-1, None),
+)
+"""Key and last cell, angstrom."""
 
 
 class Labels(LabelUses):
@@ -201,6 +213,25 @@ class Labels(LabelUses):
         """
         query = {"host_fingerprint": host_fingerprint, "settings_hash": settings_hash}
         return self._collection(LabelDoc).find_one(query, {"_id": 1}) is not None
+
+    def beginning(self, start: str, campaign: str) -> list[str]:
+        """Return the labels of a campaign whose keys begin alike.
+
+        Parameters
+        ----------
+        start
+            First characters of the keys.
+        campaign
+            Campaign that uses them.
+
+        Returns
+        -------
+        list of str
+            Their keys, sorted.
+        """
+        begin = re.escape(f"{campaign}/{start}")
+        found = self._collection(LabelUseDoc).find({"_id": {"$regex": f"^{begin}"}}, {"key": 1})
+        return sorted(use["key"] for use in found)
 
     def among(self, keys: Collection[str]) -> set[str]:
         """Return which of some labels were made.

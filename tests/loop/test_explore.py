@@ -20,7 +20,7 @@ import pytest
 from fireworks import FWorker, LaunchPad
 from fireworks.core.rocket_launcher import launch_rocket
 
-from al_charge.api.results import hull_result
+from al_charge.api.hull import hull_result
 from al_charge.errors import InputError
 from al_charge.fw.doctor import Scene
 from al_charge.fw.doctor.labels import without_labels

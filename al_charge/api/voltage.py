@@ -1,0 +1,140 @@
+"""The voltage profile of a campaign, as an object that prints, plots, and becomes JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from al_charge.api.results import Listing, title
+from al_charge.loop import campaign as loop
+from al_charge.loop.energies import assessed_hull
+from al_charge.report import documents, style
+from al_charge.report.names import labeler_remark
+from al_charge.thermo.voltage import VoltageProfile, VoltageStep, voltage_profile
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class VoltageResult(Listing):
+    """The voltage profile that follows from the hull.
+
+    Attributes
+    ----------
+    campaign
+        The campaign's name.
+    round
+        Number of the round whose hull it is.
+    profile
+        The profile itself, V against the working-ion metal.
+    verified
+        See `HullResult`.
+    document
+        What ``al-charge voltage --json`` prints.
+    """
+
+    campaign: str
+    round: int
+    profile: VoltageProfile
+    verified: bool
+    document: dict[str, Any] = field(repr=False)
+    _source: loop.Campaign = field(repr=False)
+
+    @property
+    def steps(self) -> tuple[VoltageStep, ...]:
+        """The plateaus, ordered by x; the voltage falls from each to the next."""
+        return self.profile.steps
+
+    @property
+    def mean(self) -> float:
+        """Mean voltage over the whole range of x, V."""
+        return self.profile.mean
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each plateau.
+
+        Returns
+        -------
+        list of dict
+            Ordered by x.
+        """
+        return [dict(step) for step in self.document["steps"]]
+
+    def table(self) -> RenderableType:
+        """Return the table of `al-charge voltage`.
+
+        Returns
+        -------
+        rich renderable
+            One line for each plateau.
+        """
+        from al_charge.report.tables import voltage_table
+
+        return voltage_table(self.document)
+
+    def plot(self, path: Path | str) -> None:
+        """Write the voltage profile.
+
+        Parameters
+        ----------
+        path
+            A file that ends in ``.png``, or in ``.html`` for an interactive plot.
+
+        Raises
+        ------
+        InputError
+            If it ends in anything else.
+        """
+        path = Path(path)
+        from al_charge.report import interactive, static
+
+        style.by_ending(path, static.voltage_png, interactive.voltage_html)(
+            path,
+            self.profile,
+            labeler=self._source.spec.labeler.kind,
+            campaign=title(self.campaign, self.verified),
+            band=self.document["band"],
+        )
+
+
+def voltage_result(campaign: loop.Campaign, round: int | None = None) -> VoltageResult:
+    """Return the voltage profile after an assessed round of a campaign.
+
+    Parameters
+    ----------
+    campaign
+        An open campaign.
+    round
+        Number of the round; the last that was assessed when None.
+
+    Returns
+    -------
+    VoltageResult
+        With error bars and bands from sampled hulls.
+
+    Raises
+    ------
+    AlChargeError
+        If no round has been assessed yet.
+    """
+    found, assessment = assessed_hull(campaign, round)
+    assert found.round is not None
+    verified = assessment.verification is not None and assessment.verification.verified
+    known = assessment.voltages
+    profile = voltage_profile(
+        found.hull,
+        error_bars=known.errors if known else None,
+        mean_error_bar=known.mean_error if known else None,
+    )
+    document = documents.voltage_document(
+        profile,
+        campaign=campaign.name,
+        labeler=campaign.spec.labeler.kind,
+        verified=verified,
+        remark=labeler_remark(campaign.spec.labeler),
+        round=found.round,
+        found=assessment,
+    )
+    return VoltageResult(campaign.name, found.round, profile, verified, document, campaign)

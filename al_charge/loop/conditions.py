@@ -1,0 +1,200 @@
+"""Conditions on labels as people write them: ``x = 1/2 and Fe2+ >= 4``.
+
+A condition is a comparison of a field with a value, or several of them with ``and``, ``or``,
+``not`` and parentheses. It is read once; nothing of it is run as code.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from al_charge.errors import InputError, did_you_mean
+
+Look = Callable[[str], Any]
+"""Returns the value that a field has; None where it is not known."""
+Test = Callable[[Look], bool]
+
+_BLANK = re.compile(r"\s*")
+_SPECIES = re.compile(r"[A-Z][a-z]?\d*[+-](?:(?:,| +)(?:spin=\d+|low|high|intermediate))?")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_OPERATOR = re.compile(r"<=|>=|!=|==|=|<|>")
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s()]+")
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_DEEPEST = 50
+"""Levels of parentheses and ``not``."""
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    NUMBER = "number"
+    TEXT = "text"
+    ID = "id"
+    """A hash, which its first characters stand for."""
+    FLAG = "flag"
+    """True or false; it stands alone."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that was read.
+
+    Attributes
+    ----------
+    text
+        As it was written.
+    fields
+        Names of the fields that it looks at.
+    holds
+        Says whether it holds, given what fields of a label are. No comparison with what is not
+        known holds, whichever it is.
+    """
+
+    text: str
+    fields: frozenset[str]
+    holds: Test
+
+
+def read_condition(
+    text: str, fields: Mapping[str, Kind], species: Callable[[str], str]
+) -> Condition:
+    """Read a condition.
+
+    Parameters
+    ----------
+    text
+        Such as ``x = 1/2 and (Fe2+ >= 4 or not delocalised)``.
+    fields
+        Kinds of the known fields by name; numbers of ions of a species are numbers besides.
+    species
+        Returns the field of a species that is written in a condition, or raises InputError.
+
+    Returns
+    -------
+    Condition
+        The condition.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or names what is not a field.
+    """
+    reader = _Reader(text, fields, species)
+    test = reader.either(0)
+    if reader.rest():
+        raise reader.error(f"'{reader.rest()}' is too much", "write 'and' or 'or' between two")
+    return Condition(text, frozenset(reader.used), test)
+
+
+class _Reader:
+    """Reads a condition from left to right; each method reads one kind of part."""
+
+    def __init__(
+        self, text: str, fields: Mapping[str, Kind], species: Callable[[str], str]
+    ) -> None:
+        self.used: set[str] = set()
+        self._text, self._place = text, 0
+        self._fields, self._species = fields, species
+
+    def rest(self) -> str:
+        """Return what is not read yet."""
+        return self._text[self._place :].strip()
+
+    def error(self, what: str, remedy: str = "") -> InputError:
+        """Return an error that names the condition."""
+        return InputError(what, where=f"condition '{self._text}'", remedy=remedy)
+
+    def either(self, depth: int) -> Test:
+        """Read terms with ``or`` between them."""
+        return self._joined("or", any, lambda: self._joined("and", all, lambda: self._term(depth)))
+
+    def _joined(
+        self, word: str, how: Callable[[Collection[bool]], bool], part: Callable[[], Test]
+    ) -> Test:
+        tests = [part()]
+        while self._take(_WORD, word):
+            tests.append(part())
+        if len(tests) == 1:
+            return tests[0]
+        return lambda look: how([test(look) for test in tests])
+
+    def _term(self, depth: int) -> Test:
+        if depth > _DEEPEST:
+            raise self.error("it is nested too deeply")
+        if self._take(_WORD, "not"):
+            inner = self._term(depth + 1)
+            return lambda look: not inner(look)
+        if self._take(re.compile(r"\(")):
+            inner = self.either(depth + 1)
+            if not self._take(re.compile(r"\)")):
+                raise self.error("a parenthesis is not closed")
+            return inner
+        return self._comparison()
+
+    def _comparison(self) -> Test:
+        name, kind = self._field()
+        self.used.add(name)
+        sign = self._take(_OPERATOR)
+        if kind is Kind.FLAG:
+            if sign:
+                raise self.error(f"'{name}' has no value", f"write '{name}', or 'not {name}'")
+            return lambda look: bool(look(name))
+        if not sign:
+            raise self.error(f"'{name}' is compared with nothing", f"write such as '{name} = ...'")
+        if kind is not Kind.NUMBER and sign not in ("=", "==", "!="):
+            raise self.error(f"'{name}' is no number", "compare it by = or !=")
+        given = self._take(_VALUE).strip("\"'")
+        if not given:
+            raise self.error(f"'{name} {sign}' is followed by no value")
+        compare = _OPERATORS[sign]
+        if kind is Kind.ID:
+            return lambda look: compare(str(look(name)).startswith(given), True)
+        value: Any = self._number(given) if kind is Kind.NUMBER else given
+
+        def test(look: Look) -> bool:
+            found = look(name)
+            return found is not None and compare(found, value)
+
+        return test
+
+    def _field(self) -> tuple[str, Kind]:
+        written = self._take(_SPECIES)
+        if written:
+            return self._species(written), Kind.NUMBER
+        name = self._take(_WORD)
+        if not name:
+            found = f"'{self.rest()}' is no field" if self.rest() else "it ends too early"
+            raise self.error(found, "write such as 'x = 1/2 and Fe2+ >= 4'")
+        if name not in self._fields:
+            raise self.error(f"labels have no field '{name}'", did_you_mean(name, self._fields))
+        return name, self._fields[name]
+
+    def _number(self, text: str) -> Fraction | float:
+        try:
+            return Fraction(text)
+        except (ValueError, ZeroDivisionError) as error:
+            raise self.error(f"'{text}' is not a number", "write such as 1/2 or -0.02") from error
+
+    def _take(self, pattern: re.Pattern[str], only: str | None = None) -> str:
+        """Read what matches, if anything does; return it."""
+        blank = _BLANK.match(self._text, self._place)
+        assert blank is not None
+        found = pattern.match(self._text, blank.end())
+        if found is None or (only is not None and found[0].lower() != only):
+            return ""
+        self._place = found.end()
+        return found[0]
