@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from al_charge.api.campaign import Campaign
-    from al_charge.api.campaign import open_campaign as open
     from al_charge.api.check import check
     from al_charge.api.convergence import converge
     from al_charge.api.imports import import_labels
     from al_charge.api.inputs import audit, label
+    from al_charge.api.opening import open_campaign as open
     from al_charge.api.relaxation import relax
     from al_charge.api.training import train
     from al_charge.errors import AlChargeError, InputError
@@ -43,7 +43,7 @@ _WHERE = {
     "import_labels": ("api.imports", "import_labels"),
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),
-    "open": ("api.campaign", "open_campaign"),
+    "open": ("api.opening", "open_campaign"),
     "relax": ("api.relaxation", "relax"),
     "train": ("api.training", "train"),
 }

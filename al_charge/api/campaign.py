@@ -2,77 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from al_charge.api.hull import HullResult, hull_result
-from al_charge.api.results import LabelsResult, StatusResult
+from al_charge.api.results import CostResult, JobsResult, LabelsResult, StatusResult
 from al_charge.api.voltage import VoltageResult, voltage_result
 from al_charge.errors import AlChargeError
 from al_charge.loop import campaign as loop
 from al_charge.loop.committee import load_committee
-from al_charge.loop.spec import CampaignSpec, load_spec
-from al_charge.store.connection import connect
-from al_charge.store.embedded import refuse_never_used
-from al_charge.store.mongo import Store
-from al_charge.store.settings import DatabaseSettings, settings_from_environment, settings_of
+from al_charge.loop.spec import CampaignSpec
+from al_charge.store.settings import DatabaseSettings
 from al_charge.thermo.hull import Entry
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from emmet.core.electrode import InsertionElectrodeDoc
+    from pymatgen.apps.battery.insertion_battery import InsertionElectrode
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
 
     from al_charge.api.label import Label
     from al_charge.potentials.committee import Committee
-
-
-def open_campaign(name: str | Path, database: str | None = None) -> Campaign:
-    """Open a campaign.
-
-    Parameters
-    ----------
-    name
-        Name of the campaign, or its file.
-    database
-        ``mongodb://HOST/NAME``, without a password; by default the one that the file names, else
-        the one that the environment variable AL_CHARGE_DATABASE names, else the embedded one, which
-        is started if it is not running.
-
-    Returns
-    -------
-    Campaign
-        To be closed by its `close`, or used in a ``with`` statement.
-
-    Raises
-    ------
-    InputError
-        If there is no such campaign or file, or the database cannot be reached.
-
-    Examples
-    --------
-    >>> import al_charge as ac
-    >>> with ac.open("demo-1") as campaign:
-    ...     hull = campaign.hull()
-    >>> print(hull.vertices[0].x, hull.vertices[-1].x)
-    0 1
-    """
-    settings = settings_from_environment() if database is None else settings_of(database, "open")
-    name = str(name)
-    if name.endswith((".yaml", ".yml")):
-        spec = load_spec(Path(name))
-        name, settings = spec.name, settings if database else spec.database or settings
-    elif settings is None:
-        refuse_never_used(name)
-    if settings is not None and (warning := settings.insecurity()) is not None:
-        warnings.warn(warning, stacklevel=2)
-    store = Store(connect(settings))
-    try:
-        store.ensure_schema()
-        return Campaign(loop.open_campaign(store, name), settings)
-    except BaseException:
-        store.close()
-        raise
 
 
 class Campaign:
@@ -244,6 +195,54 @@ class Campaign:
 
         return self.label(str(composition_of(self._campaign, str(x))))
 
+    def entries(self) -> list[ComputedStructureEntry]:
+        """Return the labels that may be on a hull as pymatgen's entries.
+
+        Returns
+        -------
+        list of ComputedStructureEntry
+            Energies in eV per cell. ``parameters`` have run type, U and, for VASP, the POTCARs, so
+            that pymatgen's phase diagrams and the Materials Project's corrections apply; ``data``
+            has oxidation states and ids.
+        """
+        from al_charge.report.entries import entries_of
+
+        return entries_of(self._campaign)
+
+    def electrode(self) -> InsertionElectrode:
+        """Return the electrode that the hull of the last assessed round makes.
+
+        Returns
+        -------
+        InsertionElectrode
+            pymatgen's; its voltages are those of `voltage`.
+
+        Raises
+        ------
+        AlChargeError
+            If no round has been assessed yet.
+        """
+        from al_charge.api.electrode import electrode_of
+
+        return electrode_of(self._campaign)
+
+    def electrode_document(self) -> InsertionElectrodeDoc:
+        """Return the Materials Project's document of that electrode.
+
+        Returns
+        -------
+        InsertionElectrodeDoc
+            emmet's.
+
+        Raises
+        ------
+        AlChargeError
+            If emmet cannot build it, or finds other voltages than the campaign's hull has.
+        """
+        from al_charge.api.electrode import electrode_document
+
+        return electrode_document(self._campaign)
+
     def status(self, runs: Path | None = None) -> StatusResult:
         """Return rounds, tasks and criteria of convergence, and the files on this machine.
 
@@ -268,6 +267,39 @@ class Campaign:
             document = status_document(launchpad, self._campaign)
         files = files_of(runs or default_home() / "runs", self.name)
         return StatusResult(self.name, document | {"files": files_document(files)})
+
+    def jobs(self, *, failed: bool = False) -> JobsResult:
+        """Return the jobs of all rounds.
+
+        Parameters
+        ----------
+        failed
+            Only those that failed, or whose label was given up.
+
+        Returns
+        -------
+        JobsResult
+            Prints as a table; ``to_frame()`` is one of pandas.
+        """
+        from al_charge.fw.jobs import jobs_document, jobs_of
+        from al_charge.fw.launchpad import connect_launchpad
+
+        launchpad = connect_launchpad(self._database)
+        with launchpad.connection:
+            found = jobs_of(launchpad, self._campaign, failed=failed)
+        return JobsResult(self.name, jobs_document(self._campaign, found))
+
+    def cost(self) -> CostResult:
+        """Return what the campaign has cost, and what it may still cost.
+
+        Returns
+        -------
+        CostResult
+            Prints as tables; ``to_frame()`` has the core hours of each round.
+        """
+        from al_charge.report.cost import cost_document
+
+        return CostResult(self.name, cost_document(self._campaign))
 
     def committee(self, round: int | None = None) -> Committee:
         """Return the potentials that a round trained.

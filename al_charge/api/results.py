@@ -54,9 +54,11 @@ class Result(ABC):
         """Return the table as plain text."""
         from rich.console import Console
 
+        from al_charge.report.terminal import print_whole
+
         console = Console(file=io.StringIO(), width=WIDTH, markup=False, color_system=None)
         with console.capture() as captured:
-            console.print(self.table())
+            print_whole(console, self.table())
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
@@ -182,6 +184,87 @@ class StatusResult(Result):
         from al_charge.report.progress import status_panel
 
         return status_panel(self.document)
+
+
+@dataclass(frozen=True)
+class JobsResult(Listing):
+    """The jobs of a campaign.
+
+    Attributes
+    ----------
+    campaign
+        The campaign's name.
+    document
+        What ``al-charge campaign jobs --json`` prints.
+    """
+
+    campaign: str
+    document: dict[str, Any] = field(repr=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each job.
+
+        Returns
+        -------
+        list of dict
+            In the order in which they were added.
+        """
+        return list(self.document["jobs"])
+
+    def table(self) -> RenderableType:
+        """Return the table of `al-charge campaign jobs`.
+
+        Returns
+        -------
+        rich renderable
+            One line for each job.
+        """
+        from al_charge.report.jobs import jobs_table
+
+        return jobs_table(self.document)
+
+
+@dataclass(frozen=True)
+class CostResult(Listing):
+    """What a campaign has cost.
+
+    Attributes
+    ----------
+    campaign
+        The campaign's name.
+    document
+        What ``al-charge campaign cost --json`` prints.
+    """
+
+    campaign: str
+    document: dict[str, Any] = field(repr=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each round.
+
+        Returns
+        -------
+        list of dict
+            With the core hours of each kind of task.
+        """
+        kinds = list(self.document["kinds"])
+        return [
+            {name: one[name] for name in ("round", "runs", "hours", "core_hours")}
+            | {kind: one["core_hours_by_kind"].get(kind, 0.0) for kind in kinds}
+            for one in self.document["rounds"]
+        ]
+
+    def table(self) -> RenderableType:
+        """Return the tables of `al-charge campaign cost --forecast`.
+
+        Returns
+        -------
+        rich renderable
+            By kind of task and by round.
+        """
+        from al_charge.report.cost import cost_table
+
+        return cost_table(self.document, forecast=True)
 
 
 def title(name: str, verified: bool) -> str:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from al_charge.api.results import Listing, title
 from al_charge.loop import campaign as loop
 from al_charge.loop.energies import assessed_hull
 from al_charge.report import documents, style
 from al_charge.report.names import labeler_remark
+from al_charge.store.labels import LAST_CELL
+from al_charge.thermo.electrode import Electrode, electrode
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep, voltage_profile
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from al_charge.report.experiment import Measured
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class VoltageResult(Listing):
         The profile itself, V against the working-ion metal.
     verified
         See `HullResult`.
+    electrode
+        What the electrode stores: voltage, capacities, energies and volume change.
     document
         What ``al-charge voltage --json`` prints.
     """
@@ -39,8 +47,10 @@ class VoltageResult(Listing):
     round: int
     profile: VoltageProfile
     verified: bool
+    electrode: Electrode
     document: dict[str, Any] = field(repr=False)
     _source: loop.Campaign = field(repr=False)
+    _measured: Measured | None = field(default=None, repr=False)
 
     @property
     def steps(self) -> tuple[VoltageStep, ...]:
@@ -51,6 +61,49 @@ class VoltageResult(Listing):
     def mean(self) -> float:
         """Mean voltage over the whole range of x, V."""
         return self.profile.mean
+
+    @property
+    def capacity(self) -> float:
+        """Capacity between the ends of x, mAh per gram of the discharged electrode."""
+        return self.electrode.capacity
+
+    def with_measured(self, path: Path | str) -> VoltageResult:
+        """Return the same profile with a measured curve beside it.
+
+        Parameters
+        ----------
+        path
+            Comma-separated values with the columns ``voltage`` (V), and ``x`` or ``capacity``
+            (mAh/g, from the charged end on).
+
+        Returns
+        -------
+        VoltageResult
+            Its plot and its document have the curve.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read.
+        """
+        from al_charge.report.experiment import read_measured
+
+        measured = read_measured(Path(path), self.profile, self.capacity)
+        told = documents.measured_document(measured, self.profile)
+        document = self.document | {"experiment": told}
+        return replace(self, document=document, _measured=measured)
+
+    def summary(self) -> RenderableType:
+        """Return the table of `al-charge voltage --summary`.
+
+        Returns
+        -------
+        rich renderable
+            One line for each quantity.
+        """
+        from al_charge.report.tables import summary_table
+
+        return summary_table(self.document)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row for each plateau.
@@ -96,6 +149,7 @@ class VoltageResult(Listing):
             labeler=self._source.spec.labeler.kind,
             campaign=title(self.campaign, self.verified),
             band=self.document["band"],
+            measured=self._measured,
         )
 
 
@@ -128,6 +182,12 @@ def voltage_result(campaign: loop.Campaign, round: int | None = None) -> Voltage
         error_bars=known.errors if known else None,
         mean_error_bar=known.mean_error if known else None,
     )
+    some = [found.labels[vertex.key] for vertex in found.hull.vertices]
+    cells = campaign.store.labels.read(LAST_CELL, keys=[one.key for one in some])
+    units = {one.key: campaign.cells.of(one).formula_units for one in some}
+    stored = electrode(
+        found.hull, {key: abs(float(np.linalg.det(cell))) / units[key] for key, cell in cells}
+    )
     document = documents.voltage_document(
         profile,
         campaign=campaign.name,
@@ -136,5 +196,6 @@ def voltage_result(campaign: loop.Campaign, round: int | None = None) -> Voltage
         remark=labeler_remark(campaign.spec.labeler),
         round=found.round,
         found=assessment,
+        stored=stored,
     )
-    return VoltageResult(campaign.name, found.round, profile, verified, document, campaign)
+    return VoltageResult(campaign.name, found.round, profile, verified, stored, document, campaign)

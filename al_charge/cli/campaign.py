@@ -1,4 +1,4 @@
-"""`al-charge campaign`: submit, status, watch, pause, resume, list."""
+"""`al-charge campaign`: submit, status, watch, pause, resume, list, jobs, logs, cost."""
 
 from __future__ import annotations
 
@@ -140,6 +140,45 @@ def watch(target: Target, interval: float) -> None:
     from al_charge.cli.running import follow
 
     follow(target, interval)
+
+
+@command.command("jobs")
+@campaign_argument
+@click.option("--failed", is_flag=True, help="Only those that failed, with the reason.")
+@json_option
+def jobs(target: Target, failed: bool, as_json: bool) -> None:
+    """List the jobs of a campaign: state, label, machine and time of each."""
+    found = target.opened().jobs(failed=failed)
+    show(found.document, as_json, found.table)
+
+
+@command.command("logs")
+@campaign_argument
+@click.argument("task")
+@json_option
+def logs(target: Target, task: str, as_json: bool) -> None:
+    """Show what the runs of a job have left: ends, errors, and the last lines of its logs.
+
+    TASK is one of 'al-charge campaign jobs', such as '3/label 2', or the beginning of a label's id.
+    """
+    from al_charge.fw.jobs import find_job, jobs_of, logs_document
+    from al_charge.report.jobs import logs_text
+
+    launchpad, campaign = target.launchpad(), target.campaign()
+    document = logs_document(launchpad, campaign, find_job(jobs_of(launchpad, campaign), task))
+    show(document, as_json, lambda: logs_text(document))
+
+
+@command.command("cost")
+@campaign_argument
+@click.option("--forecast", is_flag=True, help="Also say what the campaign may still cost.")
+@json_option
+def cost(target: Target, forecast: bool, as_json: bool) -> None:
+    """Show what a campaign has cost: core hours by kind of task and by round."""
+    from al_charge.report.cost import cost_table
+
+    found = target.opened().cost()
+    show(found.document, as_json, lambda: cost_table(found.document, forecast=forecast))
 
 
 def _list_table(document: list[dict[str, Any]]) -> Any:

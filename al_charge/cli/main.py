@@ -18,8 +18,9 @@ from al_charge.logs import FORMAT_ENV, FORMATS, LEVEL_ENV, LEVELS, LogSettings, 
 
 COMMANDS = {
     "audit": "Determine charge states from a run's output.",
-    "campaign": "Submit, follow, pause and resume campaigns.",
+    "campaign": "Submit, follow, pause and resume campaigns; jobs, logs, cost.",
     "check": "Check a campaign file without running anything.",
+    "compare": "Compare two campaigns: settings, hulls and voltages.",
     "converge": "Find the cutoff and k-points that a material needs.",
     "curves": "Show how the trainings of a model or a campaign went.",
     "db": "Run the embedded MongoDB; back up, restore and migrate any.",
@@ -35,6 +36,7 @@ COMMANDS = {
     "labels": "List a campaign's labels one by one; import labels.",
     "launch": "Keep jobs of a campaign in a cluster's queue.",
     "launchers": "Write and check what a cluster's queue needs.",
+    "next": "Show what a campaign labels next.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
     "runs": "Pack the files of labels on this machine.",

@@ -12,9 +12,6 @@ import click
 if TYPE_CHECKING:
     from al_charge.api.results import Listing
 
-WIDEST = 10_000
-"""Columns that are enough for any table."""
-
 plot_option = click.option(
     "--plot",
     type=click.Path(path_type=Path),
@@ -87,12 +84,8 @@ def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
         print_json(document)
         return
     from rich.console import Console
-    from rich.measure import Measurement
 
-    drawn = table()
+    from al_charge.report.terminal import print_whole
+
     # Texts of a database or a file are printed as they are; their brackets are not markup.
-    console = Console(markup=False)
-    # Lines may wrap between words, but no word or number is cut, whatever the width.
-    whole = Measurement.get(console, console.options.update(max_width=WIDEST), drawn)
-    console.width = max(console.width, whole.minimum)
-    console.print(drawn)
+    print_whole(Console(markup=False), table())

@@ -14,6 +14,7 @@ from al_charge.cli.output import (
     plot_option,
     print_json,
     round_option,
+    show,
     show_listing,
 )
 from al_charge.cli.target import Target, campaign_argument, database_option, open_store
@@ -51,17 +52,39 @@ def hull(
 @click.command("voltage")
 @campaign_argument
 @round_option
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="Show average voltage, capacities, energies and volume change instead of the plateaus.",
+)
+@click.option(
+    "--experiment",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path),
+    help="A measured curve to compare with: columns 'voltage' (V), and 'x' or 'capacity' (mAh/g).",
+)
 @plot_option
 @csv_option
 @json_option
 def voltage(
-    target: Target, number: int | None, plot: Path | None, as_csv: bool, as_json: bool
+    target: Target,
+    number: int | None,
+    summary: bool,
+    experiment: Path | None,
+    plot: Path | None,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """Show the voltage profile of CAMPAIGN against the working-ion metal."""
     found = target.opened().voltage(number)
+    if experiment is not None:
+        found = found.with_measured(experiment)
     if plot is not None:
         found.plot(plot)
-    show_listing(found, as_json=as_json, as_csv=as_csv)
+    if summary and not as_csv:
+        show(found.document, as_json, found.summary)
+    else:
+        show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
 class _DefaultGroup(click.Group):

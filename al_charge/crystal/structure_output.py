@@ -81,7 +81,8 @@ def write_structure(path: Path, atoms: Atoms, kind: str) -> None:
     A CIF has oxidation states, and in items of its own the spins of ions where some are not the
     usual ones. A POSCAR has the species behind the coordinates and the moments, as
     VASP's MAGMOM takes them, in its first line; its atoms are sorted by element. Extended XYZ has
-    them in the columns ``requested_species`` and ``initial_magmoms``, beside ``host_site``.
+    them in the columns ``requested_species`` and ``initial_magmoms``, beside ``host_site``, and the
+    results that the atoms have.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ def write_structure(path: Path, atoms: Atoms, kind: str) -> None:
     """
     if kind == "extxyz":
         written = atoms.copy()
+        written.calc = atoms.calc  # its results are written too
         # The format itself calls the column of elements "species".
         written.set_array("requested_species", written.arrays["species"])
         del written.arrays["species"]

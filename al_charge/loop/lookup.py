@@ -35,7 +35,8 @@ def find_label(campaign: Campaign, which: str) -> str:
         If there is no such label, or several.
     """
     x = _composition(which)
-    if x is not None and x in campaign.cells.compositions:
+    is_x = x is not None and (str(x) == which or "/" in which or "." in which)  # no id such as 000
+    if x is not None and is_x and x in campaign.cells.compositions:
         return lowest_at(campaign, x)
     keys = campaign.store.labels.beginning(which, campaign.name) if which else []
     if not keys and campaign.store.labels.has(which):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, labeler_name
 from al_charge.store.documents import Assessment
+from al_charge.thermo.electrode import Electrode
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.magnetic import corrected_formation_energy, undecided
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -35,6 +38,12 @@ VOLTAGE_UNITS = {
     "error_bar": "V, root mean square difference from sampled hulls",
     "mean_error_bar": "V, root mean square difference from sampled hulls",
     "band": "V, where the voltage lies with 95 and 68 %",
+    "capacity": "mAh/g of the discharged electrode, which has the most working ions",
+    "specific_energy": "Wh/kg of the discharged electrode",
+    "volume_capacity": "mAh/cm3 of the discharged electrode",
+    "energy_density": "Wh/l of the discharged electrode",
+    "volume_change": "largest volume of a vertex over the smallest, less one",
+    "mean_difference": "V, computed less measured mean voltage where both are known",
 }
 
 
@@ -153,6 +162,7 @@ def voltage_document(
     remark: str = "",
     round: int | None = None,
     found: Assessment | None = None,
+    stored: Electrode | None = None,
 ) -> dict[str, Any]:
     """Return a voltage profile as a JSON document.
 
@@ -172,13 +182,15 @@ def voltage_document(
         Round whose profile it is.
     found
         What the last assessment has found; None for nothing.
+    stored
+        What the electrode stores; None if that is not known.
 
     Returns
     -------
     dict
         ``steps`` are the plateaus in order of x; compositions are strings such as ``5/8``;
-        ``band`` says where the voltage lies between neighbouring compositions, and is empty where
-        nothing was predicted; ``units`` says what the numbers are.
+        ``electrode`` is what it stores; ``band`` says where the voltage lies between neighbouring
+        compositions, and is empty where nothing was predicted; ``units`` says what the numbers are.
     """
     return {
         **_campaign(profile, campaign, labeler, remark),
@@ -187,8 +199,47 @@ def voltage_document(
         "steps": [_step(step) for step in profile.steps],
         "mean_voltage": profile.mean,
         "mean_error_bar": profile.mean_error_bar,
+        "electrode": None if stored is None else asdict(stored),
         "band": _voltage_band(found),
         "units": dict(VOLTAGE_UNITS),
+    }
+
+
+def measured_document(measured: Measured, profile: VoltageProfile) -> dict[str, Any]:
+    """Return a measured voltage curve, compared with a computed one, as a JSON document.
+
+    Parameters
+    ----------
+    measured
+        The measured curve.
+    profile
+        The computed profile.
+
+    Returns
+    -------
+    dict
+        ``points`` of it; ``mean_voltage`` between the ends of the computed profile, as measured,
+        and ``mean_difference`` by which the computed one is higher, None where it was not measured
+        so far; ``steps`` has the same of each plateau.
+    """
+    steps = []
+    for step in profile.steps:
+        mean = measured.mean(float(step.x_from), float(step.x_to))
+        steps.append(
+            {
+                "x_from": str(step.x_from),
+                "x_to": str(step.x_to),
+                "mean_voltage": mean,
+                "mean_difference": None if mean is None else step.voltage - mean,
+            }
+        )
+    mean = measured.mean(float(profile.steps[0].x_from), float(profile.steps[-1].x_to))
+    return {
+        "source": measured.source,
+        "points": [{"x": x, "voltage": voltage} for x, voltage in measured.points],
+        "mean_voltage": mean,
+        "mean_difference": None if mean is None else profile.mean - mean,
+        "steps": steps,
     }
 
 

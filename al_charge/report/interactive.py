@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from al_charge.report import style
+from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, html, labeler_name
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile
@@ -90,6 +91,7 @@ def voltage_html(
     labeler: str,
     campaign: str = "",
     band: Sequence[Mapping[str, Any]] = (),
+    measured: Measured | None = None,
 ) -> None:
     """Write the voltage profile as an interactive plot.
 
@@ -105,6 +107,8 @@ def voltage_html(
         Name of the campaign; empty to leave it out.
     band
         Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
+    measured
+        A measured curve to draw beside it.
     """
     figure = go.Figure()
     corners = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
@@ -121,6 +125,18 @@ def voltage_html(
             showlegend=False,
         )
     )
+    if measured is not None:
+        x_measured, heights = zip(*measured.points, strict=True)
+        figure.add_trace(
+            go.Scatter(
+                name=f"measured ({measured.source})",
+                x=x_measured,
+                y=heights,
+                mode="lines+markers",
+                line={"color": style.MEASURED, "width": 1.5},
+                marker={"size": 4},
+            )
+        )
     figure.add_hline(
         y=profile.mean,
         line={"color": style.FAINT, "width": 1, "dash": "dash"},

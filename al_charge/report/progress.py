@@ -48,7 +48,7 @@ def _summary(status: dict[str, Any]) -> Text:
     text = Text(f"labels {status['labels_used']} of at most {status['max_labels']}")
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
-        text.append(f"   about {_duration(status['seconds_left'])} left if every criterion holds")
+        text.append(f"   about {duration(status['seconds_left'])} left if every criterion holds")
     if status["state"] == "running":
         text.append_text(_workers(status))
     if used := status["used"]:
@@ -87,7 +87,7 @@ def _used(used: dict[str, dict[str, float]]) -> str:
     """Return what was used, in one line."""
     workers = used.get("workers")
     kinds = ", ".join(
-        f"{kind} {_duration(of['seconds'])} in {of['runs']:.0f}"
+        f"{kind} {duration(of['seconds'])} in {of['runs']:.0f}"
         for kind, of in used.items()
         if kind != "workers"
     )
@@ -95,7 +95,7 @@ def _used(used: dict[str, dict[str, float]]) -> str:
     if workers is None:
         return line
     hours = workers["core_seconds"] / 3600
-    return f"{line}; workers {_duration(workers['seconds'])}, {hours:.2g} core hours"
+    return f"{line}; workers {duration(workers['seconds'])}, {hours:.2g} core hours"
 
 
 def _files(files: dict[str, Any]) -> str:
@@ -124,11 +124,11 @@ def _workers(status: dict[str, Any]) -> Text:
         here = [one for one in workers if one["host"] == host]
         last = min(one["seconds_silent"] for one in here)
         text.append(", " if number else "")
-        text.append(f"{len(here)} on {host}, seen {_duration(last)} ago")
+        text.append(f"{len(here)} on {host}, seen {duration(last)} ago")
     for one in workers:
         if one["silent"]:
             state = f", state {one['state']}" if one["state"] else ""
-            line = f"{one['worker']}: alive, silent for {_duration(one['seconds_silent'])}{state}"
+            line = f"{one['worker']}: alive, silent for {duration(one['seconds_silent'])}{state}"
             text.append(f"\n{line}", style="red")
     return text
 
@@ -165,7 +165,7 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
             _percent(row["p_below_hull"]) if row["p_below_hull"] is not None else "",
             " ".join(row["vertices"]),
             _criteria_met(row),
-            " ".join(f"{name} {_duration(s)}" for name, s in row["stage_seconds"].items()),
+            " ".join(f"{name} {duration(s)}" for name, s in row["stage_seconds"].items()),
         )
     return table
 
@@ -213,7 +213,19 @@ def _criteria_table(status: dict[str, Any]) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as people read it.
+
+    Parameters
+    ----------
+    seconds
+        s.
+
+    Returns
+    -------
+    str
+        Such as ``12 min``.
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from al_charge.report import style
+from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, labeler_name, mathtext
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
@@ -104,6 +105,7 @@ def voltage_png(
     labeler: str,
     campaign: str = "",
     band: Sequence[Mapping[str, Any]] = (),
+    measured: Measured | None = None,
 ) -> None:
     """Write the voltage profile as a PNG file: plateaus, bands and the mean.
 
@@ -119,12 +121,24 @@ def voltage_png(
         Name of the campaign; empty to leave it out.
     band
         Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
+    measured
+        A measured curve to draw beside it.
     """
     figure, axes = _figure(profile, "voltage", labeler, campaign)
     x, voltage = profile.points()
     axes.plot(x, voltage, color=style.HULL, linewidth=2.2, solid_joinstyle="miter", zorder=3)
     ends = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
     _draw_band(axes, ends, [one for one in band for _ in range(2)], 1.0)
+    if measured is not None:
+        axes.plot(
+            *zip(*measured.points, strict=True),
+            ".-",
+            color=style.MEASURED,
+            linewidth=1.2,
+            markersize=4,
+            label=f"measured ({measured.source})",
+            zorder=2,
+        )
     _legend(figure, axes)
     for step in profile.steps:
         _name_plateau(axes, step)

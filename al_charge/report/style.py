@@ -19,6 +19,8 @@ CORRECTED = "in the lowest magnetic orders"
 """What the legend of a hull calls vertices that are corrected for their magnetic order."""
 PREDICTED = "#D55E00"
 """Vermilion: what a committee predicts and no labeler has confirmed."""
+MEASURED = "#009E73"
+"""Green: what was measured."""
 FAINT = "#8A8A8A"
 """Grey: axes, grid and secondary text."""
 SERIES = (HULL, PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -146,10 +146,68 @@ def voltage_table(document: dict[str, Any]) -> Table:
     table.add_column("from x", footer="mean")
     table.add_column("to x")
     table.add_column(f"V against {document['working_ion']} metal", justify="right", footer=mean)
-    for step in document["steps"]:
+    measured = document.get("experiment")
+    if measured is not None:
+        table.add_column("measured mean", justify="right", footer=_volts(measured["mean_voltage"]))
+    for place, step in enumerate(document["steps"]):
         voltage = _with_bar(step["voltage"], step["error_bar"], 3)
-        table.add_row(step["x_from"], step["x_to"], voltage)
+        beside = [] if measured is None else [_volts(measured["steps"][place]["mean_voltage"])]
+        table.add_row(step["x_from"], step["x_to"], voltage, *beside)
     return table
+
+
+def _volts(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def summary_table(document: dict[str, Any]) -> Table:
+    """Return the table of what an electrode stores.
+
+    Parameters
+    ----------
+    document
+        What `al_charge.report.documents.voltage_document` returns.
+
+    Returns
+    -------
+    Table
+        One row for each quantity, with its unit.
+    """
+    stored, steps = document["electrode"], document["steps"]
+    bar = document["mean_error_bar"]
+    table = Table(
+        title=_title(document, "electrode"),
+        caption=_remark(document) + "Per mass and volume of the discharged electrode.",
+        show_header=False,
+    )
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    for what, value in (
+        ("from x", steps[0]["x_from"]),
+        ("to x", steps[-1]["x_to"]),
+        ("average voltage", f"{_with_bar(stored['average_voltage'], bar, 3)} V"),
+        ("steps", str(len(steps))),
+        ("capacity", f"{stored['capacity']:.1f} mAh/g"),
+        ("specific energy", f"{stored['specific_energy']:.0f} Wh/kg"),
+        ("volumetric capacity", f"{stored['volume_capacity']:.1f} mAh/cm3"),
+        ("energy density", f"{stored['energy_density']:.0f} Wh/l"),
+        ("volume change", f"{100 * stored['volume_change']:.2f} %"),
+        *_measured_rows(document),
+    ):
+        table.add_row(what, value)
+    return table
+
+
+def _measured_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    found = document.get("experiment")
+    if found is None:
+        return []
+    if found["mean_voltage"] is None:
+        return [("measured mean", "not measured over the whole range")]
+    return [
+        ("measured mean", f"{found['mean_voltage']:.3f} V"),
+        ("computed less measured", f"{found['mean_difference']:+.3f} V"),
+    ]
 
 
 def _remark(document: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import subprocess
@@ -245,6 +246,91 @@ def test_labels_of_a_real_campaign(finished: str, tmp_path: Path) -> None:
     beside = json.loads((tmp_path / "labels.json").read_text())
     assert beside["settings"]["engine"] == "born"
     assert beside["metal"]["element"] == "Na"
+
+
+def test_hull_as_rows_and_with_predictions(finished: str) -> None:
+    code, out, err = run("hull", finished, "--csv", "--round", "0")
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    document = json.loads(run("hull", finished, "--json", "--predicted")[1])
+    assert document["round"] == 0
+    assert [row["label"] for row in rows] == [entry["label_id"] for entry in document["entries"]]
+    assert [float(row["formation_energy"]) for row in rows] == [
+        entry["formation_energy"] for entry in document["entries"]
+    ]
+    assert document["predicted"] == []  # nothing is trained before the first round's candidates
+    assert "has not been assessed" in refused("hull", finished, "--round", "7")
+    assert "two forms" in refused("hull", finished, "--csv", "--json")
+    steps = list(csv.DictReader(io.StringIO(run("voltage", finished, "--csv")[1])))
+    assert steps[0]["x_from"] == "0" and steps[-1]["x_to"] == "1"
+
+
+def test_an_electrode_in_numbers(finished: str, tmp_path: Path) -> None:
+    file = tmp_path / "cell.csv"
+    file.write_text("x,voltage\n0,3.1\n1,2.9\n")
+    code, out, err = run("voltage", finished, "--summary", "--experiment", str(file))
+    assert (code, err) == (0, "")
+    assert "154.2 mAh/g" in out  # NaFePO4: 26801.5 mAh/mol over 173.81 g/mol
+    for unit in ("mAh/cm3", "Wh/kg", "Wh/l", "%"):
+        assert unit in out
+    document = json.loads(run("voltage", finished, "--experiment", str(file), "--json")[1])
+    assert document["experiment"]["mean_voltage"] == pytest.approx(3.0)
+    plot = tmp_path / "voltage.html"
+    assert run("voltage", finished, "--experiment", str(file), "--plot", str(plot))[0] == 0
+    assert "measured (cell.csv)" in plot.read_text()
+
+
+def test_one_label_in_words_and_as_a_file(finished: str, tmp_path: Path) -> None:
+    document = json.loads(run("show", finished, "1/2", "--json")[1])
+    key = document["label"]
+    assert document["x"] == "1/2" and document["why"]["round"] == 0
+    code, out, err = run("show", finished, key[:10])
+    assert (code, err) == (0, "")
+    for told in (key, document["hash"], document["settings_hash"], document["why"]["reason"]):
+        assert told in " ".join(out.split())
+    assert key[:8] in run("hull", finished)[1] and key[:8] in run("labels", finished)[1]
+    assert document["why"]["reason"] in run("why", finished, key)[1]
+    assert json.loads(run("why", finished, key, "--json")[1])["label"] == key
+    file = tmp_path / "gs.cif"
+    assert run("structure", finished, "--x", "1/2", "-o", str(file))[0] == 0
+    assert "Fe3+" in file.read_text()
+    assert "--force" in refused("structure", finished, "--label", key[:8], "-o", str(file))
+    assert "give one" in refused("structure", finished, "-o", str(tmp_path / "POSCAR"))
+    assert "no such label" in refused("show", finished, "zzz")
+
+
+def test_jobs_logs_and_cost(finished: str) -> None:
+    jobs = json.loads(run("campaign", "jobs", finished, "--json")[1])["jobs"]
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    labels = [job for job in jobs if job["task"].startswith("0/label ") and job["label"]]
+    listed = json.loads(run("labels", finished, "--json")[1])["labels"]
+    assert {job["label"] for job in labels} == {one["label"] for one in listed}
+    assert all(job["number_of_runs"] == 1 and job["seconds"] > 0 for job in labels)
+    assert json.loads(run("campaign", "jobs", finished, "--failed", "--json")[1])["jobs"] == []
+    for which in (labels[2]["task"], labels[2]["label"][:10], str(labels[2]["fw_id"])):
+        logs = json.loads(run("campaign", "logs", finished, which, "--json")[1])
+        assert (logs["task"], logs["attempts"][0]["outcome"]) == (labels[2]["task"], "made")
+        assert Path(logs["folder"]).parent.name == f"label-{int(labels[2]['task'].split()[-1]):03d}"
+    assert "made" in run("campaign", "logs", finished, labels[2]["task"])[1]
+    assert "no jobs are '0/lable 2'" in refused("campaign", "logs", finished, "0/lable 2")
+    assert labels[0]["label"][:8] in run("campaign", "jobs", finished)[1]
+    cost = json.loads(run("campaign", "cost", finished, "--json")[1])
+    assert cost["labels_made"] == 7
+    spent = sum(job["seconds"] for job in jobs) / 3600
+    assert cost["total"]["hours"] == pytest.approx(spent, abs=len(jobs) * 0.05 / 3600)
+    assert cost["total"]["runs"] == sum(job["number_of_runs"] for job in jobs)
+    assert cost["forecast"]["labels_at_most"] == 0
+    assert "nothing more is to come" in run("campaign", "cost", finished, "--forecast")[1]
+    assert "exhausted: it labels nothing more" in " ".join(run("next", finished)[1].split())
+
+
+def test_a_campaign_compared_with_itself(finished: str) -> None:
+    document = json.loads(run("compare", finished, finished, "--json")[1])
+    assert document["same_host"] and document["same_settings"]
+    assert document["settings"] == [] and document["hull_shift"] == 0.0
+    assert {one["difference"] for one in document["compositions"]} == {0.0}
+    assert document["mean_voltage"][0] == document["mean_voltage"][1]
+    assert "largest shift of the hull: 0.0 meV" in run("compare", finished, finished)[1]
 
 
 def test_status_document(finished: str) -> None:

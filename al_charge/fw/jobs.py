@@ -1,0 +1,276 @@
+"""The jobs of a campaign: state, machine and time of each, and what their runs have left."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fireworks import LaunchPad
+
+from al_charge.errors import InputError
+from al_charge.fw.status import failure_of
+from al_charge.loop.campaign import Campaign
+from al_charge.store.documents import AttemptDoc, EntryDoc
+from al_charge.store.labels import WITHOUT_FRAMES
+
+FAILED = "FIZZLED"
+"""FireWorks' state of a task that failed."""
+GIVEN_UP = "GIVEN UP"
+"""State of a job whose label was given up; for FireWorks it has ended well."""
+LOGS = ("gpaw.txt", "vasp.out", "std_err.txt", "relaxation.txt", "OSZICAR")
+"""Files of an engine that tell how a run went."""
+TAIL = 20
+"""Lines of each of them that are shown."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task of a round.
+
+    Attributes
+    ----------
+    task
+        Round and what it does, such as ``3/label 2``: what `find_job` takes.
+    state
+        As FireWorks calls it, or `GIVEN_UP`.
+    label
+        Key of the label that it makes; empty for other tasks, and before it has started.
+    reason
+        Why it failed; empty otherwise.
+    runs
+        What its runs have used, in order.
+    attempts
+        Starts of a labelling job, in order.
+    """
+
+    task: str
+    fw_id: int
+    round: int
+    state: str
+    label: str
+    reason: str
+    runs: tuple[EntryDoc, ...]
+    attempts: tuple[AttemptDoc, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, or its label was given up."""
+        return self.state in (FAILED, GIVEN_UP)
+
+    @property
+    def seconds(self) -> float | None:
+        """What all its runs took so far, s; None if there was none."""
+        if not self.runs:
+            return None
+        return sum((_end(run) - run.started).total_seconds() for run in self.runs)
+
+    @property
+    def host(self) -> str:
+        """Machine of the last run; empty if there was none."""
+        return self.runs[-1].host if self.runs else ""
+
+
+def jobs_of(launchpad: LaunchPad, campaign: Campaign, *, failed: bool = False) -> list[Job]:
+    """Return the jobs of a campaign.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
+    failed
+        Only those that failed, or whose label was given up.
+
+    Returns
+    -------
+    list of Job
+        In the order in which they were added.
+    """
+    runs: dict[tuple[int | None, str], list[EntryDoc]] = defaultdict(list)
+    for entry in campaign.store.ledger.all(campaign.name):
+        runs[entry.round, entry.task].append(entry)
+    attempts: dict[tuple[int, int], list[AttemptDoc]] = defaultdict(list)
+    for attempt in campaign.store.attempts.all(campaign.name):
+        attempts[attempt.round, attempt.slot].append(attempt)
+    given_up = {one.key: one.reason for one in campaign.store.failures.all(campaign.name)}
+    found = []
+    fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec": 1}
+    query = {"spec.campaign": campaign.name}
+    for firework in launchpad.fireworks.find(query, fields, sort=[("fw_id", 1)]):
+        number, what = int(firework["spec"]["round"]), firework["name"].partition(" ")[2]
+        slot = firework["spec"]["_tasks"][0].get("slot")
+        some = attempts[number, slot] if what.startswith("label ") and slot is not None else []
+        key, state, reason = (some[-1].key if some else ""), str(firework["state"]), ""
+        if state == FAILED:
+            reason = failure_of(launchpad, firework)
+        elif state == "COMPLETED" and key in given_up:
+            state, reason = GIVEN_UP, given_up[key]
+        job = Job(
+            task=f"{number}/{what}",
+            fw_id=int(firework["fw_id"]),
+            round=number,
+            state=state,
+            label=key,
+            reason=reason,
+            runs=tuple(runs[number, what]),
+            attempts=tuple(some),
+        )
+        if job.failed or not failed:
+            found.append(job)
+    return found
+
+
+def find_job(jobs: list[Job], which: str) -> Job:
+    """Return the job that a user means.
+
+    Parameters
+    ----------
+    jobs
+        All jobs of a campaign.
+    which
+        Its task, such as ``3/label 2``, the number of its Firework, or the beginning of its label's
+        id.
+
+    Returns
+    -------
+    Job
+        The job; the last that made the label, where several did.
+
+    Raises
+    ------
+    InputError
+        If there is none, or several.
+    """
+    wanted = " ".join(which.replace("/", " ").split())
+    found = [job for job in jobs if wanted in (job.task.replace("/", " "), str(job.fw_id))]
+    found = found or [job for job in jobs if which and job.label.startswith(which)]
+    if not found or len({job.label or job.task for job in found}) > 1:
+        raise InputError(
+            f"{len(found) or 'no'} jobs are '{which}'",
+            where="task",
+            remedy="write it as 'al-charge campaign jobs' does, such as '3/label 2'",
+        )
+    return found[-1]
+
+
+def jobs_document(campaign: Campaign, jobs: list[Job]) -> dict[str, Any]:
+    """Return jobs as a JSON document.
+
+    Parameters
+    ----------
+    campaign
+        Their campaign.
+    jobs
+        The jobs.
+
+    Returns
+    -------
+    dict
+        What ``al-charge campaign jobs --json`` prints.
+    """
+    return {
+        "campaign": campaign.name,
+        "jobs": [_job(job) for job in jobs],
+        "units": {"seconds": "s, of all runs"},
+    }
+
+
+def logs_document(launchpad: LaunchPad, campaign: Campaign, job: Job) -> dict[str, Any]:
+    """Return what the runs of a job have left.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
+    job
+        The job.
+
+    Returns
+    -------
+    dict
+        Each run with its end, each start of a labelling job with its outcome, the traceback of a
+        failure, the folder of the engine's files, and the ends of its logs if the folder is on this
+        machine.
+    """
+    made = next(campaign.store.labels.read(WITHOUT_FRAMES, keys=[job.label]), None)
+    folder = made.directory if made is not None else ""
+    found = _launch(launchpad, job)
+    details = ((found.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
+    if not folder and found.get("launch_dir"):
+        slot = job.task.rpartition(" ")[2]
+        name = f"label-{int(slot):03d}" if slot.isdigit() else ""
+        path = Path(found["launch_dir"]) / campaign.name / f"round-{job.round:03d}" / name
+        folder = str(path) if name else ""
+    return {
+        "campaign": campaign.name,
+        **_job(job),
+        "runs": [
+            {
+                "started": _time(run.started),
+                "ended": _time(run.ended),
+                "host": run.host,
+                "job": run.job,
+                "cores": run.cores,
+                "outcome": run.outcome,
+                "reason": run.reason,
+            }
+            for run in job.runs
+        ],
+        "attempts": [
+            {
+                "started": _time(one.started),
+                "finished": _time(one.finished),
+                "host": one.hostname,
+                "outcome": one.outcome,
+                "reason": one.reason,
+            }
+            for one in job.attempts
+        ],
+        "traceback": str(details.get("_stacktrace") or ""),
+        "folder": folder,
+        "logs": _ends(Path(folder)) if folder else {},
+    }
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "task": job.task,
+        "fw_id": job.fw_id,
+        "round": job.round,
+        "state": job.state,
+        "label": job.label or None,
+        "host": job.host or None,
+        "started": _time(job.runs[0].started) if job.runs else None,
+        "seconds": None if job.seconds is None else round(job.seconds, 1),
+        "number_of_runs": len(job.runs),
+        "reason": job.reason,
+    }
+
+
+def _launch(launchpad: LaunchPad, job: Job) -> dict[str, Any]:
+    """Return the last launch of a job; empty if there was none."""
+    found = launchpad.launches.find_one({"fw_id": job.fw_id}, sort=[("launch_id", -1)])
+    return dict(found or {})
+
+
+def _ends(folder: Path) -> dict[str, str]:
+    """Return the last lines of an engine's logs in a folder, by their paths in it."""
+    ends = {}
+    for path in sorted(one for name in LOGS for one in folder.rglob(name)):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        ends[path.relative_to(folder).as_posix()] = "\n".join(lines[-TAIL:])
+    return ends
+
+
+def _end(run: EntryDoc) -> datetime:
+    return run.ended or run.seen
+
+
+def _time(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat(timespec="seconds")
