@@ -126,30 +126,50 @@ def list_labels(target: Target, where: str | None, as_csv: bool, as_json: bool) 
 
 
 @labels.command("import")
-@click.argument("file", metavar="FILE.extxyz", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH")
 @click.option(
     "--campaign",
     metavar="CAMPAIGN",
-    help="Name or file of the campaign that made them, for exports of version 0.2.",
+    help="Name or file of the campaign whose labels they shall be: of results of other programs, "
+    "of another database, and of exports of version 0.2.",
+)
+@click.option(
+    "--same-settings",
+    is_flag=True,
+    help="Say that results of other programs were computed with the campaign's settings, as far "
+    "as they do not tell. What they tell must agree all the same.",
 )
 @database_option
 @json_option
 def import_labels(
-    file: Path, campaign: str | None, database: DatabaseSettings | None, as_json: bool
+    path: str,
+    campaign: str | None,
+    same_settings: bool,
+    database: DatabaseSettings | None,
+    as_json: bool,
 ) -> int:
-    """Import labels that 'al-charge export' wrote, under the same keys, and audit each again.
+    """Import labels from PATH, each audited: an export of al-charge, or results of other programs.
 
-    Campaigns of the same host and settings take them over when they select their next labels. A
-    second import changes nothing.
+    PATH is the .extxyz file of 'al-charge export'; a folder with runs of VASP or GPAW, however
+    deep; extended XYZ under the keys of ASE or MACE; a database of ASE (.db); JSON of atomate2,
+    jobflow, MatPES or MPtrj; or mongodb://HOST/NAME, another database of al-charge.
 
-    Exits 0 where every label is in the database; 1 where some were left out, because their moments
-    and Bader charges do not show the charge states that the file tells; 2 where the file is not as
-    it was written, and nothing was imported.
+    Results of other programs are placed on the host of --campaign, their charge states are read
+    from their moments, and their settings are compared with the campaign's: what differs is
+    refused, with its reason. Everything is read before anything is written.
+
+    Campaigns of the same host and settings take imported labels over when they select their next
+    ones. A second import changes nothing.
+
+    Exits 0 where every label is in the database; 1 where some were left out; 2 where PATH cannot be
+    read, and nothing was imported.
     """
     from al_charge.api.imports import import_into
 
-    found = import_into(open_store(database), file, campaign)
-    if as_json:
+    found = import_into(open_store(database), path, campaign, same_settings=same_settings)
+    if "runs" in found.document:
+        show(found.document, as_json, found.table)
+    elif as_json:
         print_json(found.document)
     else:
         click.echo(str(found))

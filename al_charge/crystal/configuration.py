@@ -262,7 +262,7 @@ def from_atoms(host: Host, atoms: Atoms) -> Configuration:
         missing or in a charge state that is not allowed, or the charges do not sum to zero.
     """
     tokens = tokens_of(atoms)
-    sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else _match(host, atoms)
+    sites = atoms.arrays["host_site"] if "host_site" in atoms.arrays else match_sites(host, atoms)
     found = {int(s): t for s, t in zip(sites, tokens, strict=True)}
     mobile = set(map(int, host.ion_sites))
     occupation = []
@@ -334,7 +334,7 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())
-    atoms.set_array("host_site", _match(host, atoms))
+    atoms.set_array("host_site", match_sites(host, atoms))
     tokens = [
         _token_of(host, int(site), cast(Species, ion))
         for site, ion in zip(atoms.arrays["host_site"], structure.species, strict=True)
@@ -362,8 +362,26 @@ def _token_of(host: Host, site: int, ion: Species) -> str:
     return found
 
 
-def _match(host: Host, atoms: Atoms) -> NDArray[np.int64]:
-    """Assign every atom to the host site of its element that lies nearest."""
+def match_sites(host: Host, atoms: Atoms) -> NDArray[np.int64]:
+    """Assign every atom to the host site of its element that lies nearest.
+
+    Parameters
+    ----------
+    host
+        The host that they belong to.
+    atoms
+        In a cell of the host's vectors, which may be strained.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_atoms,)
+        Index of the host site of every atom.
+
+    Raises
+    ------
+    InputError
+        If there are more atoms than sites, or one of them lies on none.
+    """
     from scipy.optimize import linear_sum_assignment
 
     lattice = host.structure.lattice

@@ -5,16 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from al_charge.crystal.host import Host
 from al_charge.crystal.valence import Windows
 from al_charge.labelers.convergence import ConvergenceParameter
+from al_charge.labelers.foreign import ALL_UNTOLD, Comparison, ForeignRun
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler, Relax
 from al_charge.plugins import ChosenByKind, Plugin, Plugins, PluginSettings
 from al_charge.units import Force
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import ArrayLike
 
 
 class EngineSettings(PluginSettings):
@@ -259,6 +264,64 @@ class LabelerPlugin(Plugin):
             If the engine's outputs are not read; `find_output` finds none then.
         """
         raise NotImplementedError(self.kind)
+
+    def find_foreign(self, folder: Path) -> list[Path]:
+        """Return the runs of this engine in a folder that may become labels.
+
+        Parameters
+        ----------
+        folder
+            Not those in it.
+
+        Returns
+        -------
+        list of Path
+            What `read_foreign` reads; empty for an engine whose runs are not read.
+        """
+        return []
+
+    def read_foreign(self, path: Path) -> ForeignRun:
+        """Read a run that al-charge has not made.
+
+        Parameters
+        ----------
+        path
+            As `find_foreign` returned it.
+
+        Returns
+        -------
+        ForeignRun
+            Of this plug-in's kind.
+
+        Raises
+        ------
+        NotImplementedError
+            If the engine's runs are not read; `find_foreign` finds none then.
+        """
+        raise NotImplementedError(self.kind)
+
+    def compare(
+        self, settings: Any, run: ForeignRun, atoms: Atoms, vectors: ArrayLike
+    ) -> Comparison:
+        """Compare the settings of a run that al-charge has not made with those of a campaign.
+
+        Parameters
+        ----------
+        settings
+            Of this plug-in's own model.
+        run
+            The run.
+        atoms
+            Its geometry in the campaign's vectors, with the charge states that were found.
+        vectors
+            Those vectors in units of the run's own, shape (3, 3).
+
+        Returns
+        -------
+        Comparison
+            By default that nothing is known.
+        """
+        return Comparison(untold=ALL_UNTOLD)
 
     def check(self, host: Host, settings: Any) -> None:
         """Refuse what could not be labelled, before anything is paid for.

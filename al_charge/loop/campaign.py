@@ -27,7 +27,7 @@ from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.cells import Cells
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
-from al_charge.store.documents import CandidateDoc, Geometry
+from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
 from al_charge.store.embedded import default_home
 from al_charge.store.mongo import Store
 
@@ -246,7 +246,7 @@ class Campaign:
         return known.energy
 
 
-def open_campaign(store: Store, name: str) -> Campaign:
+def open_campaign(store: Store, name: str, document: CampaignDoc | None = None) -> Campaign:
     """Load a campaign from the database.
 
     Parameters
@@ -255,6 +255,8 @@ def open_campaign(store: Store, name: str) -> Campaign:
         The database.
     name
         Name of the campaign.
+    document
+        What is stored of it; None to read it.
 
     Returns
     -------
@@ -266,7 +268,7 @@ def open_campaign(store: Store, name: str) -> Campaign:
     InputError
         If there is no campaign of that name, or it needs a plug-in that this machine lacks.
     """
-    document = store.campaigns.get(name)
+    document = document or store.campaigns.get(name)
     structure = structure_of(document, "structure")
     assert structure is not None
     return Campaign(

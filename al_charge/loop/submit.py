@@ -109,7 +109,7 @@ def is_edited(spec: CampaignSpec, stored: CampaignDoc) -> bool:
     bool
         Whether it would be refused under this name.
     """
-    return not is_same(stored, _document(spec)[0])
+    return not is_same(stored, document_of(spec)[0])
 
 
 def new_document(spec: CampaignSpec) -> CampaignDoc:
@@ -131,15 +131,33 @@ def new_document(spec: CampaignSpec) -> CampaignDoc:
         If the host, the labeler, the potential, the search or the acquisition rule cannot work
         with this specification.
     """
-    document, host = _document(spec)
+    document, host = document_of(spec)
     # Last, because what is not installed here may be elsewhere; all else is valid then.
     POTENTIALS.of(spec.potential).check(host, spec.potential)
     LABELERS.of(spec.labeler).check(host, spec.labeler)
     return document
 
 
-def _document(spec: CampaignSpec) -> tuple[CampaignDoc, Host]:
-    """Return what is stored of a campaign file, and its host."""
+def document_of(spec: CampaignSpec) -> tuple[CampaignDoc, Host]:
+    """Return what is stored of a campaign file, and its host; programs are not looked for.
+
+    Parameters
+    ----------
+    spec
+        The campaign file.
+
+    Returns
+    -------
+    CampaignDoc
+        See `new_document`.
+    Host
+        The first of its supercells.
+
+    Raises
+    ------
+    InputError
+        See `new_document`.
+    """
     structure = parent_structure(spec.host)
     host, *_ = hosts = hosts_of(spec.host, structure).hosts
     if len({one.composition(n) for one in hosts for n in one.ion_counts}) < 2:

@@ -150,7 +150,8 @@ def _for_mace(label: LabelDoc, image: Atoms) -> Atoms:
     if "stress" in results:
         atoms.info["REF_stress"] = image.get_stress(voigt=False)
     atoms.info |= {
-        name: image.info[name] for name in ("label", "config_hash", "x", "frame", "frames")
+        name: image.info[name]
+        for name in ("label", "config_hash", "settings_hash", "x", "frame", "frames")
     }
     atoms.set_array("REF_forces", results["forces"])
     if "magmoms" in results:

@@ -268,3 +268,42 @@ def _hull_row(
 
 def _with_bar(value: float, bar: float | None, digits: int) -> str:
     return f"{value:.{digits}f}" if bar is None else f"{value:.{digits}f} ± {bar:.{digits}f}"
+
+
+def imported_table(document: dict[str, Any]) -> Table:
+    """Return the table of an import of other programs' results.
+
+    Parameters
+    ----------
+    document
+        What `al-charge labels import --json` prints, with its ``runs``.
+
+    Returns
+    -------
+    Table
+        One row for each run; energies in eV per formula unit.
+    """
+    table = Table(title=f"runs of {document['file']} for campaign '{document['campaign']}'")
+    table.add_column("run", overflow="fold")
+    table.add_column("x")
+    table.add_column("states")
+    table.add_column("energy", justify="right")
+    table.add_column("outcome")
+    table.add_column("why", overflow="fold")
+    for run in document["runs"]:
+        states = " ".join(f"{number}x{token}" for token, number in run["states"].items())
+        energy = "" if run["energy"] is None else f"{run['energy']:.4f}"
+        table.add_row(
+            Text(_below_path(run["source"], document["file"])),
+            run["x"] or "",
+            states,
+            energy,
+            run["outcome"],
+            Text(run["reason"]),
+        )
+    return table
+
+
+def _below_path(source: str, path: str) -> str:
+    """Return a source without the path that it lies in."""
+    return source.removeprefix(path).lstrip("/, ") or source

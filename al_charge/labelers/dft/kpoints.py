@@ -114,6 +114,32 @@ def are_alike(
     return bool(min(ratios) > 1 / ALIKE and max(ratios) < ALIKE)
 
 
+def in_other_vectors(grid: Sequence[int], vectors: ArrayLike) -> Grid | None:
+    """Return the divisions of a grid along other vectors of the same lattice.
+
+    Parameters
+    ----------
+    grid
+        Divisions along each axis of a cell, centred on Gamma.
+    vectors
+        That cell's vectors in units of the others, integers, shape (3, 3).
+
+    Returns
+    -------
+    tuple of int or None
+        None where the grid has no divisions along the other vectors: they are not the same ones in
+        another order, and the divisions differ.
+    """
+    first, second, third = grid
+    if first == second == third:
+        return int(first), int(second), int(third)
+    matrix = np.abs(np.asarray(vectors))
+    if not (np.array_equal(matrix.sum(axis=0), [1, 1, 1]) and matrix.max() == 1):
+        return None
+    along = matrix.T @ np.array(grid)
+    return int(along[0]), int(along[1]), int(along[2])
+
+
 def _vectors(grid: Sequence[int], cell: ArrayLike) -> NDArray[np.float64]:
     """Return the steps of a grid, without the factor 2 pi, shape (3, 3)."""
     vectors: NDArray[np.float64] = np.linalg.inv(np.asarray(cell, dtype=float)).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -13,11 +13,16 @@ from al_charge.errors import InputError
 from al_charge.labelers.convergence import ConvergenceParameter, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
 from al_charge.labelers.files import DENSITY, STATE
+from al_charge.labelers.foreign import Comparison, ForeignRun
 from al_charge.labelers.gpaw.settings import GpawSettings, known_windows
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler
 from al_charge.plugins import Quantity
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import ArrayLike
 
 
 class GpawPlugin(DftPlugin):
@@ -89,3 +94,23 @@ class GpawPlugin(DftPlugin):
         from al_charge.labelers.outputs.gpaw import read_gpaw_output
 
         return read_gpaw_output(file, bader=bader)
+
+    @override
+    def find_foreign(self, folder: Path) -> list[Path]:
+        from al_charge.labelers.gpaw.foreign import find_runs
+
+        return find_runs(folder)
+
+    @override
+    def read_foreign(self, path: Path) -> ForeignRun:
+        from al_charge.labelers.gpaw.foreign import read_run
+
+        return read_run(path)
+
+    @override
+    def compare(
+        self, settings: Any, run: ForeignRun, atoms: Atoms, vectors: ArrayLike
+    ) -> Comparison:
+        from al_charge.labelers.gpaw.foreign import compare
+
+        return compare(settings, run.settings, atoms, vectors)

@@ -111,7 +111,7 @@ def _from_gpw(path: Path) -> Output:
         atoms=atoms,
         energy=results["energy"],
         moments=results.get("magmoms"),
-        method=_method_of_parameters(document["parameters"], atoms.get_chemical_symbols()),
+        method=method_of_parameters(document["parameters"], atoms.get_chemical_symbols()),
     )
 
 
@@ -173,8 +173,21 @@ def _non_collinear(path: Path) -> InputError:
     )
 
 
-def _method_of_parameters(parameters: Mapping[str, Any], symbols: Sequence[str]) -> Method:
-    """Return functional and U of a .gpw file; GPAW takes LDA where none is given."""
+def method_of_parameters(parameters: Mapping[str, Any], symbols: Sequence[str]) -> Method:
+    """Return functional and U of a .gpw file; GPAW takes LDA where none is given.
+
+    Parameters
+    ----------
+    parameters
+        As GPAW was given them.
+    symbols
+        Element of every atom.
+
+    Returns
+    -------
+    Method
+        U in eV.
+    """
     xc = parameters.get("xc", "LDA")
     setups = parameters.get("setups", {})
     setups = setups if isinstance(setups, Mapping) else {"default": setups}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -12,12 +12,17 @@ from al_charge.crystal.valence import VASP_WINDOWS, Windows
 from al_charge.errors import NotInstalledError
 from al_charge.labelers.convergence import ConvergenceParameter, Step, around, series
 from al_charge.labelers.dft.plugin import DftPlugin
+from al_charge.labelers.foreign import Comparison, ForeignRun
 from al_charge.labelers.method import Method
 from al_charge.labelers.output import Output
 from al_charge.labelers.protocol import Labeler
 from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.labelers.vasp_run import functional_of
 from al_charge.plugins import Quantity
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import ArrayLike
 
 _METAL = "k-points of the metal"
 
@@ -90,6 +95,27 @@ class VaspPlugin(DftPlugin):
         from al_charge.labelers.outputs.vasp import read_vasp_output
 
         return read_vasp_output(file, bader=bader)
+
+    @override
+    def find_foreign(self, folder: Path) -> list[Path]:
+        from al_charge.crystal import compressed
+
+        there = any(compressed.find(folder, name) for name in ("vasprun.xml", "OUTCAR"))
+        return [folder] if there else []
+
+    @override
+    def read_foreign(self, path: Path) -> ForeignRun:
+        from al_charge.labelers.vasp.foreign import read_folder
+
+        return read_folder(path)
+
+    @override
+    def compare(
+        self, settings: Any, run: ForeignRun, atoms: Atoms, vectors: ArrayLike
+    ) -> Comparison:
+        from al_charge.labelers.vasp.foreign import unlike
+
+        return Comparison(unlike(settings, run.settings, atoms, vectors))
 
 
 def _smearing(settings: VaspSettings) -> tuple[ConvergenceParameter, ...]:

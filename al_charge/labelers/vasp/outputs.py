@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Run:
         What VASP took for every tag, given or not.
     kpoints
         The grid, as `grid_text` gives it.
+    symbols
+        Element of every atom.
     """
 
     frames: tuple[Frame, ...]
@@ -60,6 +63,12 @@ class Run:
     incar: Mapping[str, Any]
     parameters: Mapping[str, Any]
     kpoints: str
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def types(self) -> list[str]:
+        """Element of each block of atoms, as tags by type count them."""
+        return [element for element, _ in groupby(self.symbols)]
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,14 @@ class Summary:
         Elapsed time of the last start.
     cores
         How many it ran on.
+    free_energy
+        eV, of the last step; None where it does not say.
     """
 
     moments: Array | None
     seconds: float
     cores: int
+    free_energy: float | None = None
 
 
 def find(folder: Path, name: str) -> Path:
@@ -134,7 +146,7 @@ def read_vasprun(folder: Path) -> Run:
     frames = _frames(document)
     if not document.ionic_steps:
         raise AlChargeError("the file holds no energy and forces", where=str(file))
-    settled = _settled(document.ionic_steps[-1], document.parameters)
+    settled = is_settled(document.ionic_steps[-1], document.parameters)
     if settled and not frames:
         raise AlChargeError("the file holds no energy and forces", where=str(file))
     elements = list(dict.fromkeys(str(symbol) for symbol in document.atomic_symbols))
@@ -148,7 +160,8 @@ def read_vasprun(folder: Path) -> Run:
         hubbard_u={str(el): float(u) for el, u in document.hubbards.items()},
         incar=dict(document.incar),
         parameters=dict(document.parameters),
-        kpoints=_grid(document.kpoints),
+        kpoints=grid_of(document.kpoints),
+        symbols=tuple(map(str, document.atomic_symbols)),
     )
 
 
@@ -182,7 +195,8 @@ def read_outcar(folder: Path) -> Summary:
         raise CrashedError(
             "the file is truncated or damaged: VASP did not end", where=str(file)
         ) from error
-    return Summary(moments if len(moments) else None, seconds, int(statistics.get("cores") or 1))
+    cores = int(statistics.get("cores") or 1)
+    return Summary(moments if len(moments) else None, seconds, cores, outcar.final_fr_energy)
 
 
 def archived_frames(folder: Path) -> list[Frame]:
@@ -249,23 +263,47 @@ def _parse(file: Path, *, whole: bool = True) -> Any:
 
 def _frames(document: Any) -> list[Frame]:
     return [
-        _frame(step)
+        frame_of(step)
         for step in document.ionic_steps
-        if "forces" in step and _settled(step, document.parameters)
+        if "forces" in step and is_settled(step, document.parameters)
     ]
 
 
-def _settled(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+def is_settled(step: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Return whether the electrons of an ionic step converged.
+
+    Parameters
+    ----------
+    step
+        As pymatgen has it, with its electronic steps.
+    parameters
+        What VASP took for every tag.
+
+    Returns
+    -------
+    bool
+        See `al_charge.labelers.vasp_run.settled`.
+    """
     energies = [float(one["e_fr_energy"]) for one in step["electronic_steps"]]
     limit = float(parameters.get("EDIFF", np.inf))
     return settled(energies, int(parameters.get("NELM", 60)), limit)
 
 
-def _frame(step: Mapping[str, Any]) -> Frame:
+def frame_of(step: Mapping[str, Any]) -> Frame:
     """Return one ionic step.
 
     Its energy is that without smearing, at the end of the electronic steps. There alone the file
     has it right in every version of VASP, so the difference to the free energy is taken from there.
+
+    Parameters
+    ----------
+    step
+        As pymatgen has it; stress in kbar, as VASP signs it.
+
+    Returns
+    -------
+    Frame
+        In eV and angstrom.
     """
     last = step["electronic_steps"][-1]
     unsmeared = last["e_0_energy"] - last["e_fr_energy"]
@@ -302,7 +340,19 @@ def grid_text(divisions: Sequence[int], shifted: bool = False) -> str:
     return " ".join(map(str, divisions)) + (" off Gamma" if shifted else "")
 
 
-def _grid(kpoints: Any) -> str:
+def grid_of(kpoints: Any) -> str:
+    """Return the k-points of a run as `grid_text` gives them.
+
+    Parameters
+    ----------
+    kpoints
+        As pymatgen has them.
+
+    Returns
+    -------
+    str
+        ``a list`` for what is no grid.
+    """
     style = str(kpoints.style.name)
     if style not in ("Gamma", "Monkhorst"):
         return "a list"

@@ -1,0 +1,193 @@
+"""What lies at a path: runs of engines, files of frames, documents of tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from al_charge.crystal import compressed
+from al_charge.errors import AlChargeError, InputError, one_line
+from al_charge.labelers.foreign import ForeignRun
+from al_charge.labelers.plugin import LABELERS
+from al_charge.labelers.vasp.foreign import read_task
+from al_charge.report.foreign.frames import of_chgnet, of_matpes, read_database, read_frames
+
+_ASIDE = ("interrupted-", ".")
+"""How folders begin that hold no run of their own."""
+
+_MARKS = ({"calcs_reversed"}, {"structure", "forces"}, {"structure", "force"})
+"""Keys of documents that can be read: tasks of atomate2, entries of MatPES, frames of MPtrj."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something at a path that may become a label.
+
+    Attributes
+    ----------
+    source
+        Where it was read.
+    run
+        What it is; None if it cannot be read.
+    reason
+        Why it cannot; empty otherwise.
+    file
+        File that identifies it.
+    """
+
+    source: str
+    run: ForeignRun | None
+    reason: str
+    file: Path
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's content, hexadecimal."""
+        return _sha256(self.file)
+
+
+@cache
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def find_runs(path: Path) -> list[Found]:
+    """Read everything at a path that may become a label.
+
+    Parameters
+    ----------
+    path
+        A folder, with all folders in it; a .gpw file, OUTCAR or vasprun.xml; extended XYZ or
+        another file of frames that ASE reads; a database of ASE; or JSON: tasks of atomate2,
+        outputs of jobflow, entries of MatPES or MPtrj, one or a list of them.
+
+    Returns
+    -------
+    list of Found
+        In the order of the paths.
+
+    Raises
+    ------
+    InputError
+        If there is no such path, or nothing in it.
+    """
+    if path.is_dir():
+        found = list(_in_folder(path))
+    elif not path.is_file():
+        raise InputError("no such file or folder", where=str(path))
+    elif path.name.startswith(("OUTCAR", "vasprun")):
+        found = list(_runs_of(path.parent, "vasp"))
+    elif path.suffix == ".gpw":
+        found = [_read("gpaw", path)]
+    elif path.suffix == ".db":
+        found = [_of(one, path) for one in read_database(path)]
+    elif compressed.bare_name(path).endswith(".json"):
+        found = list(_in_json(path))
+    else:
+        found = [_of(one, path) for one in read_frames(path)]
+    if not found:
+        raise InputError(
+            "there is no run of VASP or GPAW in it",
+            where=str(path),
+            remedy="give a folder with vasprun.xml, OUTCAR or .gpw files, or a file of frames",
+        )
+    return found
+
+
+def _in_folder(folder: Path) -> Iterator[Found]:
+    """Yield the runs in a folder and in those in it."""
+    for plugin in LABELERS:
+        yield from _runs_of(folder, plugin.kind)
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.is_symlink() and not child.name.startswith(_ASIDE):
+            yield from _in_folder(child)
+
+
+def _runs_of(folder: Path, kind: str) -> Iterator[Found]:
+    for path in LABELERS.get(kind).find_foreign(folder):
+        yield _read(kind, path)
+
+
+def _read(kind: str, path: Path) -> Found:
+    file = path if path.is_file() else _main_file(path)
+    try:
+        return Found(str(path), LABELERS.get(kind).read_foreign(path), "", file)
+    except AlChargeError as error:
+        return Found(str(path), None, _reason(error), file)
+    except Exception as error:  # parsers raise whatever their format breaks
+        reason = one_line(f"it is truncated or damaged ({type(error).__name__}: {error})")[:160]
+        return Found(str(path), None, reason, file)
+
+
+def _main_file(folder: Path) -> Path:
+    """Return the file of a run that its energy is in."""
+    for name in ("vasprun.xml", "OUTCAR", "result.json"):
+        if (file := compressed.find(folder, name)) is not None:
+            return file
+    return next(path for path in sorted(folder.iterdir()) if path.is_file())
+
+
+def _reason(error: AlChargeError) -> str:
+    return "; ".join(part for part in (error.what, error.remedy) if part)
+
+
+def _of(one: ForeignRun | InputError, path: Path) -> Found:
+    if isinstance(one, ForeignRun):
+        return Found(one.source, one, "", path)
+    return Found(one.where or str(path), None, _reason(one), path)
+
+
+def _in_json(path: Path) -> Iterator[Found]:
+    """Yield the documents of a file, whatever it lists them in."""
+    try:
+        content = json.loads(compressed.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is not a JSON file: {error}", where=str(path)) from error
+    listed = list(_documents(content, ""))
+    if not listed:
+        raise InputError(
+            "it holds no task of atomate2, and no entry of MatPES or MPtrj",
+            where=str(path),
+            remedy="give the .extxyz file of an export of al-charge, or documents with forces",
+        )
+    for name, document in listed:
+        where = f"{path}, {name}" if name else str(path)
+        try:
+            yield Found(where, _document(document, where), "", path)
+        except InputError as error:
+            yield Found(where, None, _reason(error), path)
+        except (KeyError, TypeError, ValueError) as error:
+            yield Found(where, None, one_line(f"{type(error).__name__}: {error}")[:160], path)
+
+
+def _documents(content: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield what can be read, with its name: the keys or numbers that lead to it."""
+    if isinstance(content, list):
+        for number, one in enumerate(content):
+            yield from _documents(one, f"{name}/{number}" if name else f"entry {number}")
+    elif isinstance(content, dict):
+        if any(marks <= content.keys() for marks in _MARKS):
+            yield name, content
+        else:
+            for key, one in content.items():
+                if isinstance(one, dict | list):
+                    yield from _documents(one, f"{name}/{key}" if name else str(key))
+
+
+def _document(document: Mapping[str, Any], where: str) -> ForeignRun:
+    if "calcs_reversed" in document:
+        return read_task(document, where)
+    if "force" in document:
+        if "uncorrected_total_energy" not in document:
+            raise InputError(
+                "its energy is per atom, and may hold corrections",
+                where=where,
+                remedy="give uncorrected_total_energy, in eV for the cell",
+            )
+        return of_chgnet(document, where)
+    return of_matpes(document, where)
