@@ -61,6 +61,12 @@ class Result(ABC):
             print_whole(console, self.table())
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, for notebooks."""
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 class Listing(Result):
     """A result that is a list of things, one row each."""

@@ -57,6 +57,7 @@ def test_results_print_as_tables_and_become_json(campaign: ac.Campaign) -> None:
     status = campaign.status()
     assert status.state == campaign.state == "exhausted"
     assert "exhausted" in str(status)
+    assert hull._repr_html_().startswith("<pre>") and "FePO4" in hull._repr_html_()
     for result in (hull, voltage, labels, status):
         assert json.loads(json.dumps(result.document))["campaign"] == campaign.name
 

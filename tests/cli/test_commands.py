@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -322,6 +323,38 @@ def test_jobs_logs_and_cost(finished: str) -> None:
     assert cost["forecast"]["labels_at_most"] == 0
     assert "nothing more is to come" in run("campaign", "cost", finished, "--forecast")[1]
     assert "exhausted: it labels nothing more" in " ".join(run("next", finished)[1].split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    code, out, err = run("completion", shell)
+    assert (code, err) == (0, "")
+    assert "_AL_CHARGE_COMPLETE" in out and "al-charge" in out
+
+
+def test_commands_are_completed() -> None:
+    asked = {
+        "_AL_CHARGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "al-charge campaign jo",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "al_charge"],
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["plain,jobs"]
+
+
+def test_what_to_cite(finished: str) -> None:
+    code, out, err = run("cite", finished)
+    assert (code, err) == (0, "")
+    assert out.count("@") == 4 and "PaiNN" in out and out.count("{") == out.count("}")
+    listed = json.loads(run("cite", finished, "--json")[1])
+    assert [one["key"] for one in listed] == ["Schutt2021", "Ong2013", "Larsen2017", "Jain2015"]
 
 
 def test_a_campaign_compared_with_itself(finished: str) -> None:
