@@ -343,6 +343,36 @@ def test_other_structures_are_refused(store: Store, tmp_path: Path) -> None:
         import_into(store, tmp_path / "bad.db", CAMPAIGN)
 
 
+def work_of(atoms: Atoms, forces: Any) -> list[float]:
+    """Return each force times the way to every other atom: the same in all frames of reference."""
+    ways = atoms.get_all_distances(mic=True, vector=True)
+    return sorted(np.einsum("ik,ijk->ij", np.asarray(forces), ways).ravel().tolist())
+
+
+@pytest.mark.parametrize("axes", [[0, 1, 2], [1, 2, 0], [2, 1, 0]])
+def test_forces_stay_with_their_atoms(axes: list[int], store: Store, tmp_path: Path) -> None:
+    """Of a crystal with other axes, another origin and its atoms in another order."""
+    image = committed()[1]
+    results = image.calc.results
+    order = np.random.default_rng(2).permutation(len(image))
+    hand = np.linalg.det(np.eye(3)[axes])  # of the axes; others mirror a cell that they swap
+    other = Atoms(
+        image.numbers[order],
+        scaled_positions=image.get_scaled_positions()[order][:, axes] + [0.07, 0.21, 0.4],
+        cell=hand * image.cell.array[axes],
+        pbc=True,
+    )
+    kept = {"energy": results["energy"], "magmoms": results["magmoms"][order]}
+    other.calc = SinglePointCalculator(other, forces=hand * results["forces"][order], **kept)
+    (key,) = imported(store, written(tmp_path, [other])).imported
+    label = store.labels.get(key)
+    assert label is not None
+    (frame,) = label.frames
+    atoms = Atoms(label.numbers, frame.positions, cell=frame.cell, pbc=True)
+    expected = work_of(image, image.get_forces())
+    np.testing.assert_allclose(work_of(atoms, frame.forces), expected, atol=1e-5)
+
+
 def test_rows_of_a_database_of_ase(store: Store, tmp_path: Path) -> None:
     atoms = bare(committed()[0])
     with connect(tmp_path / "runs.db") as database:
