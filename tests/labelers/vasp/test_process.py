@@ -158,12 +158,14 @@ def test_vasp_that_was_left_behind_is_ended_by_the_next_start_which_makes_the_sa
     vasp.prepare(nickel_oxide, calm, relax=Relax.NONE, attempt=0)
     write_json(calm / stages.LAUNCH, vasp._launch())
     run.run_stages(calm)
-    standin.tell(remembers=1.0, faults={"static": ["hang"]})
+    (notes := tmp_path / "notes").mkdir()
+    standin.tell(remembers=1.0, faults={"static": ["hang"]}, notes=str(notes))
     vasp.prepare(nickel_oxide, job, relax=Relax.NONE, attempt=0)
     leave_engines(start(standin, job, command), "vasp_std")
     assert standin.last_process() in [process.pid for process in left_in(job)]
     vasp.run(job)
     assert left_in(job) == []
+    assert list(notes.iterdir()) == []  # of engines beside each other
     assert standin.starts() == ["static", "static"]
     found, undisturbed = vasp.read(job), vasp.read(calm)
     assert found.frames[-1].energy == undisturbed.frames[-1].energy

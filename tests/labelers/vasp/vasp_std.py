@@ -5,8 +5,8 @@ What it does is in the JSON file that ``VASP_STANDIN`` names:
 - ``check``: by name of the folder, the INCAR tags that must be there, as text;
 - ``copy``: a folder of recorded outputs to copy instead of writing any;
 - ``faults``: by name of the folder, one fault for each start in turn, then none;
-- ``chances``: by fault, its share of all starts, each of them noted as a file in the folder
-  ``notes``, and so is a start in a folder where another runs;
+- ``notes``: a folder, in which a start beside another in one folder is noted as a file;
+- ``chances``: by fault, its share of all starts, each of them noted as well;
 - ``seconds``: how long it computes before it writes anything;
 - ``hold``: a folder; it computes as long as there is a file named ``engine-`` and a part of its own
   folder's path up to a dash;
@@ -102,12 +102,13 @@ def note(what: str) -> None:
     Path(plan["notes"], f"VASP {what}-{uuid.uuid4().hex}").touch()
 
 
-if "chances" in plan:
+if "notes" in plan:
     alone = os.open("alone", os.O_CREAT | os.O_RDWR)  # held to the end
     try:
         fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         note("beside another")
+if "chances" in plan:
     names, shares = list(plan["chances"]), list(plan["chances"].values())
     fault = random.choices([*names, ""], [*shares, 1.0 - sum(shares)])[0]
     if fault:
