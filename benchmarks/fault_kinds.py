@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 from bson.objectid import ObjectId
+from engine_faults import OF_ENGINES
 from fireworks import LaunchPad
 from pymongo import MongoClient
 
@@ -106,7 +107,10 @@ def freeze_group(site: Site, rng: random.Random) -> bool:
 
 def kill_parent(site: Site, rng: random.Random) -> bool:
     """Kill the parent of the worker processes with -9."""
-    return hit(site, "worker", signal.SIGKILL, rng)
+    done = hit(site, "worker", signal.SIGKILL, rng)
+    if done and site.worker is not None:
+        site.worker.wait(timeout=200)
+    return done
 
 
 def warn(site: Site, rng: random.Random) -> bool:
@@ -334,6 +338,5 @@ KINDS: dict[str, Callable[[Site, random.Random], bool]] = {
     "worker of another version": another_version,
     "login of the database unreadable": unreadable_login,
     "database replaced by its backup": replaced_database,
+    **OF_ENGINES,
 }
-FROM_WITHIN = {"dft": "DFT killed by a signal", "cut": "output of DFT cut off"}
-"""Kinds that `faulty_worker.py` causes, by the beginning of its notes."""

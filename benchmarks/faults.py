@@ -1,10 +1,12 @@
 """Small campaigns into which faults are injected, until there were enough of every kind.
 
-    python benchmarks/faults.py FOLDER [--faults 200]
+    python benchmarks/faults.py FOLDER [--faults 400]
 
 Each campaign has to end with the hull, label for label, of one that was left alone. Nothing helps
 it but `al-charge campaign resume` and a new worker where the worker is gone, as a queue would start
-one. In every campaign 3 runs of the engine in 10 fail. Prints a table and writes ``faults.json``.
+one. Labels are made by the analytic engine, by a stand-in for VASP and by one for GPAW in turn, and
+in every campaign 2 or 3 runs of an engine in 10 fail. What was found is in ``FOLDER/faults.json``
+after each campaign; called again, it goes on from there. Prints a table.
 """
 
 from __future__ import annotations
@@ -13,24 +15,42 @@ import argparse
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fault_kinds import BETWEEN, FROM_WITHIN, KINDS, look, stage
+from engine_faults import FROM_WITHIN, OF_ENGINES, parts_of_engines
+from fault_kinds import BETWEEN, KINDS, look, stage
 from rich.console import Console
 from rich.table import Table
+from stand_ins import LABELERS, install
 
 from al_charge.cli.campaign_file import templates_folder
 from al_charge.store.attempts import METAL
 from al_charge.testing.site import ENDED, NAME, Site
 
-FAILING = "0.2 0.1"
-"""Shares of runs of the engine that are killed, and whose output is cut off."""
+CHANCES = {
+    "born": {"killed": 0.2, "cut off": 0.1},
+    "vasp": {
+        "SIGKILL": 0.03,
+        "SIGSEGV": 0.02,
+        "SIGTERM": 0.02,
+        "cut off": 0.02,
+        "in WAVECAR": 0.02,
+        "in OUTCAR": 0.02,
+        "truncate": 0.02,
+        "die": 0.02,
+        "disk full": 0.02,
+    },
+    "gpaw": {"killed": 0.1, "killed, its state cut off": 0.05, "result cut off": 0.05},
+}
+"""Shares of runs of an engine that fail, by fault; a label of VASP has two."""
 IMPATIENT = "20 90"
 """Seconds after which a silent process is replaced, and one that hangs ends."""
 DISK_MB = 200
@@ -45,34 +65,73 @@ class Tally:
 
     Attributes
     ----------
+    tried
+        How often each kind was tried; some need something that is not always there.
     kinds
-        How often, by kind.
+        How often it was injected.
     stages
         What the campaigns were doing then, by kind.
     resumed
         How often `resume` was called and a worker started.
+    mended
+        What `resume` had to do.
     wrong
         In what campaigns differ from the undisturbed one; empty, if all is well.
     """
 
+    tried: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     stages: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     resumed: int = 0
+    mended: Counter[str] = field(default_factory=Counter)
     campaigns: int = 0
     labels: int = 0
     lost: int = 0
     twice: int = 0
+    seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, file: Path) -> Tally:
+        """Return what earlier calls have found."""
+        if not file.exists():
+            return cls()
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for name in ("tried", "kinds", "mended"):
+            found[name] = Counter(found[name])
+        stages = {kind: Counter(during) for kind, during in found["stages"].items()}
+        return cls(**found | {"stages": defaultdict(Counter, stages)})
 
-def new_site(folder: Path, environment: dict[str, str]) -> Site:
+    def write(self, file: Path) -> None:
+        """Keep it, in one step."""
+        unfinished = file.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(file)
+
+    def add(self, kind: str, during: str) -> None:
+        """Count a fault."""
+        self.kinds[kind] += 1
+        self.stages[kind][during] += 1
+
+
+def new_site(folder: Path, engine: str, chances: dict[str, float], **options: Any) -> Site:
     """Make a site and submit its campaign; its jobs' files lie on a small disk, if we may."""
     program = [sys.executable, str(Path(__file__).with_name("faulty_worker.py"))]
+    notes = folder / "notes"
+    notes.mkdir(parents=True, exist_ok=True)
+    installed = install(engine, folder / "engine", notes, chances, **options)
+    environment = dict(installed.environment)
+    if chances:
+        environment |= {"FAULT_LOG": str(notes), "FAULT_SILENT": IMPATIENT}
+        if engine == "born":
+            environment["FAULT_DFT"] = " ".join(map(str, chances.values()))
     site = Site(folder, templates_folder() / "hosts" / "NaFePO4.cif", program, environment)
-    (site.home / "runs").mkdir(parents=True)
-    if os.geteuid() == 0:
-        options = ["-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(site.home / "runs")]
-        subprocess.run(["mount", *options], check=False, capture_output=True)
+    text = site.file.read_text(encoding="utf-8")
+    site.file.write_text(text.replace(LABELERS["born"], installed.labeler), encoding="utf-8")
+    (site.home / "runs").mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0 and not os.path.ismount(site.home / "runs") and chances:
+        options_ = ["-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(site.home / "runs")]
+        subprocess.run(["mount", *options_], check=False, capture_output=True)
     site.run("campaign", "submit", str(site.file))
     return site
 
@@ -84,7 +143,7 @@ def close(site: Site) -> None:
         subprocess.run(["umount", "-l", str(site.home / "runs")], check=True)
 
 
-def disturb(site: Site, deck: list[str], rng: random.Random, tally: Tally) -> None:
+def disturb(site: Site, engine: str, rng: random.Random, tally: Tally) -> None:
     """Inject faults until the campaign has ended or there were enough for one campaign."""
     for _ in range(PER_CAMPAIGN):
         _keep_working(site, tally)
@@ -92,23 +151,29 @@ def disturb(site: Site, deck: list[str], rng: random.Random, tally: Tally) -> No
         time.sleep(rng.uniform(0.0, 4.0))
         if site.status()["state"] in ENDED:
             return
-        kind = deck.pop() if deck else ""
-        if not deck:
-            deck += rng.sample(list(KINDS), len(KINDS))
         during = stage(site)
-        if kind and KINDS[kind](site, rng):
-            tally.kinds[kind] += 1
-            tally.stages[kind][during] += 1
+        has_engine = engine != "born" and bool({"label", "explore"} & set(during.split(", ")))
+        kinds = [kind for kind in KINDS if has_engine or kind not in OF_ENGINES]
+        # The one that was tried least often.
+        kind = min(kinds, key=lambda kind: (tally.tried[kind], rng.random()))
+        tally.tried[kind] += 1
+        done = KINDS[kind](site, rng)
+        print(f"{time.strftime('%X')} {kind}{'' if done else ': not now'}, {during}", flush=True)
+        if done:
+            tally.add(kind, during)
 
 
 def _keep_working(site: Site, tally: Tally) -> None:
     """Resume the campaign and start a worker where there is none."""
     if site.worker is not None and site.worker.poll() is None:
         return
-    if tally.campaigns or site.worker is not None:
-        tally.resumed += 1
+    begun = site.worker is not None
     site.end_worker()
-    site.run("campaign", "resume", NAME)
+    told = site.run("campaign", "resume", NAME)
+    if begun:
+        tally.resumed += 1
+        for what, count in re.findall(r"([a-z][^,;:()]*) \((\d+)\)", told):
+            tally.mended[what] += int(count)
     site.start_worker()
 
 
@@ -134,6 +199,13 @@ def judge(site: Site, calm: Site, tally: Tally) -> None:
     found += [f"label {key} was lost" for key in lost]
     found += [f"quarantined: {reason}" for reason in quarantined]
     found += [f"{path.name} was not delivered" for path in waiting]
+    found += [f"{one} was left running" for one in parts_of_engines(site)]
+    for path in (site.home.parent / "notes").iterdir():
+        note = path.name.rpartition("-")[0]
+        if note in FROM_WITHIN:
+            tally.add(FROM_WITHIN[note], "label")
+        else:
+            found.append(note)  # two engines in a folder
     done = subprocess.run(
         [*site.program, "doctor", "--no-wait"], env=site.environment, capture_output=True, text=True
     )
@@ -146,80 +218,69 @@ def judge(site: Site, calm: Site, tally: Tally) -> None:
     tally.wrong += [f"{site.home.parent.name}: {line}" for line in found]
 
 
-def document(tally: Tally, log: Path, seconds: float) -> dict[str, Any]:
-    """Return what is written to ``faults.json``.
-
-    Parameters
-    ----------
-    log
-        Notes of the faults from within.
-    """
-    within = Counter(FROM_WITHIN[path.name.split("-")[0]] for path in log.iterdir())
-    kinds = tally.kinds + within
-    return {
-        "faults": kinds.total(),
-        "kinds": {
-            kind: {"injected": count, "during": dict(tally.stages[kind]) or {"label": count}}
-            for kind, count in sorted(kinds.items())
-        },
-        "campaigns": tally.campaigns,
-        "labels": tally.labels,
-        "labels_lost": tally.lost,
-        "labels_made_twice": tally.twice,
-        "resumed": tally.resumed,
-        "wrong": tally.wrong,
-        "seconds": seconds,
-    }
-
-
-def show(found: dict[str, Any]) -> None:
+def show(tally: Tally) -> None:
     """Print the table by kind and the sums."""
     table = Table("fault", "injected", "while")
-    for kind, told in found["kinds"].items():
-        often = sorted(told["during"].items(), key=lambda item: -item[1])
-        table.add_row(kind, str(told["injected"]), "; ".join(f"{w} {n}" for w, n in often))
+    for kind, count in sorted(tally.kinds.items()):
+        often = tally.stages[kind].most_common()
+        table.add_row(kind, str(count), ", ".join(f"{what} {times}" for what, times in often))
     console = Console()
     console.print(table)
-    sums = ("faults", "campaigns", "labels", "labels_lost", "labels_made_twice", "resumed")
-    console.print(", ".join(f"{name.replace('_', ' ')} {found[name]}" for name in sums))
+    console.print(
+        f"{tally.kinds.total()} faults of {len(tally.kinds)} kinds in {tally.campaigns} campaigns: "
+        f"{tally.labels} labels, {tally.lost} lost, {tally.twice} made twice; "
+        f"{tally.seconds / 60:.0f} min"
+    )
+    mended = ", ".join(f"{what} {count}" for what, count in tally.mended.most_common())
+    console.print(f"resume was called {tally.resumed} times, and mended: {mended or 'nothing'}")
     console.print(
         "every hull is that of the undisturbed campaign"
-        if not found["wrong"]
-        else "\n".join(found["wrong"])
+        if not tally.wrong
+        else "\n".join(tally.wrong)
     )
 
 
 def main() -> None:
     """Inject faults into one campaign after another."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="for the campaigns")
-    parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=Path("faults.json"))
+    parser.add_argument("folder", type=Path, help="for the campaigns, and for what was found")
+    parser.add_argument("--faults", type=int, default=400)
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    tally, deck = Tally(), rng.sample(list(KINDS), len(KINDS))
-    began = time.monotonic()
     folder = arguments.folder.absolute()
-    log = folder / "log"
-    log.mkdir(parents=True)
-    calm = new_site(folder / "calm", {})
-    calm.finish()
-    while tally.kinds.total() + len(list(log.iterdir())) < arguments.faults:
-        faults = {"FAULT_DFT": FAILING, "FAULT_LOG": str(log), "FAULT_SILENT": IMPATIENT}
-        site = new_site(folder / f"rough-{tally.campaigns + 1}", faults)
-        try:
-            disturb(site, deck, rng, tally)
-            site.finish()
-            judge(site, calm, tally)
-        finally:
+    file = folder / "faults.json"
+    tally = Tally.read(file)
+    calm: dict[str, Site] = {}
+    try:
+        while tally.kinds.total() < arguments.faults:
+            began, number = time.monotonic(), tally.campaigns + 1
+            engine = list(LABELERS)[number % len(LABELERS)]
+            if engine not in calm:
+                calm[engine] = new_site(folder / f"calm-{engine}", engine, {}, seconds=0.1)
+                calm[engine].finish()
+            rough = folder / f"rough-{number}"
+            discard(rough)
+            site = new_site(rough, engine, CHANCES[engine], mpi=number % 2 == 1, seconds=4.0)
+            try:
+                disturb(site, engine, random.Random(number), tally)
+                site.finish()
+                judge(site, calm[engine], tally)
+            finally:
+                close(site)
+            tally.seconds += time.monotonic() - began
+            tally.write(file)
+            print(f"{number} campaigns, {tally.kinds.total()} faults", tally.wrong, flush=True)
+    finally:
+        for site in calm.values():
             close(site)
-        found = document(tally, log, time.monotonic() - began)
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        print(f"{tally.campaigns} campaigns, {found['faults']} faults", tally.wrong, flush=True)
-    close(calm)
-    show(found)
+    show(tally)
     sys.exit(bool(tally.wrong))
+
+
+def discard(folder: Path) -> None:
+    """Remove a campaign that an earlier call has not brought to its end."""
+    if folder.exists():
+        close(Site(folder, Path()))
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

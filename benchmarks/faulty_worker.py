@@ -4,7 +4,9 @@ By environment variables: FAULT_DFT, the share of runs of the engine that end as
 signal does, and the share whose output is cut off, as ``0.2 0.1``; FAULT_LOG, a folder that gets a
 file for each of them; FAULT_CLOCK, seconds by which this machine's clock is wrong; FAULT_SCHEMA,
 added to the version of the schema that this program knows; FAULT_SILENT, seconds after which a
-silent process is replaced, and one that hangs ends, as ``20 90``. SIGUSR2 makes a process hang.
+silent process is replaced, and one that hangs ends, as ``20 90``; FAULT_LAUNCHER, the words before
+the stand-in for GPAW; FAULT_HOLD, a folder: tasks wait as long as a file in it has the
+name of their kind. SIGUSR2 makes a process hang.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from types import FrameType
@@ -34,11 +37,11 @@ def _failing_engine() -> None:
     def faulty(labeler: BornLabeler, directory: Path) -> None:
         chance = random.random()
         if chance < killed:
-            Path(log, f"dft-{uuid.uuid4().hex}").touch()
+            Path(log, f"Born killed-{uuid.uuid4().hex}").touch()
             raise CrashedError("the run failed (killed by SIGSEGV)", where=str(directory))
         run(labeler, directory)
         if chance < killed + cut:
-            Path(log, f"cut-{uuid.uuid4().hex}").touch()
+            Path(log, f"Born cut off-{uuid.uuid4().hex}").touch()
             result = directory / RESULT
             result.write_bytes(result.read_bytes()[:100])
 
@@ -75,6 +78,28 @@ def _another_version() -> None:
     worker.SCHEMA_VERSION += int(os.environ["FAULT_SCHEMA"])
 
 
+def _no_gpaw() -> None:
+    from al_charge.labelers.gpaw import labeler
+
+    program = [sys.executable, str(Path(__file__).with_name("gpaw_stand_in.py"))]
+    start = [*os.environ["FAULT_LAUNCHER"].split(), *program]
+    labeler.command = lambda processes: start
+
+
+def _held() -> None:
+    from al_charge.fw import tasks
+
+    enter, folder = tasks.enter, Path(os.environ["FAULT_HOLD"])
+
+    def wait(campaign: Any, number: int, task: str, *arguments: Any) -> Any:
+        close = enter(campaign, number, task, *arguments)
+        while (folder / task.split()[0]).exists():
+            time.sleep(0.1)
+        return close
+
+    tasks.enter = wait
+
+
 def _impatient() -> None:
     from al_charge.fw import pool
 
@@ -97,7 +122,10 @@ if "FAULT_CLOCK" in os.environ:
     _wrong_clock()
 if "FAULT_SCHEMA" in os.environ:
     _another_version()
-
+if "FAULT_LAUNCHER" in os.environ:
+    _no_gpaw()
+if "FAULT_HOLD" in os.environ:
+    _held()
 if "FAULT_SILENT" in os.environ:
     _impatient()
 

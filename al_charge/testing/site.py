@@ -46,7 +46,7 @@ class Site:
     Parameters
     ----------
     folder
-        Folder to make, for the home folder and the campaign file.
+        For the home folder and the campaign file; made where there is none.
     structure
         CIF of the olivine host.
     program
@@ -70,7 +70,7 @@ class Site:
             "OMP_NUM_THREADS": "1",
             **(environment or {}),
         }
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / "campaign.yaml"
         self.file.write_text(CAMPAIGN.format(structure=structure), encoding="utf-8")
         self.log = folder / "workers.log"

@@ -1,23 +1,30 @@
-"""A Slurm of one's own: its daemons in a folder and on ports that nobody else uses."""
+"""A Slurm of one's own: its daemons in a folder and on ports that nobody else uses; a MongoDB."""
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
-TREE = Path(__file__).parents[3] / ".venv" / "slurm" / "usr"
+from al_charge.store.mongod import find_mongod
+from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
+
+TREE = Path(sys.prefix) / "slurm" / "usr"
 """Where `bootstrap.py` unpacks it."""
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 PATIENCE = 60.0
@@ -40,6 +47,8 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/ended
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
@@ -163,6 +172,35 @@ class Slurm:
             )
 
 
+@contextmanager
+def mongodb(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a MongoDB on TCP with a login, and yield what to set in the environment to use it."""
+    data, password = folder / "data", secrets.token_urlsafe(12)
+    data.mkdir()
+    (port,) = _free_ports(1)
+    command = [str(find_mongod()), "--dbpath", str(data)]
+    options = ["--auth", "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
+    options += ["--fork", "--logpath", str(folder / "mongod.log")]
+    subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
+    credentials = folder / "credentials.json"
+    credentials.touch(mode=0o600)
+    credentials.write_text(json.dumps({"username": "worker", "password": password}))
+    try:
+        # The first user can be made without a login, and makes the other one.
+        with MongoClient[dict[str, Any]]("127.0.0.1", port) as client:
+            client["admin"].command("createUser", "admin", pwd=password, roles=["root"])
+        with MongoClient[dict[str, Any]](
+            "127.0.0.1", port, username="admin", password=password
+        ) as client:
+            client["al_charge"].command("createUser", "worker", pwd=password, roles=["readWrite"])
+        yield {
+            URI_ENV: f"mongodb://127.0.0.1:{port}/al_charge",
+            CREDENTIALS_ENV: str(credentials),
+        }
+    finally:
+        subprocess.run([*command, "--shutdown"], check=True, capture_output=True, timeout=60)
+
+
 def wait_for(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + patience
@@ -191,3 +229,10 @@ def slurm() -> Iterator[Slurm]:
             yield cluster
         finally:
             cluster.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Run a MongoDB for one test, and yield what to set in the environment to use it."""
+    with mongodb(tmp_path) as environment:
+        yield environment

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +15,6 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from al_charge.store.mongod import find_mongod
 from al_charge.store.settings import CREDENTIALS_ENV, URI_ENV
 from al_charge.testing.site import Site
 
@@ -47,37 +44,6 @@ if Path(os.environ["AL_CHARGE_TEST_SLOW"]).exists():
 """Labels take for ever while a file is there."""
 PATIENCE = 300.0
 TIME_LIMIT = 600.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Run a MongoDB on TCP with a login, and yield what to set in the environment to use it."""
-    data, password = tmp_path / "data", secrets.token_urlsafe(12)
-    data.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    command = [str(find_mongod()), "--dbpath", str(data)]
-    options = ["--auth", "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
-    options += ["--fork", "--logpath", str(tmp_path / "mongod.log")]
-    subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
-    credentials = tmp_path / "credentials.json"
-    credentials.touch(mode=0o600)
-    credentials.write_text(json.dumps({"username": "worker", "password": password}))
-    try:
-        # The first user can be made without a login, and makes the other one.
-        with MongoClient[dict[str, Any]]("127.0.0.1", port) as client:
-            client["admin"].command("createUser", "admin", pwd=password, roles=["root"])
-        with MongoClient[dict[str, Any]](
-            "127.0.0.1", port, username="admin", password=password
-        ) as client:
-            client["al_charge"].command("createUser", "worker", pwd=password, roles=["readWrite"])
-        yield {
-            URI_ENV: f"mongodb://127.0.0.1:{port}/al_charge",
-            CREDENTIALS_ENV: str(credentials),
-        }
-    finally:
-        subprocess.run([*command, "--shutdown"], check=True, capture_output=True, timeout=60)
 
 
 class Cluster:
