@@ -111,10 +111,10 @@ class Attempts(StorePart):
         reason
             How it ended.
         """
-        self._collection(AttemptDoc).update_many(
-            {"hostname": hostname, "pid": pid, "outcome": None},
-            {"$set": {"outcome": "interrupted", "reason": reason, "finished": now()}},
-        )
+        ended = {"outcome": "interrupted", "reason": reason, "finished": now()}
+        where = {"hostname": hostname, "pid": pid, "outcome": None}
+        for attempt in self._collection(AttemptDoc).distinct("_id", where):
+            self._change(AttemptDoc, attempt, lambda stored: {} if stored["outcome"] else ended)
 
     def all(self, campaign: str, key: str | None = None) -> list[AttemptDoc]:
         """Return the attempts of a campaign, or those at one label.

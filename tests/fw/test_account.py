@@ -263,6 +263,7 @@ class TestWithDatabase:
         ended, *others = journal.all(patient.campaign.name)
         assert (ended.outcome, ended.reason) == ("interrupted", "its worker has fallen silent")
         assert [one.outcome for one in others] == [None, None]
+        assert "damaged attempt" not in [one.kind for one in look(patient.scene)]
         assert entries(patient) == [("propose x=0", LOST, "its worker has fallen silent")]
         assert ledger.all(patient.campaign.name)[0].ended == entry.seen
 
