@@ -20,8 +20,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ class Tally:
 
     tried: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    stages: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    stages: dict[str, Counter[str]] = field(default_factory=dict)
     resumed: int = 0
     mended: Counter[str] = field(default_factory=Counter)
     campaigns: int = 0
@@ -100,18 +100,18 @@ class Tally:
         for name in ("tried", "kinds", "mended"):
             found[name] = Counter(found[name])
         stages = {kind: Counter(during) for kind, during in found["stages"].items()}
-        return cls(**found | {"stages": defaultdict(Counter, stages)})
+        return cls(**found | {"stages": stages})
 
     def write(self, file: Path) -> None:
         """Keep it, in one step."""
         unfinished = file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
         unfinished.replace(file)
 
     def add(self, kind: str, during: str) -> None:
         """Count a fault."""
         self.kinds[kind] += 1
-        self.stages[kind][during] += 1
+        self.stages.setdefault(kind, Counter())[during] += 1
 
 
 def new_site(folder: Path, engine: str, chances: dict[str, float], **options: Any) -> Site:
