@@ -1,9 +1,9 @@
 """A stand-in for GPAW, below al-charge's own code that runs it.
 
-The module ``gpaw`` is replaced by a model: atoms repel each other, moments are a part of those that
-it starts from, and the energy depends by a little on where the electrons began, which the saved
-state hands on. What it does besides is in the JSON file that ``GPAW_STANDIN`` names: ``chances``,
-``notes``, ``seconds`` and ``remembers``, as for the stand-in for VASP of the tests.
+The module ``gpaw`` is replaced by a model: atoms repel each other, moments are those of the charge
+states that were asked for, and the energy depends by a little on where the electrons began, which
+the saved state hands on. What it does besides is in the JSON file that ``GPAW_STANDIN`` names:
+``chances``, ``notes``, ``seconds`` and ``remembers``, as for the stand-in for VASP of the tests.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ STEPS = 8
 """SCF steps of a stage."""
 CUTOFF = 6.0
 """angstrom"""
+MOMENTS = {"Fe2+": 3.67, "Fe3+": 4.2}
 
 
 def note(what: str) -> None:
@@ -138,10 +139,12 @@ class GPAW:
         return forces
 
     def get_magnetic_moments(self) -> Any:
-        """Return 4.2 for an ion that begins with 4, and 3.67 for less."""
+        """Return those of the charge states that were asked for; of other spins where it began."""
         first = np.array(self.first)
-        size = np.select([abs(first) > 3.6, abs(first) > 2.5], [4.2, 3.67], abs(first))
-        return np.sign(first) * size
+        asked = json.loads(Path("input.json").read_text(encoding="utf-8"))
+        tokens = asked.get("species", [""] * len(first))
+        size = [MOMENTS.get(token, abs(m)) for token, m in zip(tokens, first, strict=True)]
+        return np.sign(first) * np.array(size)
 
     def get_magnetic_moment(self) -> float:
         """Return their sum."""
