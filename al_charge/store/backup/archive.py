@@ -19,6 +19,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from pydantic import ValidationError
 
+from al_charge.crystal.bounded import limited
 from al_charge.errors import InputError
 from al_charge.store.backup.manifest import CollectionEntry, Digest, Manifest
 
@@ -32,6 +33,11 @@ HARMLESS = 2**30
 LARGEST_RATIO = 100
 """How many times its size a larger one may: labels and weights shrink to a half or a tenth."""
 
+LONGEST_LIST = 2**20
+"""Bytes; a list of the members, of which there are some thirty."""
+
+_SIZE_OF_LIST = 5
+"""Its place in what zipfile reads of the end of a file."""
 _MANIFEST = "manifest.json"
 _SMALLEST_DOCUMENT = 5
 # Any date may be in a document, those included that Python cannot hold.
@@ -119,10 +125,13 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._where = str(path)
-        with self._readable():
+        self._path = path
+        with self._readable(), limited(path):
+            _refuse_long_list(path)
             self._zip = zipfile.ZipFile(path)
         try:
-            with self._readable():
+            with self._readable(), limited(path):
+                _refuse_foreign(self._zip)
                 content = self._manifest_content()
                 self.manifest = Manifest.model_validate_json(content)
                 self.identity = hashlib.sha256(content).hexdigest()
@@ -185,7 +194,7 @@ class Archive:
             If it is not what was backed up.
         """
         found = Digest()
-        with self._readable():
+        with self._readable(), limited(self._path):
             for raw in self.documents(entry):
                 found.add(raw)
                 if found.size > entry.size:
@@ -236,6 +245,21 @@ class Archive:
             where=self._where,
             remedy="nothing was restored; take another backup",
         )
+
+
+def _refuse_long_list(path: Path) -> None:
+    """Refuse a file whose list of members is longer than any of ours, before it is read."""
+    with path.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end is None or end[_SIZE_OF_LIST] > LONGEST_LIST:
+        raise zipfile.BadZipFile("no list of members, or a long one")
+
+
+def _refuse_foreign(archive: zipfile.ZipFile) -> None:
+    """Refuse ways of packing that ask for as much memory as they like, and that we do not use."""
+    ours = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if any(member.compress_type not in ours for member in archive.infolist()):
+        raise zipfile.BadZipFile("packed in another way")
 
 
 def _member(number: int) -> str:

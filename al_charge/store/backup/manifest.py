@@ -12,6 +12,8 @@ from al_charge.store.schema import COLLECTIONS
 _NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,119}$"
 _SHA256 = r"^[0-9a-f]{64}$"
 _MODULUS = 2**256
+MOST = 100
+"""Collections, indexes of one, and fields of an index: what has more is not read to its end."""
 
 
 class _Part(BaseModel):
@@ -22,7 +24,7 @@ class Index(_Part):
     """An index of a collection, in MongoDB's words; told, and never made from what is told."""
 
     name: str
-    key: list[tuple[str, int | str]] = Field(min_length=1)
+    key: list[tuple[str, int | str]] = Field(min_length=1, max_length=MOST)
     unique: bool | None = None
     sparse: bool | None = None
     expireAfterSeconds: int | None = None  # noqa: N815
@@ -42,7 +44,7 @@ class CollectionEntry(_Part):
 
     name: str = Field(pattern=_NAME)
     validator: dict[str, Any] | None = None
-    indexes: list[Index]
+    indexes: list[Index] = Field(max_length=MOST)
     documents: int = Field(ge=0)
     size: int = Field(ge=0)
     sha256: str = Field(pattern=_SHA256)
@@ -84,7 +86,7 @@ class Manifest(_Part):
     mongodb: str
     started: AwareDatetime
     finished: AwareDatetime
-    collections: list[CollectionEntry]
+    collections: list[CollectionEntry] = Field(max_length=MOST)
 
     @field_validator("collections")
     @classmethod
