@@ -67,7 +67,7 @@ def committee(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One potential on the labels of the repository, on top of a prior as in their campaign."""
-    return _trained(tmp_path_factory.mktemp("potential"), ON_A_PRIOR, epochs=15, members=1)
+    return _trained(tmp_path_factory.mktemp("potential"), ON_A_PRIOR, epochs=8, members=1)
 
 
 def _trained(folder: Path, potential: dict[str, Any], *, epochs: int, members: int) -> Path:
