@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_charge.api.results import Result
-from al_charge.crystal.host import Host
+from al_charge.crystal.prepare import parent_structure
+from al_charge.crystal.supercells import Supercells, hosts_of
 from al_charge.crystal.valence import Windows
 from al_charge.errors import InputError
 from al_charge.labelers.method import unlike_default_windows
@@ -289,7 +290,7 @@ def _opened(store: Store, campaign: str) -> Campaign:
 
 def _exported(store: Store, file: Path, campaign: str | Path | None) -> ImportResult:
     """Import the labels that `al-charge export` wrote."""
-    told = () if campaign is None else _host_and_fmax(store, str(campaign))
+    told = () if campaign is None else _cells_and_fmax(store, str(campaign))
     exported = Exported(file, *told)
     left_out, energies = {}, {}
     # Once through the whole file, before anything is written.
@@ -341,13 +342,14 @@ def _warnings(exported: Exported) -> list[str]:
     return [line] if line else []
 
 
-def _host_and_fmax(store: Store, campaign: str) -> tuple[Host, float | None]:
-    """Return host and force limit of a campaign, given its name or its file."""
+def _cells_and_fmax(store: Store, campaign: str) -> tuple[Supercells, float | None]:
+    """Return supercells and force limit of a campaign, given its name or its file."""
     spec: CampaignSpec
+    cells: Supercells
     if campaign.endswith((".yaml", ".yml")):
         spec = load_spec(Path(campaign))
-        host = Host.from_spec(spec.host)
+        cells = hosts_of(spec.host, parent_structure(spec.host))
     else:
         opened = open_campaign(store, campaign)
-        spec, host = opened.spec, opened.host
-    return host, getattr(spec.labeler, "fmax", None)
+        spec, cells = opened.spec, opened.cells
+    return cells, getattr(spec.labeler, "fmax", None)

@@ -8,10 +8,12 @@ from typing import Any
 
 from ase import Atoms
 
+from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of
 from al_charge.crystal.valence import Audit, Windows, audit_run
 from al_charge.crystal.windows import with_own
+from al_charge.errors import InputError
 from al_charge.loop.label_document import in_states_of
 
 
@@ -39,7 +41,7 @@ class Auditor:
     document
         The JSON file of the export.
     host
-        Of the labels.
+        A supercell of the labels; species are the same in all.
     """
 
     def __init__(self, document: Mapping[str, Any], host: Host) -> None:
@@ -77,12 +79,19 @@ class Auditor:
         return Windows(self._users).with_defaults(calibrated).with_defaults(Windows(engine))
 
     def audit(
-        self, atoms: Atoms, requested: Sequence[str], told: Sequence[str | None], windows: Windows
+        self,
+        host: Host,
+        atoms: Atoms,
+        requested: Sequence[str],
+        told: Sequence[str | None],
+        windows: Windows,
     ) -> Audit | str:
         """Audit a label, and compare that with what its file says.
 
         Parameters
         ----------
+        host
+            The supercell that it is in.
         atoms
             Its last frame.
         requested
@@ -107,7 +116,7 @@ class Auditor:
             return f"there is no window for the moments of {', '.join(missing)}"
         else:
             found = audit_run(moments, requested, windows, atoms.arrays.get("bader_charges"))
-            found = in_states_of(self._host, found, atoms.arrays["host_site"].tolist())
+            found = in_states_of(host, found, atoms.arrays["host_site"].tolist())
         if found.species is None and not uncertain:
             return f"the file says that its charge states are certain, but {found.describe()}"
         if found.species is not None and uncertain:
@@ -118,6 +127,59 @@ class Auditor:
             if one != state
         ]
         return "; ".join(differ) or found
+
+
+def configuration_with(host: Host, atoms: Atoms, species: Sequence[str]) -> Configuration:
+    """Return the configuration of the atoms of a label with some charge states.
+
+    Parameters
+    ----------
+    host
+        A supercell.
+    atoms
+        Matched to its sites by ``host_site``, or by position if they have none.
+    species
+        Species token of every atom.
+
+    Returns
+    -------
+    Configuration
+        Not in canonical form.
+
+    Raises
+    ------
+    InputError
+        If it is none of this supercell.
+    """
+    atoms = atoms.copy()
+    set_species(atoms, list(species))
+    return from_atoms(host, atoms)
+
+
+def on_its_sites(host: Host, atoms: Atoms, requested: Sequence[str]) -> bool:
+    """Return whether the final positions of a label are on the sites that its file tells.
+
+    Parameters
+    ----------
+    host
+        Its supercell.
+    atoms
+        Its last frame, with ``host_site``.
+    requested
+        Species token of every atom.
+
+    Returns
+    -------
+    bool
+        Whether they match the same sites.
+    """
+    asked = configuration_with(host, atoms, requested)
+    moved = atoms.copy()
+    del moved.arrays["host_site"]
+    try:
+        return configuration_with(host, moved, requested) == asked
+    except InputError:
+        return False
 
 
 def _ranges(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:

@@ -19,23 +19,18 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from pymatgen.core.structure import Structure
 
-from al_charge.crystal.configuration import (
-    Configuration,
-    composition,
-    from_atoms,
-    ion_count,
-    set_species,
-)
+from al_charge.crystal.configuration import Configuration, composition, ion_count
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.identity import identity
 from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import read_structures
+from al_charge.crystal.supercells import Supercells, hosts_of
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError, InputError
 from al_charge.labelers.protocol import hash_of_settings
 from al_charge.loop.campaign import key_of
-from al_charge.report.audit_again import Auditor, Disagreement
+from al_charge.report.audit_again import Auditor, Disagreement, configuration_with, on_its_sites
 from al_charge.report.export import RECORDED
 from al_charge.report.rounding import checked_geometry
 from al_charge.store.documents import FrameDoc, ImportedDoc, LabelDoc, ReferenceDoc
@@ -64,8 +59,8 @@ class Exported:
     ----------
     path
         The extended XYZ file; its JSON file lies beside it.
-    host
-        Host of the labels, for an export that does not tell it.
+    cells
+        Supercells of the labels, for an export that does not tell its host.
     fmax
         Force limit of relaxed labels in eV/angstrom, for an export that does not tell it.
 
@@ -75,6 +70,8 @@ class Exported:
         The JSON file.
     source
         Where the labels come from.
+    cells
+        The supercells that labels may be in.
 
     Raises
     ------
@@ -83,7 +80,9 @@ class Exported:
         needs, or contradicts itself.
     """
 
-    def __init__(self, path: Path, host: Host | None = None, fmax: float | None = None) -> None:
+    def __init__(
+        self, path: Path, cells: Supercells | None = None, fmax: float | None = None
+    ) -> None:
         self.path = path
         beside = path.with_suffix(".json")
         if path.suffix != ".extxyz":
@@ -100,7 +99,7 @@ class Exported:
             )
             self.settings: dict[str, Any] = dict(self.document["settings"])
             self.settings_hash = str(self.document["settings_hash"])
-            self.host = host or _host_of(self.document, beside)
+            self.cells = cells or _cells_of(self.document, beside)
             self._records: dict[str, Any] = dict(self.document.get("labels", {}))
             self._auditor = Auditor(self.document, self.host)
             self._counts = tuple(int(self.document["counts"][n]) for n in ("labels", "frames"))
@@ -114,6 +113,11 @@ class Exported:
                 where=str(beside),
                 remedy="export the labels again",
             )
+
+    @property
+    def host(self) -> Host:
+        """The supercell that names the campaign's host; species are the same in all."""
+        return self.cells.widest
 
     def labels(self) -> Iterator[LabelDoc | Disagreement]:
         """Yield every label of the file, audited again.
@@ -214,7 +218,7 @@ class Exported:
                 remedy="import labels of different settings from files of their own",
             )
         try:
-            configuration = self._configuration(last, requested, str(info["requested_hash"]))
+            host, configuration = self._requested(last, requested, str(info["requested_hash"]))
         except (InputError, LookupError) as error:
             raise InputError(
                 f"it is not a configuration of this host: {error}",
@@ -222,14 +226,14 @@ class Exported:
             ) from error
         positions = self._checked_positions(key, first, record)
         windows = self._auditor.windows(record)
-        found = self._auditor.audit(last, requested, told, windows)
+        found = self._auditor.audit(host, last, requested, told, windows)
         if isinstance(found, str):
             return Disagreement(key, found)
         if found.species is not None:
-            configuration = self._configuration(last, list(found.species), "")
-        if canonical_hash(self.host, configuration) != info["config_hash"]:
+            configuration = configuration_with(host, last, list(found.species))
+        if canonical_hash(host, configuration) != info["config_hash"]:
             raise InputError("its charge states are not those of its config_hash")
-        if not self._on_its_sites(last, requested):
+        if not on_its_sites(host, last, requested):
             return Disagreement(key, "its ions are on other sites than it says")
         frames = [_frame(atoms) for atoms in images]
         frames[0].positions = positions.tolist()
@@ -250,12 +254,12 @@ class Exported:
             | {
                 "key": key,
                 "config_hash": str(info["config_hash"]),
-                "identity": identity(self.host, configuration),
+                "identity": identity(host, configuration),
                 "requested_hash": str(info["requested_hash"]),
-                "colours": list(canonical(self.host, configuration).occupation),
-                "composition": composition(self.host, configuration),
-                "n_ions": ion_count(self.host, configuration),
-                "host_fingerprint": self.host.fingerprint,
+                "colours": list(canonical(host, configuration).occupation),
+                "composition": composition(host, configuration),
+                "n_ions": ion_count(host, configuration),
+                "host_fingerprint": host.fingerprint,
                 "settings_hash": self.settings_hash,
                 "settings": self.settings,
                 "requested": requested,
@@ -294,24 +298,19 @@ class Exported:
         datasets: dict[str, str] = self.document["datasets"]
         return {el: name for el, name in datasets.items() if el in set(atoms.symbols)}
 
-    def _configuration(self, atoms: Atoms, species: list[str], expected: str) -> Configuration:
-        """Return the configuration of atoms with some charge states, which may have to match."""
-        atoms = atoms.copy()
-        set_species(atoms, species)
-        found = from_atoms(self.host, atoms)
-        if expected and canonical_hash(self.host, found) != expected:
-            raise InputError("it has another hash")
-        return found
-
-    def _on_its_sites(self, atoms: Atoms, requested: list[str]) -> bool:
-        """Return whether the final positions, matched to the host's sites, are on those told."""
-        asked = self._configuration(atoms, requested, "")
-        moved = atoms.copy()
-        del moved.arrays["host_site"]
-        try:
-            return self._configuration(moved, requested, "") == asked
-        except InputError:
-            return False
+    def _requested(
+        self, atoms: Atoms, species: list[str], expected: str
+    ) -> tuple[Host, Configuration]:
+        """Return the supercell and the configuration that have the hash of what was requested."""
+        refused: Exception = InputError("it has another hash")
+        for host in self.cells.hosts:
+            try:
+                found = configuration_with(host, atoms, species)
+                if canonical_hash(host, found) == expected:
+                    return host, found
+            except (InputError, LookupError) as error:
+                refused = error
+        raise refused
 
     def _checked_positions(
         self, key: str, atoms: Atoms, record: dict[str, Any]
@@ -345,8 +344,8 @@ def _json_of(path: Path) -> dict[str, Any]:
     return document
 
 
-def _host_of(document: dict[str, Any], path: Path) -> Host:
-    """Return the host that an export tells."""
+def _cells_of(document: dict[str, Any], path: Path) -> Supercells:
+    """Return the supercells of the host that an export tells."""
     if "host" not in document:
         raise InputError(
             "it does not tell the host of its labels, as exports of version 0.2 did not",
@@ -357,10 +356,11 @@ def _host_of(document: dict[str, Any], path: Path) -> Host:
     # All ions were high spin, and none too near others, before exports said so.
     told["spec"].setdefault("spins", "high")
     told["spec"].setdefault("min_distance", "0 A")
-    host = Host.build(HostSpec.model_validate(told["spec"]), Structure.from_dict(told["structure"]))
-    if host.fingerprint != told["fingerprint"]:
+    structure = Structure.from_dict(told["structure"])
+    cells = hosts_of(HostSpec.model_validate(told["spec"]), structure)
+    if cells.widest.fingerprint != told["fingerprint"]:
         raise InputError("its host does not have the fingerprint that it tells", where=str(path))
-    return host
+    return cells
 
 
 def _check_frames(images: list[Atoms], count: int) -> None:

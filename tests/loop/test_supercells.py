@@ -15,8 +15,10 @@ import pytest
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
 from pymongo import MongoClient
+from pymongo.database import Database
 from typing_extensions import override
 
+from al_charge.api.imports import import_into
 from al_charge.crystal.configuration import Configuration, to_atoms
 from al_charge.crystal.enumeration import distinct_occupations
 from al_charge.crystal.identity import identities, identity, written_in
@@ -41,8 +43,9 @@ from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
+from al_charge.report.export import export
 from al_charge.store.documents import CampaignState, CandidateDoc
-from al_charge.store.labels import SUMMARY, LabelSummary
+from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES, LabelSummary
 from al_charge.store.mongo import Store
 from al_charge.store.proposals import Proposals
 
@@ -78,30 +81,34 @@ def born_energy(species: list[str], positions: np.ndarray, cell: np.ndarray) -> 
     return float(BornModel(species).evaluate(positions, cell).energy)
 
 
+def document(name: str) -> dict[str, Any]:
+    """Return a campaign file."""
+    return {
+        "name": name,
+        "host": {
+            "structure": "POSCAR",
+            "working_ion": "Na",
+            "redox": {"Fe": [2, 3]},
+            "fixed": {"P": 5, "O": -2},
+            "supercells": {"up_to": 2},
+        },
+        "labeler": {"kind": "born", "relax": "ions"},
+        "relaxation": {"max_steps": 2, "cell": False},
+        "potential": {"kind": "painn", "cutoff": "3 A", "channels": 4},
+        "training": {"epochs": 1},
+        "committee": {"size": 2},
+        "search": {"seeds": 4},
+        "acquisition": {"first_round": 4, "labels_per_round": 3},
+        "convergence": {"rounds": 5},
+    }
+
+
 class Run:
     """A campaign from its file to its end; `killed` kills each proposal once, half-way."""
 
     def __init__(self, store: Store, folder: Path, *, killed: bool) -> None:
         IDEAL.to(filename=str(folder / "POSCAR"))
-        document = {
-            "name": "cells",
-            "host": {
-                "structure": "POSCAR",
-                "working_ion": "Na",
-                "redox": {"Fe": [2, 3]},
-                "fixed": {"P": 5, "O": -2},
-                "supercells": {"up_to": 2},
-            },
-            "labeler": {"kind": "born", "relax": "ions"},
-            "relaxation": {"max_steps": 2, "cell": False},
-            "potential": {"kind": "painn", "cutoff": "3 A", "channels": 4},
-            "training": {"epochs": 1},
-            "committee": {"size": 2},
-            "search": {"seeds": 4},
-            "acquisition": {"first_round": 4, "labels_per_round": 3},
-            "convergence": {"rounds": 5},
-        }
-        assert submit(store, parse_spec(document, source=folder / "campaign.yaml"))
+        assert submit(store, parse_spec(document("cells"), source=folder / "campaign.yaml"))
         self.store, self.folder, self.killed = store, folder, killed
         self.campaign = open_campaign(store, "cells")
         self.campaign.__dict__["labeler"] = OnIdealSites(self.campaign.spec.labeler)  # type: ignore[arg-type]
@@ -237,6 +244,30 @@ def test_a_killed_campaign_ends_with_the_same_labels(runs: list[Run]) -> None:
         assert ids[0] == ids[1]
     assert [one.energy for one in disturbed.labels] == [one.energy for one in undisturbed.labels]
     assert vertices(disturbed) == vertices(undisturbed)
+
+
+def test_its_export_is_imported_cell_by_cell(
+    runs: list[Run], database: Database[dict[str, Any]], tmp_path: Path
+) -> None:
+    run, file = runs[0], tmp_path / "cells.extxyz"
+    export(run.campaign, file, last=False, usable_only=False, force=False)
+    store = Store(database)
+    store.ensure_schema()
+    imported = import_into(store, file)
+    before = {one.key: one for one in run.store.labels.read(WITHOUT_FRAMES, campaign="cells")}
+    after = {one.key: one for one in store.labels.read(WITHOUT_FRAMES)}
+    assert imported.left_out == {} and after.keys() == before.keys()
+    changed = {"directory", "imported"}
+    for key, one in after.items():
+        assert one.model_dump(exclude=changed) == before[key].model_dump(exclude=changed)
+    # A campaign on the same cells takes all of them over.
+    submit(store, parse_spec(document("again"), source=run.folder / "campaign.yaml"))
+    campaign = open_campaign(store, "again")
+    open_round(campaign, 0)
+    for cell, n_ions in campaign.cells.compositions.values():
+        propose(campaign, 0, n_ions, cell)
+    select_candidates(campaign, 0)
+    assert store.labels.uses("again").keys() == before.keys()
 
 
 def vertices(run: Run) -> list[tuple[str, float]]:

@@ -44,7 +44,9 @@ def audited(
     atoms.set_array("host_site", np.array([next(of_element[el]) for el in symbols]))
     atoms.calc = SinglePointCalculator(atoms, magmoms=np.array(moments))
     told = [None if ambiguous and token.startswith("Co") else token for token in asked]
-    return auditor.audit(atoms, asked, told, auditor.windows({"windows": windows.get("own", {})}))
+    return auditor.audit(
+        built, atoms, asked, told, auditor.windows({"windows": windows.get("own", {})})
+    )
 
 
 @pytest.mark.parametrize("engine", [{}, ENGINE])
