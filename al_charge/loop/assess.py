@@ -114,11 +114,10 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
     ahead = None
     if round_number > 0 and not verifies:
         ledger = request_ledger(campaign, summaries)
-        candidates = _open_candidates(campaign, round_number, ledger)
-        again = _predict_again(Committee(committee.members, calibration.scale), candidates)
+        newest = Committee(committee.members, calibration.scale)
+        relaxed = _relaxed_candidates(campaign, round_number, ledger, newest)
         rng = campaign.rng("assess", round_number)
-        open_now = ledger.needing_label(again)
-        ahead = look_ahead(campaign, found, ledger, open_now, calibration, rng)
+        ahead = look_ahead(campaign, found, ledger, relaxed, calibration, rng)
     state = HullState(
         vertices=[Vertex(str(vertex.x), vertex.config_hash) for vertex in found.hull.vertices],
         shift=max_hull_shift(before.hull, found.hull) if before is not None else None,
@@ -196,24 +195,22 @@ def _held_out_residuals(
     ]
 
 
-def _open_candidates(
-    campaign: Campaign, round_number: int, ledger: RequestLedger
+def _relaxed_candidates(
+    campaign: Campaign, round_number: int, ledger: RequestLedger, committee: Committee
 ) -> list[CandidateDoc]:
-    """Return the candidates that need a label, or would if a committee predicts them low enough."""
-    return [
-        candidate
-        for candidate in campaign.store.candidates.all(campaign.name, round_number)
-        if candidate.energy is not None and ledger.may_need_label(candidate)
+    """Return the candidates of a round, with the new committee's energies where these matter."""
+    candidates = [
+        one
+        for one in campaign.store.candidates.all(campaign.name, round_number)
+        if one.energy is not None
     ]
-
-
-def _predict_again(committee: Committee, candidates: list[CandidateDoc]) -> list[CandidateDoc]:
-    """Return candidates with the new committee's energies at their geometries."""
-    predictions = committee.predict([atoms_of(candidate.geometry) for candidate in candidates])
-    return [
-        candidate.model_copy(update={"energy": p.energy, "spread": p.spread})
-        for candidate, p in zip(candidates, predictions, strict=True)
-    ]
+    matter = [one for one in candidates if ledger.may_need_label(one)]
+    predictions = committee.predict([atoms_of(one.geometry) for one in matter])
+    again = {
+        one.doc_id: one.model_copy(update={"energy": p.energy, "spread": p.spread})
+        for one, p in zip(matter, predictions, strict=True)
+    }
+    return [again.get(one.doc_id, one) for one in candidates]
 
 
 def _unlabelled_vertices(campaign: Campaign, hull: Hull, ahead: Ahead) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from al_charge.loop.energies import LabelledHull
 from al_charge.loop.posterior import (
     Posterior,
     fit_posterior,
+    of_minima,
     part_of,
     relaxed_candidates,
     together,
@@ -27,6 +28,7 @@ from al_charge.loop.posterior import (
 from al_charge.loop.request_ledger import MISSES, RequestLedger
 from al_charge.search.random_occupation import random_occupation
 from al_charge.store.documents import Calibration, CandidateDoc, Forecast, VoltageForecast
+from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import Prediction
 from al_charge.thermo.hull import Hull
@@ -74,7 +76,9 @@ def look_ahead(
 ) -> Ahead:
     """Return what is known of all configurations without a label.
 
-    Left out are those whose labels were requested in vain and will not be requested again.
+    Left out are those whose labels were requested in vain and will not be requested again. One
+    whose only label is static and of ideal sites is ranked, unless the committee has relaxed it:
+    then it counts if it is predicted lower than its label.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ def look_ahead(
     ledger
         What was requested.
     candidates
-        Those that need a label, with energies by the newest committee.
+        Those that the round has relaxed, with energies by the newest committee.
     calibration
         What makes error bars of its spreads.
     rng
@@ -97,12 +101,14 @@ def look_ahead(
         Energies in eV per formula unit, voltages in V.
     """
     cells, hull = campaign.cells, found.hull
-    posterior = fit_posterior(campaign, found.labels.values(), candidates, calibration)
-    relaxed = relaxed_candidates(campaign, posterior, candidates, calibration)
-    of_x = np.array([candidate.composition for candidate in candidates], dtype=str)
+    still_open = ledger.needing_label(candidates)
+    posterior = fit_posterior(campaign, found.labels.values(), still_open, calibration)
+    relaxed = relaxed_candidates(campaign, posterior, still_open, calibration)
+    of_x = np.array([candidate.composition for candidate in still_open], dtype=str)
     # Those that are ranked: not labelled, not given up, and not relaxed, which say more.
-    passed = [cells.home_of(one) for one in found.labels.values()]
-    for one in [*candidates, *_given_up(campaign, found, ledger)]:
+    settled = of_minima(campaign, found.labels.values())
+    passed = [cells.home_of(one) for one in settled]
+    for one in [*candidates, *_given_up(campaign, settled, ledger)]:
         passed.append((cells.of(one), configuration_of(one.colours)))
     left_out = [
         _rows(host, [canonical(*one) for one in passed if one[0] is host]) for host in cells.hosts
@@ -195,11 +201,13 @@ def _unlabelled(
     )
 
 
-def _given_up(campaign: Campaign, found: LabelledHull, ledger: RequestLedger) -> list[CandidateDoc]:
+def _given_up(
+    campaign: Campaign, settled: Sequence[LabelSummary], ledger: RequestLedger
+) -> list[CandidateDoc]:
     """Return those without a label that will not be requested again."""
     rounds = campaign.store.rounds.all(campaign.name)
     ids = [key for record in rounds for key in record.selected or []]
-    labelled = {campaign.cells.order_of(label) for label in found.labels.values()}
+    labelled = {campaign.cells.order_of(label) for label in settled}
     return [
         one
         for one in campaign.store.candidates.stream(ids)

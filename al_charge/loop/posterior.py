@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
+from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import calibration_of, candidate_entry, lowest_labels, usable
@@ -66,6 +67,27 @@ def observations(
     return found
 
 
+def of_minima(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[LabelSummary]:
+    """Return the labels whose energies are those of their configurations.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    labels
+        Some of its labels.
+
+    Returns
+    -------
+    list of LabelSummary
+        All but static ones of round 0, which are of ideal sites, far above the minimum. Later ones
+        are of the committee's minimum.
+    """
+    if not campaign.static_labels:
+        return list(labels)
+    return [one for one in labels if one.used or one.relax != Relax.NONE.value]
+
+
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """The joint distribution of energies; made by `fit_posterior`.
@@ -73,9 +95,10 @@ class Posterior:
     Attributes
     ----------
     surrogate
-        Fitted to labels and to candidates.
+        Fitted to labels of minima and to candidates.
     shape
         Fitted to labels alone: which errors of a committee are alike. Their sizes are elsewhere.
+        It knows all labels, for the committee has learnt from all.
     bar
         A committee's typical error, eV per formula unit: the root mean square of its bars.
     """
@@ -188,13 +211,14 @@ def fit_posterior(
     Posterior
         eV per formula unit, on the scale of the labels.
     """
-    exact = observations(campaign, labels)
+    labels = list(labels)
+    learnt = observations(campaign, labels)
+    exact = observations(campaign, of_minima(campaign, labels))
     noisy = observations(campaign, (), candidates, calibration)
-    shape = fit_surrogate(exact)
     noise = np.array([one.noise for one in noisy])
     return Posterior(
-        surrogate=fit_surrogate([*exact, *noisy]) if noisy else shape,
-        shape=shape,
+        surrogate=fit_surrogate([*exact, *noisy] or learnt),
+        shape=fit_surrogate(learnt),
         bar=float(np.sqrt(np.mean(noise**2))) if noisy else 0.0,
     )
 

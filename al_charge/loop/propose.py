@@ -22,7 +22,7 @@ from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee
 from al_charge.loop.energies import lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.posterior import observations
+from al_charge.loop.posterior import observations, of_minima
 from al_charge.search.plugin import SEARCHES, SearchResult, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
@@ -272,14 +272,12 @@ def _spaces(
 def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
     """Return what is known at all compositions: labels, and candidates of the round before.
 
-    A static label of round 0 is of ideal sites, far above the minimum of its configuration; later
-    ones are of the committee's minimum. Candidates that verify the hull have no error bar.
+    Candidates that verify the hull have no error bar.
     """
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
-    if campaign.static_labels:
-        labels = (label for label in labels if label.used)
     candidates = campaign.store.candidates.all(campaign.name, round_number - 1)
-    return observations(campaign, labels, [one for one in candidates if one.spread])
+    known = of_minima(campaign, labels)
+    return observations(campaign, known, [one for one in candidates if one.spread])
 
 
 def _known_geometries(

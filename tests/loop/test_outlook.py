@@ -17,6 +17,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.identity import written_in
 from al_charge.crystal.symmetry import canonical_hash
+from al_charge.labelers.protocol import Relax
 from al_charge.loop import assess, outlook
 from al_charge.loop.cells import Cells
 from al_charge.loop.convergence import HullState, criteria
@@ -74,6 +75,8 @@ def found(host: Host, labelled: list[Configuration]) -> LabelledHull:
             host_fingerprint=host.fingerprint,
             energy=energy * host.formula_units,
             refusal=None,
+            relax="none",
+            used=1,
         )
         labels[key] = cast(LabelSummary, summary)
     hull = build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
@@ -110,7 +113,18 @@ def campaign(host: Host, requested: list[CandidateDoc], *, static: bool = False)
         cells=Cells((host,)),
         store=store,
         static_labels=static,
+        settings_hash="",
+        labeler=SimpleNamespace(relax=Relax.NONE if static else Relax.CELL),
         spec=SimpleNamespace(convergence=ConvergenceSettings()),
+    )
+
+
+def ledger(here: Any, labels: LabelledHull, missed: Counter[str] | None = None) -> RequestLedger:
+    """Return what a campaign knows that has requested nothing but these labels."""
+    lowest = {one.config_hash: here.cells.energy_of(one) for one in labels.labels.values()}
+    known = frozenset(lowest)
+    return RequestLedger(
+        here, known, frozenset(), lowest, missed or Counter(), frozenset(), tolerance=0.001
     )
 
 
@@ -121,13 +135,15 @@ def ahead(
     requested: list[CandidateDoc] | None = None,
     *,
     missed: int | None = None,
+    static: bool = False,
 ) -> Ahead:
     given = requested or []
     misses = Counter({one.config_hash: missed or 0 for one in given})
+    here = campaign(host, given, static=static or missed is not None)
     return look_ahead(
-        campaign(host, given, static=missed is not None),
+        here,
         labels,
-        cast(RequestLedger, SimpleNamespace(missed=misses)),
+        ledger(here, labels, misses),
         candidates,
         Calibration(),
         np.random.default_rng(1),
@@ -172,6 +188,8 @@ def test_in_several_cells_everything_is_ranked_once(
             host_fingerprint=olivine_doubled.fingerprint,
             energy=total(olivine, other) * olivine_doubled.formula_units,
             refusal=None,
+            relax="cell",
+            used=1,
         ),
     )
     both = campaign(olivine, [])
@@ -184,8 +202,7 @@ def test_in_several_cells_everything_is_ranked_once(
         return real(hull, unlabelled, *rest)
 
     monkeypatch.setattr(outlook, "outlook", counted)
-    nothing = cast(RequestLedger, SimpleNamespace(missed=Counter()))
-    look_ahead(both, labels, nothing, [], Calibration(), np.random.default_rng(1))
+    look_ahead(both, labels, ledger(both, labels), [], Calibration(), np.random.default_rng(1))
     everything = Counter(cells.numbers[0]) + Counter(cells.numbers[1])
     labelled = Counter(Fraction(n, 4) for n in olivine.ion_counts) + Counter([HALF])
     assert ranked == {x: everything[x] - labelled[x] for x in everything}
@@ -235,6 +252,47 @@ def test_what_was_requested_in_vain_is_left_out(
     host = olivine
     one = enumerate_distinct(host, 2)[3]
     labels = found(host, [config for config in every(host) if config != one])
+    result = ahead(host, labels, [], [candidate(host, one, -9.0, 0.01)], missed=missed)
+    predicted = {each.x: each.lowest_predicted for each in result.compositions}
+    assert (predicted["1/2"] is not None) is counts
+
+
+def test_a_static_label_of_ideal_sites_settles_nothing(olivine: Host) -> None:
+    """Its configuration is ranked, until the committee relaxes it; and then if that is lower."""
+    host = olivine
+    one = enumerate_distinct(host, 2)[3]
+    labels = found(host, every(host))
+    first = labels.labels[canonical_hash(host, one)]
+    above = first.energy + 1.0 * host.formula_units
+    raw = SimpleNamespace(**{**vars(first), "used": 0, "energy": above})
+
+    def predicted(label: Any, candidates: list[CandidateDoc], *, static: bool = True) -> Any:
+        labels.labels[first.key] = cast(LabelSummary, label)
+        told = ahead(host, labels, candidates, static=static).compositions
+        return {each.x: each.lowest_predicted for each in told}["1/2"]
+
+    assert predicted(first, []) is None
+    assert predicted(raw, [], static=False) is None
+    engine = SimpleNamespace(**{**vars(raw), "relax": "ions"})
+    assert predicted(engine, []) is None
+    # From its neighbours, not from the label, 1 eV above.
+    assert predicted(raw, []) == pytest.approx(-0.085, abs=0.02)
+    energy = above / host.formula_units
+    higher = candidate(host, one, energy + 0.01, 0.02)
+    assert predicted(raw, [higher]) is None
+    lower = candidate(host, one, energy - 0.9, 0.02)
+    at = energy - 0.9 - (-10 + 2 * 0.5)
+    assert predicted(raw, [lower]) == pytest.approx(at)
+
+
+@pytest.mark.parametrize(("missed", "counts"), [(1, True), (2, False)])
+def test_what_missed_twice_after_ideal_sites_is_left_out(
+    olivine: Host, missed: int, counts: bool
+) -> None:
+    host = olivine
+    one = enumerate_distinct(host, 2)[3]
+    labels = found(host, every(host))
+    vars(labels.labels[canonical_hash(host, one)])["used"] = 0
     result = ahead(host, labels, [], [candidate(host, one, -9.0, 0.01)], missed=missed)
     predicted = {each.x: each.lowest_predicted for each in result.compositions}
     assert (predicted["1/2"] is not None) is counts

@@ -18,6 +18,7 @@ from al_charge.loop.posterior import (
     Posterior,
     fit_posterior,
     observations,
+    of_minima,
     relaxed_candidates,
 )
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, Geometry
@@ -66,7 +67,11 @@ def campaign(olivine_doubled: Host) -> Campaign:
     return cast(
         Campaign,
         SimpleNamespace(
-            name="c", host=olivine_doubled, cells=Cells((olivine_doubled,)), store=store
+            name="c",
+            host=olivine_doubled,
+            cells=Cells((olivine_doubled,)),
+            store=store,
+            static_labels=False,
         ),
     )
 
@@ -219,6 +224,29 @@ def test_a_surrogate_that_errs_more_than_it_says_is_widened(posterior: Posterior
     error, deviation = posterior.surrogate.left_out()
     ratio = np.sqrt(np.mean((error / deviation) ** 2))
     assert posterior.widening == pytest.approx(max(1.0, ratio))
+
+
+def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
+    campaign: Campaign, known: Any, configs: list[Configuration], energies: np.ndarray
+) -> None:
+    labels, candidates = known
+    static = cast(Campaign, SimpleNamespace(**{**vars(campaign), "static_labels": True}))
+    facts = [{"used": int(i > 5), "relax": "ions" if i == 0 else "none"} for i in range(20)]
+    told = [SimpleNamespace(**{**vars(one), **f}) for one, f in zip(labels, facts, strict=True)]
+    kept = [told[0], *told[6:]]
+    assert of_minima(static, cast(Any, told)) == kept
+    assert of_minima(campaign, cast(Any, told)) == told
+    found = fit_posterior(static, cast(Any, told), candidates)
+    rows = occupations_of(configs[40:], campaign.host)
+    expected = fit_surrogate(observations(campaign, cast(Any, kept), candidates))
+    learnt = fit_surrogate(observations(campaign, labels))
+    means = expected.predict(campaign.host, rows).mean
+    assert found.surrogate.predict(campaign.host, rows).mean == pytest.approx(means)
+    likeness = learnt.predict(campaign.host, rows).deviation
+    assert found.shape.predict(campaign.host, rows).deviation == pytest.approx(likeness)
+    # Of ideal sites alone: better than nothing.
+    first = fit_posterior(static, cast(Any, told[1:6]), [])
+    assert len(first.surrogate.observations) == 5
 
 
 def test_without_candidates_the_labels_alone_are_known(

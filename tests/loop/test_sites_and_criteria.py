@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from al_charge.loop.campaign import geometry_of
 from al_charge.loop.cells import Cells
 from al_charge.loop.label_document import check_sites
 from al_charge.loop.request_ledger import request_ledger
+from al_charge.potentials.committee import Committee
 from al_charge.store.documents import CandidateDoc
 
 
@@ -104,9 +105,18 @@ def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any
     )
 
 
-def test_every_candidate_without_a_label_is_looked_at(olivine: Host) -> None:
+def test_what_may_need_a_label_has_the_newest_energy(olivine: Host) -> None:
     found = [candidate(olivine, i, -9.0 - 0.01 * i) for i in range(8)]
     labelled = {c.config_hash for c in found[3:]}
     here = campaign(olivine, found, labelled)
-    still_open = assess._open_candidates(here, 1, request_ledger(here))
-    assert [c.config_hash for c in still_open] == [c.config_hash for c in found[:3]]
+
+    class Newest:
+        def predict(self, structures: list[Atoms]) -> list[Any]:
+            return [SimpleNamespace(energy=one.positions.sum(), spread=0.5) for one in structures]
+
+    relaxed = assess._relaxed_candidates(here, 1, request_ledger(here), cast(Committee, Newest()))
+    assert [one.config_hash for one in relaxed] == [one.config_hash for one in found]
+    newest = [np.sum(one.geometry.positions) for one in found[:3]]
+    energies = newest + [one.energy for one in found[3:]]
+    assert [one.energy for one in relaxed] == pytest.approx(energies)
+    assert [one.spread for one in relaxed[:3]] == [0.5] * 3
