@@ -105,14 +105,14 @@ def metal_entry(campaign: Campaign) -> ComputedEntry | None:
     if found is None:
         return None
     method = method_of(found.settings)
-    parameters = {"software": found.engine}
+    parameters = {"software": _software(found.engine)}
     if method is not None:
         parameters["run_type"] = _run_type(Method(method.functional, {}))
     return ComputedEntry(ion, found.energy, parameters=parameters, entry_id=f"{ion} metal")
 
 
 def _parameters(label: LabelDoc) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"software": label.engine}
+    parameters: dict[str, Any] = {"software": _software(label.engine)}
     elements = [element_of(token) for token in dict.fromkeys(label.requested)]
     if (method := method_of(label.settings)) is not None:
         u = {element: float(method.hubbard_u.get(element, 0.0)) for element in elements}
@@ -127,6 +127,11 @@ def _parameters(label: LabelDoc) -> dict[str, Any]:
         parameters["potcar_symbols"] = titles
         parameters["potcar_spec"] = [{"titel": title, "hash": None} for title in titles]
     return parameters
+
+
+def _software(engine: str) -> str:
+    """Return an engine without its version, as pymatgen knows it: it checks VASP's datasets."""
+    return engine.partition(" ")[0].lower()
 
 
 def _run_type(method: Method) -> str:
