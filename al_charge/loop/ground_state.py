@@ -248,14 +248,22 @@ def _solution(
     return Solution(
         asked=state,
         species=tuple(
-            spin_state_shown(asked[site], moment)
-            if charge_of(found[site]) == charge_of(asked[site])
-            else None
+            _shown(asked[site], found[site], moment, by_windows=label.resolved is not None)
             for site, moment in zip(sites, moments, strict=True)
         ),
         signs=tuple(int(sign * first) for sign in signs),
         energy=label.energy / units,
     )
+
+
+def _shown(asked: str, found: str, moment: float, *, by_windows: bool) -> str | None:
+    """Return the spin state of an ion; None if its moment or its charge is another.
+
+    Windows may be given for an ion with far less than its spin-only moment, so they come first.
+    """
+    if by_windows and found == asked:
+        return asked
+    return spin_state_shown(asked, moment) if charge_of(found) == charge_of(asked) else None
 
 
 def _lowest(some: Iterable[Solution]) -> Solution | None:

@@ -505,6 +505,19 @@ def test_a_lower_magnetic_order_is_corrected_for_and_stops_nothing(
     status_panel(status)
 
 
+def test_given_windows_say_which_spin_state_a_small_moment_is(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    """CoO2 without U has 0.63 Bohr magnetons on cobalt: the rest of its spin is on oxygen."""
+    world.facts |= {"spins": COBALT, "share": {"Co4+": 0.63}}
+    windows = {"Co3+,spin=0": [0.0, 0.03], "Co4+,spin=1": [0.6, 0.66]}
+    campaign = cobalt(store, "3 low", "4 low", explore_runs=1, moment_windows=windows)
+    played(campaign, tmp_path)
+    (charged, _) = electrons(campaign, 0)
+    assert charged.label is not None and charged.label.species == charged.requested
+    assert charged.outcome == "Co4+ low is the lowest of 1 run in other states"
+
+
 def mixed_end(store: Store, world: World, tmp_path: Path, **order: str) -> Campaign:
     """Return a campaign whose first end member has two Fe2+ and two Fe3+ in an order of DFT's."""
     world.facts["share"] = {"Fe2+": 0.915, "Fe3+": 0.86}
