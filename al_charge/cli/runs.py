@@ -88,7 +88,8 @@ def _summary(found: list[RunFolder], keep: Keep, *, dry_run: bool) -> str:
     after = _megabytes(sum(one.after.size for one in due if one.after is not None))
     done = f"would be packed, keeping {keep}" if dry_run else f"packed into {after}, keeping {keep}"
     what = "1 folder" if len(due) == 1 else f"{len(due)} folders"
-    return f"{what} with {before}: {done}; {stay} stay" if due else f"nothing to pack; {stay} stay"
+    left = f"{stay} stay{'s' * (stay == 1)}"
+    return f"{what} with {before}: {done}; {left}" if due else f"nothing to pack; {left}"
 
 
 def _amount(files: int, size: int) -> str:

@@ -105,39 +105,41 @@ def metal_entry(campaign: Campaign) -> ComputedEntry | None:
     if found is None:
         return None
     method = method_of(found.settings)
-    parameters = {"software": _software(found.engine)}
+    software = str(found.settings.get("engine", ""))
+    parameters = {"software": software}
     if method is not None:
-        parameters["run_type"] = _run_type(Method(method.functional, {}))
+        parameters["run_type"] = _run_type(software, Method(method.functional, {}))
     return ComputedEntry(ion, found.energy, parameters=parameters, entry_id=f"{ion} metal")
 
 
 def _parameters(label: LabelDoc) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"software": _software(label.engine)}
+    software = str(label.settings.get("engine", ""))
+    parameters: dict[str, Any] = {"software": software}
     elements = [element_of(token) for token in dict.fromkeys(label.requested)]
     if (method := method_of(label.settings)) is not None:
         u = {element: float(method.hubbard_u.get(element, 0.0)) for element in elements}
         used = {element: value for element, value in u.items() if value}
         parameters |= {
-            "run_type": _run_type(Method(method.functional, used)),
+            "run_type": _run_type(software, Method(method.functional, used)),
             "is_hubbard": bool(used),
             "hubbards": u if used else {},
         }
-    if label.settings.get("engine") == "vasp":
+    if software == "vasp":
         titles = [label.datasets[el].partition(" sha256:")[0] for el in sorted(label.datasets)]
         parameters["potcar_symbols"] = titles
         parameters["potcar_spec"] = [{"titel": title, "hash": None} for title in titles]
     return parameters
 
 
-def _software(engine: str) -> str:
-    """Return an engine without its version, as pymatgen knows it: it checks VASP's datasets."""
-    return engine.partition(" ")[0].lower()
+def _run_type(software: str, method: Method) -> str:
+    """Return a functional in the Materials Project's words, with the engine where it is not VASP.
 
-
-def _run_type(method: Method) -> str:
-    """Return the Materials Project's word for a functional."""
+    Corrections are fitted to VASP's energies. Other engines have another zero of energy, and
+    pymatgen refuses entries of a run type that it does not know.
+    """
     name = {"PBE": "GGA"}.get(method.functional, method.functional)
-    return f"{name}+U" if method.hubbard_u else name
+    name = f"{name}+U" if method.hubbard_u else name
+    return name if software == "vasp" else f"{name} ({software})"
 
 
 def _mean_states(label: LabelDoc) -> Iterator[tuple[str, float]]:

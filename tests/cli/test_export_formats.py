@@ -208,6 +208,13 @@ def test_the_corrections_of_the_materials_project_apply(labels: dict[str, LabelD
     other = settings | {"hubbard_u": {"Fe": 4.0}}
     wrong = entry_of(label.model_copy(update={"settings": other}))
     assert MaterialsProject2020Compatibility().process_entries([wrong], inplace=False) == []
+    soft = label.model_copy(update={"datasets": titles | {"Na": "PAW_PBE Na_sv 28Sep2000"}})
+    assert MaterialsProject2020Compatibility().process_entries([entry_of(soft)]) == []
+    # Corrections are fitted to VASP: an engine with another zero of energy gets none.
+    gpaw = {"engine": "gpaw", "xc": "PBE", "hubbard_u": {"Fe": 5.3}}
+    other_zero = entry_of(label.model_copy(update={"settings": gpaw}))
+    assert other_zero.parameters["run_type"] == "GGA+U (gpaw)"
+    assert MaterialsProject2020Compatibility().process_entries([other_zero], inplace=False) == []
     plain = entry_of(label.model_copy(update={"settings": settings | {"hubbard_u": {}}}))
     assert (plain.parameters["run_type"], plain.parameters["is_hubbard"]) == ("GGA", False)
 
