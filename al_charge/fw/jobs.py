@@ -247,7 +247,7 @@ def _job(job: Job) -> dict[str, Any]:
         "label": job.label or None,
         "host": job.host or None,
         "started": _time(job.runs[0].started) if job.runs else None,
-        "seconds": None if job.seconds is None else round(job.seconds, 1),
+        "seconds": None if job.seconds is None else round(job.seconds, 3),
         "number_of_runs": len(job.runs),
         "reason": job.reason,
     }
