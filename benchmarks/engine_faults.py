@@ -53,7 +53,7 @@ def _wait_for(site: Site, part: str) -> list[psutil.Process]:
         parts = parts_of_engines(site)
         if "engine" in parts.values() and part in parts.values():
             return [psutil.Process(pid) for pid, what in parts.items() if what == part]
-        time.sleep(0.1)
+        time.sleep(0.3)
     return []
 
 

@@ -53,6 +53,13 @@ def stage(site: Site) -> str:
     return ", ".join(sorted({name.split()[1] for name in running})) or BETWEEN
 
 
+def state(site: Site) -> str:
+    """Return the campaign's state; commands would take seconds to say."""
+    with look(site) as client:
+        found = client["al_charge"]["campaigns"].find_one({"_id": NAME}, {"state": 1})
+    return str(found and found["state"])
+
+
 def hit(site: Site, victim: str, number: signal.Signals, rng: random.Random) -> bool:
     """Send a signal to a process of a kind; return whether there was one."""
     pids = site.victims()[victim]

@@ -4,9 +4,10 @@
 
 Each campaign has to end with the hull, label for label, of one that was left alone. Nothing helps
 it but `al-charge campaign resume` and a new worker where the worker is gone, as a queue would start
-one. Labels are made by the analytic engine, by a stand-in for VASP and by one for GPAW in turn, and
-in every campaign 2 or 3 runs of an engine in 10 fail. What was found is in ``FOLDER/faults.json``
-after each campaign; called again, it goes on from there. Prints a table.
+one. Faults come alone or several at once. Labels are made by the analytic engine, by a stand-in for
+VASP and by one for GPAW in turn, and in every campaign 2 or 3 runs of an engine in 10 fail. What
+was found is in ``FOLDER/faults.json`` after each campaign; called again, it goes on from there,
+with ``--faults 0`` for the table alone. Prints a table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_faults import FROM_WITHIN, OF_ENGINES, parts_of_engines
-from fault_kinds import BETWEEN, KINDS, look, stage
+from fault_kinds import BETWEEN, KINDS, look, stage, state
 from rich.console import Console
 from rich.table import Table
 from stand_ins import LABELERS, install
@@ -55,6 +56,9 @@ IMPATIENT = "20 90"
 """Seconds after which a silent process is replaced, and one that hangs ends."""
 DISK_MB = 200
 PER_CAMPAIGN = 15
+"""Times that faults come."""
+AT_ONCE = 3
+"""Faults that come at once, at most."""
 LONGEST_START = 60.0
 """s; after so long the fault comes whatever runs."""
 
@@ -149,18 +153,22 @@ def disturb(site: Site, engine: str, rng: random.Random, tally: Tally) -> None:
         _keep_working(site, tally)
         _wait_for_work(site)
         time.sleep(rng.uniform(0.0, 4.0))
-        if site.status()["state"] in ENDED:
-            return
-        during = stage(site)
-        has_engine = engine != "born" and bool({"label", "explore"} & set(during.split(", ")))
-        kinds = [kind for kind in KINDS if has_engine or kind not in OF_ENGINES]
-        # The one that was tried least often.
-        kind = min(kinds, key=lambda kind: (tally.tried[kind], rng.random()))
-        tally.tried[kind] += 1
-        done = KINDS[kind](site, rng)
-        print(f"{time.strftime('%X')} {kind}{'' if done else ': not now'}, {during}", flush=True)
-        if done:
-            tally.add(kind, during)
+        for _ in range(rng.randint(1, AT_ONCE)):
+            if state(site) in ENDED:
+                return
+            during = stage(site)
+            has_engine = engine != "born" and bool({"label", "explore"} & set(during.split(", ")))
+            kinds = [kind for kind in KINDS if has_engine or kind not in OF_ENGINES]
+            # The one that was tried least often.
+            kind = min(kinds, key=lambda kind: (tally.tried[kind], rng.random()))
+            tally.tried[kind] += 1
+            done = KINDS[kind](site, rng)
+            told = f"{kind}{'' if done else ': not now'}, {during}"
+            print(f"{time.strftime('%X')} {told}", flush=True)
+            if done:
+                tally.add(kind, during)
+            if site.worker is None or site.worker.poll() is not None:
+                break
 
 
 def _keep_working(site: Site, tally: Tally) -> None:
@@ -180,8 +188,8 @@ def _keep_working(site: Site, tally: Tally) -> None:
 def _wait_for_work(site: Site) -> None:
     """Wait for a task to run: a worker takes seconds to start."""
     deadline = time.monotonic() + LONGEST_START
-    while time.monotonic() < deadline and stage(site) == BETWEEN:
-        time.sleep(0.2)
+    while time.monotonic() < deadline and stage(site) == BETWEEN and state(site) not in ENDED:
+        time.sleep(1.0)
 
 
 def judge(site: Site, calm: Site, tally: Tally) -> None:
