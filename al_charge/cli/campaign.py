@@ -135,11 +135,21 @@ def status(target: Target, runs: Path | None, as_json: bool) -> None:
     show_default=True,
     help="Seconds between updates.",
 )
-def watch(target: Target, interval: float) -> None:
+@click.option(
+    "--notify",
+    type=click.Choice(["mail", "webhook"]),
+    multiple=True,
+    help="Also send a message when it ends, a label fails, nothing goes on or no worker is left. "
+    "Where to is in notify.json in al-charge's folder. May be repeated.",
+)
+def watch(target: Target, interval: float, notify: tuple[str, ...]) -> None:
     """Follow a campaign until it ends or pauses."""
-    from al_charge.cli.running import follow
+    from al_charge.cli.running import follow, follow_and_notify
 
-    follow(target, interval)
+    if notify:
+        follow_and_notify(target, interval, notify)
+    else:
+        follow(target, interval)
 
 
 @command.command("jobs")

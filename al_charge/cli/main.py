@@ -42,6 +42,7 @@ COMMANDS = {
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
     "runs": "Pack the files of labels on this machine.",
+    "serve": "Show all campaigns in a browser, as they run.",
     "show": "Show one label of a campaign.",
     "structure": "Write the structure of a label to a file.",
     "train": "Train a potential on the labels of a file or the database.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +119,12 @@ def refuse_failed(document: CampaignDoc) -> None:
         )
 
 
-def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: True) -> None:
+def follow(
+    target: Target,
+    interval: float,
+    go_on: Callable[[], bool] = lambda: True,
+    told: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> None:
     """Show the progress of a campaign on standard error until it ends or pauses.
 
     A terminal has a panel, a log one line for each event. An unreachable database is waited for.
@@ -132,6 +137,8 @@ def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: 
         Time between updates, s.
     go_on
         Called between updates; False ends it.
+    told
+        Called with the status at each update.
     """
     from al_charge.fw.status import status_document
     from al_charge.fw.task_run import OUTAGE
@@ -141,17 +148,57 @@ def follow(target: Target, interval: float, go_on: Callable[[], bool] = lambda: 
     with _panel() if on_terminal() else _lines(target) as show:
         document = status_document(launchpad, campaign)
         show(document)
+        told(document)
         answered = time.monotonic()
         while document["state"] == "running" and go_on():
             time.sleep(interval)
             try:
                 document = status_document(launchpad, campaign)
                 show(document)
+                told(document)
             except OUTAGE:
                 if time.monotonic() - answered > PATIENCE:
                     raise
                 continue
             answered = time.monotonic()
+
+
+def follow_and_notify(target: Target, interval: float, kinds: Collection[str]) -> None:
+    """Follow a campaign, and send a message when it ends, fails, or nothing goes on.
+
+    Parameters
+    ----------
+    target
+        The campaign.
+    interval
+        Time between updates, s.
+    kinds
+        Ways to send: ``mail``, ``webhook``.
+
+    Raises
+    ------
+    InputError
+        If a way has no settings.
+    """
+    from al_charge.fw.status import blocking_failure
+    from al_charge.report.messengers import Outbox, senders
+    from al_charge.report.notices import Observer, notice
+
+    outbox, observer = Outbox(senders(kinds)), Observer(time.monotonic)
+    launchpad = target.launchpad()
+
+    def told(document: dict[str, Any]) -> None:
+        stuck = blocking_failure(launchpad, target.name) if document["state"] == "running" else None
+        outbox.add(list(observer.look(document, stuck)))
+
+    try:
+        follow(target, interval, told=told)
+    except Exception as error:
+        why = f"'al-charge campaign watch' has ended: {type(error).__name__}"
+        outbox.add([notice("unwatched", target.name, "unknown", why)])
+        outbox.close()
+        raise
+    outbox.close()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,7 +74,9 @@ class Job:
         return self.runs[-1].host if self.runs else ""
 
 
-def jobs_of(launchpad: LaunchPad, campaign: Campaign, *, failed: bool = False) -> list[Job]:
+def jobs_of(
+    launchpad: LaunchPad, campaign: Campaign, *, failed: bool = False, number: int | None = None
+) -> list[Job]:
     """Return the jobs of a campaign.
 
     Parameters
@@ -84,22 +87,31 @@ def jobs_of(launchpad: LaunchPad, campaign: Campaign, *, failed: bool = False) -
         The campaign.
     failed
         Only those that failed, or whose label was given up.
+    number
+        Only those of this round; of all rounds when None.
 
     Returns
     -------
     list of Job
         In the order in which they were added.
     """
+    store, failures = campaign.store, campaign.store.failures.all(campaign.name)
+    given_up = {one.key: one.reason for one in failures}
+    query: dict[str, Any] = {"spec.campaign": campaign.name}
+    rounds = None if number is None else {number}
+    if failed and rounds is None:
+        fizzled = launchpad.fireworks.find(query | {"state": FAILED}, {"spec.round": 1})
+        rounds = {int(one["spec"]["round"]) for one in fizzled} | {one.round for one in failures}
+    if rounds is not None:
+        query["fw_id"] = {"$in": sorted(_nodes(launchpad, campaign.name, rounds))}
     runs: dict[tuple[int | None, str], list[EntryDoc]] = defaultdict(list)
-    for entry in campaign.store.ledger.all(campaign.name):
+    for entry in store.ledger.all(campaign.name, rounds):
         runs[entry.round, entry.task].append(entry)
     attempts: dict[tuple[int, int], list[AttemptDoc]] = defaultdict(list)
-    for attempt in campaign.store.attempts.all(campaign.name):
+    for attempt in store.attempts.all(campaign.name, rounds=rounds):
         attempts[attempt.round, attempt.slot].append(attempt)
-    given_up = {one.key: one.reason for one in campaign.store.failures.all(campaign.name)}
     found = []
     fields = {"fw_id": 1, "name": 1, "state": 1, "launches": 1, "spec": 1}
-    query = {"spec.campaign": campaign.name}
     for firework in launchpad.fireworks.find(query, fields, sort=[("fw_id", 1)]):
         number, what = int(firework["spec"]["round"]), firework["name"].partition(" ")[2]
         slot = firework["spec"]["_tasks"][0].get("slot")
@@ -122,6 +134,38 @@ def jobs_of(launchpad: LaunchPad, campaign: Campaign, *, failed: bool = False) -
         if job.failed or not failed:
             found.append(job)
     return found
+
+
+def links_of(launchpad: LaunchPad, campaign: str, number: int) -> dict[int, tuple[int, ...]]:
+    """Return which jobs of a round wait for which.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        Name of the campaign.
+    number
+        Number of the round.
+
+    Returns
+    -------
+    dict
+        By the ``fw_id`` of each job, those that come after it; empty without such a round.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    query = {"metadata.campaign": campaign, "metadata.round": number}
+    for workflow in launchpad.workflows.find(query, {"nodes": 1, "links": 1}):
+        found |= {int(one): () for one in workflow["nodes"]}
+        found |= {int(one): tuple(after) for one, after in workflow["links"].items()}
+    return found
+
+
+def _nodes(launchpad: LaunchPad, campaign: str, rounds: Collection[int]) -> set[int]:
+    """Return the Fireworks of some rounds."""
+    query = {"metadata.campaign": campaign, "metadata.round": {"$in": sorted(rounds)}}
+    found = launchpad.workflows.find(query, {"nodes": 1})
+    return {int(one) for workflow in found for one in workflow["nodes"]}
 
 
 def find_job(jobs: list[Job], which: str) -> Job:
@@ -157,6 +201,37 @@ def find_job(jobs: list[Job], which: str) -> Job:
     return found[-1]
 
 
+def job_of(launchpad: LaunchPad, campaign: Campaign, fw_id: int) -> Job:
+    """Return one job of a campaign.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the campaign's database.
+    campaign
+        The campaign.
+    fw_id
+        Number of its Firework.
+
+    Returns
+    -------
+    Job
+        The job.
+
+    Raises
+    ------
+    InputError
+        If the campaign has none of this number.
+    """
+    query = {"fw_id": fw_id, "spec.campaign": campaign.name}
+    found = launchpad.fireworks.find_one(query, {"spec.round": 1})
+    jobs = jobs_of(launchpad, campaign, number=int(found["spec"]["round"])) if found else []
+    for job in jobs:
+        if job.fw_id == fw_id:
+            return job
+    raise InputError(f"there is no job {fw_id}", where=f"campaign '{campaign.name}'")
+
+
 def jobs_document(campaign: Campaign, jobs: list[Job]) -> dict[str, Any]:
     """Return jobs as a JSON document.
 
@@ -179,7 +254,9 @@ def jobs_document(campaign: Campaign, jobs: list[Job]) -> dict[str, Any]:
     }
 
 
-def logs_document(launchpad: LaunchPad, campaign: Campaign, job: Job) -> dict[str, Any]:
+def logs_document(
+    launchpad: LaunchPad, campaign: Campaign, job: Job, *, within: Path | None = None
+) -> dict[str, Any]:
     """Return what the runs of a job have left.
 
     Parameters
@@ -190,6 +267,8 @@ def logs_document(launchpad: LaunchPad, campaign: Campaign, job: Job) -> dict[st
         The campaign.
     job
         The job.
+    within
+        Folder outside which no file is read, whatever the database says; None for any.
 
     Returns
     -------
@@ -234,7 +313,7 @@ def logs_document(launchpad: LaunchPad, campaign: Campaign, job: Job) -> dict[st
         ],
         "traceback": str(details.get("_stacktrace") or ""),
         "folder": folder,
-        "logs": _ends(Path(folder)) if folder else {},
+        "logs": _ends(Path(folder)) if folder and _is_within(folder, within) else {},
     }
 
 
@@ -257,6 +336,10 @@ def _launch(launchpad: LaunchPad, job: Job) -> dict[str, Any]:
     """Return the last launch of a job; empty if there was none."""
     found = launchpad.launches.find_one({"fw_id": job.fw_id}, sort=[("launch_id", -1)])
     return dict(found or {})
+
+
+def _is_within(folder: str, outer: Path | None) -> bool:
+    return outer is None or Path(folder).resolve().is_relative_to(outer.resolve())
 
 
 def _ends(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from al_charge.labelers.plugin import LABELERS, EngineSettings
 
 _AMOUNT = re.compile(r"(?<=[A-Za-z)])(\d+(?:[./]\d+)?|x)(?![a-z])")
+_SUBSCRIPTS = str.maketrans("0123456789x/", "₀₁₂₃₄₅₆₇₈₉ₓ\N{FRACTION SLASH}")
 
 
 def labeler_name(kind: str) -> str:
@@ -91,6 +92,22 @@ def html(formula: str) -> str:
         The formula with ``sub`` elements.
     """
     return _AMOUNT.sub(r"<sub>\1</sub>", formula)
+
+
+def unicode_formula(formula: str) -> str:
+    """Write the amounts in a formula as subscripts, in plain text.
+
+    Parameters
+    ----------
+    formula
+        Such as ``NaxFePO4``.
+
+    Returns
+    -------
+    str
+        Such as ``NaₓFePO₄``.
+    """
+    return _AMOUNT.sub(lambda match: match[1].translate(_SUBSCRIPTS), formula)
 
 
 def _italic(amount: str) -> str:

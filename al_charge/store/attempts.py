@@ -116,7 +116,9 @@ class Attempts(StorePart):
         for attempt in self._collection(AttemptDoc).distinct("_id", where):
             self._change(AttemptDoc, attempt, lambda stored: {} if stored["outcome"] else ended)
 
-    def all(self, campaign: str, key: str | None = None) -> list[AttemptDoc]:
+    def all(
+        self, campaign: str, key: str | None = None, *, rounds: Collection[int] | None = None
+    ) -> list[AttemptDoc]:
         """Return the attempts of a campaign, or those at one label.
 
         Parameters
@@ -125,13 +127,17 @@ class Attempts(StorePart):
             Name of the campaign.
         key
             Key of the label; None for all labels.
+        rounds
+            Only those of tasks of these rounds; None for all.
 
         Returns
         -------
         list of AttemptDoc
             In the order in which they started.
         """
-        query = {"campaign": campaign} | ({} if key is None else {"key": key})
+        query: Stored = {"campaign": campaign} | ({} if key is None else {"key": key})
+        if rounds is not None:
+            query["round"] = {"$in": list(rounds)}
         return self._find(AttemptDoc, query, "started", "_id")
 
     def of_task(self, campaign: str, round: int, slot: int) -> list[AttemptDoc]:

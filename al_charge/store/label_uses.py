@@ -83,6 +83,21 @@ class LabelUses(StorePart):
         found = self._collection(LabelUseDoc).find({"key": key}, {"campaign": 1, "adopted": 1})
         return {use["campaign"]: use["adopted"] for use in found}
 
+    def count(self, campaign: str) -> int:
+        """Count the labels that a campaign uses.
+
+        Parameters
+        ----------
+        campaign
+            Its name.
+
+        Returns
+        -------
+        int
+            How many there are.
+        """
+        return self._collection(LabelUseDoc).count_documents({"campaign": campaign})
+
     def uses(
         self, campaign: str, up_to: int | None = None, *, adopted: bool | None = None
     ) -> dict[str, int]:

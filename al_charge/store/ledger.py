@@ -141,20 +141,25 @@ class Ledger(StorePart):
             count += len(changed)
         return count
 
-    def all(self, campaign: str) -> list[EntryDoc]:
+    def all(self, campaign: str, rounds: Collection[int] | None = None) -> list[EntryDoc]:
         """Return the entries of a campaign.
 
         Parameters
         ----------
         campaign
             Name of the campaign.
+        rounds
+            Only those of tasks of these rounds; None for all.
 
         Returns
         -------
         list of EntryDoc
             In the order in which they started.
         """
-        return self._find(EntryDoc, {"campaign": campaign}, "started", "_id")
+        query: Stored = {"campaign": campaign}
+        if rounds is not None:
+            query["round"] = {"$in": list(rounds)}
+        return self._find(EntryDoc, query, "started", "_id")
 
     def unclosed(self, campaign: str) -> list[EntryDoc]:
         """Return the entries of a campaign that are open.

@@ -1,0 +1,1 @@
+"""The live page: what a database's campaigns do, read-only, in a browser."""
