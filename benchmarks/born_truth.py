@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from exhaustive_hull import CAMPAIGN, Job
+from exhaustive_hull import Job
 from numpy.typing import NDArray
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
-from al_charge.loop.spec import load_spec
 
 DATA = Path(__file__).parent / "data"
 SAVE_EVERY = 120.0
@@ -121,15 +121,14 @@ class Truth:
 def run(truth: Truth, job: Job, path: Path, processes: int) -> None:
     """Label what is missing, and write the file now and then."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.disable(logging.WARNING)  # of tries that fail
     configs = {n: enumerate_distinct(job.host, n) for n in truth.energies}
     todo = truth.missing()
     written = time.monotonic()
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool, Progress(*columns) as progress:
+    with context.Pool(processes, _begin, (job,)) as pool, Progress(*columns) as progress:
         labels: Iterator[dict[str, Any]] = pool.imap(
-            job.label, (configs[n][i] for n, i in todo), chunksize=CHUNK
+            _label, (configs[n][i] for n, i in todo), chunksize=CHUNK
         )
         tracked = progress.track(labels, total=len(todo), description="labels")
         for (n, i), label in zip(todo, tracked, strict=True):
@@ -140,19 +139,34 @@ def run(truth: Truth, job: Job, path: Path, processes: int) -> None:
     truth.save(path)
 
 
+_jobs: list[Job] = []
+
+
+def _begin(job: Job) -> None:
+    """Keep what a worker process does: a host that is sent with every task is built anew."""
+    logging.disable(logging.WARNING)  # of tries that fail
+    _jobs.append(job)
+
+
+def _label(config: Configuration) -> dict[str, Any]:
+    return _jobs[0].label(config)
+
+
 def main() -> None:
     """Begin or go on, and say what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--supercell", type=int, nargs=3, default=(1, 3, 1))
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="every label by the labeler")
     arguments = parser.parse_args()
     supercell = tuple(arguments.supercell)
     path = DATA / f"nafepo4_born_{'x'.join(map(str, supercell))}.npz"
-    spec = load_spec(CAMPAIGN)
-    host_spec = spec.host.model_copy(update={"supercell": supercell})
-    spec = spec.model_copy(update={"host": host_spec})
-    job = Job(spec, Host.from_spec(host_spec))
+    job = Job.of(supercell)
     truth = Truth.begin(path, supercell, job.host)
+    if truth.missing() and not arguments.plain:
+        from born_newton import LEARN, NewtonJob  # which needs numba
+
+        job = NewtonJob.learn(job, LEARN, arguments.processes)
     run(truth, job, path, arguments.processes)
     tell(truth, job.host)
 

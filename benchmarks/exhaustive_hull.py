@@ -53,6 +53,13 @@ class Job:
     spec: CampaignSpec
     host: Host
 
+    @classmethod
+    def of(cls, supercell: tuple[int, ...]) -> Job:
+        """Return the job of the olivine campaign in another supercell."""
+        spec = load_spec(CAMPAIGN)
+        host_spec = spec.host.model_copy(update={"supercell": supercell})
+        return cls(spec.model_copy(update={"host": host_spec}), Host.from_spec(host_spec))
+
     def start(self, config: Configuration) -> Atoms:
         """Return where the relaxation of a configuration starts."""
         return to_atoms(self.host, config)
