@@ -26,6 +26,9 @@ from al_charge.crystal.host_spec import HostSpec  # noqa: E402
 from al_charge.stopping import TOLD_TO_END  # noqa: E402
 from al_charge.store.documents import Assessment  # noqa: E402
 from al_charge.store.embedded import HOME_ENV, USERNAME, EmbeddedServer  # noqa: E402
+from al_charge.store.migrations import SCHEMA  # noqa: E402
+from al_charge.store.mongo import Store  # noqa: E402
+from al_charge.store.schema import create_task_indexes  # noqa: E402
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -181,11 +184,77 @@ def _empty(client: MongoClient[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def database(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
-    """Give each test a database of its own."""
+def empty_database(
+    mongodb_client: MongoClient[dict[str, Any]],
+) -> Iterator[Database[dict[str, Any]]]:
+    """Give a test a new database, without a collection."""
     name = f"test_{uuid.uuid4().hex}"
     yield mongodb_client[name]
     mongodb_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def reset(
+    mongodb_client: MongoClient[dict[str, Any]],
+) -> Callable[[Database[dict[str, Any]]], bool]:
+    """Return what empties a database, and tells whether it is as good as new then.
+
+    MongoDB takes longer to create and drop collections and indexes than most tests take. A database
+    whose collections or indexes have changed is dropped all the same.
+    """
+    new = mongodb_client[f"test_{uuid.uuid4().hex}"]
+    Store(new).ensure_schema()
+    create_task_indexes(new)
+    wanted = _layout(new)
+
+    def empty(database: Database[dict[str, Any]]) -> bool:
+        for name in set(database.list_collection_names()) - set(wanted):
+            database.drop_collection(name)
+        if _layout(database) != wanted:
+            mongodb_client.drop_database(database)
+            return False
+        for name in set(wanted) - {SCHEMA}:
+            database[name].delete_many({})
+        return True
+
+    return empty
+
+
+def _layout(database: Database[dict[str, Any]]) -> dict[str, Any]:
+    """Return the options and indexes of every collection, and the version of the schema."""
+    layout: dict[str, Any] = {
+        one["name"]: (one["options"], database[one["name"]].index_information())
+        for one in database.list_collections()
+    }
+    return layout | {SCHEMA: list(database[SCHEMA].find())}
+
+
+@pytest.fixture(scope="session")
+def spare_databases() -> list[str]:
+    """Names of databases that have the schema and no document."""
+    return []
+
+
+@pytest.fixture
+def prepared_database(
+    mongodb_client: MongoClient[dict[str, Any]],
+    reset: Callable[[Database[dict[str, Any]]], bool],
+    spare_databases: list[str],
+) -> Iterator[Database[dict[str, Any]]]:
+    """Give each test a database of its own, with the schema and no document."""
+    name = spare_databases.pop() if spare_databases else f"test_{uuid.uuid4().hex}"
+    database = mongodb_client[name]
+    Store(database).ensure_schema()
+    create_task_indexes(database)
+    yield database
+    if reset(database):
+        spare_databases.append(name)
+
+
+@pytest.fixture
+def database(prepared_database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
+    """Give each test a database of its own that is ready for use."""
+    return prepared_database
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from al_charge.crystal.configuration import composition, ion_count, to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
@@ -37,7 +38,10 @@ DIGITS = "123456789012345678901234"
 
 
 @pytest.fixture
-def labelled(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Campaign]:
+def labelled(
+    mongodb_client: MongoClient[dict[str, Any]],
+    reset: Callable[[Database[dict[str, Any]]], bool],
+) -> Iterator[Campaign]:
     """The campaign ``labelled``: six labels, one failure, and the metal."""
     store = Store(mongodb_client["al_charge"])
     store.ensure_schema()
@@ -64,7 +68,7 @@ def labelled(mongodb_client: MongoClient[dict[str, Any]]) -> Iterator[Campaign]:
         )
     )
     yield campaign
-    mongodb_client.drop_database("al_charge")
+    reset(store.database)
 
 
 def _labels(campaign: Campaign) -> list[LabelDoc]:

@@ -27,6 +27,7 @@ from al_charge.loop.submit import submit
 from al_charge.report.exported import Exported
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import ALL_FRAMES
+from al_charge.store.migrations import SCHEMA
 from al_charge.store.mongo import Store
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +53,8 @@ def store(database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -
 
 
 def emptied(store: Store) -> Store:
-    store.database.client.drop_database(store.database.name)
-    store.ensure_schema()
+    for name in set(store.database.list_collection_names()) - {SCHEMA}:
+        store.database[name].delete_many({})
     return store
 
 

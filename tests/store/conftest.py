@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from al_charge.store.documents import (
@@ -23,21 +22,16 @@ from al_charge.store.documents import (
 from al_charge.store.mongo import Store
 
 
-@pytest.fixture(scope="session")
-def prepared(mongodb_client: MongoClient[dict[str, Any]]) -> Database[dict[str, Any]]:
-    """Return a database with its schema, made once because that takes half a second."""
-    database = mongodb_client["prepared"]
-    Store(database).ensure_schema()
-    return database
+@pytest.fixture
+def database(empty_database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
+    """Return a database without a schema: here tests make their own."""
+    return empty_database
 
 
 @pytest.fixture
-def store(prepared: Database[dict[str, Any]]) -> Store:
+def store(prepared_database: Database[dict[str, Any]]) -> Store:
     """Return an empty store with its schema."""
-    for name in prepared.list_collection_names():
-        if name != "schema":
-            prepared[name].delete_many({})
-    return Store(prepared)
+    return Store(prepared_database)
 
 
 @pytest.fixture

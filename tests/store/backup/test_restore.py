@@ -153,7 +153,7 @@ def test_a_hostile_manifest_is_refused(
 
 
 def test_of_indexes_and_validators_only_ours_are_made(
-    backup: Path, database: Database[Stored], tmp_path: Path, prepared: Database[Stored]
+    backup: Path, database: Database[Stored], tmp_path: Path, prepared_database: Database[Stored]
 ) -> None:
     """A TTL index of an archive would empty the database a minute after its restore."""
 
@@ -167,9 +167,9 @@ def test_of_indexes_and_validators_only_ours_are_made(
 
     restore(database, rewritten(backup, tmp_path / "ttl.zip", poison), quiet, agree)
     for name in ("labels", "rounds", "models", "failures", "frames.chunks"):
-        options, wanted = (db[name].options() for db in (database, prepared))
+        options, wanted = (db[name].options() for db in (database, prepared_database))
         assert options.get("validator") == wanted.get("validator")
-        assert database[name].index_information() == prepared[name].index_information()
+        assert database[name].index_information() == prepared_database[name].index_information()
     assert database["fireworks"].index_information()["fw_id_1"]["unique"] is True
     lives = {
         name: index["expireAfterSeconds"]
