@@ -301,6 +301,19 @@ class Campaign:
 
         return CostResult(self.name, cost_document(self._campaign))
 
+    def report(self, path: Path | str) -> None:
+        """Write the report of the campaign: one HTML file that opens without a network.
+
+        Parameters
+        ----------
+        path
+            File to write; an existing one is replaced.
+        """
+        from al_charge.api.report import write_report
+
+        jobs = self.jobs(failed=True).rows()
+        write_report(Path(path), self._campaign, self.status().document, jobs)
+
     def committee(self, round: int | None = None) -> Committee:
         """Return the potentials that a round trained.
 

@@ -41,6 +41,7 @@ COMMANDS = {
     "next": "Show what a campaign labels next.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
+    "report": "Write everything about a campaign to one HTML file.",
     "runs": "Pack the files of labels on this machine.",
     "serve": "Show all campaigns in a browser, as they run.",
     "show": "Show one label of a campaign.",
