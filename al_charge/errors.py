@@ -55,6 +55,10 @@ class CrashedError(AlChargeError):
     """Work that ended without a result, for a reason that may not recur."""
 
 
+class DamagedError(AlChargeError):
+    """Data in the database that are not what was written."""
+
+
 class InputError(AlChargeError):
     """Input that was refused before anything was written."""
 

@@ -102,6 +102,8 @@ class Attempts(StorePart):
     def interrupt(self, hostname: str, pid: int, reason: str) -> None:
         """Record of a process that has ended that its attempts, if open, ended with it.
 
+        What is damaged stays as it is: the process's task goes on without that.
+
         Parameters
         ----------
         hostname
@@ -114,7 +116,7 @@ class Attempts(StorePart):
         ended = {"outcome": "interrupted", "reason": reason, "finished": now()}
         where = {"hostname": hostname, "pid": pid, "outcome": None}
         for attempt in self._collection(AttemptDoc).distinct("_id", where):
-            self._change(AttemptDoc, attempt, lambda stored: {} if stored["outcome"] else ended)
+            self._note(AttemptDoc, attempt, lambda stored: {} if stored["outcome"] else ended)
 
     def all(
         self, campaign: str, key: str | None = None, *, rounds: Collection[int] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 from pymongo.write_concern import WriteConcern
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import AlChargeError, DamagedError
 from al_charge.store.checksums import (
     FIELD,
     OWN,
@@ -29,6 +30,8 @@ KEYS_AT_ONCE = 1000
 
 Stored = dict[str, Any]
 D = TypeVar("D", bound=Document)
+
+_log = logging.getLogger("al_charge.store")
 
 
 class StorePart:
@@ -71,6 +74,11 @@ class StorePart:
         ``change`` is given the document and returns whole fields of it, none where nothing is to be
         done; it is called again where another process was faster. Returns the document as it is
         then, None if there is none.
+
+        Raises
+        ------
+        DamagedError
+            If it does not fit its checksum.
         """
         collection = self._collection(document)
         while (stored := collection.find_one({"_id": doc_id})) is not None:
@@ -85,6 +93,15 @@ class StorePart:
             if collection.update_one(query, update).matched_count:
                 return changed
         return None
+
+    def _note(
+        self, document: type[Document], doc_id: str, change: Callable[[Stored], Stored]
+    ) -> None:
+        """Do as `_change` does where nobody may wait for it; what is damaged stays as it is."""
+        try:
+            self._change(document, doc_id, change)
+        except DamagedError as error:
+            _log.info("%s", error)
 
     def _put_file(self, bucket: str, content: bytes, name: str) -> tuple[str, str]:
         """Store a file in GridFS; return its id and its checksum.
@@ -113,12 +130,13 @@ def _intact(collection: str, stored: Stored) -> str:
 
     Raises
     ------
-    AlChargeError
+    DamagedError
         If it does not fit: a new one would hide that.
     """
-    seal = stored.get(FIELD, {}).get(OWN)
+    checksums = stored.get(FIELD)
+    seal = checksums.get(OWN) if isinstance(checksums, dict) else None
     if seal is None or seal != document_checksum(collection, stored):
-        raise AlChargeError(
+        raise DamagedError(
             "it was changed in the database by something else",
             where=f"{collection.removesuffix('s')} '{stored['_id']}'",
             remedy="'al-charge doctor --deep' tells all that is damaged, and its cure",

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-from al_charge.errors import AlChargeError
+from al_charge.errors import DamagedError
 from al_charge.store.checksums import FIELD, with_checksum
 
 SCHEMA_VERSION = 14
@@ -172,7 +172,7 @@ class Document(Part):
 
         Raises
         ------
-        AlChargeError
+        DamagedError
             If it is damaged: what was written can be read.
         """
         try:
@@ -182,7 +182,7 @@ class Document(Part):
         except ValidationError as error:
             fault = error.errors()[0]
             field = ".".join(str(part) for part in fault["loc"]) or "document"
-            raise AlChargeError(
+            raise DamagedError(
                 f"it is damaged in the database, its {field}: {fault['msg']}",
                 where=f"{cls.collection.removesuffix('s')} '{stored.get('_id', '?')}'",
                 remedy="'al-charge doctor --deep' tells all that is damaged",

@@ -1,7 +1,8 @@
 """The ledger: what every worker and every run of a task has used.
 
 Entries are opened by whoever starts and closed when that ends; nothing removes them. One whose
-worker died is closed by whoever notices, with the last sign of life as its end. All times of an
+worker died is closed by whoever notices, with the last sign of life as its end. One that is damaged
+stays as it is, for the doctor: no work waits for the ledger. All times of an
 entry are by the clock of its own machine, so that a wrong clock makes no wrong duration.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime
 
+from al_charge.errors import DamagedError
 from al_charge.store.base import Stored, StorePart
 from al_charge.store.documents import EntryDoc
 from al_charge.store.fields import now
@@ -137,7 +140,7 @@ class Ledger(StorePart):
                 changed[:] = [] if stored["ended"] is not None else [stored["_id"]]
                 return change(stored) if changed else {}
 
-            self._change(EntryDoc, entry["_id"], once)
+            self._note(EntryDoc, entry["_id"], once)
             count += len(changed)
         return count
 
@@ -162,7 +165,7 @@ class Ledger(StorePart):
         return self._find(EntryDoc, query, "started", "_id")
 
     def unclosed(self, campaign: str) -> list[EntryDoc]:
-        """Return the entries of a campaign that are open.
+        """Return the entries of a campaign that are open, without those that cannot be read.
 
         Parameters
         ----------
@@ -174,7 +177,12 @@ class Ledger(StorePart):
         list of EntryDoc
             In the order in which they started.
         """
-        return self._find(EntryDoc, {"campaign": campaign, "ended": None}, "started", "_id")
+        query = {"campaign": campaign, "ended": None}
+        found = []
+        for stored in self._collection(EntryDoc).find(query, sort=["started", "_id"]):
+            with suppress(DamagedError):
+                found.append(EntryDoc.from_mongo(stored))
+        return found
 
     def sums(self, campaign: str) -> Sums:
         """Sum what a campaign has used; of open entries what they have used so far.

@@ -285,6 +285,23 @@ class TestWithDatabase:
         watch.look()
         assert bool(ledger.unclosed(patient.campaign.name)) == (worker == worker_name())
 
+    @pytest.mark.parametrize("change", [{"job": "pbs 1"}, {"cores": "many"}, {"checksums": 3}])
+    def test_nothing_waits_for_damaged_entries(self, patient: Any, change: Any) -> None:
+        store, name = patient.scene.store, patient.campaign.name
+        pid, host = DEAD.split("@")[:2]
+        fw_id, _ = patient.run(DEAD)
+        store.ledger.open(name, "propose x=0", round=0, worker=DEAD)
+        store.attempts.start("k", campaign=name, round=0, slot=0, hostname=host, pid=int(pid))
+        for collection in ("ledger", "attempts"):
+            damage = {"filter": {}, "update": {"$set": change}}
+            store.database[collection].update_many(**damage, bypass_document_validation=True)
+        Account(store.ledger, name, 1).close(DEAD, True, "killed", datetime.now(UTC))
+        assert Watch(patient.launchpad, name).look() == 1
+        assert patient.launchpad.fireworks.find_one({"fw_id": fw_id})["state"] == "READY"
+        assert store.database["ledger"].find_one()["ended"] is None
+        damages = {one.kind for one in look(patient.scene) if one.kind.startswith("damaged")}
+        assert damages == {"damaged attempt", "damaged ledger"}
+
     def test_the_doctor_closes_entries(self, patient: Any) -> None:
         patient.scene.store.ledger.open(patient.campaign.name, worker=DEAD)
         mended, left = mend(patient.scene)
