@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psutil
 from pymongo.errors import PyMongoError
 
-from al_charge.fw.allocation import allocation
+from al_charge.fw.allocation import allocation, job_started
 from al_charge.fw.worker_registry import worker_name
 from al_charge.loop.campaign import Campaign
 from al_charge.store.fields import now
 from al_charge.store.ledger import LOST, Ledger
 
+FIRST = timedelta(minutes=1)
+"""After the start of a job, in which a worker is what it was started for."""
 BEAT = 10.0
 """Seconds between two signs of life: what the end of a lost entry may be wrong by."""
 
@@ -53,6 +55,9 @@ class Account:
             given = allocation(self._processes)
             # The queue counts from the start of the job, not from when this program was read.
             started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
+            begun = job_started()
+            if begun is not None and timedelta(0) < started - begun < FIRST:
+                started = begun
             self._ledger.open(
                 self._campaign,
                 worker=self._name,
@@ -82,9 +87,15 @@ class Account:
         """
         self._ledger.close(worker, "crashed" if crashed else "interrupted", reason, ended=ended)
 
-    def end(self) -> None:
-        """Close the entry of this process."""
-        self._ledger.close(self._name, "done", ended=now())
+    def end(self, ended: datetime | None = None) -> None:
+        """Close the entry of this process, unless that is done.
+
+        Parameters
+        ----------
+        ended
+            When the queue has stopped to count; now when None.
+        """
+        self._ledger.close(self._name, "done", ended=ended or now())
 
 
 def enter(

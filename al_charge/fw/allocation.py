@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+
+_COUNTED = ("RUNNING", "RESIZING", "SIGNALING", "STOPPED", "SUSPENDED")
+"""States of jobs whose time Slurm counts."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,49 @@ def allocation(processes: int, environment: Mapping[str, str] = os.environ) -> A
     if (job := get("JOB_ID")) and "SGE_ROOT" in environment:
         return _of("sge", job, _number(get("NHOSTS")), _number(get("NSLOTS")))
     return Allocation("", 1, processes * max(1, _number(get("OMP_NUM_THREADS"))))
+
+
+def job_started(environment: Mapping[str, str] = os.environ) -> datetime | None:
+    """Return from when the queue counts.
+
+    Parameters
+    ----------
+    environment
+        Variables of the environment.
+
+    Returns
+    -------
+    datetime or None
+        None where the queue does not say, or there is none.
+    """
+    seconds = _number(environment.get("SLURM_JOB_START_TIME"))
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def job_has_ended(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the queue counts no longer, though its job's processes are still there.
+
+    Slurm's clock stops when it begins to end a job, those of other queues when the job has ended.
+
+    Parameters
+    ----------
+    environment
+        Variables of the environment.
+
+    Returns
+    -------
+    bool
+        False where the queue does not say, or there is none.
+    """
+    if not (job := environment.get("SLURM_JOB_ID")):
+        return False
+    command = ["squeue", "-h", "-j", job, "-o", "%T"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    state = done.stdout.strip()
+    return bool(state) and state not in _COUNTED
 
 
 def _of(queue: str, job: str, nodes: int, cores: int) -> Allocation:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.context import SpawnProcess
@@ -21,6 +22,7 @@ from pymongo.errors import PyMongoError
 from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import worker, worker_registry
 from al_charge.fw.account import Account
+from al_charge.fw.allocation import job_has_ended
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.lost_runs import release_runs_of
 from al_charge.fw.pulse import HANGING_SECONDS, HANGS, SILENT_SECONDS, Pulse
@@ -132,6 +134,7 @@ class WorkerPool:
         self._silent_since: float | None = None
         self._launchpad: LaunchPad | None = None
         self._watch: Watch | None = None
+        self._signalled: datetime | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -139,7 +142,7 @@ class WorkerPool:
         # Each worker computes on one thread: on a busy machine more are slower.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         for number in SIGNALS:
-            self._handlers[number] = signal.signal(number, _end)
+            self._handlers[number] = signal.signal(number, self._told_to_end)
         self._start_due()
         return self
 
@@ -305,6 +308,9 @@ class WorkerPool:
         alive = [slot.process for slot in self._slots if slot.process is not None]
         for process in alive:
             process.terminate()
+        if self._signalled is not None and self._account is not None and job_has_ended():
+            with suppress(PyMongoError):
+                self._account.end(self._signalled)
         deadline = time.monotonic() + SAVE_SECONDS
         for process in alive:
             while process.is_alive() and time.monotonic() < deadline:
@@ -327,6 +333,10 @@ class WorkerPool:
         finally:
             if self._launchpad is not None:
                 self._launchpad.connection.close()
+
+    def _told_to_end(self, number: int, _frame: FrameType | None) -> None:
+        self._signalled = now()
+        raise SystemExit(128 + number)
 
     def _show_life(self) -> None:
         """Say that processes still save their work: a queue charges for that, too."""
@@ -354,7 +364,3 @@ def _how_it_ended(code: int) -> tuple[str, bool]:
 def _forget(process: SpawnProcess) -> None:
     """Keep Python from waiting for a process, as it does for all children when it ends."""
     multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)

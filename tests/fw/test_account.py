@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -16,7 +19,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw import account, pool, task_run
 from al_charge.fw.account import Account, enter
-from al_charge.fw.allocation import Allocation, allocation
+from al_charge.fw.allocation import Allocation, allocation, job_has_ended
 from al_charge.fw.doctor import look, mend
 from al_charge.fw.lost_runs import release
 from al_charge.fw.pool import WorkerPool
@@ -65,6 +68,30 @@ def test_a_queue_tells_what_it_has_given(
     monkeypatch.chdir(tmp_path)
     Path("hosts").write_text(HOSTS, encoding="utf-8")
     assert allocation(3, environment) == Allocation(*given)
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [
+        ("RUNNING", False),
+        ("SUSPENDED", False),
+        ("COMPLETING", True),
+        ("PENDING", True),
+        ("", False),
+    ],
+)
+def test_slurm_tells_whether_it_still_counts(
+    state: str, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that is put back is pending before its processes have ended."""
+    squeue = tmp_path / "squeue"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    job = {"SLURM_JOB_ID": "11"}
+    assert not job_has_ended(job)
+    squeue.write_text(f'#!/bin/sh\ntest "$*" = "-h -j 11 -o %T" && echo {state}\n')
+    squeue.chmod(0o755)
+    assert job_has_ended(job) == ended
+    assert not job_has_ended({"PBS_JOBID": "11"})
 
 
 def entries(patient: Any) -> list[tuple[str, str | None, str]]:
@@ -194,6 +221,17 @@ class TestWithDatabase:
         books.end()
         assert entries(patient) == [("", "done", ""), ("label 0", None, "")]
 
+    @pytest.mark.parametrize("seconds", [-5, 30, 3600])
+    def test_a_worker_that_a_job_was_started_for_counts_from_the_job_s_start(
+        self, patient: Any, monkeypatch: pytest.MonkeyPatch, seconds: int
+    ) -> None:
+        started = psutil.Process().create_time()
+        monkeypatch.setenv("SLURM_JOB_START_TIME", str(int(started) - seconds))
+        Account(patient.scene.store.ledger, patient.campaign.name, 1).beat([])
+        (entry,) = patient.scene.store.ledger.all(patient.campaign.name)
+        expected = int(started) - 30 if seconds == 30 else started
+        assert entry.started.timestamp() == pytest.approx(expected, abs=0.002)
+
     @pytest.fixture
     def family(self, patient: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerPool]:
         monkeypatch.setattr(pool, "worker", SimpleNamespace(main=lives))
@@ -226,6 +264,25 @@ class TestWithDatabase:
         (whole,) = [one for one in ledger.all(name) if not one.task]
         assert (whole.worker, whole.outcome) == (worker_name(), "done")
         assert ledger.unclosed(name) == []
+
+    @pytest.mark.parametrize("counts", [True, False])
+    def test_a_worker_s_time_ends_when_slurm_stops_to_count(
+        self, patient: Any, family: WorkerPool, monkeypatch: pytest.MonkeyPatch, counts: bool
+    ) -> None:
+        """A warning comes while the job runs, the order to end when Slurm has ended it."""
+
+        def asked() -> bool:
+            time.sleep(0.01)
+            return not counts
+
+        monkeypatch.setattr(pool, "job_has_ended", asked)
+        with suppress(SystemExit), family:
+            family.tend()
+            os.kill(os.getpid(), signal.SIGTERM)
+        (entry,) = patient.scene.store.ledger.all(patient.campaign.name)
+        assert entry.ended is not None and family._signalled is not None
+        assert (entry.ended > family._signalled) == counts
+        assert entry.ended >= family._signalled
 
     def test_a_parent_that_waits_for_work_to_be_saved_still_shows_signs_of_life(
         self, patient: Any, family: WorkerPool, monkeypatch: pytest.MonkeyPatch
