@@ -1,4 +1,4 @@
-"""`al-charge runs`: the files of labels on this machine."""
+"""`al-charge runs`: the files of labels, metals and trainings on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """Look after the files of labels on this machine."""
+    """Look after the files of a campaign's runs on this machine."""
 
 
 @command.command("clean")
@@ -33,9 +33,10 @@ def command() -> None:
 )
 @json_option
 def clean(target: Target, keep: str | None, dry_run: bool, runs: Path | None, as_json: bool) -> int:
-    """Pack the files of each label that is in the database into one archive.
+    """Pack the files of each label that is in the database, and of the metal, into one archive.
 
     Wave functions are left out, with 'outputs' densities as well; see 'keep' in the campaign file.
+    Checkpoints of models that are in the database are removed, unless everything is kept.
     What is not in the database, or under way, stays as it is. Workers may run meanwhile. Exit code
     1: a folder could not be packed.
     """
@@ -48,7 +49,7 @@ def clean(target: Target, keep: str | None, dry_run: bool, runs: Path | None, as
     kept = _keep_of(target, keep, campaign.spec.keep)
     found = []
     for folder in (
-        run_folders(launchpad, campaign, files)
+        run_folders(launchpad, campaign, files, kept)
         if dry_run
         else pack_all(launchpad, campaign, files, kept)
     ):
@@ -76,19 +77,25 @@ def _line(folder: RunFolder, files: Path, *, dry_run: bool) -> str:
     what = f"{folder.path.relative_to(files)}: {_amount(folder.before.files, folder.before.size)}"
     if folder.stays:
         return f"{what}: stays: {folder.stays}"
+    if folder.is_training:
+        return f"{what}: {'would be removed' if dry_run else 'removed'}: its model is stored"
     if folder.after is None:
         return f"{what}: {'would be packed' if dry_run else 'not packed'}"
     return f"{what}: packed into {_megabytes(folder.after.size)}"
 
 
 def _summary(found: list[RunFolder], keep: Keep, *, dry_run: bool) -> str:
-    due = [folder for folder in found if not folder.stays]
+    due = [folder for folder in found if not folder.stays and not folder.is_training]
+    gone = [folder for folder in found if not folder.stays and folder.is_training]
     before = _amount(sum(one.before.files for one in due), sum(one.before.size for one in due))
-    stay = len(found) - len(due)
+    stay = len(found) - len(due) - len(gone)
     after = _megabytes(sum(one.after.size for one in due if one.after is not None))
     done = f"would be packed, keeping {keep}" if dry_run else f"packed into {after}, keeping {keep}"
     what = "1 folder" if len(due) == 1 else f"{len(due)} folders"
     left = f"{stay} stay{'s' * (stay == 1)}"
+    if gone:
+        size = _megabytes(sum(one.before.size for one in gone))
+        left = f"{size} of checkpoints {'would be ' * dry_run}removed; {left}"
     return f"{what} with {before}: {done}; {left}" if due else f"nothing to pack; {left}"
 
 
@@ -103,7 +110,7 @@ def _megabytes(size: int) -> str:
 def _document(folder: RunFolder) -> dict[str, Any]:
     return {
         "folder": str(folder.path),
-        "label": folder.key,
+        "label": folder.label,
         "stays": folder.stays,
         "files": folder.before.files,
         "bytes": folder.before.size,

@@ -14,6 +14,7 @@ from fireworks import LaunchPad
 from al_charge.errors import InputError
 from al_charge.fw.status import failure_of
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.packed_folder import read_packed
 from al_charge.store.documents import AttemptDoc, EntryDoc
 from al_charge.store.labels import WITHOUT_FRAMES
 
@@ -281,11 +282,9 @@ def logs_document(
     folder = made.directory if made is not None else ""
     found = _launch(launchpad, job)
     details = ((found.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
-    if not folder and found.get("launch_dir"):
-        slot = job.task.rpartition(" ")[2]
-        name = f"label-{int(slot):03d}" if slot.isdigit() else ""
+    if not folder and found.get("launch_dir") and (name := _folder_of(job)):
         path = Path(found["launch_dir"]) / campaign.name / f"round-{job.round:03d}" / name
-        folder = str(path) if name else ""
+        folder = str(path)
     return {
         "campaign": campaign.name,
         **_job(job),
@@ -342,13 +341,23 @@ def _is_within(folder: str, outer: Path | None) -> bool:
     return outer is None or Path(folder).resolve().is_relative_to(outer.resolve())
 
 
+def _folder_of(job: Job) -> str:
+    """Return the name of the folder that an engine runs in for a job; empty without an engine."""
+    kind, _, which = job.task.partition("/")[2].partition(" ")
+    if which == "metal":
+        return which
+    return f"{kind}-{int(which):03d}" if kind in ("label", "explore") and which.isdigit() else ""
+
+
 def _ends(folder: Path) -> dict[str, str]:
     """Return the last lines of an engine's logs in a folder, by their paths in it."""
-    ends = {}
-    for path in sorted(one for name in LOGS for one in folder.rglob(name)):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        ends[path.relative_to(folder).as_posix()] = "\n".join(lines[-TAIL:])
-    return ends
+    logs = {
+        path.relative_to(folder): path.read_bytes() for name in LOGS for path in folder.rglob(name)
+    } or read_packed(folder, lambda path: path.name in LOGS)
+    return {
+        path.as_posix(): "\n".join(content.decode(errors="replace").splitlines()[-TAIL:])
+        for path, content in sorted(logs.items())
+    }
 
 
 def _end(run: EntryDoc) -> datetime:

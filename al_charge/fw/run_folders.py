@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,10 @@ from al_charge.labelers.files import BADER
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.packed_folder import ENDING, Keep, archive_of, pack
+from al_charge.store.attempts import METAL
+from al_charge.store.documents import ModelDoc, ReferenceDoc
 
+_TRAINING = "train-"
 LONGEST_COUNT = 5.0
 """Seconds after which counting a campaign's files is given up: there may be a million."""
 
@@ -46,18 +50,19 @@ class Usage:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a label's files, and what is to become of it.
+    """The folder of the files of a label, a metal or a training, and what is to become of it.
 
     Attributes
     ----------
     path
         The folder.
     key
-        Of its label; empty if it is not in the store.
+        Of its label, its metal or its model; empty if that is not in the store.
     stays
         Why it stays as it is; empty if it can be packed, or was.
     before, after
-        Of the folder; of its archive, once it is packed.
+        Of the folder; of its archive, once it is packed. That of a training has none: its
+        checkpoint has led to a model, and is removed.
     failed
         Whether it stays because packing it failed.
     """
@@ -68,6 +73,16 @@ class RunFolder:
     before: Usage
     after: Usage | None = None
     failed: bool = False
+
+    @property
+    def label(self) -> str:
+        """Key of its label; empty if it has none."""
+        return "" if self.is_training or self.key.startswith(METAL) else self.key
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it holds the checkpoint of a training."""
+        return self.path.name.startswith(_TRAINING)
 
 
 def usage(folder: Path, seconds: float = float("inf")) -> Usage:
@@ -117,7 +132,7 @@ def files_document(files: Path) -> dict[str, Any] | None:
     if not files.is_dir():
         return None
     found = usage(files, LONGEST_COUNT)
-    packed = sum(1 for _ in files.glob(f"round-*/*{ENDING}"))
+    packed = sum(1 for _ in files.glob(f"round-*/*-*{ENDING}"))  # without the metal
     return {
         "folder": str(files),
         "files": found.files,
@@ -127,8 +142,10 @@ def files_document(files: Path) -> dict[str, Any] | None:
     }
 
 
-def run_folders(launchpad: LaunchPad, campaign: Campaign, files: Path) -> Iterator[RunFolder]:
-    """Yield the folders of a campaign's labels that are on this machine and not packed.
+def run_folders(
+    launchpad: LaunchPad, campaign: Campaign, files: Path, keep: Keep
+) -> Iterator[RunFolder]:
+    """Yield the folders of a campaign's runs that are on this machine and not packed.
 
     Parameters
     ----------
@@ -138,6 +155,8 @@ def run_folders(launchpad: LaunchPad, campaign: Campaign, files: Path) -> Iterat
         The campaign.
     files
         Folder of its files.
+    keep
+        What is kept; with everything, trainings are left out.
 
     Yields
     ------
@@ -145,23 +164,50 @@ def run_folders(launchpad: LaunchPad, campaign: Campaign, files: Path) -> Iterat
         Also those that stay, with the reason.
     """
     files = files.resolve()
-    keys = {}
-    for key, directory in campaign.store.labels.folders(campaign.name).items():
-        made = Path(directory).resolve()
-        if made.is_relative_to(files) and len(made.relative_to(files).parts) > 1:
-            keys[files.joinpath(*made.relative_to(files).parts[:2])] = key
-    for path in sorted([*files.glob("round-*/label-*"), *files.glob("round-*/explore-*")]):
+    keys = _keys(campaign, files)
+    kinds = ["label-*", "explore-*", "metal"]
+    if keep is not Keep.EVERYTHING:
+        kinds.append(f"{_TRAINING}*")
+    for path in sorted(path for kind in kinds for path in files.glob(f"round-*/{kind}")):
         if path.is_dir() and not path.is_symlink():
             key = keys.get(path, "")
             yield RunFolder(path, key, _why_it_stays(launchpad, path, key), usage(path))
 
 
+def _keys(campaign: Campaign, files: Path) -> dict[Path, str]:
+    """Return what of a campaign is in the database, by the folder that it was made in."""
+    store, name = campaign.store, campaign.name
+    made = store.labels.folders(name)
+    if (metal := _metal(campaign)) is not None:
+        made[METAL + metal.doc_id] = metal.directory
+    keys = {}
+    for key, directory in made.items():
+        path = Path(directory).resolve()
+        if path.is_relative_to(files) and len(path.relative_to(files).parts) > 1:
+            keys[files.joinpath(*path.relative_to(files).parts[:2])] = key
+    for one in store.rounds.all(name):
+        for member in range(campaign.spec.committee.size):
+            if store.models.has(name, one.number, member):
+                path = files / f"round-{one.number:03d}" / f"{_TRAINING}{member}"
+                keys[path] = ModelDoc.id_of(name, one.number, member)
+    return keys
+
+
+def _metal(campaign: Campaign) -> ReferenceDoc | None:
+    """Return the metal that a campaign's energies refer to, if it is in the database."""
+    ion = campaign.spec.host.working_ion
+    return campaign.store.references.get(campaign.name, campaign.stored_hash, ion)
+
+
 def _why_it_stays(launchpad: LaunchPad, path: Path, key: str) -> str:
     if not key:
-        return "no label in the database was made in it"
+        return "nothing in the database was made in it"
+    if path.name.startswith(_TRAINING):
+        return ""
     lock = launchpad.db[COLLECTION].find_one({"_id": _lock_of(key)})
     if lock is not None and is_alive(lock["owner"]) is not False:
-        return f"{lock['owner']} is making its label"
+        what = "metal" if key.startswith(METAL) else "label"
+        return f"{lock['owner']} is making its {what}"
     for engine in path.rglob(LOCK):
         if is_in_use(engine.parent):
             return f"an engine runs in {engine.parent.relative_to(path)}"
@@ -169,7 +215,9 @@ def _why_it_stays(launchpad: LaunchPad, path: Path, key: str) -> str:
 
 
 def clean(launchpad: LaunchPad, campaign: Campaign, files: Path, keep: Keep) -> Iterator[RunFolder]:
-    """Pack the folders of labels that are in the store, each into one archive beside it.
+    """Pack the folders of labels and metals that are in the store, each into an archive beside it.
+
+    Checkpoints of models that are in the store are removed.
 
     Parameters
     ----------
@@ -187,14 +235,18 @@ def clean(launchpad: LaunchPad, campaign: Campaign, files: Path, keep: Keep) -> 
     RunFolder
         Each folder once it is packed, or with the reason why it stays.
     """
-    for folder in run_folders(launchpad, campaign, files):
+    for folder in run_folders(launchpad, campaign, files, keep):
         if folder.stays:
             yield folder
             continue
+        if folder.is_training:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            yield replace(folder, after=usage(folder.path))
+            continue
         # A worker that wants the label again waits meanwhile.
         with hold_lock(launchpad, _lock_of(folder.key)):
-            if not campaign.store.labels.has(folder.key):
-                yield replace(folder, stays="its label is no longer in the database")
+            if not _is_stored(campaign, folder.key):
+                yield replace(folder, stays="what was made in it is no longer in the database")
                 continue
             try:
                 pack(folder.path, _Dropped(campaign, folder.path, keep))
@@ -205,9 +257,13 @@ def clean(launchpad: LaunchPad, campaign: Campaign, files: Path, keep: Keep) -> 
         yield replace(folder, after=Usage(1, size))
 
 
+def _is_stored(campaign: Campaign, key: str) -> bool:
+    return _metal(campaign) is not None if key.startswith(METAL) else campaign.store.labels.has(key)
+
+
 def _lock_of(key: str) -> str:
-    """Return the name of the lock under which a label is made."""
-    return f"label {key}"
+    """Return the name of the lock under which a label or a metal is made."""
+    return key if key.startswith(METAL) else f"label {key}"
 
 
 def _reason(error: AlChargeError | OSError) -> str:

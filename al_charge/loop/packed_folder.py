@@ -150,6 +150,41 @@ def unpack(folder: Path) -> bool:
     return True
 
 
+def read_packed(folder: Path, wanted: Callable[[Path], bool]) -> dict[Path, bytes]:
+    """Return files of a folder that is packed, by itself or in another.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    wanted
+        Tells whether a file is, by its path in the folder.
+
+    Returns
+    -------
+    dict
+        Their contents by that path; empty if the folder is not packed.
+
+    Raises
+    ------
+    AlChargeError
+        If its archive cannot be read.
+    """
+    archive, found = packed(folder), {}
+    if archive is None:
+        return {}
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for entry in tar:
+                path = archive.parent / entry.name
+                inside = path.is_relative_to(folder) and wanted(path.relative_to(folder))
+                if inside and (content := tar.extractfile(entry) if entry.isfile() else None):
+                    found[path.relative_to(folder)] = content.read()
+    except _DAMAGED as error:
+        raise AlChargeError(f"it cannot be read: {error}", where=str(archive)) from error
+    return found
+
+
 def _files(folder: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
     """Yield the files of a folder and of those in it, in order, with what changes when they do."""
     for path in sorted(folder.rglob("*")):

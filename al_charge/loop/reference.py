@@ -11,6 +11,7 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers.labelling import steps_done
 from al_charge.loop.attempt import Job
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.packed_folder import unpack
 from al_charge.store.attempts import METAL, RETRIED
 from al_charge.store.documents import ReferenceDoc
 
@@ -54,6 +55,7 @@ def label_metal(
             return
         failures = campaign.store.failures.retries(key)
         folder = directory / f"again-{failures}" if failures else directory
+        unpack(directory)
         folder.mkdir(parents=True, exist_ok=True)
         job = Job(campaign, round_number, 0, key)
         reason = job.attempt(

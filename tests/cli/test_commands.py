@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -384,22 +385,29 @@ def test_runs_are_packed_on_request(finished: str, tmp_path: Path) -> None:
     labels = json.loads(run("labels", finished, "--json")[1])["labels"]
     folder = Path(labels[0]["directory"])
     runs = ("--runs", str(folder.parents[3]))
+    (folder / "OSZICAR").write_text("one\ntwo\n", encoding="utf-8")
     files = sorted(folder.parents[3].rglob("*"))
     code, out, err = run("runs", "clean", finished, *runs, "--dry-run")
     assert (code, err) == (0, "")
     assert out.splitlines()[0].startswith("round-000/label-000: ")
     assert out.splitlines()[0].endswith(" MB: would be packed")
-    assert out.splitlines()[-1].endswith("would be packed, keeping densities; 0 stay")
+    *_, train, summary = out.splitlines()
+    assert train.endswith(" MB: would be removed: its model is stored")
+    assert re.search("would be packed, keeping densities; .* would be removed; 0 stay$", summary)
     assert sorted(folder.parents[3].rglob("*")) == files
     file = write(tmp_path, keep="everything")
     assert "keeping everything" in run("runs", "clean", file, *runs, "--dry-run")[1]
     assert "already there" in run("campaign", "submit", file)[1]  # it is the same campaign
     code, out, err = run("runs", "clean", finished, *runs, "--keep", "outputs", "--json")
     assert (code, err) == (0, "")
-    packed = json.loads(out)
+    packed = [one for one in json.loads(out) if one["label"]]
     assert {one["label"] for one in packed} == {label["label"] for label in labels}
     assert all(one["packed_bytes"] and not one["stays"] for one in packed)
     assert not folder.exists()
+    others = {Path(one["folder"]).name for one in json.loads(out) if not one["label"]}
+    assert others == {"metal", "train-0", "train-1"}
+    logs = json.loads(run("campaign", "logs", finished, labels[0]["label"], "--json")[1])
+    assert logs["logs"] == {"OSZICAR": "one\ntwo"}
     assert run("runs", "clean", finished, *runs)[1] == "nothing to pack; 0 stay\n"
     told = json.loads(run("campaign", "status", finished, *runs, "--json")[1])["files"]
     assert (told["labels_packed"], told["complete"]) == (7, True)

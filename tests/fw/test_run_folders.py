@@ -16,11 +16,21 @@ import pytest
 
 from al_charge.fw.database_locks import COLLECTION
 from al_charge.fw.doctor.labels import without_files, without_labels
-from al_charge.fw.run_folders import RunFolder, clean, files_document, run_folders, usage
+from al_charge.fw.run_folders import (
+    RunFolder,
+    Usage,
+    clean,
+    files_document,
+    run_folders,
+    usage,
+)
 from al_charge.labelers.dft.job_folder import LOCK
 from al_charge.labelers.vasp.settings import VaspSettings
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.packed_folder import Keep, archive_of
+from al_charge.loop.reference import label_metal
+from al_charge.store.attempts import METAL
+from al_charge.store.documents import ModelDoc, ReferenceDoc
 
 from .conftest import DEAD, Patient
 
@@ -114,10 +124,11 @@ def test_what_is_not_in_the_database_stays(labelled: tuple[Patient, Path]) -> No
     other = folder.with_name("label-001")
     fill(other, {"try-0/WAVECAR": 10})
     fill(files_of(patient) / "round-000" / "metal", {"WAVECAR": 10})
+    fill(files_of(patient) / "round-000" / "train-0", {"checkpoint": 10})
     before = {path for path in patient.scene.runs.rglob("*") if folder not in path.parents}
-    first, second = cleaned(patient)
+    first, *others = cleaned(patient)
     assert not first.stays
-    assert second.stays == "no label in the database was made in it"
+    assert [one.stays for one in others] == ["nothing in the database was made in it"] * 3
     after = set(patient.scene.runs.rglob("*"))
     assert after == before - {folder} | {archive_of(folder)}
 
@@ -129,7 +140,7 @@ def test_a_label_that_is_lost_meanwhile_keeps_its_files(
     store = type(patient.campaign.store.labels)
     monkeypatch.setattr(store, "has", lambda *_: False)
     (found,) = cleaned(patient)
-    assert found.stays == "its label is no longer in the database"
+    assert found.stays == "what was made in it is no longer in the database"
     assert (folder / "try-0/static/vasprun.xml").exists()
 
 
@@ -189,6 +200,45 @@ def test_what_cannot_be_packed_costs_nothing_else(labelled: tuple[Patient, Path]
     assert folder.exists() and not packed.stays and archive_of(second).exists()
 
 
+def test_the_metal_is_packed_and_comes_back(patient: Patient) -> None:
+    folder, campaign = files_of(patient) / "round-000" / "metal", patient.campaign
+    label_metal(campaign, folder)
+    fill(folder, {"WAVECAR": 900, "OUTCAR": 100})
+    content = (folder / "OUTCAR").read_bytes()
+    name = ReferenceDoc.id_of(campaign.settings_hash, "Na")
+    lock = {"_id": METAL + name, "owner": "1@elsewhere@1.00"}
+    patient.launchpad.db[COLLECTION].insert_one(lock)
+    (found,) = cleaned(patient)
+    assert (found.label, found.stays) == ("", "1@elsewhere@1.00 is making its metal")
+    patient.launchpad.db[COLLECTION].delete_one(lock)
+    (found,) = cleaned(patient)
+    assert (found.stays, folder.exists()) == ("", False)
+    assert names_in(folder) >= {"OUTCAR"}
+    assert "WAVECAR" not in names_in(folder)
+    counted = files_document(files_of(patient))
+    assert counted is not None and counted["labels_packed"] == 0
+    label_metal(campaign, folder)  # it is known
+    assert not folder.exists()
+    campaign.store.database["references"].delete_many({})
+    label_metal(campaign, folder)
+    assert (folder / "OUTCAR").read_bytes() == content
+    assert not archive_of(folder).exists()
+
+
+def test_checkpoints_of_stored_models_are_removed(patient: Patient) -> None:
+    store, name = patient.campaign.store, patient.campaign.name
+    folders = [files_of(patient) / "round-000" / f"train-{member}" for member in range(2)]
+    for folder in folders:
+        fill(folder, {"checkpoint": 100})
+    document = ModelDoc(campaign=name, round=0, member=1, config={})
+    store.models.put(document, b"weights", {})
+    assert cleaned(patient, Keep.EVERYTHING) == []
+    first, second = cleaned(patient)
+    assert (first.path, first.stays) == (folders[0], "nothing in the database was made in it")
+    assert (second.path, second.stays, second.after) == (folders[1], "", Usage())
+    assert [folder.exists() for folder in folders] == [True, False]
+
+
 def test_a_lost_label_is_handed_back_with_its_packed_files(
     labelled: tuple[Patient, Path],
 ) -> None:
@@ -220,6 +270,6 @@ def test_status_counts_what_is_there(labelled: tuple[Patient, Path]) -> None:
 def test_listing_changes_nothing(labelled: tuple[Patient, Path]) -> None:
     patient, folder = labelled
     before = sorted(folder.rglob("*"))
-    (found,) = run_folders(patient.launchpad, patient.campaign, files_of(patient))
+    (found,) = run_folders(patient.launchpad, patient.campaign, files_of(patient), Keep.OUTPUTS)
     assert (found.path, found.stays, found.after) == (folder, "", None)
     assert sorted(folder.rglob("*")) == before
