@@ -7,10 +7,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from al_charge.api.results import Result
+from al_charge.crystal import compressed
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.supercells import Supercells, hosts_of
 from al_charge.crystal.valence import Windows
@@ -198,9 +200,8 @@ def _is_foreign(path: Path) -> bool:
 
 def _has_labels(path: Path) -> bool:
     """Tell whether an extended XYZ file names labels of al-charge in its first frame."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        file.readline()
-        return bool(re.search(r"\blabel=", file.readline()))
+    _, head = [*islice(compressed.lines(path), 2), "", ""][:2]
+    return bool(re.search(r"\blabel=", head))
 
 
 def _from_database(store: Store, address: str, campaign: str | Path | None) -> ImportResult:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from al_charge.crystal.bounded import limited
 from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.device import choose_device
+from al_charge.potentials.plugin import POTENTIALS, NetworkSettings
 from al_charge.potentials.potential import Potential
+from al_charge.potentials.state import settings_of
 
 TRAINING = "training"
 """Entry of a model file that says how it was trained."""
@@ -71,7 +76,8 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     """
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="give a file of 'al-charge train'")
-    found = read_checkpoint(path)
+    with limited(path):
+        found = read_checkpoint(path)
     if found is None or not {"settings", _MEMBERS} & set(found[1]):
         raise InputError(
             "it is not a model of al-charge",
@@ -81,7 +87,8 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     tensors, facts = found
     states = [(facts, tensors)]
     if _MEMBERS in facts:
-        states = [(c, _part(tensors, f"{n}.")) for n, c in enumerate(facts[_MEMBERS])]
+        parts = _parts(tensors)
+        states = [(c, parts.get(str(n), {})) for n, c in enumerate(facts[_MEMBERS])]
     damaged = InputError(
         "it is damaged, or from another release of al-charge",
         where=str(path),
@@ -90,10 +97,15 @@ def read_members(path: Path) -> tuple[list[Potential], dict[str, Any]]:
     if not states:
         raise damaged
     try:
-        members = [Potential.from_state(config, weights) for config, weights in states]
+        for settings in _kinds(path, [config for config, _ in states]):
+            POTENTIALS.of(settings).architecture()  # MACE takes 300 MB, which are not the file's
+        with limited(path), _on_one_thread(), _memory_of_torch():
+            members = [Potential.from_state(config, weights) for config, weights in states]
+    except InputError:
+        raise
     except AlChargeError as error:
         raise InputError(error.what, where=str(path), remedy=error.remedy) from error
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise damaged from error
     return members, dict(facts.get(TRAINING, {}))
 
@@ -127,5 +139,38 @@ def load_model(path: Path | str, device: str | None = None) -> Potential | Commi
     return Committee(members, spread_scale=float(training.get("spread_scale", 1.0)))
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def _kinds(path: Path, configs: Sequence[dict[str, Any]]) -> Iterable[NetworkSettings]:
+    """Return settings of each kind of network."""
+    with limited(path):
+        return {one.kind: one for one in map(settings_of, configs)}.values()
+
+
+@contextmanager
+def _on_one_thread() -> Iterator[None]:
+    """Let torch start no threads: each reserves addresses, by which memory is limited."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _memory_of_torch() -> Iterator[None]:
+    """Tell a lack of memory as Python does."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate memory" in str(error):
+            raise MemoryError from error
+        raise
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of each member, by its number."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        number, _, rest = name.partition(".")
+        parts.setdefault(number, {})[rest] = value
+    return parts

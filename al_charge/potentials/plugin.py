@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from al_charge.potentials.networks.architecture import Architecture
 
 
+LARGEST_PAIR_CUTOFF = 20.0
+"""angstrom"""
+
+
 class NetworkSettings(PluginSettings):
     """Settings that every potential has."""
 
@@ -33,7 +37,7 @@ class NetworkSettings(PluginSettings):
     pair_cutoff: Length = Field(
         default=8.0,
         ge=0.0,
-        le=20.0,
+        le=LARGEST_PAIR_CUTOFF,
         description="cutoff radius of the pair terms that are fitted before the network, "
         "'0 A' for none",
     )
@@ -53,7 +57,7 @@ class PotentialPlugin(Plugin):
 
     @abstractmethod
     def architecture(self) -> type[Architecture]:
-        """Return the class of the network, importing it only now.
+        """Return the class of the network, importing it only now, and the packages it is made of.
 
         Returns
         -------

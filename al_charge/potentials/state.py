@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from al_charge.errors import AlChargeError
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.pairs import PairTerms
+from al_charge.potentials.plugin import LARGEST_PAIR_CUTOFF
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.vocabulary import Vocabulary
 
@@ -110,8 +111,9 @@ def parts_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Parts:
             where="potential",
             remedy=f"this release reads version {STATE_VERSION}",
         )
-    settings = _SETTINGS.validate_python(config["settings"])
+    settings = settings_of(config)
     _check_values(config, weights)
+    _check_sizes(settings, config, weights)
     return {
         "settings": settings,
         "vocabulary": Vocabulary(tuple(config["tokens"]), settings.charge_aware),
@@ -123,6 +125,27 @@ def parts_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Parts:
         ),
         "site_means": config.get("site_means"),
     }
+
+
+def settings_of(config: dict[str, Any]) -> PotentialSettings:
+    """Return the settings of a potential, of which nothing is built.
+
+    Parameters
+    ----------
+    config
+        Configuration that ``state_of`` returned.
+
+    Returns
+    -------
+    PotentialSettings
+        With the defaults of what it lacks.
+
+    Raises
+    ------
+    ValueError
+        If they are malformed.
+    """
+    return _SETTINGS.validate_python(config["settings"])
 
 
 def load_network(module: nn.Module, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -177,6 +200,28 @@ def _check_values(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
         known_kind = name.startswith("module.") or value.is_floating_point()
         if not known_kind or not value.isfinite().all():
             raise ValueError(f"{name} has NaN or infinite values, or values of the wrong type")
+
+
+def _check_sizes(
+    settings: PotentialSettings, config: dict[str, Any], weights: dict[str, Tensor]
+) -> None:
+    """Refuse what declares more than it has, before a network of that size is built.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer weights than channels, or another number of species than energies of them,
+        or pairs farther apart than potentials here look at.
+    """
+    largest = max(
+        (w.numel() for name, w in weights.items() if name.startswith("module.")), default=0
+    )
+    if getattr(settings, "channels", 1) > largest:
+        raise ValueError("it declares more channels than any weight has numbers")
+    if weights["references"].shape != (len(config["tokens"]),):
+        raise ValueError("it does not have one energy for each species")
+    if not 0.0 <= float(config.get("pair_cutoff", 0.0)) <= LARGEST_PAIR_CUTOFF:
+        raise ValueError("its pair terms reach too far")
 
 
 def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:

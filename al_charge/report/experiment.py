@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from al_charge.crystal.bounded import limited
 from al_charge.errors import InputError, did_you_mean
 from al_charge.thermo.voltage import VoltageProfile
 
@@ -83,6 +84,15 @@ def read_measured(path: Path, profile: VoltageProfile, capacity: float) -> Measu
     """
     first = float(profile.steps[0].x_from)
     width = float(profile.steps[-1].x_to) - first
+    with limited(path):
+        points = _points(path, first, width / capacity)
+    if len(points) < 2:
+        raise InputError("it has fewer than two points", where=str(path))
+    return Measured(path.name, tuple(sorted(points)))
+
+
+def _points(path: Path, first: float, slope: float) -> list[tuple[float, float]]:
+    """Return x and V of each row; x is linear in a capacity, and given where that is zero."""
     try:
         lines = [
             line
@@ -91,9 +101,13 @@ def read_measured(path: Path, profile: VoltageProfile, capacity: float) -> Measu
         ]
     except UnicodeDecodeError as error:
         raise InputError("it is no text", where=str(path)) from error
-    rows = csv.DictReader(lines, skipinitialspace=True)
-    names = [name.strip().lower() for name in rows.fieldnames or []]
-    rows.fieldnames = names
+    reader = csv.DictReader(lines, skipinitialspace=True)
+    try:
+        names = [name.strip().lower() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"it is no table: {error}", where=str(path)) from error
     if "voltage" not in names or not {"x", "capacity"} & set(names):
         other = next((name for name in names if name not in COLUMNS), "")
         raise InputError(
@@ -105,16 +119,10 @@ def read_measured(path: Path, profile: VoltageProfile, capacity: float) -> Measu
     for number, row in enumerate(rows, start=2):
         try:
             voltage = float(row["voltage"])
-            x = (
-                float(row["x"])
-                if "x" in names
-                else first + width * float(row["capacity"]) / capacity
-            )
+            x = float(row["x"]) if "x" in names else first + slope * float(row["capacity"])
         except (TypeError, ValueError) as error:
             raise InputError("not a number", where=f"{path}, row {number}") from error
         if not (math.isfinite(voltage) and math.isfinite(x)):
             raise InputError("not a finite number", where=f"{path}, row {number}")
         points.append((x, voltage))
-    if len(points) < 2:
-        raise InputError("it has fewer than two points", where=str(path))
-    return Measured(path.name, tuple(sorted(points)))
+    return points

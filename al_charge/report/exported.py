@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from pymatgen.core.structure import Structure
 
+from al_charge.crystal import compressed
+from al_charge.crystal.bounded import limited
 from al_charge.crystal.configuration import Configuration, composition, ion_count
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
@@ -39,17 +41,9 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 """What the parts of a file raise that are not as an export writes them."""
 _PER_ATOM = ("numbers", "host_site", "resolved_species", "requested_species")
 _PER_LABEL = (
-    "config_hash",
-    "requested_hash",
-    "n_ions",
-    "settings_hash",
-    "engine",
-    "relax",
-    "frames",
-    "converged",
-    "ambiguous",
-    "unusable",
-)
+    "config_hash", "requested_hash", "n_ions", "settings_hash", "engine", "relax", "frames",
+    "converged", "ambiguous", "unusable",
+)  # fmt: skip
 
 
 class Exported:
@@ -91,18 +85,22 @@ class Exported:
             )
         self._images = read_structures(path)
         self.document = _json_of(beside)
+        with path.open("rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         try:
-            self.source = ImportedDoc(
-                file=path.name,
-                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-                campaign=self.document["campaign"],
-            )
-            self.settings: dict[str, Any] = dict(self.document["settings"])
-            self.settings_hash = str(self.document["settings_hash"])
-            self.cells = cells or _cells_of(self.document, beside)
-            self._records: dict[str, Any] = dict(self.document.get("labels", {}))
-            self._auditor = Auditor(self.document, self.host)
-            self._counts = tuple(int(self.document["counts"][n]) for n in ("labels", "frames"))
+            with limited(beside):
+                self.source = ImportedDoc(
+                    file=path.name, sha256=sha256, campaign=self.document["campaign"]
+                )
+                self.settings: dict[str, Any] = dict(self.document["settings"])
+                self.settings_hash = str(self.document["settings_hash"])
+                self.cells = cells or _cells_of(self.document, beside)
+                self._records: dict[str, Any] = dict(self.document.get("labels", {}))
+                self._auditor = Auditor(self.document, self.host)
+                self._counts = tuple(int(self.document["counts"][n]) for n in ("labels", "frames"))
+        except InputError as error:
+            where = error.where if str(beside) in error.where else f"{beside}: {error.where}"
+            raise InputError(error.what, where=where, remedy=error.remedy) from error
         except _UNREADABLE as error:
             raise _malformed(error, str(beside)) from error
         self._fmax = fmax if fmax is not None else self.document.get("fmax")
@@ -135,7 +133,9 @@ class Exported:
         for key, images in self._by_label():
             where = f"{self.path}, label {key}"
             try:
-                yield self._label(key, images)
+                with limited(self.path):
+                    label = self._label(key, images)
+                yield label
             except AlChargeError as error:
                 raise InputError(error.what, where=where, remedy=error.remedy) from error
             except _UNREADABLE as error:
@@ -240,7 +240,7 @@ class Exported:
         known = {name: record[name] for name in RECORDED & record.keys()}
         described: dict[str, Any] = {
             "windows": {s: list(w) for s, w in windows.ranges.items()},
-            "datasets": self._datasets(last),
+            "datasets": {e: n for e, n in self.document["datasets"].items() if e in last.symbols},
             "attempts": [],
             "wall_time": None,
             "cores": None,
@@ -293,11 +293,6 @@ class Exported:
             raise InputError("the two files disagree on whether it is unusable")
         return record
 
-    def _datasets(self, atoms: Atoms) -> dict[str, str]:
-        """Return those of the label's elements."""
-        datasets: dict[str, str] = self.document["datasets"]
-        return {el: name for el, name in datasets.items() if el in set(atoms.symbols)}
-
     def _requested(
         self, atoms: Atoms, species: list[str], expected: str
     ) -> tuple[Host, Configuration]:
@@ -334,7 +329,8 @@ def _json_of(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="keep it beside the .extxyz file")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with limited(path):
+            document = json.loads(compressed.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"it is not a JSON file: {error}", where=str(path)) from error
     if not isinstance(document, dict) or "settings_hash" not in document:
@@ -365,7 +361,8 @@ def _cells_of(document: dict[str, Any], path: Path) -> Supercells:
 
 def _check_frames(images: list[Atoms], count: int) -> None:
     """Refuse frames that are not all of a label's, or do not belong to one label."""
-    if [int(atoms.info["frame"]) for atoms in images] != list(range(count)):
+    numbers = [int(atoms.info["frame"]) for atoms in images]
+    if len(numbers) != count or numbers != list(range(count)):
         raise InputError(
             f"it has {len(images)} of {count} frames, or not in order",
             remedy="export it without --last",
@@ -390,7 +387,10 @@ def _frame(atoms: Atoms) -> FrameDoc:
 
 def _malformed(error: Exception, where: str) -> InputError:
     """Return the refusal of a file that lacks something, or holds what it may not."""
-    if isinstance(error, ValidationError):
+    if isinstance(error, ValidationError) and error.error_count() > 100:
+        # pydantic describes all of them to whoever wants the first.
+        what = f"{error.error_count()} of its values are not valid"
+    elif isinstance(error, ValidationError):
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     elif isinstance(error, KeyError):

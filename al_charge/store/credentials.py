@@ -17,6 +17,8 @@ from al_charge.store.settings import (
     DatabaseSettings,
 )
 
+LARGEST = 2**16
+"""Bytes of a file that holds a secret."""
 _FORM = 'write {"username": "...", "password": "..."}'
 
 
@@ -109,7 +111,7 @@ def read_private(path: Path, where: str) -> str:
     Raises
     ------
     InputError
-        If it cannot be read, is not text, or others can read it.
+        If it cannot be read, is not text, or long, or others can read it.
     """
     try:
         with path.open("rb") as file:
@@ -119,7 +121,9 @@ def read_private(path: Path, where: str) -> str:
                 raise InputError(
                     f"others can read it (mode {mode:04o})", where=where, remedy=f"chmod 600 {path}"
                 )
-            return file.read().decode("utf-8")
+            if len(content := file.read(LARGEST + 1)) > LARGEST:
+                raise InputError(f"it has more than {LARGEST} bytes", where=where)
+            return content.decode("utf-8")
     except OSError as error:
         raise InputError(f"cannot read it: {error.strerror}", where=where) from error
     except UnicodeDecodeError as error:

@@ -138,6 +138,7 @@ def credentials(dice: random.Random) -> Cases:
         "a:b",
         '{"username": "a", "password": "b"',
         "[" * 50000,
+        '{"username": "a", "password": "b"}' + " " * 70_000,
     ):
         yield f"{text:.40}", text
     for size in (1, 100, 5000):

@@ -1,23 +1,37 @@
-"""Archives of backups that would fill the memory, or take hours."""
+"""Archives, models, JSON and databases that would fill the memory, or take hours."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
+import sqlite3
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from ase import Atoms
+from pymatgen.core import Lattice, Structure
+from safetensors.torch import save
 
+from al_charge.crystal.bounded import limited
 from al_charge.errors import AlChargeError, InputError
+from al_charge.potentials import model_file
+from al_charge.potentials.model_file import read_members, write_model
+from al_charge.potentials.painn import PainnPlugin, PainnSettings
+from al_charge.report.exported import Exported, _check_frames
+from al_charge.report.foreign.find import find_runs
 from al_charge.store.backup.restore import restore
+from al_charge.testing.potentials import untrained
 
-from .test_odd_files import MB, frugal
+from .test_odd_files import MB, bomb, frugal, xyz
 
 DEEP = "[" * 900_000
 ENTRY = {"name": "labels", "indexes": [], "documents": 1, "size": 5, "sha256": "0" * 64}
@@ -111,6 +125,195 @@ def test_archives(what: str, tmp_path: Path) -> None:
     with frugal(), pytest.raises(InputError) as refused:
         restore(database, file, nothing, nothing)
     _one_line(refused.value, "backup.zip")
+
+
+def model(changes: dict[str, Any] | str, **tensors: torch.Tensor) -> bytes:
+    """Return a model file whose metadata or tensors are changed; members share the changes."""
+    config, weights = untrained(PainnSettings(channels=4)).state()
+    facts = changes if isinstance(changes, str) else json.dumps(config | changes)
+    return save(weights | tensors, metadata={"al_charge": facts})
+
+
+def declared(shape: list[int]) -> bytes:
+    """Return a model file with one tensor of no bytes, and a shape as given."""
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    head = json.dumps({"references": entry, "__metadata__": {"al_charge": '{"settings": {}}'}})
+    return struct.pack("<Q", len(head)) + head.encode()
+
+
+def packed_pickle() -> bytes:
+    """Return what `torch.save` makes of 64 MB of zeros, packed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("archive/data.pkl", pickle.dumps({}))
+        with made.open("archive/data/0", "w") as stream:
+            for _ in range(16):
+                stream.write(bytes(4 * MB))
+    return file.getvalue()
+
+
+MACE = {"kind": "mace", "channels": 4, "layers": 12, "max_ell": 4, "max_l": 3, "correlation": 4}
+MODELS: dict[str, Callable[[], bytes]] = {
+    "1024 channels": lambda: model({"settings": {"kind": "painn", "channels": 1024}}),
+    "MACE at its largest": lambda: model({"settings": MACE}),
+    "MACE with more than it can": lambda: model({"settings": MACE | {"correlation": 3}}),
+    "a million species": lambda: model({"tokens": ["Fe3+"] * 10**6}),
+    "pairs at 1e9 A": lambda: model({"pair_cutoff": 1e9}),
+    "nested": lambda: model(DEEP),
+    "a number of many digits": lambda: model('{"version": ' + "9" * 900_000 + "}"),
+    "300,000 members": lambda: model('{"members": [' + "{}," * 300_000 + "{}]}"),
+    "20,000 members with no weights": lambda: model(
+        {"members": [{"version": 1, "settings": {"kind": "painn"}, "tokens": []}] * 20_000}
+    ),
+    "10,000 members and tensors": lambda: model(
+        {"members": [{"settings": {"kind": "painn"}}] * 10_000},
+        **{f"{i}.a": torch.zeros(1) for i in range(10_000)},
+    ),
+    "a shape of 1e18 without bytes": lambda: declared([10**9, 10**9]),
+    "a shape of 1e12 and none": lambda: declared([10**12, 0]),
+    "a header of 1e18 bytes": lambda: struct.pack("<Q", 10**18) + b"{",
+    "a deep pickle": lambda: b"\x80\x04" + b"(" * 10**6 + b".",
+    "a bomb": packed_pickle,
+}
+
+
+@pytest.mark.parametrize("what", MODELS)
+def test_models(what: str, tmp_path: Path) -> None:
+    file = tmp_path / "m"
+    file.write_bytes(MODELS[what]())
+    with frugal(), pytest.raises(InputError) as refused:
+        read_members(file)
+    _one_line(refused.value, str(file))
+
+
+def test_packages_of_networks_are_no_part_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of MACE take 300 MB, which would count as the file's."""
+    write_model(tmp_path / "m", [untrained(PainnSettings(channels=4))])
+    under_way: list[Path] = []
+    imported = []
+
+    @contextmanager
+    def limits(path: Path) -> Iterator[None]:
+        under_way.append(path)
+        with limited(path):
+            yield
+        under_way.pop()
+
+    architecture = PainnPlugin.architecture
+
+    def importing(plugin: PainnPlugin) -> Any:
+        imported.append(not under_way)
+        return architecture(plugin)
+
+    monkeypatch.setattr(model_file, "limited", limits)
+    monkeypatch.setattr(PainnPlugin, "architecture", importing)
+    threads = torch.get_num_threads()
+    read_members(tmp_path / "m")
+    assert imported == [True, False]  # and once more when the network is built
+    assert torch.get_num_threads() == threads
+
+
+ROCK_SALT = Structure.from_spacegroup(
+    "Fm-3m", Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3]
+).as_dict()
+
+
+def beside(**host: Any) -> str:
+    """Return the JSON file of an export, which tells a host."""
+    told = {"spec": {"working_ion": "Na", "redox": {}}, "structure": ROCK_SALT, "fingerprint": ""}
+    found = {"settings_hash": "", "settings": {}, "campaign": "c", "host": told | host}
+    return json.dumps(found | {"counts": {"labels": 1, "frames": 1}})
+
+
+SPEC = {"structure": "a.cif", "working_ion": "Na", "fixed": {"Cl": -1}}
+EXPORTS: dict[str, Callable[[], str]] = {
+    "nested": lambda: DEEP,
+    "100,000 faults": lambda: beside(spec={**SPEC, "redox": {"Fe": ["x"] * 100_000}}),
+    "a supercell of 1e18": lambda: beside(
+        spec={**SPEC, "redox": {"Na": [0, 1]}, "supercell": [10**6] * 3}
+    ),
+    "a lattice of 1e300": lambda: beside(
+        structure=ROCK_SALT | {"lattice": {"matrix": [[1e300, 0, 0], [0, 1, 0], [0, 0, 1]]}}
+    ),
+    "a structure of words": lambda: beside(structure={"lattice": "x" * 10**6, "sites": "y"}),
+    "a number of many digits": lambda: '{"settings_hash": ' + "9" * 900_000 + "}",
+}
+
+
+@pytest.mark.parametrize("what", EXPORTS)
+def test_exports(what: str, tmp_path: Path) -> None:
+    (tmp_path / "a.extxyz").write_text(xyz("2"))
+    (tmp_path / "a.json").write_text(EXPORTS[what]())
+    with frugal(), pytest.raises(InputError) as refused:
+        Exported(tmp_path / "a.extxyz")
+    _one_line(refused.value, "a.json")
+
+
+def test_a_label_that_declares_two_billion_frames() -> None:
+    atoms = Atoms("Na", info={"frame": 0})
+    with frugal(), pytest.raises(InputError, match="1 of 2000000000 frames"):
+        _check_frames([atoms], 2_000_000_000)
+
+
+def database_of(script: str) -> Callable[[Path], None]:
+    """Return what writes a database of SQLite."""
+
+    def write(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript(script)
+
+    return write
+
+
+def text_of(text: str) -> Callable[[Path], None]:
+    """Return what writes a text, compressed if its name says so."""
+
+    def write(path: Path) -> None:
+        content = text.encode()
+        path.write_bytes(bomb(gzip.compress, text, b"1,") if path.suffix == ".gz" else content)
+
+    return write
+
+
+FOR_EVER = "WITH RECURSIVE a(b) AS (SELECT 1 UNION ALL SELECT b FROM a) SELECT b AS id FROM a"
+RUNS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "nested": ("a.json", text_of(DEEP)),
+    "nested just so": ("a.json", text_of('{"a":' * 900 + "1" + "}" * 900)),
+    "nested lists": ("a.json", text_of("[" * 980 + "]" * 980)),
+    "a bomb": ("a.json.gz", text_of("[1,")),
+    "a million numbers": ("a.json", text_of("[" + "1," * 10**6 + "1]")),
+    "no database": ("a.db", text_of("x" * MB)),
+    "rows for ever": ("a.db", database_of(f"CREATE VIEW systems AS {FOR_EVER} WHERE b > 1")),
+    "other tables": ("a.db", database_of("CREATE TABLE systems (id)")),
+}
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_runs_of_other_programs(what: str, tmp_path: Path) -> None:
+    name, write = RUNS[what]
+    write(tmp_path / name)
+    with frugal(), pytest.raises(InputError) as refused:
+        find_runs(tmp_path / name)
+    _one_line(refused.value, name)
+
+
+def test_documents_of_other_programs(tmp_path: Path) -> None:
+    """Each is told by itself, whatever is in it."""
+    structures: list[Any] = [
+        {},
+        5,
+        {"lattice": {"matrix": [[1e300] * 3] * 3}, "sites": []},
+        {"lattice": {"a": 4}, "sites": [5]},
+        {**ROCK_SALT, "sites": [{"species": [{"element": "Na", "occu": 1e999}], "abc": ["x"]}]},
+    ]
+    documents = [{"structure": one, "forces": [[0]], "energy": 1e999} for one in structures]
+    (tmp_path / "a.json").write_text(json.dumps([*documents, {"calcs_reversed": [[5]]}]))
+    with frugal():
+        found = find_runs(tmp_path / "a.json")
+    assert [one.run for one in found] == [None] * 6
+    assert all(one.reason and len(one.reason) <= 160 for one in found)
 
 
 def _one_line(error: AlChargeError, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from ase.data import atomic_numbers
@@ -92,6 +93,7 @@ class ChgnetPlugin(PotentialPlugin):
     def architecture(self) -> type[Architecture]:
         from al_charge.potentials.chgnet.network import Chgnet
 
+        import_module("chgnet.model.model")
         return Chgnet
 
     @override

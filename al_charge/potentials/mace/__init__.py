@@ -65,8 +65,9 @@ class MacePlugin(PotentialPlugin):
 
     @override
     def architecture(self) -> type[Architecture]:
-        from al_charge.potentials.mace.network import Mace
+        from al_charge.potentials.mace.network import Mace, import_mace
 
+        import_mace()
         return Mace
 
     @override

@@ -17,11 +17,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from al_charge.errors import AlChargeError, InputError
+from al_charge.errors import AlChargeError, InputError, NotInstalledError
 from al_charge.potentials.baseline.fit import Baseline
-from al_charge.potentials.checkpoint import read_checkpoint, write_checkpoint
+from al_charge.potentials.checkpoint import write_checkpoint
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.network import Mace, copy_weights, import_mace
+from al_charge.potentials.model_file import read_members
 from al_charge.potentials.networks.graph import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.vocabulary import Vocabulary
@@ -67,15 +68,16 @@ def read_foundation(path: Path, settings: MaceSettings, species: Iterable[str]) 
         If the file is not a foundation model, has another shape than the settings, or lacks an
         element.
     """
-    found = read_checkpoint(path) if path.is_file() else None
-    if found is None:
+    try:
+        (parent,) = read_members(path)[0]
+    except NotInstalledError:
+        raise
+    except (InputError, ValueError) as error:
         raise InputError(
-            f"no foundation model in {path}",
+            f"no foundation model in {path}: {getattr(error, 'what', 'it is a committee')}",
             where=_FIELD,
             remedy="convert one with examples/convert_mace_foundation.py",
-        )
-    weights, config = found
-    parent = Potential.from_state(config, weights)
+        ) from error
     for name in _SHAPE:
         theirs, ours = (getattr(s, name, None) for s in (parent.settings, settings))
         if theirs != ours:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from al_charge.crystal import compressed
+from al_charge.crystal.bounded import limited
 from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.labelers.foreign import ForeignRun
 from al_charge.labelers.plugin import LABELERS
@@ -53,7 +54,8 @@ class Found:
 
 @cache
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def find_runs(path: Path) -> list[Found]:
@@ -84,12 +86,9 @@ def find_runs(path: Path) -> list[Found]:
         found = list(_runs_of(path.parent, "vasp"))
     elif path.suffix == ".gpw":
         found = [_read("gpaw", path)]
-    elif path.suffix == ".db":
-        found = [_of(one, path) for one in read_database(path)]
-    elif compressed.bare_name(path).endswith(".json"):
-        found = list(_in_json(path))
     else:
-        found = [_of(one, path) for one in read_frames(path)]
+        with limited(path):
+            found = list(_in_file(path))
     if not found:
         raise InputError(
             "there is no run of VASP or GPAW in it",
@@ -116,7 +115,8 @@ def _runs_of(folder: Path, kind: str) -> Iterator[Found]:
 def _read(kind: str, path: Path) -> Found:
     file = path if path.is_file() else _main_file(path)
     try:
-        return Found(str(path), LABELERS.get(kind).read_foreign(path), "", file)
+        with limited(file):
+            return Found(str(path), LABELERS.get(kind).read_foreign(path), "", file)
     except AlChargeError as error:
         return Found(str(path), None, _reason(error), file)
     except Exception as error:  # parsers raise whatever their format breaks
@@ -142,13 +142,22 @@ def _of(one: ForeignRun | InputError, path: Path) -> Found:
     return Found(one.where or str(path), None, _reason(one), path)
 
 
+def _in_file(path: Path) -> Iterator[Found]:
+    """Yield what a file holds that is no output of one run."""
+    if path.suffix == ".db":
+        yield from (_of(one, path) for one in read_database(path))
+    elif compressed.bare_name(path).endswith(".json"):
+        yield from _in_json(path)
+    else:
+        yield from (_of(one, path) for one in read_frames(path))
+
+
 def _in_json(path: Path) -> Iterator[Found]:
     """Yield the documents of a file, whatever it lists them in."""
     try:
-        content = json.loads(compressed.read_text(path))
+        listed = list(_documents(json.loads(compressed.read_text(path)), ""))
     except (ValueError, RecursionError) as error:
         raise InputError(f"it is not a JSON file: {error}", where=str(path)) from error
-    listed = list(_documents(content, ""))
     if not listed:
         raise InputError(
             "it holds no task of atomate2, and no entry of MatPES or MPtrj",
@@ -161,7 +170,7 @@ def _in_json(path: Path) -> Iterator[Found]:
             yield Found(where, _document(document, where), "", path)
         except InputError as error:
             yield Found(where, None, _reason(error), path)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
             yield Found(where, None, one_line(f"{type(error).__name__}: {error}")[:160], path)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,11 @@ def read_database(path: Path) -> Iterator[ForeignRun | InputError]:
     from ase.db import connect
 
     try:
+        _refuse_views(path)
         with connect(path, append=True) as database:
             rows = list(database.select(sort="id"))
+    except (InputError, MemoryError):
+        raise
     except Exception as error:  # SQLite's and ASE's own, whatever is broken
         raise InputError(
             f"it is no database of ASE ({type(error).__name__}: {error})", where=str(path)
@@ -85,6 +90,16 @@ def read_database(path: Path) -> Iterator[ForeignRun | InputError]:
             image.set_array("bader_charges", np.asarray(told["bader_charges"], dtype=float))
         method = _method_of_row(row, image.get_chemical_symbols())
         yield _tried(image, f"{path}, row {row.id}", {"method": method})
+
+
+def _refuse_views(path: Path) -> None:
+    """Refuse a database that computes what it holds: a view can take for ever to give one row."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        if found := database.execute(query).fetchone():
+            raise InputError(
+                f"it has a {found[0]}, '{found[1]}', which ASE's have not", where=str(path)
+            )
 
 
 def _method_of_row(row: Any, symbols: list[str]) -> Method | None:
