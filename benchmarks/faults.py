@@ -52,7 +52,7 @@ CHANCES = {
     "gpaw": {"killed": 0.1, "killed, its state cut off": 0.05, "result cut off": 0.05},
 }
 """Shares of runs of an engine that fail, by fault; a label of VASP has two."""
-IMPATIENT = "20 90"
+IMPATIENT = "60 600"
 """Seconds after which a silent process is replaced, and one that hangs ends."""
 DISK_MB = 200
 PER_CAMPAIGN = 15
