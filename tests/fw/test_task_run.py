@@ -15,8 +15,9 @@ from pymongo.errors import (
 )
 
 from al_charge.errors import AlChargeError, UnfinishedError
+from al_charge.fw import worker
 from al_charge.fw.tasks import TrainTask
-from al_charge.stopping import EXIT_CODE
+from al_charge.stopping import EXIT_CODE, TOLD_TO_END
 
 
 class _LeftError(BaseException):
@@ -105,3 +106,23 @@ def test_whatever_fails_on_a_full_disk_may_go_on_when_there_is_space(
     with pytest.raises(_LeftError):
         train(ValueError("database or disk is full"), tmp_path, monkeypatch)
     assert exit_codes == [EXIT_CODE]
+
+
+@pytest.mark.mongod
+def test_a_worker_that_was_told_to_end_takes_no_next_task(
+    patient: Any, monkeypatch: pytest.MonkeyPatch, exit_codes: list[int]
+) -> None:
+    """Its task has ended in time, after the signal."""
+    taken = []
+
+    def take(*_: Any, **__: Any) -> bool:
+        assert not TOLD_TO_END.is_set()
+        taken.append(True)
+        TOLD_TO_END.set()
+        return True
+
+    monkeypatch.setattr(worker, "launch_rocket", take)
+    arguments = (patient.launchpad, patient.campaign.name, patient.scene.runs, ["cpu"], True, 1)
+    with pytest.raises(_LeftError):
+        worker._work(*arguments)
+    assert (taken, exit_codes) == ([True], [EXIT_CODE])
