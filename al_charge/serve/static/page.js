@@ -126,6 +126,7 @@ document.addEventListener("visibilitychange", () => {
 // The graph of a round
 
 function show(svg, view) {
+  svg.dataset.whole ||= svg.getAttribute("viewBox");
   svg.dataset.view = view.join(" ");
   svg.setAttribute("viewBox", svg.dataset.view);
 }
