@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Self
 from al_charge.api.hull import HullResult, hull_result
 from al_charge.api.results import CostResult, JobsResult, LabelsResult, StatusResult
 from al_charge.api.voltage import VoltageResult, voltage_result
-from al_charge.errors import AlChargeError
 from al_charge.loop import campaign as loop
 from al_charge.loop.committee import load_committee
+from al_charge.loop.energies import assessed_round
 from al_charge.loop.spec import CampaignSpec
 from al_charge.store.settings import DatabaseSettings
 from al_charge.thermo.hull import Entry
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymatgen.apps.battery.insertion_battery import InsertionElectrode
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+    from al_charge.api.chart import ChartResult
     from al_charge.api.label import Label
     from al_charge.potentials.committee import Committee
 
@@ -47,9 +48,8 @@ class Campaign:
     ...     print(f"x = {step.x_from} to {step.x_to}: {step.voltage:.2f} V")
     x = 0 to ...
     >>> campaign.hull().plot("hull.png")
-    >>> lowest = campaign.ground_state("0")
-    >>> lowest.structure.composition.reduced_formula, lowest.species.count("Fe3+")
-    ('FePO4', 4)
+    >>> campaign.ground_state("0").species.count("Fe3+")
+    4
     >>> len(campaign.labels(where="x = 0 and Fe3+ >= 1").to_frame())
     1
     >>> len(campaign.labels()) == campaign.status().document["labels_used"]
@@ -171,7 +171,8 @@ class Campaign:
         campaign = self._campaign
         key = find_label(campaign, which.key if isinstance(which, Entry) else which)
         (found,) = campaign.store.labels.read(LAST_FRAME, keys=[key])
-        return Label(self.name, one_label_document(campaign, found), found)
+        told = one_label_document(campaign, found)
+        return Label(self.name, told, found, campaign.cells.of(found))
 
     def ground_state(self, x: str | Fraction) -> Label:
         """Return the lowest label of a composition.
@@ -194,6 +195,31 @@ class Campaign:
         from al_charge.loop.lookup import composition_of
 
         return self.label(str(composition_of(self._campaign, str(x))))
+
+    def chart(self, kind: str) -> ChartResult:
+        """Return a figure of the campaign.
+
+        Parameters
+        ----------
+        kind
+            ``parity``, ``error``, ``evolution``, ``volume``, ``lattice``, ``moments``, ``charges``
+            or ``cost``; see `al-charge plot`.
+
+        Returns
+        -------
+        ChartResult
+            ``plot("parity.pdf")`` draws it; ``to_frame()`` has the numbers behind it.
+
+        Raises
+        ------
+        InputError
+            If there is no such figure.
+        AlChargeError
+            If the campaign has nothing to show in it.
+        """
+        from al_charge.api.chart import chart_result
+
+        return chart_result(self._campaign, kind)
 
     def entries(self) -> list[ComputedStructureEntry]:
         """Return the labels that may be on a hull as pymatgen's entries.
@@ -333,16 +359,7 @@ class Campaign:
             If the round has no committee, or no round has been assessed yet.
         """
         if round is None:
-            assessed = [
-                one.number for one in self._campaign.store.rounds.all(self.name) if one.assessment
-            ]
-            if not assessed:
-                raise AlChargeError(
-                    "no round has been assessed yet",
-                    where=self.name,
-                    remedy=f"follow it with 'al-charge campaign watch {self.name}'",
-                )
-            round = assessed[-1]
+            round = assessed_round(self._campaign)[0].number
         return load_committee(self._campaign, round)
 
     def atoms(self, label: str | Entry) -> Atoms:

@@ -117,25 +117,28 @@ class HullResult(Listing):
             return drawn
         return Group(drawn, predicted_table(self.document))
 
-    def plot(self, path: Path | str) -> None:
-        """Write the hull with labels and candidates.
+    def plot(self, path: Path | str, width: style.Width = "single") -> None:
+        """Write the hull with labels and predictions.
 
         Parameters
         ----------
         path
-            A file that ends in ``.png``, or in ``.html`` for an interactive plot.
+            A file that ends in ``.png``, ``.svg`` or ``.pdf``, or in ``.html`` for an interactive
+            plot.
+        width
+            Of a column of a journal (``single``, 86 mm) or of its page (``double``, 178 mm); an
+            interactive plot is as wide as its window.
 
         Raises
         ------
         InputError
             If it ends in anything else.
         """
-        path = Path(path)
-        from al_charge.report import interactive, static
+        from al_charge.report import canvas, interactive, static
 
-        style.by_ending(path, static.hull_png, interactive.hull_html)(
-            path,
-            self.hull,
+        path = Path(path)
+        style.check_ending(path)
+        shown: dict[str, Any] = dict(
             labeler=self._source.spec.labeler.kind,
             campaign=title(self.campaign, self.verified),
             candidates=list(self.predicted),
@@ -146,6 +149,10 @@ class HullResult(Listing):
             },
             band=self.document["band"],
         )
+        if path.suffix == style.PAGE:
+            interactive.hull_html(path, self.hull, **shown)
+        else:
+            canvas.write_figure(static.hull_figure(self.hull, width=width, **shown), path)
 
 
 def hull_result(campaign: loop.Campaign, round: int | None = None) -> HullResult:

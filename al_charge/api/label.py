@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from al_charge.api.results import Result
+from al_charge.crystal.host import Host
 from al_charge.crystal.species import charge_of, element_of, unpaired_electrons
 from al_charge.errors import InputError
 from al_charge.loop import campaign as loop
+from al_charge.report import style
 from al_charge.store.documents import Geometry, LabelDoc
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Label(Result):
     campaign: str
     document: dict[str, Any] = field(repr=False)
     _label: LabelDoc = field(repr=False)
+    _host: Host = field(repr=False)
 
     @property
     def key(self) -> str:
@@ -157,3 +160,29 @@ class Label(Result):
         from al_charge.crystal.structure_output import kind_of, write_structure
 
         write_structure(Path(path), self.atoms, kind_of(Path(path)))
+
+    def plot(self, path: Path | str, width: style.Width = "single") -> None:
+        """Draw the structure, its redox ions told apart by their charge states.
+
+        Parameters
+        ----------
+        path
+            A file that ends in ``.png``, ``.svg`` or ``.pdf``.
+        width
+            Of a column of a journal (``single``, 86 mm) or of its page (``double``, 178 mm).
+
+        Raises
+        ------
+        InputError
+            If it ends in anything else.
+        """
+        from al_charge.report.canvas import write_figure
+        from al_charge.report.names import mathtext
+        from al_charge.report.structure_picture import structure_figure
+
+        path = Path(path)
+        style.check_image(path)
+        said = self.document
+        title = f"{mathtext(said['formula'])}, label {self.key[:8]}\n"
+        title += f"{said['labeler']}, campaign {self.campaign}"
+        write_figure(structure_figure(self._label, self._host, title=title, width=width), path)

@@ -127,30 +127,38 @@ class VoltageResult(Listing):
 
         return voltage_table(self.document)
 
-    def plot(self, path: Path | str) -> None:
+    def plot(self, path: Path | str, width: style.Width = "single") -> None:
         """Write the voltage profile.
 
         Parameters
         ----------
         path
-            A file that ends in ``.png``, or in ``.html`` for an interactive plot.
+            A file that ends in ``.png``, ``.svg`` or ``.pdf``, or in ``.html`` for an interactive
+            plot.
+        width
+            Of a column of a journal (``single``, 86 mm) or of its page (``double``, 178 mm); an
+            interactive plot is as wide as its window.
 
         Raises
         ------
         InputError
             If it ends in anything else.
         """
-        path = Path(path)
-        from al_charge.report import interactive, static
+        from al_charge.report import canvas, interactive, static
 
-        style.by_ending(path, static.voltage_png, interactive.voltage_html)(
-            path,
-            self.profile,
+        path = Path(path)
+        style.check_ending(path)
+        shown: dict[str, Any] = dict(
             labeler=self._source.spec.labeler.kind,
             campaign=title(self.campaign, self.verified),
             band=self.document["band"],
             measured=self._measured,
+            capacity=self.capacity,
         )
+        if path.suffix == style.PAGE:
+            interactive.voltage_html(path, self.profile, **shown)
+        else:
+            canvas.write_figure(static.voltage_figure(self.profile, width=width, **shown), path)
 
 
 def voltage_result(campaign: loop.Campaign, round: int | None = None) -> VoltageResult:

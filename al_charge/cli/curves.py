@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from al_charge.cli.output import json_option, plot_option, show
+from al_charge.cli.output import json_option, plot_option, show, width_option
 from al_charge.cli.target import target_of
 
 if TYPE_CHECKING:
     from al_charge.report.curves import Curve
+    from al_charge.report.style import Width
 
 
 @click.command("curves")
 @click.argument("source", metavar="MODEL|CAMPAIGN")
 @plot_option
+@width_option
 @json_option
-def command(source: str, plot: Path | None, as_json: bool) -> None:
+def command(source: str, plot: Path | None, width: Width, as_json: bool) -> None:
     """Show the trainings of a file of 'al-charge train', or of CAMPAIGN round by round.
 
     The numbers are losses, and errors on what was held out. Epochs of a campaign are counted
@@ -33,7 +35,7 @@ def command(source: str, plot: Path | None, as_json: bool) -> None:
     if plot is not None:
         from al_charge.report.curve_plots import plot_curves
 
-        plot_curves(curves, plot, title)
+        plot_curves(curves, plot, title, width)
     document = curves_document(source, curves)
     show(document, as_json, lambda: curves_table(curves))
 

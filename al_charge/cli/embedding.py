@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from al_charge.cli.datafile import data_options, force_option, read_data
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import json_option, show, width_option
 from al_charge.cli.progress import busy
+
+if TYPE_CHECKING:
+    from al_charge.report.style import Width
 
 
 @click.command("embedding")
 @click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @data_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="PNG file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Plot to write: .png, .svg or .pdf.",
+)
+@width_option
 @click.option(
     "--method",
     type=click.Choice(["pca", "tsne"]),
@@ -30,6 +40,7 @@ def command(
     data: Path,
     output: Path,
     method: str,
+    width: Width,
     force: bool,
     as_json: bool,
     **reading: Any,
@@ -42,14 +53,14 @@ def command(
     """
     from al_charge.api.relaxation import members_of, refuse_unknown
     from al_charge.api.training import refuse_existing
-    from al_charge.errors import InputError
     from al_charge.potentials.data.dataset import last_of_groups
     from al_charge.potentials.embedding import embed
     from al_charge.potentials.model_file import load_model
-    from al_charge.report.embedding import embedding_png
+    from al_charge.report.canvas import write_figure
+    from al_charge.report.embedding import embedding_figure
+    from al_charge.report.style import check_image
 
-    if output.suffix != ".png":
-        raise InputError(f"unknown ending '{output.suffix}'", where=str(output), remedy="use .png")
+    check_image(output)
     refuse_existing(output, force)
     predictor = load_model(model)
     potential = members_of(predictor)[0]
@@ -60,7 +71,8 @@ def command(
     with busy(f"features of {len(structures)} structures"):
         picture = embed(potential, structures, method)
     sight = "charge-aware" if potential.vocabulary.charge_aware else "blind"
-    embedding_png(output, picture, title=f"{potential.settings.kind}, {sight}")
+    figure = embedding_figure(picture, title=f"{potential.settings.kind}, {sight}", width=width)
+    write_figure(figure, output)
     document = {
         "picture": str(output),
         "method": method,

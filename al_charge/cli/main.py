@@ -39,6 +39,7 @@ COMMANDS = {
     "launch": "Keep jobs of a campaign in a cluster's queue.",
     "launchers": "Write and check what a cluster's queue needs.",
     "next": "Show what a campaign labels next.",
+    "plot": "Draw figures of a campaign: parity, errors, cost and others.",
     "plugins": "List engines, potentials, acquisition rules and search methods.",
     "predict": "Predict energies, forces and more with a model.",
     "report": "Write everything about a campaign to one HTML file.",

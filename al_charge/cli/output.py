@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 plot_option = click.option(
     "--plot",
     type=click.Path(path_type=Path),
-    help="Also write the plot to this file: .png, or .html for an interactive one.",
+    help="Also write the plot to this file: .png, .svg, .pdf, or .html for an interactive one.",
+)
+width_option = click.option(
+    "--width",
+    type=click.Choice(["single", "double"]),
+    default="single",
+    show_default=True,
+    help="Of the plot, for print: a column of 86 mm, or a page of 178 mm.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 csv_option = click.option(

@@ -16,10 +16,12 @@ from al_charge.cli.output import (
     round_option,
     show,
     show_listing,
+    width_option,
 )
 from al_charge.cli.target import Target, campaign_argument, database_option, open_store
 
 if TYPE_CHECKING:
+    from al_charge.report.style import Width
     from al_charge.store.settings import DatabaseSettings
 
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     "--predicted", is_flag=True, help="Also list what the committee predicts without a label."
 )
 @plot_option
+@width_option
 @csv_option
 @json_option
 def hull(
@@ -37,6 +40,7 @@ def hull(
     number: int | None,
     predicted: bool,
     plot: Path | None,
+    width: Width,
     as_csv: bool,
     as_json: bool,
 ) -> None:
@@ -45,7 +49,7 @@ def hull(
     if predicted:
         found = found.with_predicted()
     if plot is not None:
-        found.plot(plot)
+        found.plot(plot, width)
     show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
@@ -64,6 +68,7 @@ def hull(
     help="A measured curve to compare with: columns 'voltage' (V), and 'x' or 'capacity' (mAh/g).",
 )
 @plot_option
+@width_option
 @csv_option
 @json_option
 def voltage(
@@ -72,6 +77,7 @@ def voltage(
     summary: bool,
     experiment: Path | None,
     plot: Path | None,
+    width: Width,
     as_csv: bool,
     as_json: bool,
 ) -> None:
@@ -80,7 +86,7 @@ def voltage(
     if experiment is not None:
         found = found.with_measured(experiment)
     if plot is not None:
-        found.plot(plot)
+        found.plot(plot, width)
     if summary and not as_csv:
         show(found.document, as_json, found.summary)
     else:

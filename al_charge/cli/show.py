@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from al_charge.cli.output import json_option, print_json, show
+from al_charge.cli.output import json_option, print_json, show, width_option
 from al_charge.cli.target import Target, campaign_argument
+
+if TYPE_CHECKING:
+    from al_charge.report.style import Width
 
 which_argument = click.argument("which", metavar="ID|x")
 
@@ -56,22 +60,54 @@ def why(target: Target, which: str, as_json: bool) -> None:
     "--output",
     "path",
     metavar="FILE",
-    required=True,
     type=click.Path(path_type=Path),
     help="File to write: .cif, .extxyz, or a name that begins with POSCAR.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def structure(target: Target, x: str | None, which: str | None, path: Path, force: bool) -> None:
-    """Write the structure of a label of CAMPAIGN, with its charge states, to a file."""
+@click.option(
+    "--picture",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw it with its order of charge: .png, .svg or .pdf.",
+)
+@width_option
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@json_option
+def structure(
+    target: Target,
+    x: str | None,
+    which: str | None,
+    path: Path | None,
+    picture: Path | None,
+    width: Width,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the structure of a label of CAMPAIGN, with its charge states, to a file, or draw it."""
     from al_charge.crystal.structure_output import kind_of
     from al_charge.errors import InputError
+    from al_charge.report.style import check_image
 
     if (x is None) == (which is None):
         raise InputError("which structure is not said", remedy="give one of --x and --label")
-    kind_of(path)
-    if path.exists() and not force:
-        raise InputError("the file is there already", where=str(path), remedy="add --force")
+    if path is None and picture is None:
+        raise InputError("nothing is to be written", remedy="give -o or --picture")
+    if path is not None:
+        kind_of(path)
+    if picture is not None:
+        check_image(picture)
+    files = [one for one in (path, picture) if one is not None]
+    for file in files:
+        if file.exists() and not force:
+            raise InputError("the file is there already", where=str(file), remedy="add --force")
     campaign = target.opened()
     found = campaign.label(which) if which is not None else campaign.ground_state(x or "")
-    found.write(path)
-    click.echo(f"label {found.key}, x = {found.document['x']}, written to {path}")
+    if path is not None:
+        found.write(path)
+    if picture is not None:
+        found.plot(picture, width)
+    if as_json:
+        names = ("campaign", "label", "x", "formula", "hash")
+        print_json({n: found.document[n] for n in names} | {"files": [str(f) for f in files]})
+        return
+    written = " and ".join(map(str, files))
+    click.echo(f"label {found.key}, x = {found.document['x']}, written to {written}")

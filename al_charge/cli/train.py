@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from al_charge.cli.datafile import data_options, force_option, split_states
-from al_charge.cli.output import json_option, plot_option, show
+from al_charge.cli.output import json_option, plot_option, show, width_option
 from al_charge.cli.progress import counting
+
+if TYPE_CHECKING:
+    from al_charge.report.style import Width
 
 
 @click.command("train")
@@ -44,6 +48,7 @@ from al_charge.cli.progress import counting
     "--device", help="cpu, cuda, or one GPU such as cuda:1; by default a GPU if there is one."
 )
 @plot_option
+@width_option
 @force_option
 @json_option
 def command(
@@ -58,6 +63,7 @@ def command(
     start: Path | None,
     device: str | None,
     plot: Path | None,
+    width: Width,
     force: bool,
     as_json: bool,
     oxidation: str,

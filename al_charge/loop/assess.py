@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage
-from al_charge.loop.campaign import Campaign, atoms_of, label_key
+from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
@@ -25,6 +25,7 @@ from al_charge.loop.energies import (
     labelled_hull,
 )
 from al_charge.loop.outlook import Ahead, look_ahead
+from al_charge.loop.predicted import predicted_labels
 from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
@@ -38,7 +39,7 @@ from al_charge.store.documents import (
     Prospective,
     Vertex,
 )
-from al_charge.store.labels import SUMMARY, LabelSummary
+from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
 
 if TYPE_CHECKING:
@@ -230,18 +231,12 @@ def _unlabelled_vertices(campaign: Campaign, hull: Hull, ahead: Ahead) -> tuple[
 
 def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> Prospective:
     """Compare what was predicted of this round's labels with what they turned out to be."""
-    record = campaign.store.rounds.get(campaign.name, round_number)
     calibration = calibration_of(campaign, round_number - 1)
     cells, hull = campaign.cells, found.hull
     tolerance = campaign.spec.convergence.hull_tolerance
     some: list[PredictedLabel] = []
-    for key in (record.selected if record is not None else None) or []:
-        candidate = campaign.store.candidates.get(key)
-        if candidate is None or candidate.energy is None:
-            continue
-        label = found.labels.get(label_key(campaign, candidate))
-        if label is None or not _is_what_was_predicted(campaign, label, candidate):
-            continue
+    for label, candidate in predicted_labels(campaign, round_number, found.labels):
+        assert candidate.energy is not None
         units = cells.of(candidate).formula_units
         energy, x = cells.energy_of(label), Fraction(candidate.composition)
         some.append(
@@ -263,17 +258,6 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         error_over_spread=float(np.sqrt(np.mean(np.square(ratios)))) if ratios else None,
         predictions=some,
     )
-
-
-def _is_what_was_predicted(
-    campaign: Campaign, label: LabelSummary, candidate: CandidateDoc
-) -> bool:
-    """Return whether a label has the charge order of which the committee gave an energy.
-
-    A committee that knows no charge states predicts that of the ions, whoever has the charge.
-    """
-    same = campaign.cells.order_of(label) == candidate.config_hash
-    return same and not (campaign.spec.potential.charge_aware and label.delocalised)
 
 
 def _earlier_state(campaign: Campaign, round_number: int) -> HullState | None:

@@ -1,4 +1,4 @@
-"""Plots of trainings: PNG by matplotlib, interactive HTML by plotly."""
+"""Plots of trainings: for print by matplotlib, interactive HTML by plotly."""
 
 from __future__ import annotations
 
@@ -7,45 +7,52 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from plotly.subplots import make_subplots
 
-from al_charge.report import style
+from al_charge.report import canvas, style
 from al_charge.report.curves import Curve, Line, Panel, panels, round_starts
 from al_charge.report.interactive import write_page
 
-COLUMNS = 2
-WIDTH, HEIGHT = 4.6, 2.7
-"""Of one panel, inches."""
-RESOLUTION = 160
-"""Dots per inch."""
+COLUMNS: dict[style.Width, int] = {"single": 2, "double": 3}
+HEIGHT = 38.0
+"""Of one row of panels, mm."""
+LINES = ("-", "--", "-.", ":")
+"""Of members, so that they differ without colours."""
 PIXELS = 280
 """Height of one panel of a page."""
 
 
-def plot_curves(curves: Sequence[Curve], path: Path, title: str) -> None:
-    """Write the trainings' curves as PNG or HTML.
+def plot_curves(
+    curves: Sequence[Curve], path: Path, title: str, width: style.Width = "single"
+) -> None:
+    """Write the trainings' curves as an image or an interactive page.
 
     Parameters
     ----------
     curves
         The trainings.
     path
-        File to write; it ends in ``.png`` or ``.html``.
+        File to write; it ends in ``.png``, ``.svg``, ``.pdf`` or ``.html``.
     title
         Heading of the plot.
+    width
+        Of one column, or of the page; of images.
 
     Raises
     ------
     InputError
         If the file ends in anything else.
     """
-    style.by_ending(path, curves_png, curves_html)(path, curves, title=title)
+    style.check_ending(path)
+    if path.suffix == style.PAGE:
+        curves_html(path, curves, title=title)
+    else:
+        canvas.write_figure(curves_figure(curves, title=title, width=width), path)
 
 
-def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
+def curves_figure(curves: Sequence[Curve], *, title: str, width: style.Width = "single") -> Figure:
     """Return the figure: one panel for each quantity, one line for each training.
 
     Parameters
@@ -54,6 +61,8 @@ def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
         The trainings.
     title
         Heading of the figure.
+    width
+        Of one column, or of the page.
 
     Returns
     -------
@@ -61,34 +70,17 @@ def curves_figure(curves: Sequence[Curve], *, title: str) -> Figure:
         The best epoch of each line is marked; so are the starts of rounds.
     """
     drawn = panels(curves)
-    rows = -(-len(drawn) // COLUMNS)
-    columns = min(COLUMNS, len(drawn))
-    figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    for place, panel in enumerate(drawn):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        _draw(axes, panel)
-        _mark_rounds(axes, curves)
-    handles, texts = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, texts, frameon=False, fontsize=9, ncols=6, loc="outside lower center")
+    columns = min(COLUMNS[width], len(drawn))
+    rows = -(-len(drawn) // columns)
+    with canvas.journal():
+        figure = canvas.new_figure(width, HEIGHT * rows + 12)
+        for place, panel in enumerate(drawn):
+            axes = figure.add_subplot(rows, columns, place + 1)
+            _draw(axes, panel)
+            _mark_rounds(axes, curves)
+        canvas.heading(figure, title)
+        canvas.legend(figure, figure.axes[0])
     return figure
-
-
-def curves_png(path: Path, curves: Sequence[Curve], *, title: str) -> None:
-    """Write the figure of `curves_figure` as a PNG file.
-
-    Parameters
-    ----------
-    path
-        File to write; its folder is created.
-    curves
-        The trainings.
-    title
-        Heading of the figure.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    curves_figure(curves, title=title).savefig(path, dpi=RESOLUTION, facecolor="white")
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
@@ -99,7 +91,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             line.x,
             line.y,
             color=_colour(member),
-            linewidth=1.3,
+            linestyle=LINES[member % len(LINES)],
+            linewidth=0.8,
             marker="." if len(line.x) == 1 else None,
             label=None if member in named else f"member {member + 1}",
         )
@@ -109,7 +102,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         [line.best[1] for line in panel.lines],
         linestyle="none",
         marker="o",
-        markersize=5,
+        markersize=3,
         markerfacecolor="white",
         markeredgecolor=style.LABELLED,
         label="best epoch, whose weights are kept",
@@ -121,13 +114,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.yaxis.set_major_formatter(_plain)
         axes.yaxis.set_minor_formatter(_plain)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(panel.quantity.title, loc="left", fontsize=10)
-    axes.set_xlabel("epoch", fontsize=9)
-    axes.tick_params(labelsize=8, colors=style.FAINT)
-    axes.tick_params(which="minor", labelsize=8, colors=style.FAINT)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
+    axes.set_title(panel.quantity.title, loc="left")
+    axes.set_xlabel("epoch")
+    axes.grid(axis="y")
 
 
 def _mark_rounds(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -144,7 +133,6 @@ def _mark_rounds(axes: Axes, curves: Sequence[Curve]) -> None:
             xytext=(3, -2),
             textcoords="offset points",
             va="top",
-            fontsize=7.5,
             color=style.FAINT,
         )
 
@@ -162,10 +150,11 @@ def curves_html(path: Path, curves: Sequence[Curve], *, title: str) -> None:
         Heading of the page.
     """
     drawn = panels(curves)
-    rows = -(-len(drawn) // COLUMNS)
-    figure = make_subplots(rows, COLUMNS, subplot_titles=[p.quantity.title for p in drawn])
+    columns = COLUMNS["single"]
+    rows = -(-len(drawn) // columns)
+    figure = make_subplots(rows, columns, subplot_titles=[p.quantity.title for p in drawn])
     for place, panel in enumerate(drawn):
-        row, column = divmod(place, COLUMNS)
+        row, column = divmod(place, columns)
         cell = {"row": row + 1, "col": column + 1}
         for line in panel.lines:
             figure.add_trace(_trace(line, panel), **cell)

@@ -12,8 +12,16 @@ import plotly.graph_objects as go
 from al_charge.report import style
 from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, html, labeler_name
+from al_charge.thermo.electrode import capacity_of
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile
+
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
+}
+"""Of plotly: no button that sends a plot anywhere, nor those for what cannot be selected."""
 
 
 def hull_html(
@@ -46,7 +54,7 @@ def hull_html(
         Where the hull lies: ``band`` of `al_charge.report.documents.hull_document`.
     """
     figure = go.Figure()
-    _shade(figure, [float(Fraction(one["x"])) for one in band], band, 1e3)
+    _shade(figure, [float(Fraction(one["x"])) for one in band], band, 1e3, style.TRUE_HULL)
     if candidates:
         figure.add_trace(_candidates(hull, candidates))
     if corrected:
@@ -80,6 +88,7 @@ def hull_html(
     )
     ticks = style.fraction_ticks([e.x for e in hull.entries], hull.compositions)
     _lay_out(figure, hull, "hull", labeler, campaign, ticks)
+    _add_capacity(figure, hull.compositions[0], hull.compositions[-1], capacity_of(hull))
     figure.update_yaxes(title="Formation energy (meV per formula unit)")
     write_page(figure, path)
 
@@ -92,6 +101,7 @@ def voltage_html(
     campaign: str = "",
     band: Sequence[Mapping[str, Any]] = (),
     measured: Measured | None = None,
+    capacity: float | None = None,
 ) -> None:
     """Write the voltage profile as an interactive plot.
 
@@ -109,10 +119,12 @@ def voltage_html(
         Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
     measured
         A measured curve to draw beside it.
+    capacity
+        Between the ends of x, mAh/g, for an axis on top; None for none.
     """
     figure = go.Figure()
     corners = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
-    _shade(figure, corners, [one for one in band for _ in range(2)], 1.0)
+    _shade(figure, corners, [one for one in band for _ in range(2)], 1.0, style.TRUE_VOLTAGE)
     x, voltage = profile.points()
     figure.add_trace(
         go.Scatter(
@@ -144,18 +156,24 @@ def voltage_html(
     )
     ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
     _lay_out(figure, profile, "voltage", labeler, campaign, style.fraction_ticks(ends, ends))
+    if capacity is not None:
+        _add_capacity(figure, ends[0], ends[-1], capacity)
     figure.update_yaxes(title=f"Voltage against {profile.working_ion} metal (V)")
     write_page(figure, path)
 
 
 def _shade(
-    figure: go.Figure, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float
+    figure: go.Figure,
+    x: Sequence[float],
+    band: Sequence[Mapping[str, Any]],
+    factor: float,
+    text: str,
 ) -> None:
     """Shade where the truth lies with 95 and with 68 %."""
     for share, opacity in style.BANDS if band else ():
         figure.add_trace(
             go.Scatter(
-                name=f"true with {share} %",
+                name=text.format(share),
                 mode="lines",
                 line={"width": 0},
                 fill="toself",
@@ -236,6 +254,25 @@ def _lay_out(
     figure.update_yaxes(showgrid=True, gridcolor="#E6E6E6")
 
 
+def _add_capacity(figure: go.Figure, first: Fraction, last: Fraction, capacity: float) -> None:
+    """Add an axis of capacity on top, counted from the charged end; it zooms with x."""
+    places = [float(first) + part / 10 * float(last - first) for part in range(0, 11, 2)]
+    figure.add_trace(
+        go.Scatter(x=[places[0]], y=[None], xaxis="x2", hoverinfo="skip", showlegend=False)
+    )
+    figure.update_layout(
+        margin={"t": 130},
+        xaxis2={
+            "title": "Discharge capacity (mAh/g)",
+            "overlaying": "x",
+            "matches": "x",
+            "side": "top",
+            "tickvals": places,
+            "ticktext": [f"{part / 10 * capacity:.0f}" for part in range(0, 11, 2)],
+        },
+    )
+
+
 def write_page(figure: go.Figure, path: Path) -> None:
     """Write a figure as an HTML file that loads nothing from elsewhere.
 
@@ -247,4 +284,4 @@ def write_page(figure: go.Figure, path: Path) -> None:
         File to write; its folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(path, include_plotlyjs=True, config={"displaylogo": False})
+    figure.write_html(path, include_plotlyjs=True, config=CONFIG)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 
+from al_charge.crystal.species import spin_name
 from al_charge.labelers.plugin import LABELERS, EngineSettings
 
 _AMOUNT = re.compile(r"(?<=[A-Za-z)])(\d+(?:[./]\d+)?|x)(?![a-z])")
 _SUBSCRIPTS = str.maketrans("0123456789x/", "₀₁₂₃₄₅₆₇₈₉ₓ\N{FRACTION SLASH}")
+
+_CHARGE = re.compile(r"\d*[+-]$")
+_RAISED = str.maketrans(
+    "0123456789+-",
+    "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
+    "\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b",
+)
+MAGNETON = "\N{GREEK SMALL LETTER MU}B"
+"""Bohr magneton, as texts of charts have it."""
 
 
 def labeler_name(kind: str) -> str:
@@ -63,7 +73,7 @@ def host_formula(framework: str, working_ion: str) -> str:
 
 
 def mathtext(formula: str) -> str:
-    """Write the amounts in a formula as subscripts, for matplotlib.
+    """Write the amounts in a formula, and magnetons, with subscripts, for matplotlib.
 
     Parameters
     ----------
@@ -75,11 +85,12 @@ def mathtext(formula: str) -> str:
     str
         The formula in matplotlib's mathtext.
     """
-    return _AMOUNT.sub(lambda match: f"$_{{{_italic(match[1])}}}$", formula)
+    shown = _AMOUNT.sub(lambda match: f"$_{{{_italic(match[1])}}}$", formula)
+    return shown.replace(MAGNETON, rf"{MAGNETON[0]}$_\mathrm{{B}}$")
 
 
 def html(formula: str) -> str:
-    """Write the amounts in a formula as subscripts, for HTML.
+    """Write the amounts in a formula, and magnetons, with subscripts, for HTML.
 
     Parameters
     ----------
@@ -91,7 +102,28 @@ def html(formula: str) -> str:
     str
         The formula with ``sub`` elements.
     """
-    return _AMOUNT.sub(r"<sub>\1</sub>", formula)
+    shown = _AMOUNT.sub(r"<sub>\1</sub>", formula)
+    return shown.replace(MAGNETON, f"{MAGNETON[0]}<sub>B</sub>")
+
+
+def ion(species: str) -> str:
+    """Write a species with its charge as a superscript, for any kind of plot.
+
+    Parameters
+    ----------
+    species
+        Species token, or ``Fe?`` where the state is uncertain.
+
+    Returns
+    -------
+    str
+        Such as ``Fe\u00b2\u207a``, or ``Co\u00b3\u207a low spin`` where the token tells it.
+    """
+    if species.endswith("?"):
+        return f"{species[:-1]}, uncertain"
+    name, _, told = species.partition(",")
+    raised = _CHARGE.sub(lambda match: match[0].translate(_RAISED), name)
+    return f"{raised} {spin_name(species)} spin" if told and spin_name(species) else raised
 
 
 def unicode_formula(formula: str) -> str:

@@ -1,33 +1,32 @@
-"""Plots as PNG files, by matplotlib without its global state."""
+"""Hull and voltage profile as figures for print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from al_charge.report import style
+from al_charge.report import canvas, style
 from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, labeler_name, mathtext
+from al_charge.thermo.electrode import capacity_of
 from al_charge.thermo.hull import Entry, Hull
-from al_charge.thermo.voltage import VoltageProfile, VoltageStep
+from al_charge.thermo.voltage import VoltageProfile
 
-SIZE = (7.2, 4.8)
-"""Width and height of a plot, inches."""
-RESOLUTION = 160
-"""Dots per inch."""
-CANDIDATE_OFFSET = 0.015
-"""How far to the right of its x a candidate is drawn, as a fraction of the range of x."""
+HULL_HEIGHT, VOLTAGE_HEIGHT = 112.0, 72.0
+"""mm."""
+NEAR = 30.0
+"""Up to how far above the hull the lower panel reaches, meV per formula unit."""
+ASIDE = 0.22
+"""How far to the right of its x a prediction is drawn, in parts of the smallest step of x."""
 
 
-def hull_png(
-    path: Path,
+def hull_figure(
     hull: Hull,
     *,
     labeler: str,
@@ -35,13 +34,12 @@ def hull_png(
     candidates: Sequence[Entry] = (),
     corrected: Mapping[Fraction, float] | None = None,
     band: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Write the hull as a PNG file.
+    width: style.Width = "single",
+) -> Figure:
+    """Draw the hull: all labels above, and what lies near the hull, measured from it, below.
 
     Parameters
     ----------
-    path
-        File to write; its folder is created.
     hull
         Labelled entries and vertices.
     labeler
@@ -50,69 +48,59 @@ def hull_png(
         Name of the campaign; empty to leave it out.
     candidates
         Predicted entries without a label, total energies per formula unit on the labeler's scale.
-        They are drawn slightly to the right of their x, so that they do not hide the labels. Those
-        above every label are left out and counted in the legend.
+        They are drawn slightly to the right of their x, so that they do not hide the labels; of
+        the lowest at each composition its error bar is shaded. Those above every label are left
+        out and counted in the legend.
     corrected
         Formation energies of vertices in their lowest magnetic orders, eV per formula unit, by x.
     band
         Where the hull lies: ``band`` of `al_charge.report.documents.hull_document`.
+    width
+        Of one column, or of the page.
+
+    Returns
+    -------
+    Figure
+        Energies in meV per formula unit.
     """
-    figure, axes = _figure(hull, "hull", labeler, campaign)
-    _draw_band(axes, [float(Fraction(one["x"])) for one in band], band, 1e3)
-    if corrected:
-        axes.plot(
-            [float(x) for x in corrected],
-            [1e3 * energy for energy in corrected.values()],
-            linestyle=":",
-            marker="D",
-            markersize=5,
-            markerfacecolor="none",
-            color=style.HULL,
-            label=style.CORRECTED,
-        )
-    if candidates:
-        _draw_candidates(axes, hull, candidates)
-    above = [entry for entry in hull.entries if entry not in hull.vertices]
-    if above:
-        axes.plot(
-            [float(e.x) for e in above],
-            [_meV(hull, e) for e in above],
-            linestyle="none",
-            marker="o",
-            markersize=5,
-            markerfacecolor="none",
-            markeredgecolor=style.LABELLED,
-            markeredgewidth=0.9,
-            alpha=0.75,
-            label=f"labelled ({len(above)})",
-            zorder=3,
-        )
-    _draw_vertices(axes, hull)
-    axes.set_ylabel("Formation energy (meV per formula unit)")
-    low, high = _hull_limits(hull)
-    seen = [1e3 * energy for energy in (corrected or {}).values()]
-    seen += [1e3 * one["lower_95"] for one in band]
-    axes.set_ylim(min([low, *(1.1 * y for y in seen)]), max([high, *(1.1 * y for y in seen)]))
-    _fraction_axis(axes, [e.x for e in hull.entries], hull.compositions, hull)
-    _legend(figure, axes)
-    _save(figure, path)
+    with canvas.journal():
+        figure = canvas.new_figure(width, HULL_HEIGHT)
+        whole, near = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for axes, zero in ((whole, hull.reference), (near, _on(hull))):
+            _draw_hull_band(axes, hull, band, zero)
+            _draw_candidates(axes, hull, candidates, zero)
+            _draw_labels(axes, hull, zero)
+            axes.grid(axis="y")
+        if corrected:
+            _draw_corrected(whole, corrected)
+        _name_vertices(whole, hull)
+        _limit(whole, near, hull, corrected or {}, band, candidates)
+        whole.set_ylabel("Formation energy (meV/f.u.)")
+        near.set_ylabel("Above the hull (meV/f.u.)")
+        formula = mathtext(host_formula(hull.framework, hull.working_ion))
+        present = [entry.x for entry in hull.entries]
+        canvas.composition_axis(near, f"$x$ in {formula}", present, hull.compositions)
+        ends = hull.compositions[0], hull.compositions[-1]
+        canvas.capacity_axis(whole, ends, capacity_of(hull))
+        canvas.heading(whole, _source(labeler, campaign))
+        canvas.legend(figure, whole)
+    return figure
 
 
-def voltage_png(
-    path: Path,
+def voltage_figure(
     profile: VoltageProfile,
     *,
     labeler: str,
     campaign: str = "",
     band: Sequence[Mapping[str, Any]] = (),
     measured: Measured | None = None,
-) -> None:
-    """Write the voltage profile as a PNG file: plateaus, bands and the mean.
+    capacity: float | None = None,
+    width: style.Width = "single",
+) -> Figure:
+    """Draw the voltage profile: plateaus, bands, the mean, and a measured curve.
 
     Parameters
     ----------
-    path
-        File to write; its folder is created.
     profile
         Voltage profile.
     labeler
@@ -123,107 +111,103 @@ def voltage_png(
         Where the voltage lies: ``band`` of `al_charge.report.documents.voltage_document`.
     measured
         A measured curve to draw beside it.
+    capacity
+        Between the ends of x, mAh/g, for an axis on top; None for none.
+    width
+        Of one column, or of the page.
+
+    Returns
+    -------
+    Figure
+        Voltages against the working-ion metal, V.
     """
-    figure, axes = _figure(profile, "voltage", labeler, campaign)
-    x, voltage = profile.points()
-    axes.plot(x, voltage, color=style.HULL, linewidth=2.2, solid_joinstyle="miter", zorder=3)
-    ends = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
-    _draw_band(axes, ends, [one for one in band for _ in range(2)], 1.0)
-    if measured is not None:
+    with canvas.journal():
+        figure = canvas.new_figure(width, VOLTAGE_HEIGHT)
+        axes = figure.add_subplot()
+        corners = [end for step in profile.steps for end in (step.x_from, step.x_to)]
+        edges = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
+        _draw_band(axes, edges, [one for one in band for _ in range(2)], 1.0, style.TRUE_VOLTAGE)
         axes.plot(
-            *zip(*measured.points, strict=True),
-            ".-",
-            color=style.MEASURED,
-            linewidth=1.2,
-            markersize=4,
-            label=f"measured ({measured.source})",
-            zorder=2,
-        )
-    _legend(figure, axes)
-    for step in profile.steps:
-        _name_plateau(axes, step)
-    axes.axhline(profile.mean, color=style.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.annotate(
-        f"mean {profile.mean:.2f} V",
-        (1.0, profile.mean),
-        xycoords=("axes fraction", "data"),
-        xytext=(5, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9,
-        color=style.FAINT,
-    )
-    axes.set_ylabel(f"Voltage against {profile.working_ion} metal (V)")
-    axes.margins(y=0.14)
-    corners = [end for step in profile.steps for end in (step.x_from, step.x_to)]
-    _fraction_axis(axes, corners, corners, profile)
-    _save(figure, path)
-
-
-def _figure(
-    of: Hull | VoltageProfile, what: str, labeler: str, campaign: str
-) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    formula = mathtext(host_formula(of.framework, of.working_ion))
-    axes.set_title(f"{formula} {what}", loc="left", fontsize=13, pad=22)
-    source = f"Labeler: {labeler_name(labeler)}"
-    text = f"{source}   Campaign: {campaign}" if campaign else source
-    axes.text(0, 1.025, text, transform=axes.transAxes, fontsize=9, color=style.FAINT, va="bottom")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _draw_candidates(axes: Axes, hull: Hull, candidates: Sequence[Entry]) -> None:
-    low, high = _hull_limits(hull)
-    shown = [c for c in candidates if low <= _meV(hull, c) <= high]
-    bars = [1e3 * (c.error_bar or 0.0) for c in shown]
-    aside = CANDIDATE_OFFSET * float(hull.compositions[-1] - hull.compositions[0])
-    off = len(candidates) - len(shown)
-    axes.errorbar(
-        [float(c.x) + aside for c in shown],
-        [_meV(hull, c) for c in shown],
-        yerr=bars if any(bars) else None,
-        fmt="x",
-        markersize=4.5,
-        color=style.PREDICTED,
-        elinewidth=0.8,
-        alpha=0.45,
-        label=f"predicted, not labelled ({len(shown)}{f', {off} off scale' if off else ''})",
-        zorder=2,
-    )
-
-
-def _draw_vertices(axes: Axes, hull: Hull) -> None:
-    energies = [_meV(hull, vertex) for vertex in hull.vertices]
-    axes.plot(
-        [float(vertex.x) for vertex in hull.vertices],
-        energies,
-        "o-",
-        color=style.HULL,
-        markersize=8,
-        linewidth=1.8,
-        label=f"hull, {len(hull.vertices)} vertices",
-        zorder=4,
-    )
-    for vertex, energy in zip(hull.vertices[1:-1], energies[1:-1], strict=True):
-        axes.annotate(
-            f"x = {vertex.x}\n{energy:.0f} meV".replace("-", "\N{MINUS SIGN}"),
-            (float(vertex.x), energy),
-            xytext=(0, -8),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=8.5,
+            *profile.points(),
             color=style.HULL,
+            linewidth=1.4,
+            solid_joinstyle="miter",
+            label="computed",
+            zorder=4,
         )
+        if measured is not None:
+            axes.plot(
+                *zip(*measured.points, strict=True),
+                "s--",
+                color=style.MEASURED,
+                markersize=2.2,
+                linewidth=0.8,
+                label=f"measured ({measured.source})",
+                zorder=3,
+            )
+        axes.axhline(
+            profile.mean,
+            color=style.FAINT,
+            linewidth=0.8,
+            linestyle=(0, (4, 3)),
+            label=f"mean {profile.mean:.2f} V",
+            zorder=1,
+        )
+        wide = canvas.width_of("0.00") / canvas.scale_of(figure, corners[0], corners[-1])
+        for step in profile.steps:
+            if step.x_to - step.x_from < wide:
+                continue
+            text = axes.annotate(
+                f"{step.voltage:.2f}",
+                (float(step.x_from + step.x_to) / 2, step.voltage),
+                xytext=(0, 2.5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                color=style.HULL,
+                zorder=5,
+            )
+            text.set_path_effects([canvas.OUTLINE])
+        axes.grid(axis="y")
+        axes.margins(y=0.14)
+        axes.set_ylabel(f"Voltage against {profile.working_ion} metal (V)")
+        formula = mathtext(host_formula(profile.framework, profile.working_ion))
+        canvas.composition_axis(axes, f"$x$ in {formula}", corners, corners)
+        if capacity is not None:
+            canvas.capacity_axis(axes, (corners[0], corners[-1]), capacity)
+        canvas.heading(axes, _source(labeler, campaign))
+        canvas.legend(figure, axes)
+    return figure
+
+
+def _source(labeler: str, campaign: str) -> str:
+    name = labeler_name(labeler)
+    return f"{name}, campaign {campaign}" if campaign else name
+
+
+def _on(hull: Hull) -> Any:
+    """Return the total energy on the hull at a composition."""
+    return lambda x: hull.reference(x) + hull.lower(x)
+
+
+def _heights(entries: Iterable[Entry], zero: Any) -> list[float]:
+    """Return how far entries lie above something, meV per formula unit."""
+    return [1e3 * (entry.energy - zero(entry.x)) for entry in entries]
+
+
+def _draw_hull_band(axes: Axes, hull: Hull, band: Sequence[Mapping[str, Any]], zero: Any) -> None:
+    """Shade where the true hull lies; its energies are formation energies."""
+    x = [Fraction(one["x"]) for one in band]
+    down = [zero(at) - hull.reference(at) for at in x]
+    moved = [
+        {name: value - by for name, value in one.items() if name != "x"}
+        for one, by in zip(band, down, strict=True)
+    ]
+    _draw_band(axes, [float(at) for at in x], moved, 1e3, style.TRUE_HULL)
 
 
 def _draw_band(
-    axes: Axes, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float
+    axes: Axes, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float, text: str
 ) -> None:
     """Shade where the truth lies with 95 and with 68 %."""
     for share, opacity in style.BANDS if band else ():
@@ -234,54 +218,129 @@ def _draw_band(
             color=style.HULL,
             alpha=opacity,
             linewidth=0,
-            label=f"true with {share} %",
+            label=text.format(share),
             zorder=1,
         )
 
 
-def _name_plateau(axes: Axes, step: VoltageStep) -> None:
-    axes.annotate(
-        f"{step.voltage:.2f} V",
-        (float(step.x_from + step.x_to) / 2, step.voltage),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=9,
+def _draw_labels(axes: Axes, hull: Hull, zero: Any) -> None:
+    above = [entry for entry in hull.entries if entry not in hull.vertices]
+    if above:
+        axes.plot(
+            [float(e.x) for e in above],
+            _heights(above, zero),
+            "o",
+            markerfacecolor="none",
+            markeredgecolor=style.LABELLED,
+            markeredgewidth=0.6,
+            label=f"labelled, above the hull ({len(above)})",
+            zorder=3,
+        )
+    axes.plot(
+        [float(vertex.x) for vertex in hull.vertices],
+        _heights(hull.vertices, zero),
+        "D-",
         color=style.HULL,
+        label=f"hull of the labels, {len(hull.vertices)} vertices",
+        zorder=4,
     )
 
 
-def _fraction_axis(
-    axes: Axes,
-    present: Sequence[Fraction],
-    vertices: Sequence[Fraction],
-    of: Hull | VoltageProfile,
-) -> None:
-    axes.set_xticks(*style.fraction_ticks(present, vertices))
-    axes.set_xlabel(f"$x$ in {mathtext(host_formula(of.framework, of.working_ion))}")
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend, if there is anything to explain, below the axes, where it hides nothing."""
-    handles, texts = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, texts, frameon=False, fontsize=9, ncols=3, loc="outside lower center"
+def _draw_candidates(axes: Axes, hull: Hull, candidates: Sequence[Entry], zero: Any) -> None:
+    """Draw predictions beside the labels, and shade the error bar of the lowest."""
+    if not candidates:
+        return
+    highest = max(1e3 * hull.formation_energy(entry) for entry in hull.entries)
+    room = highest + _room(hull)
+    shown = [c for c in candidates if 1e3 * hull.formation_energy(c) <= room]
+    off = len(candidates) - len(shown)
+    step = _step([entry.x for entry in (*hull.entries, *candidates)])
+    lowest = list({c.x: c for c in sorted(shown, key=lambda c: -c.energy)}.values())
+    bars = np.array([1e3 * (c.error_bar or 0.0) for c in lowest])
+    if bars.any():
+        axes.bar(
+            [float(c.x) + ASIDE * step for c in lowest],
+            2 * bars,
+            bottom=np.array(_heights(lowest, zero)) - bars,
+            width=ASIDE * step,
+            facecolor=style.PREDICTED + "40",
+            edgecolor=style.PREDICTED,
+            linewidth=0.4,
+            hatch="/////",
+            label=style.LOWEST_PREDICTED,
+            zorder=2,
         )
+    axes.plot(
+        [float(c.x) + ASIDE * step for c in shown],
+        _heights(shown, zero),
+        "x",
+        markersize=2.5,
+        markeredgewidth=0.6,
+        color=style.PREDICTED,
+        label=f"predicted, no label ({len(shown)}{f'; {off} off scale' if off else ''})",
+        zorder=2,
+    )
 
 
-def _hull_limits(hull: Hull) -> tuple[float, float]:
-    """Return limits of the y axis, meV, between which every label lies; candidates may not."""
-    energies = np.array([_meV(hull, entry) for entry in hull.entries])
-    room = max(np.ptp(energies), 10.0)
-    return float(energies.min() - 0.22 * room), float(energies.max() + 0.12 * room)
+def _draw_corrected(axes: Axes, corrected: Mapping[Fraction, float]) -> None:
+    axes.plot(
+        [float(x) for x in corrected],
+        [1e3 * energy for energy in corrected.values()],
+        "s:",
+        markerfacecolor="none",
+        markersize=5,
+        color=style.HULL,
+        label=style.CORRECTED,
+        zorder=4,
+    )
 
 
-def _meV(hull: Hull, entry: Entry) -> float:  # noqa: N802
-    return 1e3 * hull.formation_energy(entry)
+def _name_vertices(axes: Axes, hull: Hull) -> None:
+    """Write their energies below vertices, on the side to which the hull falls."""
+    heights = _heights(hull.vertices, hull.reference)
+    for place, vertex in enumerate(hull.vertices[1:-1], start=1):
+        rises = heights[place + 1] > heights[place - 1]
+        text = axes.annotate(
+            f"{heights[place]:.0f}".replace("-", "\N{MINUS SIGN}"),
+            (float(vertex.x), heights[place]),
+            xytext=(2 if rises else -2, -4),
+            textcoords="offset points",
+            ha="left" if rises else "right",
+            va="top",
+            color=style.HULL,
+            zorder=5,
+        )
+        text.set_path_effects([canvas.OUTLINE])
 
 
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=RESOLUTION, facecolor="white")
+def _limit(
+    whole: Axes,
+    near: Axes,
+    hull: Hull,
+    corrected: Mapping[Fraction, float],
+    band: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Entry],
+) -> None:
+    """Show every label above, what lies near the hull below, and both bands whole."""
+    energies = _heights(hull.entries, hull.reference)
+    room = _room(hull)
+    lower = [1e3 * one["lower_95"] for one in band]
+    lower += [1e3 * (hull.formation_energy(c) - (c.error_bar or 0.0)) for c in candidates]
+    low = min([*energies, *lower, *(1e3 * energy for energy in corrected.values())])
+    whole.set_ylim(low - 1.2 * room, max(energies) + room)
+    below = [hull.lower(Fraction(one["x"])) - one["lower_95"] for one in band]
+    below += [(c.error_bar or 0.0) - hull.distance(c) for c in candidates]
+    depth = 1e3 * max(below, default=0.0)
+    near.set_ylim(-1.15 * max(depth, NEAR / 6), NEAR)
+
+
+def _room(hull: Hull) -> float:
+    """Return the space above the highest label, meV per formula unit."""
+    energies = _heights(hull.entries, hull.reference)
+    return 0.1 * max(float(np.ptp(energies)), 10.0)
+
+
+def _step(compositions: Iterable[Fraction]) -> float:
+    """Return the smallest distance of two compositions."""
+    ordered = sorted(set(compositions))
+    return min((float(b - a) for a, b in pairwise(ordered)), default=1.0)

@@ -1,15 +1,25 @@
-"""What plots share: file types, colours that colour-blind readers can tell apart, the x axis."""
+"""What plots share: file types, sizes, colours and shapes that all readers can tell apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 from al_charge.errors import InputError
 
-Draw = TypeVar("Draw")
+Width = Literal["single", "double"]
+
+WIDTHS: dict[Width, float] = {"single": 86.0, "double": 178.0}
+"""mm of one column of a journal, and of its whole page."""
+IMAGES = (".png", ".svg", ".pdf")
+"""Endings of plots for print."""
+PAGE = ".html"
+"""Ending of interactive plots."""
+
+CHARTS = ("parity", "error", "evolution", "volume", "lattice", "moments", "charges", "cost")
+"""What `al-charge plot` draws of a campaign, beside hull, voltage and curves of training."""
 
 HULL = "#0072B2"
 """Blue: the hull, its vertices and the voltage."""
@@ -25,9 +35,20 @@ FAINT = "#8A8A8A"
 """Grey: axes, grid and secondary text."""
 SERIES = (HULL, PREDICTED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Colours of things of one kind, such as charge states or members."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Their shapes, in matplotlib's words."""
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+"""The same in plotly's."""
 
-BANDS = ((95, 0.13), (68, 0.2))
+BANDS = ((95, 0.13), (68, 0.3))
 """Probabilities of bands, in per cent, with the opacity of each."""
+
+TRUE_HULL = "true hull, {} % (sampled hulls)"
+"""What the legend of a hull calls its bands: where sampled hulls of all configurations lie."""
+TRUE_VOLTAGE = "true voltage, {} % (sampled hulls)"
+"""The same of a voltage profile."""
+LOWEST_PREDICTED = "lowest predicted, no label, \u00b1 1 s.d."
+"""What the legend calls the committee's lowest prediction of each composition."""
 
 MANY_TICKS = 13
 """With more ticks their texts overlap."""
@@ -59,7 +80,7 @@ def fraction_ticks(
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a plot that is neither a PNG nor an HTML file.
+    """Refuse a plot whose file has an unknown ending.
 
     Parameters
     ----------
@@ -69,35 +90,32 @@ def check_ending(path: Path) -> None:
     Raises
     ------
     InputError
-        If it ends in anything else.
+        If it ends neither as an image nor as an interactive page.
     """
-    if path.suffix not in (".png", ".html"):
+    if path.suffix not in (*IMAGES, PAGE):
         raise InputError(
-            f"unknown ending '{path.suffix}'", where=str(path), remedy="use .png or .html"
+            f"unknown ending '{path.suffix}'",
+            where=str(path),
+            remedy=f"use {', '.join(IMAGES)} or {PAGE}",
         )
 
 
-def by_ending(path: Path, png: Draw, html: Draw) -> Draw:
-    """Choose between two ways to draw a plot by the ending of its file.
+def check_image(path: Path) -> None:
+    """Refuse a plot for print whose file has an unknown ending.
 
     Parameters
     ----------
     path
         File of the plot.
-    png
-        What draws it as a PNG file.
-    html
-        What draws it as an HTML file.
-
-    Returns
-    -------
-    Draw
-        One of the two.
 
     Raises
     ------
     InputError
-        If it ends in anything else.
+        If it does not end as an image.
     """
-    check_ending(path)
-    return png if path.suffix == ".png" else html
+    if path.suffix not in IMAGES:
+        raise InputError(
+            f"unknown ending '{path.suffix}'",
+            where=str(path),
+            remedy=f"use {', '.join(IMAGES[:-1])} or {IMAGES[-1]}",
+        )

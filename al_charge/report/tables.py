@@ -307,3 +307,33 @@ def imported_table(document: dict[str, Any]) -> Table:
 def _below_path(source: str, path: str) -> str:
     """Return a source without the path that it lies in."""
     return source.removeprefix(path).lstrip("/, ") or source
+
+
+def rows_table(document: dict[str, Any]) -> Table:
+    """Return rows of numbers as a table.
+
+    Parameters
+    ----------
+    document
+        With ``title`` and ``rows``.
+
+    Returns
+    -------
+    Table
+        One line for each row.
+    """
+    rows = document["rows"]
+    table = Table(title=Text(document["title"]), caption=Text(document["source"]))
+    for name, value in rows[0].items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*(Text(_shown(name, value)) for name, value in row.items()))
+    return table
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value)[:8] if name == "label" else str(value)

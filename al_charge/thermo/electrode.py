@@ -73,15 +73,13 @@ def electrode(hull: Hull, volumes: Mapping[str, float]) -> Electrode:
     AlChargeError
         If the volume of a vertex is not given.
     """
-    first, last = hull.vertices[0], hull.vertices[-1]
-    moved = float(last.x - first.x) * hull.working_ion_charge * CHARGE_PER_MOLE
-    voltage = voltage_profile(hull).mean
-    capacity = moved / mass(hull.framework, hull.working_ion, float(last.x))
+    last = hull.vertices[-1]
+    voltage, capacity = voltage_profile(hull).mean, capacity_of(hull)
     missing = [vertex.key for vertex in hull.vertices if vertex.key not in volumes]
     if missing:
         raise AlChargeError("its volume is not known", where=f"label '{missing[0]}'")
     some = [volumes[vertex.key] for vertex in hull.vertices]
-    volume_capacity = moved / N_A / (volumes[last.key] / _CM3)
+    volume_capacity = _moved(hull) / N_A / (volumes[last.key] / _CM3)
     return Electrode(
         average_voltage=voltage,
         capacity=capacity,
@@ -90,6 +88,28 @@ def electrode(hull: Hull, volumes: Mapping[str, float]) -> Electrode:
         energy_density=volume_capacity * voltage,
         volume_change=max(some) / min(some) - 1.0,
     )
+
+
+def capacity_of(hull: Hull) -> float:
+    """Return the capacity between the ends of a hull.
+
+    Parameters
+    ----------
+    hull
+        The hull.
+
+    Returns
+    -------
+    float
+        mAh per gram of the discharged electrode.
+    """
+    return _moved(hull) / mass(hull.framework, hull.working_ion, float(hull.compositions[-1]))
+
+
+def _moved(hull: Hull) -> float:
+    """Return the charge that moves between the ends of a hull, mAh per mole of formula units."""
+    width = float(hull.compositions[-1] - hull.compositions[0])
+    return float(width * hull.working_ion_charge * CHARGE_PER_MOLE)
 
 
 def mass(framework: str, ion: str, x: float) -> float:

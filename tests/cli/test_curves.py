@@ -56,10 +56,10 @@ def test_curves_of_a_file(trained: tuple[Path, Path], run: Run, tmp_path: Path) 
 
 def test_an_ending_is_refused_before_anything_is_trained(run: Run, tmp_path: Path) -> None:
     data = write_labels(tmp_path / "labels.extxyz", [labelled_image(0)])
-    command = ("train", str(data), str(tmp_path / "m"), "--kind", "painn", "--plot", "c.pdf")
+    command = ("train", str(data), str(tmp_path / "m"), "--kind", "painn", "--plot", "c.gif")
     code, _, err = run(*command)
     assert (code, err.strip().count("\n")) == (2, 0)
-    assert "c.pdf: unknown ending '.pdf'; use .png or .html" in err
+    assert "c.gif: unknown ending '.gif'; use .png, .svg, .pdf or .html" in err
     assert not (tmp_path / "m").exists()
 
 

@@ -15,7 +15,7 @@ FORMATION = {0: [0], 1: [31, 12], 2: [-25, 40], 3: [-95, -60, -60], 4: [0]}
 """meV per formula unit by number of ions out of four."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hull() -> Hull:
     """Vertices at 0, 3/4 and 1; seven further or tied labels."""
     entries = [
@@ -26,7 +26,7 @@ def hull() -> Hull:
     return build_hull(entries, framework="Fe1P1O4", working_ion="Na", metal_energy=-1.3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assessment(make_assessment: Callable[..., Assessment]) -> Assessment:
     """What an assessment of that hull says of three of its compositions."""
     compositions = [
@@ -52,7 +52,7 @@ def assessment(make_assessment: Callable[..., Assessment]) -> Assessment:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def candidates() -> list[Entry]:
     """Two predictions: one below the hull, one far above every label."""
     return [
@@ -61,7 +61,7 @@ def candidates() -> list[Entry]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def profile(hull: Hull) -> VoltageProfile:
     """The voltage profile of the hull, with error bars."""
     return voltage_profile(hull, error_bars=[0.02, 0.05], mean_error_bar=0.01)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from al_charge.errors import InputError
-from al_charge.report.curve_plots import curves_figure, curves_html, curves_png, plot_curves
+from al_charge.report.curve_plots import curves_figure, curves_html, plot_curves
 from al_charge.report.curves import (
     Curve,
     best_entry,
@@ -82,7 +83,7 @@ def test_the_image_draws_the_histories(curves: list[Curve]) -> None:
         panel.quantity.title for panel in panels(curves)
     ]
     for axes, panel in zip(figure.axes, panels(curves), strict=True):
-        *lines, best = [line for line in axes.lines if line.get_linestyle() != "--"][:5]
+        *lines, best = axes.lines[:5]
         for drawn, line in zip(lines, panel.lines, strict=True):
             assert drawn.get_xdata().tolist() == line.x  # type: ignore[union-attr]
             assert drawn.get_ydata().tolist() == pytest.approx(line.y)  # type: ignore[union-attr]
@@ -93,6 +94,9 @@ def test_the_image_draws_the_histories(curves: list[Curve]) -> None:
         assert axes.get_xlabel() == "epoch"
         # Where round 1 begins.
         assert any(line.get_xdata()[0] == 4.5 for line in axes.lines)  # type: ignore[index]
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    assert {one.get_fontsize() for one in figure.findobj(Text)} == {7.0}
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == ["member 1", "member 2", "best epoch, whose weights are kept"]
@@ -116,14 +120,16 @@ def test_the_page_holds_the_histories(curves: list[Curve], tmp_path: Path) -> No
 
 
 def test_plots_are_chosen_by_their_ending(curves: list[Curve], tmp_path: Path) -> None:
-    plot_curves(curves, tmp_path / "a.png", "painn")
-    assert imread(tmp_path / "a.png").shape[1] > 1000
-    curves_png(tmp_path / "b.png", curves, title="painn")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    plot_curves(curves[:1], tmp_path / "a.html", "painn")
+    short = [Curve(0, [{"epoch": 1.0, "loss": 0.5}])]
+    plot_curves(short, tmp_path / "a.png", "painn")
+    assert imread(tmp_path / "a.png").shape[1] == int(86 / 25.4 * 300)
+    plot_curves(short, tmp_path / "a.pdf", "painn", "double")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    plot_curves(short, tmp_path / "a.html", "painn")
     assert "Plotly.newPlot" in (tmp_path / "a.html").read_text()
-    with pytest.raises(InputError, match=r"unknown ending '\.pdf'; use \.png or \.html"):
-        plot_curves(curves, tmp_path / "a.pdf", "painn")
+    remedy = r"use \.png, \.svg, \.pdf or \.html"
+    with pytest.raises(InputError, match=rf"unknown ending '\.gif'; {remedy}"):
+        plot_curves(curves, tmp_path / "a.gif", "painn")
 
 
 def test_table_and_document_tell_the_best_epoch(curves: list[Curve]) -> None:
