@@ -16,7 +16,6 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core.composition import Composition
 from pymatgen.core.periodic_table import Element, Species
 from pymatgen.core.structure import Structure
-from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry
 
 import al_charge as ac
@@ -304,6 +303,8 @@ def as_of_vasp(campaign: loop.Campaign) -> Iterator[LabelDoc]:
 def test_the_corrections_of_the_materials_project_apply(
     campaign: ac.Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+
     inner = campaign._campaign
     labels = list(as_of_vasp(inner))
 

@@ -17,7 +17,6 @@ from ase.db import connect
 from monty.json import MontyDecoder
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core.structure import Structure
-from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 from pymatgen.entries.computed_entries import ComputedEntry
 from pymatgen.io.optimade import OptimadeStructureAdapter
 
@@ -191,6 +190,8 @@ def test_entries(run: Run, labelled: Campaign, labels: dict[str, LabelDoc], tmp_
 
 def test_the_corrections_of_the_materials_project_apply(labels: dict[str, LabelDoc]) -> None:
     """U and POTCARs are those that MP's scheme asks for; its sum is by its published values."""
+    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
+
     titles = {
         "Fe": "PAW_PBE Fe_pv 06Sep2000 sha256:0000000000000000",
         "Na": "PAW_PBE Na_pv 05Jan2001 sha256:0000000000000000",

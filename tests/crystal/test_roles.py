@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from pymatgen.analysis.local_env import CrystalNN
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
@@ -234,6 +233,8 @@ def test_wyckoff_positions_are_those_of_pymatgen() -> None:
 
 
 def test_iron_bound_to_carbon_is_low_spin() -> None:
+    from pymatgen.analysis.local_env import CrystalNN
+
     spec = HostSpec.model_validate(CYANIDE | {"redox_sites_per_formula": 2})
     host, structure = Host.from_spec(spec), parent_structure(spec)
     with warnings.catch_warnings():

@@ -15,7 +15,6 @@ import pytest
 import spglib
 import yaml
 from numpy.typing import NDArray
-from pymatgen.analysis.bond_valence import calculate_bv_sum
 from pymatgen.core import Species, Structure
 
 from al_charge.api.check import check
@@ -211,6 +210,8 @@ def radius(ion: Species, coordination: int) -> float:
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_bonds_are_as_long_as_radii_and_bond_valences_ask_for(name: str) -> None:
+    from pymatgen.analysis.bond_valence import calculate_bv_sum
+
     structure = filled_parent(name)
     for site in structure:
         if site.specie.oxi_state < 0:

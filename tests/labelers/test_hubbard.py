@@ -10,7 +10,6 @@ from ase import Atoms
 from ase.build import bulk
 from numpy.typing import NDArray
 from pymatgen.core import Composition, Lattice, Structure
-from pymatgen.io.vasp.sets import MPRelaxSet
 
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.gpaw import request
@@ -52,6 +51,8 @@ COMPOUNDS = (
 
 def materials_projects(formula: str) -> dict[str, float]:
     """Return what pymatgen's input set writes into the INCAR of a compound."""
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
     amounts, _ = Composition(formula).get_integer_formula_and_factor()
     symbols = [el.symbol for el, n in Composition(amounts).items() for _ in range(int(n))]
     places = [[i / len(symbols), 0.0, 0.0] for i in range(len(symbols))]
@@ -75,6 +76,8 @@ def test_defaults_are_what_pymatgen_writes(kind: type[DftSettings], formula: str
 
 
 def test_every_element_of_the_table_is_tried() -> None:
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
     tried = {el for formula in COMPOUNDS for el in materials_projects(formula)}
     assert tried == set(MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"])
 
