@@ -117,6 +117,9 @@ def test_what_cannot_be_sent_is_tried_again_and_ends_nothing(
     clock.now += 1
     outbox.add([])
     assert sent == [first.text, second.text]
+    fail[0] = True
+    outbox.add([first])
+    assert caplog.messages[-1].endswith("tried again in 30 s")
 
 
 def test_the_end_is_tried_for_some_minutes(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 
@@ -16,7 +18,7 @@ from al_charge.fw.worker_registry import register
 from al_charge.serve.access import LOOPBACK
 from al_charge.serve.app import create_app
 from al_charge.serve.source import Source
-from al_charge.store.documents import CampaignState, FailureDoc
+from al_charge.store.documents import Assessment, CampaignState, FailureDoc
 
 from .conftest import TOKEN, Scene, Visitor
 
@@ -149,6 +151,23 @@ def test_a_label_is_on_the_page_when_it_is_written(scene: Scene, visitor: Visito
     assert "4 labels" in unescape(news[0])
 
 
+def test_what_came_after_the_last_assessment_is_new(
+    scene: Scene, visitor: Visitor, make_assessment: Callable[..., Assessment]
+) -> None:
+    scene.three_labels()
+    scene.label("dddd0000old", 2, -22.02)
+    found = make_assessment(labels=4, hull_shift=0.0123, p_below_hull=0.25)
+    scene.store.rounds.record_assessment(scene.name, 0, found, [], np.zeros((1, 0)))
+    assert "since round 0" not in visitor.text("/campaign", name=scene.name)
+    scene.label("eeee0000new", 1, -20.98, round=1)
+    text = visitor.text("/campaign", name=scene.name)
+    assert "new since round 0" in text
+    assert text.count('class="new"') == text.count('class="label"') == 1 + 1  # and its legend
+    # 20 meV above the line between the ends, where the hull is 40 meV below it
+    assert re.search(r"eeee0000</code></th><td>1/4</td>\s*<td[^>]*>60\.0</td>", text)
+    assert ">12.30</td>" in text and ">25.0 %</td>" in text
+
+
 def test_only_new_labels_are_read(
     scene: Scene, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +200,9 @@ def test_jobs_are_counted_and_those_that_failed_lead_to_their_logs(
     assert re.search(rf"waiting</span>\s*{waiting}\b", text)
     assert "too warm" in text and "node7" in text
     assert "Nothing more will happen" not in text  # others are ready
+    ready = {"spec.campaign": scene.name, "state": "READY"}
+    scene.launchpad.fireworks.update_many(ready, {"$set": {"state": "PAUSED"}})
+    assert "Nothing more will happen" in visitor.text("/campaign", name=scene.name)
     job = visitor.text("/job", name=scene.name, id=fw_id)
     assert "ValueError: too warm" in unescape(job) and "node7" in job
 
@@ -226,9 +248,11 @@ def test_an_outage_is_told_and_ends(scene: Scene) -> None:
 
 
 def test_a_campaign_that_is_gone_is_told_and_one_that_comes_again_is_read_anew(
-    scene: Scene, visitor: Visitor
+    scene: Scene, visitor: Visitor, make_assessment: Callable[..., Assessment]
 ) -> None:
     scene.three_labels()
+    found = make_assessment(labels=3)
+    scene.store.rounds.record_assessment(scene.name, 0, found, [], np.zeros((1, 0)))
     assert "cccc0000" in visitor.text("/campaign", name=scene.name)
     database = scene.launchpad.db
     document = database["campaigns"].find_one({"_id": scene.name})
@@ -236,8 +260,10 @@ def test_a_campaign_that_is_gone_is_told_and_one_that_comes_again_is_read_anew(
     gone = visitor.get("/campaign", name=scene.name)
     assert (gone.status_code, "there is no such campaign" in gone.text) == (404, True)
     scene.store.labels.unlink(scene.name, "cccc0000half")
+    database["rounds"].delete_many({"campaign": scene.name})
     database["campaigns"].insert_one(document | {"created": datetime.now(UTC)})
-    assert "cccc0000" not in visitor.text("/campaign", name=scene.name)
+    again = visitor.text("/campaign", name=scene.name)
+    assert "cccc0000" not in again and "Round 0" not in again
 
 
 @pytest.mark.parametrize(

@@ -121,21 +121,21 @@ def job(fw_id: int, task: str, state: str = "WAITING") -> Job:
 def test_jobs_that_wait_for_the_same_are_drawn_together() -> None:
     jobs = [job(n, f"propose x={n}", "COMPLETED") for n in range(3)]
     jobs += [job(3, "select", "RUNNING"), *(job(n, f"label {n}") for n in range(4, 30))]
-    jobs += [job(30, "train 0"), job(31, "train 1"), job(32, "assess")]
-    links = {n: (3,) for n in range(3)} | {3: tuple(range(4, 30))}
+    jobs += [job(30, "train 0"), job(31, "train 1"), job(32, "assess"), job(33, "metal")]
+    links = {n: (3,) for n in range(3)} | {3: (33, *range(4, 30)), 33: (32,)}
     links |= dict.fromkeys(range(4, 30), (30, 31)) | {30: (32,), 31: (32,)}
     graph = draw(jobs, links)
     headings = [group.heading for group in graph.groups]
     assert headings == [
-        "propose: 3 completed", "select: 1 running", "label: 26 waiting", "train: 2 waiting",
-        "assess: 1 waiting",
+        "propose: 3 completed", "select: 1 running", "label: 26 waiting", "metal: 1 waiting",
+        "train: 2 waiting", "assess: 1 waiting",
     ]  # fmt: skip
-    assert len(graph.arrows) == 4
+    assert len(graph.arrows) == 6
     lefts = [group.x for group in graph.groups]
-    assert lefts == sorted(lefts) and len(set(lefts)) == 5
+    assert lefts == sorted(lefts) and len(set(lefts)) == 5  # the metal is below the labels
     drawn = [node for group in graph.groups for node in group.nodes]
-    assert sorted(node.job.fw_id for node in drawn) == list(range(33))
-    assert len({(node.x, node.y) for node in drawn}) == 33
+    assert sorted(node.job.fw_id for node in drawn) == list(range(34))
+    assert len({(node.x, node.y) for node in drawn}) == 34
     for group in graph.groups:
         assert bool(group.nodes[0].name) == (len(group.nodes) <= NAMED)
         for node in group.nodes:

@@ -158,6 +158,8 @@ def test_labels_made_twice_are_found(store: Store) -> None:
     attempt("twice", "made", campaign="two")
     assert store.attempts.made_twice("one") == ["twice"]
     assert len(store.attempts.all("one")) == 4
+    assert len(store.attempts.all("one", rounds={0})) == 4
+    assert store.attempts.all("one", rounds={1}) == []
     assert [a.outcome for a in store.attempts.all("one", "once")] == ["failed", "made", None]
 
 

@@ -78,6 +78,13 @@ def test_what_is_closed_stays_as_it_is(store: Store) -> None:
     assert store.ledger.all("c") == before
 
 
+def test_entries_of_some_rounds(store: Store) -> None:
+    for number in (0, 1, 2):
+        store.ledger.open("c", "select", round=number, worker="1@node7@1.00", cores=1)
+    assert [one.round for one in store.ledger.all("c", {1, 2})] == [1, 2]
+    assert store.ledger.all("c", ()) == []
+
+
 def test_nothing_ends_before_it_starts(store: Store) -> None:
     """As where a clock was set back."""
     spent(store, "label 0", -5.0)
