@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -159,7 +160,7 @@ def facts(make_assessment: Callable[..., Assessment]) -> Facts:
             for vertex in last.vertices
         ],
         predictions=[
-            (number, PredictedLabel("1/2", 0.001 * n, 0.002, 0.002, n == 0))
+            (number, PredictedLabel("1/2", 0.003 * n, 0.002, 0.002, n == 0))
             for number in (1, 2)
             for n in range(3)
         ],
@@ -181,6 +182,18 @@ def address(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> str:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page(facts), encoding="utf-8")
     return path.as_uri()
+
+
+def test_what_was_predicted_is_in_the_tables(facts: Facts) -> None:
+    """Of the rounds after the first; these need no browser."""
+    text = " ".join(re.sub(r"<[^>]*>", " ", page(facts).partition("<script")[0]).split())
+    # Errors are 0, 1.5 and 3 bars, in each of two rounds.
+    assert "33 % lie within the band that should hold 68 %, and 67 % within that of 95 %" in text
+    assert "2 3 67 % 100 % 1 100 % 3.0" in text
+    assert "1/2 Na 1/2 FeO \N{MINUS SIGN}40.0 vertex 7 2 10 %, 10.0 label20-" in text
+    assert "1/4 Na 1/4 FeO \N{MINUS SIGN}10.0 10.0 2 1 10 %, 10.0 label10-" in text
+    assert "chance of a lower hull 0.4 % every configuration was ranked" in text
+    assert "Random choice would have needed 8 labels on average until the vertex has one" in text
 
 
 DRAWN = "body[data-drawn]"

@@ -79,7 +79,7 @@ def test_only_the_lowest_of_many_labels_are_drawn() -> None:
     hull = build_hull([*ends, *many], framework="FePO4", working_ion="Na", metal_energy=0.0)
     traces = by_meta(hull_figures([of_round(hull, 0)], "NaxFePO4")["rounds"]["0"])
     assert traces["labelled"]["y"] == pytest.approx(range(1, MOST_DRAWN + 1))
-    assert f"{100 - MOST_DRAWN} higher ones not drawn" in traces["labelled"]["name"]
+    assert f"({MOST_DRAWN} of 100)" in traces["labelled"]["name"]
 
 
 def test_texts_of_a_campaign_are_no_markup_in_plots(hull: Hull) -> None:

@@ -136,7 +136,9 @@ def random_sentence(found: RandomChoice | None, per_label: float | None, labels:
         "" if per_label is None else f", about {found.labels * per_label:.3g} core hours at the "
     )
     hours += "" if per_label is None else "cost of this campaign's labels"
-    one = found.vertices == 1
+    every = {1: "the vertex has", 2: "both vertices have"}.get(
+        found.vertices, f"all {found.vertices} vertices have"
+    )
     given = (
         f" The {found.given} end members with a single configuration come first, and are counted."
         if found.given
@@ -144,8 +146,8 @@ def random_sentence(found: RandomChoice | None, per_label: float | None, labels:
     )
     return (
         f"Random choice would have needed {found.labels:.0f} labels on average until "
-        f"{'the vertex has' if one else f'all {found.vertices} vertices have'} one ({found.low} to "
-        f"{found.high} in 90 % of all random orders){hours}; this campaign used {labels}. "
+        f"{every} one ({found.low} to {found.high} in 90 % of all random orders){hours}; this "
+        f"campaign used {labels}. "
         f"Assumed: the vertices found are the true ones, each is one of {found.configurations} "
         "distinct configurations, which are drawn with the same chance and none twice, and a label "
         f"of each is made once and is usable.{given} Random choice would not know when to stop."
@@ -166,8 +168,8 @@ def percent(share: float) -> str:
         In per cent.
     """
     if 0 < share < 0.001:
-        return "less than 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+        return "< 0.1 %"
+    return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
 
 
 def minus(text: str) -> str:

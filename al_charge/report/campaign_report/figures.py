@@ -198,7 +198,8 @@ def _lowest(entries: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], in
 
 
 def _counted(name: str, drawn: Sequence[Any], left_out: int) -> str:
-    return f"{name} ({len(drawn)}{f'; {left_out} higher ones not drawn' if left_out else ''})"
+    total = f" of {len(drawn) + left_out}" if left_out else ""
+    return f"{name} ({len(drawn)}{total})"
 
 
 def _points(entries: Sequence[dict[str, Any]], bars: str = "") -> Trace:

@@ -100,12 +100,14 @@ def _labelling(
         return []
     spec = campaign.spec.labeler
     engines = " and ".join(labels["engines"])
+    numbers = {text: sum(one["relax"] == relax for one in made) for relax, text in MOVED.items()}
     moved = " and ".join(
-        f"{sum(one['relax'] == relax for one in made)} {text}"
-        for relax, text in MOVED.items()
-        if any(one["relax"] == relax for one in made)
+        f"{'all' if number == len(made) else number} {text}"
+        for text, number in numbers.items()
+        if number
     )
-    told = [f"{len(made)} labels were made by {labeler_name(spec.kind)} ({engines}), {moved}."]
+    name = labeler_name(spec.kind)
+    told = [f"{len(made)} labels were made by {name}, engine {engines}, {moved}."]
     if isinstance(spec, DftSettings):
         told += _dft(campaign, spec, settings)
     else:

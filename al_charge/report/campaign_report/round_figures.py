@@ -142,7 +142,7 @@ def calibration_figure(predictions: Sequence[tuple[int, PredictedLabel]]) -> Fig
         "traces": traces,
         "layout": {
             "xaxis": _round_axis(rounds),
-            "yaxis": {"title": {"text": "(predicted less labelled) / error bar"}, "zeroline": True},
+            "yaxis": {"title": {"text": "error / error bar"}, "zeroline": True},
         },
     }
 
@@ -174,7 +174,12 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
                 "y": [one["core_hours_by_kind"].get(kind, 0.0) for one in rounds],
                 "marker": {
                     "color": f"var(--s{n % 6})",
-                    "pattern": {"shape": ("", "/", "x", ".", "-", "+")[n % 6]},
+                    "pattern": {
+                        "shape": ("", "/", "x", ".", "-", "+")[n % 6],
+                        "fillmode": "overlay",
+                        "fgcolor": "var(--page)",
+                        "fgopacity": 0.7,
+                    },
                 },
                 "hovertemplate": f"{escape(kind)}, round %{{x}}: %{{y:.3g}} h<extra></extra>",
             }
@@ -182,6 +187,7 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
         ],
         "layout": {
             "barmode": "stack",
+            "legend": {"traceorder": "normal"},
             "xaxis": _round_axis([one["round"] for one in rounds]),
             "yaxis": {"title": {"text": "core hours"}, "rangemode": "tozero"},
         },

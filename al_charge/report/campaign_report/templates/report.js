@@ -19,8 +19,7 @@
     font: { family: "system-ui, sans-serif", size: 13, color: "var(--text)" },
     hoverlabel: { bgcolor: "var(--card)", bordercolor: "var(--line)", font: { color: "var(--text)" } },
     margin: { l: 60, r: 12, t: 12, b: 50 },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    ...layout, xaxis: axis({ ...layout.xaxis, showgrid: false }), yaxis: axis(layout.yaxis),
+    ...layout, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, ...layout.legend }, xaxis: axis({ ...layout.xaxis, showgrid: false }), yaxis: axis(layout.yaxis),
     ...(width ? { width } : {}),
   });
 

@@ -64,7 +64,7 @@ window.drawStructures = (structures, legend) => {
   const draw = (stage) => {
     const structure = structures[Number(stage.dataset.structure)];
     const reach = Math.max(...[-1, 1].flatMap((p) => [-1, 1].flatMap((q) => [-1, 1].map((r) =>
-      Math.hypot(...[0, 1, 2].map((i) => (p * structure.cell[0][i] + q * structure.cell[1][i] + r * structure.cell[2][i]) / 2)))))) * 0.92 + 0.3;
+      Math.hypot(...[0, 1, 2].map((i) => (p * structure.cell[0][i] + q * structure.cell[1][i] + r * structure.cell[2][i]) / 2)))))) * 0.95 + 0.8;
     const half = reach / zoom;
     const items = [];
     const at = (v) => apply(turn, v);
