@@ -186,7 +186,9 @@ def address(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_what_was_predicted_is_in_the_tables(facts: Facts) -> None:
     """Of the rounds after the first; these need no browser."""
-    text = " ".join(re.sub(r"<[^>]*>", " ", page(facts).partition("<script")[0]).split())
+    written, _, rest = page(facts).partition('<script type="application/json" id="data">')
+    assert "<" not in rest.partition("</script>")[0], "which no text can end"
+    text = " ".join(re.sub(r"<[^>]*>", " ", written).split())
     # Errors are 0, 1.5 and 3 bars, in each of two rounds.
     assert "33 % lie within the band that should hold 68 %, and 67 % within that of 95 %" in text
     assert "2 3 67 % 100 % 1 100 % 3.0" in text

@@ -86,6 +86,9 @@ def test_the_lowest_of_each_composition_are_listed(hull: Hull) -> None:
 @pytest.mark.parametrize("cell", [None, [[1, 0, 0], [3, 1, 0], [-2, 4, 1]]])
 def test_polyhedra_have_the_nearest_anions_whatever_the_cell(cell: Any) -> None:
     label = rock_salt(["Fe2+", "Fe3+", "Fe?"], cell)
+    frame = label.frames[0]
+    away = np.array([3.0, -2.0, 1.0]) @ np.array(frame.cell)  # the same crystal, drawn elsewhere
+    frame.positions = [(np.array(place) + away).tolist() for place in frame.positions]
     drawn = drawing(label, {"Fe"}, "Na")
     kinds = Counter(atom["kind"] for atom in drawn["atoms"])
     assert kinds == {"ion": 1, "Fe2+": 1, "Fe3+": 1, "Fe, uncertain": 1, "anion": 4}

@@ -85,6 +85,7 @@ def test_only_the_lowest_of_many_labels_are_drawn() -> None:
 def test_texts_of_a_campaign_are_no_markup_in_plots(hull: Hull) -> None:
     document = of_round(hull, 0)
     document["entries"][1]["remark"] = "<a href='https://example.org'>x</a>"
+    document["entries"][1]["formula"] = "<a href='https://example.org'>Na</a>"
     (text,) = [
         text
         for trace in hull_figures([document], "NaxFePO4")["rounds"]["0"]
