@@ -62,7 +62,6 @@ def main(command: str = "", *arguments: str) -> int:
         batched = ["gpu"] if sys.version_info < (3, 12) else []
         install("embedded", "dev", *batched, *(["gpaw"] if can_build() else []))
         unpack_slurm()
-        compile_once()
         return test(*arguments)
     if command == "check":
         install("embedded", "dev")
@@ -86,19 +85,6 @@ def test(*arguments: str) -> int:
     processes = str(min(8, (os.cpu_count() or 1) + 4))
     options = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
-
-
-def compile_once() -> None:
-    """Let two processes import what tests import, so that not each of the others compiles it."""
-    tests = ROOT / "tests"
-    if any(tests.rglob("__pycache__")):
-        return
-    say("compiling the tests and what they import")
-    rooms = sorted({*tests.iterdir()} - {tests / "conftest.py"})
-    command = (PYTHON, "-m", "pytest", "--collect-only", "-q")
-    with ThreadPoolExecutor() as threads:
-        for half in (rooms[::2], rooms[1::2]):
-            threads.submit(run, *command, *half, quiet=True)
 
 
 def audit(pins: str = "constraints.txt") -> int:

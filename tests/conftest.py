@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +42,22 @@ STARTS_MONGOD = {"mongodb_client", "server", "new_server"}
 FIRST = ("test_slurm.py",)
 """Files to begin with: it waits most of its time."""
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """In a new clone, let two processes compile what each of the others would compile as well."""
+    tests = Path(__file__).parent
+    if [*tests.glob("*/__pycache__/test_*")] or sys.dont_write_bytecode:
+        return
+    rooms = sorted({*tests.iterdir()} - {Path(__file__), tests / "__pycache__"})
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0"]
+    halves = [
+        subprocess.Popen([*command, *half], cwd=config.rootpath, stdout=subprocess.DEVNULL)
+        for half in (rooms[::2], rooms[1::2])
+    ]
+    for half in halves:
+        half.wait()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
