@@ -26,6 +26,8 @@ LOGS = ("gpaw.txt", "vasp.out", "std_err.txt", "relaxation.txt", "OSZICAR")
 """Files of an engine that tell how a run went."""
 TAIL = 20
 """Lines of each of them that are shown."""
+LONGEST_END = 2**16
+"""Bytes in which these lines are looked for."""
 
 
 @dataclass(frozen=True)
@@ -352,12 +354,19 @@ def _folder_of(job: Job) -> str:
 def _ends(folder: Path) -> dict[str, str]:
     """Return the last lines of an engine's logs in a folder, by their paths in it."""
     logs = {
-        path.relative_to(folder): path.read_bytes() for name in LOGS for path in folder.rglob(name)
-    } or read_packed(folder, lambda path: path.name in LOGS)
+        path.relative_to(folder): _end_of(path) for name in LOGS for path in folder.rglob(name)
+    } or read_packed(folder, lambda path: path.name in LOGS, LONGEST_END)
     return {
         path.as_posix(): "\n".join(content.decode(errors="replace").splitlines()[-TAIL:])
         for path, content in sorted(logs.items())
     }
+
+
+def _end_of(path: Path) -> bytes:
+    """Return the last bytes of a log, which an engine may have filled the disk with."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_END))
+        return file.read(LONGEST_END)
 
 
 def _end(run: EntryDoc) -> datetime:

@@ -36,6 +36,7 @@ from al_charge.fw.queue_systems import (
 )
 from al_charge.fw.tasks import CATEGORIES
 from al_charge.loop.resources import ResourcesSettings
+from al_charge.loop.strict_yaml import LARGEST_FILE
 from al_charge.store.settings import PASSWORD_ENV, DatabaseSettings
 
 Level = Literal["ok", "warning", "error"]
@@ -191,10 +192,16 @@ def _scripts(folder: Path) -> Iterator[Finding]:
     for script in scripts:
         if not os.access(script, os.X_OK):
             yield Finding("error", script.name, f"it cannot be run; chmod +x {script}")
-        elif complaint := _bash_complaint(script.read_text(encoding="utf-8", errors="replace")):
+        elif complaint := _bash_complaint(_text(script)):
             yield Finding("error", script.name, complaint)
     if "job.sh" not in {script.name for script in scripts}:
         yield Finding("error", "job.sh", "it is missing; jobs need it")
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, as far as one is looked at."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(LARGEST_FILE)
 
 
 def _bash_complaint(script: str) -> str:
@@ -207,7 +214,7 @@ def _secrets(folder: Path) -> Iterator[Finding]:
     password = os.environ.get(PASSWORD_ENV, "")
     found = False
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = _text(path)
         if _SECRET.search(text) or (len(password) > 3 and password in text):
             found = True
             yield Finding(

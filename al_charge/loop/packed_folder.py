@@ -150,8 +150,8 @@ def unpack(folder: Path) -> bool:
     return True
 
 
-def read_packed(folder: Path, wanted: Callable[[Path], bool]) -> dict[Path, bytes]:
-    """Return files of a folder that is packed, by itself or in another.
+def read_packed(folder: Path, wanted: Callable[[Path], bool], last: int) -> dict[Path, bytes]:
+    """Return the ends of files of a folder that is packed, by itself or in another.
 
     Parameters
     ----------
@@ -159,11 +159,13 @@ def read_packed(folder: Path, wanted: Callable[[Path], bool]) -> dict[Path, byte
         The folder.
     wanted
         Tells whether a file is, by its path in the folder.
+    last
+        Bytes of each.
 
     Returns
     -------
     dict
-        Their contents by that path; empty if the folder is not packed.
+        What they end with, by that path; empty if the folder is not packed.
 
     Raises
     ------
@@ -179,7 +181,10 @@ def read_packed(folder: Path, wanted: Callable[[Path], bool]) -> dict[Path, byte
                 path = archive.parent / entry.name
                 inside = path.is_relative_to(folder) and wanted(path.relative_to(folder))
                 if inside and (content := tar.extractfile(entry) if entry.isfile() else None):
-                    found[path.relative_to(folder)] = content.read()
+                    end = b""
+                    while part := content.read(_CHUNK):
+                        end = (end + part)[-last:]
+                    found[path.relative_to(folder)] = end
     except _DAMAGED as error:
         raise AlChargeError(f"it cannot be read: {error}", where=str(archive)) from error
     return found

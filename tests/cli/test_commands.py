@@ -21,6 +21,7 @@ from pymongo import MongoClient
 import al_charge
 from al_charge.cli.main import COMMANDS, main
 from al_charge.errors import AlChargeError, InputError
+from al_charge.fw import jobs
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC: dict[str, Any] = {
@@ -381,11 +382,16 @@ def test_status_document(finished: str) -> None:
     assert "exhausted" in run("campaign", "status", finished)[1]
 
 
-def test_runs_are_packed_on_request(finished: str, tmp_path: Path) -> None:
+def test_runs_are_packed_on_request(
+    finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = json.loads(run("labels", finished, "--json")[1])["labels"]
     folder = Path(labels[0]["directory"])
     runs = ("--runs", str(folder.parents[3]))
-    (folder / "OSZICAR").write_text("one\ntwo\n", encoding="utf-8")
+    (folder / "OSZICAR").write_text("one\ntwo\nthree\n", encoding="utf-8")
+    monkeypatch.setattr(jobs, "LONGEST_END", 8)
+    logs = ("campaign", "logs", finished, labels[0]["label"], "--json")
+    assert json.loads(run(*logs)[1])["logs"] == {"OSZICAR": "o\nthree"}
     files = sorted(folder.parents[3].rglob("*"))
     code, out, err = run("runs", "clean", finished, *runs, "--dry-run")
     assert (code, err) == (0, "")
@@ -406,8 +412,7 @@ def test_runs_are_packed_on_request(finished: str, tmp_path: Path) -> None:
     assert not folder.exists()
     others = {Path(one["folder"]).name for one in json.loads(out) if not one["label"]}
     assert others == {"metal", "train-0", "train-1"}
-    logs = json.loads(run("campaign", "logs", finished, labels[0]["label"], "--json")[1])
-    assert logs["logs"] == {"OSZICAR": "one\ntwo"}
+    assert json.loads(run(*logs)[1])["logs"] == {"OSZICAR": "o\nthree"}
     assert run("runs", "clean", finished, *runs)[1] == "nothing to pack; 0 stay\n"
     told = json.loads(run("campaign", "status", finished, *runs, "--json")[1])["files"]
     assert (told["labels_packed"], told["complete"]) == (7, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from al_charge.cli.main import main
+
+from .test_odd_files import frugal
 
 Cases = Iterator[tuple[str, bytes | str]]
 
@@ -107,6 +110,17 @@ def test_other_files_of_a_site(file: str, needed: Any, site: Path, sweep: Any, d
             faults.append(f"{what}: {code} {found} {err[:200]}")
     assert not faults, f"{len(faults)} of {file}\n" + "\n".join(faults[:20])
     assert len(cases) >= 60
+
+
+@pytest.mark.parametrize("site", ["workstation"], indirect=True)
+def test_a_large_file_beside_those_of_a_site(site: Path, sweep: Any) -> None:
+    """It is looked at for passwords, as far as it would be one of a site."""
+    for name in ("core", "extra.sh"):
+        (site / name).write_text("#!/bin/bash\n")
+        os.truncate(site / name, 2**40)
+        (site / name).chmod(0o755)
+    with frugal():
+        assert errors(sweep, ["launchers", "check", "site", "--json"])[2] == ""
 
 
 def errors(sweep: Any, argv: list[str]) -> tuple[object, list[str], str]:
