@@ -113,7 +113,6 @@ def parts_of(config: dict[str, Any], weights: dict[str, Tensor]) -> Parts:
         )
     settings = settings_of(config)
     _check_values(config, weights)
-    _check_sizes(settings, config, weights)
     return {
         "settings": settings,
         "vocabulary": Vocabulary(tuple(config["tokens"]), settings.charge_aware),
@@ -196,32 +195,12 @@ def _check_values(config: dict[str, Any], weights: dict[str, Tensor]) -> None:
     numbers = [float(config[name]) for name in ("mean_neighbours", "pair_cutoff") if name in config]
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a size is NaN or infinite")
+    if not 0.0 <= float(config.get("pair_cutoff", 0.0)) <= LARGEST_PAIR_CUTOFF:
+        raise ValueError("its pair terms reach too far")
     for name, value in weights.items():
         known_kind = name.startswith("module.") or value.is_floating_point()
         if not known_kind or not value.isfinite().all():
             raise ValueError(f"{name} has NaN or infinite values, or values of the wrong type")
-
-
-def _check_sizes(
-    settings: PotentialSettings, config: dict[str, Any], weights: dict[str, Tensor]
-) -> None:
-    """Refuse what declares more than it has, before a network of that size is built.
-
-    Raises
-    ------
-    ValueError
-        If it has fewer weights than channels, or another number of species than energies of them,
-        or pairs farther apart than potentials here look at.
-    """
-    largest = max(
-        (w.numel() for name, w in weights.items() if name.startswith("module.")), default=0
-    )
-    if getattr(settings, "channels", 1) > largest:
-        raise ValueError("it declares more channels than any weight has numbers")
-    if weights["references"].shape != (len(config["tokens"]),):
-        raise ValueError("it does not have one energy for each species")
-    if not 0.0 <= float(config.get("pair_cutoff", 0.0)) <= LARGEST_PAIR_CUTOFF:
-        raise ValueError("its pair terms reach too far")
 
 
 def _read_baseline(config: dict[str, Any], weights: dict[str, Tensor]) -> Baseline:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,13 +22,16 @@ from ase import Atoms
 from pymatgen.core import Lattice, Structure
 from safetensors.torch import save
 
+from al_charge.crystal import bounded
 from al_charge.crystal.bounded import limited
 from al_charge.errors import AlChargeError, InputError
 from al_charge.potentials import model_file
 from al_charge.potentials.model_file import read_members, write_model
 from al_charge.potentials.painn import PainnPlugin, PainnSettings
+from al_charge.potentials.potential import Potential
+from al_charge.report.experiment import read_measured
 from al_charge.report.exported import Exported, _check_frames
-from al_charge.report.foreign.find import find_runs
+from al_charge.report.foreign.find import _read, find_runs
 from al_charge.store.backup.restore import restore
 from al_charge.testing.potentials import untrained
 
@@ -156,7 +160,6 @@ MACE = {"kind": "mace", "channels": 4, "layers": 12, "max_ell": 4, "max_l": 3, "
 MODELS: dict[str, Callable[[], bytes]] = {
     "1024 channels": lambda: model({"settings": {"kind": "painn", "channels": 1024}}),
     "MACE at its largest": lambda: model({"settings": MACE}),
-    "MACE with more than it can": lambda: model({"settings": MACE | {"correlation": 3}}),
     "a million species": lambda: model({"tokens": ["Fe3+"] * 10**6}),
     "pairs at 1e9 A": lambda: model({"pair_cutoff": 1e9}),
     "nested": lambda: model(DEEP),
@@ -184,6 +187,25 @@ def test_models(what: str, tmp_path: Path) -> None:
     with frugal(), pytest.raises(InputError) as refused:
         read_members(file)
     _one_line(refused.value, str(file))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "takes more memory"),
+        (NotImplementedError("coefficients of that order"), "it is damaged"),
+    ],
+)
+def test_a_network_that_cannot_be_built(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    write_model(tmp_path / "m", [untrained(PainnSettings(channels=4))])
+    monkeypatch.setattr(Potential, "from_state", fail)
+    with pytest.raises(InputError, match=said):
+        read_members(tmp_path / "m")
 
 
 def test_packages_of_networks_are_no_part_of_a_model(
@@ -227,6 +249,11 @@ def beside(**host: Any) -> str:
     return json.dumps(found | {"counts": {"labels": 1, "frames": 1}})
 
 
+SAID = {
+    "100,000 faults": "of its values are not valid",
+    "rows for ever": "it has a view, 'systems'",
+}
+"""What is found before it takes long."""
 SPEC = {"structure": "a.cif", "working_ion": "Na", "fixed": {"Cl": -1}}
 EXPORTS: dict[str, Callable[[], str]] = {
     "nested": lambda: DEEP,
@@ -249,6 +276,7 @@ def test_exports(what: str, tmp_path: Path) -> None:
     with frugal(), pytest.raises(InputError) as refused:
         Exported(tmp_path / "a.extxyz")
     _one_line(refused.value, "a.json")
+    assert SAID.get(what, "") in str(refused.value)
 
 
 def test_a_label_that_declares_two_billion_frames() -> None:
@@ -297,6 +325,7 @@ def test_runs_of_other_programs(what: str, tmp_path: Path) -> None:
     with frugal(), pytest.raises(InputError) as refused:
         find_runs(tmp_path / name)
     _one_line(refused.value, name)
+    assert SAID.get(what, "") in str(refused.value)
 
 
 def test_documents_of_other_programs(tmp_path: Path) -> None:
@@ -314,6 +343,58 @@ def test_documents_of_other_programs(tmp_path: Path) -> None:
         found = find_runs(tmp_path / "a.json")
     assert [one.run for one in found] == [None] * 6
     assert all(one.reason and len(one.reason) <= 160 for one in found)
+
+
+def endless(*_: Any, **__: Any) -> None:
+    while True:
+        pass
+
+
+def labels_of_export(file: Path) -> None:
+    export = object.__new__(Exported)
+    export.path = file
+    export._by_label = lambda: iter([("k", [])])  # type: ignore[method-assign]
+    list(export.labels())
+
+
+def told_of_run(file: Path) -> None:
+    raise InputError(_read("vasp", file).reason, where=str(file))
+
+
+ENDS = SimpleNamespace(steps=[SimpleNamespace(x_from=0, x_to=1)])
+READERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
+    "an export": ("report.exported._cells_of", "a.extxyz", Exported),
+    "its labels": ("report.exported.Exported._label", "a.extxyz", labels_of_export),
+    "JSON": ("report.foreign.find._documents", "a.json", find_runs),
+    "a database": ("report.foreign.find.read_database", "a.db", find_runs),
+    "frames": ("report.foreign.find.read_frames", "a.traj", find_runs),
+    "a run": ("labelers.vasp.VaspPlugin.read_foreign", "OUTCAR", told_of_run),
+    "a model": ("potentials.potential.Potential.from_state", "m", read_members),
+    "what a model is": ("potentials.model_file.read_checkpoint", "m", read_members),
+    "its settings": ("potentials.model_file.settings_of", "m", read_members),
+    "a curve": ("report.experiment._points", "a.csv", lambda f: read_measured(f, ENDS, 1.0)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_no_reader_goes_on_for_ever(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, name, read = READERS[what]
+    write_model(tmp_path / "m", [untrained(PainnSettings(channels=4))])
+    for file, text in {
+        "a.extxyz": xyz("2"),
+        "a.json": beside(),
+        "a.db": "",
+        "a.traj": "",
+        "OUTCAR": "",
+        "a.csv": "",
+    }.items():
+        (tmp_path / file).write_text(text)
+    monkeypatch.setattr(f"al_charge.{slow}", endless)
+    monkeypatch.setattr(bounded, "SECONDS", 0.1)
+    with frugal(), pytest.raises(InputError, match="it takes more time to read"):
+        read(tmp_path / name)
 
 
 def _one_line(error: AlChargeError, name: str) -> None:
