@@ -55,7 +55,10 @@ def main(command: str = "", *arguments: str) -> int:
         # Python keeps the bytecode of what they import, so that pip need not compile everything.
         os.environ.pop(NO_BYTECODE, None)
     if command == "demo":
+        asked = os.dup(1)
+        os.dup2(2, 1)  # what pip says is no part of the demo's JSON
         install("embedded")
+        os.dup2(asked, 1)
         os.execv(VENV / "bin" / "al-charge", ["al-charge", "demo", *arguments])
     if command == "test":
         # For newer Pythons torch-sim comes with neighbour lists as CUDA code, which no test needs.

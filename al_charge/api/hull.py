@@ -80,8 +80,8 @@ class HullResult(Listing):
             {name: one[name] for name in shown}
             | {
                 "error_bar": one.get("error_bar"),
-                "vertex": one.get("label_id") in vertices,
-                "label": one.get("label_id"),
+                "vertex": one.get("label") in vertices,
+                "label": one.get("label"),
                 "hash": one["hash"],
                 "remark": one.get("remark", ""),
             }

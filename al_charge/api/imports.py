@@ -269,16 +269,18 @@ def _of_run(campaign: Campaign, one: Verdict, imported: Collection[str]) -> dict
     """Return what is told of one run."""
     label, told = one.label, {"source": one.found.source, "reason": one.reason}
     if label is None:
-        empty: dict[str, Any] = {"key": None, "x": None, "energy": None, "states": {}}
+        empty: dict[str, Any] = dict.fromkeys(("label", "x", "energy_per_formula")) | {
+            "species": {}
+        }
         return {**told, "outcome": "refused", **empty}
     redox = campaign.host.redox_species
     return {
         **told,
         "outcome": "imported" if label.key in imported else "there already",
-        "key": label.key,
+        "label": label.key,
         "x": label.composition,
-        "energy": campaign.cells.energy_of(label),
-        "states": dict(sorted(Counter(s for s in label.resolved or () if s in redox).items())),
+        "energy_per_formula": campaign.cells.energy_of(label),
+        "species": dict(sorted(Counter(s for s in label.resolved or () if s in redox).items())),
     }
 
 

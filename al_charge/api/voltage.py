@@ -202,6 +202,7 @@ def voltage_result(campaign: loop.Campaign, round: int | None = None) -> Voltage
         labeler=campaign.spec.labeler.kind,
         verified=verified,
         remark=labeler_remark(campaign.spec.labeler),
+        state=campaign.store.campaigns.state(campaign.name).value,
         round=found.round,
         found=assessment,
         stored=stored,

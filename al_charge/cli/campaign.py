@@ -106,11 +106,16 @@ def list_campaigns(as_json: bool) -> None:
     from al_charge.store.settings import settings_from_environment
 
     store = open_store(settings_from_environment())
-    document = [
-        {"name": c.name, "state": c.state.value, "reason": c.reason, "created": str(c.created)}
+    found = [
+        {
+            "campaign": c.name,
+            "state": c.state.value,
+            "reason": c.reason,
+            "created": c.created.isoformat(),
+        }
         for c in store.campaigns.all()
     ]
-    show(document, as_json, lambda: _list_table(document))
+    show({"campaigns": found}, as_json, lambda: _list_table(found))
 
 
 @command.command("status")
@@ -196,5 +201,7 @@ def _list_table(document: list[dict[str, Any]]) -> Any:
 
     table = Table("campaign", "state", "why", "since")
     for row in document:
-        table.add_row(row["name"], row["state"], row["reason"], row["created"][:16])
+        table.add_row(
+            row["campaign"], row["state"], row["reason"], row["created"][:16].replace("T", " ")
+        )
     return table

@@ -17,6 +17,6 @@ def command(target: Target, as_json: bool) -> None:
 
     found = references_of(target.campaign())
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json({"campaign": target.name, "references": [one._asdict() for one in found]})
     else:
         click.echo(bibtex(found), nl=False)

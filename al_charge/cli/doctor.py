@@ -78,7 +78,8 @@ def command(
     else:
         left = look(scene, waiting=watching)
     if as_json:
-        print_json([_document(one, True) for one in mended] + [_document(one) for one in left])
+        told = [_document(one, True) for one in mended] + [_document(one) for one in left]
+        print_json({"findings": told})
     else:
         _tell(mended, left)
     return int(any(not finding.note for finding in left))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from al_charge.api.results import Listing
+
+JSON_VERSION = 1
+"""Of every document; it rises when a key vanishes or means something else."""
 
 plot_option = click.option(
     "--plot",
@@ -37,15 +41,22 @@ round_option = click.option(
 )
 
 
-def print_json(document: Any) -> None:
-    """Print a document as JSON on standard output.
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document as JSON on standard output, with its schema and the time.
 
     Parameters
     ----------
     document
-        Whatever `json.dumps` takes.
+        Whatever `json.dumps` takes; the page on JSON says what its keys mean.
     """
-    click.echo(json.dumps(document, indent=2))
+    words: list[str] = []
+    context = click.get_current_context()
+    while context.parent is not None:
+        words.insert(0, str(context.info_name))
+        context = context.parent
+    schema = f"al-charge/{'-'.join(words)}/{JSON_VERSION}"
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    click.echo(json.dumps({"schema": schema, "time": time, **document}, indent=2))
 
 
 def show_listing(found: Listing, *, as_json: bool, as_csv: bool) -> None:
@@ -75,7 +86,7 @@ def show_listing(found: Listing, *, as_json: bool, as_csv: bool) -> None:
         show(found.document, as_json, found.table)
 
 
-def show(document: Any, as_json: bool, table: Callable[[], Any]) -> None:
+def show(document: Mapping[str, Any], as_json: bool, table: Callable[[], Any]) -> None:
     """Print a document as JSON, or as a table.
 
     Parameters

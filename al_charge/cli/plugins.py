@@ -17,7 +17,7 @@ def command(as_json: bool) -> None:
     A package of your own adds to them by entry points (docs/extending.md).
     """
     document = plugins_document()
-    show(document, as_json, lambda: _table(document))
+    show({"plugins": document}, as_json, lambda: _table(document))
 
 
 def plugins_document() -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def command(
     for row, end in zip(document, found, strict=False):
         row |= {"converged": end.converged, "steps": end.steps}
         row |= {"cell": end.atoms.cell.tolist(), "positions": end.atoms.positions.tolist()}
-    show(document, as_json, lambda: _table(document))
+    show({"predictions": document}, as_json, lambda: _table(document))
 
 
 def _force(relax: bool, fmax: str, processes: int | None, batched: bool) -> float:

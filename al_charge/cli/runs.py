@@ -57,7 +57,7 @@ def clean(target: Target, keep: str | None, dry_run: bool, runs: Path | None, as
         if not as_json:
             click.echo(_line(folder, files.resolve(), dry_run=dry_run))
     if as_json:
-        print_json([_document(folder) for folder in found])
+        print_json({"campaign": target.name, "folders": [_document(folder) for folder in found]})
     else:
         click.echo(_summary(found, kept, dry_run=dry_run))
     return int(any(folder.failed for folder in found))

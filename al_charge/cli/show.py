@@ -43,7 +43,7 @@ def why(target: Target, which: str, as_json: bool) -> None:
 
     document = target.opened().label(which).document
     if as_json:
-        names = ("campaign", "label", "x", "energy_per_formula", "why")
+        names = ("campaign", "state", "round", "label", "x", "energy_per_formula", "why")
         print_json({name: document[name] for name in names})
         return
     click.echo(f"label {document['label']}, x = {document['x']}")
@@ -106,7 +106,7 @@ def structure(
     if picture is not None:
         found.plot(picture, width)
     if as_json:
-        names = ("campaign", "label", "x", "formula", "hash")
+        names = ("campaign", "state", "round", "label", "x", "formula", "hash")
         print_json({n: found.document[n] for n in names} | {"files": [str(f) for f in files]})
         return
     written = " and ".join(map(str, files))

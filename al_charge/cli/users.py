@@ -90,7 +90,7 @@ def list_users(as_json: bool, database: DatabaseSettings | None) -> None:
     """List the users of a database."""
     found = _users(database).everyone()
     document = [{"name": u.name, "role": str(u.role), "login": u.login} for u in found]
-    show(document, as_json, lambda: _table(document))
+    show({"users": document}, as_json, lambda: _table(document))
 
 
 @users.command("remove")

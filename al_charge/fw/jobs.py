@@ -252,6 +252,7 @@ def jobs_document(campaign: Campaign, jobs: list[Job]) -> dict[str, Any]:
     """
     return {
         "campaign": campaign.name,
+        "state": campaign.store.campaigns.state(campaign.name).value,
         "jobs": [_job(job) for job in jobs],
         "units": {"seconds": "s, of all runs"},
     }

@@ -51,6 +51,7 @@ def cost_document(campaign: Campaign) -> dict[str, Any]:
     workers = sums.get(None, {}).get(WORKERS)
     return {
         "campaign": campaign.name,
+        "state": campaign.store.campaigns.state(campaign.name).value,
         "labels_made": made,
         "core_hours_per_label": labelling / made if made else None,
         "kinds": {kind: _hours(of) for kind, of in sorted(kinds.items())},

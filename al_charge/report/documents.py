@@ -143,12 +143,12 @@ def predicted_entries(hull: Hull, predicted: Sequence[Entry]) -> list[dict[str, 
     Returns
     -------
     list of dict
-        Without ``label_id``; ``error_bar`` in eV per formula unit besides.
+        Without ``label``; ``error_bar`` in eV per formula unit besides.
     """
     told = []
     for entry in predicted:
         row = _entry(hull, entry)
-        del row["label_id"]
+        del row["label"]
         told.append(row | {"error_bar": entry.error_bar})
     return told
 
@@ -160,6 +160,7 @@ def voltage_document(
     labeler: str,
     verified: bool = False,
     remark: str = "",
+    state: str = "",
     round: int | None = None,
     found: Assessment | None = None,
     stored: Electrode | None = None,
@@ -178,6 +179,8 @@ def voltage_document(
         Whether the labeler has relaxed the vertices and they stayed the same.
     remark
         What is to be told of the labeler wherever its results are shown.
+    state
+        State of the campaign, e.g. ``converged``.
     round
         Round whose profile it is.
     found
@@ -194,6 +197,7 @@ def voltage_document(
     """
     return {
         **_campaign(profile, campaign, labeler, remark),
+        "state": state,
         "round": round,
         "verified": verified,
         "steps": [_step(step) for step in profile.steps],
@@ -265,7 +269,7 @@ def _entry(hull: Hull, entry: Entry) -> dict[str, Any]:
         "formation_energy": hull.formation_energy(entry),
         "distance_to_hull": hull.distance(entry),
         "hash": entry.config_hash,
-        "label_id": entry.key,
+        "label": entry.key,
         **({"remark": entry.remark} if entry.remark else {}),
     }
 

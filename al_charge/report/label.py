@@ -58,6 +58,7 @@ def one_label_document(campaign: Campaign, label: LabelDoc) -> dict[str, Any]:
     hosts = {attempt.hostname for attempt in campaign.store.attempts.all(campaign.name, label.key)}
     return {
         "campaign": campaign.name,
+        "state": campaign.store.campaigns.state(campaign.name).value,
         "labeler": labeler_name(campaign.spec.labeler.kind),
         **row,
         **_against_the_hull(campaign, label),

@@ -70,6 +70,7 @@ def labels_document(campaign: Campaign, where: str | None = None) -> dict[str, A
         groups[label.composition].append(label)
     return {
         "campaign": campaign.name,
+        "state": campaign.store.campaigns.state(campaign.name).value,
         "formula": host_formula(pretty_formula(campaign.framework, ion), ion),
         "labeler": labeler_name(campaign.spec.labeler.kind),
         "labeler_remark": labeler_remark(campaign.spec.labeler),

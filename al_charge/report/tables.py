@@ -262,7 +262,7 @@ def _hull_row(
     if forecast is not None:
         by = f", {1e3 * forecast['lower_by']:.1f}" if forecast["lower_by"] else ""
         numbers.append(f"{100 * forecast['p_lower']:.0f} %{by}")
-    texts = (entry["x"], entry["formula"], *numbers, entry["label_id"][:8])
+    texts = (entry["x"], entry["formula"], *numbers, entry["label"][:8])
     return [Text(text, style=style) for text in texts]
 
 

@@ -101,7 +101,7 @@ def facts(make_assessment: Callable[..., Assessment]) -> Facts:
         found=assessed(make_assessment, 0.004),
         stored=stored,
     )
-    told = {one["label_id"]: one for one in documents[-1]["entries"]}
+    told = {one["label"]: one for one in documents[-1]["entries"]}
     counts = {Fraction(k, 4): number for k, number in enumerate((1, 2, 7, 2, 1))}
     rounds: list[dict[str, Any]] = [
         {

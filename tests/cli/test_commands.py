@@ -11,11 +11,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator, FormatChecker
 from pymongo import MongoClient
 
 import al_charge
@@ -44,7 +46,7 @@ STATUS_KEYS = {
     "campaign", "state", "reason", "round", "tasks", "labels_made", "labels_requested_twice",
     "labels_used", "criteria", "failures", "rounds_held", "rounds_needed", "rounds",
 }  # fmt: skip
-ENTRY_KEYS = {"x", "energy_per_formula", "distance_to_hull", "hash", "label_id"}
+ENTRY_KEYS = {"x", "energy_per_formula", "distance_to_hull", "hash", "label"}
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -205,8 +207,8 @@ def test_hull_document(finished: str, tmp_path: Path) -> None:
         "0", "1"
     ]  # fmt: skip
     assert all(vertex["distance_to_hull"] == 0.0 for vertex in document["vertices"])
-    vertices = {vertex["label_id"] for vertex in document["vertices"]}
-    assert vertices <= {entry["label_id"] for entry in document["entries"]}
+    vertices = {vertex["label"] for vertex in document["vertices"]}
+    assert vertices <= {entry["label"] for entry in document["entries"]}
     for ending in (".png", ".html"):
         plot = tmp_path / f"hull{ending}"
         assert run("hull", finished, "--plot", str(plot))[0] == 0
@@ -257,7 +259,7 @@ def test_hull_as_rows_and_with_predictions(finished: str) -> None:
     rows = list(csv.DictReader(io.StringIO(out)))
     document = json.loads(run("hull", finished, "--json", "--predicted")[1])
     assert document["round"] == 0
-    assert [row["label"] for row in rows] == [entry["label_id"] for entry in document["entries"]]
+    assert [row["label"] for row in rows] == [entry["label"] for entry in document["entries"]]
     assert [float(row["formation_energy"]) for row in rows] == [
         entry["formation_energy"] for entry in document["entries"]
     ]
@@ -355,7 +357,7 @@ def test_what_to_cite(finished: str) -> None:
     code, out, err = run("cite", finished)
     assert (code, err) == (0, "")
     assert out.count("@") == 4 and "PaiNN" in out and out.count("{") == out.count("}")
-    listed = json.loads(run("cite", finished, "--json")[1])
+    listed = json.loads(run("cite", finished, "--json")[1])["references"]
     assert [one["key"] for one in listed] == ["Schutt2021", "Ong2013", "Larsen2017", "Jain2015"]
 
 
@@ -406,11 +408,11 @@ def test_runs_are_packed_on_request(
     assert "already there" in run("campaign", "submit", file)[1]  # it is the same campaign
     code, out, err = run("runs", "clean", finished, *runs, "--keep", "outputs", "--json")
     assert (code, err) == (0, "")
-    packed = [one for one in json.loads(out) if one["label"]]
+    packed = [one for one in json.loads(out)["folders"] if one["label"]]
     assert {one["label"] for one in packed} == {label["label"] for label in labels}
     assert all(one["packed_bytes"] and not one["stays"] for one in packed)
     assert not folder.exists()
-    others = {Path(one["folder"]).name for one in json.loads(out) if not one["label"]}
+    others = {Path(one["folder"]).name for one in json.loads(out)["folders"] if not one["label"]}
     assert others == {"metal", "train-0", "train-1"}
     assert json.loads(run(*logs)[1])["logs"] == {"OSZICAR": "o\nthree"}
     assert run("runs", "clean", finished, *runs)[1] == "nothing to pack; 0 stay\n"
@@ -420,12 +422,48 @@ def test_runs_are_packed_on_request(
     assert "its files are packed; run 'tar -xzf " in refused("audit", str(folder))
 
 
+def test_every_document_fulfils_the_schema_of_the_docs(finished: str, tmp_path: Path) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "json.schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema, format_checker=FormatChecker())
+    named = {
+        name for name in schema["$defs"] if f"al-charge/{name}/1" in json.dumps(schema["allOf"])
+    }
+    commands = (
+        ("hull", finished), ("hull", finished, "--predicted"), ("voltage", finished),
+        ("labels", finished), ("show", finished, "1/2"), ("why", finished, "1/2"),
+        ("structure", finished, "--x", "1/2", "-o", str(tmp_path / "gs.cif")), ("next", finished),
+        ("plot", finished, "cost"), ("plot", finished, "evolution"), ("cite", finished),
+        ("compare", finished, finished), ("campaign", "list"), ("campaign", "status", finished),
+        ("campaign", "jobs", finished), ("campaign", "logs", finished, "0/label 0"),
+        ("campaign", "cost", finished), ("doctor", finished), ("plugins",),
+    )  # fmt: skip
+    for command in commands:
+        code, out, err = run(*command, "--json")
+        assert code == 0, err
+        document = json.loads(out)
+        assert [
+            (one.message[:200], list(one.absolute_path)) for one in validator.iter_errors(document)
+        ] == [], command
+        named -= {document["schema"].split("/")[1]}
+        moment = datetime.fromisoformat(document["time"])
+        assert abs((datetime.now(UTC) - moment).total_seconds()) < 600
+        if "campaign" in document:
+            assert document["campaign"] == finished
+    assert named == set()  # of each command in the schema one document was looked at
+    assert list(validator.iter_errors(document | {"x": "0.5"}))
+    assert list(validator.iter_errors({**document, "rows": [{"label_id": "0"}]}))
+    assert list(
+        validator.iter_errors({name: document[name] for name in document if name != "time"})
+    )
+
+
 def test_list_document(finished: str) -> None:
     code, out, _ = run("campaign", "list", "--json")
     assert code == 0
-    (listed,) = [c for c in json.loads(out) if c["name"] == finished]
+    (listed,) = [c for c in json.loads(out)["campaigns"] if c["campaign"] == finished]
     assert listed["state"] == "exhausted"
-    assert set(listed) == {"name", "state", "reason", "created"}
+    assert set(listed) == {"campaign", "state", "reason", "created"}
 
 
 def test_a_campaign_is_the_same_wherever_its_file_lies(finished: str, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_audit_shows_the_sites_that_share(campaign: Campaign, run: Run) -> None:
 def test_tables_and_documents_of_the_hull_mark_it(campaign: Campaign) -> None:
     hull = labelled_hull(campaign).hull
     document = hull_document(hull, campaign="labelled", labeler="gpaw")
-    marks = {one["label_id"]: one.get("remark") for one in document["entries"]}
+    marks = {one["label"]: one.get("remark") for one in document["entries"]}
     assert {key for key, mark in marks.items() if mark} == {KEY}
     console = Console(width=160, record=True, quiet=False)
     with console.capture() as capture:

@@ -50,7 +50,7 @@ def test_it_tells_mends_and_then_finds_nothing(run: Run, labelled: Campaign) -> 
         assert (code, line in out.splitlines()) == (1, True)
         assert out.splitlines()[-1] == "findings: 1; 'al-charge doctor --fix' mends 1"
     code, out, _ = run("doctor", "labelled", "--json")
-    wrong = [finding for finding in json.loads(out) if not finding["note"]]
+    wrong = [finding for finding in json.loads(out)["findings"] if not finding["note"]]
     assert [(one["kind"], one["curable"], one["mended"]) for one in wrong] == [
         ("missing round", True, False)
     ]

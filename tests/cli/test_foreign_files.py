@@ -100,7 +100,7 @@ def test_isolated_atoms_are_not_predicted(model: str, run: Run, tmp_path: Path) 
     code, out, err = run("predict", model, data, "--json")
     assert code == 0
     assert "2 frames left out: isolated atoms" in err
-    names = [row["structure"] for row in json.loads(out)]
+    names = [row["structure"] for row in json.loads(out)["predictions"]]
     assert names == [f"{data}, frame {number}" for number in range(2, 14)]
     only = tmp_path / "only.extxyz"
     write(only, Atoms("Na", cell=[12, 12, 12]), format="extxyz")

@@ -171,7 +171,7 @@ def test_predictions_are_the_model_s(model: str, run: Run, tmp_path: Path) -> No
     write_labels(file, [labelled(20), labelled(21)])
     code, out, err = run("predict", model, str(file), "-o", str(output), "--json")
     assert code == 0, err
-    found = json.loads(out)
+    found = json.loads(out)["predictions"]
     committee = load(model)
     assert isinstance(committee, Committee)
     frames = [frame.atoms for frame in read_dataset(file, Reading()).frames]
@@ -204,10 +204,10 @@ def test_relaxing_first(model: str, run: Run, tmp_path: Path) -> None:
     options = ("--relax", "--fmax", "400 meV/A", "--json")
     code, out, err = run("predict", model, str(file), *options, "-o", str(output))
     assert code == 0, err
-    alone = json.loads(out)
+    alone = json.loads(out)["predictions"]
     code, out, err = run("predict", model, str(file), *options, "--processes", "2")
     assert code == 0, err
-    assert json.loads(out) == alone
+    assert json.loads(out)["predictions"] == alone
     committee = load(model)
     assert isinstance(committee, Committee)
     frames = [f.atoms for f in read_dataset(file, Reading(need_states=True)).frames]
@@ -243,7 +243,7 @@ def test_relaxing_in_a_batch(model: str, run: Run, tmp_path: Path) -> None:
         assert "install al-charge with the extra 'gpu'" in err
         return
     assert code == 0, err
-    for row in json.loads(out):
+    for row in json.loads(out)["predictions"]:
         assert row["steps"] > 1
         assert not row["converged"] or row["largest_force"] <= 0.4001
 
@@ -275,7 +275,7 @@ def test_charge_states_to_predict_for(model: str, run: Run, tmp_path: Path) -> N
     assert "does not say which charge states its 2 Fe have; give them with --oxidation" in err
     code, out, err = run("predict", model, str(bare), "--oxidation", "Fe2+,Fe3+", "--json")
     assert code == 0, err
-    (row,) = json.loads(out)
+    (row,) = json.loads(out)["predictions"]
     assert (row["species"][2], row["species"][4]) == ("Fe2+", "Fe3+")
     assert row["states_from"] == "as given"
     write(bare, salt(1)[[0, 1]], format="vasp")

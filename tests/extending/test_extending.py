@@ -89,7 +89,7 @@ def test_the_package_passes_the_contract_tests(python: Path, source: Path, home:
 def test_a_campaign_runs_with_all_four(python: Path, source: Path, home: Path) -> None:
     command = (python, "-m", "al_charge")
     listed = json.loads(run(*command, "plugins", "--json", home=home, folder=source).stdout)
-    ours = {one["kind"]: one for one in listed if one["package"] == "toy-charge 1.0"}
+    ours = {one["kind"]: one for one in listed["plugins"] if one["package"] == "toy-charge 1.0"}
     assert set(ours) == {"soft-spheres", "embedded", "lowest", "random"}
     assert not any(one["unusable"] for one in ours.values())
     checked = run(*command, "check", "campaign.yaml", home=home, folder=source)

@@ -74,6 +74,29 @@ def test_no_fault_of_users_ends_in_a_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_installing_leaves_standard_output_to_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`bootstrap.py demo --json` prints JSON alone."""
+    bootstrap = runpy.run_path(str(ROOT / "bootstrap.py"))
+
+    def install(*extras: str) -> None:
+        assert extras == ("embedded",)
+        subprocess.run([sys.executable, "-c", "print('Collecting')"], check=True)
+
+    def execv(program: Path, words: list[str]) -> None:
+        assert words == ["al-charge", "demo", "--json"]
+        os.write(1, b"{}")
+        raise SystemExit
+
+    monkeypatch.setitem(bootstrap["main"].__globals__, "install", install)
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
+    with pytest.raises(SystemExit):
+        bootstrap["main"]("demo", "--json")
+    assert capfd.readouterr() == ("{}", "Collecting\n")
+
+
 def test_bootstrap_says_what_gpaw_lacks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

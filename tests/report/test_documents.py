@@ -39,7 +39,7 @@ def test_hull_document_survives_json_and_holds_every_label(hull: Hull) -> None:
         "formation_energy",
         "distance_to_hull",
         "hash",
-        "label_id",
+        "label",
         "magnetic_correction",
         "corrected_formation_energy",
     }
@@ -54,9 +54,9 @@ def test_hull_document_values(hull: Hull) -> None:
     assert vertex["energy_per_formula"] == pytest.approx(-189.395)
     assert vertex["formation_energy"] == pytest.approx(-0.095)
     assert vertex["distance_to_hull"] == 0.0
-    assert (vertex["hash"], vertex["label_id"]) == ("hash-3-0", "label-3-0")
+    assert (vertex["hash"], vertex["label"]) == ("hash-3-0", "label-3-0")
     assert vertex["formula"] == "Na3/4FePO4"
-    entry = next(e for e in document["entries"] if e["label_id"] == "label-2-0")
+    entry = next(e for e in document["entries"] if e["label"] == "label-2-0")
     # The line from 0 to -95 meV at x = 3/4 passes -63.33 meV at x = 1/2.
     assert entry["distance_to_hull"] == pytest.approx(-0.025 + 0.095 * 2 / 3)
     assert [Fraction(e["x"]) for e in document["entries"]] == sorted(

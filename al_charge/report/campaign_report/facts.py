@@ -241,7 +241,7 @@ def _settings(campaign: Campaign, docs: Mapping[str, LabelDoc]) -> dict[str, Any
 def _structures(campaign: Campaign, found: Found, docs: Mapping[str, LabelDoc]) -> list[Structure]:
     """Return the lowest structures of each composition."""
     redox, ion = frozenset(campaign.host.redox_elements), campaign.spec.host.working_ion
-    entries = {one["label_id"]: one for one in found.hulls[-1]["entries"]}
+    entries = {one["label"]: one for one in found.hulls[-1]["entries"]}
     vertices = {one.key for one in found.last.vertices}
     return [
         Structure(

@@ -60,8 +60,8 @@ def hull_figures(documents: Sequence[dict[str, Any]], formula: str) -> Figure:
 
 
 def _hull_traces(document: dict[str, Any]) -> list[Trace]:
-    vertices = {one["label_id"] for one in document["vertices"]}
-    above, hidden = _lowest(one for one in document["entries"] if one["label_id"] not in vertices)
+    vertices = {one["label"] for one in document["vertices"]}
+    above, hidden = _lowest(one for one in document["entries"] if one["label"] not in vertices)
     predicted, unseen = _lowest(document.get("predicted", []))
     x = [float(Fraction(one["x"])) for one in document["band"]]
     corrected = [
@@ -228,8 +228,8 @@ def _entry_text(entry: dict[str, Any]) -> str:
     ]
     if entry.get("error_bar") is not None:
         lines.append(f"error bar {1e3 * entry['error_bar']:.1f} meV")
-    if "label_id" in entry:
-        lines.append(f"label {escape(entry['label_id'][:8])}")
+    if "label" in entry:
+        lines.append(f"label {escape(entry['label'][:8])}")
     if entry.get("remark"):
         lines.append(escape(entry["remark"]))
     return "<br>".join(lines)

@@ -199,23 +199,23 @@ def _compositions(facts: Facts) -> list[dict[str, Any]]:
     if facts.found is None:
         return []
     hull = facts.found.hulls[-1]
-    vertices = {one["label_id"] for one in hull["vertices"]}
+    vertices = {one["label"] for one in hull["vertices"]}
     ahead = {one["x"]: one for one in hull["compositions"]}
     counts = {str(x): number for x, number in facts.counts.items()}
     lowest: dict[str, dict[str, Any]] = {}
     for entry in hull["entries"]:  # by x and energy
-        if entry["x"] not in lowest or entry["label_id"] in vertices:
+        if entry["x"] not in lowest or entry["label"] in vertices:
             lowest[entry["x"]] = entry
     return [
         {
             **entry,
             "remark": entry.get("remark", ""),
-            "vertex": entry["label_id"] in vertices,
+            "vertex": entry["label"] in vertices,
             "configurations": counts.get(x, ""),
             "labelled": facts.labelled[x],
             "p_lower": ahead[x]["p_lower"] if x in ahead else None,
             "lower_by": ahead[x]["lower_by"] if x in ahead else None,
-            "label": entry["label_id"][:8],
+            "label": entry["label"][:8],
         }
         for x, entry in lowest.items()
     ]
