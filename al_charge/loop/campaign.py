@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,19 @@ class Campaign:
             Of the same name and store; not in the database.
         """
         spec = self.spec.model_copy(update={"labeler": labeler})
-        return replace(self, spec=spec, spins=spins, stored_hash="")
+        other = replace(self, spec=spec, spins=spins, stored_hash="")
+        vars(other)["cells"] = self._cells_in(tuple(sorted(spins.items())))
+        return other
+
+    @cached_property
+    def _cells_in(self) -> Callable[[tuple[tuple[str, str], ...]], Cells]:
+        """The supercells in other spin states, each made once: their symmetry takes a while."""
+
+        @cache
+        def cells(spins: tuple[tuple[str, str], ...]) -> Cells:
+            return self.cells.with_spins(dict(spins)) if spins else self.cells
+
+        return cells
 
     def start_host(self, host: Host, n_ions: int) -> Host:
         """Return a host with the cell and positions that a composition starts from.
