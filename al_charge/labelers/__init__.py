@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from al_charge.labelers.plugin import LABELERS, EngineSettings
-from al_charge.labelers.protocol import Labeler
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from al_charge.labelers.plugin import EngineSettings
+    from al_charge.labelers.protocol import Labeler
 
 
 def make_labeler(settings: EngineSettings) -> Labeler:
@@ -19,4 +22,6 @@ def make_labeler(settings: EngineSettings) -> Labeler:
     Labeler
         Ready to label.
     """
+    from al_charge.labelers.plugin import LABELERS
+
     return LABELERS.of(settings).make(settings)

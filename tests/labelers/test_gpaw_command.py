@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -57,3 +58,13 @@ def test_datasets_of_another_folder_have_another_name(
     empty = labeler.datasets_identity()
     (tmp_path / "Fe.PBE").write_text("dataset")
     assert len({empty, labeler.datasets_identity(), "gpaw-data 1.2.1"}) == 3
+
+
+def test_its_processes_load_nothing_that_only_campaigns_need() -> None:
+    """Every rank of every label would wait for it."""
+    code = (
+        f"import sys, {labeler.command(1)[-1]}; "
+        "print({'pymatgen', 'pydantic', 'al_charge.labelers.gpaw.plugin'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert found.stdout == "set()\n"
