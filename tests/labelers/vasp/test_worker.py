@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,23 @@ from pymongo.database import Database
 from al_charge.crystal.configuration import configuration, to_atoms
 from al_charge.crystal.host import VACANCY
 from al_charge.crystal.symmetry import canonical_hash
-from al_charge.errors import UnfinishedError
+from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.tasks import LabelTask
+from al_charge.labelers.dft import process
+from al_charge.labelers.vasp import run
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.label import label
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
+from al_charge.stopping import SIGNALS
 from al_charge.store.documents import CandidateDoc, RoundDoc
 
-pytestmark = pytest.mark.mongod
+pytestmark = [
+    pytest.mark.mongod,
+    # pymatgen, inside custodian, about POTCARs that are headers only, and about runs that fail.
+    pytest.mark.filterwarnings("ignore::Warning"),
+]
 ENERGY = -4.52549041
 
 
@@ -90,6 +98,28 @@ def campaign(launchpad: LaunchPad, potcars: Path, tmp_path: Path) -> Campaign:
     store.proposals.put(campaign.name, 0, 0, [candidate])
     store.rounds.record_selection(campaign.name, 0, {candidate.doc_id: "end member"})
     return campaign
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run jobs where everything is imported already: of what follows from how they end."""
+
+    def start(command: Sequence[str], directory: Path, timeout: float) -> None:
+        assert command[-1] == run.__name__ and timeout == 600.0
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        (directory / process.STOP).unlink(missing_ok=True)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(directory)
+                run.main()
+        except SystemExit as end:
+            kind = UnfinishedError if end.code == process.STOPPED else AlChargeError
+            raise kind(f"it ended ({end.code})", where=str(directory)) from end
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    monkeypatch.setattr(process, "run", start)
 
 
 def work(launchpad: LaunchPad, campaign: Campaign, runs: Path) -> dict[str, Any]:
@@ -165,7 +195,11 @@ def test_a_label_and_where_its_files_are(
 
 
 def test_a_failure_costs_its_own_label(
-    standin: Any, launchpad: LaunchPad, campaign: Campaign, tmp_path: Path
+    in_this_process: None,
+    standin: Any,
+    launchpad: LaunchPad,
+    campaign: Campaign,
+    tmp_path: Path,
 ) -> None:
     standin.tell(faults={"static": ["no SCF"] * 9})
     firework = work(launchpad, campaign, tmp_path / "runs")
@@ -178,7 +212,12 @@ def test_a_failure_costs_its_own_label(
 
 @pytest.mark.parametrize(("fault", "outcome"), [("SIGTERM", "unfinished"), ("cut off", "crashed")])
 def test_a_killed_vasp_costs_its_label_nothing(
-    standin: Any, campaign: Campaign, tmp_path: Path, fault: str, outcome: str
+    in_this_process: None,
+    standin: Any,
+    campaign: Campaign,
+    tmp_path: Path,
+    fault: str,
+    outcome: str,
 ) -> None:
     standin.tell(moments=[1.7, 0.1], faults={"static": [fault]})
     with pytest.raises(UnfinishedError):
