@@ -14,6 +14,8 @@ from al_charge.errors import InputError
 
 LARGEST_INTEGER = 2**53
 """Larger integers are no quantity of a campaign, and JSON does not keep them."""
+LONGEST_INTEGER = 100
+"""Most characters of an integer; PyYAML's time for numbers to base 60 grows with their square."""
 LARGEST_FILE = 1_000_000
 """Most characters of a file, its aliases expanded; a campaign has a few thousand."""
 DEEPEST = 50
@@ -49,9 +51,11 @@ class _Loader(yaml.SafeLoader):
         """Return a number; refuse infinite and huge ones."""
         whole = node.tag.endswith(":int")
         try:
+            if whole and len(node.value) > LONGEST_INTEGER:
+                raise ValueError
             value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
         except ValueError:
-            value = math.inf  # Python reads no integer of thousands of digits
+            value = math.inf  # Python reads no integer of thousands of digits either
         if (whole and abs(value) > LARGEST_INTEGER) or not math.isfinite(value):
             problem = f"'{node.value[:20]}' is not a finite number up to 2^53"
             raise _Refusal(problem=problem, problem_mark=node.start_mark)
