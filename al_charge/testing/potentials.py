@@ -185,6 +185,16 @@ def energies(potential: Potential, structures: Sequence[Atoms]) -> Array:
     return np.array([p.energy for p in potential.predict(structures)])
 
 
+_UNCHANGED: dict[str, Potential] = {}
+
+
+def _unchanged(settings: PotentialSettings) -> Potential:
+    """Return an untrained potential that no test changes: some take a second to build."""
+    if repr(settings) not in _UNCHANGED:
+        _UNCHANGED[repr(settings)] = untrained(settings)
+    return _UNCHANGED[repr(settings)]
+
+
 class _KilledError(Exception):
     pass
 
@@ -194,7 +204,7 @@ class PotentialContract:
 
     def test_a_new_species_changes_no_energy(self, settings: PotentialSettings) -> None:
         """Rows of absent species do not enter, and a new charge state starts from its element."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         larger = potential.extend(["Fe4+", "Mn2+"])
         assert len(larger.vocabulary) > len(potential.vocabulary)
         np.testing.assert_allclose(
@@ -211,7 +221,7 @@ class PotentialContract:
         self, settings: PotentialSettings
     ) -> None:
         """Before training, all charge states of an element are alike."""
-        parent = untrained(settings.model_copy(update={"charge_aware": False}))
+        parent = _unchanged(settings.model_copy(update={"charge_aware": False}))
         child = parent.with_vocabulary(Vocabulary.of(TOKENS, charge_aware=True))
         both = [small_salt(), swapped_iron(small_salt())]
         np.testing.assert_allclose(
@@ -222,13 +232,13 @@ class PotentialContract:
         self, settings: PotentialSettings
     ) -> None:
         """Exchange Fe2+ and Fe3+ at fixed positions."""
-        first, second = energies(untrained(settings), [small_salt(), swapped_iron(small_salt())])
+        first, second = energies(_unchanged(settings), [small_salt(), swapped_iron(small_salt())])
         assert (abs(first - second) > 1e-3) == settings.charge_aware
         assert settings.charge_aware or first == second
 
     def test_rotation_and_translation(self, settings: PotentialSettings) -> None:
         """The energy is invariant; forces and stress rotate with the structure."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         turn = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
         shifted = atoms.positions + np.array([0.2, 1.7, -3.0])
         other = moved(atoms, shifted @ turn.T, atoms.cell @ turn.T)
@@ -239,7 +249,7 @@ class PotentialContract:
 
     def test_permutation(self, settings: PotentialSettings) -> None:
         """Neither the order of the atoms nor the periodic image of one matters."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         order = np.random.default_rng(3).permutation(len(atoms))
         other = atoms[order]
         other.positions = other.positions + np.array([[1, -2, 0]] * len(atoms)) @ atoms.cell
@@ -253,11 +263,11 @@ class PotentialContract:
         for pbc in (False, (True, True, False)):
             atoms.pbc = pbc
             with pytest.raises(InputError, match="not periodic along every axis"):
-                untrained(settings).predict([atoms])
+                _unchanged(settings).predict([atoms])
 
     def test_forces_are_derivatives(self, settings: PotentialSettings) -> None:
         """Forces agree with central differences and sum to zero."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         (prediction,) = potential.predict([atoms])
         step = 1e-4
         for atom, axis in ((0, 0), (2, 1), (7, 2)):
@@ -272,7 +282,7 @@ class PotentialContract:
 
     def test_stress_is_the_derivative_by_strain(self, settings: PotentialSettings) -> None:
         """The stress agrees with central differences per volume, and is symmetric."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         (prediction,) = potential.predict([atoms])
         step = 1e-5
         for i, j in ((0, 0), (2, 2), (0, 1), (1, 2)):
@@ -292,7 +302,7 @@ class PotentialContract:
 
     def test_size_extensive(self, settings: PotentialSettings) -> None:
         """Twice the cell has twice the energy and the same forces and stress."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         first, second = potential.predict([atoms, atoms.repeat((1, 2, 1))])
         assert abs(second.energy - 2 * first.energy) < 1e-9
         np.testing.assert_allclose(second.forces[: len(atoms)], first.forces, atol=1e-9)
@@ -300,7 +310,7 @@ class PotentialContract:
 
     def test_batches_give_what_single_structures_give(self, settings: PotentialSettings) -> None:
         """Structures in one batch do not interact."""
-        potential = untrained(settings)
+        potential = _unchanged(settings)
         structures = [small_salt(), small_salt(1).repeat((2, 1, 1)), swapped_iron(small_salt(2))]
         for together, atoms in zip(potential.predict(structures), structures, strict=True):
             (alone,) = potential.predict([atoms])
@@ -310,7 +320,7 @@ class PotentialContract:
 
     def test_neighbour_lists_may_reach_farther(self, settings: PotentialSettings) -> None:
         """Pairs beyond the cutoff contribute nothing, so that neighbour lists can be reused."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         wide = find_neighbours(atoms, potential.neighbour_cutoff + 1.0)
         (first,), (second,) = potential.predict([atoms]), potential.predict([atoms], [wide])
         assert abs(first.energy - second.energy) < 1e-10
@@ -320,7 +330,7 @@ class PotentialContract:
         self, settings: PotentialSettings, tmp_path: Path
     ) -> None:
         """A file of safetensors restores the potential exactly, in single precision."""
-        potential, atoms = untrained(settings).to(torch.float32), small_salt()
+        potential, atoms = _unchanged(settings).to(torch.float32), small_salt()
         config, weights = potential.state()
         save_file(weights, tmp_path / "weights.safetensors")
         again = Potential.from_state(config, load_file(tmp_path / "weights.safetensors"))
@@ -333,7 +343,7 @@ class PotentialContract:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
     def test_a_gpu_computes_what_a_cpu_computes(self, settings: PotentialSettings) -> None:
         """In double precision, also for a vocabulary that is extended on the GPU."""
-        potential, atoms = untrained(settings), small_salt()
+        potential, atoms = _unchanged(settings), small_salt()
         on_gpu = potential.to(device=choose_device("cuda")).extend(["Fe4+", "Mn2+"])
         (known,), (found,) = potential.predict([atoms]), on_gpu.predict([atoms])
         assert abs(found.energy - known.energy) < 1e-5

@@ -69,6 +69,12 @@ def foreign(**changes: Any) -> torch.nn.Module:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    """A model that no test changes."""
+    return foreign()
+
+
 def oxide() -> Atoms:
     """Return six atoms with both charge states of iron."""
     atoms = Atoms(
@@ -82,8 +88,9 @@ def oxide() -> Atoms:
     return atoms
 
 
-def test_a_child_gives_its_parents_energy_and_forces(tmp_path: Path) -> None:
-    model = foreign()
+def test_a_child_gives_its_parents_energy_and_forces(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
     path = tmp_path / "foundation.safetensors"
     write_foundation(path, parent := from_mace(model))
     child = read_foundation(path, SETTINGS, TOKENS)
@@ -97,10 +104,13 @@ def test_a_child_gives_its_parents_energy_and_forces(tmp_path: Path) -> None:
 
 
 def test_the_example_converts_mace_own_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model: torch.nn.Module,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, target = tmp_path / "mace.model", tmp_path / "foundation.safetensors"
-    torch.save(model := foreign(), source)
+    torch.save(model, source)
     monkeypatch.setattr(sys, "argv", [CONVERT.name, str(source), str(target)])
     runpy.run_path(str(CONVERT), run_name="__main__")
     child = read_foundation(target, SETTINGS, TOKENS)
@@ -110,17 +120,17 @@ def test_the_example_converts_mace_own_file(
     assert child.predict([oxide()])[0].energy == pytest.approx(expected, abs=1e-10)
 
 
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+def test_a_pickle_is_refused_and_not_run(model: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "mace.model"
-    torch.save(foreign(), path)
+    torch.save(model, path)
 
     with pytest.raises(InputError, match="no foundation model"):
         read_foundation(path, SETTINGS, TOKENS)
 
 
-def test_settings_and_elements_must_fit(tmp_path: Path) -> None:
+def test_settings_and_elements_must_fit(model: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "foundation.safetensors"
-    write_foundation(path, from_mace(foreign()))
+    write_foundation(path, from_mace(model))
 
     with pytest.raises(InputError, match=r"potential\.channels.*set channels to 4"):
         read_foundation(path, SETTINGS.model_copy(update={"channels": 8}), TOKENS)
@@ -130,9 +140,9 @@ def test_settings_and_elements_must_fit(tmp_path: Path) -> None:
         read_foundation(tmp_path / "absent", SETTINGS, TOKENS)
 
 
-def test_training_starts_from_the_foundation(tmp_path: Path) -> None:
+def test_training_starts_from_the_foundation(model: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "foundation.safetensors"
-    write_foundation(path, from_mace(foreign()))
+    write_foundation(path, from_mace(model))
     start = read_foundation(path, SETTINGS, TOKENS)
     (target,) = start.predict([oxide()])
     frame = TrainingFrame(oxide(), target.energy + 6.0, target.forces, target.stress, group="a")

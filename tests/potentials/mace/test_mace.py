@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,11 @@ def salt(seed: int = 0) -> Atoms:
     return atoms
 
 
-def potential(settings: MaceSettings = SMALL, *, seed: int = 1) -> Potential:
-    """Return an untrained potential for the salt, in double precision."""
+@cache
+def potential(settings: MaceSettings) -> Potential:
+    """Return an untrained potential for the salt, in double precision; no test changes it."""
     vocabulary = Vocabulary.of(salt().arrays["species"], charge_aware=settings.charge_aware)
-    fresh = Potential.fresh(settings, vocabulary, mean_neighbours=12.0, seed=seed)
+    fresh = Potential.fresh(settings, vocabulary, mean_neighbours=12.0, seed=1)
     fresh.module.to(torch.float64)
     return fresh
 
@@ -125,9 +127,13 @@ def test_features_are_those_of_mace() -> None:
     ours = potential(SMALL.model_copy(update={"layers": 3}))
     net: Any = network(ours)
     layers: list[torch.Tensor] = []
-    for product in net.products:
+    hooks = [
         product.register_forward_hook(lambda _block, _given, features: layers.append(features))
+        for product in net.products
+    ]
     net(mace_input(salt(), ours))
+    for hook in hooks:
+        hook.remove()
     theirs = [features[:, : SMALL.channels].detach() for features in layers]
     graph = ours.graph(salt(), find_neighbours(salt(), ours.neighbour_cutoff)).to(torch.float64)
     found = ours.module.features(graph)[1:]
@@ -148,7 +154,7 @@ def test_rows_are_found_in_weights_of_several_degrees() -> None:
 
 
 def test_a_new_charge_state_starts_as_its_nearest_kin_and_a_new_element_does_not() -> None:
-    child = potential().extend(["Fe4+", "Mn2+"])
+    child = potential(SMALL).extend(["Fe4+", "Mn2+"])
     structures = [salt() for _ in range(3)]
     structures[1].arrays["species"][4] = "Fe4+"  # was Fe3+
     structures[2].arrays["species"][4] = "Mn2+"
@@ -159,7 +165,7 @@ def test_a_new_charge_state_starts_as_its_nearest_kin_and_a_new_element_does_not
 
 
 def test_physical_atomic_numbers_stand_in_the_network() -> None:
-    ours = potential()
+    ours = potential(SMALL)
 
     assert ours.vocabulary.tokens == ("Fe2+", "Fe3+", "Na+", "O2-", "P5+")
     assert network(ours).get_buffer("atomic_numbers").tolist() == [26, 26, 11, 8, 15]
