@@ -85,7 +85,7 @@ def methods_paragraph(
             f"{campaign.spec.host.working_ion} metal. Zero-point and thermal contributions are not "
             "included."
         )
-    if references:
+    if labels["labels"] and references:
         keys = ", ".join(f"{one.why} [{one.key}]" for one in references)
         told.append(f"To be cited: {keys}.")
     return " ".join(told)
@@ -102,27 +102,28 @@ def _labelling(
     engines = " and ".join(labels["engines"])
     numbers = {text: sum(one["relax"] == relax for one in made) for relax, text in MOVED.items()}
     moved = " and ".join(
-        f"{'all' if number == len(made) else number} {text}"
+        f"{number} {text}" if number < len(made) else text
         for text, number in numbers.items()
         if number
     )
     name = labeler_name(spec.kind)
-    told = [f"{len(made)} labels were made by {name}, engine {engines}, {moved}."]
+    were = "label was" if len(made) == 1 else "labels were"
+    told = [f"{len(made)} {were} made by {name}, engine {engines}, {moved}."]
     if isinstance(spec, DftSettings):
         told += _dft(campaign, spec, settings)
     else:
         told.append("No density-functional theory is involved.")
     taken = sum(one["imported"] is not None for one in made)
     if taken:
-        told.append(f"{taken} of them were imported.")
+        told.append(f"Imported: {taken} of them.")
     left = sum(bool(one["refused"]) for one in made)
     if left:
-        told.append(f"{left} of them may be on no hull, and are not.")
+        told.append(f"Left off the hull: {left} of them.")
     shared = sum(one["delocalised"] for one in made)
     if shared:
         told.append(
-            f"In {shared} of them sites share a charge; these count with their energy, not with "
-            "their charge order."
+            f"In {shared} of them sites share a charge; such a label counts with its energy, not "
+            "with its charge order."
         )
     return told
 
