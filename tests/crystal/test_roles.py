@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from pymatgen.symmetry.groups import SpaceGroup
 
 from al_charge.crystal.charge_balance import total_moments
 from al_charge.crystal.configuration import (
@@ -49,6 +51,12 @@ CYANIDE: dict[str, Any] = {
     "redox": {"Fe": [2, 3]},
     "fixed": {"C": 2, "N": -3},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operations_of_the_cyanide() -> Iterator[SpaceGroup]:
+    """Its CIF names a space group, whose operations pymatgen finds again once nobody has them."""
+    yield SpaceGroup("Fm-3m")
 
 
 def host_of(fields: dict[str, Any], **changes: Any) -> Host:
