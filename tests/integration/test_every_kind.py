@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from al_charge.fw.tasks import CATEGORIES
+from al_charge.fw.worker import work
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.store.embedded import HOME_ENV
@@ -65,7 +67,8 @@ def test_every_kind_is_checked_and_goes_through_a_round(
     monkeypatch.setenv(HOME_ENV, str(tmp_path / "home"))
     assert f"2 {kind} potentials" in run("check", str(file))[1]
     try:
-        assert run("campaign", "submit", str(file), "--workers", "1")[0] == 0
+        assert run("campaign", "submit", str(file))[0] == 0
+        work(None, document["name"], tmp_path / "runs", categories=CATEGORIES, until_idle=True)
         hull = json.loads(run("hull", document["name"], "--json")[1])
     finally:
         assert run("db", "stop")[0] == 0
