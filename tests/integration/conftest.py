@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from al_charge.testing.site import Site
+from al_charge.fw.tasks import CATEGORIES
+from al_charge.fw.worker import work
+from al_charge.store.embedded import HOME_ENV
+from al_charge.testing.site import NAME, Site
 
 STRUCTURE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 RunHere = Callable[..., tuple[int, str, str]]
@@ -39,7 +42,9 @@ def calm(run: RunHere, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
     site = QuickSite(run, tmp_path_factory.mktemp("calm") / "calm", STRUCTURE)
     try:
         site.run("campaign", "submit", str(site.file))
-        site.finish()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(HOME_ENV, str(site.home))
+            work(None, NAME, site.home / "runs", categories=CATEGORIES, until_idle=True)
         yield site
     finally:
         site.stop()
