@@ -20,6 +20,11 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def test_moments_and_charges_by_state(labelled: Campaign, run: Run, tmp_path: Path) -> None:
+    up = labelled.store.labels.get("exact")
+    assert up is not None and up.moments is not None
+    down = up.model_copy(update={"key": "down", "moments": [-one for one in up.moments]})
+    labelled.store.labels.put(down)
+    labelled.store.labels.link("labelled", 0, "down")
     labels = {
         one.key: one
         for one in labelled.store.labels.read(ALL_FRAMES, campaign="labelled")
@@ -36,7 +41,7 @@ def test_moments_and_charges_by_state(labelled: Campaign, run: Run, tmp_path: Pa
                 if label.numbers[atom] == 26:
                     shown = abs(value) if kind == "moments" else value
                     expected[key, atom] = (label.composition, label.states_found[atom], shown)
-        assert len(expected) == {"moments": 20, "charges": 16}[kind]  # one label has no charges
+        assert len(expected) == {"moments": 24, "charges": 20}[kind]  # one label has no charges
         assert {
             (row["label"], row["atom"]): (row["x"], row["state"], approx(row["value"]))
             for row in found["rows"]
@@ -44,7 +49,7 @@ def test_moments_and_charges_by_state(labelled: Campaign, run: Run, tmp_path: Pa
         assert {row["state"] for row in found["rows"]} == {"Fe2+", "Fe3+", "Fe?"}
     code, out, _ = run("plot", "labelled", "moments", "-o", str(tmp_path / "m.png"), "--csv")
     assert code == 0 and (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list(csv.DictReader(io.StringIO(out)))) == 20
+    assert len(list(csv.DictReader(io.StringIO(out)))) == 24
     assert "Bohr magnetons" in found["units"]["value"] or kind == "charges"
 
 

@@ -112,7 +112,7 @@ def hull_drawn(hull: Hull, candidates: list[Entry]) -> Figure:
         hull,
         labeler="born",
         campaign="a-campaign-with-a-name-that-is-far-too-long-for-a-column",
-        candidates=candidates,
+        candidates=[*candidates, Entry("c3", "hash-higher", Fraction(1, 2), -188.3 - 0.05, 0.02)],
         corrected=corrected,
         band=BAND,
     )
@@ -149,8 +149,8 @@ def test_the_hull_draws_the_energies_of_labels_and_predictions(hull_drawn: Figur
         [(0.25, 12), (0.25, 31), (0.5, -25), (0.5, 40), (0.75, -60), (0.75, -60)]
     )
     # 0.22 of the smallest step of x, 1/4, to the right.
-    x, y = shown["predicted, no label (1; 1 off scale)"]
-    assert (x, y) == (approx([0.555]), approx([-80]))
+    x, y = shown["predicted, no label (2; 1 off scale)"]
+    assert (x, y) == (approx([0.555, 0.555]), approx([-80, -50]))
     x, y = shown["in the lowest magnetic orders"]
     assert (x, y) == ([0, 0.75, 1], approx([0, -120, 0]))
     # Below: less the hull, which falls by 95 meV over 3/4 and rises over 1/4.
