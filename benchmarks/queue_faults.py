@@ -240,7 +240,7 @@ def on_slurm(folder: Path, slurm: Any, server: dict[str, str]) -> Cluster:
     environment = server | slurm.environment | {"FAULT_HOLD": str(hold)}
     site = new_site(folder / "slurm", environment, hold, 2.0)
     path = os.pathsep.join([site.environment["PATH"], slurm.environment["PATH"]])
-    site.environment["PATH"] = path
+    site.environment["PATH"] = path  # its first folder is that of the stand-in
     program = site.file.parent / "engine" / "al-charge"  # what jobs start
     program.write_text(f'#!/bin/sh\nexec {" ".join(site.program)} "$@"\n', encoding="utf-8")
     program.chmod(0o755)
@@ -249,7 +249,7 @@ def on_slurm(folder: Path, slurm: Any, server: dict[str, str]) -> Cluster:
     site.run("launchers", "new", "slurm", str(site.file.parent / "site"))
     for adapter in (site.file.parent / "site").glob("my_qadapter_*.yaml"):
         text = adapter.read_text(encoding="utf-8").replace("B:TERM@240", "B:TERM@5")
-        text = text.replace("export PATH=", f"export PATH={program.parent}:")
+        text = text.replace("export PATH=", f"export PATH={path}:")
         adapter.write_text(text, encoding="utf-8")
     return Cluster(site, slurm, hold)
 

@@ -80,30 +80,39 @@ def job_started(environment: Mapping[str, str] = os.environ) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
-def job_has_ended(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the queue counts no longer, though its job's processes are still there.
+def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) -> datetime | None:
+    """Return when the queue has stopped to count, though its job's processes are still there.
 
     Slurm's clock stops when it begins to end a job, those of other queues when the job has ended.
 
     Parameters
     ----------
+    signalled
+        When this process was told to end, which is then if Slurm has put the job back already.
     environment
         Variables of the environment.
 
     Returns
     -------
-    bool
-        False where the queue does not say, or there is none.
+    datetime or None
+        None while the queue counts, or where it does not say, or there is none.
     """
     if not (job := environment.get("SLURM_JOB_ID")):
-        return False
-    command = ["squeue", "-h", "-j", job, "-o", "%T"]
+        return None
+    command = ["squeue", "-h", "-j", job, "-o", "%T %e"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=False)
     except (OSError, subprocess.SubprocessError):
-        return False
-    state = done.stdout.strip()
-    return bool(state) and state not in _COUNTED
+        return None
+    state, _, end = done.stdout.strip().partition(" ")
+    if not state or state in _COUNTED:
+        return None
+    try:
+        return datetime.fromisoformat(end).astimezone(
+            UTC
+        )  # it has none, and is that of the cluster
+    except ValueError:
+        return signalled
 
 
 def _of(queue: str, job: str, nodes: int, cores: int) -> Allocation:

@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 from al_charge.errors import AlChargeError, InputError, one_line
 from al_charge.fw import worker, worker_registry
 from al_charge.fw.account import Account
-from al_charge.fw.allocation import job_has_ended
+from al_charge.fw.allocation import job_end
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.lost_runs import release_runs_of
 from al_charge.fw.pulse import HANGING_SECONDS, HANGS, SILENT_SECONDS, Pulse
@@ -308,9 +308,9 @@ class WorkerPool:
         alive = [slot.process for slot in self._slots if slot.process is not None]
         for process in alive:
             process.terminate()
-        if self._signalled is not None and self._account is not None and job_has_ended():
+        if self._account is not None and (ended := self._job_end()) is not None:
             with suppress(PyMongoError):
-                self._account.end(self._signalled)
+                self._account.end(ended)
         deadline = time.monotonic() + SAVE_SECONDS
         for process in alive:
             while process.is_alive() and time.monotonic() < deadline:
@@ -327,12 +327,16 @@ class WorkerPool:
                 slot.process, slot.due = None, None
         try:
             if self._hand_back() and self._account is not None:
-                self._account.end()
+                self._account.end(self._job_end())
         except AlChargeError:
             pass  # logged already; resume finds their tasks
         finally:
             if self._launchpad is not None:
                 self._launchpad.connection.close()
+
+    def _job_end(self) -> datetime | None:
+        """Return when the queue that has told this process to end stopped to count, if it has."""
+        return None if self._signalled is None else job_end(self._signalled)
 
     def _told_to_end(self, number: int, _frame: FrameType | None) -> None:
         self._signalled = now()

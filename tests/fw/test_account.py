@@ -19,7 +19,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw import account, pool, task_run
 from al_charge.fw.account import Account, enter
-from al_charge.fw.allocation import Allocation, allocation, job_has_ended
+from al_charge.fw.allocation import Allocation, allocation, job_end
 from al_charge.fw.doctor import look, mend
 from al_charge.fw.lost_runs import release
 from al_charge.fw.pool import WorkerPool
@@ -71,27 +71,29 @@ def test_a_queue_tells_what_it_has_given(
 
 
 @pytest.mark.parametrize(
-    ("state", "ended"),
+    ("told", "expected"),
     [
-        ("RUNNING", False),
-        ("SUSPENDED", False),
-        ("COMPLETING", True),
-        ("PENDING", True),
-        ("", False),
+        ("RUNNING 2026-11-30T04:00:00", ""),
+        ("SUSPENDED 2026-11-30T04:00:00", ""),
+        ("COMPLETING 2026-11-30T01:00:00", "2026-11-30T01:00:00"),
+        ("PENDING N/A", "2026-11-30T02:00:00"),
+        ("", ""),
     ],
 )
 def test_slurm_tells_whether_it_still_counts(
-    state: str, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that is put back is pending before its processes have ended."""
     squeue = tmp_path / "squeue"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     job = {"SLURM_JOB_ID": "11"}
-    assert not job_has_ended(job)
-    squeue.write_text(f'#!/bin/sh\ntest "$*" = "-h -j 11 -o %T" && echo {state}\n')
+    signalled = datetime.fromisoformat("2026-11-30T02:00:00").astimezone(UTC)
+    assert job_end(signalled, job) is None
+    squeue.write_text(f'#!/bin/sh\ntest "$*" = "-h -j 11 -o %T %e" && echo {told}\n')
     squeue.chmod(0o755)
-    assert job_has_ended(job) == ended
-    assert not job_has_ended({"PBS_JOBID": "11"})
+    end = datetime.fromisoformat(expected).astimezone(UTC) if expected else None
+    assert job_end(signalled, job) == end
+    assert job_end(signalled, {"PBS_JOBID": "11"}) is None
 
 
 def entries(patient: Any) -> list[tuple[str, str | None, str]]:
@@ -271,11 +273,11 @@ class TestWithDatabase:
     ) -> None:
         """A warning comes while the job runs, the order to end when Slurm has ended it."""
 
-        def asked() -> bool:
+        def asked(signalled: datetime) -> datetime | None:
             time.sleep(0.01)
-            return not counts
+            return None if counts else signalled
 
-        monkeypatch.setattr(pool, "job_has_ended", asked)
+        monkeypatch.setattr(pool, "job_end", asked)
         with suppress(SystemExit), family:
             family.tend()
             os.kill(os.getpid(), signal.SIGTERM)
