@@ -108,9 +108,7 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
     if not state or state in _COUNTED:
         return None
     try:
-        return datetime.fromisoformat(end).astimezone(
-            UTC
-        )  # it has none, and is that of the cluster
+        return datetime.fromisoformat(end).astimezone(UTC)  # told in the time of this machine
     except ValueError:
         return signalled
 

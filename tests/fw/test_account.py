@@ -267,15 +267,23 @@ class TestWithDatabase:
         assert (whole.worker, whole.outcome) == (worker_name(), "done")
         assert ledger.unclosed(name) == []
 
-    @pytest.mark.parametrize("counts", [True, False])
+    @pytest.mark.parametrize(
+        "ended",
+        [(False, False), (True, False), (False, True)],
+        ids=["after a warning", "at once", "while work was saved"],
+    )
     def test_a_worker_s_time_ends_when_slurm_stops_to_count(
-        self, patient: Any, family: WorkerPool, monkeypatch: pytest.MonkeyPatch, counts: bool
+        self,
+        patient: Any,
+        family: WorkerPool,
+        monkeypatch: pytest.MonkeyPatch,
+        ended: tuple[bool, bool],
     ) -> None:
-        """A warning comes while the job runs, the order to end when Slurm has ended it."""
+        answers = iter(ended)
 
         def asked(signalled: datetime) -> datetime | None:
             time.sleep(0.01)
-            return None if counts else signalled
+            return signalled if next(answers) else None
 
         monkeypatch.setattr(pool, "job_end", asked)
         with suppress(SystemExit), family:
@@ -283,7 +291,7 @@ class TestWithDatabase:
             os.kill(os.getpid(), signal.SIGTERM)
         (entry,) = patient.scene.store.ledger.all(patient.campaign.name)
         assert entry.ended is not None and family._signalled is not None
-        assert (entry.ended > family._signalled) == counts
+        assert (entry.ended == family._signalled) == any(ended)
         assert entry.ended >= family._signalled
 
     def test_a_parent_that_waits_for_work_to_be_saved_still_shows_signs_of_life(
