@@ -291,13 +291,13 @@ def imported_table(document: dict[str, Any]) -> Table:
     table.add_column("outcome")
     table.add_column("why", overflow="fold")
     for run in document["runs"]:
-        states = " ".join(f"{number}x{token}" for token, number in run["states"].items())
-        energy = "" if run["energy"] is None else f"{run['energy']:.4f}"
+        states = " ".join(f"{number}x{token}" for token, number in run["species"].items())
+        energy = run["energy_per_formula"]
         table.add_row(
             Text(_below_path(run["source"], document["file"])),
             run["x"] or "",
             states,
-            energy,
+            "" if energy is None else f"{energy:.4f}",
             run["outcome"],
             Text(run["reason"]),
         )
