@@ -104,13 +104,15 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
         done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
-    state, _, end = done.stdout.strip().partition(" ")
+    state, _, time = done.stdout.strip().partition(" ")
     if not state or state in _COUNTED:
         return None
     try:
-        return datetime.fromisoformat(end).astimezone(UTC)  # told in the time of this machine
+        end = datetime.fromisoformat(time).astimezone(UTC)  # told in the time of this machine
     except ValueError:
         return signalled
+    # That of a job that was put back is when its next run has to end.
+    return end if end <= datetime.now(UTC) else signalled
 
 
 def _of(queue: str, job: str, nodes: int, cores: int) -> Allocation:
