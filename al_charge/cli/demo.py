@@ -166,9 +166,11 @@ def _tell(target: Target, document: dict[str, Any], plots: list[Path]) -> None:
 
     console = Console()
     console.print(hull_table(document), voltage_table(document["voltage"]))
+    number = document["rounds"]
     console.print(
-        f"{document['state']} after {document['rounds']} rounds and {document['labels_used']} "
-        f"labels in {document['wall_seconds'] / 60:.1f} min; plots: {plots[0].parent}/"
+        f"{document['state']} after {number} round{'s' * (number != 1)} and "
+        f"{document['labels_used']} labels in {document['wall_seconds'] / 60:.1f} min; "
+        f"plots: {plots[0].parent}/"
     )
     activate = "" if shutil.which("al-charge") else f"  source {sys.prefix}/bin/activate\n"
     console.print(

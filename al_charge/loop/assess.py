@@ -308,7 +308,7 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
         return CampaignState.RUNNING, ""
     verified = assessment.verification if assessment is not None else None
     held = rounds_held(_history(campaign, round_number - (verified is not None)))
-    reason = f"every criterion held for {held} rounds"
+    reason = f"every criterion held for {_counted(held, 'round')}"
     judged = _last_judged(campaign, round_number)
     ended = CampaignState.CONVERGED
     if judged is not None and judged.exhaustive is False:
@@ -320,12 +320,16 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
     if _all_labelled(campaign):
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
-        spent = f"{settings.max_rounds} rounds"
+        spent = _counted(settings.max_rounds, "round")
     elif labels_left(campaign) == 0:
-        spent = f"{settings.max_labels} labels"
+        spent = _counted(settings.max_labels, "label")
     else:
         return CampaignState.RUNNING, ""
     return CampaignState.EXHAUSTED, f"{spent} without convergence{_what_is_open(judged)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _last_judged(campaign: Campaign, round_number: int) -> Assessment | None:

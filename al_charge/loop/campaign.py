@@ -278,7 +278,8 @@ def open_campaign(store: Store, name: str, document: CampaignDoc | None = None) 
     Raises
     ------
     InputError
-        If there is no campaign of that name, or it needs a plug-in that this machine lacks.
+        If there is no campaign of that name, it needs a plug-in that this machine lacks, or what is
+        stored of it is not valid.
     """
     document = document or store.campaigns.get(name)
     structure = structure_of(document, "structure")

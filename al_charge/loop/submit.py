@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pymatgen.core.structure import Structure
 
 from al_charge.acquisition.plugin import ACQUISITIONS
@@ -322,6 +322,8 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
     ------
     NotInstalledError
         If the campaign uses a plug-in that this machine lacks.
+    InputError
+        If what is stored is not valid, such as a name that no file may give.
     """
     content = _union(document.spec["campaign"], document.spec["defaults"])
     # There was one search method and one acquisition rule when none was named.
@@ -347,7 +349,17 @@ def spec_of(document: CampaignDoc) -> CampaignSpec:
                 where=f"campaign '{document.name}'",
                 remedy="install the package that has it; 'al-charge plugins' lists what there is",
             )
-    return CampaignSpec.model_validate(content)
+    try:
+        return CampaignSpec.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise InputError(
+            f"what is stored of it is not valid: {'.'.join(map(str, problem['loc']))}: "
+            + problem["msg"].removeprefix("Value error, "),
+            where=f"campaign '{document.name}'",
+            remedy="open it with the version of al-charge that stored it, or submit its file under "
+            "another name",
+        ) from error
 
 
 def is_same(one: CampaignDoc, other: CampaignDoc) -> bool:

@@ -229,7 +229,7 @@ def outcome_of(found: Verification) -> str:
     str
         Part of a sentence.
     """
-    relaxed = f"relaxing {found.relaxed} configurations"
+    relaxed = f"relaxing {found.relaxed} configuration{'s' * (found.relaxed != 1)}"
     if found.verified:
         return f"verified by {relaxed}"
     if not found.same_vertices:

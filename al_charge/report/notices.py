@@ -115,7 +115,8 @@ class Observer:
         yield from self._failures(status)
         if state != "running":
             reason = f": {status['reason']}" if status["reason"] else ""
-            labels = f"; {status['labels_used']} labels"
+            number = status["labels_used"]
+            labels = f"; {number} label{'s' * (number != 1)}"
             yield notice("end", name, state, f"it is {state}{reason}{labels}")
             return
         if stuck is not None and self._stuck is None:

@@ -209,7 +209,9 @@ def _criteria_table(status: dict[str, Any]) -> Table:
         mark = Text("yes", style="green") if criterion["met"] else Text("no", style="yellow")
         table.add_row(mark, criterion["name"], Text(criterion["value"], style="dim"))
     if status["criteria"]:
-        table.add_row("", f"held for {status['rounds_held']} of {status['rounds_needed']} rounds")
+        needed = status["rounds_needed"]
+        rounds = f"round{'s' * (needed != 1)}"
+        table.add_row("", f"held for {status['rounds_held']} of {needed} {rounds}")
     return table
 
 

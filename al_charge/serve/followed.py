@@ -114,11 +114,12 @@ class View:
     @property
     def news(self) -> str:
         """What a screen reader is told when it has changed."""
-        told = [f"{self.document.name} is {self.document.state.value}", f"{self.labels} labels"]
+        labels = f"{self.labels} label{'s' * (self.labels != 1)}"
+        told = [f"{self.document.name} is {self.document.state.value}", labels]
         if self.rounds:
             told.insert(1, f"round {self.rounds[-1].number}")
         if self.failed:
-            told.append(f"{len(self.failed)} jobs failed")
+            told.append(f"{len(self.failed)} job{'s' * (len(self.failed) != 1)} failed")
         if self.stuck:
             told.append("nothing more will happen")
         return ", ".join(told)

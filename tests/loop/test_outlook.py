@@ -402,4 +402,4 @@ def test_a_budget_that_is_spent_says_what_is_open(
     assert reason.startswith("100 labels without convergence; not met: it stays (1 meV); ")
     assert reason.endswith("lower states may lie at x = 1/4")
     state, reason = ended(monkeypatch, known, max_rounds=1)
-    assert state is CampaignState.EXHAUSTED and reason.startswith("1 rounds without convergence; ")
+    assert state is CampaignState.EXHAUSTED and reason.startswith("1 round without convergence; ")

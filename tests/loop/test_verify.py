@@ -206,7 +206,7 @@ def test_a_hull_that_stays_is_verified(store: Store, tmp_path: Path) -> None:
     assert record is not None
     assert record.reasons == [f"vertex at x = {x}" for x in ("0", "1/2", "1")]
     assert verifying.reason == (
-        "every criterion held for 1 rounds; verified by relaxing 3 configurations"
+        "every criterion held for 1 round; verified by relaxing 3 configurations"
     )
     assert verifying.found.lowered == pytest.approx(0.1 / UNITS)
     assert verifying.found.relax == "cell"
