@@ -49,7 +49,8 @@ def test_table_and_files(
     other = run(
         "label", mixed_cif, "--engine", "born", "--relax", "none", "--folder", "other", "--json"
     )
-    assert again == document
+    assert again.keys() - document.keys() == {"schema", "time"}
+    assert document.items() <= again.items()
     assert json.loads(other[1])["energy"] == document["energy"]
     assert (tmp_path / "other" / "label.json").is_file()
 

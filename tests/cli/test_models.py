@@ -313,9 +313,9 @@ def test_the_picture(model: str, data: str, run: Run, tmp_path: Path) -> None:
     code, out, _ = run("embedding", model, data, "-o", str(picture), "--force")
     assert code == 0
     assert "5 Fe2+, 5 Fe3+" in out
-    code, _, err = run("embedding", model, data, "-o", str(tmp_path / "sites.pdf"))
+    code, _, err = run("embedding", model, data, "-o", str(tmp_path / "sites.eps"))
     assert (code, err.count("\n")) == (2, 1)
-    assert "unknown ending '.pdf'" in err
+    assert "unknown ending '.eps'" in err
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from al_charge.loop.assess import _is_what_was_predicted
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.labelled_frames import frames_of
+from al_charge.loop.predicted import _is_what_was_predicted
 from al_charge.loop.train import training_frames
 from al_charge.potentials.painn import PainnSettings
 from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc

@@ -249,11 +249,13 @@ def test_a_hull_of_end_members_alone_is_drawn(hull: Hull) -> None:
     assert figure.axes[0].collections[:] == []
 
 
-def test_plots_leave_pyplot_alone(hull_drawn: Figure) -> None:
+def test_plots_leave_pyplot_alone(tmp_path: Path) -> None:
     from matplotlib import pyplot, rcParams
 
+    before = dict(rcParams)
+    write_figure(new_figure("single", 30), tmp_path / "plot.png")
     assert pyplot.get_fignums() == []
-    assert rcParams["font.size"] == 10.0
+    assert dict(rcParams) == before
 
 
 def test_ticks_are_fractions_that_do_not_overlap() -> None:

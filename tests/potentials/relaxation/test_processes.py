@@ -35,7 +35,8 @@ def structures() -> list[Atoms]:
 def children() -> list[psutil.Process]:
     """Return the processes that relax, without what Python starts for itself."""
     found = psutil.Process().children(recursive=True)
-    return [child for child in found if "spawn_main" in " ".join(child.cmdline())]
+    alive = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
 
 
 def test_the_same_bits_in_the_same_order(committee: Committee, structures: list[Atoms]) -> None:
