@@ -19,6 +19,7 @@ from al_charge.loop.convergence import rounds_held
 from al_charge.loop.ground_state import Electrons, Solution, electrons
 from al_charge.loop.verify import outcome_of
 from al_charge.store.documents import Assessment, LabelDoc, Refusal, RoundDoc
+from al_charge.store.fields import now
 from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
 from al_charge.store.ledger import Sums
 
@@ -206,7 +207,10 @@ def _judged(rounds: list[RoundDoc]) -> list[Assessment]:
 
 
 def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
-    """Estimate the time to convergence if every criterion is met from now on.
+    """Estimate the time to convergence, once it is in sight.
+
+    How many rounds it takes until the criteria hold cannot be known. Once they hold, the rounds
+    that they still have to hold for are counted, each as long as the longest so far.
 
     Parameters
     ----------
@@ -218,15 +222,18 @@ def seconds_left(campaign: Campaign, rounds: list[RoundDoc]) -> float | None:
     Returns
     -------
     float or None
-        Mean length of a finished round times the number of rounds still needed, s; None before the
-        first one has finished.
+        If every criterion goes on to hold, s; None while one does not, and where the hull is yet
+        to be verified by relaxations, whose length is not known.
     """
-    closed = [record for record in rounds if record.closed is not None]
-    if not closed:
+    met = held([record for record in rounds if record.assessment is not None])
+    needed = campaign.spec.convergence.rounds - met
+    verifies = campaign.static_labels and campaign.spec.convergence.verify is not False
+    if not met or verifies:
         return None
-    mean = sum((r.closed - r.created).total_seconds() for r in closed if r.closed) / len(closed)
-    needed = campaign.spec.convergence.rounds - held([r for r in rounds if r.assessment])
-    return max(0, needed) * mean
+    lengths = [(r.closed - r.created).total_seconds() for r in rounds if r.closed is not None]
+    last = rounds[-1]
+    begun = (now() - last.created).total_seconds() if last.closed is None else 0.0
+    return max(0.0, needed * max(lengths, default=0.0) - begun)
 
 
 def _verification(assessment: Assessment | None) -> dict[str, Any] | None:

@@ -48,7 +48,9 @@ def _summary(status: dict[str, Any]) -> Text:
     text = Text(f"labels {status['labels_used']} of at most {status['max_labels']}")
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
-        text.append(f"   about {duration(status['seconds_left'])} left if every criterion holds")
+        text.append(
+            f"   about {duration(status['seconds_left'])} left if every criterion goes on to hold"
+        )
     if status["state"] == "running":
         text.append_text(_workers(status))
     if used := status["used"]:

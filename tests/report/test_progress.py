@@ -83,7 +83,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "campaign olivine: running",
         "labels 20 of at most 100",
         "12 completed, 2 running",
-        "about 7 min left",
+        "about 7 min left if every criterion goes on to hold",
         "used in runs: label 20 min in 14; workers 30 min, 2 core hours",
         "workers: 2 on a, seen 20 s ago, 1 on b, seen 3 s ago",
         "2@a@1: alive, silent for 7 min, state T (stopped)",
