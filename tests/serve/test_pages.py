@@ -97,7 +97,10 @@ def test_what_a_database_holds_is_shown_and_never_run(scene: Scene, visitor: Vis
         assert (EVIL_NAME if path == "/" else EVIL) in told
     # No command makes such a campaign, and it is not opened.
     answer = visitor.get("/campaign", name=EVIL_NAME)
-    assert (answer.status_code, answer.text) == (500, "500 Internal Server Error\n")
+    assert answer.status_code == 404
+    assert f"campaign '{EVIL_NAME}': what is stored of it is not valid" in unescape(answer.text)
+    assert EVIL_NAME not in answer.text
+    assert all(tag != "img" for tag, _ in Elements(answer.text).found)
 
 
 def test_links_lead_to_pages(scene: Scene, visitor: Visitor) -> None:
