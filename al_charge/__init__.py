@@ -4,6 +4,7 @@
 
 ====================  ============================================================================
 ``ac.open``           a campaign: ``.hull()``, ``.voltage()``, ``.labels()``, ``.status()``
+``ac.hull``           campaigns of one composition, such as polymorphs, on one hull
 ``ac.load``           a trained potential, or a committee
 ``ac.relax``          relax structures with either, one by one, by processes or in batches
 ``ac.train``          train a potential on labels
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from al_charge.api.campaign import Campaign
     from al_charge.api.check import check
+    from al_charge.api.common_hull import hull
     from al_charge.api.convergence import converge
     from al_charge.api.imports import import_labels
     from al_charge.api.inputs import audit, label
@@ -40,6 +42,7 @@ _WHERE = {
     "audit": ("api.inputs", "audit"),
     "check": ("api.check", "check"),
     "converge": ("api.convergence", "converge"),
+    "hull": ("api.common_hull", "hull"),
     "import_labels": ("api.imports", "import_labels"),
     "label": ("api.inputs", "label"),
     "load": ("potentials", "load"),
@@ -57,6 +60,7 @@ __all__ = [
     "audit",
     "check",
     "converge",
+    "hull",
     "import_labels",
     "label",
     "load",

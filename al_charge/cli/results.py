@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,23 @@ from al_charge.cli.output import (
     show_listing,
     width_option,
 )
-from al_charge.cli.target import Target, campaign_argument, database_option, open_store
+from al_charge.cli.target import (
+    Target,
+    campaign_argument,
+    campaigns_argument,
+    database_option,
+    open_store,
+)
 
 if TYPE_CHECKING:
+    from al_charge.api.common_hull import CommonHullResult
+    from al_charge.api.hull import HullResult
     from al_charge.report.style import Width
     from al_charge.store.settings import DatabaseSettings
 
 
 @click.command("hull")
-@campaign_argument
+@campaigns_argument
 @round_option
 @click.option(
     "--predicted", is_flag=True, help="Also list what the committee predicts without a label."
@@ -36,7 +45,7 @@ if TYPE_CHECKING:
 @csv_option
 @json_option
 def hull(
-    target: Target,
+    targets: tuple[Target, ...],
     number: int | None,
     predicted: bool,
     plot: Path | None,
@@ -44,13 +53,37 @@ def hull(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Show the hull of CAMPAIGN: vertices, and every labelled configuration's distance to it."""
-    found = target.opened().hull(number)
-    if predicted:
-        found = found.with_predicted()
+    """Show the hull of CAMPAIGN: vertices, and every labelled configuration's distance to it.
+
+    Several campaigns of one composition and the same settings, such as those of polymorphs, are
+    put on one hull, against the lowest end members of all.
+    """
+    found: HullResult | CommonHullResult
+    if len(targets) > 1:
+        found = _common_hull(targets, number, predicted)
+    else:
+        found = targets[0].opened().hull(number)
+        if predicted:
+            found = found.with_predicted()
     if plot is not None:
         found.plot(plot, width)
     show_listing(found, as_json=as_json, as_csv=as_csv)
+
+
+def _common_hull(
+    targets: Sequence[Target], number: int | None, predicted: bool
+) -> CommonHullResult:
+    from al_charge.api.common_hull import hull as common_hull
+    from al_charge.errors import InputError
+
+    for option, given in (("--round", number is not None), ("--predicted", predicted)):
+        if given:
+            raise InputError(
+                "rounds and predictions are those of one campaign",
+                where=option,
+                remedy="leave it out, or give one campaign",
+            )
+    return common_hull([target.opened() for target in targets])
 
 
 @click.command("voltage")

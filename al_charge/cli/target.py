@@ -224,6 +224,24 @@ def campaign_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("target", metavar="CAMPAIGN", callback=_resolve)(function)
 
 
+def campaigns_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument CAMPAIGN, one or more, passed on as a tuple of `Target`, ``targets``.
+
+    Parameters
+    ----------
+    function
+        A command.
+
+    Returns
+    -------
+    callable
+        The command with the argument.
+    """
+    return click.argument(
+        "targets", metavar="CAMPAIGN...", nargs=-1, required=True, callback=_resolve_all
+    )(function)
+
+
 def runs_folder() -> Path:
     """Return the default folder for the files of jobs.
 
@@ -239,6 +257,12 @@ def runs_folder() -> Path:
 
 def _resolve(ctx: click.Context, parameter: click.Parameter, value: str) -> Target:
     return target_of(value)
+
+
+def _resolve_all(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Target, ...]:
+    return tuple(target_of(value) for value in values)
 
 
 def target_of(value: str) -> Target:

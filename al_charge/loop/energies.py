@@ -87,18 +87,8 @@ def labelled_hull(
         for summary in summaries
         if usable(summary) and (up_to is None or (summary.used or 0) <= up_to)
     }
-    entries = [
-        Entry(
-            key=label.key,
-            config_hash=cells.order_of(label),
-            x=Fraction(label.composition),
-            energy=cells.energy_of(label),
-            remark="delocalised" if label.delocalised else "",
-        )
-        for label in lowest_labels(campaign, labels.values())
-    ]
     hull = build_hull(
-        entries,
+        label_entries(campaign, labels.values()),
         framework=campaign.framework,
         working_ion=campaign.spec.host.working_ion,
         metal_energy=campaign.metal_energy,
@@ -106,6 +96,34 @@ def labelled_hull(
         ends=(Fraction(cells.ends[0]), Fraction(cells.ends[1])),
     )
     return LabelledHull(hull, labels)
+
+
+def label_entries(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[Entry]:
+    """Return usable labels as entries of a hull: of each configuration, the lowest.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    labels
+        Summaries of its usable labels.
+
+    Returns
+    -------
+    list of Entry
+        Energies in eV per formula unit of the campaign.
+    """
+    cells = campaign.cells
+    return [
+        Entry(
+            key=label.key,
+            config_hash=cells.order_of(label),
+            x=Fraction(label.composition),
+            energy=cells.energy_of(label),
+            remark="delocalised" if label.delocalised else "",
+        )
+        for label in lowest_labels(campaign, labels)
+    ]
 
 
 def assessed_round(campaign: Campaign, number: int | None = None) -> tuple[RoundDoc, Assessment]:

@@ -57,6 +57,25 @@ def comparison(first: Campaign, second: Campaign) -> dict[str, Any]:
     }
 
 
+def labeler_differences(first: Campaign, second: Campaign) -> list[dict[str, Any]]:
+    """Return in which settings of their labelers two campaigns differ.
+
+    Parameters
+    ----------
+    first
+        A campaign.
+    second
+        Another.
+
+    Returns
+    -------
+    list of dict
+        ``name``, dotted, and the values of the ``first`` and the ``second``: only settings that
+        energies depend on.
+    """
+    return _differences(_flat(first.physical_settings), _flat(second.physical_settings))
+
+
 def comparison_table(document: dict[str, Any]) -> Group:
     """Return the tables of two campaigns side by side.
 

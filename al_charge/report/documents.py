@@ -109,7 +109,7 @@ def hull_document(
             for one in (found.compositions if found else None) or []
         ],
         "vertices": [
-            _entry(hull, entry)
+            entry_document(hull, entry)
             | {
                 "magnetic_correction": known.get(entry.config_hash),
                 "corrected_formation_energy": corrected_formation_energy(hull, entry, known),
@@ -125,7 +125,7 @@ def hull_document(
             }
             for one in undecided(hull, known)
         ],
-        "entries": [_entry(hull, entry) for entry in hull.entries],
+        "entries": [entry_document(hull, entry) for entry in hull.entries],
         "units": dict(HULL_UNITS),
     }
 
@@ -147,10 +147,37 @@ def predicted_entries(hull: Hull, predicted: Sequence[Entry]) -> list[dict[str, 
     """
     told = []
     for entry in predicted:
-        row = _entry(hull, entry)
+        row = entry_document(hull, entry)
         del row["label"]
         told.append(row | {"error_bar": entry.error_bar})
     return told
+
+
+def entry_document(hull: Hull, entry: Entry) -> dict[str, Any]:
+    """Return a labelled entry of a hull as a JSON document.
+
+    Parameters
+    ----------
+    hull
+        The hull.
+    entry
+        The entry; its key is its label's id.
+
+    Returns
+    -------
+    dict
+        Energies in eV per formula unit; a ``remark`` where there is one.
+    """
+    return {
+        "x": str(entry.x),
+        "formula": hull.formula(entry.x),
+        "energy_per_formula": entry.energy,
+        "formation_energy": hull.formation_energy(entry),
+        "distance_to_hull": hull.distance(entry),
+        "hash": entry.config_hash,
+        "label": entry.key,
+        **({"remark": entry.remark} if entry.remark else {}),
+    }
 
 
 def voltage_document(
@@ -258,19 +285,6 @@ def _campaign(
         "working_ion": of.working_ion,
         "framework": of.framework,
         "formula": host_formula(of.framework, of.working_ion),
-    }
-
-
-def _entry(hull: Hull, entry: Entry) -> dict[str, Any]:
-    return {
-        "x": str(entry.x),
-        "formula": hull.formula(entry.x),
-        "energy_per_formula": entry.energy,
-        "formation_energy": hull.formation_energy(entry),
-        "distance_to_hull": hull.distance(entry),
-        "hash": entry.config_hash,
-        "label": entry.key,
-        **({"remark": entry.remark} if entry.remark else {}),
     }
 
 
