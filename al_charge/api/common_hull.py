@@ -109,6 +109,14 @@ def hull(campaigns: Sequence[Campaign]) -> CommonHullResult:
         If they cannot stand together; the message says what differs.
     AlChargeError
         If the metal or, in every campaign, an end member has no label yet.
+
+    Examples
+    --------
+    >>> import al_charge as ac
+    >>> with ac.open("demo-1") as olivine, ac.open("maricite") as maricite:
+    ...     common = ac.hull([olivine, maricite])
+    >>> print(common.hull.vertices[0].x, common.hull.vertices[-1].x)
+    0 1
     """
     sources = [campaign._campaign for campaign in campaigns]
     found = report.common_hull(sources)
