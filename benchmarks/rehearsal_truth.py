@@ -2,6 +2,7 @@
 
     python benchmarks/rehearsal_truth.py HOST model     # trains the potential, if it is not there
     python benchmarks/rehearsal_truth.py HOST relax     # relaxes what is missing; may be stopped
+    python benchmarks/rehearsal_truth.py HOST points    # energies without relaxation, in minutes
 
 The potential is a charge-aware MACE without pair terms. With the GPAW labels in `examples/data`
 alone, 58 frames of olivine NaxFePO4, it does not keep a crystal together. So CHGNet is fine-tuned
@@ -12,7 +13,8 @@ the two say of the materials is neither DFT nor checked against it, and need not
 of many bodies, and depends on the charge states, and its hull can be known exactly.
 
 Configurations start where a campaign's do, on sites between both end members. `relax` goes through
-the rehearsal labeler as a campaign would. The file with energies is that of `born_truth`.
+the rehearsal labeler as a campaign would. `points` leaves out MACE: single points of the fine-tuned
+CHGNet, which is of many bodies as well. Files with energies are those of `born_truth`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import read_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
+from al_charge.labelers.protocol import Relax
 from al_charge.loop.spec import CampaignSpec, load_spec
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.data.dataset import Reading, read_dataset
@@ -88,6 +91,11 @@ class Source:
         """The file with the weights."""
         return DATA / f"{self.name}_rehearsal.safetensors"
 
+    @property
+    def teacher(self) -> Path:
+        """That with the weights of CHGNet."""
+        return DATA / f"{self.name}_teacher.safetensors"
+
 
 SOURCES = {
     source.name: source
@@ -121,11 +129,12 @@ def between(spec: CampaignSpec, host: Host, n_ions: int) -> Host:
     return interpolated_host(host, full, empty, n_ions)
 
 
-def job_of(source: Source, supercell: tuple[int, int, int]) -> Starts:
-    """Return a host in a supercell, labelled by the stored potential."""
+def job_of(source: Source, supercell: tuple[int, int, int], relax: Relax = Relax.CELL) -> Starts:
+    """Return a host in a supercell, labelled by a stored potential: CHGNet for single points."""
     spec = load_spec(source.campaign)
     host = spec.host.model_copy(update={"supercell": supercell})
-    labeler = ModelSettings(model=source.model)
+    model = source.teacher if relax is Relax.NONE else source.model
+    labeler = ModelSettings(model=model, relax=relax)
     return Starts(spec.model_copy(update={"host": host, "labeler": labeler}), Host.from_spec(host))
 
 
@@ -169,11 +178,17 @@ def trained(
     ).potential
 
 
+def make_teacher(source: Source, folder: Path) -> Potential:
+    """Train the teacher on the GPAW labels."""
+    labelled = read_dataset(source.labels, Reading()).frames
+    return trained(TEACHER, TEACHING, labelled, folder / f"{source.name}-teacher")
+
+
 def make_model(source: Source, folder: Path) -> None:
     """Train the teacher and the student, and write the student."""
     labelled = read_dataset(source.labels, Reading()).frames
     frames = [replace(frame, moments=None) for frame in labelled]
-    teacher = trained(TEACHER, TEACHING, labelled, folder / f"{source.name}-teacher")
+    teacher = make_teacher(source, folder)
     taught = list(geometries(source))
     for (name, atoms), found in zip(
         taught, teacher.predict_each(atoms for _, atoms in taught), strict=True
@@ -190,7 +205,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("host", choices=SOURCES)
-    parser.add_argument("what", choices=("model", "relax"))
+    parser.add_argument("what", choices=("model", "relax", "points"))
     parser.add_argument("--supercell", type=int, nargs=3, help="instead of the second trained on")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
@@ -204,8 +219,12 @@ def main() -> None:
             make_model(source, arguments.folder)
         return
     supercell = tuple(arguments.supercell or source.cells[1])
-    path = DATA / f"{source.name}_rehearsal_{'x'.join(map(str, supercell))}.npz"
-    job = job_of(source, supercell)
+    points = arguments.what == "points"
+    if points and not source.teacher.is_file():
+        write_model(source.teacher, [make_teacher(source, arguments.folder)])
+    kind = "points" if points else "rehearsal"
+    path = DATA / f"{source.name}_{kind}_{'x'.join(map(str, supercell))}.npz"
+    job = job_of(source, supercell, Relax.NONE if points else Relax.CELL)
     truth = Truth.begin(path, supercell, job.host)
     run(truth, job, path, arguments.processes)
     tell(truth, job.host)

@@ -4,7 +4,8 @@ Nothing is relaxed and no potential is trained: every energy of a cell is known 
 ``born_truth.py``, and the posterior is the surrogate fitted to the labels alone. Its covariance is
 scaled so that residuals of labels left out are as large as it says. A run begins with one random
 configuration at each composition. It stops when anything without a label lies below the hull, by
-more than the tolerance, with a probability of less than 5 %.
+more than the tolerance, with a probability of less than 5 %. The file that it writes is written
+after every run; started again with the same file, it goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from al_charge.loop.spec import load_spec
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import Observation, Prediction, fit_surrogate
 
-WORKFLOWS = Path(__file__).parents[1] / "workflows"
+ROOT = Path(__file__).parents[1]
 AT_ONCE = 4
 """Labels of a round, at most."""
 TOLERANCE = 1e-3
@@ -48,13 +49,17 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """Where energies come from: a file of ``born_truth.py``, and the campaign of its host."""
+    """Where energies come from: a file as of ``born_truth.py``, and the campaign of its host."""
 
     data: str
     campaign: str
 
 
-HOSTS = {"olivine-1x2x1": Source("nafepo4_born_1x2x1.npz", "nafepo4_born.yaml")}
+HOSTS = {
+    "olivine-1x2x1": Source("nafepo4_born_1x2x1.npz", "workflows/nafepo4_born.yaml"),
+    "olivine-1x2x1-chgnet": Source("nafepo4_points_1x2x1.npz", "workflows/nafepo4_gpaw.yaml"),
+    "layered-3x3x1-chgnet": Source("navo2_points_3x3x1.npz", "examples/hosts/gpaw/navo2.yaml"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,7 @@ class Known:
     def of(cls, source: Source) -> Known:
         """Read what is known; what has no energy is left out."""
         truth = Truth.read(DATA / source.data)
-        spec = load_spec(WORKFLOWS / source.campaign).host
+        spec = load_spec(ROOT / source.campaign).host
         host = Host.from_spec(spec.model_copy(update={"supercell": truth.supercell}))
         configs: list[Configuration] = []
         place, energies = [], []
@@ -241,7 +246,7 @@ def table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Run, print the table and write JSON."""
+    """Run what is not in the file yet, write it, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", choices=HOSTS, default="olivine-1x2x1")
     parser.add_argument("--rule", nargs="+", default=ACQUISITIONS.kinds, metavar="NAME")
@@ -250,16 +255,19 @@ def main() -> None:
     arguments = parser.parse_args()
     known = Known.of(HOSTS[arguments.host])
     random = [exact_at_random(known, seed) for seed in range(arguments.seeds)]
-    document: dict[str, Any] = {"host": arguments.host, "exact_at_random": random, "runs": {}}
+    document: dict[str, Any] = {"host": arguments.host, "runs": {}}
+    if arguments.json.is_file():
+        document = json.loads(arguments.json.read_text(encoding="utf-8"))
+    document["exact_at_random"] = random
     rows = []
     console = Console()
     for kind in arguments.rule:
         began = time.process_time()
-        runs = [run(known, kind, seed) for seed in range(arguments.seeds)]
-        document["runs"][kind] = [asdict(one) for one in runs]
-        rows.append(summary(kind, runs, random))
-        document["summary"] = rows
-        arguments.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        runs: list[dict[str, Any]] = document["runs"].setdefault(kind, [])
+        for seed in range(len(runs), arguments.seeds):
+            runs.append(asdict(run(known, kind, seed)))
+            arguments.json.write_text(json.dumps(document), encoding="utf-8")
+        rows.append(summary(kind, [Run(**one) for one in runs[: arguments.seeds]], random))
         console.print(f"{kind}: {time.process_time() - began:.0f} CPU s")
     console.print(table(f"{arguments.host}, {arguments.seeds} seeds", rows))
     console.print(f"random labels until exact: {sorted(random)}")

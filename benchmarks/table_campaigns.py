@@ -3,7 +3,8 @@
 Search, acquisition, calibration, the chance below the hull and the criteria are those of campaigns.
 Labels are looked up in a file of ``born_truth.py``. A potential is ridge regression on the
 surrogate's features, pairs alone or with triplets, with scales that are never fitted; each member
-is trained without a fifth of the labels. So it has errors of its own, and none of relaxation.
+is trained without a sixth of the labels, the fold that it would not see in a campaign. So it has
+errors of its own, and none of relaxation.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from sample_efficiency import HOSTS, TOLERANCE, Known, table
 
 from al_charge.acquisition.plugin import ACQUISITIONS, Candidate, Choice, Labelled
 from al_charge.crystal.configuration import Configuration
-from al_charge.crystal.symmetry import canonical
+from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, coverage
 from al_charge.loop.convergence import HullState, criteria, rounds_held
 from al_charge.loop.posterior import Posterior
 from al_charge.loop.spec import ConvergenceSettings
+from al_charge.loop.train import FOLDS_PER_MEMBER
+from al_charge.potentials.data.frames import fold_of
 from al_charge.search.plugin import Space
 from al_charge.search.screen import ScreenPlugin, ScreenSettings
 from al_charge.search.seeds import seeds
@@ -39,8 +42,6 @@ from al_charge.thermo.uncertainty import Unlabelled, outlook
 
 FIRST = 20
 MEMBERS = 3
-HELD_OUT = 5
-"""Every member is trained without one of so many parts of the labels."""
 SCALES = {"pairs": (0.1, 0.0), "triplets": (0.1, 0.03)}
 """Prior standard deviations of pairs and triplets, eV per formula unit."""
 NUGGET = 0.003
@@ -62,13 +63,17 @@ class Committee:
         design = design * np.array([1.0, *scales, 0.1])
         self._kernel = design @ design.T
         self._energies = known.energies
+        n_folds = FOLDS_PER_MEMBER * MEMBERS
+        self.folds = np.array(
+            [fold_of(canonical_hash(known.host, config), n_folds) for config in known.configs]
+        )
 
     def train(self, labelled: Ints) -> tuple[Floats, list[float]]:
         """Return each member's energies, shape (n_members, n_configs), and held-out errors."""
         found, residuals = [], []
-        parts = np.arange(len(labelled)) % HELD_OUT
         for member in range(MEMBERS):
-            seen, out = labelled[parts != member], labelled[parts == member]
+            is_out = self.folds[labelled] == member
+            seen, out = labelled[~is_out], labelled[is_out]
             gram = self._kernel[np.ix_(seen, seen)] + NUGGET**2 * np.eye(len(seen))
             mean = self._energies[seen].mean()
             energies = mean + self._kernel[:, seen] @ np.linalg.solve(
