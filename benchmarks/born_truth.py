@@ -164,8 +164,10 @@ def main() -> None:
     job = Job.of(supercell)
     truth = Truth.begin(path, supercell, job.host)
     if truth.missing() and not arguments.plain:
-        from born_newton import LEARN, NewtonJob  # which needs numba
-
+        try:
+            from born_newton import LEARN, NewtonJob
+        except ModuleNotFoundError as missing:
+            parser.error(f"quick relaxations need {missing.name}: install it, or add --plain")
         job = NewtonJob.learn(job, LEARN, arguments.processes)
     run(truth, job, path, arguments.processes)
     tell(truth, job.host)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from al_charge.report.experiment import Measured
-from al_charge.report.names import host_formula, labeler_name
+from al_charge.report.names import X_UNIT, host_formula, labeler_name
 from al_charge.store.documents import Assessment
 from al_charge.thermo.electrode import Electrode
 from al_charge.thermo.hull import Entry, Hull
@@ -16,7 +16,7 @@ from al_charge.thermo.magnetic import corrected_formation_energy, undecided
 from al_charge.thermo.voltage import VoltageProfile, VoltageStep
 
 HULL_UNITS = {
-    "x": "working ions per formula unit, an exact fraction",
+    "x": X_UNIT,
     "energy_per_formula": "eV per formula unit",
     "formation_energy": "eV per formula unit, against the two end members",
     "distance_to_hull": "eV per formula unit",
@@ -31,8 +31,8 @@ HULL_UNITS = {
 }
 PREDICTED_UNITS = {"error_bar": "eV per formula unit, one standard deviation of a prediction"}
 VOLTAGE_UNITS = {
-    "x_from": "working ions per formula unit, an exact fraction",
-    "x_to": "working ions per formula unit, an exact fraction",
+    "x_from": X_UNIT,
+    "x_to": X_UNIT,
     "voltage": "V against the working-ion metal",
     "mean_voltage": "V against the working-ion metal",
     "error_bar": "V, root mean square difference from sampled hulls",

@@ -12,7 +12,7 @@ from al_charge.crystal.parent import matrix_of
 from al_charge.crystal.species import element_of
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.label_filter import labels_where
-from al_charge.report.names import host_formula, labeler_name, labeler_remark
+from al_charge.report.names import X_UNIT, host_formula, labeler_name, labeler_remark
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import WITHOUT_FRAMES
 from al_charge.thermo.hull import pretty_formula
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 LABEL_UNITS = {
-    "x": "working ions per formula unit, an exact fraction",
+    "x": X_UNIT,
     "energy_per_formula": "eV per formula unit",
     "species": "redox sites of the cell that were found in a state; Fe? for uncertain ones",
     "moments": "Bohr magnetons: smallest and largest absolute moment of the sites found in a state",

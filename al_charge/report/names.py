@@ -16,6 +16,8 @@ _RAISED = str.maketrans(
     "\N{SUPERSCRIPT ZERO}\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT THREE}"
     "\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b",
 )
+X_UNIT = "working ions per formula unit, an exact fraction"
+"""What x is, in the units of every document."""
 MAGNETON = "\N{GREEK SMALL LETTER MU}B"
 """Bohr magneton, as texts of charts have it."""
 

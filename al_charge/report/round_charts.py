@@ -19,7 +19,7 @@ from al_charge.loop.energies import (
 from al_charge.loop.predicted import predicted_labels
 from al_charge.report.charts import Chart, Panel, Series, source_of
 from al_charge.report.cost import cost_document
-from al_charge.report.names import host_formula
+from al_charge.report.names import X_UNIT, host_formula
 from al_charge.store.documents import Assessment
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull
@@ -28,7 +28,6 @@ GROUPS = 6
 """Rounds are drawn in at most so many groups, which have colours and shapes of their own."""
 SAME = 5e-5
 """Hulls are drawn as one that differ by less, eV per formula unit."""
-_X = "working ions per formula unit, an exact fraction"
 
 
 def parity(campaign: Campaign) -> Chart:
@@ -93,7 +92,7 @@ def parity(campaign: Campaign) -> Chart:
         panels=(panel,),
         rows=rows,
         units={
-            "x": _X,
+            "x": X_UNIT,
             "labelled": "eV per formula unit, formation energy",
             "predicted": "eV per formula unit, formation energy, by the committee before the label",
             "error_bar": "eV per formula unit, one standard deviation of the prediction",
@@ -236,7 +235,7 @@ def evolution(campaign: Campaign) -> Chart:
         panels=tuple(panels),
         rows=rows,
         units={
-            "x": _X,
+            "x": X_UNIT,
             "formation_energy": "eV per formula unit, against the end members of that round",
             "labels": "usable labels after the round",
             "hull_shift": "eV per formula unit, largest movement since the round before",

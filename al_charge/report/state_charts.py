@@ -16,7 +16,7 @@ from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import labelled_hull
 from al_charge.report.charts import Chart, Panel, Series, source_of
-from al_charge.report.names import MAGNETON, host_formula, ion, labeler_name
+from al_charge.report.names import MAGNETON, X_UNIT, host_formula, ion, labeler_name
 from al_charge.store.labels import LAST_CELL, WITHOUT_FRAMES
 from al_charge.thermo.hull import Hull, pretty_formula
 
@@ -28,7 +28,7 @@ ANGLES = (
 SAME = 0.05
 """Angles are drawn that differ by more between labels, degrees."""
 _UNITS = {
-    "x": "working ions per formula unit, an exact fraction",
+    "x": X_UNIT,
     "vertex": "whether it is on the hull",
     "relax": "what the label's run has moved: none, ions, or cell",
 }
@@ -248,7 +248,7 @@ def _by_state(campaign: Campaign, kind: str, label: str, unit: str) -> Chart:
         source=source_of(campaign),
         panels=(Panel(formula, label, tuple(drawn), compositions=compositions),),
         rows=rows,
-        units={"x": _UNITS["x"], "value": unit, "state": "as it was found; Fe? where uncertain"},
+        units={"x": X_UNIT, "value": unit, "state": "as it was found; Fe? where uncertain"},
     )
 
 

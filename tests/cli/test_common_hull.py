@@ -28,7 +28,7 @@ from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import new_document
 from al_charge.rehearsal.settings import ModelSettings
-from al_charge.report.common_hull import common_hull
+from al_charge.report.common_hull import common_hull, common_hull_chart
 from al_charge.store.documents import FrameDoc, LabelDoc
 from al_charge.store.labels import LAST_FRAME
 
@@ -201,6 +201,18 @@ def test_command(
     schema = json.loads((DOCS / "json.schema.json").read_text())
     validator = Draft202012Validator(schema, format_checker=FormatChecker())
     assert [one.message for one in validator.iter_errors(document)] == []
+    of = {
+        "common hull": document["vertices"],
+        "labelled": [one for one in document["entries"] if one["campaign"] == "labelled"],
+        "maricite": [one for one in document["entries"] if one["campaign"] == "maricite"],
+    }
+    lines = common_hull_chart(document).panels[0].series
+    assert [(one.name, one.kind) for one in lines] == list(
+        zip(of, ("line", "points", "points"), strict=True)
+    )
+    for line in lines:
+        assert line.x == [float(Fraction(one["x"])) for one in of[line.name]]
+        assert line.y == pytest.approx([1e3 * one["formation_energy"] for one in of[line.name]])
     for missing in ("ends", "steps"):
         assert list(validator.iter_errors({k: v for k, v in document.items() if k != missing}))
     del document["entries"][0]["campaign"]

@@ -20,7 +20,7 @@ from al_charge.store.embedded import EmbeddedServer
 from al_charge.testing.site import ENDED, Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
-KILLS = 6
+KILLS = 12
 """Others, at more kinds of moments, are those of `benchmarks/faults.py`."""
 VICTIMS = ("worker", "child", "mongod")
 

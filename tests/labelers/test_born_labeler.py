@@ -24,12 +24,15 @@ from al_charge.labelers.born.settings import BornSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.plugin import LabelerSettings
 from al_charge.labelers.protocol import Labeler, LabelResult, Relax, settings_hash
+from al_charge.loop.spec import load_spec
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
 EXPERIMENT = {0: (9.76, 5.75, 4.76), 4: (10.41, 6.22, 4.95)}
 """Cells of olivine FePO4 and NaFePO4 in experiment, angstrom."""
 
 LABELER = BornLabeler(BornSettings())
+CAMPAIGN = Path(__file__).parents[2] / "workflows" / "nafepo4_born.yaml"
+TRUTHS = Path(__file__).parents[2] / "benchmarks" / "data"
 
 
 def label(atoms: Atoms, folder: Path, labeler: Labeler = LABELER) -> LabelResult:
@@ -293,3 +296,24 @@ def test_settings_name_the_model_and_its_parameters() -> None:
     assert settings["engine"] == "born"
     assert set(settings) == {"engine", "version", "parameters"}
     assert len(settings["parameters"]) == 16
+
+
+@pytest.mark.parametrize("supercell", [(1, 1, 2), (1, 2, 1), (1, 3, 1)])
+def test_the_truths_of_the_benchmarks_are_what_it_finds(
+    supercell: tuple[int, int, int], tmp_path: Path
+) -> None:
+    """The largest was made by other steps, from other starts."""
+    spec = load_spec(CAMPAIGN)
+    host = Host.from_spec(spec.host.model_copy(update={"supercell": supercell}))
+    labeler = make_labeler(spec.labeler)
+    with np.load(TRUTHS / f"nafepo4_born_{'x'.join(map(str, supercell))}.npz") as truth:
+        known = {n: (truth[f"energies_{n}"], truth[f"outcomes_{n}"]) for n in host.ion_counts}
+    rng = np.random.default_rng(len(known))
+    for n_ions in rng.choice(host.ion_counts, 3, replace=False).tolist():
+        configs = enumerate_distinct(host, n_ions)
+        energies, outcomes = known[n_ions]
+        assert len(configs) == len(energies) and (outcomes > 0).all()
+        place = int(rng.choice(np.flatnonzero(outcomes == 1)))
+        found = label(to_atoms(host, configs[place]), tmp_path / f"{n_ions}", labeler)
+        energy = found.reading.frames[-1].energy / host.formula_units
+        assert energy == pytest.approx(energies[place], abs=1e-5)
