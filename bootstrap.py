@@ -2,7 +2,8 @@
 
     python3 bootstrap.py demo [ARGS]   install, then run `al-charge demo ARGS`
     python3 bootstrap.py test [ARGS]   install with GPAW, test tools and Slurm, then run pytest ARGS
-    python3 bootstrap.py check         check style, types, import direction and docstrings
+    python3 bootstrap.py check         check style, types, imports, docstrings and the documentation
+    python3 bootstrap.py docs          build the documentation: build/docs/index.html
     python3 bootstrap.py audit         ask for known vulnerabilities of what constraints.txt pins
     python3 bootstrap.py gpaw          build GPAW (again), with the libraries that are there
 
@@ -31,7 +32,8 @@ PIP = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", "con
 NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 SLURM = VENV / "slurm"
 DOCSTRINGS = "python tests/house/docstrings.py"
-CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports", DOCSTRINGS)
+DOCS = "sphinx-build -q -n -W --keep-going docs build/docs"
+CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports", DOCSTRINGS, DOCS)
 WITHOUT_LIBRARIES = """\
 noblas = True
 nolibxc = True
@@ -66,9 +68,10 @@ def main(command: str = "", *arguments: str) -> int:
         install("embedded", "dev", *batched, *(["gpaw"] if can_build() else []))
         unpack_slurm()
         return test(*arguments)
-    if command == "check":
-        install("embedded", "dev")
-        return max([run(VENV / "bin" / tool, *words) for tool, *words in map(str.split, CHECKS)])
+    if command in ("check", "docs"):
+        install("embedded", "docs", *(["dev"] if command == "check" else []))
+        wanted = CHECKS if command == "check" else [DOCS]
+        return max([run(VENV / "bin" / tool, *words) for tool, *words in map(str.split, wanted)])
     if command == "audit":
         install("embedded", "dev")
         return run(PYTHON, "-m", "pytest", "-q", "tests/house/test_pins.py") or audit()

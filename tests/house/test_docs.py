@@ -1,15 +1,18 @@
-"""Pages lead where they say, walks follow the imports, and decision records have one shape."""
+"""Pages lead where they say, the site has all of them, and decision records have one shape."""
 
 from __future__ import annotations
 
 import ast
 import datetime
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
 import grimp
 import pytest
+
+import al_charge as ac
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -123,3 +126,49 @@ def test_the_index_lists_every_decision() -> None:
         rows.append(f"| [{record.name[:4]}]({record.name}) | {title} | {status.group(1)} |")
     index = (DECISIONS / "README.md").read_text()
     assert re.findall(r"^\| \[.*$", index, re.MULTILINE) == rows
+
+
+SITE = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+
+
+def test_the_site_has_every_page_once() -> None:
+    listed = [
+        (ROOT / "docs" / page).parent / f"{path}.md"
+        for page in SITE["LISTS"]
+        for paths in SITE["contents"]((ROOT / "docs" / f"{page}.md").read_text()).values()
+        for path in paths
+    ]
+    assert sorted(listed) == sorted({*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs" / "index.md"})
+
+
+def test_pages_that_stand_for_others_are_those_files() -> None:
+    for file, page in SITE["ELSEWHERE"].items():
+        assert f"```{{include}} ../{file}\n" in (ROOT / "docs" / page).read_text()
+
+
+def test_links_out_of_the_folder_lead_to_pages_of_the_site() -> None:
+    source = ["[a](../CHANGELOG.md) [b](../db/README.md#setting-it-up) [c](../examples/) [d](x.md)"]
+    SITE["prepare"](None, "hosts", source)
+    assert source == ["[a](changelog.md) [b](server.md#setting-it-up) c [d](x.md)"]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "python-reference.md").read_text()
+    named = set(re.findall(r"^\.\. auto\w+:: al_charge\.(\w+)$", text, re.MULTILINE))
+    assert named == set(ac.__all__) - {"__version__"} and "`ac.__version__`" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "loaded"),
+    [
+        ('<link href="https://fonts.example/a.css" rel="stylesheet">', 1),
+        ("<script async src='//cdn.example/x.js'></script>", 1),
+        ('<img alt="x"\n src="http://a.example/p.png">', 1),
+        ("@font-face {src: url(https://fonts.example/a.woff2)}", 1),
+        ('@import "https://fonts.example/a.css";', 1),
+        ('<a class="x" href="https://ase-lib.org">ASE</a> <img src="_images/hull.png">', 0),
+        ('<link href="_static/furo.css"> <svg xmlns="http://www.w3.org/2000/svg">', 0),
+    ],
+)
+def test_what_a_page_would_load_from_elsewhere_is_found(text: str, loaded: int) -> None:
+    assert len(SITE["requests"](text)) == loaded

@@ -106,7 +106,7 @@ def test_bootstrap_says_what_gpaw_lacks(
     assert "no g++" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["test", "check"])
+@pytest.mark.parametrize("command", ["test", "check", "docs"])
 def test_pip_compiles_all_only_where_nothing_else_may(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -139,7 +139,7 @@ def test_pip_compiles_all_only_where_nothing_else_may(
 
 def test_bootstrap_is_small_and_of_the_standard_library() -> None:
     text = (ROOT / "bootstrap.py").read_text()
-    assert len(text.splitlines()) < 255
+    assert len(text.splitlines()) < 260
     modules = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
     assert modules <= set(sys.stdlib_module_names)
 
