@@ -49,16 +49,22 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """Where energies come from: a file as of ``born_truth.py``, and the campaign of its host."""
+    """Where energies come from: a file as of ``born_truth.py``, and the campaign of its host.
+
+    Of a cell with too many configurations for joint draws, ``at_most`` of each composition are
+    drawn once; the rest is taken not to exist.
+    """
 
     data: str
     campaign: str
+    at_most: int | None = None
 
 
 HOSTS = {
     "olivine-1x2x1": Source("nafepo4_born_1x2x1.npz", "workflows/nafepo4_born.yaml"),
     "olivine-1x2x1-chgnet": Source("nafepo4_points_1x2x1.npz", "workflows/nafepo4_gpaw.yaml"),
     "layered-3x3x1-chgnet": Source("navo2_points_3x3x1.npz", "examples/hosts/gpaw/navo2.yaml"),
+    "olivine-1x3x1-sampled": Source("nafepo4_born_1x3x1.npz", "workflows/nafepo4_born.yaml", 150),
 }
 
 
@@ -82,14 +88,15 @@ class Known:
         host = Host.from_spec(spec.model_copy(update={"supercell": truth.supercell}))
         configs: list[Configuration] = []
         place, energies = [], []
+        rng = np.random.default_rng(0)
         for number, n_ions in enumerate(host.ion_counts):
-            for config, energy in zip(
-                enumerate_distinct(host, n_ions), truth.energies[n_ions], strict=True
-            ):
-                if np.isfinite(energy):
-                    configs.append(config)
-                    place.append(number)
-                    energies.append(energy)
+            here = enumerate_distinct(host, n_ions)
+            known = np.flatnonzero(np.isfinite(truth.energies[n_ions]))
+            if source.at_most is not None:
+                known = np.sort(rng.permutation(known)[: source.at_most])
+            configs += [here[i] for i in known]
+            place += [number] * len(known)
+            energies += truth.energies[n_ions][known].tolist()
         found = np.array(energies) - np.interp(
             place, [0, max(place)], [energies[0], energies[-1]]
         )  # the end members have one configuration each

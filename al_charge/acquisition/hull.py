@@ -46,6 +46,7 @@ class HullPlugin(AcquisitionPlugin):
     title = "uncertainty of the hull"
     summary = "what takes most off the uncertainty of the hull for its cost; fewer where few matter"
     settings = HullSettings
+    labels_per_composition = (2.0, 7.0)
 
     @override
     def select(

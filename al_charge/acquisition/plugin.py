@@ -188,9 +188,17 @@ class Selection:
 
 
 class AcquisitionPlugin(Plugin):
-    """A rule that selects the candidates to label."""
+    """A rule that selects the candidates to label.
+
+    Attributes
+    ----------
+    labels_per_composition
+        Labels until a campaign stops over its number of compositions, smallest and largest as
+        measured; `al-charge check` tells what to expect by it. None if it was not measured.
+    """
 
     settings: ClassVar[type[AcquisitionSettings]]
+    labels_per_composition: ClassVar[tuple[float, float] | None] = None
 
     @abstractmethod
     def select(

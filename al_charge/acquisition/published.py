@@ -45,6 +45,7 @@ class HullAreaPlugin(AcquisitionPlugin):
     title = "expected hull area (Wen 2024)"
     summary = "the largest expected growth of the area between the hull and the end members"
     settings = HullAreaSettings
+    labels_per_composition = (2.0, 6.0)
 
     @override
     def select(
@@ -99,6 +100,7 @@ class HullInformationPlugin(AcquisitionPlugin):
     title = "information about the hull (CAL, Novick 2024)"
     summary = "the largest expected information about the energies of the hull"
     settings = HullInformationSettings
+    labels_per_composition = (2.0, 6.0)
 
     @override
     def select(
@@ -138,6 +140,7 @@ class LowestEnergyPlugin(AcquisitionPlugin):
     title = "lowest energy"
     summary = "the lowest predicted energy above the labelled hull"
     settings = LowestEnergySettings
+    labels_per_composition = (2.0, 6.0)
 
     @override
     def select(

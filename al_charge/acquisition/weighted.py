@@ -56,6 +56,7 @@ class WeightedPlugin(AcquisitionPlugin):
     title = "weighted merits"
     summary = "expected improvement, chance below the hull, spread and diversity, weighted"
     settings = WeightedSettings
+    labels_per_composition = (2.0, 8.0)
 
     @override
     def select(

@@ -14,6 +14,7 @@ import numpy as np
 from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
+from al_charge.api.expected import atoms_of_labels, expected
 from al_charge.api.results import Result
 from al_charge.crystal.charge_balance import end_member_species, total_moments
 from al_charge.crystal.charges import usual_ion_charges
@@ -152,6 +153,7 @@ def check(file: Path | str) -> CheckResult:
         "space_group": group.symbol,
         "operations": group.operations,
         "atoms_per_label": max(map(_largest, hosts)),
+        "expected": expected(spec, supercells, counts),
         "working_ion_charge": host.working_ion_charge,
         "exclusions": _exclusions(host, spec),
         "states": _states(host, spec),
@@ -220,7 +222,7 @@ def _cells(supercells: Supercells) -> list[dict[str, Any]]:
 
 def _largest(host: Host) -> int:
     """Return the number of atoms in the cell at the largest composition."""
-    return len(host.elements) - len(host.ion_sites) + host.ion_counts[-1] - host.inert_ions
+    return atoms_of_labels(host)[1]
 
 
 def _formula(host: Host) -> str:

@@ -43,6 +43,8 @@ def check_lines(spec: CampaignSpec, document: dict[str, Any]) -> list[str]:
         *([f"U: {u_text(document['hubbard_u'])}"] if isinstance(spec.labeler, DftSettings) else []),
         *_kpoints(document["kpoints"]),
         *_runs(document["spin_runs"]),
+        f"configurations: {', '.join(f'{n} at x = {x}' for x, n in compositions.items())}",
+        *_expected(document["expected"]),
         *([document["labeler_remark"]] if document["labeler_remark"] else []),
         *(f"warning: {warning}" for warning in document["warnings"]),
         *([f"not ready to submit on this machine: {m}"] if (m := document["missing"]) else []),
@@ -115,3 +117,34 @@ def _runs(most: int) -> list[str]:
         f"end members are first run in other spin states and magnetic orders: at most {most} runs "
         "each"
     ]
+
+
+def _expected(expected: dict[str, Any]) -> list[str]:
+    """Return how many labels there are going to be, and what they are going to cost."""
+    labels, price, hours = (
+        expected[key] for key in ("labels", "core_hours_per_label", "core_hours")
+    )
+    most = expected["max_labels"]
+    if labels is None:
+        line = f"labels: at most {most}; how many this rule takes was not measured"
+    else:
+        least, largest = labels["per_composition"]
+        line = (
+            f"labels: {_range(labels)} to expect, at most {most}; in benchmarks {least:g} to "
+            f"{largest:g} per composition were enough"
+        )
+    if price is None:
+        reason = f": {expected['unknown']}" if expected["unknown"] else ""
+        return [line, f"core-hours: not known before the first label{reason}"]
+    number = expected["priced"]
+    cost = f"{_range(hours)}, at {_range(price)}" if hours else f"{_range(price)}"
+    return [
+        line,
+        f"core-hours: {cost} a label, as {number} label{'s' * (number != 1)} of these settings "
+        "and this size in the database took",
+    ]
+
+
+def _range(of: dict[str, Any]) -> str:
+    low, high = (f"{of[end]:.3g}" for end in ("from", "to"))
+    return low if low == high else f"{low} to {high}"

@@ -15,14 +15,18 @@ from datetime import datetime
 
 from al_charge.errors import DamagedError
 from al_charge.store.base import Stored, StorePart
-from al_charge.store.documents import EntryDoc
+from al_charge.store.documents import EntryDoc, LabelDoc
 from al_charge.store.fields import now
+from al_charge.store.labels import EXPLORED
 
 LOST = "lost"
 """Outcome of an entry whose worker was gone when somebody looked."""
 
 WORKERS = "workers"
 """Key, in `Ledger.sums`, of what workers have used as a whole, idle time included."""
+
+LABELS_PRICED = 1000
+"""Labels whose price is looked at, at most."""
 
 Sums = dict[int | None, dict[str, dict[str, float]]]
 """What was used, by round and kind of task; see `Ledger.sums`."""
@@ -183,6 +187,48 @@ class Ledger(StorePart):
             with suppress(DamagedError):
                 found.append(EntryDoc.from_mongo(stored))
         return found
+
+    def price(self, settings_hash: str, relax: str, atoms: tuple[int, int]) -> tuple[int, float]:
+        """Return what labels of some settings have cost, of any host and campaign.
+
+        Unlike `sums`, this counts imported labels, and no run that failed.
+
+        Parameters
+        ----------
+        settings_hash
+            Of the labeler's settings.
+        relax
+            What the engine moved.
+        atoms
+            Smallest and largest number of atoms in their cells.
+
+        Returns
+        -------
+        int
+            Number of labels that were looked at, `LABELS_PRICED` at most.
+        float
+            Mean of their core-seconds; 0 if there is no such label.
+        """
+        labels = self._collection(LabelDoc)
+        pipeline: list[Stored] = [
+            {
+                "$match": {
+                    # Every host, because the index begins with it.
+                    "host_fingerprint": {"$in": labels.distinct("host_fingerprint")},
+                    "settings_hash": settings_hash,
+                    "relax": relax,
+                    "wall_time": {"$ne": None},
+                    "cores": {"$ne": None},
+                    f"details.{EXPLORED}": {"$exists": False},
+                    "$expr": {"$in": [{"$size": "$numbers"}, list(range(atoms[0], atoms[1] + 1))]},
+                }
+            },
+            {"$limit": LABELS_PRICED},
+            {"$project": {"price": {"$multiply": ["$wall_time", "$cores"]}}},
+            {"$group": {"_id": None, "number": {"$sum": 1}, "mean": {"$avg": "$price"}}},
+        ]
+        found = next(iter(labels.aggregate(pipeline)), None)
+        return (0, 0.0) if found is None else (found["number"], found["mean"])
 
     def sums(self, campaign: str) -> Sums:
         """Sum what a campaign has used; of open entries what they have used so far.

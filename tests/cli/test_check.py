@@ -22,6 +22,7 @@ from al_charge.crystal.configuration import from_atoms
 from al_charge.crystal.host import Host
 from al_charge.crystal.structure_file import load_structure
 from al_charge.crystal.symmetry import canonical_hash
+from al_charge.loop.campaign import Campaign
 from al_charge.loop.spec import parse_spec
 
 CASES = Path(__file__).parents[1] / "cases" / "hosts"
@@ -41,6 +42,14 @@ def check(document: Any, folder: Path, capsys: pytest.CaptureFixture[str]) -> tu
     file = folder / "campaign.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     return run(["check", str(file)], capsys)
+
+
+def check_json(
+    document: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    file = folder / "campaign.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return run(["check", str(file), "--json"], capsys)
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -241,6 +250,89 @@ def test_check_says_what_the_file_means(tmp_path: Path, capsys: pytest.CaptureFi
     _, out, _ = run(["check", str(unusual)], capsys)
     assert "4222 distinct" in out
     assert "warning: host.working_ion_charge: Mg+ is unusual; leave it out for Mg2+" in out
+
+
+@pytest.mark.parametrize(
+    ("acquisition", "labeler", "supercell", "said"),
+    [
+        # Nine compositions, 874 configurations; 2 to 7 labels for each composition.
+        ({"first_round": 5}, {"kind": "born"}, [1, 2, 1], (18, 63)),
+        ({"first_round": 20}, {"kind": "born"}, [1, 2, 1], (20, 63)),
+        ({"kind": "weighted", "first_round": 20}, {"kind": "born"}, [1, 2, 1], (20, 70)),
+        ({"first_round": 5}, {"kind": "born", "relax": "none"}, [1, 2, 1], (18, 70)),
+        # Sixteen configurations at five compositions, each labelled once unless it is static.
+        ({"first_round": 5}, {"kind": "born"}, [1, 1, 1], (10, 16)),
+        ({"first_round": 20}, {"kind": "born", "relax": "none"}, [1, 1, 1], (20, 50)),
+        ({"kind": "random", "first_round": 5}, {"kind": "born"}, [1, 1, 1], None),
+    ],
+)
+def test_check_tells_how_many_labels_to_expect(
+    acquisition: dict[str, Any],
+    labeler: dict[str, Any],
+    supercell: list[int],
+    said: tuple[int, int] | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = changed("host.supercell", supercell)
+    document |= {"acquisition": acquisition, "labeler": labeler}
+    document["convergence"] = {"max_labels": 70}
+    code, out, err = check(document, tmp_path, capsys)
+    assert (code, err) == (0, "")
+    if said is None:
+        assert "labels: at most 70; how many this rule takes was not measured\n" in out
+    else:
+        assert f"labels: {said[0]} to {said[1]} to expect, at most 70; in benchmarks" in out
+    assert "core-hours: not known before the first label\n" in out
+
+
+def test_check_tells_what_labels_cost_that_were_made_alike(
+    labelled: Campaign,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of six labels, all of one price, one was relaxed and the others are single points."""
+    costs = {"exact": (7200.0, 4), "whole": (3600.0, 2), "other": (None, 2)}
+    for key, (seconds, cores) in costs.items():
+        told = {"$set": {"wall_time": seconds, "cores": cores}}
+        labelled.store.database["labels"].update_one({"_id": key}, told)
+    of_another_engine = {"$set": {"settings_hash": "another"}}
+    labelled.store.database["labels"].update_one({"_id": "changed"}, of_another_engine)
+    document = changed("host.supercell", [1, 1, 1]) | {"name": "next"}
+    document["acquisition"] = {"first_round": 5}
+
+    def found(relax: str, **host: Any) -> dict[str, Any]:
+        given = document | {"labeler": {"kind": "born", "relax": relax}}
+        given["host"] = document["host"] | host
+        if "supercells" in host:
+            del given["host"]["supercell"]
+        code, out, _ = check_json(given, tmp_path, capsys)
+        assert code == 0
+        return dict(json.loads(out)["expected"])
+
+    mean = (8.0 + 2.0 + 181.5 / 3600) / 3  # exact, whole with all its ions, and blurred
+    single = found("none")
+    assert single["core_hours_per_label"] == pytest.approx({"from": mean, "to": mean})
+    assert single["core_hours"] == pytest.approx({"from": 10 * mean, "to": 50 * mean})
+    assert (single["priced"], single["unknown"]) == (3, "")
+    relaxed = found("cell")
+    assert relaxed["core_hours_per_label"]["to"] == pytest.approx(181.5 / 3600)
+    assert (relaxed["priced"], relaxed["labels"]["to"]) == (1, 16)
+    larger = found("cell", supercell=[1, 2, 1])
+    assert (larger["core_hours"], larger["priced"]) == (None, 0)
+    # No label is known of the larger of two cells.
+    both = found("none", supercells={"up_to": 2})
+    assert (both["core_hours"], both["priced"]) == (None, 0)
+    _, out, _ = check(document, tmp_path, capsys)
+    assert (
+        "core-hours: 0.504 to 0.807, at 0.0504 a label, as 1 label of these settings and this "
+        "size in the database took\n"
+    ) in out
+    monkeypatch.setattr("al_charge.store.addresses.SELECTION_TIMEOUT", 0.2)
+    document["database"] = {"uri": "mongodb://127.0.0.1:9/none"}
+    _, out, _ = check(document, tmp_path, capsys)
+    assert "core-hours: not known before the first label: database mongodb://127.0.0.1:9" in out
 
 
 def test_enumerate_refuses_millions_unless_limited(
