@@ -321,7 +321,7 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
         spent = _counted(settings.max_rounds, "round")
-    elif labels_left(campaign) == 0:
+    elif labels_left(campaign, up_to=round_number) == 0:  # not what later rounds asked for
         spent = _counted(settings.max_labels, "label")
     else:
         return CampaignState.RUNNING, ""

@@ -143,7 +143,7 @@ def _points(campaign: Campaign, described: Sequence[CandidateDoc | LabelSummary]
     ]
 
 
-def labels_left(campaign: Campaign) -> int:
+def labels_left(campaign: Campaign, up_to: int | None = None) -> int:
     """Return how many labels the campaign may still select.
 
     Imported labels that it has adopted count as if it had selected them; those of verifications
@@ -153,13 +153,19 @@ def labels_left(campaign: Campaign) -> int:
     ----------
     campaign
         The campaign.
+    up_to
+        Last round that counts; all if not given.
 
     Returns
     -------
     int
         Rest of the label budget, 0 at least.
     """
-    rounds = campaign.store.rounds.all(campaign.name)
+    rounds = [
+        one
+        for one in campaign.store.rounds.all(campaign.name)
+        if up_to is None or one.number <= up_to
+    ]
     verifying = verifications(rounds)
     used = sum(len(one.selected or []) for one in rounds if one.number not in verifying)
     if adopted := campaign.store.labels.uses(campaign.name, adopted=True):

@@ -27,9 +27,9 @@ from al_charge.search.random_occupation import random_occupation
 if TYPE_CHECKING:
     from al_charge.surrogate.surrogate import Observation
 
-BOUND = 0.01
+BOUND = 0.001
 """The search ends when anything unrelaxed lies below what is known with less probability."""
-TOLERANCE = 0.5e-3
+TOLERANCE = 0.1e-3
 """Energies that are lower by less than this do not count, eV per formula unit."""
 NOISE = 0.5e-3
 """Standard deviation of what forces that are left make of an energy, eV per formula unit."""

@@ -1,15 +1,29 @@
-"""Bayesian linear regression whose prior variances come from the data."""
+"""Bayesian linear regression whose prior variances are as uncertain as the data leave them.
+
+With few data many prior scales agree with them, and the most likely ones are too sure: what was
+fitted to nine high energies says that no energy is low. So means and covariances are averages over
+the scales' own posterior, by importance sampling about its peak.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
+DRAWS = 64
+"""Sets of scales that are averaged over; a power of 2, for a Sobol sequence."""
+PROPOSED = 1.3
+"""How much wider they are drawn than their posterior is at its peak, to reach its tails."""
+STEP = 0.1
+"""Step of the finite differences that its width is found by, in the prior's deviations."""
+WIDEST = 3.0
+"""Bounds of all scales, in the prior's deviations."""
 LEAST_NOISE = 1e-6
 """Smallest standard deviation of an observation that the algebra is done with, eV."""
 
@@ -24,7 +38,7 @@ class Scale:
         Its value where the data say nothing.
     decades
         By how many powers of ten it usually differs from that: one standard deviation of its
-        logarithm. It never differs by more than three times as much.
+        logarithm. It never differs by more than `WIDEST` times as much.
     """
 
     usual: float
@@ -44,13 +58,18 @@ class Fit:
     nugget
         Standard deviation of what no feature describes, in the unit of the values.
     scales
-        Prior standard deviations by group.
+        The most likely prior standard deviations by group.
+    left_out
+        For every value, without it but with scales of the same posterior: by how much it differs
+        from its prediction, and the standard deviation that was predicted for it (noise included),
+        shape (2, n_values).
     """
 
     mean: NDArray[np.float64]
     root: NDArray[np.float64]
     nugget: float
     scales: NDArray[np.float64]
+    left_out: NDArray[np.float64]
 
 
 def fit(
@@ -61,9 +80,10 @@ def fit(
     scales: Sequence[Scale],
     nugget: Scale,
 ) -> Fit:
-    """Fit weights with normal priors, whose scales maximise the marginal likelihood.
+    """Fit weights with normal priors, averaging over what the scales of these may be.
 
-    The same as a Gaussian process whose kernel is linear in the features, plus a nugget.
+    For given scales it is the same as a Gaussian process whose kernel is linear in the features,
+    plus a nugget. Their logarithms have normal priors.
 
     Parameters
     ----------
@@ -83,7 +103,7 @@ def fit(
     Returns
     -------
     Fit
-        The posterior.
+        Mean and covariance of the posterior.
     """
     priors = [*scales, nugget]
     usual = np.log([prior.usual for prior in priors])
@@ -95,11 +115,93 @@ def fit(
         slope = widths * _slope(design, values, noise, groups, sizes, mean, root)
         return 0.5 * float(steps @ steps) - evidence, steps - slope
 
-    bounds = [(-3.0, 3.0)] * len(priors)
+    bounds = [(-WIDEST, WIDEST)] * len(priors)
     found = minimize(loss, np.zeros(len(priors)), jac=True, method="L-BFGS-B", bounds=bounds)
-    sizes = np.exp(usual + widths * found.x)
-    _, mean, root = _evidence(design, values, noise, groups, sizes)
-    return Fit(mean, root, float(sizes[-1]), sizes[:-1])
+    likely = []
+    average = _Average(design, values, noise)
+    proposed, density = _proposed(lambda steps: loss(steps)[1], found.x)
+    for steps, log_density in zip(proposed, density, strict=True):
+        sizes = np.exp(usual + widths * steps)
+        evidence, mean, root = _evidence(design, values, noise, groups, sizes)
+        likely.append(evidence - 0.5 * float(steps @ steps) - log_density)
+        average.parts.append((mean, root, sizes[-1]))
+    best = np.exp(usual + widths * found.x)
+    return average.fit(np.exp(np.array(likely) - max(likely)), best[:-1])
+
+
+def _proposed(
+    slope: Callable[[NDArray[np.float64]], NDArray[np.float64]], peak: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Draw scales about the peak of their posterior, as wide as that is there and a bit wider.
+
+    Returns
+    -------
+    tuple of ndarray
+        Steps, shape (n_draws, n_scales), and the logarithms of the density they are drawn from,
+        up to a constant.
+    """
+    moves = STEP * np.eye(len(peak))
+    curvature = np.array([slope(peak + one) - slope(peak - one) for one in moves]) / (2 * STEP)
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    # The prior's curvature is 1: less of it than half comes of a bound or a skew posterior.
+    widths = PROPOSED / np.sqrt(np.maximum(values, 0.5))
+    drawn = np.concatenate([np.zeros((1, len(peak))), _normal(len(peak))])
+    steps = peak + (drawn * widths) @ vectors.T
+    inside = (abs(steps) <= WIDEST).all(axis=1)
+    inside[0] = True  # the peak itself, to within rounding
+    return steps[inside], -0.5 * (drawn[inside] ** 2).sum(axis=1)
+
+
+@lru_cache(maxsize=16)
+def _normal(n_dimensions: int) -> NDArray[np.float64]:
+    """Return points that fill a normal distribution evenly, shape (n_draws, n_dimensions)."""
+    from scipy.stats import qmc
+
+    found: NDArray[np.float64] = qmc.MultivariateNormalQMC(np.zeros(n_dimensions), rng=0).random(
+        DRAWS
+    )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Average:
+    """Posteriors with different scales; each of ``parts`` is mean, root and nugget of one."""
+
+    design: NDArray[np.float64]
+    values: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    parts: list[tuple[NDArray[np.float64], NDArray[np.float64], float]] = field(
+        default_factory=list
+    )
+
+    def fit(self, weights: NDArray[np.float64], scales: NDArray[np.float64]) -> Fit:
+        """Return mean and covariance of their mixture."""
+        weights = weights / weights.sum()
+        kept = np.flatnonzero(weights > 1e-6)
+        weights = weights[kept] / weights[kept].sum()
+        parts = [self.parts[i] for i in kept]
+        means = np.array([mean for mean, _, _ in parts])
+        mean = weights @ means
+        apart = np.sqrt(weights)[:, None] * (means - mean)
+        covariance = apart.T @ apart
+        for weight, (_, root, _) in zip(weights, parts, strict=True):
+            covariance += weight * root @ root.T
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        nugget = float(np.sqrt(weights @ [own**2 for _, _, own in parts]))
+        left_out = [self._left_out(*part) for part in parts]
+        residual, variance = np.array(left_out).swapaxes(0, 1)
+        middle = weights @ residual
+        spread = np.sqrt(weights @ (variance + (residual - middle) ** 2))
+        return Fit(mean, root, nugget, scales, np.array([middle, spread]))
+
+    def _left_out(
+        self, mean: NDArray[np.float64], root: NDArray[np.float64], nugget: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return errors and variances of predictions that were made without each value."""
+        own = self.noise**2 + nugget**2 + LEAST_NOISE**2
+        free = 1 - ((self.design @ root) ** 2).sum(axis=1) / own
+        return (self.values - self.design @ mean) / free, own / free
 
 
 def _evidence(

@@ -263,15 +263,8 @@ class Surrogate:
             Observed minus predicted energies, and the standard deviations that were predicted for
             them (noise included); eV per formula unit, shape (n_observations,).
         """
-        some = self.observations
-        design, of_line = _features_of(some, self.clusters)
-        design[:, -1] -= of_line @ self.line[:, 1]
-        energies = np.array([one.energy for one in some])
-        residual = energies - of_line @ self.line[:, 0] - design @ self.fitted.mean
-        noise = np.array([one.noise for one in some]) ** 2 + self.fitted.nugget**2
-        common = ((design @ self.fitted.root) ** 2).sum(axis=1)
-        free = 1 - common / noise
-        return residual / free, np.sqrt(noise / free)
+        errors, deviations = self.fitted.left_out
+        return errors, deviations
 
     def _design(
         self, host: Host, occupations: NDArray[np.int8]

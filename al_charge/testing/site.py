@@ -172,9 +172,10 @@ class Site:
         Returns
         -------
         dict
-            What ``al-charge hull --json`` prints.
+            What ``al-charge hull --json`` prints, but for the time at which it was asked.
         """
         document: dict[str, Any] = json.loads(self.run("hull", NAME, "--json"))
+        del document["time"]
         return document
 
     def differences(self, calm: Site) -> list[str]:

@@ -332,7 +332,7 @@ def ended(
     left: int = 10,
     max_rounds: int = 12,
 ) -> tuple[CampaignState, str]:
-    monkeypatch.setattr(assess, "labels_left", lambda campaign: left)
+    monkeypatch.setattr(assess, "labels_left", lambda campaign, up_to: left)
     monkeypatch.setattr(assess, "_all_labelled", lambda campaign: False)
     rounds = {
         number: RoundDoc(campaign="c", number=number, assessment=one)

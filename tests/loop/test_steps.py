@@ -26,7 +26,7 @@ from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
-from al_charge.loop.assess import assess
+from al_charge.loop.assess import assess, next_state
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.cells import configuration_of
@@ -313,6 +313,11 @@ def test_the_label_budget_is_never_exceeded(run: Run) -> None:
     assert run.labels_left == [MAX_LABELS, MAX_LABELS - 7]
     assert labels_left(run.campaign) == 0
     assert len(list(run.store.labels.read(ALL_FRAMES, campaign="steps"))) <= MAX_LABELS
+
+
+def test_a_round_that_is_assessed_again_counts_no_later_labels(run: Run) -> None:
+    assert labels_left(run.campaign, up_to=0) == MAX_LABELS - 7
+    assert next_state(run.campaign, 0) == (CampaignState.RUNNING, "")
 
 
 def test_selection_leaves_out_what_was_labelled_or_failed(run: Run) -> None:

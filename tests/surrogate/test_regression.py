@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from al_charge.surrogate.regression import Fit, Scale, fit
+from al_charge.surrogate.regression import Scale, fit
 
 SCALES, NUGGET = [Scale(0.3, 0.5), Scale(1.0, 0.5)], Scale(0.05, 0.3)
 GROUPS = np.array([-1, 0, 0, 0, 1, 1])
@@ -21,44 +23,88 @@ def problem(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return design, design @ weights + scatter, noise
 
 
-def prior(found: Fit) -> np.ndarray:
-    return np.diag(np.array([1.0, *found.scales[[0, 0, 0, 1, 1]]]) ** 2)
+def kernel(design: np.ndarray, noise: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Covariance of the values; ``sizes`` are two scales and the nugget."""
+    of_weights = np.array([1.0, *sizes[[0, 0, 0, 1, 1]]])
+    return (design * of_weights**2) @ design.T + np.diag(noise**2 + sizes[2] ** 2)
+
+
+def score(sizes: np.ndarray, design: np.ndarray, values: np.ndarray, noise: np.ndarray) -> float:
+    """Logarithm of the scales' posterior, but for a constant."""
+    steps = [
+        np.log10(size / scale.usual) / scale.decades
+        for size, scale in zip(sizes, [*SCALES, NUGGET], strict=True)
+    ]
+    likely = multivariate_normal(np.zeros(len(values)), kernel(design, noise, sizes))
+    return float(likely.logpdf(values)) - 0.5 * sum(step**2 for step in steps)
 
 
 @pytest.mark.parametrize("number", [1, 4, 60])
-def test_posterior_is_that_of_the_kernel(number: int) -> None:
+def test_posterior_with_fixed_scales_is_that_of_the_kernel(number: int) -> None:
+    design, values, noise = problem(number)
+    fixed = [Scale(scale.usual, 1e-6) for scale in SCALES]
+    found = fit(design, values, noise, GROUPS, fixed, Scale(NUGGET.usual, 1e-6))
+    prior = np.diag(np.array([1.0, 0.3, 0.3, 0.3, 1.0, 1.0]) ** 2)
+    matrix = kernel(design, noise, np.array([0.3, 1.0, 0.05]))
+    asked = np.random.default_rng(0).normal(size=(5, 6))
+    cross = asked @ prior @ design.T
+    mean = cross @ np.linalg.solve(matrix, values)
+    covariance = asked @ prior @ asked.T - cross @ np.linalg.solve(matrix, cross.T)
+    assert asked @ found.mean == pytest.approx(mean, rel=1e-4, abs=1e-6)
+    root = asked @ found.root
+    assert root @ root.T == pytest.approx(covariance, rel=1e-4, abs=1e-6)
+    # Each value left out, by the inverse of the kernel.
+    inverse = np.linalg.inv(matrix)
+    error, deviation = found.left_out
+    assert error == pytest.approx(inverse @ values / np.diag(inverse), rel=1e-3, abs=1e-5)
+    assert deviation == pytest.approx(1 / np.sqrt(np.diag(inverse)), rel=1e-3)
+
+
+@pytest.mark.parametrize("number", [3, 8, 60])
+def test_posterior_is_averaged_over_the_scales(number: int) -> None:
+    """Against an integral over a grid of all scales."""
     design, values, noise = problem(number)
     found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
-    kernel = design @ prior(found) @ design.T + np.diag(noise**2 + found.nugget**2)
     asked = np.random.default_rng(0).normal(size=(5, 6))
-    cross = asked @ prior(found) @ design.T
-    mean = cross @ np.linalg.solve(kernel, values)
-    covariance = asked @ prior(found) @ asked.T - cross @ np.linalg.solve(kernel, cross.T)
-    assert asked @ found.mean == pytest.approx(mean, rel=1e-5, abs=1e-7)
-    root = asked @ found.root
-    assert root @ root.T == pytest.approx(covariance, rel=1e-5, abs=1e-7)
+    steps = np.linspace(-3.0, 3.0, 13)
+    logs, means, squares, nuggets = [], [], [], []
+    for place in product(steps, repeat=3):
+        sizes = np.array(
+            [s.usual * 10 ** (s.decades * p) for s, p in zip([*SCALES, NUGGET], place, strict=True)]
+        )
+        matrix = kernel(design, noise, sizes)
+        prior = np.array([1.0, *sizes[[0, 0, 0, 1, 1]]]) ** 2
+        solved = np.linalg.solve(matrix, (asked * prior @ design.T).T).T
+        mean = solved @ values
+        own = (asked**2 * prior).sum(axis=1) - (solved * (asked * prior @ design.T)).sum(axis=1)
+        logs.append(score(sizes, design, values, noise))
+        means.append(mean)
+        squares.append(own + mean**2)
+        nuggets.append(sizes[2] ** 2)
+    weights = np.exp(np.array(logs) - max(logs))
+    weights /= weights.sum()
+    mean = weights @ means
+    deviation = np.sqrt(weights @ squares - mean**2)
+    scale = np.abs(asked) @ np.array([1.0, 0.3, 0.3, 0.3, 1.0, 1.0])
+    assert asked @ found.mean == pytest.approx(mean, abs=0.01 * scale.max())
+    assert np.linalg.norm(asked @ found.root, axis=1) == pytest.approx(deviation, rel=0.05)
+    assert found.nugget == pytest.approx(np.sqrt(weights @ nuggets), rel=0.05)
 
 
 @pytest.mark.parametrize("number", [5, 60])
 def test_scales_are_the_most_likely_ones(number: int) -> None:
     design, values, noise = problem(number)
     found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
+    # The nugget that is told is an average; the most likely one goes with the scales.
+    nuggets = np.geomspace(0.01, 0.2, 40)
 
-    def score(scales: np.ndarray, nugget: float) -> float:
-        sizes = np.array([1.0, *scales[[0, 0, 0, 1, 1]]])
-        kernel = (design * sizes**2) @ design.T + np.diag(noise**2 + nugget**2)
-        steps = [
-            np.log10(size / scale.usual) / scale.decades
-            for size, scale in zip([*scales, nugget], [*SCALES, NUGGET], strict=True)
-        ]
-        likely = multivariate_normal(np.zeros(len(values)), kernel).logpdf(values)
-        return float(likely) - 0.5 * sum(step**2 for step in steps)
+    def best_of(scales: np.ndarray) -> float:
+        return max(score(np.append(scales, one), design, values, noise) for one in nuggets)
 
-    best = score(found.scales, found.nugget)
+    best = best_of(found.scales)
     for factor in (0.9, 1.1):
-        assert score(found.scales * [factor, 1], found.nugget) < best
-        assert score(found.scales * [1, factor], found.nugget) < best
-        assert score(found.scales, found.nugget * factor) < best
+        assert best_of(found.scales * [factor, 1]) < best
+        assert best_of(found.scales * [1, factor]) < best
     if number == 60:
         assert found.nugget == pytest.approx(0.03, rel=0.3)
 

@@ -31,6 +31,7 @@ REPAIRS: tuple[Check, ...] = (
     runs.failed_tasks,
     workflows.missing_rounds,
     workers.open_entries,
+    labels.open_attempts,
 )
 """What keeps a campaign from continuing; `al-charge campaign resume` mends these."""
 
@@ -49,7 +50,6 @@ CHECKS: tuple[Check, ...] = (
     labels.dangling_uses,
     labels.without_labels,
     integrity.without_models,
-    labels.open_attempts,
     labels.given_up,
     labels.without_files,
     files.leftover_files,
