@@ -7,6 +7,7 @@ import doctest
 import inspect
 import io
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import al_charge as ac
+from al_charge.cli.main import main
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import submit
 from al_charge.potentials.model_file import write_model
@@ -67,6 +69,46 @@ def test_the_script_of_the_documentation_runs(
     assert "hull, labeler: Born" in text and "V against Na metal" in text
     assert re.search(r"^-?\d+\.\d+ \d+\.\d+ (True|False)$", text, re.M)
     assert "1 Fe3+, 1 Fe2+; neutral" in text
+
+
+def run_commands(page: str, campaign: str = "") -> str:
+    """Run what a page types after a prompt, in the working folder; return the page."""
+    text = (ROOT / "docs" / page).read_text()
+    commands = re.findall(r"^    \$ al-charge (.+)$", text, re.M)
+    assert len(commands) >= 4
+    for command in commands:
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command.replace("demo-1", campaign)))
+        assert not ended.value.code, command
+    return text
+
+
+def test_the_tutorial_runs(ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the demo itself, on another campaign."""
+    monkeypatch.chdir(tmp_path)
+    page = run_commands("tutorial.md", ended)
+    assert "Fe" in (tmp_path / "gs.cif").read_text()
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+    (script,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(compile(script.replace("demo-1", ended), "docs/tutorial.md", "exec"), {})
+
+
+def test_the_page_about_your_own_material_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "material.md").read_text()
+    blocks = re.findall(r"```(?:text|yaml)\n(.*?)```", page, re.S)
+    names = ("limno2.cif", "limno2.yaml", "potential.yaml", "rehearsal.yaml")
+    for name, text in zip(names, blocks, strict=True):
+        short = text.replace("epochs: 60", "epochs: 1").replace(", prior: chgnet}", "}")
+        (tmp_path / name).write_text(short)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    run_commands("material.md")
+    out = " ".join(capsys.readouterr().out.split())
+    shown = page.partition("$ al-charge check limno2.yaml\n")[2].partition("\n\n")[0]
+    assert " ".join(shown.split()) in out
+    assert "rehearsal: energies are those of the potential manganese.safetensors" in out
 
 
 @pytest.fixture

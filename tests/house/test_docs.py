@@ -129,6 +129,7 @@ def test_the_index_lists_every_decision() -> None:
 
 
 SITE = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+REFERENCE = runpy.run_path(str(Path(__file__).with_name("reference.py")))
 
 
 def test_the_site_has_every_page_once() -> None:
@@ -172,3 +173,21 @@ def test_the_reference_has_every_public_name() -> None:
 )
 def test_what_a_page_would_load_from_elsewhere_is_found(text: str, loaded: int) -> None:
     assert len(SITE["requests"](text)) == loaded
+
+
+@pytest.mark.parametrize("page", REFERENCE["PAGES"])
+def test_pages_made_of_the_code_are_up_to_date(page: str) -> None:
+    """Run tests/house/reference.py if this fails."""
+    assert (ROOT / "docs" / page).read_text() == REFERENCE["page_of"](page)
+
+
+def test_quoted_messages_are_those_of_the_code() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "al_charge").rglob("*.py"))
+    sources = re.sub(r'"\s*\n\s*(?:\+ )?f?"', "", sources)  # texts of several lines
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(messages) > 30
+    missing = [
+        message for message in messages if not all(part in sources for part in message.split("..."))
+    ]
+    assert missing == []
