@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,7 @@ from al_charge.store.settings import settings_from_environment, settings_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from al_charge.report.foreign.find import Found
     from al_charge.report.foreign.judge import Verdict
 
 ENERGY_TOLERANCE = 1e-6
@@ -120,8 +121,8 @@ def import_labels(
     ----------
     file
         The extended XYZ file, its JSON file beside it; ``mongodb://HOST/NAME`` for another database
-        of al-charge; or what other programs have left, see
-        `al_charge.report.foreign.find.find_runs`.
+        of al-charge; a store of jobflow, see `al_charge.report.foreign.jobflow_store.store_at`; or
+        what other programs have left, see `al_charge.report.foreign.find.find_runs`.
     database
         ``mongodb://HOST/NAME``, without a password; by default the one that the environment
         variable AL_CHARGE_DATABASE names, else the embedded one.
@@ -182,11 +183,15 @@ def import_into(
     ImportResult
         What was imported.
     """
-    if str(file).startswith(("mongodb://", "mongodb+srv://")):
-        return _from_database(store, str(file), campaign)
+    from al_charge.report.foreign.jobflow_store import SCHEMES, is_jobflow
+
     path = Path(file)
+    if is_jobflow(str(file)):
+        return _foreign(store, str(file), campaign, same_settings=same_settings)
+    if str(file).startswith(SCHEMES):
+        return _from_database(store, str(file), campaign)
     if _is_foreign(path):
-        return _foreign(store, path, campaign, same_settings=same_settings)
+        return _foreign(store, str(path), campaign, same_settings=same_settings)
     return _exported(store, path, campaign)
 
 
@@ -228,27 +233,33 @@ def _from_database(store: Store, address: str, campaign: str | Path | None) -> I
 
 
 def _foreign(
-    store: Store, path: Path, campaign: str | Path | None, *, same_settings: bool
+    store: Store, path: str, campaign: str | Path | None, *, same_settings: bool
 ) -> ImportResult:
     """Import results of other programs as labels of a campaign."""
     from al_charge.report.foreign.find import find_runs
+    from al_charge.report.foreign.jobflow_store import is_jobflow, store_at, stored_tasks
     from al_charge.report.foreign.judge import Judge
 
     if campaign is None:
         raise InputError(
             "it does not say which campaign's labels they are",
-            where=str(path),
+            where=path,
             remedy="give its name or file with --campaign",
         )
     opened = _opened(store, str(campaign))
+    runs: Iterable[Found]
+    if is_jobflow(path):
+        runs = stored_tasks(store_at(path), set(opened.host.elements), opened.host.working_ion)
+    else:
+        runs = find_runs(Path(path))
     # Everything is read and judged before anything is written.
-    verdicts = Judge(opened, same_settings=same_settings).verdicts(find_runs(path))
+    verdicts = Judge(opened, same_settings=same_settings).verdicts(runs)
     labels = [one.label for one in verdicts if one.label is not None]
     energies = {label.key: label.energy for label in labels}
     known = {one.key: one.energy for one in store.labels.read(SUMMARY, keys=energies)}
     imported = {label.key for label in labels if label.key not in known and store.labels.put(label)}
     document = {
-        "file": str(path),
+        "file": path,
         "campaign": opened.name,
         "host_fingerprint": opened.host.fingerprint,
         "settings_hash": opened.settings_hash,

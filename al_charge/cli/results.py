@@ -191,7 +191,8 @@ def import_labels(
 
     PATH is the .extxyz file of 'al-charge export'; a folder with runs of VASP or GPAW, however
     deep; extended XYZ under the keys of ASE or MACE; a database of ASE (.db); JSON of atomate2,
-    jobflow, MatPES or MPtrj; or mongodb://HOST/NAME, another database of al-charge.
+    jobflow, MatPES or MPtrj; a store of jobflow, by jobflow.yaml or
+    mongodb://HOST/DATABASE.COLLECTION; or mongodb://HOST/NAME, another database of al-charge.
 
     Results of other programs are placed on the host of --campaign, their charge states are read
     from their moments, and their settings are compared with the campaign's: what differs is

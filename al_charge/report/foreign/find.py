@@ -38,23 +38,31 @@ class Found:
     reason
         Why it cannot; empty otherwise.
     file
-        File that identifies it.
+        Path of the file that identifies it, or the address of a document that is in no file.
+    digest
+        SHA-256 of such a document, hexadecimal; empty of a file.
     """
 
     source: str
     run: ForeignRun | None
     reason: str
-    file: Path
+    file: str
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the file or document, without what leads there: that tells who owns it."""
+        return self.file.rpartition("/")[2]
 
     @property
     def sha256(self) -> str:
-        """Of the file's content, hexadecimal."""
-        return _sha256(self.file)
+        """Of the content of the file or document, hexadecimal."""
+        return self.digest or _sha256(self.file)
 
 
 @cache
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
+def _sha256(file: str) -> str:
+    with Path(file).open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
@@ -116,12 +124,12 @@ def _read(kind: str, path: Path) -> Found:
     file = path if path.is_file() else _main_file(path)
     try:
         with limited(file):
-            return Found(str(path), LABELERS.get(kind).read_foreign(path), "", file)
+            return Found(str(path), LABELERS.get(kind).read_foreign(path), "", str(file))
     except AlChargeError as error:
-        return Found(str(path), None, _reason(error), file)
+        return Found(str(path), None, reason_of_refusal(error), str(file))
     except Exception as error:  # parsers raise whatever their format breaks
         reason = one_line(f"it is truncated or damaged ({type(error).__name__}: {error})")[:160]
-        return Found(str(path), None, reason, file)
+        return Found(str(path), None, reason, str(file))
 
 
 def _main_file(folder: Path) -> Path:
@@ -132,14 +140,26 @@ def _main_file(folder: Path) -> Path:
     return next(path for path in sorted(folder.iterdir()) if path.is_file())
 
 
-def _reason(error: AlChargeError) -> str:
+def reason_of_refusal(error: AlChargeError) -> str:
+    """Return why something cannot be read.
+
+    Parameters
+    ----------
+    error
+        The error that refuses it.
+
+    Returns
+    -------
+    str
+        One line, without the place, which is told beside it.
+    """
     return "; ".join(part for part in (error.what, error.remedy) if part)
 
 
 def _of(one: ForeignRun | InputError, path: Path) -> Found:
     if isinstance(one, ForeignRun):
-        return Found(one.source, one, "", path)
-    return Found(one.where or str(path), None, _reason(one), path)
+        return Found(one.source, one, "", str(path))
+    return Found(one.where or str(path), None, reason_of_refusal(one), str(path))
 
 
 def _in_file(path: Path) -> Iterator[Found]:
@@ -167,11 +187,11 @@ def _in_json(path: Path) -> Iterator[Found]:
     for name, document in listed:
         where = f"{path}, {name}" if name else str(path)
         try:
-            yield Found(where, _document(document, where), "", path)
+            yield Found(where, _document(document, where), "", str(path))
         except InputError as error:
-            yield Found(where, None, _reason(error), path)
+            yield Found(where, None, reason_of_refusal(error), str(path))
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
-            yield Found(where, None, one_line(f"{type(error).__name__}: {error}")[:160], path)
+            yield Found(where, None, one_line(f"{type(error).__name__}: {error}")[:160], str(path))
 
 
 def _documents(content: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

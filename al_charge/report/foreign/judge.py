@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -83,7 +83,7 @@ class Judge:
         self._plugin = LABELERS.of(spec.labeler)
         self._known = self._known_energies()
 
-    def verdicts(self, found: Sequence[Found]) -> list[Verdict]:
+    def verdicts(self, found: Iterable[Found]) -> list[Verdict]:
         """Judge every run.
 
         Parameters
@@ -104,11 +104,12 @@ class Judge:
                 first = keys.setdefault(verdict.label.key, one.source)
                 if first != one.source:
                     verdict = Verdict(one, reason=f"it is the label of {first} once more")
-            verdicts.append(verdict)
+            # A store may have more runs than fit into memory: their labels are kept, they are not.
+            verdicts.append(replace(verdict, found=replace(one, run=None)))
         wrong = _wrong_files(verdicts)
         return [
-            Verdict(one.found, reason=one.reason or wrong.get(str(one.found.file), ""))
-            if one.label is None or str(one.found.file) in wrong
+            Verdict(one.found, reason=one.reason or wrong.get(one.found.file, ""))
+            if one.label is None or one.found.file in wrong
             else one
             for one in verdicts
         ]
@@ -288,7 +289,7 @@ class Judge:
             },
             campaign=campaign.name,
             round=None,
-            imported=ImportedDoc(file=found.file.name, sha256=found.sha256, campaign=campaign.name),
+            imported=ImportedDoc(file=found.name, sha256=found.sha256, campaign=campaign.name),
         )
 
 
@@ -298,9 +299,9 @@ def _wrong_files(verdicts: Sequence[Verdict]) -> dict[str, str]:
     for one in verdicts:
         if (label := one.label) is not None:
             state = (*label.host_site, *(label.resolved or ()))
-            alike[str(one.found.file), state].append(_frame(label))
+            alike[one.found.file, state].append(_frame(label))
     wrong = {
-        str(one.found.file): f"as {one.found.source}: {one.reason}"
+        one.found.file: f"as {one.found.source}: {one.reason}"
         for one in reversed(verdicts)
         if one.suspicious
     }

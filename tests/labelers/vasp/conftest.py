@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,24 @@ from ase import Atoms
 
 from al_charge.crystal.configuration import configuration, set_species, to_atoms
 from al_charge.crystal.host import VACANCY, Host
+from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
+from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.spec import parse_spec
+from al_charge.loop.submit import document_of
+from al_charge.store.mongo import Store
 
 STANDIN = Path(__file__).with_name("vasp_std.py")
+OLIVINE = Path(__file__).parents[3] / "workflows" / "hosts" / "NaFePO4.cif"
+MOMENTS = {"Fe2+": 3.75, "Fe3+": 4.33}
+LABELER: dict[str, Any] = {
+    "kind": "vasp",
+    "verify_potcars": False,
+    "bader": False,
+    "shell_distortion": "0 A",
+    "hubbard_u": {"Fe": "5.3 eV"},
+}
 RECORDED = Path(__file__).parents[4] / "shared" / "data"
 
 HEADER = """  PAW_PBE {name} 01Jan2000
@@ -176,3 +191,85 @@ def fill() -> Callable[[Host, int], Atoms]:
 def remove(folder: Path) -> None:
     """Remove a folder."""
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def task_document() -> Callable[[Path], dict[str, Any]]:
+    """Return what makes the document of a task as atomate2 has it before jobflow stores it.
+
+    These are the fields of emmet's TaskDoc that count, filled as its own parser does: emmet itself
+    does not build one under the present pydantic.
+    """
+    from pymatgen.io.vasp.outputs import Outcar, Vasprun
+
+    kept = ("e_fr_energy", "e_0_energy", "forces", "stress", "structure", "electronic_steps")
+
+    def make(folder: Path) -> dict[str, Any]:
+        (xml,), (outcar,) = folder.glob("vasprun.xml*"), folder.glob("OUTCAR*")
+        run = Vasprun(str(xml), parse_potcar_file=False)
+        calculation = {
+            "vasp_version": run.vasp_version,
+            "has_vasp_completed": True,
+            "input": {
+                "incar": dict(run.incar),
+                "kpoints": run.kpoints,
+                "potcar_spec": [{"titel": title, "hash": None} for title in run.potcar_symbols],
+                "parameters": dict(run.parameters),
+                "is_hubbard": run.is_hubbard,
+                "hubbards": run.hubbards,
+            },
+            "output": {
+                "ionic_steps": [{key: step[key] for key in kept} for step in run.ionic_steps],
+                "outcar": {"magnetization": Outcar(str(outcar)).magnetization},
+            },
+        }
+        structure = run.final_structure
+        return {
+            "calcs_reversed": [calculation],
+            "chemsys": structure.chemical_system,
+            "structure": structure,
+            "dir_name": f"host:{folder}",
+        }
+
+    return make
+
+
+@pytest.fixture
+def campaign_of() -> Callable[..., Campaign]:
+    """Return what submits a campaign of VASP to a store."""
+
+    def make(store: Store, supercell: Any = None, **labeler: Any) -> Campaign:
+        document = {
+            "name": "olivine",
+            "host": {
+                "structure": str(OLIVINE),
+                "working_ion": "Na",
+                "redox": {"Fe": [2, 3]},
+                "fixed": {"P": 5, "O": -2},
+                **({"supercell": supercell} if supercell else {}),
+            },
+            "labeler": LABELER | labeler,
+            "potential": {"kind": "painn"},
+        }
+        store.campaigns.add(document_of(parse_spec(document, source=OLIVINE))[0])
+        return open_campaign(store, "olivine")
+
+    return make
+
+
+@pytest.fixture
+def compute(standin: Any) -> Callable[..., Path]:
+    """Return what runs the stand-in on a structure by settings of somebody else."""
+
+    def run(atoms: Atoms, folder: Path, energy: float, **settings: Any) -> Path:
+        given = VaspSettings.model_validate(LABELER | settings)
+        VaspLabeler(given).prepare(atoms, folder, relax=Relax.NONE, attempt=0)
+        static = folder / "static"
+        elements = (static / "POSCAR").read_text().splitlines()[5].split()
+        order = sorted(range(len(atoms)), key=lambda i: elements.index(atoms.symbols[i]))
+        species = [str(atoms.arrays["species"][i]) for i in order]
+        standin.tell(energy=energy, moments=[MOMENTS.get(token, 0.05) for token in species])
+        subprocess.run(["vasp_std"], cwd=static, check=True)
+        return static
+
+    return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,12 @@ from al_charge.api.imports import import_into
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.symmetry import canonical_hash
-from al_charge.labelers.protocol import Relax
-from al_charge.labelers.vasp.labeler import VaspLabeler
-from al_charge.labelers.vasp.settings import VaspSettings
-from al_charge.loop.campaign import Campaign, open_campaign
-from al_charge.loop.spec import parse_spec
-from al_charge.loop.submit import document_of
+from al_charge.loop.campaign import Campaign
 from al_charge.store.labels import ALL_FRAMES
 from al_charge.store.mongo import Store
 
 HOST = Path(__file__).parents[3] / "workflows" / "hosts" / "NaFePO4.cif"
 DATA = Path(__file__).parents[4] / "shared" / "data" / "vasp_Na1Fe24P24O96"
-MOMENTS = {"Fe2+": 3.75, "Fe3+": 4.33}
-LABELER: dict[str, Any] = {
-    "kind": "vasp",
-    "verify_potcars": False,
-    "bader": False,
-    "shell_distortion": "0 A",
-    "hubbard_u": {"Fe": "5.3 eV"},
-}
 # pymatgen, about POTCARs that are headers only.
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 Change = Callable[[str], str]
@@ -51,40 +37,6 @@ def store(database: Database[dict[str, Any]]) -> Store:
     return store
 
 
-def campaign_of(store: Store, supercell: Any = None, **labeler: Any) -> Campaign:
-    document = {
-        "name": "olivine",
-        "host": {
-            "structure": str(HOST),
-            "working_ion": "Na",
-            "redox": {"Fe": [2, 3]},
-            "fixed": {"P": 5, "O": -2},
-            **({"supercell": supercell} if supercell else {}),
-        },
-        "labeler": LABELER | labeler,
-        "potential": {"kind": "painn"},
-    }
-    store.campaigns.add(document_of(parse_spec(document, source=HOST))[0])
-    return open_campaign(store, "olivine")
-
-
-def compute(standin: Any, atoms: Atoms, folder: Path, energy: float, **settings: Any) -> Path:
-    """Run the stand-in on a structure by settings of somebody else; return the run's folder."""
-    given = VaspSettings.model_validate(LABELER | settings)
-    VaspLabeler(given).prepare(atoms, folder, relax=Relax.NONE, attempt=0)
-    poscar = sorted(range(len(atoms)), key=lambda i: _block(folder, atoms.symbols[i]))
-    species = [str(atoms.arrays["species"][i]) for i in poscar]
-    standin.tell(energy=energy, moments=[MOMENTS.get(token, 0.05) for token in species])
-    run = folder / "static"
-    subprocess.run(["vasp_std"], cwd=run, check=True)
-    return run
-
-
-def _block(folder: Path, symbol: str) -> int:
-    elements = (folder / "static" / "POSCAR").read_text().splitlines()[5].split()
-    return elements.index(symbol)
-
-
 def edit(file: Path, old: str, new: str, times: int = -1) -> None:
     text = file.read_text()
     assert old in text, file
@@ -92,7 +44,9 @@ def edit(file: Path, old: str, new: str, times: int = -1) -> None:
 
 
 @pytest.fixture
-def others(standin: Any, store: Store, tmp_path: Path) -> tuple[Campaign, Path, dict[str, float]]:
+def others(
+    campaign_of: Any, compute: Any, store: Store, tmp_path: Path
+) -> tuple[Campaign, Path, dict[str, float]]:
     """Fifteen runs that are labels, and the energy of each configuration, eV."""
     campaign = campaign_of(store)
     host, root, energies = campaign.host, tmp_path / "runs", {}
@@ -101,14 +55,14 @@ def others(standin: Any, store: Store, tmp_path: Path) -> tuple[Campaign, Path, 
             if len(energies) == 15:
                 break
             energy = -178.3 - 4.3 * n_ions - 0.02 * number
-            compute(standin, to_atoms(host, config), root / f"x{n_ions}-{number}", energy)
+            compute(to_atoms(host, config), root / f"x{n_ions}-{number}", energy)
             energies[canonical_hash(host, config)] = energy + 0.001  # without smearing
     assert len(energies) == 15
     return campaign, root, energies
 
 
 def test_twenty_runs_of_which_five_are_wrong(
-    others: tuple[Campaign, Path, dict[str, float]], standin: Any, store: Store
+    compute: Any, others: tuple[Campaign, Path, dict[str, float]], store: Store
 ) -> None:
     campaign, root, energies = others
     (config, *_) = enumerate_distinct(campaign.host, 2)
@@ -121,8 +75,8 @@ def test_twenty_runs_of_which_five_are_wrong(
         "k-points": {"kpoints": [3, 3, 3]},
     }
     for name, settings in wrong.items():
-        compute(standin, atoms, root / name, -187.0, **settings)
-    cut = compute(standin, atoms, root / "truncated", -187.0) / "vasprun.xml"
+        compute(atoms, root / name, -187.0, **settings)
+    cut = compute(atoms, root / "truncated", -187.0) / "vasprun.xml"
     cut.write_text(cut.read_text()[:5000])
     found = import_into(store, root, "olivine")
     assert (len(found.imported), found.known) == (15, ())
@@ -152,7 +106,9 @@ def test_twenty_runs_of_which_five_are_wrong(
     assert "GGA is PS" in shown
 
 
-def test_another_origin_order_and_axes(standin: Any, store: Store, tmp_path: Path) -> None:
+def test_another_origin_order_and_axes(
+    campaign_of: Any, compute: Any, store: Store, tmp_path: Path
+) -> None:
     """The same crystal with axes in another order, shifted, and its atoms in another order."""
     campaign = campaign_of(store)
     host = campaign.host
@@ -168,7 +124,7 @@ def test_another_origin_order_and_axes(standin: Any, store: Store, tmp_path: Pat
         for name in ("species", "initial_magmoms"):
             other.set_array(name, atoms.arrays[name])
         order = np.random.default_rng(number).permutation(len(atoms))
-        compute(standin, other[order], tmp_path / "runs" / str(number), -182.0 - 0.01 * number)
+        compute(other[order], tmp_path / "runs" / str(number), -182.0 - 0.01 * number)
     found = import_into(store, tmp_path / "runs", "olivine")
     assert found.left_out == {}
     labels = list(store.labels.read(ALL_FRAMES))
@@ -189,10 +145,12 @@ def refusal(store: Store, folder: Path) -> str:
     return reason
 
 
-def test_other_ways_to_be_wrong(standin: Any, store: Store, tmp_path: Path) -> None:
+def test_other_ways_to_be_wrong(
+    campaign_of: Any, compute: Any, store: Store, tmp_path: Path
+) -> None:
     campaign = campaign_of(store)
     config = enumerate_distinct(campaign.host, 2)[0]
-    run = compute(standin, to_atoms(campaign.host, config), tmp_path / "good", -187.0)
+    run = compute(to_atoms(campaign.host, config), tmp_path / "good", -187.0)
 
     def edited(name: str, file: str, old: str, new: str, times: int = -1) -> str:
         folder = shutil.copytree(run, tmp_path / "edited" / name)
@@ -225,11 +183,13 @@ def test_other_ways_to_be_wrong(standin: Any, store: Store, tmp_path: Path) -> N
     assert reason.startswith("its energy is +0.27 eV per atom from that of the campaign's labels")
 
 
-def test_a_relaxed_cell_is_no_label(standin: Any, store: Store, tmp_path: Path) -> None:
+def test_a_relaxed_cell_is_no_label(
+    campaign_of: Any, compute: Any, store: Store, tmp_path: Path
+) -> None:
     """Its plane waves are those of the first cell."""
     campaign = campaign_of(store)
     config = enumerate_distinct(campaign.host, 4)[0]
-    run = compute(standin, to_atoms(campaign.host, config), tmp_path / "one", -195.5)
+    run = compute(to_atoms(campaign.host, config), tmp_path / "one", -195.5)
     text = (run / "vasprun.xml").read_text()
     start = text.index("<calculation>")
     first = text[start : text.index("</calculation>") + len("</calculation>")]
@@ -243,38 +203,16 @@ def test_a_relaxed_cell_is_no_label(standin: Any, store: Store, tmp_path: Path) 
     assert "plane waves" in reason
 
 
-def test_the_document_of_a_task(recorded_nickel_oxide: Path, tmp_path: Path) -> None:
+def test_the_document_of_a_task(
+    recorded_nickel_oxide: Path, task_document: Callable[[Path], Any], tmp_path: Path
+) -> None:
     """As atomate2 writes it, and as jobflow keeps it: the same as from the folder."""
     from monty.json import jsanitize
-    from pymatgen.io.vasp.outputs import Outcar, Vasprun
 
     from al_charge.labelers.vasp.foreign import read_folder
     from al_charge.report.foreign.find import find_runs
 
-    # The fields of emmet's TaskDoc that count, filled as its own parser does: emmet itself does
-    # not build one under the present pydantic.
-    run = Vasprun(str(recorded_nickel_oxide / "vasprun.xml.gz"), parse_potcar_file=False)
-    steps = [
-        {key: step[key] for key in ("e_fr_energy", "e_0_energy", "forces", "stress", "structure")}
-        | {"electronic_steps": step["electronic_steps"]}
-        for step in run.ionic_steps
-    ]
-    given = {
-        "incar": dict(run.incar),
-        "kpoints": run.kpoints.as_dict(),
-        "potcar_spec": [{"titel": title, "hash": None} for title in run.potcar_symbols],
-        "parameters": dict(run.parameters),
-        "is_hubbard": run.is_hubbard,
-        "hubbards": run.hubbards,
-    }
-    moments = Outcar(str(recorded_nickel_oxide / "OUTCAR.gz")).magnetization
-    calculation = {
-        "vasp_version": run.vasp_version,
-        "has_vasp_completed": True,
-        "input": given,
-        "output": {"ionic_steps": steps, "outcar": {"magnetization": moments}},
-    }
-    document = jsanitize({"calcs_reversed": [calculation]}, strict=True)
+    document = jsanitize(task_document(recorded_nickel_oxide), strict=True)
     whole = read_folder(recorded_nickel_oxide)
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps([document, {"uuid": "1", "index": 1, "output": document}]))
@@ -304,7 +242,7 @@ def _written(file: Path, document: Any) -> Path:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the published runs are not here")
 @pytest.mark.slow
-def test_the_published_run(store: Store, tmp_path: Path) -> None:
+def test_the_published_run(campaign_of: Any, store: Store, tmp_path: Path) -> None:
     """145 atoms, another origin, OUTCAR alone: one Fe2+ of 24, in the campaign it was made for."""
     settings: dict[str, Any] = {
         "kpoints": [3, 1, 3],
