@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -44,6 +45,9 @@ FIRST = ("test_slurm.py",)
 OLIVINE = Path(__file__).parents[1] / "workflows" / "hosts" / "NaFePO4.cif"
 
 
+gc.disable()  # until `pytest_collection_finish`: imports leave next to no garbage
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """In a new clone, let two processes compile what each of the others would compile as well."""
@@ -58,6 +62,12 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     ]
     for half in halves:
         half.wait()
+
+
+def pytest_collection_finish() -> None:
+    """Spare Python from looking through all modules and tests again and again for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,6 @@ from al_charge.labelers.dft.ending import how as how_it_ended
 from al_charge.labelers.dft.ending import told_to_end
 from al_charge.labelers.dft.process import STOP
 from al_charge.labelers.protocol import Attempt
-from al_charge.labelers.vasp import ending
 
 LOG = "custodian.json"
 _WALLTIME = "Walltime reached"
@@ -66,10 +65,11 @@ def check_ended(folder: Path) -> None:
     """
     if not any(_WALLTIME in correction["errors"] for correction in _corrections(folder)):
         return
+    from al_charge.labelers.vasp.ending import came_to_its_end
     from al_charge.labelers.vasp.outputs import read_vasprun
 
     # It may have converged in the time that it was left.
-    if not ending.came_to_its_end(folder) or not read_vasprun(folder).converged:
+    if not came_to_its_end(folder) or not read_vasprun(folder).converged:
         raise UnfinishedError(
             "stopped when its time was up, before it converged",
             where=str(folder),
@@ -92,7 +92,7 @@ def cut_off(folder: Path, status: int) -> AlChargeError:
     AlChargeError
         An `UnfinishedError` if VASP or this process was told to end, else a `CrashedError`.
     """
-    said = ending.said(folder)
+    said = _said(folder)
     how = how_it_ended(status, said)
     asked = (folder / "STOPCAR").exists() or (folder.parent / STOP).exists()
     if asked or told_to_end(status, said):
@@ -137,10 +137,17 @@ def failure(folder: Path, error: Exception) -> AlChargeError:
     )
 
 
+def _said(folder: Path) -> list[str]:
+    """Return the last lines that VASP printed; readers of logs need no custodian, which is slow."""
+    from al_charge.labelers.vasp.ending import said
+
+    return said(folder)
+
+
 def _plain(error: Exception, folder: Path) -> str:
     """Return custodian's message, with VASP's last words."""
     message = str(error).replace("Terminating...", "").strip().rstrip(".")
-    said = ending.said(folder)
+    said = _said(folder)
     return f"{message} ({said[-1].strip()[:200]})" if said else message
 
 
