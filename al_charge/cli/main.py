@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import io
 import logging
@@ -16,10 +15,6 @@ from typing_extensions import override
 
 from al_charge.errors import AlChargeError, InputError, did_you_mean, one_line
 from al_charge.logs import FORMAT_ENV, FORMATS, LEVEL_ENV, LEVELS, LogSettings, configure
-
-# Imports make much and drop little: looking for garbage in it at Python's usual pace takes a tenth
-# of their time. Worker processes import this module before they import what they need.
-gc.set_threshold(10_000)
 
 COMMANDS = {
     "audit": "Determine charge states from a run's output.",
