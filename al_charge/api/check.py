@@ -152,7 +152,7 @@ def check(file: Path | str) -> CheckResult:
         "compositions": counts,
         "space_group": group.symbol,
         "operations": group.operations,
-        "atoms_per_label": max(map(_largest, hosts)),
+        "atoms_per_label": max(atoms_of_labels(one)[1] for one in hosts),
         "expected": expected(spec, supercells, counts),
         "working_ion_charge": host.working_ion_charge,
         "exclusions": _exclusions(host, spec),
@@ -212,17 +212,12 @@ def _cells(supercells: Supercells) -> list[dict[str, Any]]:
         {
             "supercell": matrix_of(host.supercell),
             "primitive_cells": number_of_cells(host.supercell),
-            "atoms": _largest(host),
+            "atoms": atoms_of_labels(host)[1],
             "distinct": sum(count_distinct(host).values()),
             "in_no_smaller": sum(own.values()),
         }
         for host, own in zip(supercells.hosts, supercells.numbers, strict=True)
     ]
-
-
-def _largest(host: Host) -> int:
-    """Return the number of atoms in the cell at the largest composition."""
-    return atoms_of_labels(host)[1]
 
 
 def _formula(host: Host) -> str:

@@ -133,6 +133,16 @@ def test_missing_round_is_added_once(launchpad: LaunchPad, campaign: Campaign) -
     assert launchpad.workflows.count_documents({}) == 1
 
 
+def test_attempts_of_processes_that_are_gone_are_closed(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    attempts = campaign.store.attempts
+    attempts.start("k", campaign=campaign.name, round=0, slot=0, pid=2**22)
+    attempts.start("l", campaign=campaign.name, round=0, slot=1, pid=psutil.Process().pid)
+    assert repair(launchpad, campaign) == {"attempt left open": 1}
+    assert [one.key for one in attempts.open(campaign.name)] == ["l"]
+
+
 def test_a_run_that_is_alive_is_left_alone(launchpad: LaunchPad, campaign: Campaign) -> None:
     alive = FWorker(name=worker_name(), category=["cpu"])
     firework, _ = launchpad.checkout_fw(alive, "/nowhere")

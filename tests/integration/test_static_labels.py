@@ -43,7 +43,7 @@ SPEC = {
         "fixed": {"P": 5, "O": -2},
     },
     "labeler": {"kind": "born", "relax": "none"},
-    "potential": {"kind": "painn", "cutoff": "4 A", "channels": 8, "pair_cutoff": "6 A"},
+    "potential": {"kind": "painn", "cutoff": "4 A", "channels": 16, "pair_cutoff": "6 A"},
     "training": {"epochs": 15},
     "committee": {"size": 2},
     "acquisition": {"first_round": 10, "labels_per_round": 6},

@@ -50,14 +50,14 @@ def test_posterior_with_fixed_scales_is_that_of_the_kernel(number: int) -> None:
     cross = asked @ prior @ design.T
     mean = cross @ np.linalg.solve(matrix, values)
     covariance = asked @ prior @ asked.T - cross @ np.linalg.solve(matrix, cross.T)
-    assert asked @ found.mean == pytest.approx(mean, rel=1e-4, abs=1e-6)
+    assert asked @ found.mean == pytest.approx(mean, rel=1e-5, abs=1e-7)
     root = asked @ found.root
-    assert root @ root.T == pytest.approx(covariance, rel=1e-4, abs=1e-6)
+    assert root @ root.T == pytest.approx(covariance, rel=1e-5, abs=1e-7)
     # Each value left out, by the inverse of the kernel.
     inverse = np.linalg.inv(matrix)
     error, deviation = found.left_out
-    assert error == pytest.approx(inverse @ values / np.diag(inverse), rel=1e-3, abs=1e-5)
-    assert deviation == pytest.approx(1 / np.sqrt(np.diag(inverse)), rel=1e-3)
+    assert error == pytest.approx(inverse @ values / np.diag(inverse), rel=1e-4, abs=1e-6)
+    assert deviation == pytest.approx(1 / np.sqrt(np.diag(inverse)), rel=1e-4)
 
 
 @pytest.mark.parametrize("number", [3, 8, 60])
@@ -67,7 +67,7 @@ def test_posterior_is_averaged_over_the_scales(number: int) -> None:
     found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
     asked = np.random.default_rng(0).normal(size=(5, 6))
     steps = np.linspace(-3.0, 3.0, 13)
-    logs, means, squares, nuggets = [], [], [], []
+    logs, means, squares, nuggets, missed, missed_squares = [], [], [], [], [], []
     for place in product(steps, repeat=3):
         sizes = np.array(
             [s.usual * 10 ** (s.decades * p) for s, p in zip([*SCALES, NUGGET], place, strict=True)]
@@ -81,6 +81,9 @@ def test_posterior_is_averaged_over_the_scales(number: int) -> None:
         means.append(mean)
         squares.append(own + mean**2)
         nuggets.append(sizes[2] ** 2)
+        inverse = np.linalg.inv(matrix)
+        missed.append(inverse @ values / np.diag(inverse))
+        missed_squares.append(1 / np.diag(inverse) + missed[-1] ** 2)
     weights = np.exp(np.array(logs) - max(logs))
     weights /= weights.sum()
     mean = weights @ means
@@ -89,6 +92,10 @@ def test_posterior_is_averaged_over_the_scales(number: int) -> None:
     assert asked @ found.mean == pytest.approx(mean, abs=0.01 * scale.max())
     assert np.linalg.norm(asked @ found.root, axis=1) == pytest.approx(deviation, rel=0.05)
     assert found.nugget == pytest.approx(np.sqrt(weights @ nuggets), rel=0.05)
+    error, left_out = found.left_out
+    expected = np.sqrt(weights @ missed_squares - (weights @ missed) ** 2)
+    assert left_out == pytest.approx(expected, rel=0.05)
+    assert error == pytest.approx(weights @ missed, abs=0.05 * expected.max())
 
 
 @pytest.mark.parametrize("number", [5, 60])
