@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,20 @@ class HullResult(Listing):
         The hull itself: energies in eV per formula unit.
     verified
         Whether the labeler has relaxed the vertices and they stayed the same.
-    document
-        What ``al-charge hull --json`` prints.
     """
 
     campaign: str
     round: int
     hull: Hull
     verified: bool
-    document: dict[str, Any] = field(repr=False)
+    _head: dict[str, Any] = field(repr=False)
     _source: loop.Campaign = field(repr=False)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:  # type: ignore[override]
+        """What ``al-charge hull --json`` prints."""
+        entries = [documents.entry_document(self.hull, entry) for entry in self.entries]
+        return self._head | {"entries": entries}
 
     @property
     def vertices(self) -> tuple[Entry, ...]:
@@ -97,8 +102,8 @@ class HullResult(Listing):
             Its ``document["predicted"]`` lists them as entries with an ``error_bar``.
         """
         told = documents.predicted_entries(self.hull, self.predicted)
-        units = self.document["units"] | documents.PREDICTED_UNITS
-        return replace(self, document=self.document | {"predicted": told, "units": units})
+        units = self._head["units"] | documents.PREDICTED_UNITS
+        return replace(self, _head=self._head | {"predicted": told, "units": units})
 
     def table(self) -> RenderableType:
         """Return the table of `al-charge hull`.
@@ -112,10 +117,11 @@ class HullResult(Listing):
 
         from al_charge.report.tables import hull_table, predicted_table
 
-        drawn = hull_table(self.document)
-        if "predicted" not in self.document:
+        groups = groupby(self.entries, key=lambda entry: entry.x)
+        drawn = hull_table(self._head, {str(x): len([*of_x]) for x, of_x in groups})
+        if "predicted" not in self._head:
             return drawn
-        return Group(drawn, predicted_table(self.document))
+        return Group(drawn, predicted_table(self._head))
 
     def plot(self, path: Path | str, width: style.Width = "single") -> None:
         """Write the hull with labels and predictions.
@@ -144,10 +150,10 @@ class HullResult(Listing):
             candidates=list(self.predicted),
             corrected={
                 Fraction(vertex["x"]): vertex["corrected_formation_energy"]
-                for vertex in self.document["vertices"]
+                for vertex in self._head["vertices"]
                 if vertex["corrected_formation_energy"] is not None
             },
-            band=self.document["band"],
+            band=self._head["band"],
         )
         if path.suffix == style.PAGE:
             interactive.hull_html(path, self.hull, **shown)
@@ -178,7 +184,9 @@ def hull_result(campaign: loop.Campaign, round: int | None = None) -> HullResult
     found, assessment = assessed_hull(campaign, round)
     assert found.round is not None
     verified = assessment.verification is not None and assessment.verification.verified
-    document = documents.hull_document(
+    # There may be many entries: all of them are listed when somebody asks for them.
+    lowest = [next(of_x) for _, of_x in groupby(found.hull.entries, key=lambda one: one.x)]
+    head = documents.hull_document(
         found.hull,
         campaign=campaign.name,
         labeler=campaign.spec.labeler.kind,
@@ -188,8 +196,9 @@ def hull_result(campaign: loop.Campaign, round: int | None = None) -> HullResult
         state=campaign.store.campaigns.get(campaign.name).state.value,
         round=found.round,
         found=assessment,
+        listed=lowest,
     )
-    return HullResult(campaign.name, found.round, found.hull, verified, document, campaign)
+    return HullResult(campaign.name, found.round, found.hull, verified, head, campaign)
 
 
 def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]:

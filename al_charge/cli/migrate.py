@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     """Bring a database to the schema of this al-charge, after a backup.
 
+    A database that has it already gets the indexes that it lacks, which make questions faster.
+
     Stop every worker first. If it is interrupted, run it again to complete it.
     """
     from al_charge.store import migrations
     from al_charge.store.documents import SCHEMA_VERSION
     from al_charge.store.roles import refresh_used_roles
-    from al_charge.store.schema import create_task_indexes
+    from al_charge.store.schema import create_missing_indexes, create_task_indexes
 
     connected = open_database(database)
     version = migrations.stored_version(connected)
@@ -41,6 +43,8 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     if not migrations.is_due(connected):
         found = f"has schema version {version}" if version else "is empty"
         click.echo(f"nothing to migrate: database '{connected.name}' {found}")
+        if version and (made := create_missing_indexes(connected)):
+            click.echo(f"indexes that were missing and are there now: {made}")
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")

@@ -60,13 +60,13 @@ def status_document(launchpad: LaunchPad, campaign: Campaign) -> dict[str, Any]:
             {"task": one.task, "restarts": one.restarts, "reason": one.reason}
             for one in restarting(launchpad, store, campaign.name)
         ],
-        "labels_used": len(store.labels.uses(campaign.name)),
+        "labels_used": store.labels.count(campaign.name),
         "labels_made": store.attempts.count_made(campaign.name),
         "labels_requested_twice": len(store.attempts.made_twice(campaign.name)),
         "max_labels": campaign.spec.convergence.max_labels,
         "ambiguous": _refused(one for one in refused if one.refusal is Refusal.AMBIGUOUS),
         "delocalised": sum(
-            one.delocalised for one in store.labels.read(SUMMARY, campaign=campaign.name)
+            1 for _ in store.labels.read(SUMMARY, campaign=campaign.name, delocalised=True)
         ),
         "unusable": _refused(one for one in refused if one.refusal is not Refusal.AMBIGUOUS),
         "charge_orders": _charge_orders(campaign, rounds),

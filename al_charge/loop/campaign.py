@@ -25,6 +25,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.plugin import EngineSettings
 from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.cells import Cells
+from al_charge.loop.known_labels import KnownLabels
 from al_charge.loop.spec import CampaignSpec
 from al_charge.loop.submit import labeler_of, spec_of, structure_of
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
@@ -80,6 +81,11 @@ class Campaign:
         """The supercells whose configurations are searched."""
         cells = Cells(hosts_of(self.spec.host, self.structure).hosts)
         return cells.with_spins(self.spins) if self.spins else cells
+
+    @cached_property
+    def known_labels(self) -> KnownLabels:
+        """Its labels, for those who ask again and again."""
+        return KnownLabels(self.store, self.name, self.cells)
 
     @property
     def host(self) -> Host:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.known_labels import entries_of
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, LabelDoc, RoundDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
@@ -79,23 +80,53 @@ def labelled_hull(
     AlChargeError
         If the end members or the working-ion metal are not labelled yet.
     """
-    host, cells = campaign.host, campaign.cells
     if summaries is None:
         summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=up_to)
-    labels = {
-        summary.key: summary
-        for summary in summaries
-        if usable(summary) and (up_to is None or (summary.used or 0) <= up_to)
-    }
+    known = entries_of(campaign.cells, summaries)
+    return _hull_of(
+        campaign, [one for one in known if up_to is None or (one[1].used or 0) <= up_to]
+    )
+
+
+def _hull_of(campaign: Campaign, known: Iterable[tuple[Entry, LabelSummary]]) -> LabelledHull:
+    """Build the hull of labels and their entries, ordered by x, energy and key."""
+    cells = campaign.cells
+    labels: dict[str, LabelSummary] = {}
+    lowest: dict[str, Entry] = {}
+    for entry, label in known:
+        labels[label.key] = label
+        lowest.setdefault(entry.config_hash, entry)
     hull = build_hull(
-        label_entries(campaign, labels.values()),
+        lowest.values(),
         framework=campaign.framework,
         working_ion=campaign.spec.host.working_ion,
         metal_energy=campaign.metal_energy,
-        working_ion_charge=host.working_ion_charge,
+        working_ion_charge=campaign.host.working_ion_charge,
         ends=(Fraction(cells.ends[0]), Fraction(cells.ends[1])),
     )
     return LabelledHull(hull, labels)
+
+
+def present_hull(campaign: Campaign) -> LabelledHull:
+    """Return the hull of all labels that an open campaign has now; only new ones are read.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    LabelledHull
+        What `labelled_hull` returns.
+
+    Raises
+    ------
+    AlChargeError
+        If the end members or the working-ion metal are not labelled yet.
+    """
+    known = campaign.known_labels
+    return known.kept("present hull", lambda: _hull_of(campaign, known.entries()))
 
 
 def label_entries(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[Entry]:
@@ -113,17 +144,8 @@ def label_entries(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[En
     list of Entry
         Energies in eV per formula unit of the campaign.
     """
-    cells = campaign.cells
-    return [
-        Entry(
-            key=label.key,
-            config_hash=cells.order_of(label),
-            x=Fraction(label.composition),
-            energy=cells.energy_of(label),
-            remark="delocalised" if label.delocalised else "",
-        )
-        for label in lowest_labels(campaign, labels)
-    ]
+    known = entries_of(campaign.cells, labels)
+    return list({entry.config_hash: entry for entry, _ in reversed(known)}.values())
 
 
 def assessed_round(campaign: Campaign, number: int | None = None) -> tuple[RoundDoc, Assessment]:
@@ -150,22 +172,22 @@ def assessed_round(campaign: Campaign, number: int | None = None) -> tuple[Round
     AlChargeError
         If no round has been assessed yet.
     """
-    rounds = campaign.store.rounds.all(campaign.name)
-    assessed = {one.number: (one, one.assessment) for one in rounds if one.assessment is not None}
-    if not assessed:
+    rounds = campaign.store.rounds
+    last = rounds.last(campaign.name, assessed=True)
+    if last is None:
         raise AlChargeError(
             "no round has been assessed yet",
             where=campaign.name,
             remedy=f"follow it with 'al-charge campaign watch {campaign.name}'",
         )
-    last = max(assessed)
-    if number is not None and number not in assessed:
+    found = last if number is None else rounds.get(campaign.name, number)
+    if found is None or found.assessment is None:
         raise InputError(
             f"round {number} has not been assessed",
             where=campaign.name,
-            remedy=f"the last that was is round {last}",
+            remedy=f"the last that was is round {last.number}",
         )
-    return assessed[last if number is None else number]
+    return found, found.assessment
 
 
 def assessed_hull(campaign: Campaign, number: int | None = None) -> tuple[LabelledHull, Assessment]:
@@ -193,11 +215,19 @@ def assessed_hull(campaign: Campaign, number: int | None = None) -> tuple[Labell
         If no round has been assessed yet.
     """
     record, assessment = assessed_round(campaign, number)
-    keys, _ = campaign.store.rounds.predictions(record)
-    seen = frozenset(keys)  # a label that came meanwhile counts in the next round
-    summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=record.number)
-    found = labelled_hull(campaign, summaries=[one for one in summaries if one.key in seen])
-    return replace(found, round=record.number), assessment
+    known = campaign.known_labels
+
+    def build() -> LabelledHull:
+        keys, _ = campaign.store.rounds.predictions(record)
+        seen = frozenset(keys)  # a label that came meanwhile counts in the next round
+        some = [
+            (entry, label)
+            for entry, label in known.entries()
+            if label.key in seen and (label.used or 0) <= record.number
+        ]
+        return replace(_hull_of(campaign, some), round=record.number)
+
+    return known.kept((record.number, assessment.predictions_file), build), assessment
 
 
 def calibration_of(campaign: Campaign, round_number: int) -> Calibration:

@@ -15,8 +15,8 @@ from al_charge.crystal.states import charge_of_state
 from al_charge.errors import InputError, did_you_mean
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.conditions import Kind, read_condition
-from al_charge.loop.energies import labelled_hull, usable
-from al_charge.store.labels import LAST_CELL, SUMMARY, LabelSummary
+from al_charge.loop.energies import present_hull, usable
+from al_charge.store.labels import LAST_CELL, LabelSummary
 from al_charge.thermo.hull import Entry
 
 FIELDS = {
@@ -69,20 +69,19 @@ def labels_where(campaign: Campaign, text: str) -> list[str]:
     """
     known = sorted({species for host in campaign.cells.hosts for species in host.species})
     condition = read_condition(text, FIELDS, lambda written: _known_species(written, known))
-    summaries = list(campaign.store.labels.read(SUMMARY, campaign=campaign.name))
-    values = {name: _value(campaign, name, summaries) for name in condition.fields}
-    return [
-        one.key
-        for one in summaries
+    values = {name: _value(campaign, name) for name in condition.fields}
+    return sorted(
+        key
+        for key, one in campaign.known_labels.summaries().items()
         if condition.holds(lambda name, one=one: values[name](one))  # type: ignore[misc]
-    ]
+    )
 
 
-def _value(campaign: Campaign, name: str, summaries: list[LabelSummary]) -> Value:
+def _value(campaign: Campaign, name: str) -> Value:
     """Return what reads a field of a label."""
     cells = campaign.cells
     if name in _OF_THE_HULL:
-        return _of_the_hull(campaign, name, summaries)
+        return _of_the_hull(campaign, name)
     if name == "volume":
         cell = dict(campaign.store.labels.read(LAST_CELL, campaign=campaign.name))
         return lambda one: abs(np.linalg.det(cell[one.key])) / cells.of(one).formula_units
@@ -107,9 +106,9 @@ def _value(campaign: Campaign, name: str, summaries: list[LabelSummary]) -> Valu
     return simple[name]
 
 
-def _of_the_hull(campaign: Campaign, name: str, summaries: list[LabelSummary]) -> Value:
+def _of_the_hull(campaign: Campaign, name: str) -> Value:
     """Return energies against the hull of all labels; None of those that no hull may hold."""
-    hull = labelled_hull(campaign, summaries=summaries).hull
+    hull = present_hull(campaign).hull
 
     @cache
     def floor(composition: str) -> float:

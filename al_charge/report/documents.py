@@ -58,6 +58,7 @@ def hull_document(
     state: str = "",
     round: int | None = None,
     found: Assessment | None = None,
+    listed: Sequence[Entry] | None = None,
 ) -> dict[str, Any]:
     """Return a hull as a JSON document.
 
@@ -82,6 +83,8 @@ def hull_document(
         Round whose hull it is.
     found
         What the last assessment has found; None for nothing.
+    listed
+        The entries that are listed; all when None.
 
     Returns
     -------
@@ -125,7 +128,9 @@ def hull_document(
             }
             for one in undecided(hull, known)
         ],
-        "entries": [entry_document(hull, entry) for entry in hull.entries],
+        "entries": [
+            entry_document(hull, entry) for entry in (hull.entries if listed is None else listed)
+        ],
         "units": dict(HULL_UNITS),
     }
 

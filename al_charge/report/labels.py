@@ -59,7 +59,7 @@ def labels_document(campaign: Campaign, where: str | None = None) -> dict[str, A
     redox = frozenset(campaign.host.redox_elements)
     keys = None if where is None else labels_where(campaign, where)
     found = campaign.store.labels.read(WITHOUT_FRAMES, campaign=campaign.name, keys=keys)
-    rounds = campaign.store.labels.uses(campaign.name)
+    rounds = campaign.store.labels.uses(campaign.name, keys=keys)
     cells = campaign.cells
     labels = sorted(
         found,

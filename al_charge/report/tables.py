@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -10,22 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 
-def hull_table(document: dict[str, Any]) -> Table:
+def hull_table(document: dict[str, Any], labelled: Mapping[str, int] | None = None) -> Table:
     """Return the table of a hull: the lowest label of each composition, vertices in bold.
 
     Parameters
     ----------
     document
         What `al_charge.report.documents.hull_document` returns.
+    labelled
+        Number of labelled configurations by composition; None if ``document`` lists all.
 
     Returns
     -------
     Table
         One row for each composition; energies in meV per formula unit.
     """
-    by_x: dict[Fraction, list[dict[str, Any]]] = defaultdict(list)
-    for entry in document["entries"]:
-        by_x[Fraction(entry["x"])].append(entry)
+    labelled = labelled or Counter(entry["x"] for entry in document["entries"])
+    lowest = {entry["x"]: entry for entry in reversed(document["entries"])}
     vertices = {entry["x"]: entry for entry in document["vertices"]}
     magnetic = any(one.get("magnetic_correction") is not None for one in document["vertices"])
     table = Table(
@@ -34,7 +36,7 @@ def hull_table(document: dict[str, Any]) -> Table:
         + _verdict(document)
         + "".join(f"{line} " for line in undecided_lines(document))
         + _below(document)
-        + f"{len(document['entries'])} labelled configurations; --json lists them all. Energies in "
+        + f"{sum(labelled.values())} labelled configurations; --json lists them all. Energies in "
         "meV per formula unit."
         + (
             " By 'other order' another magnetic order is lower; 'corrected' has each in its lowest."
@@ -51,11 +53,13 @@ def hull_table(document: dict[str, Any]) -> Table:
     if forecasts:
         table.add_column("lower state", justify="right")
     table.add_column("label")
-    for x in sorted(by_x):
-        lowest = vertices.get(str(x), by_x[x][0])
-        is_vertex = str(x) in vertices
+    for x in sorted(labelled, key=Fraction):
         row = _hull_row(
-            lowest, len(by_x[x]), forecasts.get(str(x)), is_vertex=is_vertex, magnetic=magnetic
+            vertices.get(x, lowest[x]),
+            labelled[x],
+            forecasts.get(x),
+            is_vertex=x in vertices,
+            magnetic=magnetic,
         )
         table.add_row(*row)
     return table

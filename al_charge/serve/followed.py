@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import time
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from al_charge.errors import AlChargeError
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 LOWEST = 40
 """Labels of each composition that are drawn, the lowest; the hull needs one."""
+AT_ONCE = 10_000
+"""Labels that are read together."""
+LONGEST_LOOK = 0.5
+"""s of a look that labels are read for; nobody sees anything meanwhile."""
 LATEST = 12
 """Labels that are listed and drawn because they are the newest."""
 ACTIVE = ("RUNNING", "RESERVED")
@@ -141,6 +147,7 @@ class Followed:
     launchpad: LaunchPad
     _closed: list[RoundDoc] = field(default_factory=list)
     _known: set[str] = field(default_factory=set)
+    _unread: dict[str, int] = field(default_factory=dict)
     _lowest: dict[str, list[LabelSummary]] = field(default_factory=dict)
     _latest: list[LabelSummary] = field(default_factory=list)
     _failed: tuple[tuple[int, int], tuple[Job, ...]] = ((0, 0), ())
@@ -166,7 +173,7 @@ class Followed:
             document=campaign.store.campaigns.get(name),
             formula=host_formula(campaign.framework, campaign.spec.host.working_ion),
             remark=labeler_remark(campaign.spec.labeler),
-            labels=len(self._known),
+            labels=len(self._known) + len(self._unread),
             most_labels=convergence.max_labels,
             rounds=tuple(rounds),
             assessment=last.assessment if last else None,
@@ -193,16 +200,24 @@ class Followed:
             found.append(record)
 
     def _read_labels(self) -> None:
+        """Read new labels, of many as many as a look has time for; the next looks read the rest."""
         labels, name = self.campaign.store.labels, self.campaign.name
-        if labels.count(name) == len(self._known):
-            return
-        uses = labels.uses(name)
-        if self._known - uses.keys():  # some are no longer used
-            self._known, self._lowest, self._latest = set(), {}, []
-        new = [
-            replace(one, used=uses[one.key])
-            for one in labels.read(SUMMARY, keys=uses.keys() - self._known)
-        ]
+        if labels.count(name) != len(self._known) + len(self._unread):
+            uses = labels.uses(name)
+            if self._known - uses.keys():  # some are no longer used
+                self._known, self._lowest, self._latest = set(), {}, []
+            self._unread = {key: uses[key] for key in sorted(uses.keys() - self._known)}
+        began = time.monotonic()
+        while self._unread:
+            some = {key: self._unread.pop(key) for key in list(islice(self._unread, AT_ONCE))}
+            self._take(
+                [replace(one, used=some[one.key]) for one in labels.read(SUMMARY, keys=some)]
+            )
+            if time.monotonic() - began > LONGEST_LOOK:
+                break
+
+    def _take(self, new: list[LabelSummary]) -> None:
+        """Know labels that were not known."""
         self._known |= {one.key for one in new}
         self._latest = heapq.nlargest(LATEST, self._latest + new, key=lambda one: one.created)
         touched = {one.composition for one in new}
@@ -230,6 +245,10 @@ class Followed:
         if state == self._drawn[0] and self._drawn[1]["found"] is not None:
             return self._drawn[1]
         drawn: dict[str, Any] = {"found": None, "profile": None, "missing": "", "figures": ()}
+        if self._unread:
+            known, all_of_them = len(self._known), len(self._known) + len(self._unread)
+            drawn["missing"] = f"{known:,} of {all_of_them:,} labels have been read"
+            return drawn | {"latest": ()}
         some = {one.key: one for of_x in self._lowest.values() for one in of_x}
         some |= {one.key: one for one in self._latest}
         try:

@@ -192,16 +192,16 @@ class Attempts(StorePart):
             Keys of the labels, sorted.
         """
         attempts = self._collection(AttemptDoc)
-        keys = attempts.distinct("key", {"campaign": campaign})
+        # All that a campaign has tried may be more than a query can name; made twice are few.
         grouped = attempts.aggregate(
             [
-                {"$match": {"key": {"$in": keys}, "outcome": MADE}},
+                {"$match": {"outcome": MADE}},
                 {"$group": {"_id": "$key", "made": {"$sum": 1}}},
                 {"$match": {"made": {"$gt": 1}}},
-                {"$sort": {"_id": 1}},
             ]
         )
-        return [group["_id"] for group in grouped]
+        twice = [group["_id"] for group in grouped]
+        return sorted(attempts.distinct("key", {"campaign": campaign, "key": {"$in": twice}}))
 
     def count_made(self, campaign: str) -> int:
         """Return how many labels a campaign has made itself; those of other campaigns do not count.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pymongo.database import Database
 
-from al_charge.store.base import Stored, StorePart
+from al_charge.store.base import KEYS_AT_ONCE, Stored, StorePart, portions
 from al_charge.store.campaigns import Campaigns
 from al_charge.store.documents import LabelDoc, LabelUseDoc
+
+FEW_KEYS = 10 * KEYS_AT_ONCE
+"""Labels that are looked up one by one; of more, everything that a campaign uses is read."""
 
 
 class LabelUses(StorePart):
@@ -99,7 +104,12 @@ class LabelUses(StorePart):
         return self._collection(LabelUseDoc).count_documents({"campaign": campaign})
 
     def uses(
-        self, campaign: str, up_to: int | None = None, *, adopted: bool | None = None
+        self,
+        campaign: str,
+        up_to: int | None = None,
+        *,
+        adopted: bool | None = None,
+        keys: Collection[str] | None = None,
     ) -> dict[str, int]:
         """Return which labels the rounds of a campaign use.
 
@@ -111,6 +121,8 @@ class LabelUses(StorePart):
             The last round whose labels count; all rounds when None.
         adopted
             Only those that were adopted, or only those that were selected; None for both.
+        keys
+            Only these labels; None for all.
 
         Returns
         -------
@@ -122,5 +134,15 @@ class LabelUses(StorePart):
             query["adopted"] = adopted
         if up_to is not None:
             query["round"] = {"$lte": up_to}
-        found = self._collection(LabelUseDoc).find(query, {"_id": 0, "key": 1, "round": 1})
-        return {use["key"]: use["round"] for use in found}
+        queries = [query]
+        if keys is not None and len(keys) <= FEW_KEYS:
+            queries = [query | {"key": {"$in": some}} for some in portions(list(keys))]
+        uses = self._collection(LabelUseDoc)
+        found = {
+            use["key"]: use["round"]
+            for one in queries
+            for use in uses.find(one, {"_id": 0, "key": 1, "round": 1})
+        }
+        if keys is None or len(keys) <= FEW_KEYS:
+            return found
+        return {key: found[key] for key in keys if key in found}

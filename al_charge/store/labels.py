@@ -22,6 +22,7 @@ campaign uses it, and it is read by its key alone."""
 LABELS_AT_ONCE = 16
 """Labels with atoms that the server sends together; many objects at once are slow to collect."""
 
+_ID: Stored = {"_id": 1}
 T = TypeVar("T")
 
 
@@ -282,6 +283,7 @@ class Labels(LabelUses):
         keys: Collection[str] | None = None,
         compositions: Collection[str] | None = None,
         refused: bool | None = None,
+        delocalised: bool | None = None,
     ) -> Iterator[T]:
         """Yield what is wanted of labels, a few of them in memory at a time.
 
@@ -299,6 +301,8 @@ class Labels(LabelUses):
             Only labels of these, exact fractions.
         refused
             Only those that are on no hull, or only those that may be.
+        delocalised
+            Only those whose sites share a charge, or only others.
 
         Yields
         ------
@@ -310,15 +314,27 @@ class Labels(LabelUses):
         AlChargeError
             If the frames of a label are missing in GridFS.
         """
-        uses = None if campaign is None else self.uses(campaign, up_to)
         query: Stored = {}
-        if uses is None and keys is None:
-            query[f"details.{EXPLORED}"] = {"$exists": False}
         if compositions is not None:
             query["composition"] = {"$in": list(compositions)}
         if refused is not None:
             query["refusal"] = {"$ne": None} if refused else None
-        for match in self._matches(query, uses, keys):
+        if delocalised is not None:
+            query["delocalised"] = delocalised
+        uses: dict[str, int] | None = None
+        if campaign is None and keys is None:
+            matches = iter([query | {f"details.{EXPLORED}": {"$exists": False}}])
+        else:
+            some = None if keys is None else set(keys)
+            if query:
+                # By its indexes, instead of looking at everything that a campaign uses.
+                found = {label["_id"] for label in self._collection(LabelDoc).find(query, _ID)}
+                some = found if some is None else found & some
+            if campaign is not None:
+                uses = self.uses(campaign, up_to, keys=some)
+                some = set(uses)
+            matches = ({"_id": {"$in": part}} for part in portions(sorted(some or ())))
+        for match in matches:
             pipeline = [{"$match": match}, {"$sort": {"_id": 1}}, *wanted.pipeline]
             at_once = KEYS_AT_ONCE if wanted.frames is None else LABELS_AT_ONCE
             for stored in self._collection(LabelDoc).aggregate(pipeline, batchSize=at_once):
@@ -326,22 +342,6 @@ class Labels(LabelUses):
                     frames = self._frames_in(stored["frames_file"], stored["_id"])
                     stored["frames"] = frames[wanted.frames]
                 yield wanted.make(stored, None if uses is None else uses[stored["_id"]])
-
-    def _matches(
-        self, query: Stored, uses: Collection[str] | None, keys: Collection[str] | None
-    ) -> Iterator[Stored]:
-        """Yield queries that together find each label once, in the order of the keys."""
-        some = None if keys is None else set(keys)
-        if uses is not None:
-            some = set(uses) if some is None else some & set(uses)
-        if some is None:
-            yield query
-            return
-        if query:
-            # By its indexes, instead of looking at everything that a campaign uses.
-            found = self._collection(LabelDoc).find(query, {"_id": 1})
-            some &= {label["_id"] for label in found}
-        yield from ({"_id": {"$in": part}} for part in portions(sorted(some)))
 
     def _frames_in(self, file_id: str, key: str) -> list[Any]:
         content = read_file(self._frames, file_id, f"label '{key}'")

@@ -64,20 +64,25 @@ class Rounds(StorePart):
         """
         return self._find(RoundDoc, {"campaign": campaign}, "number")
 
-    def last(self, campaign: str) -> RoundDoc | None:
+    def last(self, campaign: str, *, assessed: bool = False) -> RoundDoc | None:
         """Return the round with the highest number.
 
         Parameters
         ----------
         campaign
             Name of the campaign.
+        assessed
+            Only of those that have been assessed.
 
         Returns
         -------
         RoundDoc or None
-            None if there is no round yet.
+            None if there is no such round yet.
         """
-        stored = self._collection(RoundDoc).find_one({"campaign": campaign}, sort=[("number", -1)])
+        query: Stored = {"campaign": campaign}
+        if assessed:
+            query["assessment"] = {"$ne": None}
+        stored = self._collection(RoundDoc).find_one(query, sort=[("number", -1)])
         return None if stored is None else RoundDoc.from_mongo(stored)
 
     def record_selection(self, campaign: str, number: int, reasons: Mapping[str, str]) -> list[str]:

@@ -40,12 +40,16 @@ _INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("config_hash", ASCENDING)]),
         IndexModel([("composition", ASCENDING)]),
         IndexModel([("refusal", ASCENDING)]),
+        IndexModel([("delocalised", ASCENDING)]),
     ],
     "label_uses": [
         IndexModel([("campaign", ASCENDING), ("key", ASCENDING)], unique=True),
         IndexModel([("key", ASCENDING)]),
     ],
-    "attempts": [IndexModel([("campaign", ASCENDING)]), IndexModel([("key", ASCENDING)])],
+    "attempts": [
+        IndexModel([("campaign", ASCENDING), ("round", ASCENDING)]),
+        IndexModel([("key", ASCENDING)]),
+    ],
     "ledger": [
         IndexModel([("campaign", ASCENDING), ("ended", ASCENDING)]),
         IndexModel([("worker", ASCENDING)]),
@@ -153,9 +157,33 @@ def create_collections(database: Database[dict[str, Any]]) -> None:
             if isinstance(error, OperationFailure) and error.code != NAMESPACE_EXISTS:
                 raise
             database.command("collMod", name, validator=validator, validationLevel="strict")
-        if name in _INDEXES:
-            database[name].create_indexes(_INDEXES[name])
+    create_missing_indexes(database)
     create_file_indexes(database)
+
+
+def create_missing_indexes(database: Database[dict[str, Any]]) -> int:
+    """Create the indexes of al-charge's documents that are not there, while others work.
+
+    A database of the present schema may have been made when there were fewer of them.
+
+    Parameters
+    ----------
+    database
+        The database; nothing is written if it has them all.
+
+    Returns
+    -------
+    int
+        How many were missing.
+    """
+    made = 0
+    for name, wanted in _INDEXES.items():
+        known = database[name].index_information()
+        missing = [one for one in wanted if one.document["name"] not in known]
+        if missing:
+            database[name].create_indexes(missing)
+        made += len(missing)
+    return made
 
 
 def create_file_indexes(database: Database[dict[str, Any]]) -> None:

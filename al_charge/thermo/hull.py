@@ -7,11 +7,13 @@ entries at the smallest and at the largest x, so both of those are zero.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -228,9 +230,9 @@ def build_hull(
         raise AlChargeError(f"the charge of {working_ion} is not known", where="hull")
     ordered = tuple(sorted(entries, key=lambda e: (e.x, e.energy, e.key)))
     for entry in ordered:
-        if not np.isfinite(entry.energy):
+        if not math.isfinite(entry.energy):
             raise AlChargeError("the energy is not a finite number", where=f"entry {entry.key}")
-    lowest = {entry.x: entry for entry in reversed(ordered)}
+    lowest = {x: next(group) for x, group in groupby(ordered, key=lambda entry: entry.x)}
     _check_ends(sorted(lowest), ends)
     candidates = [lowest[x] for x in sorted(lowest)]
     return Hull(

@@ -24,7 +24,35 @@ from al_charge.errors import UnfinishedError
 from al_charge.loop import campaign as loop
 from al_charge.report.entries import entries_of
 from al_charge.store.documents import LabelDoc
-from al_charge.store.labels import ALL_FRAMES
+from al_charge.store.labels import ALL_FRAMES, SUMMARY, Labels
+
+
+def test_an_open_campaign_reads_new_labels_only(
+    ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = Labels.read, list[Any]()
+
+    def noted(self: Labels, wanted: Any, **query: Any) -> Any:
+        if wanted is SUMMARY:
+            asked.append(query["keys"])
+        return read(self, wanted, **query)
+
+    monkeypatch.setattr(Labels, "read", noted)
+    with ac.open(ended) as campaign:
+        first, labels = campaign.hull(), campaign._campaign.store.labels
+        assert campaign.hull().hull == first.hull == campaign.hull(first.round).hull
+        assert campaign.voltage().steps and asked == [None]
+        vertices = {one.key for one in first.vertices}
+        key = next(one.key for one in first.entries if one.key not in vertices)
+        used = labels.uses(ended)[key]
+        labels.unlink(ended, key)
+        try:
+            assert key not in {one.key for one in campaign.hull().entries}
+        finally:
+            labels.link(ended, used, key)
+        assert campaign.hull().hull == first.hull
+        assert asked == [None, set(), {key}]
+        assert len(first.document["entries"]) == len(first.entries)
 
 
 def test_the_hull_is_the_lower_envelope_of_the_lowest_labels(campaign: ac.Campaign) -> None:

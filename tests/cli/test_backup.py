@@ -199,7 +199,13 @@ def test_an_old_database_is_refused_and_migrated_after_a_backup(
     (backup,) = (new_home.folder / "backups").iterdir()
     assert f"backup first: {backup}\n" in out
     assert len(json.loads(run("hull", "kept", "--json")[1])["entries"]) == 8
-    assert "nothing to migrate" in run("db", "migrate")[1]
+    attempts = new_home.database["attempts"]
+    attempts.drop_index("campaign_1_round_1")
+    code, out, _ = run("db", "migrate")
+    assert code == 0 and out.startswith("nothing to migrate")
+    assert out.endswith("indexes that were missing and are there now: 1\n")
+    assert "campaign_1_round_1" in attempts.index_information()
+    assert run("db", "migrate")[1].count("\n") == 1
     assert [path.name for path in (new_home.folder / "backups").iterdir()] == [backup.name]
 
     new_home.database["schema"].update_one({}, {"$inc": {"version": 1}})

@@ -15,6 +15,7 @@ import pytest
 from pymongo.errors import ServerSelectionTimeoutError
 
 from al_charge.fw.worker_registry import register
+from al_charge.serve import followed
 from al_charge.serve.access import LOOPBACK
 from al_charge.serve.app import create_app
 from al_charge.serve.source import Source
@@ -191,6 +192,21 @@ def test_only_new_labels_are_read(
     assert asked == [["dddd0000new"]]
     scene.store.labels.unlink(scene.name, "dddd0000new")
     assert "dddd0000" not in visitor.text("/campaign", name=scene.name)
+
+
+def test_many_labels_are_read_in_several_looks(
+    scene: Scene, visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.three_labels()
+    monkeypatch.setattr(followed, "AT_ONCE", 2)
+    monkeypatch.setattr(followed, "LONGEST_LOOK", 0.0)
+    text = visitor.text("/campaign", name=scene.name)
+    assert text.count("2 of 3 labels have been read") == 2
+    assert "no label yet" not in text and ", 3 labels" in text and "<svg" not in text
+    scene.label("dddd0000new", 1, -20.9)
+    text = visitor.text("/campaign", name=scene.name)
+    assert "labels have been read" not in text
+    assert "dddd0000" in text and 'id="hull"' in text
 
 
 def test_jobs_are_counted_and_those_that_failed_lead_to_their_logs(

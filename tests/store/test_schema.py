@@ -27,6 +27,20 @@ def test_unique_indexes_are_there(store: Store) -> None:
     assert indexes["campaign_1_key_1"]["unique"] is True
 
 
+def test_questions_of_the_page_use_indexes(store: Store) -> None:
+    questions: list[tuple[str, dict[str, Any], str]] = [
+        ("attempts", {"campaign": "a", "round": {"$in": [3]}}, "campaign_1_round_1"),
+        ("label_uses", {"campaign": "a", "key": {"$in": ["b"]}}, "campaign_1_key_1"),
+        ("labels", {"delocalised": True}, "delocalised_1"),
+        ("labels", {"refusal": {"$ne": None}}, "refusal_1"),
+        ("labels", {"composition": {"$in": ["1/2"]}}, "composition_1"),
+        ("rounds", {"campaign": "a", "assessment": {"$ne": None}}, "campaign_1_number_1"),
+    ]
+    for collection, question, index in questions:
+        found = store.database[collection].find(question).explain()["queryPlanner"]
+        assert f"'indexName': '{index}'" in str(found["winningPlan"]), (collection, question)
+
+
 @pytest.mark.parametrize(
     "change",
     [
