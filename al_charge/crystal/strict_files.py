@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pymatgen.core.composition import Composition
+from pymatgen.core.lattice import Lattice
+from pymatgen.core.operations import SymmOp
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
-from pymatgen.io.cif import CifFile
+from pymatgen.io.cif import CifBlock, CifFile, CifParser
 
 from al_charge.crystal.compressed import bare_name, is_compressed, lines, read_text
 from al_charge.errors import InputError
@@ -43,6 +47,17 @@ _BLOCK = re.compile(r"^\s*data_", re.MULTILINE | re.IGNORECASE)
 _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:\(\d+\))?")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _OPERATIONS = ("_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz")
+_GROUPS = (
+    "_symmetry_space_group_name_H-M",
+    "_space_group_name_H-M_alt",
+    "_space_group_name_Hall",
+    "_symmetry_space_group_name_Hall",
+    "_space_group_IT_number",
+    "_symmetry_Int_Tables_number",
+)
+_WITHOUT_SYMMETRY = ("P1", "1")
+_LARGEST_STRAIN = 0.01
+"""Relative difference of lengths that a symmetry makes alike; cells are rounded."""
 _OCCUPANCY = "_atom_site_occupancy"
 _DEFAULT = "."
 """Value of a CIF that stands for an item's default; ``?`` is one that nobody knows."""
@@ -130,6 +145,7 @@ def read_cif(path: Path) -> Structure:
     for block in structures:
         _check_sites(block, path)
         _check_numbers(block, path)
+        _check_group(block, path)
     if any([_gives_occupancies(block) for block in structures]):
         structure = Structure.from_str(str(cif), fmt="cif")
     else:
@@ -156,6 +172,64 @@ def _check_sites(block: dict[str, Any], path: Path) -> None:
         parts = re.sub(r"[\s'\"]", "", operation).lower().split(",")
         if len(parts) != 3 or not all(map(_AXIS.fullmatch, parts)):
             raise InputError(f"'{operation[:80]}' is no operation of symmetry", where=str(path))
+
+
+def _check_group(block: dict[str, Any], path: Path) -> None:
+    """Refuse a space group that does not tell the operations, where a CIF lists none.
+
+    pymatgen takes P1 for a group whose name it does not know, and one of several settings.
+    """
+    told = [value for item in _GROUPS if isinstance(value := block.get(item), str)]
+    told = [name for name in told if name not in ("?", _DEFAULT)]
+    plain = [re.sub(r"[\s_]", "", name) for name in told]
+    if any(item in block for item in _OPERATIONS) or not told or plain[0] in _WITHOUT_SYMMETRY:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        operations = CifParser.from_str("").get_symops(CifBlock(block, [], path.name))
+    if len(operations) < 2:
+        why = "which cannot be told from its name"
+    elif _has_two_origins(operations) and not any(":" in name for name in plain):
+        why = "which has two origins"
+    elif not _keep_lengths(operations, block):
+        why = "which does not fit its cell"
+    else:
+        return
+    raise InputError(
+        f"it lists no symmetry operations, only the space group '{told[0]}', {why}",
+        where=str(path),
+        remedy=f"list them under {_OPERATIONS[1]}, or give a POSCAR",
+    )
+
+
+def _has_two_origins(operations: list[SymmOp]) -> bool:
+    """Tell whether a space group is tabulated with two choices of the origin."""
+    import spglib
+
+    found = spglib.get_spacegroup_type_from_symmetry(
+        [operation.rotation_matrix.round().astype(int) for operation in operations],
+        [operation.translation_vector for operation in operations],
+    )
+    if found is None:
+        return True
+    every = [spglib.get_spacegroup_type(number) for number in range(1, 531)]
+    return any(
+        one is not None and one.number == found.number and one.choice[:1] == "2" for one in every
+    )
+
+
+def _keep_lengths(operations: list[SymmOp], block: dict[str, Any]) -> bool:
+    """Tell whether operations leave the cell of a CIF as it is."""
+    items = [*_LIMITS][:6]
+    sizes = [float(str(block.get(item, "nan")).partition("(")[0]) for item in items]
+    vectors = Lattice.from_parameters(*sizes).matrix
+    metric = vectors @ vectors.T
+    scale = np.sqrt(np.outer(metric.diagonal(), metric.diagonal()))
+    turns = [operation.rotation_matrix for operation in operations]
+    return all(
+        (np.abs(turn.T @ metric @ turn - metric) < 2 * _LARGEST_STRAIN * scale).all()
+        for turn in turns
+    )
 
 
 def _gives_occupancies(block: dict[str, Any]) -> bool:
