@@ -34,8 +34,8 @@ class HullSettings(AcquisitionSettings):
         default=0.01,
         ge=0,
         lt=1,
-        description="no more labels are asked for once something else lies below the hull by more "
-        "than its tolerance with less than this probability",
+        description="stop selecting once the probability that anything else lies below the hull "
+        "by more than its tolerance is less than this",
     )
 
 

@@ -31,7 +31,9 @@ class WeightedSettings(AcquisitionSettings):
         default=1.0, ge=0, description="weight of the expected depth below the labelled hull"
     )
     chance: float = Field(
-        default=1.0, ge=0, description="weight of the chance to lie on or below the labelled hull"
+        default=1.0,
+        ge=0,
+        description="weight of the probability to lie on or below the labelled hull",
     )
     spread: float = Field(default=0.2, ge=0, description="weight of the committee's spread")
     diversity: float = Field(

@@ -29,7 +29,7 @@ _log = logging.getLogger("al_charge.cli")
 )
 @database_option
 def backup(target: Path, keep: int | None, database: DatabaseSettings | None) -> None:
-    """Write a database into a new file; workers may run meanwhile.
+    """Back up a database into a new file; workers may keep running.
 
     In a FOLDER that exists, the file is named after the database and the time. Prints its path.
     """
@@ -58,7 +58,8 @@ def restore(file: Path, yes: bool, database: DatabaseSettings | None) -> None:
     """Write a backup into an empty database, and compare the two.
 
     The file is checked before anything is written. A restore that was interrupted is completed by
-    the same command. Commands by which its campaigns start an engine are shown, and confirmed.
+    the same command. The commands with which its campaigns start engines are shown for
+    confirmation.
     """
     from al_charge.store.backup.restore import restore as restore_backup
 

@@ -56,8 +56,8 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
     """Continue a campaign after any interruption, or after a pause.
 
     Finds runs whose worker is gone, repairs half-written workflows, deletes orphans, and adds the
-    round that is due. Labels that exist are never made again. With --retry those that were given up
-    are tried again; first remove the cause of their failure.
+    round that is due. Existing labels are never computed again. With --retry, labels that were
+    given up are tried again; remove the cause first.
     """
     from al_charge.fw.repair import repair
     from al_charge.fw.repair import retry as retry_given_up
@@ -125,7 +125,7 @@ def list_campaigns(as_json: bool) -> None:
 )
 @json_option
 def status(target: Target, runs: Path | None, as_json: bool) -> None:
-    """Show how a campaign stands: tasks, labels, and which criteria of convergence hold."""
+    """Show the state of a campaign: tasks, labels, and which convergence criteria hold."""
     found = target.opened().status(runs)
     target.warn_if_edited()
     show(found.document, as_json, found.table)
@@ -144,8 +144,8 @@ def status(target: Target, runs: Path | None, as_json: bool) -> None:
     "--notify",
     type=click.Choice(["mail", "webhook"]),
     multiple=True,
-    help="Also send a message when it ends, a label fails, nothing goes on or no worker is left. "
-    "Where to is in notify.json in al-charge's folder. May be repeated.",
+    help="Also send a message when it ends, a label fails, it is stuck, or no worker is left. "
+    "Recipients are in notify.json in al-charge's folder. May be repeated.",
 )
 def watch(target: Target, interval: float, notify: tuple[str, ...]) -> None:
     """Follow a campaign until it ends or pauses."""
@@ -172,9 +172,10 @@ def jobs(target: Target, failed: bool, as_json: bool) -> None:
 @click.argument("task")
 @json_option
 def logs(target: Target, task: str, as_json: bool) -> None:
-    """Show what the runs of a job have left: ends, errors, and the last lines of its logs.
+    """Show the runs of a job: outcomes, errors, and the last lines of its logs.
 
-    TASK is one of 'al-charge campaign jobs', such as '3/label 2', or the beginning of a label's id.
+    TASK is listed by 'al-charge campaign jobs', such as '3/label 2', or is the beginning of a
+    label's id.
     """
     from al_charge.fw.jobs import find_job, jobs_of, logs_document
     from al_charge.report.jobs import logs_text

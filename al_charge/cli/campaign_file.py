@@ -19,14 +19,14 @@ ENGINES = {"vasp": "nafepo4_vasp", "gpaw": "nafepo4_gpaw", "born": "nafepo4_born
 @click.option(
     "--engine",
     type=click.Choice(list(ENGINES)),
-    help="What makes the labels: vasp, gpaw, or born, an analytic model to try things with.",
+    help="Engine of the labels: vasp, gpaw, or born, an analytic model for trials.",
 )
 @click.option("--template", "name", help="Copy this one, whatever its engine.")
 @click.option("--list", "listing", is_flag=True, help="List the templates.")
 def init(folder: Path, engine: str | None, name: str | None, listing: bool) -> None:
     """Copy a commented campaign file, with its host, into FOLDER.
 
-    It asks for the engine where there is somebody to ask, and takes born where there is nobody.
+    On a terminal it asks for the engine; otherwise it takes born.
     """
     if engine is not None and name is not None:
         raise InputError("--engine chooses a template, too", where="--template", remedy="give one")

@@ -19,7 +19,7 @@ _log = logging.getLogger("al_charge.cli")
     "--folder",
     "-o",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the calculations go; NAME-converge in this folder if not given.",
+    help="Folder for the calculations; by default NAME-converge.",
 )
 @click.option(
     "--tolerance",
@@ -39,10 +39,10 @@ def command(
 ) -> int:
     """Find the cutoff, k-points and smearing that the campaign in FILE needs.
 
-    This comes before anything is paid for. Two configurations of one composition and the end
-    members are computed on this machine with cheaper and tighter values of each setting, one at a
-    time. What counts are differences of energies and the mean voltage. Results are kept: after
-    Ctrl-C the same command goes on.
+    Run it before you pay for labels. Two configurations of one composition and the end members are
+    computed on this machine with cheaper and tighter values of each setting, one at a time. Energy
+    differences and the mean voltage are to converge. Results are kept: after Ctrl-C the same
+    command continues.
 
     Exits 0 where every setting has a value within the tolerances, else 1; 2 where the input is
     refused.

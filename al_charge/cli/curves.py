@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @width_option
 @json_option
 def command(source: str, plot: Path | None, width: Width, as_json: bool) -> None:
-    """Show the trainings of a file of 'al-charge train', or of CAMPAIGN round by round.
+    """Show the training of a file of 'al-charge train', or of CAMPAIGN round by round.
 
     The numbers are losses, and errors on what was held out. Epochs of a campaign are counted
     through all rounds, since each round starts from the potentials of the one before.

@@ -41,7 +41,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--flip-charges",
             is_flag=True,
-            help="Change the sign of Bader charges, where cations are negative.",
+            help="Reverse the sign of Bader charges that are negative for cations.",
         ),
         click.option(
             "--group",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("db")
 def db() -> None:
-    """Run the embedded MongoDB; back up, restore and migrate any."""
+    """Run the embedded MongoDB; back up, restore and migrate any database."""
 
 
 @db.command("start")
@@ -33,7 +33,7 @@ def start() -> None:
 
 @db.command("stop")
 def stop() -> None:
-    """Stop the embedded server; what was stored stays."""
+    """Stop the embedded server; its data are kept."""
     from al_charge.store.embedded import EmbeddedServer
 
     click.echo("stopped" if EmbeddedServer().stop() else "it was not running")
@@ -60,9 +60,9 @@ def status(as_json: bool) -> None:
 
 @db.command("reset-password")
 def reset_password() -> None:
-    """Make another login for the embedded server's data, where the password is lost.
+    """Create a new login for the embedded server's data if the password is lost.
 
-    Whoever owns the files may. Workers that still run have the old login: start them again.
+    Only the owner of the files can. Restart workers that still run: they have the old login.
     """
     from al_charge.store.embedded import EmbeddedServer
 
@@ -74,10 +74,10 @@ def reset_password() -> None:
 @click.argument("members", metavar="HOST:PORT...", nargs=-1, required=True)
 @database_option
 def initiate(members: tuple[str, ...], database: DatabaseSettings | None) -> None:
-    """Make a replica set of new servers at HOST:PORT, one or more.
+    """Create a replica set of one or more new servers at HOST:PORT.
 
-    Run it once, on the machine of the server that is named as the database, before there are
-    users. HOST:PORT is what other machines know the servers by.
+    Run it once, on the machine of the server that is named as the database, before there are users.
+    HOST:PORT is how other machines reach the servers.
     """
     from al_charge.store.replica_set import initiate as make
     from al_charge.store.settings import URI_ENV

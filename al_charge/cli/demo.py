@@ -25,10 +25,12 @@ TEMPLATE = "nafepo4_born"
     type=click.IntRange(0, 2**31 - 1),
     default=1,
     show_default=True,
-    help="Seed of every random choice.",
+    help="Seed of all random choices.",
 )
 @click.option("--blind", is_flag=True, help="Potentials that do not see charge states.")
-@click.option("--workers", default=2, show_default=True, type=PROCESSES)
+@click.option(
+    "--workers", default=2, show_default=True, type=PROCESSES, help="Number of worker processes."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 no_wait_option = click.option(
     "--no-wait",
     is_flag=True,
-    help="Leave silent runs on other machines alone, rather than watch them for a heartbeat.",
+    help="Leave silent runs on other machines alone, instead of watching for a heartbeat.",
 )
 
 _log = logging.getLogger("al_charge.cli.progress")
@@ -49,22 +49,22 @@ def watching(seconds: float) -> AbstractContextManager[object]:
 
 @click.command("doctor")
 @click.argument("campaign", required=False)
-@click.option("--fix", is_flag=True, help="Mend what can be mended.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired.")
 @no_wait_option
 @click.option(
     "--runs", type=click.Path(path_type=Path), help="Folder of the jobs' files on this machine."
 )
 @click.option(
-    "--deep", is_flag=True, help="Compare all that is stored with its checksums, not a sample."
+    "--deep", is_flag=True, help="Compare all stored data with their checksums, not only a sample."
 )
 @json_option
 def command(
     campaign: str | None, fix: bool, no_wait: bool, runs: Path | None, deep: bool, as_json: bool
 ) -> int:
-    """Find what is broken in CAMPAIGN, or in the whole database, and say how to mend it.
+    """Find what is broken in CAMPAIGN, or in the whole database, and say how to repair it.
 
     Nothing is changed without --fix, and no label, model or file is ever deleted; damaged ones are
-    put aside. Exit code 1: something is wrong and was not mended.
+    put aside. Exit code 1: something is wrong and was not repaired.
     """
     from al_charge.fw.doctor import look, mend
 

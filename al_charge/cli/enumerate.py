@@ -40,7 +40,7 @@ SEED = 1
     type=click.Choice(["cif", "poscar", "extxyz"]),
     default="cif",
     show_default=True,
-    help="Of the files in FOLDER.",
+    help="Format of the files in FOLDER.",
 )
 @click.option(
     "--limit",

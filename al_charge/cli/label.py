@@ -35,7 +35,7 @@ from al_charge.cli.progress import busy
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the files go; FILE's name and the engine's in this folder if not given.",
+    help="Folder for the files; by default named after FILE and the engine.",
 )
 @json_option
 def command(

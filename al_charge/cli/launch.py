@@ -63,8 +63,8 @@ def command(
 ) -> None:
     """Keep jobs for CAMPAIGN in the queue until it ends.
 
-    If CAMPAIGN is a file rather than a name, jobs ask for what its section 'resources' says.
-    Ctrl-C leaves the jobs alone; the same command carries on.
+    If CAMPAIGN is a file rather than a name, jobs request what its section 'resources' says. Ctrl-C
+    leaves the jobs running; the same command continues.
     """
     from al_charge.cli.running import refuse_failed
     from al_charge.cli.target import target_of

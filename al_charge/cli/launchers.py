@@ -25,7 +25,7 @@ campaign_option = click.option(
 
 @click.group("launchers")
 def command() -> None:
-    """Write and check what a cluster's queue needs."""
+    """Write and check the files of a site and its queue."""
 
 
 @command.command("new")
@@ -35,8 +35,8 @@ def command() -> None:
 def new(site: str, folder: Path, file: Path | None) -> None:
     """Write the files of a SITE into FOLDER, 'site' by default.
 
-    SITE is slurm, pbs, lsf, sge or workstation. What jobs ask for is taken from the campaign file's
-    section 'resources', where it is given.
+    SITE is slurm, pbs, lsf, sge or workstation. The resources of jobs are those of the campaign
+    file's section 'resources', if given.
     """
     from al_charge.fw.queue_folder import write_launchers
     from al_charge.loop.resources import ResourcesSettings

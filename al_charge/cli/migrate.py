@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--backups",
     "folder",
     type=click.Path(path_type=Path),
-    help="Folder for the backup that is made first; by default 'backups' in al-charge's own.",
+    help="Folder for the backup that is made first; by default 'backups' in al-charge's folder.",
 )
 @database_option
 def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:

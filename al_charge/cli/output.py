@@ -26,7 +26,7 @@ width_option = click.option(
     type=click.Choice(["single", "double"]),
     default="single",
     show_default=True,
-    help="Of the plot, for print: a column of 86 mm, or a page of 178 mm.",
+    help="Width of the plot for print: single (86 mm) or double (178 mm).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 csv_option = click.option(
@@ -37,7 +37,7 @@ round_option = click.option(
     "number",
     type=click.IntRange(0),
     metavar="N",
-    help="As it was after round N; the last that was assessed by default.",
+    help="After round N; by default the last assessed round.",
 )
 
 

@@ -12,9 +12,9 @@ from al_charge.cli.output import json_option, show
 @click.command("plugins")
 @json_option
 def command(as_json: bool) -> None:
-    """List labelers, potentials, acquisition rules and search methods, and what each of them lacks.
+    """List labelers, potentials, acquisition rules and search methods, and what each lacks here.
 
-    A package of your own adds to them by entry points (docs/extending.md).
+    Your own packages can add to them by entry points (docs/extending.md).
     """
     document = plugins_document()
     show({"plugins": document}, as_json, lambda: _table(document))

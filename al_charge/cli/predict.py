@@ -36,7 +36,7 @@ _log = logging.getLogger("al_charge.cli")
 @oxidation_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write an extxyz file.")
 @force_option
-@click.option("--relax", is_flag=True, help="Relax ions and cell first, charge states as they are.")
+@click.option("--relax", is_flag=True, help="Relax ions and cell first, with fixed charge states.")
 @click.option(
     "--fmax",
     default="0.03 eV/A",
@@ -44,7 +44,7 @@ _log = logging.getLogger("al_charge.cli")
     metavar="FORCE",
     help="Largest force left by --relax; the stress counts as a force on the strain.",
 )
-@click.option("--processes", type=PROCESSES, help="Relax by this many processes.")
+@click.option("--processes", type=PROCESSES, help="Relax with this many processes.")
 @click.option(
     "--batched",
     is_flag=True,
@@ -67,7 +67,7 @@ def command(
 
     STRUCTURE is a CIF, a POSCAR, an extended XYZ file with one structure or many, or any other file
     that ASE reads. Its charge states are found as in 'al-charge label'; a blind model needs none.
-    Where MODEL predicts moments or charges, sites that these put in another state are listed.
+    If MODEL predicts moments or charges, sites that these put in another state are listed.
     """
     from al_charge.api import relaxation, training
     from al_charge.potentials.data.dataset import Reading

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 @campaigns_argument
 @round_option
 @click.option(
-    "--predicted", is_flag=True, help="Also list what the committee predicts without a label."
+    "--predicted",
+    is_flag=True,
+    help="Also list the committee's predictions for configurations without a label.",
 )
 @plot_option
 @width_option
@@ -169,14 +171,14 @@ def list_labels(target: Target, where: str | None, as_csv: bool, as_json: bool) 
 @click.option(
     "--campaign",
     metavar="CAMPAIGN",
-    help="Name or file of the campaign whose labels they shall be: of results of other programs, "
-    "of another database, and of exports of version 0.2.",
+    help="Name or file of the campaign that the labels are for; needed for results of other "
+    "programs, another database, and exports of version 0.2.",
 )
 @click.option(
     "--same-settings",
     is_flag=True,
-    help="Say that results of other programs were computed with the campaign's settings, as far "
-    "as they do not tell. What they tell must agree all the same.",
+    help="Declare that results of other programs were computed with the campaign's settings. "
+    "Settings that they do contain must still agree.",
 )
 @database_option
 @json_option
@@ -189,17 +191,17 @@ def import_labels(
 ) -> int:
     """Import labels from PATH, each audited: an export of al-charge, or results of other programs.
 
-    PATH is the .extxyz file of 'al-charge export'; a folder with runs of VASP or GPAW, however
-    deep; extended XYZ under the keys of ASE or MACE; a database of ASE (.db); JSON of atomate2,
+    PATH is the .extxyz file of 'al-charge export'; a folder with runs of VASP or GPAW, at any
+    depth; extended XYZ under the keys of ASE or MACE; a database of ASE (.db); JSON of atomate2,
     jobflow, MatPES or MPtrj; a store of jobflow, by jobflow.yaml or
     mongodb://HOST/DATABASE.COLLECTION; or mongodb://HOST/NAME, another database of al-charge.
 
-    Results of other programs are placed on the host of --campaign, their charge states are read
-    from their moments, and their settings are compared with the campaign's: what differs is
-    refused, with its reason. Everything is read before anything is written.
+    Results of other programs are mapped onto the host of --campaign, their charge states are read
+    from their moments, and their settings are compared with the campaign's: runs that differ are
+    refused, with the reason. Everything is read before anything is written.
 
-    Campaigns of the same host and settings take imported labels over when they select their next
-    ones. A second import changes nothing.
+    Campaigns with the same host and settings use imported labels from their next selection on. A
+    second import changes nothing.
 
     Exits 0 where every label is in the database; 1 where some were left out; 2 where PATH cannot be
     read, and nothing was imported.
@@ -245,11 +247,11 @@ def export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write every label of CAMPAIGN to FILE; as extended XYZ, also what they are to FILE.json.
+    """Write every label of CAMPAIGN to FILE; with extended XYZ, also a .json with their settings.
 
     Each frame has energy, forces, stress, moments, Bader charges, the charge states that were asked
-    for and those that were found. Labels that no hull may hold are marked, with the reason; for
-    mace, those that are unusable or not converged are left out.
+    for and those that were found. Labels that are on no hull are marked, with the reason; mace
+    leaves out those that are unusable or not converged.
     """
     if name == "extxyz":
         from al_charge.report.export import export as write_labels

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("runs")
 def command() -> None:
-    """Look after the files of a campaign's runs on this machine."""
+    """Manage the files of a campaign's runs on this machine."""
 
 
 @command.command("clean")
@@ -25,7 +25,7 @@ def command() -> None:
 @click.option(
     "--keep",
     type=click.Choice(["everything", "densities", "outputs"]),
-    help="What is packed, instead of what the campaign says.",
+    help="Files to keep, instead of the campaign's setting.",
 )
 @click.option("--dry-run", is_flag=True, help="List what would be packed, and change nothing.")
 @click.option(

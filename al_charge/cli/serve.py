@@ -21,13 +21,13 @@ PORT = 8431
     type=click.IntRange(0, 65535),
     default=PORT,
     show_default=True,
-    help="Where to listen; 0 takes any port that is free.",
+    help="Port to listen on; 0 for any free port.",
 )
 @click.option(
     "--address",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen; another one than this machine's own needs --expose.",
+    help="Address to listen on; any but this machine's own needs --expose.",
 )
 @click.option("--expose", is_flag=True, help="Let other machines connect, without encryption.")
 @click.option(
@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Show all campaigns of a database in a browser, as they run.
 
-    The page changes nothing, and needs no more than the right to read. Its URL has a random token;
-    who does not have it sees nothing. From another machine use an ssh tunnel.
+    The page is read-only; a login with the role reader is enough. Its URL has a random token,
+    without which nothing is shown. From another machine use an ssh tunnel.
     """
     import secrets
     import socket

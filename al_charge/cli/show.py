@@ -67,7 +67,7 @@ def why(target: Target, which: str, as_json: bool) -> None:
     "--picture",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Draw it with its order of charge: .png, .svg or .pdf.",
+    help="Draw it with its charge order: .png, .svg or .pdf.",
 )
 @width_option
 @click.option("--force", is_flag=True, help="Replace existing files.")

@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Parts of the configurations; each member holds one out for early stopping. 1: none.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Seed of all random choices.",
+)
 @click.option(
     "--from", "start", type=click.Path(path_type=Path), help="Model to start from, of --kind."
 )

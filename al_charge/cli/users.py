@@ -34,9 +34,9 @@ credentials_option = click.option(
 
 @click.group("users")
 def users() -> None:
-    """Make, list and remove users of a database.
+    """Create, list and remove users of a database.
 
-    Log in as one of its admins; the first admin of a new server is made without a login, on the
+    Log in as one of its admins; the first admin of a new server is created without a login, on the
     server's own machine.
     """
 
@@ -63,7 +63,7 @@ def add(
     certificate: bool,
     database: DatabaseSettings | None,
 ) -> None:
-    """Make the user NAME, and the database ready for it."""
+    """Create the user NAME, and prepare the database for it."""
     from al_charge.store.roles import Role
     from al_charge.store.users import reserve_credentials_file
 
@@ -97,7 +97,7 @@ def list_users(as_json: bool, database: DatabaseSettings | None) -> None:
 @click.argument("name")
 @database_option
 def remove(name: str, database: DatabaseSettings | None) -> None:
-    """Remove the user NAME; connections that it has open may do nothing more."""
+    """Remove the user NAME; its open connections lose their rights."""
     _users(database).remove(name)
     click.echo(f"user '{name}' removed")
 

@@ -21,7 +21,9 @@ _log = logging.getLogger("al_charge.cli")
     type=click.Choice(["cpu", "dft", "gpu"]),
     help="Only tasks of this kind: cpu (propose, select, assess), dft (label), gpu (train).",
 )
-@click.option("--processes", default=1, show_default=True, type=PROCESSES)
+@click.option(
+    "--processes", default=1, show_default=True, type=PROCESSES, help="Number of worker processes."
+)
 @click.option("--until-idle", is_flag=True, help="End when no task is ready, as queue jobs should.")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder for the files of jobs.")
 @click.option(

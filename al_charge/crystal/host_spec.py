@@ -72,7 +72,7 @@ class SupercellsSpec(BaseModel):
     up_to: int = Field(
         ge=1,
         le=LARGEST_MULTIPLE,
-        description="most primitive cells of the structure in a supercell; all shapes count",
+        description="largest number of primitive cells in a supercell; all shapes are used",
     )
 
 
@@ -84,8 +84,8 @@ class HostSpec(BaseModel):
     structure: Path = Field(description="CIF or POSCAR of the parent with every ion site filled")
     empty_structure: Path | None = Field(
         default=None,
-        description="CIF or POSCAR of the same cell without working ions, or with those alone that "
-        "the lowest x leaves; the first geometries lie between the two",
+        description="CIF or POSCAR of the same cell without working ions, or with only those of "
+        "the lowest x; initial geometries are interpolated between the two",
     )
     working_ion: str = Field(description="element that moves in and out, e.g. Na")
     spins: Literal["usual", "high"] = Field(
@@ -108,53 +108,53 @@ class HostSpec(BaseModel):
     )
     sites: Annotated[dict[str, SiteRole], BeforeValidator(_named_once)] = Field(
         default_factory=dict,
-        description="sites that are not like the others of their element, by their label in the "
-        "CIF, index in the file from 0, or element and Wyckoff position: the state that a site "
-        "keeps, a list of those it changes between, or 'working ion', e.g. {Fe2: 2 low, Li 4a: 1}",
+        description="exceptions for single sites, by label in the CIF, index in the file from 0, "
+        "or element and Wyckoff position: the state that a site keeps, a list of states, or "
+        "'working ion', e.g. {Fe2: 2 low, Li 4a: 1}",
     )
     supercell: Supercell = Field(
         default=(1, 1, 1),
-        description="repeats of the structure file's cell along a, b and c; or three rows of three "
-        "integers, the supercell's vectors as sums of those of the cell",
+        description="repeats of the structure file's cell along a, b and c; or three rows of "
+        "three integers, the supercell's vectors in terms of the cell's",
     )
     supercells: SupercellsSpec | None = Field(
         default=None,
-        description="all distinct supercells up to a size, in place of the one of 'supercell', "
+        description="all distinct supercells up to a size, instead of a single 'supercell', "
         "e.g. {up_to: 3}",
     )
     order: Literal["ewald"] | None = Field(
         default=None,
-        description="ewald: sites that elements share or that are partly occupied are ordered by "
-        "their Ewald energy in the supercell, but for those of the working ion, which are filled",
+        description="ewald: shared and partly occupied sites are ordered by Ewald energy in the "
+        "supercell; those of the working ion are filled",
     )
     symmetrize: Length | None = Field(
         default=None,
         gt=0.0,
         le=0.2,
-        description="noise of the coordinates in the structure file, such as '0.01 A', which is "
-        "removed: the structure gets the symmetry that it has but for displacements of that size",
+        description="noise of the coordinates to remove, such as '0.01 A': the structure gets "
+        "the highest symmetry within displacements of that size",
     )
     min_distance: Length = Field(
         default=MIN_DISTANCE,
         ge=0.0,
-        description="sites of the working ion that are nearer to each other are never occupied at "
-        "once; '0 A' for no limit",
+        description="working-ion sites closer together than this are never occupied at once; "
+        "'0 A' for no limit",
     )
     formula: str | None = Field(
         default=None,
         max_length=100,
-        description="one formula unit, e.g. LiNi0.5Mn1.5O4: x is working ions per formula unit, "
-        "without it per redox site; all amounts but the working ion's must be the structure's",
+        description="one formula unit, e.g. LiNi0.5Mn1.5O4: x is working ions per formula unit "
+        "(without it, per redox site); all amounts but the working ion's must match the structure",
     )
     compositions: Window | None = Field(
         default=None,
-        description="lowest and highest x of the campaign, e.g. {from: 1, to: 3}; all that the "
-        "oxidation states allow, if it is not given",
+        description="lowest and highest x of the campaign, e.g. {from: 1, to: 3}; by default all "
+        "that the oxidation states allow",
     )
     redox_sites_per_formula: int | None = Field(
         default_factory=lambda given: 1 if given.get("formula") is None else None,
         ge=1,
-        description="redox sites in one formula unit; 'formula' replaces it",
+        description="redox sites in one formula unit; use 'formula' instead",
     )
 
     @model_validator(mode="after")

@@ -18,21 +18,24 @@ class JobResources(BaseModel):
         default=None, ge=1, le=256, description="workers in a job; they run on its first node"
     )
     gpus: int | None = Field(default=None, ge=0, le=64, description="GPUs on each node")
-    memory: Memory | None = Field(default=None, gt=0, description="of each node")
-    walltime: Time | None = Field(default=None, ge=60, description="longest time of a job")
+    memory: Memory | None = Field(default=None, gt=0, description="memory on each node")
+    walltime: Time | None = Field(default=None, ge=60, description="time limit of a job")
     queue: str | None = Field(
         default=None, pattern=r"^[\w.@,+-]{1,64}$", description="queue or partition"
     )
     account: str | None = Field(
-        default=None, pattern=r"^[\w.@+-]{1,64}$", description="what the time is charged to"
+        default=None, pattern=r"^[\w.@+-]{1,64}$", description="account that is charged"
     )
     jobs: int | None = Field(
-        default=None, ge=1, le=1000, description="how many are kept in the queue, running included"
+        default=None,
+        ge=1,
+        le=1000,
+        description="number of jobs kept in the queue, running ones included",
     )
 
 
 class ResourcesSettings(BaseModel):
-    """What jobs of each category ask of the queue."""
+    """What jobs of each category request from the queue."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -116,10 +116,10 @@ class CampaignSpec(BaseModel):
     )
     keep: Keep = Field(
         default=Keep.DENSITIES,
-        description="what 'al-charge runs clean' leaves of a label's files: everything, all but "
+        description="files of a label that 'al-charge runs clean' keeps: everything, all but "
         "wave functions, or outputs without densities",
     )
-    seed: int = Field(default=1, ge=0, lt=2**31, description="of every random choice")
+    seed: int = Field(default=1, ge=0, lt=2**31, description="seed of all random choices")
 
     @field_validator("name")
     @classmethod

@@ -40,24 +40,34 @@ class TrainingSettings(BaseModel):
         description="error beyond which 'huber' counts linearly, in units of the potential's scale "
         "(root mean square of the forces after the baseline)",
     )
-    energy_weight: float = Field(default=10.0, ge=0.0, description="of (eV/atom)^2 in the loss")
-    force_weight: float = Field(default=1.0, ge=0.0, description="of (eV/A)^2 in the loss")
-    stress_weight: float = Field(default=100.0, ge=0.0, description="of (eV/A^3)^2 in the loss")
+    energy_weight: float = Field(
+        default=10.0, ge=0.0, description="weight of (eV/atom)^2 in the loss"
+    )
+    force_weight: float = Field(default=1.0, ge=0.0, description="weight of (eV/A)^2 in the loss")
+    stress_weight: float = Field(
+        default=100.0, ge=0.0, description="weight of (eV/A^3)^2 in the loss"
+    )
     moment_weight: float = Field(
         default=0.1,
         ge=0.0,
-        description="of (Bohr magneton)^2 in the loss, of potentials that predict moments",
+        description="weight of (Bohr magneton)^2 in the loss, for potentials that predict moments",
     )
     charge_weight: float = Field(
-        default=0.1, ge=0.0, description="of e^2 in the loss, of potentials that predict charges"
+        default=0.1,
+        ge=0.0,
+        description="weight of e^2 in the loss, for potentials that predict charges",
     )
-    weight_decay: float = Field(default=0.0, ge=0.0, description="of the optimiser AdamW")
+    weight_decay: float = Field(
+        default=0.0, ge=0.0, description="weight decay of the optimiser, AdamW"
+    )
     gradient_clip: float = Field(default=10.0, gt=0.0, description="largest norm of a gradient")
     averaging: float = Field(
         default=0.99, ge=0.0, lt=1.0, description="decay of the running mean of the weights"
     )
     patience: int = Field(
-        default=20, ge=1, description="epochs without a better validation before it stops"
+        default=20,
+        ge=1,
+        description="epochs without a better validation loss before training stops",
     )
     checkpoint_every: int = Field(default=5, ge=1, description="epochs between checkpoints")
 
@@ -75,13 +85,13 @@ class RelaxationSettings(BaseModel):
     max_steps: int = Field(default=100, ge=1, description="steps after which it ends in any case")
     cell: bool | None = Field(
         default=None,
-        description="whether the cell is relaxed with the ions; when left out, if labels have a "
-        "stress to learn it from",
+        description="whether the cell is relaxed with the ions; by default, if labels have a "
+        "stress",
     )
     reach: Length | None = Field(
         default=None,
         gt=0.0,
         le=2.0,
-        description="largest displacement of an ion in one relaxation; when left out, 0.2 A for "
-        "static labels, which then follow, and no limit for relaxed ones",
+        description="largest displacement of an ion in one relaxation; by default 0.2 A for "
+        "static labels and no limit for relaxed ones",
     )

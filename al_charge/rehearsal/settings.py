@@ -35,7 +35,8 @@ class ModelSettings(EngineSettings):
     )
     relax: Relax = Field(
         default=Relax.CELL,
-        description="what moves: 'none' for single points, 'ions', or 'cell' for ions and cell",
+        description="what is relaxed: 'none' for single points, 'ions', or 'cell' for ions and "
+        "cell",
     )
     fmax: Force = Field(
         default=0.01,

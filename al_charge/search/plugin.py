@@ -28,7 +28,9 @@ class SearchSettings(PluginSettings):
         default=36, ge=1, description="relaxations by the committee per composition, cell and round"
     )
     seeds: int = Field(
-        default=12, ge=1, description="how many of them start the search, half ranked by Ewald sums"
+        default=12,
+        ge=1,
+        description="how many of them start the search, half ranked by Ewald energy",
     )
 
 

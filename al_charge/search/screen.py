@@ -52,7 +52,7 @@ class ScreenSettings(SearchSettings):
         description="relaxations by the committee per composition, cell and round at most; fewer "
         "where nothing else is likely to be lower",
     )
-    batch: int = Field(default=6, ge=1, description="relaxed between two fits of the surrogate")
+    batch: int = Field(default=6, ge=1, description="relaxations between two fits of the surrogate")
 
 
 class ScreenPlugin(SearchPlugin):

@@ -177,18 +177,18 @@ class CandidateDoc(Document):
     Attributes
     ----------
     cell
-        Which of the campaign's supercells it is in, from 0.
+        Number of its supercell among the campaign's, from 0.
     config_hash
         The configuration in its supercell.
     identity
-        The configuration as an infinite crystal; empty where an earlier version did not tell it.
+        The configuration as an infinite crystal; empty in documents of earlier versions.
     geometry
-        Relaxed by the committee, or the host's own where there is no committee yet.
+        Relaxed by the committee, or the host's own if there is no committee yet.
     energy, spread
-        eV per cell, of the committee; None where there is none.
+        The committee's, in eV per cell; None without a committee.
     drifted
-        Atoms of the geometry whose charge state the committee's own moments or charges there
-        disagree with; None where the committee predicts neither.
+        Atoms whose charge state disagrees with the committee's own moments or charges; None if the
+        committee predicts neither.
     origin
         How it was found, e.g. ``enumerated`` or ``crossover``.
     """
@@ -216,7 +216,7 @@ class CandidateDoc(Document):
 
 
 class Statistics(Part):
-    """What proposing the candidates of one composition took and found.
+    """Statistics of proposing the candidates of one composition.
 
     Numbers that an earlier version did not count, or a round without a committee lacks, are 0 or
     None.
@@ -236,14 +236,14 @@ class Statistics(Part):
     flagged
         Candidates whose charge order the committee disagrees with.
     screened
-        Share of the distinct configurations that were ranked by a prediction, or have an energy.
+        Fraction of the distinct configurations that were ranked by a prediction, or have an energy.
     gap
-        How far above the lowest known energy the lowest of those without one is predicted, eV per
-        formula unit; negative if below.
+        Lowest prediction for configurations without a known energy, relative to the lowest known
+        energy, eV per formula unit.
     gap_deviation
         Its standard deviation, eV per formula unit.
     p_missed
-        Probability that any of those that were ranked lies below the lowest known energy.
+        Probability that any ranked configuration lies below the lowest known energy.
     """
 
     evaluated: int = 0
@@ -259,7 +259,7 @@ class Statistics(Part):
 
 
 class ProposalDoc(Document):
-    """Says that one composition of one round was proposed in full; written after its candidates.
+    """Marks that one composition of a round was proposed completely; written after its candidates.
 
     Attributes
     ----------
@@ -310,24 +310,24 @@ class ProposalDoc(Document):
 
 
 class EntryDoc(Document):
-    """An entry of the ledger: what a worker, or one run of a task, has used.
+    """An entry of the ledger: the time of a worker, or of one run of a task.
 
     Attributes
     ----------
     round, task
-        Of a run, such as ``label 3``; None and empty for a worker, whose time includes that of its
+        Those of the run, such as ``label 3``; None and empty for a worker, whose time includes its
         tasks.
     worker, host
         Name of the process, and its machine.
     job
         The queue's job, such as ``slurm 4711``; empty without a queue.
     nodes, cores
-        What it has; the cores on all nodes.
+        Nodes, and cores on all of them.
     started, seen, ended
-        By the clock of the machine; None as long as it has not ended.
+        By the clock of the machine; ``ended`` is None until it has ended.
     outcome
-        ``done``, ``failed``, ``interrupted`` by what is around it, ``crashed`` with its process, or
-        ``lost`` and closed by somebody else; None as long as it has not ended.
+        ``done``, ``failed``, ``interrupted`` from outside, ``crashed`` with its process, or
+        ``lost`` and closed by another process; None until it has ended.
     """
 
     collection: ClassVar[str] = "ledger"

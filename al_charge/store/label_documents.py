@@ -35,7 +35,7 @@ class FrameDoc(Part):
     forces
         eV/angstrom, shape (n_atoms, 3).
     stress
-        eV/angstrom^3, shape (3, 3), ASE's sign; None where the engine gives none.
+        eV/angstrom^3, shape (3, 3), ASE's sign; None if the engine gives none.
     """
 
     positions: Vectors
@@ -46,14 +46,14 @@ class FrameDoc(Part):
 
 
 class ImportedDoc(Part):
-    """Where something came from that was not made with this database, but read from an export.
+    """Origin of something that was imported.
 
     Attributes
     ----------
     file
         Name of the file.
     sha256
-        Of the file's content, hexadecimal.
+        Hash of the file's content, hexadecimal.
     campaign
         Campaign whose labels were exported.
     imported
@@ -72,7 +72,7 @@ class StartDoc(Part):
     Attributes
     ----------
     changed
-        What was different from the start before; of the first one, how it began.
+        What was changed since the start before; for the first, how it began.
     outcome
         How it ended, e.g. ``converged``.
     """
@@ -129,18 +129,18 @@ class LabelDoc(Document):
     key
         Hash of the canonical configuration, the labeler's settings, and the geometry or what moved.
     config_hash, colours
-        The configuration that the label *is*: the resolved one, or the requested one where the
+        The configuration that the label counts for: the resolved one, or the requested one if the
         charge states could not be resolved.
     identity
         The same configuration as an infinite crystal, whatever its supercell.
     requested_hash
         The configuration that was requested.
     requested, resolved
-        Species token of every atom, as requested and as found; ``resolved`` is None where the
-        charge states are ambiguous or the charge is delocalised.
+        Species token of every atom, as requested and as found; ``resolved`` is None if the charge
+        states are ambiguous or the charge is delocalised.
     delocalised
-        Whether sites share a charge, from whatever start. The energy counts on the hull, as that
-        of the requested configuration, but no charge order can be learnt from the label.
+        Whether sites share a charge in every try. The energy counts on the hull for the requested
+        configuration, but no charge order can be learnt from the label.
     sites
         Species token of every atom as found, None for each that fits no charge state.
     audit
@@ -151,7 +151,7 @@ class LabelDoc(Document):
     bader_centres
         Net Bader charge, in e, of every charge state that the cross-check compared with.
     relax
-        What the engine moved: nothing, the ions, or ions and cell.
+        What the engine relaxed: nothing, the ions, or ions and cell.
     frames
         First the requested geometry, last the result; for a static label they are the same.
     energy
@@ -159,9 +159,9 @@ class LabelDoc(Document):
     moments
         Bohr magnetons, one per atom; None for an engine without spin.
     bader
-        Net charges in e, cations positive, one per atom; None where there are none.
+        Net charges in e, cations positive, one per atom; None if there are none.
     bader_electrons
-        Electrons of each neutral atom that its charge was taken from.
+        Electrons of each neutral atom, from which its charge is counted.
     bader_refused
         Why there are no charges although there is a density; empty otherwise.
     unusable
@@ -175,11 +175,11 @@ class LabelDoc(Document):
     wall_time
         s, of all attempts.
     cores
-        How many it ran on.
+        Number of cores.
     directory
-        Folder of the engine's files, on the machine that made it.
+        Folder of the engine's files, on the machine that ran it.
     campaign, round
-        Who requested it first.
+        The campaign and round that requested it first.
     imported
         Where it came from if `al-charge labels import` has read it; None if it was made here.
     """
@@ -271,12 +271,12 @@ class LabelDoc(Document):
 
 
 class LabelUseDoc(Document):
-    """Says that a campaign uses a label, which another campaign may have made.
+    """Records that a campaign uses a label, which may come from another campaign.
 
     Attributes
     ----------
     adopted
-        Whether the round took the label because it had been imported; else it was selected.
+        Whether the round uses the label because it was imported; otherwise it was selected.
     """
 
     collection: ClassVar[str] = "label_uses"
@@ -299,9 +299,9 @@ class AttemptDoc(Document):
     Attributes
     ----------
     outcome
-        ``made`` where the engine ran to a result, ``continued`` or ``unfinished`` where it was
-        stopped with or without progress, else e.g. ``failed``; None while it runs, or where its
-        worker was killed.
+        ``made`` if the engine ran to a result, ``continued`` or ``unfinished`` if it was stopped
+        with or without progress, else e.g. ``failed``; None while it runs, or if its worker was
+        killed.
     """
 
     collection: ClassVar[str] = "attempts"

@@ -17,19 +17,19 @@ class ModelDoc(Document):
     Attributes
     ----------
     config
-        What builds the model that the weights fit into.
+        Settings that build the model for the weights.
     weights_file, sha256
         The safetensors bytes in GridFS and their checksum; filled in by the store.
     predictions_file
-        Its energies of the labels of its round, in GridFS; filled in by the store. None where an
-        earlier version did not record it.
+        Its energies of the labels of its round, in GridFS; filled in by the store. None in
+        documents of earlier versions.
     history
         One entry per epoch.
     held_out
-        eV/atom, the residual of the last frame of each group that the member did not see.
+        Residual of the last frame of each held-out group, eV/atom.
     start
-        Identity of the model that it started from, or ``fresh``: weights as the settings say.
-        Empty where an earlier version did not record it.
+        Identity of the model that training started from, or ``fresh`` for weights as the settings
+        say. Empty in documents of earlier versions.
     """
 
     collection: ClassVar[str] = "models"
@@ -89,7 +89,7 @@ class ReferenceDoc(Document):
     wall_time
         s.
     directory
-        Folder of the engine's files, on the machine that made it.
+        Folder of the engine's files, on the machine that ran it.
     imported
         Where it came from if `al-charge labels import` has read it; None if it was made here.
     """

@@ -110,13 +110,13 @@ class Prospective(Part):
     Attributes
     ----------
     labels
-        How many could be compared.
+        Number of labels compared.
     rmse
-        Root mean square error, eV per formula unit; None without such labels.
+        RMS error, eV per formula unit; None without such labels.
     error_over_spread
-        Root mean square of the error divided by its error bar; None where no candidate has one.
+        RMS of the error divided by its error bar; None if no candidate has one.
     predictions
-        Each of them; an earlier version kept none.
+        Each of them; empty in earlier versions.
     """
 
     labels: int = 0
@@ -126,19 +126,19 @@ class Prospective(Part):
 
 
 class Calibration(Part):
-    """What makes error bars of the spread of a committee's members.
+    """Calibration of error bars from the spread of a committee's members.
 
     Attributes
     ----------
     floor
-        Error where all members agree, eV per formula unit.
+        Error if all members agree, eV per formula unit.
     scale
         Factor on their standard deviation.
     factors
-        Factor on the whole bar by composition; 1 where none is given.
+        Factor on the error bar by composition; 1 if none is given.
     held_out
-        Error of its members for labels that they were not trained on, root mean square, eV per
-        formula unit; None of an earlier version.
+        RMS error of its members for labels that they were not trained on, eV per formula unit; None
+        in earlier versions.
     """
 
     floor: Number = 0.0
@@ -148,14 +148,14 @@ class Calibration(Part):
 
 
 class Shares(Part):
-    """Shares of labels that lie where their error bars said.
+    """Fractions of labels within their error bars.
 
     Attributes
     ----------
     labels
-        How many there are.
+        Number of labels.
     within_68, within_95
-        Shares within the bands that should hold 68 and 95 %; None without labels.
+        Fractions within the bands that should contain 68 and 95 %; None without labels.
     """
 
     labels: int
@@ -164,12 +164,12 @@ class Shares(Part):
 
 
 class Coverage(Shares):
-    """Shares of a round's labels that lie where their error bars said.
+    """Fractions of a round's labels within their error bars.
 
     Attributes
     ----------
     deciding
-        The same of the labels that decided the hull.
+        The same for the labels that decided the hull.
     """
 
     deciding: Shares
@@ -183,16 +183,15 @@ class Forecast(Part):
     x
         The composition, an exact fraction.
     lowest_labelled
-        Lowest label; None where nothing is labelled.
+        Lowest label; None if nothing is labelled.
     lowest_predicted
         Lowest energy that is predicted for anything without a label; None if all have labels.
     p_lower
         Probability that something lies below the lowest label by more than the tolerance.
     lower_by
-        Bound, with 95 %, of how far anything lies below the lowest label; None where nothing is
-        labelled.
+        95 % bound of how far anything lies below the lowest label; None if nothing is labelled.
     band_95, band_68
-        Lower and upper end of the intervals in which the hull lies with these probabilities.
+        Lower and upper end of the interval in which the hull lies with this probability.
     """
 
     x: Composition
@@ -210,12 +209,12 @@ class VoltageForecast(Part):
     Attributes
     ----------
     errors
-        Of each step of the labelled hull in order, root mean square over sampled hulls.
+        RMS error of each step of the labelled hull in order, over sampled hulls.
     mean_error
-        The same of the mean voltage.
+        The same for the mean voltage.
     band_95, band_68
-        Lower and upper end of the intervals in which the voltage lies with these probabilities,
-        between neighbouring compositions of the host.
+        Lower and upper end of the interval in which the voltage lies with this probability, between
+        neighbouring compositions of the host.
     """
 
     errors: list[Number]
@@ -225,12 +224,12 @@ class VoltageForecast(Part):
 
 
 class Verification(Part):
-    """What relaxing the vertices of a hull and their competitors has shown.
+    """Result of relaxing the vertices of a hull and their competitors.
 
     Attributes
     ----------
     relax
-        What was moved: the ions, or ions and cell.
+        What was relaxed: the ions, or ions and cell.
     relaxed
         Configurations that were relaxed.
     same_vertices
@@ -268,37 +267,34 @@ class Assessment(Part):
         Largest movement of the hull since the round before, eV per formula unit; None in the
         first round.
     deepest
-        How far the deepest candidate lies below the hull by more than its error bar, eV per
-        formula unit (0 if none does); an earlier version judged by it, others leave it None.
+        How far the deepest candidate lies below the hull by more than its error bar, eV per formula
+        unit (0 if none does). Used by an earlier version; None in others.
     p_below_hull
         Probability that any configuration without a label lies below the hull by more than its
-        tolerance; None where nothing was predicted, and of an earlier version. Before
-        ``compositions`` was kept it was of the round's candidates alone.
+        tolerance; None if nothing was predicted, and in earlier versions. Without ``compositions``
+        it refers to the round's candidates only.
     unlabelled_vertices
-        Vertex compositions whose predicted ground state has no label; None where nothing was
+        Vertex compositions whose predicted ground state has no label; None if nothing was
         predicted.
     compositions
-        What is known by composition; None where nothing was predicted, and of an earlier version.
+        What is known by composition; None if nothing was predicted, and in earlier versions.
     voltages
         What is known of voltages; None with ``compositions``.
     exhaustive
-        Whether every configuration was ranked, so that nothing is known from a sample alone; None
-        with ``compositions``.
+        Whether every configuration was ranked, not only a sample; None with ``compositions``.
     prospective
         How good the predictions of this round's labels were.
     calibration
-        What made the error bars of this round's committee; None for an earlier version, which had
-        ``spread_scale`` alone.
+        Calibration of the error bars of this round's committee; None in earlier versions, which had
+        only ``spread_scale``.
     coverage
-        How many of this round's labels lie where their error bars said; None of an earlier
-        version.
+        How many of this round's labels lie within their error bars; None in earlier versions.
     requests
-        Labels that the round requested; None where labels are not static, or an earlier version
-        did not record it.
+        Labels that the round requested; None if labels are not static, and in earlier versions.
     verify_next
         Whether the next round verifies the hull.
     verification
-        What the verification has shown; None for other rounds.
+        Result of the verification; None in other rounds.
     predictions_file
         Energies of all labels by every member of the committee, in GridFS; filled in by the store.
     """
@@ -337,7 +333,7 @@ class RoundDoc(Document):
     stage_seconds
         Wall time of each stage, s.
     progress
-        How far a running task has come, done and total by the task's name; for people to look at.
+        Progress of running tasks, for display: done and total, by the task's name.
     """
 
     collection: ClassVar[str] = "rounds"

@@ -47,8 +47,8 @@ class DatabaseSettings(BaseModel):
     )
     tls_ca_file: Path | None = Field(
         default=None,
-        description="PEM file of the authorities that may vouch for the server; by default those "
-        "that the system trusts",
+        description="PEM file of the certificate authorities trusted for the server; by default "
+        "those of the system",
     )
     tls_certificate_key_file: Path | None = Field(
         default=None,

@@ -86,7 +86,9 @@ def campaign_file() -> str:
             for kind in sorted(plugins.kinds):
                 plugin = plugins.get(kind)
                 if type(plugin).__module__.startswith("al_charge."):
-                    title = plugin.title[0].upper() + plugin.title[1:]
+                    title = plugin.title
+                    if title.partition(" ")[0].islower():  # cPaiNN keeps its letters
+                        title = title[0].upper() + title[1:]
                     parts.append(f"## `{name}`, `kind: {kind}`\n\n{title}.\n")
                     parts.append(_keys(plugin.settings.model_fields))
         elif model := _model(field):

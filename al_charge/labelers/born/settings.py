@@ -17,7 +17,8 @@ class BornSettings(EngineSettings):
     kind: Literal["born"] = "born"
     relax: Relax = Field(
         default=Relax.CELL,
-        description="what moves: 'none' for single points, 'ions', or 'cell' for ions and cell",
+        description="what is relaxed: 'none' for single points, 'ions', or 'cell' for ions and "
+        "cell",
     )
     fmax: Force = Field(
         default=0.005,

@@ -54,7 +54,7 @@ class DftSettings(EngineSettings):
         default=0.3,
         ge=0.05,
         le=5,
-        description="largest distance of two k-points along an axis where no grid is given, "
+        description="largest distance between k-points along an axis if no grid is given, "
         "1/angstrom, 2 pi included, as VASP's KSPACING",
     )
     fixed_moment: bool
@@ -63,25 +63,26 @@ class DftSettings(EngineSettings):
     )
     moments: dict[str, float] = Field(
         default={},
-        description="moments that ions start from, where these are not their unpaired electrons, "
+        description="initial moments of ions, if not their spin-only moments, "
         "e.g. {Fe3+: 4.2, 'Co3+,spin=0': 0.6}; negative ones point down",
     )
     total_moment: float | None = Field(
         default=None,
         ge=0,
-        description="total moment at which every cell is held, in Bohr magnetons, whatever its "
+        description="total moment at which every cell is fixed, in Bohr magnetons, whatever its "
         "charge states, e.g. 0",
     )
     shell_distortion: Length = Field(
         default=SHELL_DISTORTION,
         ge=0,
         le=0.2,
-        description="displacement of anions by which a start density with the charge order is made",
+        description="displacement of anions with which an initial density with the charge order "
+        "is converged",
     )
     shell_contrast: Length = Field(
         default=0.08,
         ge=0,
-        description="difference in mean bond length from which a geometry holds its charge order",
+        description="difference in mean bond length from which a geometry shows its charge order",
     )
     moment_windows: dict[str, tuple[float, float]] | None = Field(
         default=None,
@@ -89,7 +90,7 @@ class DftSettings(EngineSettings):
         "by default those of the campaign's end members, else the engine's",
     )
     tries: int = Field(
-        default=3, ge=1, le=3, description="steerings towards a charge order, each stronger"
+        default=3, ge=1, le=3, description="attempts to reach the charge order, each steered harder"
     )
     bader: bool = Field(default=True, description="whether Bader charges are computed")
     explore_spin: bool = Field(
@@ -98,7 +99,7 @@ class DftSettings(EngineSettings):
         "they count, and the vertices of a verified hull in other magnetic orders",
     )
     explore_runs: int = Field(
-        default=6, ge=1, le=50, description="such runs of each end member, at most"
+        default=6, ge=1, le=50, description="largest number of such runs for each end member"
     )
 
     @override

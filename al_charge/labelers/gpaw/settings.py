@@ -27,7 +27,7 @@ class GpawSettings(DftSettings):
         "stress as well",
     )
     cutoff: Energy = Field(
-        default=700.0, ge=100, le=3000, description="of the plane waves (mode pw), e.g. '700 eV'"
+        default=700.0, ge=100, le=3000, description="plane-wave cutoff (mode pw), e.g. '700 eV'"
     )
     basis: Literal["dzp", "szp(dzp)", "sz(dzp)"] = Field(
         default="dzp",
@@ -37,7 +37,8 @@ class GpawSettings(DftSettings):
         default=0.22,
         gt=0.05,
         le=0.4,
-        description="of the real-space grid (mode lcao), e.g. '0.22 A'; plane waves set their own",
+        description="spacing of the real-space grid (mode lcao), e.g. '0.22 A'; plane waves set "
+        "their own",
     )
     xc: Literal["PBE", "LDA"] = Field(default="PBE", description="exchange-correlation functional")
     smearing: Energy = Field(
@@ -48,7 +49,8 @@ class GpawSettings(DftSettings):
     )
     fixed_moment: bool = Field(
         default=False,
-        description="whether the total moment is held at the sum of the species' spin-only moments",
+        description="whether the total moment is fixed at the sum of the species' spin-only "
+        "moments",
     )
     energy_tolerance: Energy = Field(
         default=1e-6,
@@ -73,11 +75,11 @@ class GpawSettings(DftSettings):
     )
     scf_ladder: bool = Field(
         default=True,
-        description="whether an SCF that does not converge is tried again in other ways",
+        description="whether an SCF that does not converge is repeated with other mixing",
     )
     relax: Relax = Field(
         default=Relax.NONE,
-        description="what GPAW moves before it gives a label: 'none', 'ions', or 'cell' (both; "
+        description="what GPAW relaxes for a label: 'none', 'ions', or 'cell' (ions and cell; "
         "mode pw)",
     )
     fmax: Force = Field(
@@ -97,14 +99,14 @@ class GpawSettings(DftSettings):
     )
     bader_refinement: Literal[2, 4] = Field(
         default=2,
-        description="points of the density's grid for each point of the calculation's, per axis; "
-        "the charges must be those of half as many",
+        description="points of the density's grid per point of the calculation's, along each "
+        "axis; charges are checked against half as many",
     )
     processes: int = Field(default=1, ge=1, le=1024, description="MPI ranks of one label")
     timeout: Time = Field(
         default=4 * 3600.0,
         gt=0,
-        description="wall time of one run, after which it stops where it can be continued",
+        description="wall time of one run, after which it stops and can be continued",
     )
     save_interval: Time = Field(
         default=120.0, ge=0, description="wall time between two saved states within an SCF"

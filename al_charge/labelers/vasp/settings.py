@@ -34,10 +34,10 @@ class VaspSettings(DftSettings):
     kind: Literal["vasp"] = "vasp"
     relax: Relax = Field(
         default=Relax.NONE,
-        description="what VASP moves before it gives a label: 'none', 'ions' or 'cell' (both)",
+        description="what VASP relaxes for a label: 'none', 'ions', or 'cell' (ions and cell)",
     )
     cutoff: Energy = Field(
-        default=520.0, ge=200, le=2000, description="of the plane waves (ENCUT), e.g. '520 eV'"
+        default=520.0, ge=200, le=2000, description="plane-wave cutoff (ENCUT), e.g. '520 eV'"
     )
     kpoint_density: float | None = Field(
         default=None,
@@ -50,7 +50,7 @@ class VaspSettings(DftSettings):
     )
     fixed_moment: bool = Field(
         default=True,
-        description="whether the total moment is held at that of the charge states (NUPDOWN)",
+        description="whether the total moment is fixed at that of the charge states (NUPDOWN)",
     )
     potcar_functional: Literal["PBE", "PBE_52", "PBE_54", "PBE_64"] = Field(
         default="PBE", description="release of the PAW datasets, by pymatgen's name"
@@ -70,7 +70,7 @@ class VaspSettings(DftSettings):
         default=99, ge=1, le=2000, description="ionic steps of one start of a relaxation"
     )
     tries: int = Field(
-        default=3, ge=1, le=6, description="steerings towards a charge order, each stronger"
+        default=3, ge=1, le=6, description="attempts to reach the charge order, each steered harder"
     )
     command: str | None = Field(
         default=None,
@@ -86,7 +86,7 @@ class VaspSettings(DftSettings):
         default=24 * 3600.0, gt=0, description="wall time of one run, after which it may be resumed"
     )
     keep_wavecar: bool = Field(
-        default=False, description="whether the wave functions of an ended run stay on disk"
+        default=False, description="whether the wave functions of a finished run are kept"
     )
 
     @override

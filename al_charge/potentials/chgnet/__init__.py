@@ -55,8 +55,8 @@ class ChgnetSettings(NetworkSettings):
     pretrained: bool | None = Field(
         default=None,
         validate_default=True,
-        description="whether training starts from the weights in CHGNet's package, which have one "
-        "shape; when left out, if no size is set that is not theirs",
+        description="whether training starts from the weights in CHGNet's package; by default, "
+        "if all sizes are theirs",
     )
 
     @field_validator("angular")
