@@ -64,6 +64,21 @@ def hold_lock(launchpad: LaunchPad, name: str) -> Iterator[None]:
         locks.delete_one(lock)
 
 
+def release_locks_of(launchpad: LaunchPad, worker: str) -> None:
+    """Release every lock of a worker that is gone.
+
+    Who wants such a lock takes it over. Nobody may: the label it was held for can be there.
+
+    Parameters
+    ----------
+    launchpad
+        LaunchPad of the database that has the locks.
+    worker
+        Name of the worker.
+    """
+    launchpad.db[COLLECTION].delete_many({"owner": worker})
+
+
 class _Holder:
     """The holder of a lock, and since when it has shown no sign of life."""
 

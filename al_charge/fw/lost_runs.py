@@ -15,6 +15,7 @@ from fireworks import FWAction, LaunchPad
 from fireworks.core.launchpad import WFLock
 from fireworks.fw_config import RUN_EXPIRATION_SECS
 
+from al_charge.fw.database_locks import release_locks_of
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.worker_registry import (
     clock_offsets,
@@ -213,9 +214,11 @@ def _end(
     )
     if done.modified_count:
         # Where its parent lives, that has closed it with the time of its end.
-        worker = launchpad.launches.find_one({"launch_id": launch_id}, {"fworker": 1})["fworker"]
-        store, (pid, host) = store_of(launchpad), [*str(worker["name"]).split("@"), ""][:2]
-        store.ledger.close(str(worker["name"]), LOST, reason)
+        launch = launchpad.launches.find_one({"launch_id": launch_id}, {"fworker": 1})
+        worker = str(launch["fworker"]["name"])
+        store, (pid, host) = store_of(launchpad), [*worker.split("@"), ""][:2]
+        release_locks_of(launchpad, worker)
+        store.ledger.close(worker, LOST, reason)
         if pid.isdigit():
             store.attempts.interrupt(host, int(pid), reason)
         return not given_up

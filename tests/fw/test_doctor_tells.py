@@ -333,6 +333,10 @@ def test_one_campaign_is_looked_at_without_the_others(patient: Any) -> None:
     assert look(scene) == []
     found = look(replace(scene, campaign="another"))
     assert [one.kind for one in found] == ["lost run", "no worker"]
+    # Labels are shared, and so are their locks.
+    locks = [{"_id": name, "owner": DEAD} for name in ("another", "label k")]
+    patient.launchpad.db["claims"].insert_many(locks)
+    assert [one.where for one in look(scene)] == ["label k"]
 
 
 def test_a_given_up_task_says_why_and_is_ready_after_its_cause_is_mended(patient: Any) -> None:

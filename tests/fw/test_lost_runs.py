@@ -72,12 +72,16 @@ def silent_since(launchpad: LaunchPad, launch_id: int, seconds: float) -> None:
 def test_a_dead_child_s_firework_is_ready_again(launchpad: LaunchPad, campaign: Campaign) -> None:
     fw_id, launch_id = run(launchpad, DEAD)
     other, _ = run(launchpad, worker_name())
+    # Of labels that are made, and that nobody wants to make again.
+    locks = [{"_id": "label k", "owner": DEAD}, {"_id": "label l", "owner": worker_name()}]
+    launchpad.db["claims"].insert_many(locks)
     assert gone_runs(launchpad) == gone_runs(launchpad, campaign.name) == {launch_id: DEAD}
     assert release_runs_of(launchpad, [DEAD], "told to stop", crashed=False) == 1
     firework = firework_of(launchpad, fw_id)
     assert (firework["state"], firework["launches"]) == ("READY", [])
     assert firework["archived_launches"] == [launch_id]
     assert stored_data(launchpad, launch_id)["_message"] == "told to stop"
+    assert list(launchpad.db["claims"].find()) == locks[1:]
     assert firework_of(launchpad, other)["state"] == "RUNNING"
     workflow = launchpad.workflows.find_one()
     assert workflow["fw_states"][str(fw_id)] == "READY"

@@ -183,7 +183,7 @@ def open_entries(scene: Scene) -> Iterator[Finding]:
 
 
 def locks(scene: Scene) -> Iterator[Finding]:
-    """Find locks of a campaign or a label whose holder is gone.
+    """Find locks of a campaign or a label, which campaigns share, whose holder is gone.
 
     Parameters
     ----------
@@ -196,10 +196,8 @@ def locks(scene: Scene) -> Iterator[Finding]:
         One for each.
     """
     alive_names = {worker["_id"] for worker in live_workers(scene.launchpad.db)}
-    found = scene.launchpad.db[COLLECTION].find(
-        {} if scene.campaign is None else {"_id": scene.campaign}
-    )
-    for lock in found:
+    others = sorted(set(scene.store.campaigns.names()) - set(scene.campaigns))
+    for lock in scene.launchpad.db[COLLECTION].find({"_id": {"$nin": others}}):
         owner = lock["owner"]
         alive = is_alive(owner)
         if alive is True or owner in alive_names or (alive is None and not scene.wait):
