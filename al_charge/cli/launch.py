@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST_OUTAGE = 3600.0
 """Seconds for which the queue or the database may not answer."""
+LAST_JOBS = 60.0
+"""Seconds in which jobs may end after their campaign, for the ledger to have their ends."""
 
 _log = logging.getLogger("al_charge.cli")
 _progress_log = logging.getLogger("al_charge.cli.progress")
@@ -105,6 +107,7 @@ def _keep_filled(launcher: Launcher, interval: float) -> None:
     from al_charge.store.documents import CampaignState
 
     last_good: float | None = None
+    ended: float | None = None
     last_line = ""
     while True:
         try:
@@ -116,7 +119,14 @@ def _keep_filled(launcher: Launcher, interval: float) -> None:
             line = f"trying again: {' '.join(str(error).split())[:200]}"
         else:
             last_good, line = time.monotonic(), _summary(state, jobs)
-            if state is not CampaignState.RUNNING or not interval:
+            if state is CampaignState.RUNNING:
+                ended = None
+            elif ended is None:
+                ended = last_good
+            over = ended is not None and (
+                not any(found.running for found in jobs.values()) or last_good - ended > LAST_JOBS
+            )
+            if over or not interval:
                 _progress_log.info("%s", line)
                 return
         if line != last_line:

@@ -1,4 +1,7 @@
-"""What workers enter in the ledger: parents of themselves, their processes of each run."""
+"""What workers enter in the ledger: parents of themselves, their processes of each run.
+
+What a queue charges besides, whoever keeps the jobs there enters.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from datetime import UTC, datetime, timedelta
 import psutil
 from pymongo.errors import PyMongoError
 
-from al_charge.fw.allocation import allocation, job_started
+from al_charge.fw.allocation import allocation, job_started, job_times
 from al_charge.fw.worker_registry import worker_name
 from al_charge.loop.campaign import Campaign
 from al_charge.store.fields import now
 from al_charge.store.ledger import LOST, Ledger
 
 FIRST = timedelta(minutes=1)
-"""After the start of a job, in which a worker is what it was started for."""
+"""After the start of a job, in which a worker is what it was started for, or before its end."""
+PRECISION = timedelta(seconds=2)
+"""Of a process's start by the kernel and a job's by its queue."""
+SETTLED_WITHIN = timedelta(minutes=15)
+"""After its end, in which a queue may say how long a job was."""
 BEAT = 10.0
 """Seconds between two signs of life: what the end of a lost entry may be wrong by."""
 
@@ -56,7 +63,7 @@ class Account:
             # The queue counts from the start of the job, not from when this program was read.
             started = datetime.fromtimestamp(psutil.Process().create_time(), UTC)
             begun = job_started()
-            if begun is not None and timedelta(0) < started - begun < FIRST:
+            if begun is not None and -PRECISION < started - begun < FIRST:
                 started = begun
             self._ledger.open(
                 self._campaign,
@@ -96,6 +103,38 @@ class Account:
             When the queue has stopped to count; now when None.
         """
         self._ledger.close(self._name, "done", ended=ended or now())
+
+
+class Settlement:
+    """Ends of jobs by their queue, which outlive their workers by some seconds.
+
+    Parameters
+    ----------
+    ledger
+        The ledger.
+    campaign
+        Name of the campaign.
+    """
+
+    def __init__(self, ledger: Ledger, campaign: str) -> None:
+        self._ledger = ledger
+        self._campaign = campaign
+        self._settled: set[str] = set()
+
+    def look(self) -> None:
+        """Enter what the queue says of jobs that have ended, once for each worker."""
+        entries = self._ledger.jobs_since(self._campaign, now() - SETTLED_WITHIN)
+        for job in {one.job for one in entries if one.entry not in self._settled}:
+            if (times := job_times(job)) is None:
+                continue
+            start, end = times[0] - PRECISION, times[1]
+            # Those of before belong to other runs of the job.
+            run = [one for one in entries if one.job == job and start < one.started <= end]
+            for last in sorted(run, key=lambda one: one.ended or end)[-1:]:
+                # Something else may have used the job after a worker that was done.
+                if last.outcome == LOST or end - (last.ended or end) < FIRST:
+                    self._ledger.settle(last, end)
+            self._settled |= {one.entry for one in entries if one.job == job}
 
 
 def enter(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _COUNTED = ("RUNNING", "RESIZING", "SIGNALING", "STOPPED", "SUSPENDED")
 """States of jobs whose time Slurm counts."""
+_ASKED = 5.0
+"""s that Slurm has for an answer."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,7 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
     """
     if not (job := environment.get("SLURM_JOB_ID")):
         return None
-    command = ["squeue", "-h", "-j", job, "-o", "%T %e"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    state, _, time = done.stdout.strip().partition(" ")
+    state, _, time = _answer("squeue", "-h", "-j", job, "-o", "%T %e").partition(" ")
     if not state or state in _COUNTED:
         return None
     try:
@@ -113,6 +110,47 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
         return signalled
     # That of a job that was put back is when its next run has to end.
     return end if end <= datetime.now(UTC) else signalled
+
+
+def job_times(job: str) -> tuple[datetime, datetime] | None:
+    """Return from when to when the queue has counted a job that has ended.
+
+    Slurm knows it for some minutes after the end (``MinJobAge``), with or without a database for
+    its accounting. Of a job that was put back it knows the last run.
+
+    Parameters
+    ----------
+    job
+        Name of the queue and id of the job, as in `Allocation`.
+
+    Returns
+    -------
+    tuple of datetime, or None
+        Start and end; None while the queue counts, or where it does not say.
+    """
+    queue, _, number = job.partition(" ")
+    if queue != "slurm":
+        return None
+    told = dict(re.findall(r"(\w+)=(\S*)", _answer("scontrol", "show", "job", "-o", number)))
+    if told.get("JobState", _COUNTED[0]) in _COUNTED:
+        return None
+    try:
+        start, end = (
+            datetime.fromisoformat(told[name]).astimezone(UTC) for name in ("StartTime", "EndTime")
+        )
+    except (KeyError, ValueError):
+        return None
+    # One that waits to run again has times that are to come.
+    return (start, end) if end <= datetime.now(UTC) else None
+
+
+def _answer(*command: str) -> str:
+    """Return what a program of the queue says; empty if it is not here or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ASKED, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def _of(queue: str, job: str, nodes: int, cores: int) -> Allocation:

@@ -18,6 +18,7 @@ from fireworks import FWorker, LaunchPad
 from fireworks.queue.queue_launcher import launch_rocket_to_queue
 
 from al_charge.errors import AlChargeError, InputError
+from al_charge.fw.account import Settlement
 from al_charge.fw.launchpad import store_of
 from al_charge.fw.queue_adapter import Jobs, NamedJobsAdapter, QueueError, job_name
 from al_charge.fw.queue_folder import queue_system_of, read_adapter
@@ -172,9 +173,10 @@ class Launcher:
         self._fruitless = 0
         self._idle = 0
         self._watch = Watch(launchpad, campaign)
+        self._settlement = Settlement(store_of(launchpad).ledger, campaign)
 
     def look(self) -> tuple[CampaignState, dict[str, Jobs]]:
-        """Hand back lost runs, fill the queue, and return how the campaign stands.
+        """Hand back lost runs, fill the queue, enter ends of jobs; return how the campaign stands.
 
         Returns
         -------
@@ -199,10 +201,13 @@ class Launcher:
         tasks = tasks_by_state(self._launchpad, self._campaign)
         if tasks != self._tasks:
             self._tasks, self._fruitless = tasks, 0
-        if state is not CampaignState.RUNNING:
-            return state, {plan.category: plan.adapter.count() for plan in self._plans}
-        self._refuse_nothing_left(tasks)
-        return state, {plan.category: self._fill(plan) for plan in self._plans}
+        if state is CampaignState.RUNNING:
+            self._refuse_nothing_left(tasks)
+            jobs = {plan.category: self._fill(plan) for plan in self._plans}
+        else:
+            jobs = {plan.category: plan.adapter.count() for plan in self._plans}
+        self._settlement.look()
+        return state, jobs
 
     def _fill(self, plan: Plan) -> Jobs:
         """Submit as many jobs of a category as there is work for, up to the number to keep."""

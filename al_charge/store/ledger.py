@@ -168,6 +168,18 @@ class Ledger(StorePart):
             query["round"] = {"$in": list(rounds)}
         return self._find(EntryDoc, query, "started", "_id")
 
+    def settle(self, entry: EntryDoc, ended: datetime) -> None:
+        """Record when an entry that is closed ended by the queue's accounting.
+
+        Parameters
+        ----------
+        entry
+            The entry.
+        ended
+            When the queue stopped to count.
+        """
+        self._note(EntryDoc, entry.entry, lambda _: {"ended": ended})
+
     def unclosed(self, campaign: str) -> list[EntryDoc]:
         """Return the entries of a campaign that are open, without those that cannot be read.
 
@@ -181,7 +193,27 @@ class Ledger(StorePart):
         list of EntryDoc
             In the order in which they started.
         """
-        query = {"campaign": campaign, "ended": None}
+        return self._legible({"campaign": campaign, "ended": None})
+
+    def jobs_since(self, campaign: str, time: datetime) -> list[EntryDoc]:
+        """Return the entries of whole workers that ran in a queue's jobs and have ended lately.
+
+        Parameters
+        ----------
+        campaign
+            Name of the campaign.
+        time
+            Those that ended after it.
+
+        Returns
+        -------
+        list of EntryDoc
+            In the order in which they started, without those that cannot be read.
+        """
+        mine: Stored = {"campaign": campaign, "task": "", "job": {"$ne": ""}}
+        return self._legible(mine | {"ended": {"$gt": time}})
+
+    def _legible(self, query: Stored) -> list[EntryDoc]:
         found = []
         for stored in self._collection(EntryDoc).find(query, sort=["started", "_id"]):
             with suppress(DamagedError):

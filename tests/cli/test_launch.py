@@ -25,7 +25,9 @@ resources:
 PROGRAMS = {
     "sbatch": '[[ -e $QUEUE/away ]] && { echo "sbatch: error: no partition" >&2; exit 1; }\n'
     'echo job >> "$QUEUE/jobs"; cat "$1" > "$QUEUE/script"; echo "Submitted batch job 7"',
-    "squeue": 'sed "s/.*/PENDING/" "$QUEUE/jobs" 2>/dev/null; exit 0',
+    "squeue": 'sed "s/.*/PENDING/" "$QUEUE/jobs" 2>/dev/null\n'
+    'grep -s RUNNING "$QUEUE/last" && echo >> "$QUEUE/looks"\n'
+    '[[ $(wc -l < "$QUEUE/looks") = 4 ]] 2>/dev/null && rm -f "$QUEUE/last"; exit 0',
 }
 
 Run = Callable[..., tuple[int, str, str]]
@@ -134,8 +136,17 @@ def test_it_goes_on_when_the_queue_is_back_and_leaves_jobs_alone(launch: Run, qu
     assert jobs.exists()
 
 
-def test_campaign_that_is_paused_ends_it(launch: Run, run: Run) -> None:
+def test_campaign_that_is_paused_ends_it(
+    launch: Run, run: Run, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("campaign", "pause", "queued")[0] == 0
     code, _, err = launch()
     assert code == 0
     assert err.splitlines()[-1] == "al-charge: campaign 'queued' is paused"
+    # The last job is waited for, so that the ledger has its end; not for ever.
+    for patience, looks in ((60.0, 4), (-1.0, 3)):
+        (queue / "last").write_text("RUNNING")
+        (queue / "looks").write_text("")
+        monkeypatch.setattr("al_charge.cli.launch.LAST_JOBS", patience)
+        assert launch("--interval", "1")[0] == 0
+        assert (queue / "looks").read_text() == looks * "\n"

@@ -18,8 +18,8 @@ from pymongo.errors import AutoReconnect, OperationFailure
 
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw import account, pool, task_run
-from al_charge.fw.account import Account, enter
-from al_charge.fw.allocation import Allocation, allocation, job_end
+from al_charge.fw.account import Account, Settlement, enter
+from al_charge.fw.allocation import Allocation, allocation, job_end, job_times
 from al_charge.fw.doctor import look, mend
 from al_charge.fw.lost_runs import release
 from al_charge.fw.pool import WorkerPool
@@ -95,6 +95,34 @@ def test_slurm_tells_whether_it_still_counts(
     end = datetime.fromisoformat(expected).astimezone(UTC) if expected else None
     assert job_end(signalled, job) == end
     assert job_end(signalled, {"PBS_JOBID": "11"}) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "ended"),
+    [
+        ("JobState=COMPLETED StartTime=2026-11-30T01:00:00 EndTime=2026-11-30T01:02:00", True),
+        ("JobState=NODE_FAIL StartTime=2026-11-30T01:00:00 EndTime=2026-11-30T01:02:00", True),
+        ("JobState=RUNNING StartTime=2026-11-30T01:00:00 EndTime=2026-11-30T01:02:00", False),
+        ("JobState=PENDING StartTime=2999-01-01T00:00:00 EndTime=2999-01-01T00:10:00", False),
+        ("JobState=PENDING StartTime=Unknown EndTime=Unknown", False),
+        ("JobState=COMPLETED", False),
+        ("", False),
+    ],
+)
+def test_slurm_tells_how_long_a_job_was(
+    told: str, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert job_times("slurm 11") is None
+    told = f"JobId=11 JobName=a Reason=None {told} TimeLimit=00:10:00"
+    scontrol.write_text(f'#!/bin/sh\ntest "$*" = "show job -o 11" && echo {told}\n')
+    scontrol.chmod(0o755)
+    times = [f"2026-11-30T01:0{minute}:00" for minute in (0, 2)]
+    span = tuple(datetime.fromisoformat(one).astimezone(UTC) for one in times)
+    assert job_times("slurm 11") == (span if ended else None)
+    assert job_times("slurm 12") is None
+    assert job_times("pbs 11") is None
 
 
 def entries(patient: Any) -> list[tuple[str, str | None, str]]:
@@ -223,6 +251,62 @@ class TestWithDatabase:
         assert all(one.seen > seen for one, seen in zip(after, before, strict=True))
         books.end()
         assert entries(patient) == [("", "done", ""), ("label 0", None, "")]
+
+    def test_ends_of_jobs_are_their_queue_s(
+        self, patient: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger, name = patient.scene.store.ledger, patient.campaign.name
+        start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=300)
+
+        def after(seconds: float) -> datetime:
+            return start + timedelta(seconds=seconds)
+
+        times = {
+            "slurm 1": (start, after(103.0)),
+            "slurm 2": (start, after(200.0)),
+            "slurm 3": (start, after(103.0)),
+            "slurm 4": (start, after(90.0)),
+            "slurm 5": (after(150.0), after(200.0)),
+        }
+        asked: list[str] = []
+
+        def told(job: str) -> tuple[datetime, datetime] | None:
+            asked.append(job)
+            return times.get(job)
+
+        monkeypatch.setattr(account, "job_times", told)
+        workers = [
+            # job, start, end, outcome, and the end by the queue
+            ("slurm 1", 0.0, 100.0, "done", 103.0),
+            ("slurm 2", 0.0, 100.0, "done", 100.0),  # what else ran in that job is none of ours
+            ("slurm 3", 0.0, 50.0, "done", 50.0),  # the first of two
+            ("slurm 3", 52.0, 100.0, "done", 103.0),
+            ("slurm 4", -1.0, 100.0, "done", 90.0),  # by the kernel it was a little earlier
+            ("slurm 5", 0.0, 100.0, "interrupted", 100.0),  # a run that was put back
+            ("slurm 5", 150.0, 160.0, LOST, 200.0),
+            ("slurm 6", 0.0, 100.0, "done", 100.0),  # it runs still
+            ("", 0.0, 100.0, "done", 100.0),
+        ]
+        for number, (job, begun, ended, outcome, _) in enumerate(workers):
+            worker = f"{number}@elsewhere@1.00"
+            ledger.open(name, worker=worker, job=job, started=after(begun))
+            ledger.close(worker, outcome, ended=after(ended))
+        ledger.open(name, "label 0", worker=DEAD, job="slurm 1", started=start)
+        ledger.close(DEAD, "done", ended=after(10.0))
+        ledger.open(name, worker=DEAD, job="slurm 7", started=after(-3600.0))
+        ledger.close(DEAD, "done", ended=after(-3000.0))
+        settlement = Settlement(ledger, name)
+        settlement.look()
+        found = {one.worker: one.ended for one in ledger.all(name) if not one.task}
+        expected = {f"{n}@elsewhere@1.00": after(one[4]) for n, one in enumerate(workers)}
+        assert found == expected | {DEAD: after(-3000.0)}
+        (task,) = [one for one in ledger.all(name) if one.task]
+        assert task.ended == after(10.0)
+        assert sorted(asked) == [f"slurm {number}" for number in range(1, 7)]
+        asked.clear()
+        settlement.look()
+        assert asked == ["slurm 6"]
+        assert "damaged ledger" not in patient.kinds()
 
     @pytest.mark.parametrize("seconds", [-5, 30, 3600])
     def test_a_worker_that_a_job_was_started_for_counts_from_the_job_s_start(

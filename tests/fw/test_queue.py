@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -234,14 +235,21 @@ def test_campaign_that_has_nothing_to_do_is_told(make_cluster: Callable[..., Clu
 
 
 def test_nothing_is_submitted_for_a_campaign_that_has_ended(
-    make_cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = make_cluster()
     store = cluster.campaign.store
     store.campaigns.set_state(cluster.campaign.name, CampaignState.PAUSED, "later")
+    ledger, worker = store.ledger, "7@elsewhere@1.00"
+    ledger.open(cluster.campaign.name, worker=worker, job="slurm 11")
+    ledger.close(worker, "done")
+    (entry,) = ledger.all(cluster.campaign.name)
+    end = entry.started + timedelta(seconds=3.0)
+    monkeypatch.setattr("al_charge.fw.account.job_times", {"slurm 11": (entry.started, end)}.get)
     state, _ = cluster.launcher.look()
     assert state is CampaignState.PAUSED
     assert cluster.queued() == []
+    assert [one.ended for one in ledger.all(cluster.campaign.name)] == [end]
 
 
 def test_campaign_fails_with_the_task_that_failed(make_cluster: Callable[..., Cluster]) -> None:
