@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from matscipy.neighbours import neighbour_list
 from numpy.typing import ArrayLike, NDArray
-from pymatgen.core.lattice import Lattice
 
 from al_charge.errors import InputError
 
@@ -19,6 +18,8 @@ LARGEST_LENGTH = 1000.0
 """Largest length of a cell vector in angstrom."""
 FARTHEST = 1000.0
 """Largest absolute fractional coordinate."""
+LONGEST_BOND = 3.0
+"""angstrom; metals have carbon at 1.9 to 2.2."""
 
 
 def refuse_impossible(cell: ArrayLike, positions: ArrayLike, where: str) -> None:
@@ -51,14 +52,33 @@ def refuse_impossible(cell: ArrayLike, positions: ArrayLike, where: str) -> None
         raise InputError(
             f"its cell of {volume:.3g} A^3 is too small for {len(places)} atoms", where=where
         )
-    if np.abs(np.linalg.solve(vectors.T, places.T)).max() > FARTHEST:
+    fractional = np.linalg.solve(vectors.T, places.T).T
+    if np.abs(fractional).max() > FARTHEST:
         raise InputError("atoms lie far outside its cell", where=where)
-    pairs = neighbour_list("ij", positions=places, cell=vectors, pbc=[True] * 3, cutoff=NEAREST)
+    # Where many are in one place, their pairs would fill the memory.
+    pairs = _sharing_a_place(vectors, fractional) or neighbour_list(
+        "ij", positions=places, cell=vectors, pbc=[True] * 3, cutoff=NEAREST
+    )
     if len(pairs[0]):
         one, other = pairs[0][0], pairs[1][0]
         raise InputError(
             f"atoms {one} and {other} overlap, less than {NEAREST:g} A apart", where=where
         )
+
+
+def _sharing_a_place(
+    vectors: NDArray[np.float64], fractional: NDArray[np.float64]
+) -> tuple[list[int], list[int]] | None:
+    """Return two atoms in a box whose longest diagonal is `NEAREST`; None if all are alone."""
+    boxes = np.ceil(3.0 * np.linalg.norm(vectors, axis=1) / NEAREST).astype(np.int64)
+    box = np.floor(fractional % 1.0 * boxes).astype(np.int64) % boxes
+    number = np.ravel_multi_index(tuple(box.T), tuple(boxes))
+    order = np.argsort(number, kind="stable")
+    shared = np.flatnonzero(np.diff(number[order]) == 0)
+    if not len(shared):
+        return None
+    first = shared[order[shared].argmin()]
+    return [int(order[first])], [int(order[first + 1])]
 
 
 def refuse_non_periodic(pbc: ArrayLike, where: str) -> None:
@@ -124,12 +144,23 @@ def bound_to_carbon(
     Returns
     -------
     ndarray of bool, shape (n_atoms,)
-        In carbonates and oxalates metals have oxygen nearer than carbon, and are not bound to it.
+        In carbonates and oxalates metals have oxygen nearer than carbon, and are not bound to it;
+        nor is what has no neighbour within `LONGEST_BOND`.
     """
     carbon = np.array([symbol == "C" for symbol in symbols])
     if not carbon.any():
         return carbon
-    distances = Lattice(np.asarray(cell)).get_all_distances(fractional, fractional)
-    np.fill_diagonal(distances, np.inf)
-    nearest: NDArray[np.bool_] = carbon[distances.argmin(axis=1)]
-    return nearest
+    vectors = np.asarray(cell, dtype=float)
+    one, other, distances = neighbour_list(
+        "ijd",
+        positions=np.asarray(fractional) @ vectors,
+        cell=vectors,
+        pbc=[True] * 3,
+        cutoff=LONGEST_BOND,
+    )
+    bound = np.zeros(len(carbon), dtype=bool)
+    nearest_first = np.lexsort((distances, one))
+    nearest_first = nearest_first[(one != other)[nearest_first]]  # without its own images
+    atoms, first = np.unique(one[nearest_first], return_index=True)
+    bound[atoms] = carbon[other[nearest_first[first]]]
+    return bound

@@ -17,7 +17,7 @@ from al_charge.crystal.exclusions import Diagram, Pairs, diagram, excluded_pairs
 from al_charge.crystal.formula import redox_sites_per_formula, written
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.ordering import WHOLE_CELL
-from al_charge.crystal.parent import Matrix, Repeats, repeated
+from al_charge.crystal.parent import Matrix, Repeats, refuse_large, repeated
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.roles import NAMED, states_of_sites
 from al_charge.crystal.space_group import STATES
@@ -121,6 +121,7 @@ class Host:
         spec.check_elements({site.specie.symbol for site in structure})
         structure.remove_oxidation_states()
         repeats = (1, 1, 1) if WHOLE_CELL in structure.properties else spec.one_supercell
+        refuse_large(structure, repeats)
         states, unpaired = states_of_sites(spec, structure)
         if NAMED in structure.site_properties:
             structure.remove_site_property(NAMED)

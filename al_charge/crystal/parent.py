@@ -171,6 +171,25 @@ def repeated(structure: Structure, supercell: Repeats | Matrix) -> Structure:
     InputError
         If the supercell would be too large, or for any reason of `number_of_cells`.
     """
+    refuse_large(structure, supercell)
+    return structure.make_supercell(supercell, in_place=False)
+
+
+def refuse_large(structure: Structure, supercell: Repeats | Matrix) -> None:
+    """Refuse a supercell with more than `LARGEST_SUPERCELL` sites.
+
+    Parameters
+    ----------
+    structure
+        One cell.
+    supercell
+        Repeats or a matrix.
+
+    Raises
+    ------
+    InputError
+        If it would be too large, or for any reason of `number_of_cells`.
+    """
     sites = len(structure) * number_of_cells(supercell)
     if sites > LARGEST_SUPERCELL:
         raise InputError(
@@ -178,4 +197,3 @@ def repeated(structure: Structure, supercell: Repeats | Matrix) -> Structure:
             where="host.supercell",
             remedy=f"choose one of at most {LARGEST_SUPERCELL}",
         )
-    return structure.make_supercell(supercell, in_place=False)

@@ -25,6 +25,7 @@ from al_charge.crystal.configuration import Configuration, composition, ion_coun
 from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.identity import identity
+from al_charge.crystal.parent import LARGEST_SUPERCELL
 from al_charge.crystal.species import parse
 from al_charge.crystal.structure_file import read_structures
 from al_charge.crystal.supercells import Supercells, hosts_of
@@ -352,6 +353,10 @@ def _cells_of(document: dict[str, Any], path: Path) -> Supercells:
     # All ions were high spin, and none too near others, before exports said so.
     told["spec"].setdefault("spins", "high")
     told["spec"].setdefault("min_distance", "0 A")
+    if (sites := len(told["structure"]["sites"])) > LARGEST_SUPERCELL:
+        raise InputError(
+            f"its host has {sites} sites, the largest have {LARGEST_SUPERCELL}", where=str(path)
+        )
     structure = Structure.from_dict(told["structure"])
     cells = hosts_of(HostSpec.model_validate(told["spec"]), structure)
     if cells.widest.fingerprint != told["fingerprint"]:

@@ -240,6 +240,21 @@ def test_wyckoff_positions_are_those_of_pymatgen() -> None:
             assert {f"{site.specie.symbol} {position}" for site, position in found} == expected
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_nearest_of_all_atoms_tells_what_is_bound_to_carbon(seed: int) -> None:
+    """In skewed cells, some smaller than a bond; against all distances of all pairs."""
+    random = np.random.default_rng(seed)
+    cell = np.diag([2.5, 4.0, 6.0]) + random.uniform(-1.0, 1.0, (3, 3))
+    structure = Structure(cell, ["C", "Fe", "O", "C", "N", "Fe"], random.random((6, 3)))
+    distances = structure.distance_matrix + np.diag([np.inf] * 6)
+    nearest = distances.argmin(axis=1)
+    assert distances.min(axis=1).max() < 3.0
+    expected = [structure[int(one)].specie.symbol == "C" for one in nearest]
+    assert on_carbon(structure).tolist() == expected
+    alone = Structure(np.diag([9.0] * 3), ["C", "Fe"], [[0.0] * 3, [0.5] * 3])
+    assert not on_carbon(alone).any()
+
+
 def test_iron_bound_to_carbon_is_low_spin() -> None:
     from pymatgen.analysis.local_env import CrystalNN
 

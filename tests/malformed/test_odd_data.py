@@ -250,6 +250,7 @@ def beside(**host: Any) -> str:
 
 
 SAID = {
+    "40,000 sites": "its host has 40000 sites, the largest have 1000",
     "100,000 faults": "of its values are not valid",
     "rows for ever": "it has a view, 'systems'",
 }
@@ -260,6 +261,10 @@ EXPORTS: dict[str, Callable[[], str]] = {
     "100,000 faults": lambda: beside(spec={**SPEC, "redox": {"Fe": ["x"] * 100_000}}),
     "a supercell of 1e18": lambda: beside(
         spec={**SPEC, "redox": {"Na": [0, 1]}, "supercell": [10**6] * 3}
+    ),
+    "40,000 sites": lambda: beside(
+        structure=ROCK_SALT | {"sites": ROCK_SALT["sites"] * 5000},
+        spec=SPEC | {"redox": {"Na": [0, 1]}},
     ),
     "a lattice of 1e300": lambda: beside(
         structure=ROCK_SALT | {"lattice": {"matrix": [[1e300, 0, 0], [0, 1, 0], [0, 0, 1]]}}

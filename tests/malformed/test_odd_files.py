@@ -39,6 +39,11 @@ def poscar(counts: str, rows: str = "0 0 0\n" * 2, names: str = "Na O") -> str:
     return f"odd\n1\n4 0 0\n0 4 0\n0 0 4\n{names}\n{counts}\nDirect\n{rows}"
 
 
+def far(rows: str) -> str:
+    """Return a POSCAR of one element, in a cell of 1 um^3."""
+    return poscar(str(rows.count("\n")), rows, "Na").replace("\n1\n", "\n250\n", 1)
+
+
 def xyz(count: str, head: str = "", rows: str = "Na 0 0 0\nCl 2 2 2\n") -> str:
     """Return a frame of extended XYZ with a number of atoms as given."""
     lattice = 'Lattice="4 0 0 0 4 0 0 0 4"'
@@ -110,6 +115,7 @@ STRUCTURES: dict[str, list[Case]] = {
         ("a long line of numbers", lambda: poscar("1 1", "0 " * 10 * MB)),
         ("a long number", lambda: poscar("1 1", "0." + "0" * 20 * MB + " 0 0\n0 0 0\n")),
         ("cut off", lambda: poscar("1 2000", "0 0 0\n" * 1000)),
+        ("20,000 atoms in one place", lambda: far("0 0 0\n" * 20_000)),
         ("a list of a thousand selections", lambda: poscar("500 500", "0 0 0 T T\n" * 999)),
     ],
     "POSCAR.gz": [("a bomb of zeros", lambda: bomb(gzip.compress, poscar("1 1"), b"0 0 0\n"))],
