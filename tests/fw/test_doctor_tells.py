@@ -76,7 +76,7 @@ def a_campaign_that_a_failure_has_stopped(patient: Any) -> None:
         (a_campaign_that_a_failure_has_stopped, "stopped campaign", "no license"),
         (a_label_given_up, "label given up", "the SCF broke"),
         (a_folder_deleted_here, "label without files", "there is no "),
-        (a_label_made_elsewhere, "label without files", "1 labels are not on this machine"),
+        (a_label_made_elsewhere, "label without files", "of one label are not on this machine"),
         (a_spooled_label_that_cannot_be_read, "label not delivered", "cannot be read"),
         (killed_between_weights_and_model, "leftover file", "1 files, 0.0 MB"),
         (another_user_of_fireworks, "foreign task", "1 Fireworks belong to no campaign"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from fireworks import FWAction, FWorker, LaunchPad
 from pymongo.errors import ConnectionFailure, CursorNotFound
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent
+from pymongo.monitoring import CommandSucceededEvent as Succeeded
 
 from al_charge.fw.launchpad import connect_launchpad, store_of
 from al_charge.fw.lost_runs import release_runs_of
@@ -25,6 +26,7 @@ from al_charge.loop.campaign import open_campaign
 from al_charge.loop.spec import load_spec
 from al_charge.loop.submit import submit
 from al_charge.stopping import EXIT_CODE
+from al_charge.store.addresses import limits
 from al_charge.store.embedded import EmbeddedServer
 
 pytestmark = pytest.mark.mongod
@@ -32,10 +34,25 @@ SPEC = Path(__file__).parents[2] / "workflows" / "nafepo4_born_small.yaml"
 WORKER = f"{2**22}@somewhere@1.00"
 
 
+SENT = Event()
+"""Set when a command has a connection to the server, and is sent."""
+
+
+class _Listener(CommandListener):
+    def started(self, event: CommandStartedEvent) -> None:
+        SENT.set()
+
+    def succeeded(self, event: Succeeded) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
 @pytest.fixture
 def launchpad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchPad]:
     """A LaunchPad on an embedded server of its own, with one campaign's first round."""
     monkeypatch.setenv("AL_CHARGE_HOME", str(tmp_path / "home"))
+    listeners = {"event_listeners": [_Listener()]}
+    monkeypatch.setattr("al_charge.fw.launchpad.limits", lambda *told: limits(*told) | listeners)
     launchpad = connect_launchpad(None, patience=60.0)
     store = store_of(launchpad)
     store.ensure_schema()
@@ -48,7 +65,7 @@ def launchpad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Launc
 
 
 def replace_server() -> None:
-    """Kill the server; another one is there on its data a moment later.
+    """Kill the server while it has the next command; another one is there on its data after that.
 
     It answers nothing before, so that the client cannot notice between two operations.
     """
@@ -56,9 +73,10 @@ def replace_server() -> None:
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    SENT.clear()
 
     def replace() -> None:
-        time.sleep(0.5)
+        SENT.wait(30.0)
         os.kill(pid, signal.SIGKILL)
         server.start()
 

@@ -66,7 +66,8 @@ def without_files(scene: Scene) -> Iterator[Finding]:
         else:
             elsewhere += 1
     if elsewhere:
-        what = f"the files of {elsewhere} labels are not on this machine"
+        of = "one label" if elsewhere == 1 else f"{elsewhere} labels"
+        what = f"the files of {of} are not on this machine"
         cure = "look on the machines that made them, if you want them"
         yield Finding(
             "label without files", scene.campaign or "the database", what, cure, note=True

@@ -308,6 +308,12 @@ def _of_calculation(calculation: Mapping[str, Any], source: str) -> ForeignRun:
     from pymatgen.io.vasp.inputs import Kpoints
 
     given, found = calculation["input"], calculation["output"]
+    if not isinstance(found["ionic_steps"], list):
+        raise InputError(
+            "its ionic steps are in another place, as store_trajectory leaves them",
+            where=source,
+            remedy="give the folder of its run",
+        )
     steps = []
     for step in found["ionic_steps"]:
         structure = Structure.from_dict(_plain(step["structure"], "Structure"))

@@ -230,6 +230,11 @@ def test_the_document_of_a_task(
         assert read.settings.hubbard_u["Ni"] == 6.2
         assert read.settings.titles == whole.settings.titles
         assert read.datasets["Ni"].startswith("PAW_PBE Ni_pv")
+    document["calcs_reversed"][0]["output"]["ionic_steps"] = None  # by store_trajectory
+    (elsewhere,) = find_runs(_written(tmp_path / "trajectory.json", document))
+    assert elsewhere.run is None
+    assert elsewhere.reason.startswith("its ionic steps are in another place")
+    assert elsewhere.reason.endswith("give the folder of its run")
     (damaged,) = find_runs(_written(tmp_path / "damaged.json", {"calcs_reversed": []}))
     assert damaged.run is None
     assert damaged.reason.startswith("it is no document of a VASP task")

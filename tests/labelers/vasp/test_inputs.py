@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
@@ -21,9 +26,12 @@ from al_charge.labelers.vasp import incar, inputs
 from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
 
+from .conftest import write_potcars
+
 Make = Callable[..., VaspLabeler]
 Fill = Callable[[Host, int], Atoms]
-OLIVINE = Path(__file__).parents[3] / "workflows" / "hosts" / "NaFePO4.cif"
+ROOT = Path(__file__).parents[3]
+OLIVINE = ROOT / "workflows" / "hosts" / "NaFePO4.cif"
 
 EVERY_STAGE = {
     "ALGO": "All",
@@ -252,6 +260,42 @@ def test_a_missing_potcar_is_explained(
     with pytest.raises(InputError, match="PMG_VASP_PSP_DIR is not set") as caught:
         labeler().check(["Fe2+"], "Na")
     assert "pmg config" in caught.value.remedy
+
+
+def test_the_documented_steps_put_potcars_where_they_are_looked_for(
+    labeler: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a home where nothing of pymatgen is; pmg runs in this process, which is faster."""
+    from pymatgen.cli import pmg, pmg_config
+    from pymatgen.core import SETTINGS
+
+    page = (ROOT / "docs" / "vasp.md").read_text(encoding="utf-8")
+    steps = re.search(r"1\. \*\*POTCARs\*\*.*?\n\n((?: {7}.*\n)+)", page)
+    assert steps is not None
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    write_potcars(datasets / "flat")
+    with tarfile.open(tmp_path / "potpaw_PBE.54.tar.gz", "w:gz") as archive:
+        for file in (datasets / "flat").iterdir():
+            archive.add(file, f"{file.name.removeprefix('POTCAR.')}/POTCAR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / ".config" / ".pmgrc.yaml"
+    monkeypatch.setattr(pmg_config, "SETTINGS_FILE", str(settings))
+    monkeypatch.setattr(pmg_config, "OLD_SETTINGS_FILE", str(tmp_path / "none"))
+    for line in steps[1].splitlines():
+        words = ["bash", "-c", f"printf '%s\\n' {line}"]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
+        if told[0] == "pmg":
+            monkeypatch.setattr(sys, "argv", told[:-1])
+            pmg.main()
+        else:
+            subprocess.run(["bash", "-c", line], check=True)
+    stored = yaml.safe_load(settings.read_text())["PMG_VASP_PSP_DIR"]
+    assert stored == str(tmp_path / "potcars")
+    assert (tmp_path / "potcars" / "POT_GGA_PAW_PBE_54" / "POTCAR.Fe_pv.gz").is_file()
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", stored)
+    labeler(potcar_functional="PBE_54").check(["Fe2+", "Fe3+", "O2-"], "Na")
 
 
 @pytest.mark.parametrize(

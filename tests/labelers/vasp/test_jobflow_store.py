@@ -117,7 +117,7 @@ def test_tasks_of_a_store_are_the_runs_of_their_folders(
     outputs.update_one({"_id": first["_id"]}, change)
     outputs.delete_one({"_id": second["_id"]})
     damaged, other = import_into(store, file, "olivine").left_out.values()
-    assert damaged.startswith("it is no document of a VASP task")
+    assert damaged.startswith("its ionic steps are in another place, as store_trajectory")
     assert other == "GGA is PS instead of PE"
 
 
@@ -169,6 +169,11 @@ def test_where_a_store_is_told(
         ("docs_store: {type: JSONStore, paths: a.json}", "its docs_store is a JSONStore"),
         ("docs_store: {type: MongoStore, ssh_tunnel: {a: 1}}", "behind an ssh tunnel"),
         ("docs_store: {type: MongoStore, database: a}", "names no database or collection"),
+        ("docs_store: {type: MongoStore, collection_name: a}", "names no database or collection"),
+        (
+            "docs_store: {type: MongoURIStore, uri: 'mongodb://u:secret@h', collection_name: a}",
+            "names no database or collection",
+        ),
         (
             "docs_store: {type: MongoStore, database: a, collection_name: b, "
             "mongoclient_kwargs: {connectTimeoutMS: secret}}",
