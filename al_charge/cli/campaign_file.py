@@ -29,7 +29,9 @@ def init(folder: Path, engine: str | None, name: str | None, listing: bool) -> N
     On a terminal it asks for the engine; otherwise it takes born.
     """
     if engine is not None and name is not None:
-        raise InputError("--engine chooses a template, too", where="--template", remedy="give one")
+        raise InputError(
+            "--engine and --template both choose a file", where="--template", remedy="give one"
+        )
     if listing:
         for path in sorted(templates_folder().glob("*.yaml")):
             click.echo(f"{path.stem:28} {_first_comment(path)}")

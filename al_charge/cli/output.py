@@ -79,7 +79,7 @@ def show_listing(found: Listing, *, as_json: bool, as_csv: bool) -> None:
     from al_charge.errors import InputError
 
     if as_json and as_csv:
-        raise InputError("--json and --csv are two forms", remedy="give one")
+        raise InputError("--json and --csv exclude each other", remedy="give one")
     if as_csv:
         click.echo(found.to_csv(), nl=False)
     else:

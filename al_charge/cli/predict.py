@@ -126,7 +126,7 @@ def _force(relax: bool, fmax: str, processes: int | None, batched: bool) -> floa
         raise InputError(
             "there is nothing to relax",
             where="--processes" if processes else "--batched",
-            remedy="give --relax, too",
+            remedy="add --relax",
         )
     if processes and batched:
         raise InputError(

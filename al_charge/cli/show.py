@@ -88,9 +88,9 @@ def structure(
     from al_charge.report.style import check_image
 
     if (x is None) == (which is None):
-        raise InputError("which structure is not said", remedy="give one of --x and --label")
+        raise InputError("it needs one structure", remedy="give one of --x and --label")
     if path is None and picture is None:
-        raise InputError("nothing is to be written", remedy="give -o or --picture")
+        raise InputError("there is nothing to write", remedy="give -o or --picture")
     if path is not None:
         kind_of(path)
     if picture is not None:

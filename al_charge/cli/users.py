@@ -178,9 +178,9 @@ def _keep(credentials: Path | None, name: str, password: str | None) -> None:
         write_private(credentials, {"username": name, "password": password})
     except OSError as error:
         raise AlChargeError(
-            f"the password was not kept, the file cannot be written: {error.strerror}",
+            f"the password was not saved, since the file cannot be written: {error.strerror}",
             where=str(credentials),
-            remedy=f"'al-charge db users password {name}' gives another one",
+            remedy=f"'al-charge db users password {name}' sets another one",
         ) from error
     _log.info("login in %s", credentials)
 

@@ -57,9 +57,9 @@ def limited(path: Path) -> Iterator[None]:
     except (MemoryError, _TooLongError) as error:
         what = "memory" if isinstance(error, MemoryError) else "time"
         raise InputError(
-            f"it takes more {what} to read than a file of its size may",
+            f"reading it takes more {what} than a file of its size should",
             where=str(path),
-            remedy="look at the numbers in it: it may declare more than it has",
+            remedy="check the numbers in it: it may declare more than it has",
         ) from None
 
 

@@ -171,7 +171,7 @@ def _check_sites(block: dict[str, Any], path: Path) -> None:
     for operation in every:
         parts = re.sub(r"[\s'\"]", "", operation).lower().split(",")
         if len(parts) != 3 or not all(map(_AXIS.fullmatch, parts)):
-            raise InputError(f"'{operation[:80]}' is no operation of symmetry", where=str(path))
+            raise InputError(f"'{operation[:80]}' is not a symmetry operation", where=str(path))
 
 
 def _check_group(block: dict[str, Any], path: Path) -> None:

@@ -69,7 +69,7 @@ def kind_of(path: Path) -> str:
     if ending in FORMATS:
         return ending
     raise InputError(
-        "its name tells no format of structures",
+        "its name implies no structure format",
         where=str(path),
         remedy="end it in .cif or .extxyz, or begin it with POSCAR",
     )

@@ -82,7 +82,7 @@ class Windows:
                         f"the windows of {first} ({lower[0]:.2f} to {lower[1]:.2f}) and {second} "
                         f"({upper[0]:.2f} to {upper[1]:.2f}) overlap",
                         where="moment_windows",
-                        remedy="narrow them, or tell the states apart by other means",
+                        remedy="narrow them, or distinguish the states by other means",
                     )
 
     @property

@@ -70,7 +70,7 @@ def label_metal(
             raise AlChargeError(
                 f"the energy of {ion} metal cannot be computed: {reason}",
                 where=campaign.name,
-                remedy=f"mend it, then 'al-charge campaign resume {campaign.name}'",
+                remedy=f"remove the cause, then 'al-charge campaign resume {campaign.name}'",
             )
 
 

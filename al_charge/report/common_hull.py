@@ -346,4 +346,4 @@ def _refuse_other_energies(first: Campaign, other: Campaign) -> None:
 
 
 def _apart(first: Campaign, other: Campaign, why: str) -> InputError:
-    return InputError(f"they cannot stand on one hull: {why}", where=f"{first.name} {other.name}")
+    return InputError(f"they cannot share a hull: {why}", where=f"{first.name} {other.name}")

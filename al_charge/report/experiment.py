@@ -100,14 +100,14 @@ def _points(path: Path, first: float, slope: float) -> list[tuple[float, float]]
             if line.strip() and not line.startswith("#")
         ]
     except UnicodeDecodeError as error:
-        raise InputError("it is no text", where=str(path)) from error
+        raise InputError("it is not text", where=str(path)) from error
     reader = csv.DictReader(lines, skipinitialspace=True)
     try:
         names = [name.strip().lower() for name in reader.fieldnames or []]
         reader.fieldnames = names
         rows = list(reader)
     except csv.Error as error:
-        raise InputError(f"it is no table: {error}", where=str(path)) from error
+        raise InputError(f"it is not a table: {error}", where=str(path)) from error
     if "voltage" not in names or not {"x", "capacity"} & set(names):
         other = next((name for name in names if name not in COLUMNS), "")
         raise InputError(

@@ -345,7 +345,7 @@ def _cells_of(document: dict[str, Any], path: Path) -> Supercells:
     """Return the supercells of the host that an export tells."""
     if "host" not in document:
         raise InputError(
-            "it does not tell the host of its labels, as exports of version 0.2 did not",
+            "it does not name the host of its labels, as in exports of version 0.2",
             where=str(path),
             remedy="give the campaign that made them with --campaign",
         )
@@ -360,7 +360,9 @@ def _cells_of(document: dict[str, Any], path: Path) -> Supercells:
     structure = Structure.from_dict(told["structure"])
     cells = hosts_of(HostSpec.model_validate(told["spec"]), structure)
     if cells.widest.fingerprint != told["fingerprint"]:
-        raise InputError("its host does not have the fingerprint that it tells", where=str(path))
+        raise InputError(
+            "its host does not have the fingerprint that the file gives", where=str(path)
+        )
     return cells
 
 

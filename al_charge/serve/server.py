@@ -44,10 +44,10 @@ def listen(address: str, port: int, *, expose: bool = False) -> socket.socket:
         raise InputError("this machine has no such address", where="--address") from error
     if not number.is_loopback and not expose:
         raise InputError(
-            f"everybody who reaches {address} could try tokens, and whoever sees the traffic reads "
-            "the token in it, since nothing is encrypted",
+            f"anybody who reaches {address} could try tokens, and the token can be read in the "
+            "traffic, which is not encrypted",
             where="--address",
-            remedy="use an ssh tunnel (docs/page.md), or say --expose",
+            remedy="use an ssh tunnel (docs/page.md), or add --expose",
         )
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

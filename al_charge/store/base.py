@@ -139,7 +139,7 @@ def _intact(collection: str, stored: Stored) -> str:
         raise DamagedError(
             "it was changed in the database by something else",
             where=f"{collection.removesuffix('s')} '{stored['_id']}'",
-            remedy="'al-charge doctor --deep' tells all that is damaged, and its cure",
+            remedy="'al-charge doctor --deep' lists all damage, with its cure",
         )
     return str(seal)
 

@@ -185,7 +185,7 @@ class Document(Part):
             raise DamagedError(
                 f"it is damaged in the database, its {field}: {fault['msg']}",
                 where=f"{cls.collection.removesuffix('s')} '{stored.get('_id', '?')}'",
-                remedy="'al-charge doctor --deep' tells all that is damaged",
+                remedy="'al-charge doctor --deep' lists all damage",
             ) from error
 
     @model_validator(mode="before")

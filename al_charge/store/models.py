@@ -99,7 +99,7 @@ class Models(StorePart):
             raise AlChargeError(
                 "its weights do not match their checksum",
                 where=where,
-                remedy="'al-charge doctor --deep' tells the cure",
+                remedy="'al-charge doctor --deep' names the cure",
             )
         return doc, weights
 

@@ -115,7 +115,7 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(
             f"cannot read it: {error.strerror or error}",
             where=str(path),
-            remedy="nothing was changed; mend the file or its disk, and try again",
+            remedy="nothing was changed; repair the file or its disk, and try again",
         ) from error
 
 
@@ -148,7 +148,7 @@ def writing_to(folder: Path) -> Iterator[None]:
             where=str(error.filename or folder),
             remedy="free some space, or inodes"
             if full
-            else "mend that disk, and try again"
+            else "repair that disk, and try again"
             if ours
             else "set AL_CHARGE_HOME to a folder of yours",
         ) from error

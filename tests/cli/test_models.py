@@ -251,7 +251,7 @@ def test_relaxing_in_a_batch(model: str, run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--processes", "2"), "--processes: there is nothing to relax; give --relax, too"),
+        (("--processes", "2"), "--processes: there is nothing to relax; add --relax"),
         (("--batched",), "--batched: there is nothing to relax"),
         (("--relax", "--batched", "--processes", "2"), "a batch is relaxed by one process"),
         (("--relax", "--fmax", "small"), "--fmax: 'small' is not a valid force"),

@@ -54,7 +54,7 @@ def test_the_mean_is_that_of_the_area(profile: VoltageProfile, tmp_path: Path) -
         ("x,voltage\n0,3\n1,high\n", "row 3: not a number"),
         ("x,voltage\n0,3\n1\n", "row 3: not a number"),
         ("x,voltage\n0,3\n1,nan\n", "row 3: not a finite number"),
-        ("x,voltage\n0," + "3" * 2**18 + "\n", "it is no table: field larger than"),
+        ("x,voltage\n0," + "3" * 2**18 + "\n", "it is not a table: field larger than"),
     ],
 )
 def test_what_is_refused(text: str, message: str, profile: VoltageProfile, tmp_path: Path) -> None:

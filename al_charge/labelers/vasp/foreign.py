@@ -299,7 +299,7 @@ def read_task(document: Mapping[str, Any], source: str) -> ForeignRun:
         return _of_calculation(document["calcs_reversed"][0], source)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"it is no document of a VASP task ({type(error).__name__}: {error})", where=source
+            f"it is not a document of a VASP task ({type(error).__name__}: {error})", where=source
         ) from error
 
 

@@ -80,7 +80,7 @@ def read_database(path: Path) -> Iterator[ForeignRun | InputError]:
         raise
     except Exception as error:  # SQLite's and ASE's own, whatever is broken
         raise InputError(
-            f"it is no database of ASE ({type(error).__name__}: {error})", where=str(path)
+            f"it is not a database of ASE ({type(error).__name__}: {error})", where=str(path)
         ) from error
     for row in rows:
         image = row.toatoms(add_additional_information=True)

@@ -237,7 +237,7 @@ def test_the_document_of_a_task(
     assert elsewhere.reason.endswith("give the folder of its run")
     (damaged,) = find_runs(_written(tmp_path / "damaged.json", {"calcs_reversed": []}))
     assert damaged.run is None
-    assert damaged.reason.startswith("it is no document of a VASP task")
+    assert damaged.reason.startswith("it is not a document of a VASP task")
 
 
 def _written(file: Path, document: Any) -> Path:
