@@ -66,7 +66,7 @@ def allocation(processes: int, environment: Mapping[str, str] = os.environ) -> A
 
 
 def job_started(environment: Mapping[str, str] = os.environ) -> datetime | None:
-    """Return from when the queue counts.
+    """Return from when the queue counts; Slurm is asked where it does not tell its jobs.
 
     Parameters
     ----------
@@ -78,8 +78,11 @@ def job_started(environment: Mapping[str, str] = os.environ) -> datetime | None:
     datetime or None
         None where the queue does not say, or there is none.
     """
-    seconds = _number(environment.get("SLURM_JOB_START_TIME"))
-    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    if seconds := _number(environment.get("SLURM_JOB_START_TIME")):
+        return datetime.fromtimestamp(seconds, UTC)
+    if not (job := environment.get("SLURM_JOB_ID")):
+        return None
+    return _time(_answer("squeue", "-h", "-j", job, "-o", "%S"))
 
 
 def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) -> datetime | None:
@@ -104,12 +107,9 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
     state, _, time = _answer("squeue", "-h", "-j", job, "-o", "%T %e").partition(" ")
     if not state or state in _COUNTED:
         return None
-    try:
-        end = datetime.fromisoformat(time).astimezone(UTC)  # told in the time of this machine
-    except ValueError:
-        return signalled
+    end = _time(time)
     # That of a job that was put back is when its next run has to end.
-    return end if end <= datetime.now(UTC) else signalled
+    return end if end is not None and end <= datetime.now(UTC) else signalled
 
 
 def job_times(job: str) -> tuple[datetime, datetime] | None:
@@ -134,14 +134,19 @@ def job_times(job: str) -> tuple[datetime, datetime] | None:
     told = dict(re.findall(r"(\w+)=(\S*)", _answer("scontrol", "show", "job", "-o", number)))
     if told.get("JobState", _COUNTED[0]) in _COUNTED:
         return None
-    try:
-        start, end = (
-            datetime.fromisoformat(told[name]).astimezone(UTC) for name in ("StartTime", "EndTime")
-        )
-    except (KeyError, ValueError):
-        return None
+    start, end = (_time(told.get(name, "")) for name in ("StartTime", "EndTime"))
     # One that waits to run again has times that are to come.
-    return (start, end) if end <= datetime.now(UTC) else None
+    if start is None or end is None or end > datetime.now(UTC):
+        return None
+    return start, end
+
+
+def _time(told: str) -> datetime | None:
+    """Return a time that Slurm tells in that of this machine; None where it has none."""
+    try:
+        return datetime.fromisoformat(told).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _answer(*command: str) -> str:

@@ -19,7 +19,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from al_charge.errors import AlChargeError, UnfinishedError
 from al_charge.fw import account, pool, task_run
 from al_charge.fw.account import Account, Settlement, enter
-from al_charge.fw.allocation import Allocation, allocation, job_end, job_times
+from al_charge.fw.allocation import Allocation, allocation, job_end, job_started, job_times
 from al_charge.fw.doctor import look, mend
 from al_charge.fw.lost_runs import release
 from al_charge.fw.pool import WorkerPool
@@ -95,6 +95,21 @@ def test_slurm_tells_whether_it_still_counts(
     end = datetime.fromisoformat(expected).astimezone(UTC) if expected else None
     assert job_end(signalled, job) == end
     assert job_end(signalled, {"PBS_JOBID": "11"}) is None
+
+
+def test_slurm_tells_when_a_job_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old ones are asked."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    time = datetime.fromisoformat("2026-11-30T01:00:00").astimezone(UTC)
+    told = {"SLURM_JOB_ID": "11", "SLURM_JOB_START_TIME": f"{time.timestamp():.0f}"}
+    assert job_started(told) == time
+    assert job_started({"SLURM_JOB_ID": "11"}) is None
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\ntest "$*" = "-h -j 11 -o %S" && echo 2026-11-30T01:00:00\n')
+    squeue.chmod(0o755)
+    assert job_started({"SLURM_JOB_ID": "11"}) == time
+    assert job_started({"SLURM_JOB_ID": "12"}) is None
+    assert job_started({"PBS_JOBID": "11"}) is None
 
 
 @pytest.mark.parametrize(
