@@ -227,34 +227,46 @@ def reset(
 ) -> Callable[[Database[dict[str, Any]]], bool]:
     """Return what empties a database, and tells whether it is as good as new then.
 
-    MongoDB takes longer to create and drop collections and indexes than most tests take. A database
-    whose collections or indexes have changed is dropped all the same.
+    MongoDB takes longer to create and drop collections and indexes than most tests take, and to be
+    asked for each collection longer than to be asked once for all. A database whose collections or
+    indexes have changed is dropped all the same.
     """
     new = mongodb_client[f"test_{uuid.uuid4().hex}"]
     Store(new).ensure_schema()
     create_task_indexes(new)
-    wanted = _layout(new)
+    wanted, schema = _layout(new), list(new[SCHEMA].find())
+    names = sorted(set(wanted) - {SCHEMA})
+    look = {
+        name: [{"$limit": 1}, {"$project": {"_id": 0, "name": {"$literal": name}}}]
+        for name in names
+    }
+    others = [{"$unionWith": {"coll": name, "pipeline": look[name]}} for name in names[1:]]
+    filled = [*look[names[0]], *others]
 
     def empty(database: Database[dict[str, Any]]) -> bool:
-        for name in set(database.list_collection_names()) - set(wanted):
+        layout = _layout(database)
+        for name in set(layout) - set(wanted):
             database.drop_collection(name)
-        if _layout(database) != wanted:
+            del layout[name]
+        if layout != wanted or list(database[SCHEMA].find()) != schema:
             mongodb_client.drop_database(database)
             return False
-        for name in set(wanted) - {SCHEMA}:
-            database[name].delete_many({})
+        for found in database[names[0]].aggregate(filled):
+            database[found["name"]].delete_many({})
         return True
 
     return empty
 
 
 def _layout(database: Database[dict[str, Any]]) -> dict[str, Any]:
-    """Return the options and indexes of every collection, and the version of the schema."""
-    layout: dict[str, Any] = {
-        one["name"]: (one["options"], database[one["name"]].index_information())
-        for one in database.list_collections()
-    }
-    return layout | {SCHEMA: list(database[SCHEMA].find())}
+    """Return the options and indexes of every collection."""
+    ours: list[dict[str, Any]] = [{"$listCatalog": {}}, {"$match": {"db": database.name}}]
+    layout: dict[str, Any] = {}
+    for one in database.client["admin"].aggregate(ours):
+        options = {key: value for key, value in one["md"]["options"].items() if key != "uuid"}
+        indexes = {index["spec"]["name"]: index["spec"] for index in one["md"]["indexes"]}
+        layout[one["name"]] = (one["type"], options, indexes)
+    return layout
 
 
 @pytest.fixture(scope="session")
@@ -270,10 +282,12 @@ def prepared_database(
     spare_databases: list[str],
 ) -> Iterator[Database[dict[str, Any]]]:
     """Give each test a database of its own, with the schema and no document."""
-    name = spare_databases.pop() if spare_databases else f"test_{uuid.uuid4().hex}"
+    spare = spare_databases.pop() if spare_databases else ""
+    name = spare or f"test_{uuid.uuid4().hex}"
     database = mongodb_client[name]
-    Store(database).ensure_schema()
-    create_task_indexes(database)
+    if not spare:
+        Store(database).ensure_schema()
+        create_task_indexes(database)
     yield database
     if reset(database):
         spare_databases.append(name)

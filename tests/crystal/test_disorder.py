@@ -13,9 +13,6 @@ import pytest
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
-from pymatgen.transformations.standard_transformations import (
-    OrderDisorderedStructureTransformation,
-)
 
 from al_charge.crystal.charge_balance import total_moments
 from al_charge.crystal.enumeration import count_distinct
@@ -180,6 +177,11 @@ def test_the_lowest_of_all_arrangements_is_found() -> None:
 
 
 def test_pymatgen_finds_no_lower_one() -> None:
+    # Here, since this import is slow, and each process that runs tests collects them all.
+    from pymatgen.transformations.standard_transformations import (
+        OrderDisorderedStructureTransformation,
+    )
+
     mixed = Structure.from_spacegroup(
         "R-3m",
         Lattice.hexagonal(2.867, 14.245),

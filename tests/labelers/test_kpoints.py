@@ -13,7 +13,6 @@ from ase import Atoms
 from ase.build import bulk, make_supercell
 from pymatgen.core.structure import Structure
 from pymatgen.io.ase import AseAtomsAdaptor
-from pymatgen.io.vasp.inputs import Kpoints
 
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.parent import read_structure
@@ -63,6 +62,8 @@ def test_both_engines_take_a_spacing_by_default(
 
 
 def test_vasp_keeps_the_density_of_stored_campaigns(crystal: Atoms) -> None:
+    from pymatgen.io.vasp.inputs import Kpoints  # slow, and each process collects all tests
+
     settings = VaspSettings(kpoint_density=64.0)
     structure = AseAtomsAdaptor.get_structure(crystal)
     theirs: Any = Kpoints.automatic_density_by_vol(structure, 64.0, force_gamma=True)

@@ -8,13 +8,12 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
 from ase import Atoms
-from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 from al_charge.crystal.configuration import set_species
 from al_charge.crystal.host import Host
@@ -27,6 +26,9 @@ from al_charge.labelers.vasp.labeler import VaspLabeler
 from al_charge.labelers.vasp.settings import VaspSettings
 
 from .conftest import write_potcars
+
+if TYPE_CHECKING:  # slow to import, and each process collects all tests
+    from pymatgen.io.vasp.inputs import Incar, Kpoints, Poscar
 
 Make = Callable[..., VaspLabeler]
 Fill = Callable[[Host, int], Atoms]
@@ -74,8 +76,24 @@ def tripled() -> Host:
 
 def written(labeler: VaspLabeler, atoms: Atoms, folder: Path, **job: Any) -> dict[str, Incar]:
     """Prepare a job and return the INCAR of each of its stages."""
+    from pymatgen.io.vasp.inputs import Incar
+
     labeler.prepare(atoms, folder, **{"relax": Relax.NONE, "attempt": 0} | job)
     return {file.parent.name: Incar.from_file(str(file)) for file in folder.glob("*/INCAR")}
+
+
+def read_poscar(folder: Path) -> Poscar:
+    """Read the POSCAR of a stage."""
+    from pymatgen.io.vasp.inputs import Poscar
+
+    return Poscar.from_file(folder / "POSCAR", check_for_potcar=False)
+
+
+def read_kpoints(folder: Path) -> Kpoints:
+    """Read the k-points of a stage."""
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    return Kpoints.from_file(str(folder / "KPOINTS"))
 
 
 @pytest.mark.parametrize(
@@ -119,13 +137,13 @@ def test_every_tag(
     assert not stages
     folder = tmp_path / "job" / "static"
     elements = ["Na", "Fe", "P", "O"] if n_sodium else ["Fe", "P", "O"]
-    assert Poscar.from_file(folder / "POSCAR", check_for_potcar=False).site_symbols == elements
+    assert read_poscar(folder).site_symbols == elements
     titles = [line for line in (folder / "POTCAR").read_text().split("\n") if "TITEL" in line]
     # One dataset for iron whatever its charge states, and the Materials Project's choice.
     assert [title.split()[3] for title in titles] == [
         {"Na": "Na_pv", "Fe": "Fe_pv"}.get(element, element) for element in elements
     ]
-    kpoints = Kpoints.from_file(str(folder / "KPOINTS"))
+    kpoints = read_kpoints(folder)
     assert kpoints.style.name == "Gamma"
     # At most 0.3 per angstrom apart: 0.60, 0.50 and 1.27 are 2 pi over 10.41, 12.45 and 4.95.
     assert tuple(kpoints.kpts[0]) == (3, 2, 5)
@@ -155,7 +173,7 @@ def test_shuffled_atoms_keep_their_moments(
     species = [str(s) for s in atoms.arrays["species"] if str(s).startswith("Fe")]
     assert static["MAGMOM"][1:5] == [{"Fe2+": 4.0, "Fe3+": 5.0}[token] for token in species]
     assert sum(static["MAGMOM"]) == static["NUPDOWN"] == 19.0
-    poscar = Poscar.from_file(tmp_path / "job" / "static" / "POSCAR", check_for_potcar=False)
+    poscar = read_poscar(tmp_path / "job" / "static")
     place = np.array([site.coords for site in poscar.structure[1:5]])
     assert np.allclose(place, atoms.positions[atoms.symbols.search("Fe")], atol=1e-9)
 
@@ -177,7 +195,7 @@ def test_the_user_has_the_last_word(
     assert static["LDAUU"] == [0, 4.3, 0, 0]
     assert static["ENCUT"] == 600
     assert "NUPDOWN" not in static
-    kpoints = Kpoints.from_file(str(tmp_path / "job" / "static" / "KPOINTS"))
+    kpoints = read_kpoints(tmp_path / "job" / "static")
     assert tuple(kpoints.kpts[0]) == (1, 2, 3)
 
 
