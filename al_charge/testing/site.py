@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,8 @@ class Site:
         """Kill the worker processes and their parent."""
         if self.worker is not None:
             if self.worker.poll() is None:
-                os.killpg(self.worker.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(self.worker.pid, signal.SIGKILL)
             self.worker.wait(timeout=30)
             self.worker = None
 

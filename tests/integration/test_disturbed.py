@@ -60,7 +60,7 @@ class Fireworks:
 
 @pytest.mark.parametrize("sent", SIGNALS)
 def test_told_to_stop_workers_hand_back_what_they_do(
-    make_site: Callable[[str], Site], sent: signal.Signals
+    make_site: Callable[..., Site], sent: signal.Signals
 ) -> None:
     site = make_site("site")
     fireworks = Fireworks(site)
@@ -77,10 +77,10 @@ def test_told_to_stop_workers_hand_back_what_they_do(
     assert all(not launch["action"]["stored_data"]["crashed"] for launch in ended)
 
 
-def test_workers_need_no_help(calm: Site, make_site: Callable[[str], Site]) -> None:
+def test_workers_need_no_help(calm: Site, make_site: Callable[..., Site]) -> None:
     """Nobody calls `campaign resume`: what is killed is replaced, and its work handed back."""
     rng = random.Random(11)
-    rough = make_site("rough")
+    rough = make_site("rough", forked=True)
     rough.run("campaign", "submit", str(rough.file))
     rough.start_worker()
     for victim in ("child", "mongod", "child", "mongod", "child"):
@@ -111,10 +111,8 @@ def disturb(site: Site, rng: random.Random) -> Counter[str]:
     return killed
 
 
-def test_killed_campaign_ends_at_the_same_hull(
-    calm: Site, make_site: Callable[[str], Site]
-) -> None:
-    rough = make_site("rough")
+def test_killed_campaign_ends_at_the_same_hull(calm: Site, make_site: Callable[..., Site]) -> None:
+    rough = make_site("rough", forked=True)
     rough.run("campaign", "submit", str(rough.file))
     killed = disturb(rough, random.Random(7))
     print(f"killed: {dict(killed)}")

@@ -6,6 +6,7 @@ folder and leaves its settings in the environment.
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import signal
@@ -34,6 +35,7 @@ LONGEST_BUFFER = 600
 
 def main() -> None:
     """Run the job in the current folder; a failure is left in a file with its reason."""
+    gc.set_threshold(10_000)  # custodian's imports make much and drop little
     stop = Path(STOP).absolute()
     for number in SIGNALS:  # a batch system sends them to VASP at the same time
         signal.signal(number, lambda *_: stop.touch())
