@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,37 @@ def run(*command: str | Path, home: Path, folder: Path) -> subprocess.CompletedP
         text=True,
         timeout=500,
     )
+
+
+COMMANDS = """
+import contextlib, io, json, sys
+from al_charge.cli.main import main
+
+ended = []
+for command in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(command)
+        except SystemExit as exit_:
+            ended.append([exit_.code or 0, out.getvalue(), err.getvalue()])
+print(json.dumps(ended))
+"""
+
+
+def run_all(
+    python: str | Path, *commands: Sequence[str | Path], home: Path, folder: Path
+) -> list[tuple[int, str, str]]:
+    """Run commands of al-charge in one process; return exit code, output and errors of each.
+
+    A process for each would spend most of its time on imports.
+    """
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    done = run(python, "-c", COMMANDS, words, home=home, folder=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ended = json.loads(done.stdout)
+    assert len(ended) == len(commands)
+    return [(int(code), out, err) for code, out, err in ended]
 
 
 @pytest.fixture(scope="module")
@@ -87,22 +118,32 @@ def test_the_package_passes_the_contract_tests(python: Path, source: Path, home:
 
 @pytest.mark.slow
 def test_a_campaign_runs_with_all_four(python: Path, source: Path, home: Path) -> None:
-    command = (python, "-m", "al_charge")
-    listed = json.loads(run(*command, "plugins", "--json", home=home, folder=source).stdout)
-    ours = {one["kind"]: one for one in listed["plugins"] if one["package"] == "toy-charge 1.0"}
+    (_, listed, _), (code, checked, _) = run_all(
+        python, ("plugins", "--json"), ("check", "campaign.yaml"), home=home, folder=source
+    )
+    ours = {
+        one["kind"]: one
+        for one in json.loads(listed)["plugins"]
+        if one["package"] == "toy-charge 1.0"
+    }
     assert set(ours) == {"soft-spheres", "embedded", "lowest", "random"}
     assert not any(one["unusable"] for one in ours.values())
-    checked = run(*command, "check", "campaign.yaml", home=home, folder=source)
-    assert checked.returncode == 0 and "labelled by soft-spheres, 2 embedded" in checked.stdout
+    assert code == 0 and "labelled by soft-spheres, 2 embedded" in checked
     submit = ("campaign", "submit", "campaign.yaml", "--workers", "1")
-    done = run(*command, *submit, home=home, folder=source)
+    done = run(python, "-m", "al_charge", *submit, home=home, folder=source)
     assert done.returncode == 0, done.stderr[-2000:]
-    hull = json.loads(run(*command, "hull", "toy", "--json", home=home, folder=source).stdout)
-    assert hull["labeler"] == "soft spheres (an example)"
-    assert [entry["x"] for entry in (hull["vertices"][0], hull["vertices"][-1])] == ["0", "1"]
-    assert len(hull["entries"]) >= 7
-    status = run(*command, "campaign", "status", "toy", "--json", home=home, folder=source)
-    assert json.loads(status.stdout)["state"] in ("exhausted", "converged")
+    (_, hull, _), (_, status, _) = run_all(
+        python,
+        ("hull", "toy", "--json"),
+        ("campaign", "status", "toy", "--json"),
+        home=home,
+        folder=source,
+    )
+    found = json.loads(hull)
+    assert found["labeler"] == "soft spheres (an example)"
+    assert [entry["x"] for entry in (found["vertices"][0], found["vertices"][-1])] == ["0", "1"]
+    assert len(found["entries"]) >= 7
+    assert json.loads(status)["state"] in ("exhausted", "converged")
 
 
 @pytest.mark.slow
