@@ -59,9 +59,9 @@ def _wrong_clock() -> None:
             return right.now(tz) + wrong
 
     class Module:
-        datetime = Wrong
         timedelta = datetime.timedelta
         timezone = datetime.timezone
+        datetime = Wrong  # the last: from here on it is the name's meaning
 
     from fireworks.core import firework, launchpad, rocket
 

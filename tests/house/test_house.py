@@ -148,3 +148,12 @@ def test_automatic_check_runs_the_test_command() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-1] == "python3 bootstrap.py test"
+
+
+def test_workers_of_the_benchmarks_start_with_their_faults(tmp_path: Path) -> None:
+    """A worker that ends at once would be another fault than the one that is counted."""
+    faults = {"FAULT_CLOCK": "7200", "FAULT_SCHEMA": "1", "FAULT_SILENT": "60 600"}
+    faults |= {"FAULT_LAUNCHER": "env", "FAULT_HOLD": str(tmp_path)}
+    program = [sys.executable, str(ROOT / "benchmarks" / "faulty_worker.py"), "--version"]
+    done = subprocess.run(program, env=os.environ | faults, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
