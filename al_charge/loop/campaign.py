@@ -27,7 +27,8 @@ from al_charge.labelers.protocol import Labeler, Relax, settings_hash
 from al_charge.loop.cells import Cells
 from al_charge.loop.known_labels import KnownLabels
 from al_charge.loop.spec import CampaignSpec
-from al_charge.loop.submit import labeler_of, spec_of, structure_of
+from al_charge.loop.stored_spec import spec_of, structure_of
+from al_charge.loop.submit import labeler_of
 from al_charge.store.documents import CampaignDoc, CandidateDoc, Geometry
 from al_charge.store.embedded import default_home
 from al_charge.store.mongo import Store

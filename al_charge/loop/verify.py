@@ -258,21 +258,3 @@ def _why_not(campaign: Campaign, key: str) -> str:
     if label is None:
         return "it was not labelled"
     return label.refused or "relaxing led to another charge order"
-
-
-def is_verified(campaign: Campaign) -> bool:
-    """Return whether the hull of the last assessed round is verified.
-
-    Parameters
-    ----------
-    campaign
-        The campaign.
-
-    Returns
-    -------
-    bool
-        False also if no round is assessed.
-    """
-    rounds = campaign.store.rounds.all(campaign.name)
-    assessed = [one.assessment for one in rounds if one.assessment is not None]
-    return bool(assessed and assessed[-1].verification and assessed[-1].verification.verified)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_charge.crystal.formula import amounts_in
 from al_charge.errors import AlChargeError, InputError
+from al_charge.labelers.dft.kpoints import are_alike
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import label_entries, usable
 from al_charge.rehearsal.settings import ModelSettings
@@ -336,6 +337,19 @@ def _refuse_other_energies(first: Campaign, other: Campaign) -> None:
             for one in labeler_differences(first, other)
         ]
         raise _apart(first, other, f"their settings differ: {', '.join(told)}")
+    grid: Any = first.physical_settings.get("kpoints")
+    if isinstance(grid, list):  # a spacing suits cells of every size
+        cells = [
+            host.structure.lattice.matrix for one in (first, other) for host in one.cells.hosts
+        ]
+        if not all(are_alike(grid, cells[0], grid, cell) for cell in cells):
+            atoms = [len(one.host.elements) for one in (first, other)]
+            raise _apart(
+                first,
+                other,
+                f"k-points {'x'.join(map(str, grid))} do not mean the same in their cells, of "
+                f"{atoms[0]} and {atoms[1]} sites; label with 'kpoint_spacing'",
+            )
     metals = first.metal_energy, other.metal_energy
     if abs(metals[0] - metals[1]) > SAME_METAL:
         raise _apart(

@@ -304,6 +304,27 @@ def test_what_cannot_stand_together_is_refused_before_labels_are_read(
     assert "'maricite' is a rehearsal" in refused(rehearsal, labelled)
 
 
+def test_one_grid_of_kpoints_in_cells_of_two_sizes_is_refused(
+    labelled: Campaign, maricite: Campaign, tmp_path: Path
+) -> None:
+    host = {"supercell": [1, 2, 1], "redox_sites_per_formula": 1}
+    large = polymorph(labelled, tmp_path, "large", host=host)
+
+    def with_kpoints(campaign: Campaign, told: Any) -> Campaign:
+        changed, made = replace(campaign), _Labeler(520, 5.3)
+        made.settings()["kpoints"] = told
+        vars(changed).update(settings_hash="one", metal_energy=METAL, _hashed_labeler=made)
+        return changed
+
+    first, alike, other = (with_kpoints(one, [2, 2, 2]) for one in (labelled, maricite, large))
+    message = "k-points 2x2x2 do not mean the same in their cells, of 28 and 56 sites"
+    assert message in refused(first, other)
+    assert message.replace("28 and 56", "56 and 28") in refused(other, first)
+    assert common_hull([first, alike]).hull.vertices
+    spaced = [with_kpoints(one, {"spacing": 0.3}) for one in (labelled, large)]
+    assert common_hull(spaced).hull.vertices
+
+
 class _Only:
     """Cells that are one host."""
 

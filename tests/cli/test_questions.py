@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from pymongo import MongoClient
+from rich.console import Console
 
 from al_charge.crystal.configuration import to_atoms
 from al_charge.crystal.enumeration import enumerate_distinct
@@ -18,6 +22,7 @@ from al_charge.fw.tasks import ensure_round
 from al_charge.loop.campaign import Campaign, geometry_of, label_key, open_campaign
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import new_document
+from al_charge.report.compared import comparison, comparison_table
 from al_charge.store.documents import Assessment, CandidateDoc
 from al_charge.store.labels import ALL_FRAMES
 
@@ -151,6 +156,20 @@ def test_two_campaigns_that_differ(
     )
     table = run("compare", "labelled", "other")[1]
     assert "-330.0" in table and "seed" in table and "largest shift of the hull: 80.0 meV" in table
+
+    changed = replace(other)
+    told = {"engine": "born", "parameters": "changed"}
+    vars(changed).update(
+        settings_hash="another", _hashed_labeler=SimpleNamespace(settings=lambda: told)
+    )
+    document = comparison(running, changed)
+    assert not document["same_settings"] and document["hull_shift"] is None
+    (one,) = [one for one in document["settings"] if one["name"] == "labeler.parameters"]
+    assert (one["first"], one["second"]) == (running.physical_settings["parameters"], "changed")
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(comparison_table(document))
+    text = console.export_text()
+    assert "settings that energies depend on: different" in text and "largest shift" not in text
 
 
 def test_a_stored_campaign_that_is_not_valid_is_refused_in_one_line(

@@ -17,7 +17,7 @@ from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Relax
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
-from al_charge.loop.energies import labelled_hull
+from al_charge.loop.energies import assessed_hull, labelled_hull
 from al_charge.loop.label import label
 from al_charge.loop.propose import propose
 from al_charge.loop.rounds import label_slots, open_round
@@ -25,7 +25,7 @@ from al_charge.loop.select import select_candidates
 from al_charge.loop.spec import parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
-from al_charge.loop.verify import is_verification, is_verified
+from al_charge.loop.verify import is_verification
 from al_charge.store.documents import CampaignState
 from al_charge.store.labels import ALL_FRAMES
 from al_charge.store.mongo import Store
@@ -110,7 +110,8 @@ def test_it_ends_verified(campaign: Campaign) -> None:
     document = campaign.store.campaigns.get("static")
     assert document.state is CampaignState.CONVERGED
     assert "verified by relaxing" in document.reason
-    assert is_verified(campaign)
+    verification = assessed_hull(campaign)[1].verification
+    assert verification is not None and verification.verified
 
 
 def test_static_labels_alone_find_the_vertices(campaign: Campaign, exhaustive: Hull) -> None:

@@ -42,7 +42,8 @@ from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import parse_spec
-from al_charge.loop.submit import new_document, spec_of, submit
+from al_charge.loop.stored_spec import spec_of
+from al_charge.loop.submit import new_document, submit
 from al_charge.loop.train import FRESH, train_member
 from al_charge.report.progress import status_panel
 from al_charge.report.tables import hull_table

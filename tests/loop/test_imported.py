@@ -25,7 +25,8 @@ from al_charge.loop.propose import propose
 from al_charge.loop.rounds import label_slots, open_round
 from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import parse_spec
-from al_charge.loop.submit import spec_of, submit
+from al_charge.loop.stored_spec import spec_of
+from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member
 from al_charge.loop.verify import verification_of
 from al_charge.report.export import export

@@ -18,7 +18,8 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import settings_hash
 from al_charge.loop.campaign import LARGEST_DISPLACEMENT, Campaign, open_campaign
 from al_charge.loop.spec import CampaignSpec, parse_spec
-from al_charge.loop.submit import is_same, labeler_of, new_document, spec_of, submit
+from al_charge.loop.stored_spec import is_same, spec_of
+from al_charge.loop.submit import labeler_of, new_document, submit
 from al_charge.search.genetic import OperatorWeights
 from al_charge.store.documents import CampaignDoc
 from al_charge.store.from_version_4 import split_spec

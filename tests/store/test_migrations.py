@@ -17,7 +17,8 @@ from al_charge.errors import InputError
 from al_charge.loop.campaign import open_campaign
 from al_charge.loop.energies import assessed_hull
 from al_charge.loop.spec import CampaignSpec, load_spec, parse_spec
-from al_charge.loop.submit import is_same, spec_of, submit
+from al_charge.loop.stored_spec import is_same, spec_of
+from al_charge.loop.submit import submit
 from al_charge.search.genetic import GeneticSettings
 from al_charge.store import from_version_4
 from al_charge.store.backup.restore import restore
