@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -21,6 +24,7 @@ from al_charge.loop.submit import new_document
 from al_charge.store.documents import FailureDoc, FrameDoc, LabelDoc, ReferenceDoc
 from al_charge.store.mongo import Store
 
+SCHEMA = Path(__file__).parents[2] / "docs" / "json.schema.json"
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 SPEC: dict[str, Any] = {
     "name": "labelled",
@@ -35,6 +39,30 @@ SPEC: dict[str, Any] = {
 }
 DIGITS = "123456789012345678901234"
 """A label's key that looks like a number."""
+
+
+@pytest.fixture(scope="session")
+def json_schema() -> Draft202012Validator:
+    """The JSON Schema of the docs."""
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=FormatChecker())
+
+
+@pytest.fixture
+def held_to_the_schema(json_schema: Draft202012Validator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever commands print as JSON in a test is held against the schema of the docs."""
+    echo = click.echo
+
+    def held(message: Any = None, *arguments: Any, **options: Any) -> None:
+        if isinstance(message, str) and message.startswith('{\n  "schema": "al-charge/'):
+            document = json.loads(message)
+            wrong = json_schema.iter_errors(document)
+            told = [(one.message[:200], list(one.absolute_path)) for one in wrong]
+            assert told == [], document["schema"]
+        echo(message, *arguments, **options)
+
+    monkeypatch.setattr(click, "echo", held)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import pytest
 from al_charge.crystal.species import charge_of
 from al_charge.loop.campaign import Campaign
 
+pytestmark = pytest.mark.usefixtures("held_to_the_schema")
+
 Run = Callable[..., tuple[int, str, str]]
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
