@@ -27,7 +27,7 @@ def jobs_table(document: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("task", "state", "label", "host")
+    table = Table("task", "state", "label", "host", caption="" if document["jobs"] else "none")
     for heading in ("time", "runs"):
         table.add_column(heading, justify="right")
     table.add_column("why it failed")
@@ -66,7 +66,8 @@ def logs_text(document: dict[str, Any]) -> Group:
         lines.append(Text(document["reason"], style="red"))
     for run in document["runs"]:
         job = f", {run['job']}" if run["job"] else ""
-        told = f"run on {run['host']}{job}, {run['cores']} cores: {_span(run, 'ended')}"
+        cores = f"{run['cores']} core{'s' * (run['cores'] != 1)}"
+        told = f"run on {run['host']}{job}, {cores}: {_span(run, 'ended')}"
         lines.append(Text(f"{told}{_outcome(run)}"))
     for one in document["attempts"]:
         told = f"start of the engine on {one['host']}: {_span(one, 'finished')}"

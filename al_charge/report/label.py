@@ -31,6 +31,11 @@ UNITS = LABEL_UNITS | {
     "moment": "Bohr magnetons",
     "bader": "e, net, cations positive",
 }
+_ORIGINS = {
+    "seed": "The candidate is one of the seeds",
+    "search": "The candidate was found by the search",
+    "label": "The candidate is a label that is verified",
+}
 
 
 def one_label_document(campaign: Campaign, label: LabelDoc) -> dict[str, Any]:
@@ -116,9 +121,10 @@ def why_lines(document: dict[str, Any]) -> list[str]:
     if found is None:
         return ["No round of the campaign uses it: it explores another electronic state."]
     place = f", {found['place']} of {found['of']}" if found["place"] else ""
-    lines = [f"Round {found['round']}{place}: {found['reason'] or 'no reason was kept'}."]
-    if found["origin"]:
-        lines[0] += f" The candidate was {found['origin']}."
+    reason = (found["reason"] or "no reason was kept").replace("+-", "±")
+    lines = [f"Round {found['round']}{place}: {reason}."]
+    if found["origin"] in _ORIGINS:
+        lines[0] += f" {_ORIGINS[found['origin']]}."
     if found["predicted"] is not None:
         error = document["energy_per_formula"] - found["predicted"]
         bar = "" if found["error_bar"] is None else f" ± {1e3 * found['error_bar']:.1f}"
@@ -142,7 +148,7 @@ def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
     moved = {"none": "single point", "ions": "ions relaxed", "cell": "ions and cell relaxed"}
     starts = "; ".join(f"{one['changed']}: {one['outcome']}" for one in of["attempts"])
     took = [] if of["wall_time"] is None else [f"{of['wall_time']:.0f} s"]
-    took += [f"{of['cores']} cores"] if of["cores"] else []
+    took += [f"{of['cores']} core{'s' * (of['cores'] != 1)}"] if of["cores"] else []
     return [
         ("x", f"{of['x']}, {of['atoms']} atoms"),
         ("configuration", of["hash"]),

@@ -20,7 +20,6 @@ from al_charge.thermo.hull import pretty_formula
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
 LABEL_UNITS = {
     "x": X_UNIT,
@@ -30,6 +29,13 @@ LABEL_UNITS = {
     "bader": "e, net, cations positive: lowest and highest charge of the sites found in a state",
     "wall_time": "s",
 }
+
+_ALWAYS = ("x", "label", "order", "energy")
+_NAMES = (
+    "x", "label", "relaxed", "order", "atoms", "energy", "moments", "Bader", "starts", "time",
+    "why it is on no hull",
+)  # fmt: skip
+"""Columns of the table of labels, and those of them that are always there."""
 
 
 def labels_document(campaign: Campaign, where: str | None = None) -> dict[str, Any]:
@@ -216,24 +222,21 @@ def _each(document: dict[str, Any]) -> Table:
         ),
     )
     several = len({str(label["supercell"]) for label in document["labels"]}) > 1
-    for heading in ("x", "label", "relaxed", "order"):
-        table.add_column(heading)
-    if several:
-        table.add_column("atoms", justify="right")
-    table.add_column("energy", justify="right")
-    for heading in ("moments", "Bader"):
-        table.add_column(heading)
-    for heading in ("starts", "time"):
-        table.add_column(heading, justify="right")
-    table.add_column("why it is on no hull")
-    for label in document["labels"]:
-        table.add_row(*_cells(label, several=several))
+    rows = [_cells(label, several=several) for label in document["labels"]]
+    for heading in _NAMES:
+        # What none of them has, such as moments of an engine without spin, takes no room.
+        if heading in _ALWAYS or any(row[heading] for row in rows):
+            right = heading in ("atoms", "energy", "starts", "time")
+            table.add_column(heading, justify="right" if right else "left")
+    shown = [str(column.header) for column in table.columns]
+    for label, row in zip(document["labels"], rows, strict=True):
+        style = "yellow" if label["refused"] else ""
+        table.add_row(*(Text(row[heading], style=style) for heading in shown))
     return table
 
 
-def _cells(label: dict[str, Any], *, several: bool) -> list[Text]:
-    from rich.text import Text
-
+def _cells(label: dict[str, Any], *, several: bool) -> dict[str, str]:
+    """Return the row of a label by heading."""
     order = "uncertain" if label["ambiguous"] else "as asked"
     order = "delocalised" if label["delocalised"] else order
     if not label["ambiguous"] and not label["as_requested"]:
@@ -243,7 +246,7 @@ def _cells(label: dict[str, Any], *, several: bool) -> list[Text]:
         label["label"][:8],
         label["relax"].replace("none", ""),
         order,
-        *([str(label["atoms"])] if several else []),
+        str(label["atoms"]) if several else "",
         f"{label['energy_per_formula']:.4f}",
         _written(label["moments"]),
         _written(label["bader"]),
@@ -251,8 +254,7 @@ def _cells(label: dict[str, Any], *, several: bool) -> list[Text]:
         _time(label),
         label["refused"],
     ]
-    style = "yellow" if label["refused"] else ""
-    return [Text(cell, style=style) for cell in cells]
+    return dict(zip(_NAMES, cells, strict=True))
 
 
 def _time(label: dict[str, Any]) -> str:
