@@ -25,9 +25,9 @@ from sample_efficiency import HOSTS, TOLERANCE, Known, table
 from al_charge.acquisition.plugin import ACQUISITIONS, Candidate, Choice, Labelled
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.loop.calibration import Checked, bar, calibrate_bars, coverage
+from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.convergence import HullState, criteria, rounds_held
-from al_charge.loop.posterior import Posterior
+from al_charge.loop.posterior import Posterior, alike
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.loop.train import FOLDS_PER_MEMBER
 from al_charge.potentials.data.frames import fold_of
@@ -101,7 +101,8 @@ class Run:
     lower
         Compositions whose ground state lies deeper below the lowest label than was said.
     tested
-        Error and error bar of every prospective label, and whether it decided the hull, by round.
+        By round, of every prospective label: its error, the half widths of the bands that should
+        hold 68 and 95 % of errors, and whether it decided the hull.
     p_by_round
         ``p_below_hull`` of each round, and whether anything did lie below.
     """
@@ -112,7 +113,7 @@ class Run:
     error: float = 0.0
     p_below_hull: float = 1.0
     lower: int = 0
-    tested: list[list[tuple[float, float, bool]]] = field(default_factory=list)
+    tested: list[list[tuple[float, float, float, bool]]] = field(default_factory=list)
     p_by_round: list[tuple[float, bool]] = field(default_factory=list)
 
 
@@ -225,12 +226,8 @@ class Campaign:
     def posterior(self, energies: Floats) -> Posterior:
         """Return the joint distribution of all energies, as `loop.posterior` makes it."""
         some = self.observations(energies, self.relaxed)
-        noise = np.array([one.noise for one in some if one.noise])
-        return Posterior(
-            surrogate=fit_surrogate(some),
-            shape=fit_surrogate([one for one in some if not one.noise]),
-            bar=float(np.sqrt(np.mean(noise**2))) if len(noise) else 0.0,
-        )
+        exact, noisy = ([one for one in some if bool(one.noise) == told] for told in (False, True))
+        return Posterior(fit_surrogate([*exact, *alike(noisy, fit_surrogate(exact))]))
 
     def of_relaxed(self, posterior: Posterior, energies: Floats, which: Ints) -> Prediction:
         """Return what is known of configurations that the committee has relaxed."""
@@ -282,11 +279,12 @@ class Campaign:
                 spread,
                 one,
                 bool(self.known.energies[i] < hull.lower(x) + TOLERANCE),
+                wide_band(self.bars) * one,
             )
             for i, error, spread, one in predicted
         ]
         self.history.append(Checked(self.bars.held_out or 0.0, some))
-        self.run.tested.append([(one.error, one.bar, one.deciding) for one in some])
+        self.run.tested.append([(one.error, *one.bands, one.deciding) for one in some])
 
     def assess(self, energies: Floats, before: Hull, hull: Hull, *, asked: bool) -> list[Criterion]:
         """Return the criteria after a round."""
@@ -352,14 +350,13 @@ def summary(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         shares = []
         for one in runs:
             some = [
-                PredictedLabel("0", error, 0.0, size, decided)
+                (abs(error) <= bar_68, abs(error) <= bar_95)
                 for found in one.tested
-                for error, size, decided in found
+                for error, bar_68, bar_95, decided in found
                 if decided or not deciding
             ]
             if some:
-                told = coverage(some)
-                shares.append((told.within_68, told.within_95))
+                shares.append(np.mean(some, axis=0))
         which = "deciding " if deciding else ""
         middle = np.median(shares, axis=0)
         row |= {f"{which}68 %": float(middle[0]), f"{which}95 %": float(middle[1])}

@@ -23,7 +23,8 @@ TRIED = 24
 their cost."""
 WORTH_WAITING = 0.3
 """What takes off less than this share of what the first pick does is left to a later round, which
-knows more; unless it is likely to lie below the hull, or this is less certain than it is deep."""
+knows more; unless anything is likely to lie below the hull, or this is less certain than it is
+deep."""
 
 
 class HullSettings(AcquisitionSettings):
@@ -61,8 +62,9 @@ class HullPlugin(AcquisitionPlugin):
         and pending labels do not take already, outcome by outcome.
 
         There are none if nothing is likely to lie below the hull, and else at least one. They end
-        when the rest hardly matters: see ``enough`` and `WORTH_WAITING`. While the hull of labels
-        is less certain than it is deep, predictions do not tell what matters, and nothing waits.
+        when the rest hardly matters: see ``enough`` and `WORTH_WAITING`. Nothing waits while it is
+        more likely than not that anything lies below the hull, or while this is less certain than
+        it is deep, so that predictions do not tell what matters.
         """
         if not choice.candidates:
             return []
@@ -71,14 +73,14 @@ class HullPlugin(AcquisitionPlugin):
         picked: list[Selection] = []
         first = 0.0
         while len(picked) < choice.count and outlook.free.any():
-            below = outlook.below(choice.tolerance)
-            if below.any(axis=2).mean() < settings.enough:
+            anything = outlook.below(choice.tolerance).any(axis=2).mean()
+            if anything < settings.enough:
                 break
             now = uncertainty(outlook.x, outlook.height, outlook.hulls())
             chosen, after = least(outlook, lambda *known: uncertainty(outlook.x, *known), now)
             worth = (now - after) / outlook.cost[chosen]
-            likely = below[:, :, chosen].mean() > 0.5
-            if picked and now < depth and not likely and worth < WORTH_WAITING * first:
+            settling = now < depth and anything <= 0.5
+            if picked and settling and worth < WORTH_WAITING * first:
                 break
             first = first or worth
             index = int(outlook.which[chosen])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage
+from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage, wide_band
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
@@ -239,13 +239,15 @@ def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> 
         assert candidate.energy is not None
         units = cells.of(candidate).formula_units
         energy, x = cells.energy_of(label), Fraction(candidate.composition)
+        bar = candidate_entry(campaign, candidate, calibration).error_bar or 0.0
         some.append(
             PredictedLabel(
                 x=candidate.composition,
                 error=candidate.energy / units - energy,
                 spread=(candidate.spread or 0.0) / units / calibration.scale,
-                bar=candidate_entry(campaign, candidate, calibration).error_bar or 0.0,
+                bar=bar,
                 deciding=energy - hull.reference(x) < hull.lower(x) + tolerance,
+                band_95=wide_band(calibration) * bar,
             )
         )
     if not some:

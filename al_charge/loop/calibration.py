@@ -1,10 +1,12 @@
 """Error bars from predictions that were made before their labels.
 
-The error of a committee's energy is normal with variance (a h)^2 + (b s)^2. Here s is the spread of
-the members that have not seen the label: what they predicted of a candidate when it was selected.
-h is how far members were off for labels that were held out from them, root mean square. It is of
-the same committee, so that the errors of a bad committee of the first rounds say little of a later,
-better one: a and b have no unit, and are about 1. They change slowly from round to round.
+The error of a committee's energy is f sqrt((a h / 2)^2 + (b s)^2) t. Here s is the spread of the
+members that have not seen the label: what they predicted of a candidate when it was selected. h is
+how far members typically were off for labels that were held out from them, of which the mean of all
+usually errs by half. It is of the same committee, so that the errors of a bad committee of the
+first rounds say little of a later, better one: a and b have no unit, and are about 1. They change
+slowly from round to round. f is a factor of the composition, and t has Student's distribution: a
+committee that is right to 2 meV for most candidates is off by 100 for a few.
 """
 
 from __future__ import annotations
@@ -16,23 +18,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.store.documents import Calibration, Coverage, PredictedLabel, Shares
+from al_charge.store.documents import NORMAL_95, Calibration, Coverage, PredictedLabel, Shares
 
 Array = NDArray[np.float64]
 
 USUAL = 0.005
 """Held-out error where nothing is known of errors, eV per formula unit."""
+MEDIAN = 0.67448975
+"""Median size of normal errors, in standard deviations."""
 LEAST = 0.0005
 """Smallest held-out error that counts, eV per formula unit."""
 WIDTH = float(np.log(2.0))
 """Standard deviation of log a and log b in any round, before errors are known."""
+OWN_WIDTH = 0.3
+"""The same of log f, of a composition."""
 MEMORY = 0.9
 """Correlation of log a, and of log b, between one round with labels and the next."""
-COUNTED = 10
-"""Errors at a composition must be more than this many to weigh more than those of all."""
-BANDS = (1.0, 1.96)
-"""Half width, in error bars, of the bands that hold 68 and 95 % of normal errors."""
-GRID = np.linspace(-np.log(32.0), np.log(32.0), 61)
+SHARE = 0.5
+"""Error of the mean of all members, over that of one at labels held out from it, where a is 1."""
+FREEDOM = np.array([2.0, 3.0, 5.0, 10.0, 30.0])
+"""Degrees of freedom that Student's t may have, as likely as each other before errors are known."""
+BANDS = (0.6827, 0.95)
+"""Shares of errors within an error bar, and within the wider band that is told."""
+GRID = np.linspace(-np.log(32.0), np.log(32.0), 31)
 
 
 class Checked(NamedTuple):
@@ -41,8 +49,8 @@ class Checked(NamedTuple):
     Attributes
     ----------
     held_out
-        Error of that committee's members for labels that they were not trained on, root mean
-        square, eV per formula unit.
+        Typical error of that committee's members for labels that they were not trained on, eV per
+        formula unit.
     predictions
         Each label with its prediction.
     """
@@ -54,12 +62,11 @@ class Checked(NamedTuple):
 def calibrate_bars(history: Iterable[Checked], residuals: Sequence[float]) -> Calibration:
     """Return what makes error bars of spreads.
 
-    The variance is the mean over what a and b may be, given the errors: Bayes' theorem on a grid,
-    normal likelihood, log-normal priors about 1. From round to round their logarithms are an
-    autoregressive process of first order, so that the newest errors count most (a discrete filter:
-    G. Kitagawa, J. Am. Stat. Assoc. 82, 1032 (1987)). So bars are the wider the less is known. A
-    composition has a factor of its own, which is 1 without errors there and tends to the root mean
-    square of errors over the bars of their round.
+    By Bayes' theorem on a grid, with log-normal priors about 1. From round to round the logarithms
+    of a and b are an autoregressive process of first order, so that the newest errors count most (a
+    discrete filter: G. Kitagawa, J. Am. Stat. Assoc. 82, 1032 (1987)). Bars hold 68 % of errors
+    averaged over what a, b and the degrees of freedom may be, so that they are the wider the less
+    is known.
 
     Parameters
     ----------
@@ -75,33 +82,27 @@ def calibrate_bars(history: Iterable[Checked], residuals: Sequence[float]) -> Ca
         Of the newest committee's spreads.
     """
     weight = np.exp(-0.5 * (GRID[:, None] ** 2 + GRID[None, :] ** 2) / WIDTH**2)
+    weight = np.repeat(weight[..., None], len(FREEDOM), axis=2)
     weight /= weight.sum()
-    squares: dict[str, list[float]] = defaultdict(list)
-    for held_out, predictions in history:
-        if not predictions:
-            continue
-        weight *= _likelihood(held_out, predictions)
+    seen = [checked for checked in history if checked.predictions]
+    for checked in seen:
+        weight *= _likelihood(checked)
         weight /= weight.sum()
-        a, b = _sizes(weight)
-        for one in predictions:
-            variance = (a * held_out) ** 2 + (b * one.spread) ** 2
-            squares[one.x].append(one.error**2 / variance)
-        weight = STEP.T @ weight @ STEP
+        weight = np.einsum("ia,ijk,jb->abk", STEP, weight, STEP)
     held_out = held_out_error(residuals)
-    a, b = _sizes(weight)
+    a, b = weight.sum(axis=1), weight.sum(axis=0)
+    (floor, outer_floor), (scale, outer_scale) = _half_widths(a), _half_widths(b)
     return Calibration(
-        floor=a * held_out,
-        scale=b,
-        factors={
-            x: float(np.sqrt((COUNTED + sum(found)) / (COUNTED + len(found))))
-            for x, found in sorted(squares.items())
-        },
+        floor=SHARE * floor * held_out,
+        scale=scale,
+        factors=_factors(seen, weight),
         held_out=held_out,
+        freedom=_freedom(float(np.sqrt(outer_floor / floor * outer_scale / scale))),
     )
 
 
 def held_out_error(residuals: Sequence[float]) -> float:
-    """Return the size of held-out errors.
+    """Return the typical size of held-out errors.
 
     Parameters
     ----------
@@ -111,27 +112,95 @@ def held_out_error(residuals: Sequence[float]) -> float:
     Returns
     -------
     float
-        Root mean square; what is usual if there are none.
+        Standard deviation of normal errors with this median size, so that a few very large ones do
+        not count; what is usual if there are none.
     """
-    return max(float(np.sqrt(np.mean(np.square(residuals)))), LEAST) if len(residuals) else USUAL
+    if not len(residuals):
+        return USUAL
+    return max(float(np.median(np.abs(residuals))) / MEDIAN, LEAST)
 
 
-def _likelihood(held_out: float, predictions: Sequence[PredictedLabel]) -> Array:
-    """Return how likely errors are for each a and b, up to a factor."""
-    error = np.array([one.error for one in predictions])
-    spread = np.array([one.spread for one in predictions])
+def _likelihood(checked: Checked) -> Array:
+    """Return how likely errors are for each a, b and degrees of freedom, up to a factor."""
     a, b = np.exp(GRID)[:, None, None], np.exp(GRID)[None, :, None]
-    variance = (a * held_out) ** 2 + (b * spread) ** 2
-    likely = -0.5 * (error**2 / variance + np.log(variance)).sum(axis=2)
+    likely = np.zeros((len(GRID), len(GRID), len(FREEDOM)))
+    for one in checked.predictions:
+        size = np.hypot(SHARE * a * checked.held_out, b * one.spread)
+        likely += _log_density(one.error / size, FREEDOM) - np.log(size)
     found: Array = np.exp(likely - likely.max())
     return found
 
 
-def _sizes(weight: Array) -> tuple[float, float]:
-    """Return the root mean squares of a and b."""
-    square = np.exp(2 * GRID)
-    a, b = (float(np.sqrt(weight.sum(axis=axis) @ square)) for axis in (1, 0))
-    return a, b
+def _log_density(t: Array, freedom: Array | float) -> Array:
+    """Return the logarithm of Student's density."""
+    from scipy.special import gammaln  # slow to import
+
+    usual = gammaln((freedom + 1) / 2) - gammaln(freedom / 2) - np.log(freedom * np.pi) / 2
+    found: Array = usual - (freedom + 1) / 2 * np.log1p(t**2 / freedom)
+    return found
+
+
+def _half_widths(weight: Array) -> tuple[float, float]:
+    """Return the half widths of the bands of errors, for a size of 1, of weights by size and t."""
+    from scipy.optimize import brentq
+    from scipy.special import stdtr
+
+    def surplus(logarithm: float, share: float) -> float:
+        inside = 2 * stdtr(FREEDOM, np.exp(logarithm - GRID)[:, None]) - 1
+        return float((weight * inside).sum()) - share
+
+    low, high = (float(np.exp(brentq(surplus, -10, 15, args=(share,)))) for share in BANDS)
+    return low, high
+
+
+def _factors(history: Sequence[Checked], weight: Array) -> dict[str, float]:
+    """Return the factor of every composition with errors, for the most likely a, b and t."""
+    a, b = (float(np.exp((weight.sum(axis=axes) * GRID).sum())) for axes in ((1, 2), (0, 2)))
+    freedom = float(np.exp((weight.sum(axis=(0, 1)) * np.log(FREEDOM)).sum()))
+    likely: dict[str, Array] = defaultdict(lambda: -0.5 * (GRID / OWN_WIDTH) ** 2)
+    for held_out, predictions in history:
+        for one in predictions:
+            size = np.hypot(SHARE * a * held_out, b * one.spread) * np.exp(GRID)
+            likely[one.x] = likely[one.x] + _log_density(one.error / size, freedom) - np.log(size)
+    found = {}
+    for x, logarithms in sorted(likely.items()):
+        share = np.exp(logarithms - logarithms.max())
+        found[x] = float(np.exp(share @ GRID / share.sum()))
+    return found
+
+
+def _freedom(ratio: float) -> float:
+    """Return the degrees of freedom for which the wide band is so many times the bar."""
+    from scipy.optimize import brentq
+
+    def surplus(logarithm: float) -> float:
+        return wide_band(Calibration(freedom=np.exp(logarithm))) - ratio
+
+    least, most = np.log(1.0), np.log(1000.0)
+    if surplus(least) < 0 or surplus(most) > 0:
+        return float(np.exp(least if surplus(least) < 0 else most))
+    return float(np.exp(brentq(surplus, least, most)))
+
+
+def wide_band(calibration: Calibration) -> float:
+    """Return how many error bars wide the band is, to each side, that holds 95 % of errors.
+
+    Parameters
+    ----------
+    calibration
+        What its round found; without degrees of freedom, errors are normal.
+
+    Returns
+    -------
+    float
+        More than for normal errors, if tails are heavier.
+    """
+    from scipy.special import stdtrit
+
+    if calibration.freedom is None:
+        return NORMAL_95
+    bar, wide = (stdtrit(calibration.freedom, (1 + share) / 2) for share in BANDS)
+    return float(wide / bar)
 
 
 def _step() -> Array:
@@ -160,7 +229,7 @@ def bar(calibration: Calibration, x: str, spread: float) -> float:
     Returns
     -------
     float
-        One standard deviation, eV per formula unit.
+        Half width of the band that holds 68 % of errors, eV per formula unit.
     """
     return float(calibration.factors.get(x, 1.0) * np.hypot(calibration.floor, spread))
 
@@ -176,7 +245,7 @@ def coverage(predictions: Iterable[PredictedLabel]) -> Coverage:
     Returns
     -------
     Coverage
-        Shares within the bands that hold 68 and 95 % of normal errors.
+        Shares within the bands that should hold 68 and 95 % of errors.
     """
     some = list(predictions)
     deciding = _shares([one for one in some if one.deciding])
@@ -184,6 +253,6 @@ def coverage(predictions: Iterable[PredictedLabel]) -> Coverage:
 
 
 def _shares(some: Sequence[PredictedLabel]) -> Shares:
-    inside = [[abs(one.error) <= width * one.bar for one in some] for width in BANDS]
-    shares = [float(np.mean(found)) if found else None for found in inside]
+    inside = np.array([[abs(one.error) <= width for width in one.bands] for one in some])
+    shares = inside.mean(axis=0).tolist() if some else [None, None]
     return Shares(labels=len(some), within_68=shares[0], within_95=shares[1])

@@ -40,6 +40,11 @@ SAMPLED = 5_000
 """Configurations that are drawn at random where there are more."""
 MOST_JOINT = 20_000
 """Configurations, of all compositions, whose energies are drawn together."""
+DOUBT = 0.002
+"""Probability that any of the configurations of one composition lies below the hull that nobody
+relaxes."""
+MOST_IN_DOUBT = 12
+"""Configurations of one composition and cell that are relaxed at most for that reason."""
 NEGLIGIBLE = 1e-6
 """Probability to lie below the lowest label, under which one is not among these."""
 
@@ -160,6 +165,70 @@ def look_ahead(
         ),
         exhaustive=exhaustive,
     )
+
+
+def in_doubt(
+    campaign: Campaign,
+    found: LabelledHull,
+    posterior: Posterior,
+    x: Fraction,
+    relaxed: Sequence[CandidateDoc],
+) -> list[tuple[Host, Configuration]]:
+    """Return the configurations that a committee should relax, whatever a search says of them.
+
+    A search knows how sure it is of what the committee would say. How far energies of labels
+    scatter about a surrogate is another matter.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    found
+        Its labels and their hull.
+    posterior
+        What is known, with what is relaxed.
+    x
+        A composition.
+    relaxed
+        Its candidates.
+
+    Returns
+    -------
+    list of tuple
+        The likeliest to lie below the hull by more than the tolerance, in cells whose
+        configurations are listed: `MOST_IN_DOUBT`, or those but for which the chance is less than
+        `DOUBT`.
+    """
+    from scipy.stats import norm
+
+    cells, hull = campaign.cells, found.hull
+    settled = [cells.home_of(one) for one in of_minima(campaign, found.labels.values())]
+    settled += [(cells.of(one), configuration_of(one.colours)) for one in relaxed]
+    level = hull.reference(x) + hull.lower(x) - campaign.spec.convergence.hull_tolerance
+    some: list[tuple[float, Host, Configuration]] = []
+    total = 0.0
+    for cell, host in enumerate(cells.hosts):
+        if not 0 < cells.numbers[cell].get(x, 0) <= LARGEST_LISTED:
+            continue
+        rows = distinct_occupations(host, host.n_ions(x))
+        if cell:
+            rows = rows[~held(host, rows, cells.smaller(cell))]
+        known = _rows(host, [canonical(*one) for one in settled if one[0] is host])
+        rows = rows[~np.isin(_as_items(rows), known)]
+        mean, deviation = posterior.screen(host, rows)
+        chance = norm.cdf((level - mean) / deviation)
+        total += float(chance.sum())
+        likeliest = np.argsort(-chance, kind="stable")[:MOST_IN_DOUBT]
+        some += [
+            (float(chance[i]), host, Configuration(tuple(rows[i].tolist()))) for i in likeliest
+        ]
+    some.sort(key=lambda one: -one[0])
+    above = np.cumsum([0.0, *(chance for chance, _, _ in some)])[:-1]
+    return [
+        (host, config)
+        for (_, host, config), before in zip(some, above, strict=True)
+        if total - before > DOUBT
+    ]
 
 
 def _unlabelled(

@@ -1,17 +1,17 @@
 """What is known of the energies of all configurations together: their joint distribution.
 
-A label is exact. The energy of a configuration that a committee has relaxed is the committee's,
-with its calibrated bar. That of any other is the surrogate's, fitted to both, with the surrogate's
-own deviation and a committee's typical error on top. Errors of a committee are alike for alike
-configurations: what they have in common is taken from a surrogate that knows the labels alone, for
-these are what a committee has learnt from. So they vanish at a label, and do not average out
-between candidates.
+It is the surrogate's, fitted to labels, which are exact, and to what a committee says of the
+configurations that it has relaxed. The size of a committee's errors is that of its calibrated bars.
+They are alike for alike configurations, as those of a surrogate are that knows the labels alone,
+for these are what a committee has learnt from. So they vanish at a label, do not average out
+between candidates, and a committee that is unsure of a candidate is believed less than the
+surrogate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,11 @@ from al_charge.surrogate.surrogate import Observation, Prediction, Surrogate, fi
 from al_charge.thermo.hull import Entry
 
 Array = NDArray[np.float64]
+
+WIDER = 1.3
+"""How much larger errors are, of those that turn out to be the lowest of many, than of labels that
+are left out. Measured: with it, the chance below the hull is as large as it is told
+(``benchmarks/table_campaigns.py``)."""
 
 
 def observations(
@@ -96,16 +101,9 @@ class Posterior:
     ----------
     surrogate
         Fitted to labels of minima and to candidates.
-    shape
-        Fitted to labels alone: which errors of a committee are alike. Their sizes are elsewhere.
-        It knows all labels, for the committee has learnt from all.
-    bar
-        A committee's typical error, eV per formula unit: the root mean square of its bars.
     """
 
     surrogate: Surrogate = field(repr=False)
-    shape: Surrogate = field(repr=False)
-    bar: float
 
     def relaxed(
         self, host: Host, occupations: NDArray[np.int8], energy: Array, bar: Array
@@ -126,14 +124,22 @@ class Posterior:
         Returns
         -------
         Prediction
-            With these means and deviations; correlated with what `unrelaxed` returns.
+            As `unrelaxed` returns them. Of another geometry of what is labelled committee and
+            surrogate are weighed as if there were no such label, which is but a bound.
         """
-        root, own = self._errors(host, occupations, bar)
-        none = np.zeros((len(root), self.surrogate.fitted.root.shape[1]))
-        return Prediction(np.asarray(energy, dtype=float), np.hstack([root, none]), own)
+        found = self.unrelaxed(host, occupations)
+        mean, own = found.mean.copy(), found.own.copy()
+        again = np.flatnonzero(found.deviation == 0)
+        others, deviation = self.surrogate.without_itself(host, occupations[again])
+        others = np.minimum(others, found.mean[again])  # a minimum is not above its label
+        square, bars = (self.widening * deviation) ** 2, (self.widening * bar[again]) ** 2
+        share = square / (square + bars)
+        mean[again] = share * energy[again] + (1 - share) * others
+        own[again] = np.sqrt(share * bars)
+        return Prediction(mean, found.root, own)
 
     def unrelaxed(self, host: Host, occupations: NDArray[np.int8]) -> Prediction:
-        """Return the energies of configurations that are neither labelled nor relaxed.
+        """Return the energies of any configurations.
 
         Parameters
         ----------
@@ -145,12 +151,10 @@ class Posterior:
         Returns
         -------
         Prediction
-            Correlated with what `relaxed` returns.
+            Of several calls they are one joint distribution.
         """
         found = self.surrogate.predict(host, occupations)
-        root, own = self._errors(host, occupations, np.full(len(found.mean), self.bar))
-        common = np.hstack([root, self.widening * found.root])
-        return Prediction(found.mean, common, np.hypot(own, self.widening * found.own))
+        return Prediction(found.mean, self.widening * found.root, self.widening * found.own)
 
     def screen(self, host: Host, occupations: NDArray[np.int8]) -> tuple[Array, Array]:
         """Return the means and deviations of `unrelaxed` for any number of configurations.
@@ -168,23 +172,19 @@ class Posterior:
             eV per formula unit, shape (n_configs,).
         """
         mean, deviation = self.surrogate.screen(host, occupations)
-        return mean, np.hypot(self.bar, self.widening * deviation)
+        return mean, self.widening * deviation
 
     @cached_property
     def widening(self) -> float:
-        """How much larger the surrogate's errors are than it thinks; never less than 1.
+        """How much larger errors are than the surrogate thinks.
 
-        Found by leaving out one observation at a time.
+        It is `WIDER`, times what is found by leaving out one label at a time if that is above 1.
         """
         error, deviation = self.surrogate.left_out()
-        return max(1.0, float(np.sqrt(np.mean((error / deviation) ** 2))))
-
-    def _errors(self, host: Host, occupations: NDArray[np.int8], bar: Array) -> tuple[Array, Array]:
-        """Return the common and the own part of a committee's errors of a given size."""
-        found = self.shape.predict(host, occupations)
-        known = found.deviation == 0  # labelled; another geometry of it is for itself
-        size = np.asarray(bar, dtype=float) / np.where(known, 1.0, found.deviation)
-        return size[:, None] * found.root, np.where(known, bar, size * found.own)
+        exact = np.array([one.noise == 0 for one in self.surrogate.observations])
+        if not exact.any():
+            return WIDER
+        return WIDER * max(1.0, float(np.sqrt(np.mean((error / deviation)[exact] ** 2))))
 
 
 def fit_posterior(
@@ -215,12 +215,33 @@ def fit_posterior(
     learnt = observations(campaign, labels)
     exact = observations(campaign, of_minima(campaign, labels))
     noisy = observations(campaign, (), candidates, calibration)
-    noise = np.array([one.noise for one in noisy])
-    return Posterior(
-        surrogate=fit_surrogate([*exact, *noisy] or learnt),
-        shape=fit_surrogate(learnt),
-        bar=float(np.sqrt(np.mean(noise**2))) if noisy else 0.0,
-    )
+    return Posterior(fit_surrogate([*exact, *alike(noisy, fit_surrogate(learnt))] or learnt))
+
+
+def alike(noisy: Sequence[Observation], learnt: Surrogate) -> list[Observation]:
+    """Return what a committee says, with what its errors have in common.
+
+    Parameters
+    ----------
+    noisy
+        Energies that a committee predicts, with its bars as noise.
+    learnt
+        Fitted to the labels that the committee has learnt from: which of its errors are alike.
+
+    Returns
+    -------
+    list of Observation
+        With the same errors in all. What is labelled errs for itself: it is another geometry.
+    """
+    found = []
+    for one in noisy:
+        like = learnt.predict(one.host, occupations_of([one.config], one.host))
+        if not (deviation := float(like.deviation[0])):
+            found.append(one)
+            continue
+        size = one.noise / deviation
+        found.append(replace(one, noise=size * float(like.own[0]), common=size * like.root[0]))
+    return found
 
 
 def relaxed_candidates(

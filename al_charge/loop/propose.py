@@ -20,9 +20,10 @@ from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of, geometry_of
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee
-from al_charge.loop.energies import lowest_labels
+from al_charge.loop.energies import labelled_hull, lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.posterior import observations, of_minima
+from al_charge.loop.outlook import in_doubt
+from al_charge.loop.posterior import fit_posterior, observations, of_minima
 from al_charge.search.plugin import SEARCHES, SearchResult, Space
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
@@ -160,11 +161,9 @@ def _evolved_candidates(
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
 
-    spaces = _spaces(campaign, round_number, x, labelled)
-    found = SEARCHES.of(settings).search(spaces, evaluate, settings)
-    candidates = []
-    for space, result in zip(spaces, found, strict=True):
-        for config in space.without_smaller([config for config, _ in result.ranking]):
+    def documents(space: Space, configs: Sequence[Configuration]) -> list[CandidateDoc]:
+        some = []
+        for config in space.without_smaller(configs):
             one = relaxed.get(canonical_hash(space.host, config))
             if one is None:
                 raise AlChargeError(
@@ -174,7 +173,7 @@ def _evolved_candidates(
                     remedy="report it to the authors of the plug-in",
                 )
             species = one.atoms.arrays["species"]
-            candidates.append(
+            some.append(
                 _document(
                     campaign,
                     round_number,
@@ -186,6 +185,21 @@ def _evolved_candidates(
                     drifted=drifted_sites(committee, species, one.moments, one.charges),
                 )
             )
+        return some
+
+    spaces = _spaces(campaign, round_number, x, labelled)
+    found = SEARCHES.of(settings).search(spaces, evaluate, settings)
+    candidates = []
+    for space, result in zip(spaces, found, strict=True):
+        candidates += documents(space, [config for config, _ in result.ranking])
+    left = settings.evaluations * len(spaces) - len(relaxed)
+    if left > 0:
+        by_host = {space.host.fingerprint: space for space in spaces}
+        doubtful = _in_doubt(campaign, round_number, x, candidates)[:left]
+        points = [(by_host[host.fingerprint], config) for host, config in doubtful]
+        evaluate(points)
+        for space, config in points:
+            candidates += documents(space, [config])
     statistics = Statistics(
         evaluated=len(relaxed),
         steps=sum(result.steps for result in relaxed.values()),
@@ -196,6 +210,20 @@ def _evolved_candidates(
         **_told(spaces, found),
     )
     return candidates, statistics
+
+
+def _in_doubt(
+    campaign: Campaign, round_number: int, x: Fraction, candidates: Sequence[CandidateDoc]
+) -> list[tuple[Host, Configuration]]:
+    """Return what a search has left that may lie below the hull, the likeliest first."""
+    labels = labelled_hull(campaign, up_to=round_number - 1)
+    others = [
+        one
+        for one in campaign.store.candidates.all(campaign.name, round_number - 1)
+        if one.spread and one.composition != str(x)
+    ]
+    posterior = fit_posterior(campaign, labels.labels.values(), [*others, *candidates])
+    return in_doubt(campaign, labels, posterior, x, candidates)
 
 
 def _told(spaces: Sequence[Space], found: Sequence[SearchResult]) -> dict[str, float | None]:

@@ -38,6 +38,7 @@ from al_charge.store.label_documents import (
 )
 from al_charge.store.model_documents import ModelDoc, ReferenceDoc
 from al_charge.store.round_documents import (
+    NORMAL_95,
     Assessment,
     Calibration,
     Coverage,
@@ -56,6 +57,7 @@ from al_charge.store.round_documents import (
 
 __all__ = [
     "DOCUMENTS",
+    "NORMAL_95",
     "SCHEMA_VERSION",
     "TRANSITIONS",
     "Assessment",

@@ -62,6 +62,10 @@ class FailedRelaxation(NamedTuple):
     reason: str
 
 
+NORMAL_95 = 1.96
+"""Half width of the band that holds 95 % of normal errors, in standard deviations."""
+
+
 class Criterion(Part):
     """One of the conditions of convergence, as it stands after a round.
 
@@ -92,9 +96,12 @@ class PredictedLabel(NamedTuple):
     spread
         Standard deviation of the members' predictions.
     bar
-        The error bar that was given, one standard deviation.
+        The error bar that was given: half width of the band that should hold 68 % of errors.
     deciding
         Whether the label is a vertex of the hull or lies within its tolerance of it.
+    band_95
+        Half width of the band that should hold 95 % of errors; None in earlier versions, which took
+        errors to be normal.
     """
 
     x: str
@@ -102,6 +109,12 @@ class PredictedLabel(NamedTuple):
     spread: float
     bar: float
     deciding: bool
+    band_95: float | None = None
+
+    @property
+    def bands(self) -> tuple[float, float]:
+        """Half widths of the bands that should hold 68 and 95 % of errors."""
+        return self.bar, NORMAL_95 * self.bar if self.band_95 is None else self.band_95
 
 
 class Prospective(Part):
@@ -137,14 +150,18 @@ class Calibration(Part):
     factors
         Factor on the error bar by composition; 1 if none is given.
     held_out
-        RMS error of its members for labels that they were not trained on, eV per formula unit; None
-        in earlier versions.
+        Typical error of its members for labels that they were not trained on, eV per formula unit;
+        None in earlier versions.
+    freedom
+        Degrees of freedom of Student's t that errors over bars follow; None in earlier versions,
+        which took them to be normal.
     """
 
     floor: Number = 0.0
     scale: Number = 1.0
     factors: dict[str, Number] = Field(default_factory=dict)
     held_out: Number | None = None
+    freedom: Number | None = None
 
 
 class Shares(Part):

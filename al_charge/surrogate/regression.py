@@ -79,6 +79,7 @@ def fit(
     groups: NDArray[np.int64],
     scales: Sequence[Scale],
     nugget: Scale,
+    telling: NDArray[np.bool_],
 ) -> Fit:
     """Fit weights with normal priors, averaging over what the scales of these may be.
 
@@ -99,6 +100,8 @@ def fit(
         Prior standard deviations of the weights, by group.
     nugget
         That of what no feature describes.
+    telling
+        Which values tell the scales, shape (n_values,); the others are used for given scales.
 
     Returns
     -------
@@ -109,10 +112,12 @@ def fit(
     usual = np.log([prior.usual for prior in priors])
     widths = np.log(10) * np.array([prior.decades for prior in priors])
 
+    some = (design[telling], values[telling], noise[telling], groups)
+
     def loss(steps: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         sizes = np.exp(usual + widths * steps)
-        evidence, mean, root = _evidence(design, values, noise, groups, sizes)
-        slope = widths * _slope(design, values, noise, groups, sizes, mean, root)
+        evidence, mean, root = _evidence(*some, sizes)
+        slope = widths * _slope(*some, sizes, mean, root)
         return 0.5 * float(steps @ steps) - evidence, steps - slope
 
     bounds = [(-WIDEST, WIDEST)] * len(priors)
@@ -122,8 +127,8 @@ def fit(
     proposed, density = _proposed(lambda steps: loss(steps)[1], found.x)
     for steps, log_density in zip(proposed, density, strict=True):
         sizes = np.exp(usual + widths * steps)
-        evidence, mean, root = _evidence(design, values, noise, groups, sizes)
-        likely.append(evidence - 0.5 * float(steps @ steps) - log_density)
+        likely.append(-loss(steps)[0] - log_density)
+        _, mean, root = _evidence(design, values, noise, groups, sizes)
         average.parts.append((mean, root, sizes[-1]))
     best = np.exp(usual + widths * found.x)
     return average.fit(np.exp(np.array(likely) - max(likely)), best[:-1])

@@ -19,24 +19,12 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical, permutations
 from al_charge.errors import InputError
 from al_charge.surrogate.clusters import Clusters, features
+from al_charge.surrogate.design import evenly, features_of, groups_of, ions_in, of_composition
 from al_charge.surrogate.polynomial import Energy, occupations_of
 from al_charge.surrogate.regression import Fit, Scale, fit
 
 TRIPLET_CUTOFF = 7.0
 """Triplets with no distance longer than this, in angstrom, are counted."""
-LENGTH = 0.25
-"""Length of the squared exponential in composition, as a fraction of its range."""
-NODES = 33
-"""Compositions at which that kernel is expanded; it is exact to far below 1 meV with these."""
-SCALES = {
-    "composition": Scale(0.08, 0.5),
-    "sites": Scale(0.15, 0.5),
-    "pairs": Scale(0.15, 0.5),
-    "triplets": Scale(0.03, 0.5),
-    "ewald": Scale(0.1, 0.5),
-}
-"""Prior standard deviations, eV per formula unit and for the Ewald energy without unit. Those of
-correlations are divided by the root of how many there are of them."""
 NUGGET = Scale(0.005, 0.3)
 """The same of what no feature describes."""
 EXACT = 100_000
@@ -58,13 +46,17 @@ class Observation:
     energy
         eV per formula unit.
     noise
-        Its standard deviation; 0 for a label, the committee's for an energy that it predicts.
+        Standard deviation of the error that it has for itself; 0 for a label.
+    common
+        What its error has in common with those of others: the coefficient of each of some
+        independent standard normal variables, eV per formula unit, shape (n_common,).
     """
 
     host: Host
     config: Configuration
     energy: float
     noise: float = 0.0
+    common: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +125,8 @@ class Surrogate:
     fitted
         The posterior of their weights.
     observations
-        What it was fitted to, one for each configuration.
+        What it was fitted to, one for each configuration. What errors of these have in common is
+        found with the weights, and follows them in ``fitted``.
     line
         What was subtracted before, shape (2, 2): for energies and Ewald energies, by column, the
         value in the middle of the range of compositions and the change across it.
@@ -167,12 +160,23 @@ class Surrogate:
             If it is a cell of another crystal.
         """
         design, line = self._design(host, occupations)
-        known, energies, weight = self._observed(host, occupations)
+        n_weights = design.shape[1]
+        known, observed = self._observed(host, occupations)
+        # Of what is left between an observation and its features, a share is no error.
+        square = self.fitted.nugget**2
+        share = np.array(
+            [square / (square + one.noise**2) if one.noise else 1.0 for one in observed]
+        )
         left = np.ones(len(design))
-        left[known] = 1 - weight
-        mean = line + design @ self.fitted.mean
-        mean[known] += weight * (energies - mean[known])
-        root = left[:, None] * (design @ self.fitted.root)
+        left[known] = 1 - share
+        of_errors = np.zeros((len(design), len(self.fitted.mean) - n_weights))
+        for place, one, part in zip(known, observed, share, strict=True):
+            of_errors[place, : len(one.common)] = -part * one.common
+        told = np.array([one.energy for one in observed])
+        mean = line + design @ self.fitted.mean[:n_weights]
+        mean[known] += share * (told - mean[known])
+        mean += of_errors @ self.fitted.mean[n_weights:]
+        root = np.hstack([left[:, None] * design, of_errors]) @ self.fitted.root
         return Prediction(mean, root, self.fitted.nugget * np.sqrt(left))
 
     def screen(
@@ -216,7 +220,7 @@ class Surrogate:
 
     def _means(self, host: Host, occupations: NDArray[np.int8]) -> NDArray[np.float64]:
         """Return what the features say, eV per formula unit."""
-        ions = _ions(host, occupations)
+        ions = ions_in(host, occupations)
         found = np.empty(len(ions))
         for number in np.unique(ions):
             mine = ions == number
@@ -245,10 +249,11 @@ class Surrogate:
         """
         polynomial = features(host, self.clusters)
         x = np.array([float(host.composition(n_ions))])
-        of_x, of_line = _of_composition(self.clusters.host, x)
-        weights = np.append(0.0, self.fitted.mean[of_x.shape[1] :])
+        of_x, of_line = of_composition(self.clusters.host, x)
+        n_smooth, n_rest = of_x.shape[1], len(self.clusters.kinds) + 1
+        weights = np.append(0.0, self.fitted.mean[n_smooth : n_smooth + n_rest])
         weights[0] = of_x[0] @ self.fitted.mean[: of_x.shape[1]]
-        weights[1:-1] *= _evenly(self.clusters)
+        weights[1:-1] *= evenly(self.clusters)
         weights[0] += of_line[0] @ (self.line[:, 0] - weights[-1] * self.line[:, 1])
         return polynomial.combined(weights)
 
@@ -266,37 +271,58 @@ class Surrogate:
         errors, deviations = self.fitted.left_out
         return errors, deviations
 
+    def without_itself(
+        self, host: Host, occupations: NDArray[np.int8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what observed configurations would have been predicted as, had they not been.
+
+        Parameters
+        ----------
+        host
+            A cell of the crystal.
+        occupations
+            Observed configurations, shape (n_configs, n_variable_sites), in any symmetry image.
+
+        Returns
+        -------
+        tuple of ndarray
+            Means and standard deviations (noise included), eV per formula unit, shape (n_configs,).
+        """
+        places = {id(one): place for place, one in enumerate(self.observations)}
+        _, observed = self._observed(host, occupations)
+        some = np.array([places[id(one)] for one in observed], dtype=np.int64)
+        errors, deviations = self.left_out()
+        told = np.array([one.energy for one in observed])
+        return told - errors[some], deviations[some]
+
     def _design(
         self, host: Host, occupations: NDArray[np.int8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the features of configurations, and the line under their energies."""
-        design, of_line = _features(host, self.clusters, occupations)
+        design, of_line = features_of(host, self.clusters, occupations)
         design[:, -1] -= of_line @ self.line[:, 1]
         return design, of_line @ self.line[:, 0]
 
     @cached_property
-    def _images(self) -> dict[tuple[str, bytes], tuple[float, float]]:
-        """Energy and weight of what was observed, by host and occupation of every image."""
-        found = {}
-        for one in self.observations:
-            share = self.fitted.nugget**2 + one.noise**2
-            weight = self.fitted.nugget**2 / share if one.noise else 1.0
-            for image in one.config.as_array()[permutations(one.host)]:
-                found[one.host.fingerprint, image.tobytes()] = one.energy, weight
-        return found
+    def _images(self) -> dict[tuple[str, bytes], Observation]:
+        """What was observed, by host and occupation of every image."""
+        return {
+            (one.host.fingerprint, image.tobytes()): one
+            for one in self.observations
+            for image in one.config.as_array()[permutations(one.host)]
+        }
 
     def _observed(
         self, host: Host, occupations: NDArray[np.int8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return which configurations were observed, their energies, and how much these count."""
+    ) -> tuple[NDArray[np.int64], list[Observation]]:
+        """Return which configurations were observed, and what was observed of them."""
         rows = np.ascontiguousarray(occupations, dtype=np.int8)
-        found = [
-            (i, *known)
+        found = {
+            i: known
             for i, row in enumerate(rows)
             if (known := self._images.get((host.fingerprint, row.tobytes())))
-        ]
-        which, energies, weights = np.array(found, dtype=float).reshape(-1, 3).T
-        return which.astype(np.int64), energies, weights
+        }
+        return np.array(list(found), dtype=np.int64), list(found.values())
 
 
 def fit_surrogate(
@@ -314,7 +340,8 @@ def fit_surrogate(
     Returns
     -------
     Surrogate
-        Its prior scales are those that make the observations most likely.
+        Its prior scales are those that make the observations likely whose errors have nothing in
+        common; all if there are none.
 
     Raises
     ------
@@ -323,7 +350,7 @@ def fit_surrogate(
         crystal.
     """
     kept: dict[tuple[str, Configuration], Observation] = {}
-    for one in sorted(observations, key=lambda one: (one.noise, one.energy), reverse=True):
+    for one in sorted(observations, key=_rank, reverse=True):
         if not (np.isfinite(one.energy) and np.isfinite(one.noise) and one.noise >= 0):
             raise InputError(
                 f"an energy of {one.energy} with the noise {one.noise} cannot be fitted",
@@ -335,14 +362,28 @@ def fit_surrogate(
     some = tuple(kept.values())
     smallest = min((one.host for one in some), key=lambda h: (len(h.elements), h.fingerprint))
     clusters = _clusters(smallest, triplet_cutoff)
-    design, of_line = _features_of(some, clusters)
+    design, of_line = _design_of(some, clusters)
     energies = np.array([one.energy for one in some])
     line, *_ = np.linalg.lstsq(of_line, np.stack([energies, design[:, -1]], axis=1), rcond=None)
     design[:, -1] -= of_line @ line[:, 1]
-    groups, scales = _groups(clusters, design.shape[1])
+    groups, scales = groups_of(clusters, design.shape[1])
     noise = np.array([one.noise for one in some])
-    fitted = fit(design, energies - of_line @ line[:, 0], noise, groups, scales, NUGGET)
+    common = np.zeros((len(some), max(len(one.common) for one in some)))
+    for row, one in zip(common, some, strict=True):
+        row[: len(one.common)] = one.common
+    design = np.hstack([design, common])
+    groups = np.append(groups, np.full(common.shape[1], -1))  # standard normal
+    # Errors that are alike look smooth: such energies say little of how smooth the true ones are.
+    telling = np.array([not len(one.common) for one in some])
+    telling |= not telling.any()
+    values = energies - of_line @ line[:, 0]
+    fitted = fit(design, values, noise, groups, scales, NUGGET, telling)
     return Surrogate(clusters, fitted, some, line)
+
+
+def _rank(one: Observation) -> tuple[float, float]:
+    """Return what the surest observation has the least of, and of equal ones the lowest."""
+    return float(np.hypot(one.noise, np.linalg.norm(one.common))), one.energy
 
 
 @lru_cache(maxsize=16)
@@ -351,10 +392,10 @@ def _clusters(host: Host, triplet_cutoff: float) -> Clusters:
     return Clusters(host, triplet_cutoff=triplet_cutoff)
 
 
-def _features_of(
+def _design_of(
     observations: Sequence[Observation], clusters: Clusters
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the features of observations, as `_features` does, those of one cell at once."""
+    """Return the features of observations, as `features_of` does, those of one cell at once."""
     places: dict[str, list[int]] = {}
     for place, one in enumerate(observations):
         places.setdefault(one.host.fingerprint, []).append(place)
@@ -362,71 +403,7 @@ def _features_of(
     for some in places.values():
         host = observations[some[0]].host
         configs = [observations[place].config for place in some]
-        parts.append(_features(host, clusters, occupations_of(configs, host)))
+        parts.append(features_of(host, clusters, occupations_of(configs, host)))
     order = np.argsort([place for some in places.values() for place in some])
     design, of_line = (np.concatenate([part[i] for part in parts])[order] for i in (0, 1))
     return design, of_line
-
-
-def _features(
-    host: Host, clusters: Clusters, occupations: NDArray[np.int8]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the features of configurations: of composition, correlations, Ewald energy.
-
-    Returns
-    -------
-    tuple of ndarray
-        Shape (n_configs, n_weights), and the functions of a line, shape (n_configs, 2).
-    """
-    ions = _ions(host, occupations)
-    numbers, place = np.unique(ions, return_inverse=True)
-    x = np.array([float(host.composition(int(number))) for number in numbers])
-    of_x, of_line = _of_composition(clusters.host, x)
-    rest = features(host, clusters).of(occupations)[:, 1:]
-    rest[:, :-1] *= _evenly(clusters)
-    return np.hstack([of_x[place], rest]), of_line[place]
-
-
-def _ions(host: Host, occupations: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Return the number of working ions in each configuration."""
-    of_sites = (occupations[:, : len(host.ion_sites)] > 0).sum(axis=1)
-    found: NDArray[np.int64] = host.inert_ions + of_sites
-    return found
-
-
-def _evenly(clusters: Clusters) -> NDArray[np.float64]:
-    """Return the factor of each correlation: the more of its size there are, the smaller."""
-    sizes = np.array([len(corners) for corners, _ in clusters.kinds])
-    factors: NDArray[np.float64] = 1 / np.sqrt(np.bincount(sizes)[sizes])
-    return factors
-
-
-def _of_composition(
-    host: Host, x: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return features of composition, a line and then a squared exponential; and the line."""
-    empty, full = (
-        float(host.composition(host.inert_ions + number)) for number in (0, len(host.ion_sites))
-    )
-    place = (x - empty) / (full - empty) - 0.5
-    line = np.stack([np.ones(len(x)), place], axis=1)
-    nodes = np.linspace(-0.5, 0.5, NODES)
-
-    def kernel(one: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.exp(-((one[:, None] - nodes) ** 2) / (2 * LENGTH**2))
-
-    values, vectors = np.linalg.eigh(kernel(nodes))
-    large = values > 1e-8 * values[-1]
-    smooth = kernel(place) @ vectors[:, large] / np.sqrt(values[large])
-    return np.hstack([line, smooth]), line
-
-
-def _groups(clusters: Clusters, n_weights: int) -> tuple[NDArray[np.int64], list[Scale]]:
-    """Return which prior scale each feature has, and the scales."""
-    sizes = [len(corners) for corners, _ in clusters.kinds]
-    n_smooth = n_weights - len(sizes) - 3
-    names = ["line"] * 2 + ["composition"] * n_smooth
-    names += [("sites", "pairs", "triplets")[size - 1] for size in sizes] + ["ewald"]
-    present = [name for name in SCALES if name in names]
-    places = {name: i for i, name in enumerate(present)} | {"line": -1}
-    return np.array([places[name] for name in names]), [SCALES[name] for name in present]

@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.mongod, pytest.mark.timeout(1800)]
 HOSTS = Path(__file__).parents[2] / "workflows" / "hosts"
 SPEC = {
     "name": "static",
+    "seed": 5,
     "host": {
         "structure": str(HOSTS / "NaFePO4.cif"),
         "empty_structure": str(HOSTS / "FePO4.cif"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal, norm
+from numpy.typing import NDArray
+from scipy.stats import multivariate_normal, norm, t
 
 from al_charge.loop.calibration import (
-    COUNTED,
+    FREEDOM,
     LEAST,
     MEMORY,
+    OWN_WIDTH,
     USUAL,
     WIDTH,
     Checked,
@@ -17,17 +19,24 @@ from al_charge.loop.calibration import (
     calibrate_bars,
     coverage,
     held_out_error,
+    wide_band,
 )
 from al_charge.store.documents import Calibration, PredictedLabel
 
 HELD_OUT = 0.005
+TYPICAL = float(norm.ppf(0.75))
+"""Median size of normal errors with a standard deviation of 1."""
+RESIDUAL = HELD_OUT * TYPICAL
+Floats = NDArray[np.float64]
 
 
-def drawn(number: int, a: float, b: float, seed: int = 0, x: str = "1/2") -> list[PredictedLabel]:
+def drawn(
+    number: int, a: float, b: float, seed: int = 0, x: str = "1/2", freedom: float = 30.0
+) -> list[PredictedLabel]:
     """Return errors of known size, a given in eV."""
     rng = np.random.default_rng(seed)
     spreads = rng.uniform(0.001, 0.02, number)
-    errors = np.hypot(a, b * spreads) * rng.standard_normal(number)
+    errors = np.hypot(a, b * spreads) * rng.standard_t(freedom, number)
     return [PredictedLabel(x, e, s, 0.0, False) for e, s in zip(errors, spreads, strict=True)]
 
 
@@ -35,17 +44,29 @@ def bare(found: Calibration) -> Calibration:
     return found.model_copy(update={"factors": {}})
 
 
-@pytest.mark.parametrize(("a", "b"), [(0.004, 1.0), (0.008, 0.3), (0.003, 2.0)])
-def test_of_many_errors_the_true_size_is_found(a: float, b: float) -> None:
-    """But for what may have changed since, as a closed form tells it."""
-    found = bare(calibrate_bars([Checked(HELD_OUT, drawn(4000, a, b))], [HELD_OUT]))
-    unsure = np.exp(WIDTH**2 * (1 - MEMORY**2))
-    floor = unsure * HELD_OUT * (a / HELD_OUT) ** MEMORY
-    scale = unsure * b**MEMORY
+def half_widths(errors: Floats, weight: Floats | None = None) -> Floats:
+    """Return within what sizes 68.27 and 95 % of errors lie."""
+    order = np.argsort(np.abs(errors))
+    share = np.cumsum(np.ones(len(errors)) if weight is None else weight[order])
+    return np.abs(errors)[order[np.searchsorted(share, np.array([0.6827, 0.95]) * share[-1])]]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "freedom"), [(0.004, 1.0, 30.0), (0.008, 0.3, 5.0), (0.003, 2.0, 2.0)]
+)
+def test_of_many_errors_the_true_size_is_found(a: float, b: float, freedom: float) -> None:
+    """But for what may have changed since, as Monte Carlo tells it."""
+    some = drawn(4000, a, b, freedom=freedom)
+    found = bare(calibrate_bars([Checked(HELD_OUT, some)], [RESIDUAL]))
+    rng = np.random.default_rng(1)
+    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal((2, 100_000)))
+    later = HELD_OUT / 2 * (2 * a / HELD_OUT) ** MEMORY * moved[0], b**MEMORY * moved[1]
+    errors = rng.standard_t(freedom, 100_000)
     for spread in (0.002, 0.010, 0.020):
-        expected = np.hypot(floor, scale * spread)
-        assert bar(found, "1/2", found.scale * spread) == pytest.approx(expected, rel=0.1)
-        assert bar(found, "1/2", found.scale * spread) >= 0.9 * np.hypot(a, b * spread)
+        expected = half_widths(np.hypot(later[0], later[1] * spread) * errors)
+        told = bar(found, "1/2", found.scale * spread)
+        assert told == pytest.approx(expected[0], rel=0.1)
+        assert wide_band(found) * told == pytest.approx(expected[1], rel=0.15)
 
 
 def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
@@ -60,18 +81,24 @@ def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
     correlation = MEMORY ** np.abs(np.subtract.outer(np.arange(steps), np.arange(steps)))
     process = multivariate_normal(np.zeros(steps), WIDTH**2 * correlation)
     a, b = (np.exp(process.rvs(400_000, random_state=rng)) for _ in range(2))
+    freedom = rng.choice(FREEDOM, len(a))
     weight = np.ones(len(a))
     for i, (held_out, predictions) in enumerate(history):
         for one in predictions:
-            size = np.hypot(a[:, i] * held_out, b[:, i] * one.spread)
-            weight *= norm.pdf(one.error, scale=size)
-    weight /= weight.sum()
-    found = calibrate_bars(history, [0.003, -0.003])
-    assert found.floor == pytest.approx(0.003 * np.sqrt(weight @ a[:, -1] ** 2), rel=0.03)
-    assert found.scale == pytest.approx(np.sqrt(weight @ b[:, -1] ** 2), rel=0.03)
+            size = np.hypot(0.5 * a[:, i] * held_out, b[:, i] * one.spread)
+            weight *= t.pdf(one.error, freedom, scale=size)
+    found = calibrate_bars(history, [0.003 * TYPICAL])
+    errors = rng.standard_t(freedom)
+    floors = half_widths(0.0015 * a[:, -1] * errors, weight)
+    scales = half_widths(b[:, -1] * errors, weight)
+    assert found.floor == pytest.approx(floors[0], rel=0.03)
+    assert found.scale == pytest.approx(scales[0], rel=0.03)
+    ratio = np.sqrt(floors[1] / floors[0] * scales[1] / scales[0])
+    assert wide_band(found) == pytest.approx(ratio, rel=0.03)
 
 
-def test_they_cover_what_they_say() -> None:
+@pytest.mark.parametrize("freedom", [3.0])
+def test_they_cover_what_they_say(freedom: float) -> None:
     """Errors of later rounds, of committees that get better while a and b wander."""
     shares = []
     for seed in range(12):
@@ -85,12 +112,12 @@ def test_they_cover_what_they_say() -> None:
             )
             held_out = 0.1 * 0.6**number
             spreads = held_out * rng.uniform(0.1, 2.0, 16)
-            errors = np.hypot(np.exp(a) * held_out, np.exp(b) * spreads) * rng.standard_normal(16)
-            found = calibrate_bars(history, [held_out, -held_out])
-            some = [
-                PredictedLabel("1/2", e, s, bar(found, "1/2", found.scale * s), False)
-                for e, s in zip(errors, spreads, strict=True)
-            ]
+            sizes = np.hypot(np.exp(a) * held_out / 2, np.exp(b) * spreads)
+            found = calibrate_bars(history, [held_out * TYPICAL])
+            some = []
+            for e, s in zip(sizes * rng.standard_t(freedom, 16), spreads, strict=True):
+                one = bar(found, "1/2", found.scale * s)
+                some.append(PredictedLabel("1/2", e, s, one, False, wide_band(found) * one))
             told = coverage(some)
             inside.append((told.within_68, told.within_95))
             history.append(Checked(held_out, some))
@@ -100,11 +127,23 @@ def test_they_cover_what_they_say() -> None:
     assert 0.92 < within_95 < 0.99
 
 
+def test_a_few_errors_that_are_very_large_do_not_widen_the_bars_of_the_others() -> None:
+    """But for the wider band, and where their spreads do not tell them."""
+    calm = drawn(20, 0.005, 0.5)
+    odd = [PredictedLabel("1/4", -0.130, 0.004, 0.0, False)] * 2
+    some, all_of_them = (
+        bare(calibrate_bars([Checked(HELD_OUT, told)], [RESIDUAL, -0.003, 0.004, *held]))
+        for told, held in ((calm, []), ([*calm, *odd], [0.396]))
+    )
+    assert bar(all_of_them, "1/2", 0.0) < 1.7 * bar(some, "1/2", 0.0)
+    assert wide_band(all_of_them) > 1.25 * wide_band(some)
+
+
 def test_errors_of_a_bad_committee_do_not_widen_the_bars_of_a_good_one() -> None:
     """It was bad at labels held out from it as well, so that its errors were to be expected."""
-    bad = Checked(1.0, drawn(6, 1.0, 1.0))
-    good = Checked(0.01, drawn(6, 0.01, 1.0, seed=1))
-    both, alone = calibrate_bars([bad, good], [0.01]), calibrate_bars([good], [0.01])
+    bad = Checked(1.0, drawn(20, 1.0, 1.0))
+    good = Checked(0.01, drawn(20, 0.01, 1.0, seed=1))
+    both, alone = (calibrate_bars(told, [0.01 * TYPICAL]) for told in ([bad, good], [good]))
     assert both.floor < 1.2 * alone.floor < 0.02
 
 
@@ -113,8 +152,8 @@ def test_the_newest_errors_count_most(worse: float) -> None:
     """Not more than the held-out errors say, in a way that has changed since."""
     old = [Checked(HELD_OUT, drawn(20, worse * HELD_OUT, 0.1, seed=seed)) for seed in range(3)]
     new = [Checked(HELD_OUT, drawn(20, HELD_OUT, 0.1, seed=9 + seed)) for seed in range(3)]
-    now, then = calibrate_bars([*old, *new], [HELD_OUT]), calibrate_bars([*new, *old], [HELD_OUT])
-    fresh = calibrate_bars(new, [HELD_OUT])
+    now, then = calibrate_bars([*old, *new], [RESIDUAL]), calibrate_bars([*new, *old], [RESIDUAL])
+    fresh = calibrate_bars(new, [RESIDUAL])
     assert now.floor == pytest.approx(fresh.floor, rel=0.2)
     assert (then.floor > 1.7 * now.floor) == (worse > 1)
     assert (then.floor < 0.7 * now.floor) == (worse < 1)
@@ -126,8 +165,8 @@ def test_bars_do_not_shrink_because_less_is_known() -> None:
     for number in (0, 3, 10, 30, 300):
         signs = np.where(np.arange(number) % 2, 1.0, -1.0)
         some = [PredictedLabel("0", s * np.hypot(0.005, 0.01), 0.01, 0.0, False) for s in signs]
-        found = calibrate_bars([Checked(HELD_OUT, some)], [HELD_OUT])
-        sizes.append(bar(found, "0", found.scale * 0.01))
+        found = bare(calibrate_bars([Checked(HELD_OUT, some)], [RESIDUAL]))
+        sizes.append(wide_band(found) * bar(found, "0", found.scale * 0.01))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] > np.hypot(0.005, 0.01)
 
@@ -135,11 +174,11 @@ def test_bars_do_not_shrink_because_less_is_known() -> None:
 def test_what_is_small_is_believed_for_some_rounds_only() -> None:
     """Errors that were ten times smaller than the held-out ones narrow the bars, and less so as
     rounds go by whose labels tell little."""
-    small = [Checked(HELD_OUT, drawn(200, 0.1 * HELD_OUT, 0.1))]
+    small = [Checked(HELD_OUT, drawn(200, 0.05 * HELD_OUT, 0.05, freedom=3.0))]
     silent = Checked(HELD_OUT, [PredictedLabel("0", 0.0, 1.0, 0.0, False)])  # its spread is huge
-    floors = [calibrate_bars([*small, *[silent] * n], [HELD_OUT]).floor for n in (0, 2, 30)]
+    floors = [calibrate_bars([*small, *[silent] * n], [RESIDUAL]).floor for n in (0, 2, 30)]
     assert floors == sorted(floors)
-    usual = calibrate_bars([], [HELD_OUT]).floor
+    usual = calibrate_bars([], [RESIDUAL]).floor
     assert floors[0] < 0.2 * usual and 0.8 * usual < floors[2] <= usual
 
 
@@ -149,31 +188,51 @@ def test_rounds_without_labels_change_nothing() -> None:
 
 
 def test_without_predictions_held_out_errors_say_how_large_errors_are() -> None:
-    small, large = (calibrate_bars([], [e, -e]) for e in (0.003, 0.012))
+    rng = np.random.default_rng(0)
+    size = np.exp(WIDTH * rng.standard_normal(400_000))
+    usual = half_widths(size * rng.standard_t(rng.choice(FREEDOM, len(size))))
+    small, large = (calibrate_bars([], [e * TYPICAL, -e * TYPICAL]) for e in (0.003, 0.012))
     assert large.floor == pytest.approx(4 * small.floor)
-    assert small.floor == pytest.approx(0.003 * np.exp(WIDTH**2), rel=0.01)
-    assert small.scale == pytest.approx(np.exp(WIDTH**2), rel=0.01) and small.factors == {}
+    assert small.floor == pytest.approx(0.0015 * usual[0], rel=0.01)
+    assert small.scale == pytest.approx(usual[0], rel=0.01) and small.factors == {}
+    assert wide_band(small) == pytest.approx(usual[1] / usual[0], rel=0.01)
     assert large.scale == pytest.approx(small.scale)
-    assert calibrate_bars([], []).floor == pytest.approx(calibrate_bars([], [USUAL]).floor)
-    assert calibrate_bars([], [0.0]).floor == pytest.approx(calibrate_bars([], [LEAST]).floor)
-    assert small.held_out == pytest.approx(0.003)
-    assert held_out_error([0.003, -0.004, 0.0]) == pytest.approx(0.005 / np.sqrt(3))
+    usual_errors, least = ([size * TYPICAL] for size in (USUAL, LEAST))
+    assert calibrate_bars([], []).floor == pytest.approx(calibrate_bars([], usual_errors).floor)
+    assert calibrate_bars([], [0.0]).floor == pytest.approx(calibrate_bars([], least).floor)
+    assert small.held_out == pytest.approx(0.003, rel=1e-4)
+    many = 0.007 * rng.standard_normal(100_000)
+    assert held_out_error(many.tolist()) == pytest.approx(0.007, rel=0.01)
+    assert held_out_error([0.003, -0.001, 0.396]) == pytest.approx(0.003 / TYPICAL, rel=1e-4)
     assert (held_out_error([]), held_out_error([0.0, 1e-5])) == (USUAL, LEAST)
 
 
 def test_a_composition_with_errors_of_its_own_has_a_factor() -> None:
     calm, wild = drawn(60, 0.004, 0.5, x="1/4"), drawn(60, 0.016, 0.5, seed=3, x="3/4")
-    found = calibrate_bars([Checked(HELD_OUT, [*calm, *wild])], [HELD_OUT])
+    found = calibrate_bars([Checked(HELD_OUT, [*calm, *wild])], [RESIDUAL])
     assert found.factors["1/4"] < 0.9 < 1.2 < found.factors["3/4"]
-    # A single error of which the bars of its round say that it is usual moves nothing much.
+    # A single error, however large, moves it by little.
     alone = calibrate_bars([Checked(HELD_OUT, [PredictedLabel("1/8", 0.5, 0.001, 0.0, False)])], [])
-    assert 1.0 < alone.factors["1/8"] < np.sqrt((COUNTED + 100) / (COUNTED + 1))
+    assert 1.0 < alone.factors["1/8"] < 3.0
+
+
+def test_factors_are_the_means_of_their_logarithms() -> None:
+    """Against an integral by hand, for errors that say of a and b what the prior says."""
+    some = [PredictedLabel("1/4", e, 1e-9, 0.0, False) for e in (0.030, -0.022, 0.041, 0.0)]
+    rest = drawn(3000, HELD_OUT / 2, 1.0, seed=5, x="0", freedom=5.0)
+    found = calibrate_bars([Checked(HELD_OUT, [*rest, *some])], [RESIDUAL])
+    places = np.linspace(-4, 4, 4001)
+    likely = norm.logpdf(places, scale=OWN_WIDTH)
+    for one in some:
+        likely += t.logpdf(one.error, 5.0, scale=HELD_OUT / 2 * np.exp(places))
+    share = np.exp(likely - likely.max())
+    assert found.factors["1/4"] == pytest.approx(np.exp(share @ places / share.sum()), rel=0.08)
 
 
 def test_a_factor_is_of_errors_over_the_bars_of_their_round() -> None:
     """So a composition that was labelled while the committee was bad has none for it."""
-    calm = Checked(0.005, drawn(40, 0.005, 0.1, x="1/4"))
-    bad = Checked(0.5, drawn(40, 0.5, 10.0, seed=2, x="3/4"))
+    calm = Checked(0.010, drawn(40, 0.005, 0.1, x="1/4"))
+    bad = Checked(1.0, drawn(40, 0.5, 10.0, seed=2, x="3/4"))
     for history in ([calm, bad], [bad, calm]):
         found = calibrate_bars(history, [0.005])
         assert found.factors == pytest.approx({"1/4": 1.0, "3/4": 1.0}, abs=0.2)
@@ -204,5 +263,7 @@ def test_coverage_is_counted() -> None:
     assert (found.labels, found.within_68, found.within_95) == (8, 3 / 8, 6 / 8)
     decided = found.deciding
     assert (decided.labels, decided.within_68, decided.within_95) == (3, 1 / 3, 1.0)
+    wider = coverage([one._replace(band_95=0.0296) for one in some])
+    assert (wider.within_68, wider.within_95) == (3 / 8, 7 / 8)
     empty = coverage([])
     assert (empty.labels, empty.within_68, empty.within_95) == (0, None, None)

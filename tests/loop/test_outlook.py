@@ -22,7 +22,8 @@ from al_charge.loop import assess, outlook
 from al_charge.loop.cells import Cells
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import LabelledHull
-from al_charge.loop.outlook import Ahead, look_ahead
+from al_charge.loop.outlook import Ahead, in_doubt, look_ahead
+from al_charge.loop.posterior import fit_posterior, relaxed_candidates
 from al_charge.loop.request_ledger import RequestLedger
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.store.documents import (
@@ -38,6 +39,7 @@ from al_charge.store.documents import (
     Vertex,
 )
 from al_charge.store.labels import LabelSummary
+from al_charge.surrogate.polynomial import occupations_of
 from al_charge.thermo.hull import Entry, Hull, build_hull
 from al_charge.thermo.uncertainty import Unlabelled
 
@@ -154,10 +156,15 @@ def test_one_candidate_that_alone_has_no_label_has_the_closed_form(olivine: Host
     host = olivine
     one = enumerate_distinct(host, 2)[3]
     labels = found(host, [config for config in every(host) if config != one])
-    lowest, bar = -0.1, 0.010
-    for above in (0.003, 0.020, -0.004):
-        result = ahead(host, labels, [candidate(host, one, -9 + lowest + above, bar)])
-        expected = norm.cdf((-0.001 - above) / bar)
+    lowest = -0.1
+    for said in (0.003, 0.020, -0.004):
+        told = candidate(host, one, -9 + lowest + said, 0.010)
+        result = ahead(host, labels, [told])
+        here = campaign(host, [])
+        posterior = fit_posterior(here, labels.labels.values(), [told], Calibration())
+        known = relaxed_candidates(here, posterior, [told], Calibration())
+        above = float(known.mean[0]) + 9 - lowest
+        expected = norm.cdf((-0.001 - above) / known.deviation[0])
         assert result.p_below_hull == pytest.approx(expected, abs=0.02)
         at = {Fraction(each.x): each for each in result.compositions}
         assert at[HALF].p_lower == pytest.approx(expected, abs=0.02)
@@ -167,6 +174,7 @@ def test_one_candidate_that_alone_has_no_label_has_the_closed_form(olivine: Host
         assert {each.lowest_predicted for x, each in at.items() if x != HALF} == {None}
         missing = assess._unlabelled_vertices(campaign(host, []), labels.hull, result)
         assert missing == (("1/2",) if above < -0.001 else ())
+        assert 0.001 < expected < 0.999
         assert result.exhaustive
 
 
@@ -226,6 +234,55 @@ def test_no_error_bar_makes_the_fourth_criterion_hold_with_candidates_below(
     assert [one.met for one in held] == [True, True, True, False]
 
 
+@pytest.mark.parametrize("doubt", [outlook.DOUBT, 1.0])
+def test_in_doubt_is_what_may_lie_below_unless_it_is_labelled_or_relaxed(
+    olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch, doubt: float
+) -> None:
+    """The likeliest first, until the others hardly count together."""
+    n_ions = 2
+    host, x = olivine_doubled, olivine_doubled.composition(n_ions)
+    monkeypatch.setattr(outlook, "DOUBT", doubt)
+    monkeypatch.setattr(outlook, "MOST_IN_DOUBT", 1000)
+    here = enumerate_distinct(host, n_ions)
+    others = [enumerate_distinct(host, n)[0] for n in host.ion_counts if n != n_ions]
+    labels = found(host, [*others, here[-1]])
+    relaxed = [candidate(host, one, total(host, one), 0.002) for one in here[2:4]]
+    campaign_ = campaign(host, [])
+    posterior = fit_posterior(campaign_, labels.labels.values(), relaxed, Calibration())
+    told = in_doubt(campaign_, labels, posterior, x, relaxed)
+    left = [one for one in here if one not in (here[-1], *here[2:4])]
+    known = posterior.unrelaxed(host, occupations_of(left, host))
+    level = labels.hull.reference(x) + labels.hull.lower(x) - 0.001
+    chance = dict(zip(left, norm.cdf((level - known.mean) / known.deviation).tolist(), strict=True))
+    asked = [config for _, config in told]
+    assert {home for home, _ in told} == {host}
+    assert asked == sorted(asked, key=lambda one: -chance[one]) and set(asked) <= set(left)
+    rest = sum(p for one, p in chance.items() if one not in asked)
+    assert rest <= doubt < rest + chance[asked[-1]]
+    assert len(asked) < len(left) or doubt < 1
+    monkeypatch.setattr(outlook, "MOST_IN_DOUBT", 3)
+    assert in_doubt(campaign_, labels, posterior, x, relaxed) == told[:3]
+
+
+def test_in_doubt_in_a_large_cell_is_what_a_smaller_one_does_not_hold(
+    olivine: Host, olivine_doubled: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing of a cell whose configurations cannot be listed."""
+    both = campaign(olivine, [])
+    both.cells = Cells((olivine, olivine_doubled))
+    labels = found(olivine, [enumerate_distinct(olivine, n)[0] for n in olivine.ion_counts])
+    posterior = fit_posterior(both, labels.labels.values(), [], Calibration())
+    monkeypatch.setattr(outlook, "DOUBT", -1.0)
+    monkeypatch.setattr(outlook, "MOST_IN_DOUBT", 1000)
+    told = in_doubt(both, labels, posterior, HALF, [])
+    by_home = Counter(home.fingerprint for home, _ in told)
+    assert by_home[olivine.fingerprint] == both.cells.numbers[0][HALF] - 1
+    assert by_home[olivine_doubled.fingerprint] == both.cells.numbers[1][HALF]
+    monkeypatch.setattr(outlook, "LARGEST_LISTED", both.cells.numbers[0][HALF])
+    told = in_doubt(both, labels, posterior, HALF, [])
+    assert {home for home, _ in told} == {olivine}
+
+
 def test_what_nobody_relaxed_counts_too(olivine: Host) -> None:
     host = olivine
     some = [one for one in every(host) if ions_of(host, one) != 1]
@@ -280,9 +337,9 @@ def test_a_static_label_of_ideal_sites_settles_nothing(olivine: Host) -> None:
     energy = above / host.formula_units
     higher = candidate(host, one, energy + 0.01, 0.02)
     assert predicted(raw, [higher]) is None
-    lower = candidate(host, one, energy - 0.9, 0.02)
+    lower = candidate(host, one, energy - 0.9, 1e-5)
     at = energy - 0.9 - (-10 + 2 * 0.5)
-    assert predicted(raw, [lower]) == pytest.approx(at)
+    assert predicted(raw, [lower]) == pytest.approx(at, abs=1e-6)
 
 
 @pytest.mark.parametrize(("missed", "counts"), [(1, True), (2, False)])

@@ -1,4 +1,4 @@
-"""What is known of all energies together: sizes from the bars, likeness from the labels alone."""
+"""What is known of all energies together: labels, and what a committee says beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import Cells
 from al_charge.loop.posterior import (
+    WIDER,
     Posterior,
+    alike,
     fit_posterior,
     observations,
     of_minima,
@@ -24,7 +26,7 @@ from al_charge.loop.posterior import (
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, Geometry
 from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
-from al_charge.surrogate.surrogate import fit_surrogate
+from al_charge.surrogate.surrogate import Surrogate, fit_surrogate
 
 BARS = Calibration(floor=0.004, scale=2.0)
 NOWHERE = Geometry(numbers=[], positions=[], cell=[], species=[], host_site=[])
@@ -156,74 +158,108 @@ def test_a_candidate_without_an_energy_says_nothing(
     assert observations(campaign, [], [unknown]) == []
 
 
-def test_candidates_have_the_energies_and_bars_of_the_committee(
-    campaign: Campaign, posterior: Posterior, known: Any
+def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
+    campaign: Campaign, known: Any, configs: list[Configuration]
 ) -> None:
-    _, candidates = known
-    found = relaxed_candidates(campaign, posterior, candidates)
-    units = campaign.host.formula_units
-    assert found.mean == pytest.approx([one.energy / units for one in candidates])
-    assert found.deviation == pytest.approx([one.spread / units for one in candidates])
-
-
-def test_their_errors_are_as_alike_as_those_of_a_surrogate_that_knows_the_labels_alone(
-    campaign: Campaign, posterior: Posterior, known: Any
-) -> None:
+    """As large as its bar, and as alike as that surrogate's errors are."""
     labels, candidates = known
-    covariance = relaxed_candidates(campaign, posterior, candidates).covariance()
-    deviation = np.sqrt(np.diag(covariance))
-    alone = fit_surrogate(observations(campaign, labels))
+    learnt = fit_surrogate(observations(campaign, labels))
+    noisy = observations(campaign, [], candidates)
+    found = alike(noisy, learnt)
+    common, own = np.array([one.common for one in found]), [one.noise for one in found]
+    covariance = common @ common.T + np.diag(np.square(own))
+    bars = np.array([one.noise for one in noisy])
+    assert np.sqrt(np.diag(covariance)) == pytest.approx(bars)
     rows = np.array([one.colours for one in candidates], dtype=np.int8)
-    expected = alone.predict(campaign.host, rows).covariance()
+    expected = learnt.predict(campaign.host, rows).covariance()
     scale = np.sqrt(np.diag(expected))
-    found = covariance / np.outer(deviation, deviation)
-    assert found == pytest.approx(expected / np.outer(scale, scale), abs=1e-9)
-    assert np.abs(found - np.eye(len(found))).max() > 0.05
+    likeness = covariance / np.outer(bars, bars)
+    assert likeness == pytest.approx(expected / np.outer(scale, scale), abs=1e-9)
+    assert np.abs(likeness - np.eye(len(likeness))).max() > 0.05
+    # Another geometry of a labelled configuration errs for itself.
+    again = observations(campaign, [], [candidate(campaign.host, configs[5], -50.0, 0.01)])
+    assert alike(again, learnt) == again
 
 
-def test_what_nobody_relaxed_has_the_surrogates_error_and_the_committees(
+def test_committee_and_surrogate_are_weighed_by_how_sure_they_are(
+    campaign: Campaign, known: Any, configs: list[Configuration], energies: np.ndarray
+) -> None:
+    labels, _ = known
+    host, one = campaign.host, configs[30]
+    rows = occupations_of([one], host)
+    alone = fit_posterior(campaign, labels, []).unrelaxed(host, rows)
+    said = float(alone.mean[0]) + 0.01
+    sure, unsure = (
+        relaxed_candidates(campaign, fit_posterior(campaign, labels, [told]), [told])
+        for told in (candidate(host, one, said, bar) for bar in (1e-4, 1.0))
+    )
+    assert sure.mean == pytest.approx([said], abs=1e-4)
+    assert sure.deviation == pytest.approx([WIDER * 1e-4], rel=0.1)
+    assert unsure.mean == pytest.approx(alone.mean, abs=1e-4)
+    assert unsure.deviation == pytest.approx(alone.deviation, rel=0.01)
+    # In between, as two independent measurements: by one of scales that are averaged over.
+    bar = float(alone.deviation[0]) / fit_posterior(campaign, labels, []).widening
+    told = candidate(host, one, said, bar)
+    both = relaxed_candidates(campaign, fit_posterior(campaign, labels, [told]), [told])
+    assert both.mean == pytest.approx([said - 0.005], abs=1e-3)
+    widened = alone.deviation / np.sqrt(2)
+    assert both.deviation == pytest.approx(widened, rel=0.1)
+
+
+def test_all_are_one_distribution_that_left_out_labels_widen(
     campaign: Campaign, posterior: Posterior, known: Any, configs: list[Configuration]
 ) -> None:
-    labels, candidates = known
-    rows = occupations_of(configs[40:], campaign.host)
-    plain = fit_surrogate(observations(campaign, labels, candidates)).predict(campaign.host, rows)
-    units = campaign.host.formula_units
-    bar = np.sqrt(np.mean([(one.spread / units) ** 2 for one in candidates]))
-    found = posterior.unrelaxed(campaign.host, rows)
-    assert found.mean == pytest.approx(plain.mean)
-    assert found.deviation == pytest.approx(
-        np.sqrt(bar**2 + (posterior.widening * plain.deviation) ** 2)
-    )
-    mean, deviation = posterior.screen(campaign.host, rows)
-    assert mean == pytest.approx(found.mean)
-    assert deviation == pytest.approx(found.deviation)
+    _, candidates = known
+    host, wider = campaign.host, posterior.widening
+    some = relaxed_candidates(campaign, posterior, candidates)
+    rows = occupations_of(configs[20:], host)
+    every = posterior.unrelaxed(host, rows)
+    assert some.mean == pytest.approx(every.mean[:20])
+    assert some.root == pytest.approx(every.root[:20])
+    plain = posterior.surrogate.predict(host, rows)
+    assert every.mean == pytest.approx(plain.mean)
+    assert every.covariance() == pytest.approx(wider**2 * plain.covariance())
+    mean, deviation = posterior.screen(host, rows)
+    assert mean == pytest.approx(every.mean)
+    assert deviation == pytest.approx(every.deviation)
 
 
-def test_the_two_kinds_share_the_committees_error(
-    campaign: Campaign, posterior: Posterior, known: Any
+@pytest.mark.parametrize("higher", [False, True])
+def test_of_another_geometry_of_a_labelled_configuration_its_label_is_a_bound(
+    campaign: Campaign, posterior: Posterior, configs: list[Configuration], higher: bool
 ) -> None:
-    """Were a candidate not relaxed, its error would go with that of the candidate it was."""
-    rows = np.array([one.colours for one in known[1]], dtype=np.int8)
-    one = relaxed_candidates(campaign, posterior, known[1])
-    other = posterior.unrelaxed(campaign.host, rows)
-    shape = posterior.shape.predict(campaign.host, rows)
-    shared = (shape.root**2).sum(axis=1) / shape.deviation**2
-    across = (one.root * other.root).sum(axis=1)
-    assert across == pytest.approx(shared * one.deviation * posterior.bar)
+    """Else the committee counts, and the surrogate that the other labels make."""
+    host, wider = campaign.host, posterior.widening
+    labels = zip(posterior.surrogate.observations, posterior.surrogate.left_out()[0], strict=True)
+    labelled = next(o.config for o, e in labels if o.noise == 0 and bool(e < -1e-3) is higher)
+    rows = occupations_of([labelled, configs[50]], host)
+    place = [one.config for one in posterior.surrogate.observations].index(labelled)
+    error, deviation = (one[place] for one in posterior.surrogate.left_out())
+    label = posterior.surrogate.observations[place].energy
+    others = label if higher else label - error
+    for bar in (1e-6, deviation, 1e3):
+        found = posterior.relaxed(host, rows, np.array([-7.0, -8.0]), np.array([bar, 0.02]))
+        share = 1 / bar**2 / (1 / bar**2 + 1 / deviation**2)
+        assert found.mean[0] == pytest.approx(share * -7.0 + (1 - share) * others)
+        assert found.covariance()[0] == pytest.approx(
+            [wider**2 / (1 / bar**2 + 1 / deviation**2), 0.0]
+        )
+        other = posterior.unrelaxed(host, rows[1:])
+        assert found.mean[1:] == pytest.approx(other.mean)
+        assert found.deviation[1:] == pytest.approx(other.deviation)
 
 
-def test_another_geometry_of_a_labelled_configuration_errs_for_itself(
-    campaign: Campaign, posterior: Posterior, configs: list[Configuration]
+def test_a_surrogate_that_errs_more_than_it_says_is_widened(
+    posterior: Posterior, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = occupations_of([configs[5], configs[50]], campaign.host)
-    found = posterior.relaxed(campaign.host, rows, np.array([0.0, 0.0]), np.array([0.01, 0.02]))
-    assert found.covariance() == pytest.approx(np.diag([0.01**2, 0.02**2]))
-
-
-def test_a_surrogate_that_errs_more_than_it_says_is_widened(posterior: Posterior) -> None:
+    exact = np.array([one.noise == 0 for one in posterior.surrogate.observations])
     error, deviation = posterior.surrogate.left_out()
-    ratio = np.sqrt(np.mean((error / deviation) ** 2))
-    assert posterior.widening == pytest.approx(max(1.0, ratio))
+    ratio = np.sqrt(np.mean((error / deviation)[exact] ** 2))
+    assert posterior.widening == pytest.approx(WIDER * max(1.0, ratio))
+    for factor, expected in ((3.0 / ratio, 3.0 * WIDER), (0.5 / ratio, WIDER)):
+        wrong = np.where(exact, factor, 1000.0) * error
+        monkeypatch.setattr(Surrogate, "left_out", lambda self, e=wrong: (e, deviation))
+        assert Posterior(posterior.surrogate).widening == pytest.approx(expected)
 
 
 def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
@@ -238,12 +274,11 @@ def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
     assert of_minima(campaign, cast(Any, told)) == told
     found = fit_posterior(static, cast(Any, told), candidates)
     rows = occupations_of(configs[40:], campaign.host)
-    expected = fit_surrogate(observations(campaign, cast(Any, kept), candidates))
     learnt = fit_surrogate(observations(campaign, labels))
+    noisy = alike(observations(campaign, [], candidates), learnt)
+    expected = fit_surrogate([*observations(campaign, cast(Any, kept)), *noisy])
     means = expected.predict(campaign.host, rows).mean
     assert found.surrogate.predict(campaign.host, rows).mean == pytest.approx(means)
-    likeness = learnt.predict(campaign.host, rows).deviation
-    assert found.shape.predict(campaign.host, rows).deviation == pytest.approx(likeness)
     # Of ideal sites alone: better than nothing.
     first = fit_posterior(static, cast(Any, told[1:6]), [])
     assert len(first.surrogate.observations) == 5
@@ -253,6 +288,5 @@ def test_without_candidates_the_labels_alone_are_known(
     campaign: Campaign, known: Any, configs: list[Configuration]
 ) -> None:
     found = fit_posterior(campaign, known[0], [])
-    assert found.bar == 0
     rows = occupations_of(configs[:20], campaign.host)
     assert found.unrelaxed(campaign.host, rows).deviation == pytest.approx(np.zeros(20), abs=1e-9)

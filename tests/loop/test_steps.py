@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -19,13 +20,14 @@ from pymongo.database import Database
 from safetensors.torch import load
 
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
-from al_charge.crystal.enumeration import count_distinct
+from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.identity import identity
 from al_charge.crystal.symmetry import canonical_hash
 from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
+from al_charge.loop import propose as proposing
 from al_charge.loop.assess import assess, next_state
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -41,6 +43,7 @@ from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
+from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
@@ -293,6 +296,44 @@ def test_what_a_search_tells_is_stored(run: Run) -> None:
         share = (proposal.statistics.evaluated + known[proposal.n_ions]) / number
         assert proposal.statistics.screened == pytest.approx(share)
     assert {one.statistics.screened for one in run.store.proposals.all("steps", 0)} == {None}
+
+
+@pytest.mark.parametrize(("evaluations", "extra"), [(4, 0), (7, 3), (36, 5)])
+def test_what_is_in_doubt_is_relaxed_too_within_the_budget(
+    run: Run, monkeypatch: pytest.MonkeyPatch, evaluations: int, extra: int
+) -> None:
+    host, half = run.campaign.host, Fraction(1, 2)
+    every = enumerate_distinct(host, host.n_ions(half))
+    settings = run.campaign.spec.search.model_copy(update={"evaluations": 4})
+    method = SEARCHES.of(settings)
+
+    class Short:
+        """The search of the campaign, which stops at four whatever it may relax."""
+
+        def search(self, spaces: Any, evaluate: Any, _: Any) -> Any:
+            return method.search(spaces, evaluate, settings)
+
+    def doubtful(campaign: Any, found: Any, posterior: Any, x: Fraction, relaxed: Any) -> Any:
+        """Everything that is not relaxed, up to nine in all."""
+        assert x == half and set(found.labels) <= labelled
+        known = {one.config_hash for one in relaxed}
+        left = [(host, one) for one in every if canonical_hash(host, one) not in known]
+        return left[: max(0, 9 - len(known))]
+
+    labelled = {one.key for one in run.store.labels.read(ALL_FRAMES, campaign="steps", up_to=0)}
+    monkeypatch.setattr(proposing, "in_doubt", doubtful)
+    monkeypatch.setattr(proposing.SEARCHES, "of", lambda _: Short())
+    asked = settings.model_copy(update={"evaluations": evaluations})
+    spec = run.campaign.spec.model_copy(update={"search": asked})
+    campaign = replace(run.campaign, spec=spec)
+    candidates, statistics = proposing._evolved_candidates(campaign, 1, half)
+    plain = run.store.candidates.all("steps", 1, "1/2")
+    assert statistics.evaluated == 4 + extra
+    assert [one.config_hash for one in candidates[: len(plain)]] == [
+        one.config_hash for one in plain
+    ]
+    assert len({one.config_hash for one in candidates}) == len(plain) + extra
+    assert all(one.energy is not None and one.spread is not None for one in candidates)
 
 
 def test_every_label_is_made_once(run: Run) -> None:

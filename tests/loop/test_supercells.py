@@ -98,7 +98,7 @@ def document(name: str) -> dict[str, Any]:
         "training": {"epochs": 1},
         "committee": {"size": 2},
         "search": {"seeds": 4},
-        "acquisition": {"first_round": 4, "labels_per_round": 3},
+        "acquisition": {"kind": "random", "first_round": 4, "labels_per_round": 3},
         "convergence": {"rounds": 5},
     }
 

@@ -28,7 +28,7 @@ from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import FRESH, train_member
-from al_charge.loop.verify import is_verification, is_verified
+from al_charge.loop.verify import is_verification
 from al_charge.store.documents import Assessment, CampaignState, Verification, Vertex
 from al_charge.store.labels import SUMMARY, WITHOUT_FRAMES
 from al_charge.store.mongo import Store
@@ -37,6 +37,13 @@ HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 STATIC = {0: -100.0, 1: -120.1, 2: -145.0, 3: -160.1, 4: -180.0}
 """eV per cell by number of Na: a vertex at x = 1/2, the others 0.6 eV/f.u. above the hull."""
 UNITS = 4
+
+
+def is_verified(campaign: Campaign) -> bool:
+    """Return whether the hull of the last assessed round is verified."""
+    rounds = campaign.store.rounds.all(campaign.name)
+    assessed = [one.assessment for one in rounds if one.assessment is not None]
+    return bool(assessed and assessed[-1].verification and assessed[-1].verification.verified)
 
 
 def specification(name: str, **convergence: Any) -> CampaignSpec:

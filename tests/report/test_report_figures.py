@@ -150,7 +150,7 @@ def test_calibration_shows_errors_over_their_bars() -> None:
     some = [
         (1, PredictedLabel("1/2", 0.010, 0.002, 0.005, True)),
         (1, PredictedLabel("1/4", -0.003, 0.002, 0.006, False)),
-        (2, PredictedLabel("1/4", 0.001, 0.002, 0.001, False)),
+        (2, PredictedLabel("1/4", 0.001, 0.002, 0.001, False, band_95=0.003)),
         (2, PredictedLabel("1", 0.001, 0.0, 0.0, False)),  # no bar to compare with
     ]
     figure = calibration_figure(some)
@@ -159,7 +159,9 @@ def test_calibration_shows_errors_over_their_bars() -> None:
     assert found["deciding"]["y"] == [2.0]
     assert found["other"]["y"] == [-0.5, 1.0]
     assert [round(x) for x in found["other"]["x"]] == [1, 2]
-    assert set(found["band 68"]["y"]) == {-1.0, 1.0} and set(found["band 95"]["y"]) == {-1.96, 1.96}
+    assert found["band 68"]["y"] == [-1.0] * 4 + [1.0] * 4
+    assert found["band 95"]["y"] == pytest.approx([-1.96] * 2 + [-3.0] * 2 + [3.0] * 2 + [1.96] * 2)
+    assert found["band 95"]["x"] == [0.5, 1.5, 1.5, 2.5, 2.5, 1.5, 1.5, 0.5]
     assert calibration_figure(some[3:]) is None and calibration_figure([]) is None
 
 

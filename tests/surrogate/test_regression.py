@@ -43,7 +43,7 @@ def score(sizes: np.ndarray, design: np.ndarray, values: np.ndarray, noise: np.n
 def test_posterior_with_fixed_scales_is_that_of_the_kernel(number: int) -> None:
     design, values, noise = problem(number)
     fixed = [Scale(scale.usual, 1e-6) for scale in SCALES]
-    found = fit(design, values, noise, GROUPS, fixed, Scale(NUGGET.usual, 1e-6))
+    found = fit(design, values, noise, GROUPS, fixed, Scale(NUGGET.usual, 1e-6), noise >= 0)
     prior = np.diag(np.array([1.0, 0.3, 0.3, 0.3, 1.0, 1.0]) ** 2)
     matrix = kernel(design, noise, np.array([0.3, 1.0, 0.05]))
     asked = np.random.default_rng(0).normal(size=(5, 6))
@@ -64,7 +64,7 @@ def test_posterior_with_fixed_scales_is_that_of_the_kernel(number: int) -> None:
 def test_posterior_is_averaged_over_the_scales(number: int) -> None:
     """Against an integral over a grid of all scales."""
     design, values, noise = problem(number)
-    found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
+    found = fit(design, values, noise, GROUPS, SCALES, NUGGET, noise >= 0)
     asked = np.random.default_rng(0).normal(size=(5, 6))
     steps = np.linspace(-3.0, 3.0, 13)
     logs, means, squares, nuggets, missed, missed_squares = [], [], [], [], [], []
@@ -101,7 +101,7 @@ def test_posterior_is_averaged_over_the_scales(number: int) -> None:
 @pytest.mark.parametrize("number", [5, 60])
 def test_scales_are_the_most_likely_ones(number: int) -> None:
     design, values, noise = problem(number)
-    found = fit(design, values, noise, GROUPS, SCALES, NUGGET)
+    found = fit(design, values, noise, GROUPS, SCALES, NUGGET, noise >= 0)
     # The nugget that is told is an average; the most likely one goes with the scales.
     nuggets = np.geomspace(0.01, 0.2, 40)
 
@@ -118,7 +118,23 @@ def test_scales_are_the_most_likely_ones(number: int) -> None:
 
 def test_scales_stay_within_bounds() -> None:
     design, values, noise = problem(60)
-    found = fit(design, 1e6 * values, noise, GROUPS, SCALES, NUGGET)
+    found = fit(design, 1e6 * values, noise, GROUPS, SCALES, NUGGET, noise >= 0)
     assert found.scales == pytest.approx([0.3 * 10**1.5, 10**1.5])
-    exact = fit(design, design @ np.ones(6), 0 * noise, GROUPS, SCALES, NUGGET)
+    exact = fit(design, design @ np.ones(6), 0 * noise, GROUPS, SCALES, NUGGET, noise >= 0)
     assert exact.nugget >= 0.05 * 10**-0.9 * 0.999
+
+
+def test_values_that_do_not_tell_the_scales_are_used_for_given_ones() -> None:
+    design, values, noise = problem(40)
+    smooth = np.arange(40) >= 15
+    values[smooth] = (design @ np.array([1.0, 0.2, -0.1, 0.4, 2.0, -1.0]))[smooth]  # no scatter
+    told = fit(design, values, noise, GROUPS, SCALES, NUGGET, ~smooth)
+    alone = fit(
+        *(one[~smooth] for one in (design, values, noise)), GROUPS, SCALES, NUGGET, ~smooth[~smooth]
+    )
+    both = fit(design, values, noise, GROUPS, SCALES, NUGGET, noise >= 0)
+    assert told.scales == pytest.approx(alone.scales) and told.nugget == pytest.approx(alone.nugget)
+    assert both.nugget < 0.9 * told.nugget
+    asked = np.random.default_rng(0).normal(size=(5, 6))
+    wide, narrow = (np.linalg.norm(asked @ one.root, axis=1) for one in (alone, told))
+    assert (narrow < 0.8 * wide).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import permutations
 from al_charge.errors import InputError
-from al_charge.surrogate import surrogate
+from al_charge.surrogate import design, surrogate
 from al_charge.surrogate.clusters import Clusters, features
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.regression import Scale
@@ -56,9 +57,10 @@ def fitted(olivine_doubled: Host, every: NDArray[np.int8]) -> Surrogate:
     energies += 0.004 * rng.standard_normal(len(energies))
     labels = observed(olivine_doubled, every[::25], energies[::25])
     committee = energies[7::40] + 0.01 * rng.standard_normal(len(energies[7::40]))
-    return fit_surrogate(
-        labels + observed(olivine_doubled, every[7::40], committee, 0.01), triplet_cutoff=4.5
-    )
+    alike = 0.01 * rng.standard_normal((len(committee), 3))
+    told = observed(olivine_doubled, every[7::40], committee + alike @ [0.5, -1.0, 0.8], 0.01)
+    told = [replace(one, common=row) for one, row in zip(told, alike, strict=True)]
+    return fit_surrogate(labels + told, triplet_cutoff=4.5)
 
 
 def test_small_cells_tell_the_energies_of_large_ones(
@@ -82,8 +84,8 @@ def test_small_cells_tell_the_energies_of_large_ones(
 def fixed(fitted: Surrogate) -> Surrogate:
     """The same with scales of the prior that are given."""
     with pytest.MonkeyPatch.context() as patch:
-        given = {name: Scale(scale.usual, 1e-6) for name, scale in surrogate.SCALES.items()}
-        patch.setattr(surrogate, "SCALES", given)
+        given = {name: Scale(scale.usual, 1e-6) for name, scale in design.SCALES.items()}
+        patch.setattr(design, "SCALES", given)
         patch.setattr(surrogate, "NUGGET", Scale(surrogate.NUGGET.usual, 1e-6))
         return fit_surrogate(fitted.observations)
 
@@ -92,11 +94,18 @@ def kernel_of(
     fixed: Surrogate, host: Host, rows: NDArray[np.int8]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the covariance of energies before any was observed, and the line under them."""
-    design, line = fixed._design(host, rows)
-    groups, scales = surrogate._groups(fixed.clusters, design.shape[1])
+    values, line = fixed._design(host, rows)
+    groups, scales = design.groups_of(fixed.clusters, values.shape[1])
     prior = np.where(groups < 0, 1.0, np.array([scale.usual for scale in scales])[groups])
     same = (rows[:, None] == rows[None]).all(axis=2)
-    return (design * prior**2) @ design.T + surrogate.NUGGET.usual**2 * same, line
+    return (values * prior**2) @ values.T + surrogate.NUGGET.usual**2 * same, line
+
+
+def errors_of(fixed: Surrogate) -> NDArray[np.float64]:
+    """Return the covariance of the errors of what was observed."""
+    seen = fixed.observations
+    common = np.array([one.common if len(one.common) else np.zeros(3) for one in seen])
+    return common @ common.T + np.diag([one.noise**2 for one in seen])
 
 
 def test_mean_and_covariance_are_those_of_the_kernel(
@@ -106,9 +115,8 @@ def test_mean_and_covariance_are_those_of_the_kernel(
     asked = np.concatenate([every[3:300:13], every[[0, 25, 7, 47]]])  # the last are observed
     rows = np.concatenate([occupations_of([one.config for one in seen], host), asked])
     kernel, line = kernel_of(fixed, host, rows)
-    noise = np.array([one.noise for one in seen])
     n = len(seen)
-    of_seen = kernel[:n, :n] + np.diag(noise**2)
+    of_seen = kernel[:n, :n] + errors_of(fixed)
     energies = np.array([one.energy for one in seen]) - line[:n]
     mean = line[n:] + kernel[n:, :n] @ np.linalg.solve(of_seen, energies)
     covariance = kernel[n:, n:] - kernel[n:, :n] @ np.linalg.solve(of_seen, kernel[:n, n:])
@@ -118,13 +126,24 @@ def test_mean_and_covariance_are_those_of_the_kernel(
     assert found.deviation == pytest.approx(np.sqrt(np.diag(found.covariance())))
 
 
+def test_errors_that_are_alike_do_not_tell_the_scales(fitted: Surrogate) -> None:
+    labels = [one for one in fitted.observations if not len(one.common)]
+    assert 0 < len(labels) < len(fitted.observations)
+    alone = fit_surrogate(labels, triplet_cutoff=4.5)
+    # The line that is taken off before differs a little.
+    assert fitted.fitted.scales == pytest.approx(alone.fitted.scales, rel=1e-3)
+    assert fitted.fitted.nugget == pytest.approx(alone.fitted.nugget, rel=3e-3)
+    rest = [one for one in fitted.observations if len(one.common)]
+    assert np.isfinite(fit_surrogate(rest).fitted.scales).all()
+
+
 def test_labels_are_returned_in_every_image(fitted: Surrogate, olivine_doubled: Host) -> None:
     group = permutations(olivine_doubled)
     for one in (fitted.observations[5], fitted.observations[-5]):
         images = np.unique(one.config.as_array()[group], axis=0)
         found = fitted.predict(olivine_doubled, images)
         if one.noise:
-            assert 0 < found.deviation.min() < one.noise
+            assert 0 < found.deviation.min() < np.hypot(one.noise, np.linalg.norm(one.common))
         else:
             assert found.mean == pytest.approx(one.energy)
             assert found.deviation == pytest.approx(0.0)
@@ -178,7 +197,7 @@ def test_left_out_is_what_the_others_say_by_the_kernel(
     host, seen = olivine_doubled, fixed.observations
     errors, deviations = fixed.left_out()
     kernel, line = kernel_of(fixed, host, occupations_of([one.config for one in seen], host))
-    kernel += np.diag([one.noise**2 for one in seen])
+    kernel += errors_of(fixed)
     energies = np.array([one.energy for one in seen]) - line
     for i in (0, 11, len(seen) - 1):
         others = np.arange(len(seen)) != i
@@ -186,6 +205,19 @@ def test_left_out_is_what_the_others_say_by_the_kernel(
         assert errors[i] == pytest.approx(energies[i] - weights @ energies[others], abs=1e-6)
         variance = kernel[i, i] - weights @ kernel[others, i]
         assert deviations[i] == pytest.approx(np.sqrt(variance), rel=1e-4)
+
+
+def test_an_observation_is_predicted_without_itself(
+    fitted: Surrogate, olivine_doubled: Host
+) -> None:
+    """In any image, and in the order that is asked for."""
+    host, seen = olivine_doubled, fitted.observations
+    errors, deviations = fitted.left_out()
+    some = [3, len(seen) - 1, 0]
+    images = [seen[i].config.as_array()[permutations(host)[7]] for i in some]
+    mean, deviation = fitted.without_itself(host, np.array(images))
+    assert mean == pytest.approx([seen[i].energy - errors[i] for i in some])
+    assert deviation == pytest.approx(deviations[some])
 
 
 def test_few_labels_do_not_rule_out_the_ground_states(

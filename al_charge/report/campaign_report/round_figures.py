@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from al_charge.loop.calibration import BANDS
 from al_charge.loop.convergence import LARGEST_CHANCE
 from al_charge.store.documents import PredictedLabel
 
@@ -93,20 +92,23 @@ def calibration_figure(predictions: Sequence[tuple[int, PredictedLabel]]) -> Fig
     if not known:
         return None
     rounds = [number for number, _ in known]
-    ends = [min(rounds) - 0.45, max(rounds) + 0.45]
+    # The labels of a round have one calibration, so that their bands are as many bars wide.
+    widths = {number: [width / one.bar for width in one.bands] for number, one in known}
+    edges = [number + side for number in sorted(widths) for side in (-0.5, 0.5)]
     traces: list[Trace] = [
         {
             "name": f"{share} % should lie here",
             "meta": f"band {share}",
             "mode": "lines",
-            "x": [*ends, *reversed(ends)],
-            "y": [-width, -width, width, width],
+            "x": [*edges, *reversed(edges)],
+            "y": [*(-width for width in upper), *reversed(upper)],
             "line": {"width": 0},
             "fill": "toself",
             "fillcolor": f"var(--band{share})",
             "hoverinfo": "skip",
         }
-        for share, width in ((95, BANDS[1]), (68, BANDS[0]))
+        for place, share in ((1, 95), (0, 68))
+        for upper in [[widths[number][place] for number in sorted(widths) for _ in range(2)]]
     ]
     places = _spread(rounds)
     for deciding, symbol, name in (
