@@ -98,7 +98,8 @@ def pack(folder: Path, drop: Callable[[Path], bool]) -> None:
         left = [path.relative_to(folder) for path in seen if path not in held]
         if odd := [path for path in left if not drop(path)]:
             raise AlChargeError(
-                f"{len(odd)} of its files differ from the archive or are not in it, as {odd[0]}",
+                f"{len(odd)} of its files differ from the archive or are not in it, "
+                f"such as {odd[0]}",
                 where=str(folder),
                 remedy=f"move them elsewhere, or remove {archive.name} if the folder is complete",
             )

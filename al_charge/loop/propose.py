@@ -216,6 +216,9 @@ def _in_doubt(
     campaign: Campaign, round_number: int, x: Fraction, candidates: Sequence[CandidateDoc]
 ) -> list[tuple[Host, Configuration]]:
     """Return what a search has left that may lie below the hull, the likeliest first."""
+    before = campaign.store.rounds.get(campaign.name, round_number - 1)
+    if before is None or before.assessment is None:
+        return []  # there is no hull yet
     labels = labelled_hull(campaign, up_to=round_number - 1)
     others = [
         one

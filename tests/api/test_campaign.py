@@ -221,7 +221,7 @@ def test_a_ground_state_has_states_and_spins(campaign: ac.Campaign, tmp_path: Pa
     assert "MAGMOM" in (tmp_path / "POSCAR_gs").read_text()
     found.write(tmp_path / "gs.extxyz")
     assert read(tmp_path / "gs.extxyz").get_potential_energy() == pytest.approx(last.energy)
-    with pytest.raises(ac.InputError, match="tells no format"):
+    with pytest.raises(ac.InputError, match="implies no structure format"):
         found.write(tmp_path / "gs.json")
     with pytest.raises(ac.InputError, match=r"no composition x = 1/3; there are 0, 1/4, 1/2"):
         campaign.ground_state("1/3")

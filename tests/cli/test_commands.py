@@ -266,7 +266,7 @@ def test_hull_as_rows_and_with_predictions(finished: str) -> None:
     ]
     assert document["predicted"] == []  # nothing is trained before the first round's candidates
     assert "has not been assessed" in refused("hull", finished, "--round", "7")
-    assert "two forms" in refused("hull", finished, "--csv", "--json")
+    assert "exclude each other" in refused("hull", finished, "--csv", "--json")
     steps = list(csv.DictReader(io.StringIO(run("voltage", finished, "--csv")[1])))
     assert steps[0]["x_from"] == "0" and steps[-1]["x_to"] == "1"
 

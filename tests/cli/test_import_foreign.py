@@ -339,7 +339,7 @@ def test_other_structures_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ac.AlChargeError, match="not a JSON file"):
         import_into(store, tmp_path / "bad.json", CAMPAIGN)
     (tmp_path / "bad.db").write_text("no database")
-    with pytest.raises(ac.AlChargeError, match="no database of ASE"):
+    with pytest.raises(ac.AlChargeError, match="not a database of ASE"):
         import_into(store, tmp_path / "bad.db", CAMPAIGN)
 
 

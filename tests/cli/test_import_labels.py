@@ -249,7 +249,7 @@ def test_an_export_that_does_not_tell_its_host(run: Run, store: Store, tmp_path:
     """As version 0.2 wrote it: the campaign says which, and the hashes whether it is the one."""
     file = edited(tmp_path, lambda document: document.pop("host") and document.pop("fmax"))
     line = refused(run, store, file)
-    assert "does not tell the host" in line
+    assert "does not name the host" in line
     assert "--campaign" in line
     other = ROOT / "workflows" / "nafepo4_born.yaml"  # on a larger cell
     assert "not a configuration of this host" in refused(run, store, file, "--campaign", str(other))

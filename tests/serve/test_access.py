@@ -109,7 +109,7 @@ def test_every_answer_keeps_the_browser_at_home(visitor: FlaskClient, path: str)
 
 
 def test_other_addresses_are_refused_unless_that_is_wanted() -> None:
-    with pytest.raises(InputError, match="nothing is encrypted"):
+    with pytest.raises(InputError, match="not encrypted"):
         listen("0.0.0.0", 0)
     with listen("0.0.0.0", 0, expose=True) as exposed:
         assert exposed.getsockname()[0] == "0.0.0.0"
