@@ -16,6 +16,7 @@ from al_charge.loop.ground_state import magnetic_corrections
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.report import documents, style
 from al_charge.report.names import labeler_remark
+from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Entry, Hull
 
 if TYPE_CHECKING:
@@ -202,11 +203,13 @@ def hull_result(campaign: loop.Campaign, round: int | None = None) -> HullResult
 
 
 def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]:
-    """Return what a round's committee predicts for configurations without a label.
+    """Return what is predicted for configurations without a label, by committee and surrogate.
 
-    They are the candidates of the next round, which it has relaxed. Those of the last round are
-    left out that would not be labelled again.
+    They are the candidates of the next round, which a round's committee has relaxed. Those of the
+    last round are left out that would not be labelled again.
     """
+    from al_charge.loop.posterior import fit_posterior, relaxed_candidates  # slow to import
+
     last = campaign.store.rounds.last(campaign.name)
     # Where no round came after, what the committee before has said of this one's.
     is_last = last is None or last.number <= number + 1
@@ -222,4 +225,14 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
         labelled = {entry.config_hash for entry in hull.entries}
         found = [one for one in found if one.config_hash not in labelled]
     calibration = calibration_of(campaign, following - 1)
-    return [candidate_entry(campaign, one, calibration) for one in found]
+    if not found:
+        return []
+    labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=following - 1)
+    posterior = fit_posterior(campaign, labels, found, calibration)
+    known = relaxed_candidates(campaign, posterior, found, calibration)
+    return [
+        replace(candidate_entry(campaign, one, calibration), energy=energy, error_bar=deviation)
+        for one, energy, deviation in zip(
+            found, known.mean.tolist(), known.deviation.tolist(), strict=True
+        )
+    ]

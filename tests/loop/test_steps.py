@@ -19,6 +19,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from safetensors.torch import load
 
+from al_charge.api.hull import _candidates as predictions
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
 from al_charge.crystal.identity import identity
@@ -36,6 +37,7 @@ from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
+from al_charge.loop.posterior import fit_posterior
 from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
@@ -47,6 +49,7 @@ from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
+from al_charge.surrogate.polynomial import occupations_of
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 MAX_LABELS = 10
@@ -334,6 +337,27 @@ def test_what_is_in_doubt_is_relaxed_too_within_the_budget(
     ]
     assert len({one.config_hash for one in candidates}) == len(plain) + extra
     assert all(one.energy is not None and one.spread is not None for one in candidates)
+
+
+def test_predictions_of_a_hull_weigh_committee_and_surrogate(run: Run) -> None:
+    """Those of the next round's candidates: a false minimum of a potential is none of the hull."""
+    campaign, host = run.campaign, run.campaign.host
+    found, _ = assessed_hull(campaign, 0)
+    predicted = {one.config_hash: one for one in predictions(campaign, 0, found.hull)}
+    labelled = {one.config_hash for one in found.hull.entries}
+    candidates = [
+        one for one in run.store.candidates.all("steps", 1) if one.config_hash not in labelled
+    ]
+    assert set(predicted) <= {one.config_hash for one in candidates} and predicted
+    some = [one for one in candidates if one.config_hash in predicted]
+    calibration = calibration_of(campaign, 0)
+    posterior = fit_posterior(campaign, found.labels.values(), some, calibration)
+    for one in some:
+        rows = occupations_of([configuration_of(one.colours)], host)
+        known, entry = posterior.unrelaxed(host, rows), predicted[one.config_hash]
+        assert entry.energy == pytest.approx(known.mean[0])
+        assert entry.error_bar == pytest.approx(known.deviation[0])
+        assert abs(entry.energy - (one.energy or 0.0) / host.formula_units) > 1e-6
 
 
 def test_every_label_is_made_once(run: Run) -> None:
