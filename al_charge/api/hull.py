@@ -64,7 +64,7 @@ class HullResult(Listing):
 
     @cached_property
     def predicted(self) -> tuple[Entry, ...]:
-        """What the round's committee predicts of configurations that then had no label.
+        """What is predicted, by committee and surrogate, of configurations without a label then.
 
         Ordered by x and energy; empty if no round came after, or it proposed nothing.
         """
@@ -224,9 +224,9 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
     else:
         labelled = {entry.config_hash for entry in hull.entries}
         found = [one for one in found if one.config_hash not in labelled]
-    calibration = calibration_of(campaign, following - 1)
     if not found:
         return []
+    calibration = calibration_of(campaign, following - 1)
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=following - 1)
     posterior = fit_posterior(campaign, labels, found, calibration)
     known = relaxed_candidates(campaign, posterior, found, calibration)

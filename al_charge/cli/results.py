@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--predicted",
     is_flag=True,
-    help="Also list the committee's predictions for configurations without a label.",
+    help="Also list what is predicted for configurations without a label.",
 )
 @plot_option
 @width_option

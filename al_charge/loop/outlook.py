@@ -15,7 +15,7 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.identity import held
 from al_charge.crystal.symmetry import canonical
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.cells import configuration_of
+from al_charge.loop.cells import Cells, configuration_of
 from al_charge.loop.energies import LabelledHull
 from al_charge.loop.posterior import (
     Posterior,
@@ -41,8 +41,8 @@ SAMPLED = 5_000
 MOST_JOINT = 20_000
 """Configurations, of all compositions, whose energies are drawn together."""
 DOUBT = 0.002
-"""Probability that any of the configurations of one composition lies below the hull that nobody
-relaxes."""
+"""Accepted probability, for each composition, that a configuration that is not relaxed lies below
+the hull."""
 MOST_IN_DOUBT = 12
 """Configurations of one composition and cell that are relaxed at most for that reason."""
 NEGLIGIBLE = 1e-6
@@ -127,9 +127,7 @@ def look_ahead(
             whole, n_ions = number <= LARGEST_LISTED, host.n_ions(x)
             exhaustive &= whole
             rows = distinct_occupations(host, n_ions) if whole else _some(host, n_ions, rng)
-            if cell:
-                rows = rows[~held(host, rows, cells.smaller(cell))]
-            ranked.append((host, rows[~np.isin(_as_items(rows), left_out[cell])]))
+            ranked.append((host, _without(rows, cells, cell, left_out[cell])))
         known = part_of(relaxed, of_x == str(x))
         unlabelled.append(_unlabelled(posterior, len(cells.compositions), hull, x, ranked, known))
     tolerance = float(campaign.spec.convergence.hull_tolerance)
@@ -211,10 +209,8 @@ def in_doubt(
         if not 0 < cells.numbers[cell].get(x, 0) <= LARGEST_LISTED:
             continue
         rows = distinct_occupations(host, host.n_ions(x))
-        if cell:
-            rows = rows[~held(host, rows, cells.smaller(cell))]
         known = _rows(host, [canonical(*one) for one in settled if one[0] is host])
-        rows = rows[~np.isin(_as_items(rows), known)]
+        rows = _without(rows, cells, cell, known)
         mean, deviation = posterior.screen(host, rows)
         chance = norm.cdf((level - mean) / deviation)
         total += float(chance.sum())
@@ -293,6 +289,13 @@ def _some(host: Host, n_ions: int, rng: np.random.Generator) -> Occupations:
 
 def _rows(host: Host, configs: Iterable[Configuration]) -> NDArray[np.void]:
     return _as_items(occupations_of(list(configs), host))
+
+
+def _without(rows: Occupations, cells: Cells, cell: int, known: NDArray[np.void]) -> Occupations:
+    """Leave out configurations of a cell that smaller cells hold, or that are known."""
+    if cell:
+        rows = rows[~held(cells.hosts[cell], rows, cells.smaller(cell))]
+    return rows[~np.isin(_as_items(rows), known)]
 
 
 def _as_items(rows: Occupations) -> NDArray[np.void]:
