@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage, wide_band
 from al_charge.loop.campaign import Campaign, atoms_of
-from al_charge.loop.committee import load_committee, member_energies
+from al_charge.loop.committee import knowing_members, load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
@@ -206,10 +206,16 @@ def _relaxed_candidates(
         if one.energy is not None
     ]
     matter = [one for one in candidates if ledger.may_need_label(one)]
-    predictions = committee.predict([atoms_of(one.geometry) for one in matter])
+    asked = knowing_members(campaign, round_number, committee)
+    groups: dict[Committee, list[CandidateDoc]] = defaultdict(list)
+    for one in matter:
+        groups[asked.of(campaign.cells.order_of(one))].append(one)
     again = {
         one.doc_id: one.model_copy(update={"energy": p.energy, "spread": p.spread})
-        for one, p in zip(matter, predictions, strict=True)
+        for members, some in groups.items()
+        for one, p in zip(
+            some, members.predict([atoms_of(one.geometry) for one in some]), strict=True
+        )
     }
     return [again.get(one.doc_id, one) for one in candidates]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +51,70 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
     assessment = record.assessment if record is not None else None
     scale = assessment.spread_scale if assessment is not None else 1.0
     return Committee(members, spread_scale=scale)
+
+
+@dataclass(frozen=True)
+class KnowingMembers:
+    """The members of a committee that have learnt a configuration, where it has a label.
+
+    A member that a label is held out from goes on to predict what the label has refuted.
+
+    Attributes
+    ----------
+    committee
+        All members.
+    held_out
+        For each member the orders held out from it, as `Cells.order_of` names them.
+    """
+
+    committee: Committee
+    held_out: list[frozenset[str]] = field(repr=False)
+    _made: dict[tuple[int, ...], Committee] = field(default_factory=dict, repr=False)
+
+    def of(self, order: str) -> Committee:
+        """Return the members to ask about a configuration.
+
+        Parameters
+        ----------
+        order
+            Its name.
+
+        Returns
+        -------
+        Committee
+            All members if it has no label, or if it is held out from all. The spread of a single
+            one is zero.
+        """
+        from al_charge.potentials.committee import Committee
+
+        some = tuple(i for i, held in enumerate(self.held_out) if order not in held)
+        if len(some) in (0, len(self.held_out)):
+            return self.committee
+        if some not in self._made:
+            members = [self.committee.members[i] for i in some]
+            self._made[some] = Committee(members, self.committee.spread_scale)
+        return self._made[some]
+
+
+def knowing_members(campaign: Campaign, round_number: int, committee: Committee) -> KnowingMembers:
+    """Return which members of a committee to ask about what.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Round that has trained the committee.
+    committee
+        All its members.
+
+    Returns
+    -------
+    KnowingMembers
+        By configuration.
+    """
+    models = campaign.store.models.all(campaign.name, round_number)
+    return KnowingMembers(committee, [frozenset(model.held_out) for model in models])
 
 
 def missing(campaign: Campaign, round_number: int, member: int) -> UnfinishedError:

@@ -19,7 +19,7 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of, geometry_of
 from al_charge.loop.cells import configuration_of
-from al_charge.loop.committee import load_committee
+from al_charge.loop.committee import knowing_members, load_committee
 from al_charge.loop.energies import labelled_hull, lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.outlook import in_doubt
@@ -132,6 +132,7 @@ def _evolved_candidates(
     from al_charge.potentials.relaxation.one_by_one import relax
 
     committee = load_committee(campaign, round_number - 1)
+    asked = knowing_members(campaign, round_number - 1, committee)
     labels = campaign.store.labels.read(
         LAST_FRAME,
         campaign=campaign.name,
@@ -150,14 +151,17 @@ def _evolved_candidates(
             starts[key] if key in starts else _start(campaign, space.host, config, labelled)
             for key, (space, config) in zip(hashes, points, strict=True)
         ]
-        results = relax(
-            committee,
-            atoms,
-            fmax=relaxation.fmax,
-            max_steps=relaxation.max_steps,
-            cell=campaign.committee_relaxes_cells,
-            largest_displacement=campaign.largest_displacement,
-        )
+        results = [
+            relax(
+                asked.of(key),
+                [one],
+                fmax=relaxation.fmax,
+                max_steps=relaxation.max_steps,
+                cell=campaign.committee_relaxes_cells,
+                largest_displacement=campaign.largest_displacement,
+            )[0]
+            for key, one in zip(hashes, atoms, strict=True)
+        ]
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]
 
@@ -223,7 +227,7 @@ def _in_doubt(
     others = [
         one
         for one in campaign.store.candidates.all(campaign.name, round_number - 1)
-        if one.spread and one.composition != str(x)
+        if one.origin != "label" and one.composition != str(x)
     ]
     posterior = fit_posterior(campaign, labels.labels.values(), [*others, *candidates])
     return in_doubt(campaign, labels, posterior, x, candidates)
@@ -308,7 +312,7 @@ def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
     candidates = campaign.store.candidates.all(campaign.name, round_number - 1)
     known = of_minima(campaign, labels)
-    return observations(campaign, known, [one for one in candidates if one.spread])
+    return observations(campaign, known, [one for one in candidates if one.origin != "label"])
 
 
 def _known_geometries(

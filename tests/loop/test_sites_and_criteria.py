@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,9 +21,12 @@ from al_charge.labelers.protocol import Frame, LabelResult, Reading
 from al_charge.loop import assess
 from al_charge.loop.campaign import geometry_of
 from al_charge.loop.cells import Cells
+from al_charge.loop.committee import knowing_members
 from al_charge.loop.label_document import check_sites
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.potentials.committee import Committee
+from al_charge.potentials.potential import Potential
+from al_charge.potentials.prediction import Prediction
 from al_charge.store.documents import CandidateDoc
 
 
@@ -88,13 +92,25 @@ def test_an_ion_between_two_sites_belongs_to_neither(olivine: Host) -> None:
         check_sites(SimpleNamespace(cells=Cells((olivine,))), asked, result(atoms))  # type: ignore[arg-type]
 
 
-def campaign(host: Host, candidates: list[CandidateDoc], known: set[str]) -> Any:
+def campaign(
+    host: Host,
+    candidates: list[CandidateDoc],
+    known: set[str],
+    held_out: Sequence[Sequence[str]] = (),
+) -> Any:
     selected = [f"c/0/{key}" for key in known]
     store = SimpleNamespace(
         candidates=SimpleNamespace(
             all=lambda name, number: candidates if (name, number) == ("c", 1) else []
         ),
         labels=SimpleNamespace(read=lambda wanted, campaign: []),
+        models=SimpleNamespace(
+            all=lambda name, number: [
+                SimpleNamespace(held_out=dict.fromkeys(held, 0.0))
+                for held in held_out
+                if (name, number) == ("c", 1)
+            ]
+        ),
         rounds=SimpleNamespace(
             all=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)]
         ),
@@ -120,3 +136,34 @@ def test_what_may_need_a_label_has_the_newest_energy(olivine: Host) -> None:
     energies = newest + [one.energy for one in found[3:]]
     assert [one.energy for one in relaxed] == pytest.approx(energies)
     assert [one.spread for one in relaxed[:3]] == [0.5] * 3
+
+
+class Constant:
+    """A potential of one energy."""
+
+    vocabulary = SimpleNamespace(charge_aware=True)
+    neighbour_cutoff = 3.0
+
+    def __init__(self, energy: float) -> None:
+        self.energy = energy
+
+    def predict(self, structures: Sequence[Atoms], neighbours: Any = None) -> list[Prediction]:
+        return [
+            Prediction(self.energy, np.zeros((len(one), 3)), np.zeros((3, 3)), None, None)
+            for one in structures
+        ]
+
+
+def test_members_that_have_not_learnt_a_label_are_not_asked_of_it(olivine: Host) -> None:
+    found = [candidate(olivine, i, -9.0) for i in range(6)]
+    a, b, c, d = (one.config_hash for one in found[:4])
+    here = campaign(olivine, found, set(), held_out=[[a, b, d], [b, d], [d]])
+    members = cast(list[Potential], [Constant(energy) for energy in (1.0, 2.0, 4.0)])
+    committee = Committee(members, spread_scale=3.0)
+    asked = knowing_members(here, 1, committee)
+    assert [asked.of(key).members for key in (a, b, c)] == [members[1:], members[2:], members]
+    assert asked.of(d) is asked.of("another") is committee  # nobody knows, or everyone
+    relaxed = assess._relaxed_candidates(here, 1, request_ledger(here), committee)
+    everyone = (7 / 3, 3 * np.std([1, 2, 4], ddof=1))
+    expected = [(3.0, 3 * np.sqrt(2)), (4.0, 0.0), *[everyone] * 4]
+    assert [(one.energy, one.spread) for one in relaxed] == [pytest.approx(e) for e in expected]
