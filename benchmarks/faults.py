@@ -263,6 +263,7 @@ def main() -> None:
             began, number = time.monotonic(), tally.campaigns + 1
             engine = list(LABELERS)[number % len(LABELERS)]
             if engine not in calm:
+                discard(folder / f"calm-{engine}")  # it may be of an earlier version
                 calm[engine] = new_site(folder / f"calm-{engine}", engine, {}, seconds=0.1)
                 calm[engine].finish()
             rough = folder / f"rough-{number}"
@@ -285,7 +286,7 @@ def main() -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a campaign that an earlier call has not brought to its end."""
+    """Remove a campaign of an earlier call."""
     if folder.exists():
         close(Site(folder, Path()))
         shutil.rmtree(folder)
