@@ -16,7 +16,6 @@ from al_charge.loop.ground_state import magnetic_corrections
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.report import documents, style
 from al_charge.report.names import labeler_remark
-from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Entry, Hull
 
 if TYPE_CHECKING:
@@ -208,7 +207,7 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
     They are the candidates of the next round, which a round's committee has relaxed. Those of the
     last round are left out that would not be labelled again.
     """
-    from al_charge.loop.posterior import fit_posterior, relaxed_candidates  # slow to import
+    from al_charge.loop.posterior import weigh, weighed  # slow to import
 
     last = campaign.store.rounds.last(campaign.name)
     # Where no round came after, what the committee before has said of this one's.
@@ -224,15 +223,9 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
     else:
         labelled = {entry.config_hash for entry in hull.entries}
         found = [one for one in found if one.config_hash not in labelled]
-    if not found:
+    record = campaign.store.rounds.get(campaign.name, following)
+    if not found or record is None:
         return []
+    known = weighed(campaign, record) or weigh(campaign, following)
     calibration = calibration_of(campaign, following - 1)
-    labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=following - 1)
-    posterior = fit_posterior(campaign, labels, found, calibration)
-    known = relaxed_candidates(campaign, posterior, found, calibration)
-    return [
-        replace(candidate_entry(campaign, one, calibration), energy=energy, error_bar=deviation)
-        for one, energy, deviation in zip(
-            found, known.mean.tolist(), known.deviation.tolist(), strict=True
-        )
-    ]
+    return [candidate_entry(campaign, one, calibration, known) for one in found]

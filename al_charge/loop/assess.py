@@ -25,6 +25,7 @@ from al_charge.loop.energies import (
     labelled_hull,
 )
 from al_charge.loop.outlook import Ahead, look_ahead
+from al_charge.loop.posterior import weigh
 from al_charge.loop.predicted import predicted_labels
 from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
@@ -80,7 +81,10 @@ def assess(
         label_metal(campaign, directory, round_number=round_number, lock=lock)
         started = time.monotonic()
         campaign.store.rounds.record_assessment(
-            campaign.name, round_number, *_assessment(campaign, round_number)
+            campaign.name,
+            round_number,
+            *_assessment(campaign, round_number),
+            weigh(campaign, round_number),
         )
         campaign.store.rounds.add_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started

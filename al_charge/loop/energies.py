@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -253,7 +253,12 @@ def calibration_of(campaign: Campaign, round_number: int) -> Calibration:
     return assessment.calibration or Calibration(scale=assessment.spread_scale)
 
 
-def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Calibration) -> Entry:
+def candidate_entry(
+    campaign: Campaign,
+    candidate: CandidateDoc,
+    calibration: Calibration,
+    weighed: Mapping[str, tuple[float, float]] | None = None,
+) -> Entry:
     """Return a candidate's predicted energy as an entry of a hull.
 
     Parameters
@@ -264,6 +269,9 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Ca
         A candidate with a predicted energy.
     calibration
         Of the committee that predicts it.
+    weighed
+        What `al_charge.loop.posterior.weighed` returns, which counts for more than the committee
+        alone.
 
     Returns
     -------
@@ -272,12 +280,15 @@ def candidate_entry(campaign: Campaign, candidate: CandidateDoc, calibration: Ca
     """
     assert candidate.energy is not None
     units = campaign.cells.of(candidate).formula_units
+    spread = (candidate.spread or 0.0) / units
+    own = candidate.energy / units, bar(calibration, candidate.composition, spread)
+    energy, error_bar = (weighed or {}).get(candidate.config_hash, own)
     return Entry(
         key=candidate.doc_id,
         config_hash=candidate.config_hash,
         x=Fraction(candidate.composition),
-        energy=candidate.energy / units,
-        error_bar=bar(calibration, candidate.composition, (candidate.spread or 0.0) / units),
+        energy=energy,
+        error_bar=error_bar,
         remark=(
             f"its own potentials disagree with {len(candidate.drifted)} of its charge states"
             if candidate.drifted

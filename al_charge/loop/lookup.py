@@ -8,6 +8,7 @@ from fractions import Fraction
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.energies import calibration_of, candidate_entry, usable
+from al_charge.loop.posterior import weighed
 from al_charge.store.documents import LabelDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
 
@@ -148,7 +149,8 @@ class Why:
     origin
         How the candidate was found, such as ``enumerated``.
     predicted, error_bar
-        What the committee said of its energy then, eV per formula unit; None where there was none.
+        What committee and surrogate said of its energy then, eV per formula unit; None where there
+        was no committee. Rounds that earlier versions assessed have what the committee said.
     """
 
     round: int
@@ -202,7 +204,8 @@ def why(campaign: Campaign, label: LabelDoc) -> Why:
         if candidate is None or candidate.energy is None:
             return found
         calibration = calibration_of(campaign, record.number - 1)
-        entry = candidate_entry(campaign, candidate, calibration)
+        known = weighed(campaign, record)
+        entry = candidate_entry(campaign, candidate, calibration, known)
         return Why(**(vars(found) | {"predicted": entry.energy, "error_bar": entry.error_bar}))
     taken = "it was imported, and taken over" if label.imported else "it was there already"
     return Why(round=used, reason=taken)

@@ -22,8 +22,9 @@ from al_charge.labelers.protocol import Relax
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import calibration_of, candidate_entry, lowest_labels, usable
-from al_charge.store.documents import Calibration, CandidateDoc
-from al_charge.store.labels import LabelSummary
+from al_charge.loop.verify import is_verification
+from al_charge.store.documents import Calibration, CandidateDoc, RoundDoc
+from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
 from al_charge.surrogate.surrogate import Observation, Prediction, Surrogate, fit_surrogate
 from al_charge.thermo.hull import Entry
@@ -280,6 +281,61 @@ def relaxed_candidates(
         parts.append(posterior.relaxed(host, rows, energies[some], bars[some]))
         order += some
     return part_of(together(parts), np.argsort(order))
+
+
+def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, tuple[float, float]]:
+    """Return what committee and surrogate together said of a round's candidates.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    record
+        The round.
+
+    Returns
+    -------
+    dict
+        What `weigh` returns; empty for rounds that earlier versions have assessed.
+    """
+    if record.assessment is None:
+        return weigh(campaign, record.number)
+    return campaign.store.rounds.weighed(record)
+
+
+def weigh(campaign: Campaign, round_number: int) -> dict[str, tuple[float, float]]:
+    """Weigh committee and surrogate together, as the selection of a round does.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+
+    Returns
+    -------
+    dict
+        Energy and error bar of each candidate that the committee before has relaxed, by labels of
+        earlier rounds, eV per formula unit, by the hash of the configuration. Empty for
+        verifications, whose candidates have the energies of labels.
+    """
+    if is_verification(campaign, round_number):
+        return {}
+    candidates = [
+        one
+        for one in campaign.store.candidates.all(campaign.name, round_number)
+        if one.energy is not None
+    ]
+    known = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
+    labels = list(filter(usable, known))
+    if not candidates or not labels:
+        return {}
+    posterior = fit_posterior(campaign, labels, candidates)
+    found = relaxed_candidates(campaign, posterior, candidates)
+    hashes = [one.config_hash for one in candidates]
+    energies = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
+    return dict(zip(hashes, energies, strict=True))
 
 
 def together(parts: Sequence[Prediction]) -> Prediction:

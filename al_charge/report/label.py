@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNITS = LABEL_UNITS | {
     "formation_energy": "eV per formula unit, against the two end members",
     "distance_to_hull": "eV per formula unit",
-    "predicted": "eV per formula unit, by the committee before the label was made",
+    "predicted": "eV per formula unit, by committee and surrogate before the label was made",
     "error_bar": "eV per formula unit, one standard deviation of that",
     "volume": "cubic angstrom per formula unit",
     "moment": "Bohr magnetons",

@@ -16,11 +16,13 @@ from al_charge.loop.energies import (
     candidate_entry,
     labelled_hull,
 )
+from al_charge.loop.posterior import weighed
 from al_charge.loop.predicted import predicted_labels
+from al_charge.loop.verify import verifications
 from al_charge.report.charts import Chart, Panel, Series, source_of
 from al_charge.report.cost import cost_document
 from al_charge.report.names import X_UNIT, host_formula
-from al_charge.store.documents import Assessment
+from al_charge.store.documents import NORMAL_95, Assessment
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull
 
@@ -31,7 +33,7 @@ SAME = 5e-5
 
 
 def parity(campaign: Campaign) -> Chart:
-    """Compare what committees predicted with the labels that were made afterwards.
+    """Compare what was predicted with the labels that were made afterwards.
 
     Parameters
     ----------
@@ -41,30 +43,14 @@ def parity(campaign: Campaign) -> Chart:
     Returns
     -------
     Chart
-        One row for each label of which the committee before it had given an energy.
+        One row for each label of which committee and surrogate had given an energy.
 
     Raises
     ------
     AlChargeError
         If there is none.
     """
-    found = labelled_hull(campaign)
-    rows: list[dict[str, Any]] = []
-    for record in campaign.store.rounds.all(campaign.name):
-        calibration = calibration_of(campaign, record.number - 1)
-        for label, candidate in predicted_labels(campaign, record.number, found.labels):
-            entry = candidate_entry(campaign, candidate, calibration)
-            reference = found.hull.reference(entry.x)
-            rows.append(
-                {
-                    "round": record.number,
-                    "x": str(entry.x),
-                    "label": label.key,
-                    "labelled": campaign.cells.energy_of(label) - reference,
-                    "predicted": entry.energy - reference,
-                    "error_bar": entry.error_bar,
-                }
-            )
+    rows = _predicted(campaign)
     _refuse_nothing(campaign, rows, "no label was predicted before it was made")
     series = [
         Series(
@@ -94,7 +80,7 @@ def parity(campaign: Campaign) -> Chart:
         units={
             "x": X_UNIT,
             "labelled": "eV per formula unit, formation energy",
-            "predicted": "eV per formula unit, formation energy, by the committee before the label",
+            "predicted": "eV per formula unit, formation energy, by committee and surrogate",
             "error_bar": "eV per formula unit, one standard deviation of the prediction",
         },
     )
@@ -118,22 +104,16 @@ def error(campaign: Campaign) -> Chart:
     AlChargeError
         If there is none.
     """
+    predicted = _predicted(campaign)
     rows: list[dict[str, Any]] = []
-    for number, found in _assessed(campaign):
-        if not found.prospective.labels:
+    for record in campaign.store.rounds.all(campaign.name):
+        if record.assessment is None or not record.assessment.prospective.labels:
             continue
-        bars = [one.bar for one in found.prospective.predictions]
-        shares = found.coverage
-        rows.append(
-            {
-                "round": number,
-                "labels": found.prospective.labels,
-                "rmse": found.prospective.rmse,
-                "error_bar": _rms(bars) if any(bars) else None,
-                "within_68": shares.within_68 if shares else None,
-                "within_95": shares.within_95 if shares else None,
-            }
-        )
+        if campaign.store.rounds.weighed(record):
+            told = _errors([row for row in predicted if row["round"] == record.number])
+        else:  # an earlier version's, which kept no more than this
+            told = _errors_of_committee(record.assessment)
+        rows.append({"round": record.number, **told})
     _refuse_nothing(campaign, rows, "no label was predicted before it was made")
     errors = (
         _line("error of predictions (RMSE)", rows, "rmse", 1e3, 0),
@@ -290,9 +270,56 @@ def cost(campaign: Campaign) -> Chart:
     )
 
 
-def _assessed(campaign: Campaign) -> list[tuple[int, Assessment]]:
+def _predicted(campaign: Campaign) -> list[dict[str, Any]]:
+    """Return the labels of which an energy was known before them, round by round."""
+    found = labelled_hull(campaign)
+    rows: list[dict[str, Any]] = []
     rounds = campaign.store.rounds.all(campaign.name)
-    return [(one.number, one.assessment) for one in rounds if one.assessment is not None]
+    verifying = verifications(rounds)  # what these have for predictions are energies of labels
+    for record in rounds:
+        some = list(predicted_labels(campaign, record.number, found.labels))
+        if not some or record.number in verifying:
+            continue
+        calibration = calibration_of(campaign, record.number - 1)
+        known = weighed(campaign, record)
+        for label, candidate in some:
+            entry = candidate_entry(campaign, candidate, calibration, known)
+            reference = found.hull.reference(entry.x)
+            rows.append(
+                {
+                    "round": record.number,
+                    "x": str(entry.x),
+                    "label": label.key,
+                    "labelled": campaign.cells.energy_of(label) - reference,
+                    "predicted": entry.energy - reference,
+                    "error_bar": entry.error_bar,
+                }
+            )
+    return rows
+
+
+def _errors(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    errors = np.array([row["predicted"] - row["labelled"] for row in rows])
+    bars = np.array([row["error_bar"] for row in rows])
+    return {
+        "labels": len(rows),
+        "rmse": _rms(errors),
+        "error_bar": _rms(bars),
+        "within_68": float(np.mean(abs(errors) <= bars)),
+        "within_95": float(np.mean(abs(errors) <= NORMAL_95 * bars)),
+    }
+
+
+def _errors_of_committee(found: Assessment) -> dict[str, Any]:
+    bars = [one.bar for one in found.prospective.predictions]
+    shares = found.coverage
+    return {
+        "labels": found.prospective.labels,
+        "rmse": found.prospective.rmse,
+        "error_bar": _rms(bars) if any(bars) else None,
+        "within_68": shares.within_68 if shares else None,
+        "within_95": shares.within_95 if shares else None,
+    }
 
 
 def _line(name: str, rows: Sequence[dict[str, Any]], key: str, factor: float, style: int) -> Series:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import calibration_of, candidate_entry
+from al_charge.loop.posterior import weighed
 from al_charge.loop.verify import is_verification, relax_in
 from al_charge.store.documents import CampaignState, RoundDoc
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNITS = {
-    "predicted": "eV per formula unit, by the committee",
+    "predicted": "eV per formula unit, by committee and surrogate",
     "error_bar": "eV per formula unit, one standard deviation of that",
 }
 
@@ -93,11 +94,11 @@ def _labels(campaign: Campaign, record: RoundDoc) -> list[dict[str, Any]]:
     store, ids = campaign.store, record.selected or []
     reasons = dict(zip(ids, record.reasons, strict=False))
     relax = relax_in(campaign, record.number)
-    calibration = calibration_of(campaign, record.number - 1)
+    calibration, predicted = calibration_of(campaign, record.number - 1), weighed(campaign, record)
     found: list[dict[str, Any]] = []
     for candidate in store.candidates.stream(ids):
         known = candidate.energy is not None
-        entry = candidate_entry(campaign, candidate, calibration) if known else None
+        entry = candidate_entry(campaign, candidate, calibration, predicted) if known else None
         found.append(
             {
                 "label": label_key(campaign, candidate, relax),

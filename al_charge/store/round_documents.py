@@ -313,7 +313,8 @@ class Assessment(Part):
     verification
         Result of the verification; None in other rounds.
     predictions_file
-        Energies of all labels by every member of the committee, in GridFS; filled in by the store.
+        Energies of all labels by every member of the committee, and of the round's candidates by
+        committee and surrogate before their labels, in GridFS; filled in by the store.
     """
 
     spread_scale: Number

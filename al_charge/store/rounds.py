@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import bson
 import numpy as np
@@ -118,6 +119,7 @@ class Rounds(StorePart):
         assessment: Assessment,
         keys: Sequence[str],
         energies: NDArray[np.float64],
+        weighed: Mapping[str, tuple[float, float]] | None = None,
     ) -> Assessment:
         """Store what the assessment of a round found and close the round, unless that is done.
 
@@ -136,6 +138,8 @@ class Rounds(StorePart):
         energies
             What the round's committee predicts for them, eV per formula unit, shape
             (n_members, n_labels).
+        weighed
+            What `weighed` returns; None for nothing.
 
         Returns
         -------
@@ -147,7 +151,13 @@ class Rounds(StorePart):
         AlChargeError
             If there is no such round.
         """
-        content = bson.encode({"keys": list(keys), "energies": energies.astype("<f8").tobytes()})
+        content = bson.encode(
+            {
+                "keys": list(keys),
+                "energies": energies.astype("<f8").tobytes(),
+                "weighed": {key: list(known) for key, known in (weighed or {}).items()},
+            }
+        )
         name = f"{RoundDoc.id_of(campaign, number)}/predictions"
         file_id, checksum = self._put_file("weights", content, name)
         found = assessment.model_copy(update={"predictions_file": file_id})
@@ -175,11 +185,36 @@ class Rounds(StorePart):
         AlChargeError
             If the round is not assessed, or its file is missing.
         """
+        file = self._predictions_file(record)
+        return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(-1, len(file["keys"]))
+
+    def weighed(self, record: RoundDoc) -> dict[str, tuple[float, float]]:
+        """Return what committee and surrogate together said of a round's candidates.
+
+        Parameters
+        ----------
+        record
+            The round.
+
+        Returns
+        -------
+        dict
+            Energy and error bar before the round's labels, eV per formula unit, by the hash of the
+            configuration; empty for rounds that earlier versions have assessed.
+
+        Raises
+        ------
+        AlChargeError
+            If the round is not assessed, or its file is missing.
+        """
+        known = self._predictions_file(record).get("weighed", {})
+        return {key: (energy, bar) for key, (energy, bar) in known.items()}
+
+    def _predictions_file(self, record: RoundDoc) -> dict[str, Any]:
         if record.assessment is None:
             raise AlChargeError("the round is not assessed", where=record.doc_id)
         file_id = record.assessment.predictions_file
-        file = bson.decode(read_file(self._weights, file_id, f"round '{record.doc_id}'"))
-        return file["keys"], np.frombuffer(file["energies"], "<f8").reshape(-1, len(file["keys"]))
+        return bson.decode(read_file(self._weights, file_id, f"round '{record.doc_id}'"))
 
     def add_seconds(self, campaign: str, number: int, stage: str, seconds: float) -> None:
         """Add to the wall time of a stage of a round.

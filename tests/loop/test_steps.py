@@ -28,6 +28,7 @@ from al_charge.crystal.valence import Audit, Windows
 from al_charge.errors import AlChargeError
 from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
+from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
 from al_charge.loop.assess import assess, next_state
 from al_charge.loop.calibration import bar
@@ -37,7 +38,8 @@ from al_charge.loop.committee import load_committee, member_energies
 from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.posterior import fit_posterior
+from al_charge.loop.lookup import why
+from al_charge.loop.posterior import fit_posterior, relaxed_candidates, weighed
 from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
@@ -45,6 +47,8 @@ from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
+from al_charge.report.round_charts import error, parity
+from al_charge.report.upcoming import _labels
 from al_charge.search.plugin import SEARCHES
 from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
@@ -351,13 +355,70 @@ def test_predictions_of_a_hull_weigh_committee_and_surrogate(run: Run) -> None:
     assert set(predicted) <= {one.config_hash for one in candidates} and predicted
     some = [one for one in candidates if one.config_hash in predicted]
     calibration = calibration_of(campaign, 0)
-    posterior = fit_posterior(campaign, found.labels.values(), some, calibration)
+    posterior = fit_posterior(campaign, found.labels.values(), candidates, calibration)
     for one in some:
         rows = occupations_of([configuration_of(one.colours)], host)
         known, entry = posterior.unrelaxed(host, rows), predicted[one.config_hash]
         assert entry.energy == pytest.approx(known.mean[0])
         assert entry.error_bar == pytest.approx(known.deviation[0])
         assert abs(entry.energy - (one.energy or 0.0) / host.formula_units) > 1e-6
+
+
+def test_what_was_predicted_of_labels_is_read_and_not_fitted_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everywhere the same: by what was known when the labels were selected."""
+    campaign, units = run.campaign, run.campaign.host.formula_units
+    record = run.store.rounds.get("steps", 1)
+    assert record is not None and record.selected
+    proposed = run.store.candidates.all("steps", 1)
+    labels = run.store.labels.read(SUMMARY, campaign="steps", up_to=0)
+    posterior = fit_posterior(campaign, labels, proposed, calibration_of(campaign, 0))
+    known = relaxed_candidates(campaign, posterior, proposed)
+    hashes = [one.config_hash for one in proposed]
+    told = dict(zip(hashes, zip(known.mean, known.deviation, strict=True), strict=True))
+    # Those of a round whose labels are still being made are as they will be stored.
+    assert weighed(campaign, record.model_copy(update={"assessment": None})) == {
+        key: pytest.approx(value) for key, value in told.items()
+    }
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it is stored")
+
+    monkeypatch.setattr(posteriors, "fit_posterior", refuse)
+    assert weighed(campaign, record) == {key: pytest.approx(value) for key, value in told.items()}
+    for one in predictions(campaign, 0, assessed_hull(campaign, 0)[0].hull):
+        assert (one.energy, one.error_bar) == pytest.approx(told[one.config_hash])
+    upcoming = {one["label"]: one for one in _labels(campaign, record)}
+    rows = {row["label"]: row for row in parity(campaign).rows}
+    assert rows.keys() <= upcoming.keys() and len(rows) > 1
+    (errors,) = error(campaign).rows
+    hull, bars = labelled_hull(campaign).hull, []
+    for key, row in rows.items():
+        label = run.store.labels.get(key)
+        assert label is not None
+        energy, bar_ = told[label.config_hash]
+        given = why(campaign, label)
+        assert (given.predicted, given.error_bar) == pytest.approx((energy, bar_))
+        assert upcoming[key]["predicted"] == pytest.approx(energy)
+        assert upcoming[key]["error_bar"] == row["error_bar"] == pytest.approx(bar_)
+        line = hull.reference(Fraction(row["x"]))
+        assert row["predicted"] == pytest.approx(energy - line)
+        assert row["labelled"] == pytest.approx(label.energy / units - line)
+        bars.append(((energy - label.energy / units), bar_))
+    assert errors == {
+        "round": 1,
+        "labels": len(bars),
+        "rmse": pytest.approx(np.sqrt(np.mean([miss**2 for miss, _ in bars]))),
+        "error_bar": pytest.approx(np.sqrt(np.mean([bar_**2 for _, bar_ in bars]))),
+        "within_68": np.mean([abs(miss) <= bar_ for miss, bar_ in bars]),
+        "within_95": np.mean([abs(miss) <= 1.96 * bar_ for miss, bar_ in bars]),
+    }
+    # Earlier versions stored no such thing: what the committee said remains.
+    monkeypatch.setattr(type(run.store.rounds), "weighed", lambda *_: {})
+    candidate = next(one for one in proposed if one.doc_id == record.selected[0])
+    first = next(one for one in _labels(campaign, record) if one["place"] == 1)
+    assert first["predicted"] == pytest.approx((candidate.energy or 0.0) / units)
 
 
 def test_every_label_is_made_once(run: Run) -> None:
