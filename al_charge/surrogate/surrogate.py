@@ -346,14 +346,15 @@ def fit_surrogate(
     Raises
     ------
     InputError
-        If there are none, an energy or its noise is no finite number, or the cells are not of one
-        crystal.
+        If there are none, an energy or one of its errors is not a finite number, a noise is
+        negative, or the cells are not of one crystal.
     """
     kept: dict[tuple[str, Configuration], Observation] = {}
     for one in sorted(observations, key=_rank, reverse=True):
-        if not (np.isfinite(one.energy) and np.isfinite(one.noise) and one.noise >= 0):
+        if not np.isfinite([one.energy, one.noise, *one.common]).all() or one.noise < 0:
             raise InputError(
-                f"an energy of {one.energy} with the noise {one.noise} cannot be fitted",
+                f"an energy of {one.energy} with the noise {one.noise} and the common errors "
+                f"{one.common.tolist()} cannot be fitted",
                 where="observations",
             )
         kept[one.host.fingerprint, canonical(one.host, one.config)] = one

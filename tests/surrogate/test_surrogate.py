@@ -264,11 +264,22 @@ def test_of_one_configuration_the_surest_and_lowest_counts(olivine: Host) -> Non
 
 
 @pytest.mark.parametrize(
-    ("energy", "noise"), [(np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan), (1.0, -0.1)]
+    ("energy", "noise", "common"),
+    [
+        (np.nan, 0.0, ()),
+        (np.inf, 0.0, ()),
+        (1.0, np.nan, ()),
+        (1.0, -0.1, ()),
+        (1.0, 0.1, (0.0, np.nan)),
+        (1.0, 0.1, (-np.inf,)),
+    ],
 )
-def test_what_is_no_energy_is_refused(olivine: Host, energy: float, noise: float) -> None:
-    config = enumerate_distinct(olivine, 2)[0]
+def test_what_is_no_energy_is_refused(
+    olivine: Host, energy: float, noise: float, common: tuple[float, ...]
+) -> None:
+    config, other = enumerate_distinct(olivine, 2)[:2]
+    label = Observation(olivine, other, 1.0)  # without one, prior scales are of all
     with pytest.raises(InputError, match="cannot be fitted"):
-        fit_surrogate([Observation(olivine, config, energy, noise)])
+        fit_surrogate([label, Observation(olivine, config, energy, noise, np.array(common))])
     with pytest.raises(InputError, match="no energies"):
         fit_surrogate([])
