@@ -350,6 +350,19 @@ def test_documents_of_other_programs(tmp_path: Path) -> None:
     assert all(one.reason and len(one.reason) <= 160 for one in found)
 
 
+def test_a_property_of_its_own_for_every_site(tmp_path: Path) -> None:
+    site = {"species": [{"element": "Na", "occu": 1}]}
+    sites = [
+        {**site, "abc": [i / 12_000, 0.0, 0.0], "properties": {f"p{i}": 1.0}} for i in range(12_000)
+    ]
+    structure = {**ROCK_SALT, "sites": sites}
+    document = {"structure": structure, "uncorrected_total_energy": -1.0, "force": [[0.0] * 3]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with frugal():
+        (found,) = find_runs(tmp_path / "a.json")
+    assert found.run is not None and len(found.run.symbols) == 12_000
+
+
 def endless(*_: Any, **__: Any) -> None:
     while True:
         pass

@@ -296,7 +296,9 @@ def _structure(document: Mapping[str, Any], where: str) -> Structure:
     found = document["structure"]
     if not isinstance(found, dict) or found.get("@class", "Structure") != "Structure":
         raise InputError("its structure is not one of pymatgen", where=where)
-    return Structure.from_dict(found)
+    # Without properties of sites: names of their own for each would take memory for the square.
+    sites = [{**site, "properties": {}} for site in found["sites"]]
+    return Structure.from_dict({**found, "sites": sites})
 
 
 def _frame(structure: Structure, energy: Any, forces: Any, stress: Array | None) -> Frame:
