@@ -20,9 +20,12 @@ def pair_energies(cell: Structure) -> NDArray[np.float64]:
     -------
     ndarray, shape (n_sites, n_sites)
         eV/e^2, self terms included, so that charges ``q`` with the sum zero have the energy
-        ``q @ pairs @ q``. Where the sum is not zero, the same constant is missing for all ``q``
-        with one sum.
+        ``q @ pairs @ q``. Where the sum is not zero, a uniform background makes up for it, and is
+        counted.
     """
     charged = Structure(cell.lattice, ["H+"] * len(cell), cell.frac_coords, charge=len(cell))
-    pairs: NDArray[np.float64] = EwaldSummation(charged).total_energy_matrix
+    summed = EwaldSummation(charged)
+    # What its matrix lacks of the energy of a charged cell depends on the width of its Gaussians.
+    background = summed.CONV_FACT / 2 * np.pi / cell.volume / summed.eta
+    pairs: NDArray[np.float64] = summed.total_energy_matrix - background
     return pairs

@@ -350,6 +350,8 @@ def _sums(counts: dict[int, int], values: tuple[int, ...], cycles: Cycles) -> di
 def _comes_first(rows: NDArray[np.int8], group: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which rows are, in lexicographic order, the first of their images under a group."""
     first = np.ones(len(rows), dtype=bool)
+    if not rows.shape[1]:  # no site of this kind: the only row is the first
+        return first
     for permutation in group:
         left = np.flatnonzero(first)
         differences = rows[left][:, permutation] - rows[left]
