@@ -261,11 +261,17 @@ def drifted(targets: Sequence[Target], structures: Sequence[Atoms]) -> float:
     A shell is the six oxygen ions nearest to the site; it belongs to the charge state to whose mean
     bond length, over the labeler's relaxed geometries, its own is nearer.
     """
-    lengths = np.concatenate([shell_lengths(target.relaxed) for target in targets])
-    states = np.concatenate([_iron_states(target.start) for target in targets])
-    middle = (lengths[states == "Fe2+"].mean() + lengths[states == "Fe3+"].mean()) / 2
+    middle = middle_length([target.relaxed for target in targets])
+    states = np.concatenate([iron_states(target.start) for target in targets])
     found = np.concatenate([shell_lengths(atoms) for atoms in structures])
     return float(np.mean((found > middle) != (states == "Fe2+")))
+
+
+def middle_length(structures: Sequence[Atoms]) -> float:
+    """Return the Fe-O length between the means of both charge states in labels, angstrom."""
+    lengths = np.concatenate([shell_lengths(atoms) for atoms in structures])
+    states = np.concatenate([iron_states(atoms) for atoms in structures])
+    return float(lengths[states == "Fe2+"].mean() + lengths[states == "Fe3+"].mean()) / 2
 
 
 def shell_lengths(atoms: Atoms) -> Array:
@@ -280,7 +286,8 @@ def shell_lengths(atoms: Atoms) -> Array:
     )
 
 
-def _iron_states(atoms: Atoms) -> np.ndarray[Any, np.dtype[np.str_]]:
+def iron_states(atoms: Atoms) -> np.ndarray[Any, np.dtype[np.str_]]:
+    """Return the charge state of every Fe."""
     return np.asarray(atoms.arrays["species"])[atoms.numbers == 26]
 
 
