@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 from pymatgen.core.structure import Structure
 
 from al_charge.crystal.host import Host
+from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.interpolation import interpolated_host, match_empty
 from al_charge.crystal.parent import number_of_cells
 from al_charge.crystal.roles import mobile_sites
@@ -38,6 +40,24 @@ KEY_DIGITS = 5
 
 LARGEST_DISPLACEMENT = 0.2
 """angstrom that a committee moves ions from one static label to the next, unless a file says so."""
+
+
+@dataclass(frozen=True)
+class _Parent:
+    """What supercells are made from, and all of it in one string."""
+
+    told: str
+    spec: HostSpec = field(compare=False)
+    structure: Structure = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _cells_of(parent: _Parent) -> Cells:
+    """Return the supercells of a campaign: the same objects for every task of a worker.
+
+    What is found of a host, such as its symmetry and its clusters, is kept with it.
+    """
+    return Cells(hosts_of(parent.spec, parent.structure).hosts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +100,8 @@ class Campaign:
     @cached_property
     def cells(self) -> Cells:
         """The supercells whose configurations are searched."""
-        cells = Cells(hosts_of(self.spec.host, self.structure).hosts)
+        parent = json.dumps([self.spec.host.model_dump(mode="json"), self.structure.as_dict()])
+        cells = _cells_of(_Parent(parent, self.spec.host, self.structure))
         return cells.with_spins(self.spins) if self.spins else cells
 
     @cached_property

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 
 DRAWS = 64
@@ -116,8 +117,9 @@ def fit(
 
     def loss(steps: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         sizes = np.exp(usual + widths * steps)
-        evidence, mean, root = _evidence(*some, sizes)
-        slope = widths * _slope(*some, sizes, mean, root)
+        found = _solved(*some, sizes)
+        slope = widths * _slope(*some, sizes, *found.posterior())
+        evidence = found.evidence
         return 0.5 * float(steps @ steps) - evidence, steps - slope
 
     bounds = [(-WIDEST, WIDEST)] * len(priors)
@@ -127,9 +129,11 @@ def fit(
     proposed, density = _proposed(lambda steps: loss(steps)[1], found.x)
     for steps, log_density in zip(proposed, density, strict=True):
         sizes = np.exp(usual + widths * steps)
-        likely.append(-loss(steps)[0] - log_density)
-        _, mean, root = _evidence(design, values, noise, groups, sizes)
-        average.parts.append((mean, root, sizes[-1]))
+        one = told = _solved(*some, sizes)
+        if not telling.all():
+            one = _solved(design, values, noise, groups, sizes)
+        likely.append(told.evidence - 0.5 * float(steps @ steps) - log_density)
+        average.parts.append((*one.posterior(), sizes[-1]))
     best = np.exp(usual + widths * found.x)
     return average.fit(np.exp(np.array(likely) - max(likely)), best[:-1])
 
@@ -189,8 +193,10 @@ class _Average:
         mean = weights @ means
         apart = np.sqrt(weights)[:, None] * (means - mean)
         covariance = apart.T @ apart
-        for weight, (_, root, _) in zip(weights, parts, strict=True):
-            covariance += weight * root @ root.T
+        roots = np.hstack(
+            [np.sqrt(one) * root for one, (_, root, _) in zip(weights, parts, strict=True)]
+        )
+        covariance += roots @ roots.T
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         nugget = float(np.sqrt(weights @ [own**2 for _, _, own in parts]))
@@ -209,28 +215,55 @@ class _Average:
         return (self.values - self.design @ mean) / free, own / free
 
 
-def _evidence(
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """The regression with given scales.
+
+    Attributes
+    ----------
+    evidence
+        Logarithm of the marginal likelihood.
+    prior
+        Prior standard deviation of every weight.
+    lower
+        Cholesky factor of the precision of weights in units of these.
+    half
+        What is left to solve for the mean.
+    """
+
+    evidence: float
+    prior: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    half: NDArray[np.float64]
+
+    def posterior(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and root of the posterior of the weights."""
+        # With precision L L^T the covariance is L^-T L^-1, and L^-T is a root of it.
+        inverse, _ = dtrtri(self.lower, lower=1)
+        root = self.prior[:, None] * inverse.T
+        return root @ self.half, root
+
+
+def _solved(
     design: NDArray[np.float64],
     values: NDArray[np.float64],
     noise: NDArray[np.float64],
     groups: NDArray[np.int64],
     sizes: NDArray[np.float64],
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the logarithm of the marginal likelihood, and mean and root of the posterior."""
+) -> _Solved:
+    """Solve the regression with given scales."""
     prior = np.where(groups >= 0, sizes[groups], 1.0)
     each = np.sqrt(noise**2 + sizes[-1] ** 2 + LEAST_NOISE**2)
     scaled = design * prior / each[:, None]
     target = values / each
     precision = scaled.T @ scaled
     precision[np.diag_indices_from(precision)] += 1.0
-    lower = cholesky(precision, lower=True)
-    half = solve_triangular(lower, scaled.T @ target, lower=True)
+    lower = cholesky(precision, lower=True, overwrite_a=True, check_finite=False)
+    half = solve_triangular(lower, scaled.T @ target, lower=True, check_finite=False)
     evidence = -0.5 * (target @ target - half @ half)
     evidence -= np.log(np.diag(lower)).sum() + np.log(each).sum()
     evidence -= 0.5 * len(values) * np.log(2 * np.pi)
-    # With precision L L^T the covariance is L^-T L^-1, and L^-T is a root of it.
-    root = solve_triangular(lower, np.eye(len(lower)), lower=True).T
-    return float(evidence), prior * (root @ half), prior[:, None] * root
+    return _Solved(float(evidence), prior, lower, half)
 
 
 def _slope(

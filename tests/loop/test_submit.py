@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +398,23 @@ def test_another_crystal_makes_another_campaign(tmp_path: Path) -> None:
     for length, same in (("10.41", True), ("10.42", False)):
         (tmp_path / "NaFePO4.cif").write_text(text.replace("10.41", length), encoding="utf-8")
         assert is_same(here, new_document(specification(tmp_path))) is same
+
+
+def test_tasks_of_one_campaign_share_its_supercells() -> None:
+    """What is found of a host, such as its symmetry, is kept for the next task."""
+    one, other, larger = (
+        campaign(),
+        campaign(labeler={"relax": "ions"}),
+        campaign(host={"supercell": [1, 2, 1]}),
+    )
+    assert one.structure is not other.structure
+    assert one.cells is other.cells
+    assert len(larger.host.elements) == 2 * len(one.host.elements)
+    moved = one.structure.copy()
+    moved.translate_sites([0], [0.01, 0.0, 0.0], to_unit_cell=False)
+    assert replace(one, structure=moved).cells is not one.cells
+    in_spin = replace(one, spins={"Fe2+": "Fe2+,spin=0"})
+    assert in_spin.cells is not one.cells
 
 
 def test_the_empty_structure_is_stored_and_not_its_path(tmp_path: Path) -> None:
