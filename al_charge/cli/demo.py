@@ -162,25 +162,24 @@ def write_plots(target: Target, folder: Path) -> list[Path]:
 
 
 def _tell(target: Target, document: dict[str, Any], plots: list[Path]) -> None:
-    from rich.console import Console
+    from rich.console import Group
 
     from al_charge.report.tables import hull_table, voltage_table
+    from al_charge.report.terminal import console_of_output, print_whole
 
-    console = Console()
-    console.print(hull_table(document), voltage_table(document["voltage"]))
+    tables = Group(hull_table(document), voltage_table(document["voltage"]))
+    print_whole(console_of_output(), tables)
     number = document["rounds"]
-    console.print(
+    click.echo(
         f"{document['state']} after {number} round{'s' * (number != 1)} and "
         f"{document['labels_used']} labels in {document['wall_seconds'] / 60:.1f} min; "
         f"plots: {plots[0].parent}/"
     )
     activate = "" if shutil.which("al-charge") else f"  source {sys.prefix}/bin/activate\n"
-    console.print(
+    click.echo(
         f"\nWhat to try next:\n{activate}"
         f"  al-charge campaign status {target.name}    what held, round by round\n"
         f"  al-charge hull {target.name} --json         every labelled configuration\n"
         "  al-charge demo --blind               the same with potentials blind to charge\n"
-        "  al-charge init my-campaign           a campaign file of your own",
-        markup=False,
-        highlight=False,
+        "  al-charge init my-campaign           a campaign file of your own"
     )

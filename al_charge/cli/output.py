@@ -101,9 +101,6 @@ def show(document: Mapping[str, Any], as_json: bool, table: Callable[[], Any]) -
     if as_json:
         print_json(document)
         return
-    from rich.console import Console
+    from al_charge.report.terminal import console_of_output, print_whole
 
-    from al_charge.report.terminal import print_whole
-
-    # Texts of a database or a file are printed as they are; their brackets are not markup.
-    print_whole(Console(markup=False), table())
+    print_whole(console_of_output(), table())

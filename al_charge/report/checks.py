@@ -9,6 +9,7 @@ from typing import Any
 from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.hubbard import u_text
 from al_charge.loop.spec import CampaignSpec
+from al_charge.report.progress import core_time
 
 
 def check_lines(spec: CampaignSpec, document: dict[str, Any]) -> list[str]:
@@ -135,13 +136,13 @@ def _expected(expected: dict[str, Any]) -> list[str]:
         )
     if price is None:
         reason = f": {expected['unknown']}" if expected["unknown"] else ""
-        return [line, f"core-hours: not known before the first label{reason}"]
+        return [line, f"cost: not known before the first label{reason}"]
     number = expected["priced"]
-    cost = f"{_range(hours)}, at {_range(price)}" if hours else f"{_range(price)}"
+    cost = f"{core_time(hours['from'], hours['to'])}, at " if hours else ""
     return [
         line,
-        f"core-hours: {cost} a label, as {number} label{'s' * (number != 1)} of these settings "
-        "and this size in the database took",
+        f"cost: {cost}{core_time(price['from'], price['to'])} a label, as {number} label"
+        f"{'s' * (number != 1)} of these settings and this size in the database took",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from al_charge.fw.status import held
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.select import labels_left
+from al_charge.report.progress import amount, core_time, core_unit, duration
 from al_charge.store.documents import CampaignState
 from al_charge.store.ledger import WORKERS
 
@@ -87,11 +88,11 @@ def cost_table(document: dict[str, Any], *, forecast: bool) -> Group:
     lines = []
     if document["core_hours_per_label"] is not None:
         lines.append(
-            f"{document['core_hours_per_label']:.3g} core hours for each of "
+            f"{core_time(document['core_hours_per_label'])} for each of "
             f"{document['labels_made']} labels that were made"
         )
     if document["workers"] is not None:
-        lines.append(f"workers had {document['workers']['core_hours']:.3g} core hours in all")
+        lines.append(f"workers had {core_time(document['workers']['core_hours'])} in all")
     if forecast:
         lines.append(_forecast_line(document["forecast"]))
     return Group(_by_task(document), _by_round(document), *map(Text, lines))
@@ -102,26 +103,31 @@ def _by_task(document: dict[str, Any]) -> Table:
 
     table = Table(title="by kind of task", show_footer=True)
     total = document["total"]
+    unit, factor = core_unit(total["core_hours"])
+
+    def told(of: dict[str, Any]) -> tuple[str, str, str]:
+        return str(of["runs"]), duration(3600 * of["hours"]), amount(factor * of["core_hours"])
+
     table.add_column("task", footer="all")
-    for name, heading in (("runs", "runs"), ("hours", "hours"), ("core_hours", "core hours")):
-        footer = str(total[name]) if name == "runs" else f"{total[name]:.3g}"
+    for heading, footer in zip(("runs", "time", unit), told(total), strict=True):
         table.add_column(heading, justify="right", footer=footer)
     for kind, of in document["kinds"].items():
-        table.add_row(kind, str(of["runs"]), f"{of['hours']:.3g}", f"{of['core_hours']:.3g}")
+        table.add_row(kind, *told(of))
     return table
 
 
 def _by_round(document: dict[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table("round", title="core hours by round")
+    unit, factor = core_unit(document["total"]["core_hours"])
+    table = Table("round", title=f"{unit} by round")
     kinds = list(document["kinds"])
     for kind in [*kinds, "all"]:
         table.add_column(kind, justify="right")
     for one in document["rounds"]:
         of = one["core_hours_by_kind"]
-        numbers = [f"{of[kind]:.3g}" if kind in of else "" for kind in kinds]
-        table.add_row(str(one["round"]), *numbers, f"{one['core_hours']:.3g}")
+        numbers = [amount(factor * of[kind]) if kind in of else "" for kind in kinds]
+        table.add_row(str(one["round"]), *numbers, amount(factor * one["core_hours"]))
     return table
 
 
@@ -132,7 +138,7 @@ def _forecast_line(forecast: dict[str, Any] | None) -> str:
         return "nothing more is to come"
     return (
         f"to come: {forecast['labels_at_least']} to {forecast['labels_at_most']} labels, about "
-        f"{forecast['core_hours_at_least']:.3g} to {forecast['core_hours_at_most']:.3g} core hours"
+        + core_time(forecast["core_hours_at_least"], forecast["core_hours_at_most"])
     )
 
 

@@ -96,8 +96,8 @@ def _used(used: dict[str, dict[str, float]]) -> str:
     line = f"used in runs: {kinds}" if kinds else "used"
     if workers is None:
         return line
-    hours = workers["core_seconds"] / 3600
-    return f"{line}; workers {duration(workers['seconds'])}, {hours:.2g} core hours"
+    cores = core_time(workers["core_seconds"] / 3600)
+    return f"{line}; workers {duration(workers['seconds'])}, {cores}"
 
 
 def _files(files: dict[str, Any]) -> str:
@@ -215,6 +215,61 @@ def _criteria_table(status: dict[str, Any]) -> Table:
         rounds = f"round{'s' * (needed != 1)}"
         table.add_row("", f"held for {status['rounds_held']} of {needed} {rounds}")
     return table
+
+
+def core_unit(hours: float) -> tuple[str, float]:
+    """Return the unit in which people read a time of cores.
+
+    Parameters
+    ----------
+    hours
+        Core hours, the most that is told in this unit.
+
+    Returns
+    -------
+    tuple
+        Name of the unit, and how many of it are a core hour.
+    """
+    units = (("core hours", 1.0), ("core minutes", 60.0))
+    return next((one for one in units if hours * one[1] >= 0.1), ("core seconds", 3600.0))
+
+
+def core_time(hours: float, most: float | None = None) -> str:
+    """Return a time of cores, or a range of it, as people read it.
+
+    Parameters
+    ----------
+    hours
+        Core hours.
+    most
+        Core hours at the other end of the range; None for no range.
+
+    Returns
+    -------
+    str
+        Such as ``2.5 core minutes`` or ``3 to 11 core hours``.
+    """
+    unit, factor = core_unit(hours if most is None else most)
+    told = dict.fromkeys(amount(factor * one) for one in (hours, most) if one is not None)
+    return f"{' to '.join(told)} {unit}"
+
+
+def amount(value: float) -> str:
+    """Return a quantity to three digits, without an exponent.
+
+    Parameters
+    ----------
+    value
+        At least 0.
+
+    Returns
+    -------
+    str
+        ``0`` for less than 0.0005.
+    """
+    if value < 0.0005:
+        return "0"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float) -> str:

@@ -22,6 +22,7 @@ from al_charge.loop.verify import verifications
 from al_charge.report.charts import Chart, Panel, Series, source_of
 from al_charge.report.cost import cost_document
 from al_charge.report.names import X_UNIT, host_formula
+from al_charge.report.progress import core_time, core_unit
 from al_charge.store.documents import NORMAL_95, Assessment
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull
@@ -249,11 +250,12 @@ def cost(campaign: Campaign) -> Chart:
         for kind, hours in one["core_hours_by_kind"].items()
     ]
     _refuse_nothing(campaign, rows, "the ledger has no runs yet")
+    unit, factor = core_unit(max(one["core_hours"] for one in document["rounds"]))
     series = tuple(
         Series(
             name=kind,
             x=[float(row["round"]) for row in rows if row["task"] == kind],
-            y=[row["core_hours"] for row in rows if row["task"] == kind],
+            y=[factor * row["core_hours"] for row in rows if row["task"] == kind],
             kind="bars",
             style=number,
         )
@@ -263,8 +265,8 @@ def cost(campaign: Campaign) -> Chart:
     return Chart(
         kind="cost",
         title="Cost by round",
-        source=source_of(campaign, f"{total:.3g} core hours in all"),
-        panels=(Panel("Round", "Core hours", series, whole=True),),
+        source=source_of(campaign, f"{core_time(total)} in all"),
+        panels=(Panel("Round", unit.capitalize(), series, whole=True),),
         rows=rows,
         units={"core_hours": "core hours of all runs, also of those that failed"},
     )

@@ -10,6 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from al_charge.report.progress import core_unit
+
 
 def hull_table(document: dict[str, Any], labelled: Mapping[str, int] | None = None) -> Table:
     """Return the table of a hull: the lowest label of each composition, vertices in bold.
@@ -328,10 +330,13 @@ def rows_table(document: dict[str, Any]) -> Table:
     """
     rows = document["rows"]
     table = Table(title=Text(document["title"]), caption=Text(document["source"]))
+    unit, factor = core_unit(max(row.get("core_hours", 0.0) for row in rows))
     for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+        heading = unit if name == "core_hours" else name
+        table.add_column(heading, justify="left" if isinstance(value, str) else "right")
     for row in rows:
-        table.add_row(*(Text(_shown(name, value)) for name, value in row.items()))
+        told = row | ({"core_hours": factor * row["core_hours"]} if "core_hours" in row else {})
+        table.add_row(*(Text(_shown(name, value)) for name, value in told.items()))
     return table
 
 
@@ -339,5 +344,7 @@ def _shown(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.5g}"
+        text = f"{value:.5g}"
+        rounded = round(value, 6) + 0.0  # no minus before a zero
+        return f"{rounded:.6f}".rstrip("0").rstrip(".") if "e" in text else text
     return str(value)[:8] if name == "label" else str(value)

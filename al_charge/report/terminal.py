@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+UNBOUNDED = 10_000
+"""Columns of a pipe or a file, which nothing has to fit into."""
+_QUANTITY = re.compile(r"[-+<]?\d.{0,19}")
+"""What begins with a number and is short, such as ``100 %, 14.6``."""
+
+
+def console_of_output() -> Console:
+    """Return the console of standard output, on which nothing wraps if it is a pipe or a file.
+
+    Returns
+    -------
+    Console
+        As wide as the terminal, or as the variable ``COLUMNS`` says.
+    """
+    from rich.console import Console
+
+    # Texts of a database or a file are printed as they are; their brackets are not markup.
+    console = Console(markup=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = UNBOUNDED
+    return console
 
 
 def print_whole(console: Console, drawn: RenderableType) -> None:
@@ -18,12 +42,12 @@ def print_whole(console: Console, drawn: RenderableType) -> None:
     drawn
         A table, or a group of tables and texts.
     """
-    console.width = max(console.width, _keep_words(console, drawn))
+    console.width = max(console.width, _fit(console, drawn))
     console.print(drawn, crop=False)
 
 
-def _keep_words(console: Console, drawn: RenderableType) -> int:
-    """Give every column the width of its longest word; return what the widest table needs.
+def _fit(console: Console, drawn: RenderableType) -> int:
+    """Make columns as wide as they may be, but no word or quantity wider; return what tables need.
 
     Left alone, rich cuts numbers before it wraps words.
     """
@@ -32,11 +56,22 @@ def _keep_words(console: Console, drawn: RenderableType) -> int:
     from rich.table import Table
 
     if isinstance(drawn, Group):
-        return max((_keep_words(console, part) for part in drawn.renderables), default=0)
+        return max((_fit(console, part) for part in drawn.renderables), default=0)
     if not isinstance(drawn, Table):
         return 0
+    widths, least = [], []
     for column in drawn.columns:
-        cells = [column.header, column.footer, *column.cells]
-        words = (Measurement.get(console, console.options, cell).minimum for cell in cells)
-        column.min_width = max(words)
-    return sum((column.min_width or 0) + 3 for column in drawn.columns) + 1
+        cells = (column.header, column.footer, *column.cells)
+        options = console.options.update(max_width=UNBOUNDED)
+        found = [(str(cell), Measurement.get(console, options, cell)) for cell in cells]
+        widths.append(max(one.maximum for _, one in found))
+        least.append(
+            max(one.maximum if _QUANTITY.fullmatch(cell) else one.minimum for cell, one in found)
+        )
+    room = console.width - 3 * len(widths) - 1  # borders and padding
+    while sum(widths) > room and widths != least:
+        spare = [width - narrowest for width, narrowest in zip(widths, least, strict=True)]
+        widths[spare.index(max(spare))] -= 1
+    for column, width in zip(drawn.columns, widths, strict=True):
+        column.width = width
+    return sum(widths) + console.width - room

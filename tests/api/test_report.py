@@ -23,6 +23,7 @@ from al_charge.loop.submit import submit
 from al_charge.report.campaign_report.answer import MEANING
 from al_charge.report.campaign_report.facts import Facts
 from al_charge.report.campaign_report.page import page
+from al_charge.report.progress import core_time
 from al_charge.report.references import bibtex, references_of
 from al_charge.store.documents import CampaignState
 
@@ -152,11 +153,12 @@ def test_tables_hold_the_numbers_of_the_objects(campaign: ac.Campaign, report: P
     assert stored["specific energy"] == f"{voltage.electrode.specific_energy:.1f} Wh/kg"
     cost = campaign.cost().document
     kinds = {row[0]: row[1:] for row in report.table("By kind of task")[1:]}
+    of_labels = cost["kinds"]["label"]
+    runs, hours, core_hours = (of_labels[name] for name in ("runs", "hours", "core_hours"))
     assert kinds["label"] == [
-        str(cost["kinds"]["label"]["runs"]),
-        *(f"{cost['kinds']['label'][name]:.3g}" for name in ("hours", "core_hours")),
-    ]
-    assert kinds["all"][2] == f"{cost['total']['core_hours']:.3g}"
+        str(runs), f"{3600 * hours:.0f} s", f"{3600 * core_hours:.3g} core seconds"
+    ]  # fmt: skip
+    assert kinds["all"][2] == core_time(cost["total"]["core_hours"])
     labels = report.table("By x and energy")[1:]
     assert [row[1] for row in labels] == [one["label"][:8] for one in campaign.labels().rows()]
 

@@ -283,7 +283,7 @@ def test_check_tells_how_many_labels_to_expect(
         assert "labels: at most 70; how many this rule takes was not measured\n" in out
     else:
         assert f"labels: {said[0]} to {said[1]} to expect, at most 70; in benchmarks" in out
-    assert "core-hours: not known before the first label\n" in out
+    assert "cost: not known before the first label\n" in out
 
 
 def test_check_tells_what_labels_cost_that_were_made_alike(
@@ -326,13 +326,13 @@ def test_check_tells_what_labels_cost_that_were_made_alike(
     assert (both["core_hours"], both["priced"]) == (None, 0)
     _, out, _ = check(document, tmp_path, capsys)
     assert (
-        "core-hours: 0.504 to 0.807, at 0.0504 a label, as 1 label of these settings and this "
-        "size in the database took\n"
+        "cost: 0.504 to 0.807 core hours, at 3.02 core minutes a label, as 1 label of these "
+        "settings and this size in the database took\n"
     ) in out
     monkeypatch.setattr("al_charge.store.addresses.SELECTION_TIMEOUT", 0.2)
     document["database"] = {"uri": "mongodb://127.0.0.1:9/none"}
     _, out, _ = check(document, tmp_path, capsys)
-    assert "core-hours: not known before the first label: database mongodb://127.0.0.1:9" in out
+    assert "cost: not known before the first label: database mongodb://127.0.0.1:9" in out
 
 
 def test_enumerate_refuses_millions_unless_limited(

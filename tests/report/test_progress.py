@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from al_charge.report.progress import status_panel
+from al_charge.report.progress import core_time, status_panel
 
 STATUS: dict[str, Any] = {
     "campaign": "olivine",
@@ -75,6 +76,23 @@ def rendered(status: dict[str, Any]) -> str:
     with console.capture() as capture:
         console.print(status_panel(status))
     return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        ((0.0,), "0 core seconds"),
+        ((3.22e-8,), "0 core seconds"),
+        ((3.22e-5,), "0.116 core seconds"),
+        ((0.0504,), "3.02 core minutes"),
+        ((0.1,), "0.1 core hours"),
+        ((12345.6,), "12346 core hours"),
+        ((0.001, 2.0), "0.001 to 2 core hours"),
+        ((0.02, 0.02), "1.2 core minutes"),
+    ],
+)
+def test_times_of_cores_need_no_exponent(hours: tuple[float, ...], told: str) -> None:
+    assert core_time(*hours) == told
 
 
 def test_panel_shows_tasks_labels_hull_and_time_left() -> None:

@@ -175,5 +175,9 @@ def test_costs_are_stacked_by_kind() -> None:
     found = by_meta(figure["traces"])
     assert list(found) == ["label", "train", "assess", "other"]
     assert found["label"]["y"] == [2.0, 1.0] and found["train"]["y"] == [0.0, 0.5]
+    assert figure["layout"]["yaxis"]["title"]["text"] == "core hours"
+    minutes = cost_figure([{"round": 0, "core_hours_by_kind": {"label": 0.02, "assess": 0.01}}])
+    assert minutes is not None and minutes["layout"]["yaxis"]["title"]["text"] == "core minutes"
+    assert [one["y"] for one in minutes["traces"]] == [[pytest.approx(1.2)], [pytest.approx(0.6)]]
     assert len({one["marker"]["pattern"]["shape"] for one in figure["traces"]}) == 4
     assert cost_figure([]) is None

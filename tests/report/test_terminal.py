@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from al_charge.report.labels import labels_table
-from al_charge.report.terminal import print_whole
+from al_charge.report.tables import hull_table, rows_table
+from al_charge.report.terminal import console_of_output, print_whole
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
@@ -31,6 +32,59 @@ def test_no_word_is_cut(width: int) -> None:
     assert "…" not in text
     for word in ("heading", "several", "below"):
         assert re.search(rf"\b{word}\b", text)
+
+
+FRACTIONS = ("0", "1/8", "1/4", "3/8", "1/2", "5/8", "3/4", "7/8", "1")
+
+
+def hull_document() -> dict[str, Any]:
+    """A hull of nine compositions, below which lower states may lie."""
+    entries = [
+        {"x": x, "formula": f"Na{x}FePO4", "formation_energy": -0.1234, "distance_to_hull": 0.0142,
+         "label": f"{x}{'a' * 24}"}
+        for x in FRACTIONS
+    ]  # fmt: skip
+    forecasts = [{"x": x, "p_lower": 1.0, "lower_by": 0.0146} for x in FRACTIONS]
+    return {
+        "formula": "NaxFePO4", "labeler": "born", "verified": True, "band": forecasts,
+        "entries": entries, "vertices": [entries[0], entries[-1]], "compositions": forecasts,
+        "p_below_hull": 0.021, "exhaustive": False, "undecided": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_hull_keeps_its_quantities_in_the_width_of_a_terminal(width: int) -> None:
+    file = io.StringIO()
+    print_whole(Console(file=file, width=width), hull_table(hull_document()))
+    text = file.getvalue()
+    assert text.count("100 %, 14.6") == 9
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_nothing_wraps_in_a_pipe_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Table("word")
+    table.add_row(Text("of many words " * 30 + "the end"))
+
+    def printed() -> str:
+        print_whole(console_of_output(), Group(table, Text("below and much longer " * 20 + "end")))
+        return capsys.readouterr().out
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert "words the end" in printed() and "longer end\n" in printed()
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, printed().splitlines())) == 80
+
+
+def test_rows_are_told_without_exponents() -> None:
+    row = {"round": 0, "core_hours": 3.22e-5, "rmse": 1.25e-5, "shift": -1e-17, "share": 0.12345678}
+    table = rows_table({"title": "cost", "source": "", "rows": [row, row | {"core_hours": 1e-6}]})
+    headings = [str(column.header) for column in table.columns]
+    assert headings == ["round", "core seconds", "rmse", "shift", "share"]
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    assert [one[0] for one in cells] == ["0", "0.11592", "0.000013", "0", "0.12346"]
+    assert cells[1][1] == "0.0036"
 
 
 def test_columns_that_no_label_fills_take_no_room() -> None:

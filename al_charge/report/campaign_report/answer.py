@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from al_charge.report.campaign_report.random_choice import RandomChoice
+from al_charge.report.progress import core_time
 from al_charge.store.documents import CampaignState
 
 MEANING = {
@@ -132,10 +133,10 @@ def random_sentence(found: RandomChoice | None, per_label: float | None, labels:
             "What random choice would have cost is not estimated: besides end members with a "
             "single configuration there is no vertex to be drawn."
         )
-    hours = (
-        "" if per_label is None else f", about {found.labels * per_label:.3g} core hours at the "
-    )
-    hours += "" if per_label is None else "cost of this campaign's labels"
+    hours = ""
+    if per_label is not None:
+        cost = core_time(found.labels * per_label)
+        hours = f", about {cost} at the cost of this campaign's labels"
     every = {1: "the vertex has", 2: "both vertices have"}.get(
         found.vertices, f"all {found.vertices} vertices have"
     )

@@ -30,7 +30,7 @@ from al_charge.report.campaign_report.round_figures import (
     cost_figure,
 )
 from al_charge.report.names import html
-from al_charge.report.progress import duration
+from al_charge.report.progress import core_time, duration
 from al_charge.report.references import bibtex
 
 PACKAGE = "al_charge.report.campaign_report"
@@ -60,9 +60,9 @@ def page(facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "core_time": core_time,
         "duration": duration,
         "formula": _formula,
-        "hours": lambda value: "" if value is None else f"{value:.3g}",
         "mev": _mev,
         "number": lambda value, digits: (
             "" if value is None else answer.minus(f"{value:.{digits}f}")

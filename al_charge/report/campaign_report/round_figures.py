@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from al_charge.loop.convergence import LARGEST_CHANCE
+from al_charge.report.progress import core_unit
 from al_charge.store.documents import PredictedLabel
 
 Trace = dict[str, Any]
@@ -166,6 +167,7 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
     kinds = [kind for kind in KINDS if kind in present] + sorted(present - set(KINDS))
     if not kinds:
         return None
+    unit, factor = core_unit(max(sum(one["core_hours_by_kind"].values()) for one in rounds))
     return {
         "traces": [
             {
@@ -173,7 +175,7 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
                 "name": escape(kind),
                 "meta": kind,
                 "x": [one["round"] for one in rounds],
-                "y": [one["core_hours_by_kind"].get(kind, 0.0) for one in rounds],
+                "y": [factor * one["core_hours_by_kind"].get(kind, 0.0) for one in rounds],
                 "marker": {
                     "color": f"var(--s{n % 6})",
                     "pattern": {
@@ -183,7 +185,7 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
                         "fgopacity": 0.7,
                     },
                 },
-                "hovertemplate": f"{escape(kind)}, round %{{x}}: %{{y:.3g}} h<extra></extra>",
+                "hovertemplate": f"{escape(kind)}, round %{{x}}: %{{y:.3g}} {unit}<extra></extra>",
             }
             for n, kind in enumerate(kinds)
         ],
@@ -191,7 +193,7 @@ def cost_figure(rounds: Sequence[dict[str, Any]]) -> Figure | None:
             "barmode": "stack",
             "legend": {"traceorder": "normal"},
             "xaxis": _round_axis([one["round"] for one in rounds]),
-            "yaxis": {"title": {"text": "core hours"}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": unit}, "rangemode": "tozero"},
         },
     }
 
