@@ -167,7 +167,8 @@ def cell(values: Sequence[float] | None) -> str:
     if values is None:
         return ""
     mean, reach = values
-    digits = 0 if mean >= 100 else 1 if mean >= 10 else 2 if mean >= 1 else 3
+    size = abs(mean)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3
     told = f"{mean:.{digits}f}"
     return told if np.isnan(reach) else f"{told} ± {reach:.{digits}f}"
 

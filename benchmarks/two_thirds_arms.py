@@ -76,7 +76,7 @@ class Arm:
         """Return the potential's settings: the campaign's where the kinds have them in common."""
         given = campaign.spec.potential.model_dump(mode="json", exclude_unset=True)
         kind = ARCHITECTURES[self.kind]
-        if self.kind != given["kind"]:
+        if self.kind != campaign.spec.potential.kind:
             common = {"pair_cutoff", "pair_intervals", "prior", "cutoff"}
             # CHGNet keeps the shape of its published weights, and is its own prior.
             common -= {"prior", "cutoff"} if self.kind == "chgnet" else set()

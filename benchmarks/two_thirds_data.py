@@ -217,7 +217,7 @@ class View:
         cells = Supercells(tuple(IonHost.of(host) for host in campaign.cells.hosts))
         blinded = []
         for one in labels:
-            host = cells.hosts[campaign.cells.hosts.index(one.host)]
+            host = cells.hosts[place(campaign.cells, one.host)]
             config = ions_of(host, one.config)
             blinded.append(Labelled(host, config, _blinded(host, config, one.frame)))
         return cls(campaign, orders_of(blinded), cells)
@@ -236,7 +236,7 @@ class View:
         """Return a configuration of one of the campaign's cells as this arm sees it."""
         if self.charge_aware:
             return host, config
-        ions = self.cells.hosts[self.campaign.cells.hosts.index(host)]
+        ions = self.cells.hosts[place(self.campaign.cells, host)]
         return ions, ions_of(ions, config)
 
     def start(self, host: Host, config: Configuration) -> Atoms:
@@ -263,6 +263,11 @@ def distorted(atoms: Atoms) -> Atoms:
     from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 
     return distort_shells(atoms, SHELL_DISTORTION)
+
+
+def place(cells: Supercells, host: Host) -> int:
+    """Return the place of a cell among others."""
+    return [one.fingerprint for one in cells.hosts].index(host.fingerprint)
 
 
 def ions_of(host: Host, config: Configuration) -> Configuration:

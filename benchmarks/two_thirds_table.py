@@ -49,7 +49,7 @@ HULL_LOWEST = 4
 """Labelled orders of every other composition that arms relax for their hull."""
 COLUMNS = {
     "tau": "tau",
-    "unseen": "tau, unseen",
+    "unseen": "tau of unseen orders",
     "rank": "rank",
     "error": "error, meV/f.u.",
     "hull": "hull, meV/f.u.",
@@ -204,10 +204,10 @@ def sentence(rows: Sequence[dict[str, Any]]) -> str:
     nulls = {_name(row) for row in rows if "null" in row}
     best = max(nulls, key=lambda name: means[name])
     beaten = [name for name in means if name not in nulls and means[name] <= means[best]]
-    told = f"than the best null model ({best}, {COLUMNS[column]} {means[best]:.2f})"
+    told = f"than the best null model ({best}, {means[best]:.2f})"
     if not beaten:
-        return f"Every arm orders better {told}."
-    return f"No better {told}: {'; '.join(beaten)}."
+        return f"By {COLUMNS[column]}, every arm orders better {told}."
+    return f"By {COLUMNS[column]}, these order no better {told}: {'; '.join(beaten)}."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

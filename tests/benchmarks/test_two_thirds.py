@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from al_charge.crystal.configuration import Configuration, composition, total_charge
 from al_charge.crystal.enumeration import distinct_occupations, enumerate_distinct
@@ -29,7 +31,8 @@ host:
   redox: {{Fe: [2, 3]}}
   fixed: {{P: 5, O: -2}}
 labeler: {{kind: born, relax: cell}}
-potential: {{kind: painn, cutoff: 4 A, channels: 4, pair_cutoff: 6 A, pair_intervals: 8}}
+potential:
+  {{kind: painn, cutoff: 4 A, channels: 2, layers: 1, radial: 4, pair_cutoff: 6 A}}
 training: {{epochs: 1}}
 committee: {{size: 2}}
 relaxation: {{max_steps: 3}}
@@ -90,9 +93,13 @@ def test_a_blind_arm_does_not_see_charge_states(
     here: SimpleNamespace, runners: Any, permuted: Path
 ) -> None:
     aware, blind = runners
-    other_aware, other_blind = run(here, permuted, here.folder / "permuted")
-    assert other_blind.search(HALF) == blind.search(HALF)
-    assert other_aware.search(HALF) != aware.search(HALF)
+    campaign = blind.view.campaign
+    labels = here.data.read_labels(campaign, permuted)
+    views = [here.data.View.of(campaign, labels, charge_aware=one) for one in (True, False)]
+    assert [one.order for one in views[0].labels] != [one.order for one in aware.view.labels]
+    (here.folder / "permuted").mkdir()
+    other = here.arms.Runner(blind.arm, views[1], here.folder / "permuted")
+    assert other.search(HALF) == blind.search(HALF)
     told = {token for frame in blind.view.frames for token in frame.atoms.arrays["species"]}
     assert len({token for token in told if token.startswith("Fe")}) == 1
     assert len(blind.view.frames) == len(aware.view.frames)
@@ -189,3 +196,144 @@ def test_picks_are_the_ends_of_each_arm_and_can_be_labelled(
                 if identity(*runners[1].view.seen(host, row)) == ions
             ]
             assert ewald_energies(host, [config])[0] == pytest.approx(min(same))
+
+
+@pytest.fixture(scope="module")
+def truth(here: SimpleNamespace, runners: Any) -> Path:
+    """Label what the arms want."""
+    folder = here.folder / "arms"
+    here.arms.main(["picks", str(here.file), str(folder), "--x", "1/2"])
+    path = here.folder / "truth.extxyz"
+    picks = str(folder / "picks.extxyz")
+    here.born.main(["picks", str(here.file), picks, str(here.labels), str(path)])
+    return path
+
+
+def orders(here: SimpleNamespace, path: Path) -> Any:
+    return here.data.orders_of(here.data.read_labels(here.campaign, path))
+
+
+def test_the_table_orders_as_scipy_does_and_counts_ties_against_an_arm(
+    here: SimpleNamespace, truth: Path
+) -> None:
+    targets = here.table.judged_orders(orders(here, truth), HALF)
+    first = {one.order for one in orders(here, here.labels)}
+    half = np.array([one.x == HALF for one in targets])
+    unseen = half & np.array([one.order not in first for one in targets])
+    assert 3 <= unseen.sum() < half.sum()
+    true = np.array([one.energy for one in targets])
+    x = np.array([float(one.x) for one in targets])
+    # What the end members' errors make of an energy is no error of a formation energy.
+    shift = 0.3 - 0.7 * x
+    exact = here.table.judgement(targets, first, HALF, true + shift)
+    formation = here.table.formation(targets, true + shift)
+    assert [formation[x == end].min() for end in (0, 1)] == pytest.approx([0, 0], abs=1e-9)
+    assert exact == pytest.approx(
+        {"tau": 1.0, "unseen": 1.0, "rank": 1.0, "error": 0.0, "hull": 0.0}, abs=1e-6
+    )
+    rng = np.random.default_rng(1)
+    wrong = true + shift + 0.05 * rng.normal(size=len(true))
+    wrong[(x == 0) | (x == 1)] = (true + shift)[(x == 0) | (x == 1)]
+    found = here.table.judgement(targets, first, HALF, wrong)
+    assert found["tau"] == pytest.approx(kendalltau(true[half], wrong[half]).statistic)
+    assert found["unseen"] == pytest.approx(kendalltau(true[unseen], wrong[unseen]).statistic)
+    assert -1 < found["unseen"] != found["tau"] < 1
+    lowest = np.flatnonzero(half)[true[half].argmin()]
+    assert found["rank"] == 1 + np.sum(wrong[half] < wrong[lowest])
+    assert found["error"] == pytest.approx(1e3 * (wrong - true - shift)[lowest])
+    # All alike: nothing is ordered, and the lowest is the last that would be chosen.
+    blind = np.where(half, true[half].mean(), true) + shift
+    tied = here.table.judgement(targets, first, HALF, blind)
+    assert (tied["tau"], tied["rank"]) == (0.0, half.sum())
+    assert found["hull"] == pytest.approx(
+        1e3 * np.mean(np.abs(lower_hull(x, wrong - shift) - lower_hull(x, true)))
+    )
+
+
+def lower_hull(x: np.ndarray, energies: np.ndarray) -> np.ndarray:
+    """Return the lowest of all lines between two points, at 401 compositions, less the ends'."""
+    grid = np.linspace(0, 1, 401)
+    ends = [energies[x == end].min() for end in (0, 1)]
+    energies = energies - (1 - x) * ends[0] - x * ends[1]
+    lowest = np.zeros(len(grid))
+    for i, j in zip(*np.nonzero(x[:, None] < x[None]), strict=True):
+        part = (grid - x[i]) / (x[j] - x[i])
+        line = (1 - part) * energies[i] + part * energies[j]
+        lowest = np.minimum(lowest, np.where((part >= 0) & (part <= 1), line, 0.0))
+    return lowest
+
+
+def test_the_table_of_arms_and_null_models(
+    here: SimpleNamespace, runners: Any, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = here.folder / "table.json"
+    folder = here.folder / "arms"
+    here.table.main([str(here.file), str(folder), str(truth), "--x", "1/2", "--json", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    printed = capsys.readouterr().out
+    aware, blind, *nulls = rows
+    assert (aware["charge_aware"], blind["charge_aware"]) == (True, False)
+    assert [row["null"] for row in nulls] == ["straight line", "Ewald energy", "pair expansion"]
+    assert nulls[0]["tau"] == 0.0
+    for row, runner in ((aware, runners[0]), (blind, runners[1])):
+        energies = {
+            identity(*runner.view.seen(one.host, one.config)): one.energy
+            for one in reversed(orders(here, truth))
+        }
+        mine = [energies.get(one["order"], np.inf) for one in runner.search(HALF)[:3]]
+        lowest = min(one.energy for one in orders(here, truth) if one.x == HALF)
+        assert row["found"] == pytest.approx(1e3 * (min(mine) - lowest))
+        assert 0 <= row["drifted"] <= 100
+    best = max(nulls, key=lambda row: row["unseen"])
+    assert f"({best['null']}, {best['unseen']:.2f})" in printed
+    for row, name in ((aware, "PaiNN, aware"), (blind, "PaiNN, blind")):
+        said = name in printed.strip().splitlines()[-1]
+        assert said == (row["unseen"] <= best["unseen"])
+
+
+def test_drifted_sites_are_those_with_the_shell_of_the_other_state(
+    here: SimpleNamespace, truth: Path
+) -> None:
+    targets = [one for one in orders(here, truth) if one.x == HALF]
+    middle = here.table.middle_length([one.relaxed for one in targets])
+    relaxed = [one.relaxed for one in targets]
+    assert here.table.drifted(targets, relaxed, middle) == 0.0
+    swapped = []
+    for one in targets:
+        atoms = one.relaxed.copy()
+        atoms.arrays["species"] = np.where(
+            atoms.numbers == 26,
+            np.where(atoms.arrays["species"] == "Fe2+", "Fe3+", "Fe2+"),
+            atoms.arrays["species"],
+        )
+        swapped.append(SimpleNamespace(relaxed=atoms))
+    assert here.table.drifted(swapped, relaxed, middle) == 100.0
+
+
+def test_embeddings_follow_the_superstructure(
+    here: SimpleNamespace,
+    runners: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, original = [], here.embedding.relax
+
+    def relax(committee: Any, starts: Any, **settings: Any) -> Any:
+        iron = starts[0].numbers == 26
+        started.append(set(starts[0].arrays["species"][iron].tolist()))
+        return original(committee, starts, **settings)
+
+    monkeypatch.setattr(here.embedding, "relax", relax)
+    figure, path = here.folder / "figure.png", here.folder / "figure.json"
+    folder = here.folder / "arms"
+    here.embedding.main([str(here.file), str(folder), str(figure), "--json", str(path)])
+    aware, blind = json.loads(path.read_text())
+    assert started == [{"Fe2+", "Fe3+"}, {"Fe3+"}]
+    assert figure.stat().st_size > 10_000
+    for trail in (aware, blind):
+        points = np.array(trail["points"])
+        assert points.shape == (3, 12, 2)
+        assert sorted(trail["states"]) == 8 * ["Fe2+"] + 4 * ["Fe3+"]
+        assert points.mean(axis=(0, 1)) == pytest.approx([0, 0], abs=1e-6)
+    assert min(aware["separation"]) > 0.9 > blind["separation"][0]
+    assert "PaiNN, blind: separation" in capsys.readouterr().out
