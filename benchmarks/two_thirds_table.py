@@ -196,18 +196,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def sentence(rows: Sequence[dict[str, Any]]) -> str:
-    """Return which arms order no better than the best null model."""
-    column = "unseen" if all(row["unseen"] is not None for row in rows) else "tau"
+    """Return which arms order what nobody was trained on no better than the best null model."""
+    if any(row["unseen"] is None for row in rows):
+        return "Too few orders are unseen to tell an arm from a null model that knows the labels."
     means: dict[str, float] = {}
     for name in dict.fromkeys(map(_name, rows)):
-        means[name] = float(np.mean([row[column] for row in rows if _name(row) == name]))
+        means[name] = float(np.mean([row["unseen"] for row in rows if _name(row) == name]))
     nulls = {_name(row) for row in rows if "null" in row}
     best = max(nulls, key=lambda name: means[name])
     beaten = [name for name in means if name not in nulls and means[name] <= means[best]]
     told = f"than the best null model ({best}, {means[best]:.2f})"
     if not beaten:
-        return f"By {COLUMNS[column]}, every arm orders better {told}."
-    return f"By {COLUMNS[column]}, these order no better {told}: {'; '.join(beaten)}."
+        return f"Every arm orders unseen orders better {told}."
+    return f"These order unseen orders no better {told}: {'; '.join(beaten)}."
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

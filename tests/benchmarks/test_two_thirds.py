@@ -337,3 +337,17 @@ def test_embeddings_follow_the_superstructure(
         assert points.mean(axis=(0, 1)) == pytest.approx([0, 0], abs=1e-6)
     assert min(aware["separation"]) > 0.9 > blind["separation"][0]
     assert "PaiNN, blind: separation" in capsys.readouterr().out
+
+
+def test_the_sentence_names_what_did_not_beat_the_null_models(here: SimpleNamespace) -> None:
+    arm = {"kind": "mace", "charge_aware": True}
+    seeds = [arm | {"unseen": 0.5}, arm | {"unseen": 0.7}]
+    blind = {"kind": "mace", "charge_aware": False, "unseen": 0.3}
+    nulls = [{"null": "line", "unseen": 0.0}, {"null": "pairs", "unseen": 0.59}]
+    said = here.table.sentence([*seeds, blind, *nulls])
+    assert said.endswith("(pairs, 0.59): MACE, blind.")
+    nulls[1]["unseen"] = 0.61
+    assert here.table.sentence([*seeds, blind, *nulls]).endswith(": MACE, aware; MACE, blind.")
+    nulls[1]["unseen"] = 0.2
+    assert here.table.sentence([*seeds, blind, *nulls]).startswith("Every arm")
+    assert "Too few" in here.table.sentence([*seeds, blind, {"null": "line", "unseen": None}])
