@@ -38,10 +38,12 @@ from awareness_report import KINDS, cell, interval
 from charge_awareness import TIE, iron_states, judged, middle_length, order, shell_lengths
 from numpy.typing import NDArray
 from rich.progress import track
+from superstructure import home
 from two_thirds_arms import COMPOSITIONS, LABELS, PICKED, Runner, runners_of
 from two_thirds_data import Known, orders_of, read_labels
 
 from al_charge.crystal.identity import identity
+from al_charge.loop.campaign import Campaign
 from al_charge.potentials.data.dataset import Dataset
 
 Array = NDArray[np.float64]
@@ -211,6 +213,17 @@ def sentence(rows: Sequence[dict[str, Any]]) -> str:
     return f"These order unseen orders no better {told}: {'; '.join(beaten)}."
 
 
+def known_superstructure(campaign: Campaign, truth: Sequence[Known]) -> dict[str, Any]:
+    """Return how far the known superstructure lies above the lowest label, in DFT."""
+    order = identity(*home(campaign))
+    mine = [one for one in truth if one.order == order]
+    if not mine:
+        return {"order": order, "above": None, "lowest": None}
+    here = [one for one in truth if one.x == mine[0].x]
+    above = 1e3 * (mine[0].energy - here[0].energy)
+    return {"order": order, "above": above, "lowest": here[0].order}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; write the numbers behind it."""
     import torch
@@ -228,9 +241,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     truth = orders_of(read_labels(campaign, options.truth))
     first = orders_of(read_labels(campaign, options.folder / LABELS))
     rows = rows_of(runners, truth, first, options.x)
+    known = known_superstructure(campaign, truth)
     if options.json:
-        options.json.write_text(json.dumps({"x": str(options.x), "rows": rows}, indent=1))
+        document = {"x": str(options.x), "rows": rows, "superstructure": known}
+        options.json.write_text(json.dumps(document, indent=1))
     print(table(rows))
+    told = "has no label"
+    if known["above"] is not None:
+        told = f"lies {known['above']:.1f} meV/f.u. above the lowest label of its composition"
+    print(f"The known superstructure {told}.")
 
 
 if __name__ == "__main__":

@@ -269,7 +269,9 @@ def test_the_table_of_arms_and_null_models(
     path = here.folder / "table.json"
     folder = here.folder / "arms"
     here.table.main([str(here.file), str(folder), str(truth), "--x", "1/2", "--json", str(path)])
-    rows = json.loads(path.read_text())["rows"]
+    document = json.loads(path.read_text())
+    rows, known = document["rows"], document["superstructure"]
+    assert known["above"] is known["lowest"] is None  # four Fe do not hold it
     printed = capsys.readouterr().out
     aware, blind, *nulls = rows
     assert (aware["charge_aware"], blind["charge_aware"]) == (True, False)
@@ -284,10 +286,11 @@ def test_the_table_of_arms_and_null_models(
         lowest = min(one.energy for one in orders(here, truth) if one.x == HALF)
         assert row["found"] == pytest.approx(1e3 * (min(mine) - lowest))
         assert 0 <= row["drifted"] <= 100
+    assert printed.endswith("The known superstructure has no label.\n")
     best = max(nulls, key=lambda row: row["unseen"])
     assert f"({best['null']}, {best['unseen']:.2f})" in printed
     for row, name in ((aware, "PaiNN, aware"), (blind, "PaiNN, blind")):
-        said = name in printed.strip().splitlines()[-1]
+        said = name in printed.strip().splitlines()[-3]
         assert said == (row["unseen"] <= best["unseen"])
 
 
@@ -351,3 +354,13 @@ def test_the_sentence_names_what_did_not_beat_the_null_models(here: SimpleNamesp
     nulls[1]["unseen"] = 0.2
     assert here.table.sentence([*seeds, blind, *nulls]).startswith("Every arm")
     assert "Too few" in here.table.sentence([*seeds, blind, {"null": "line", "unseen": None}])
+
+
+def test_the_known_superstructure_is_told_against_the_lowest_label(here: SimpleNamespace) -> None:
+    own = identity(*here.superstructure.home(here.campaign))
+    truth = [
+        SimpleNamespace(order=order, x=x, energy=energy)
+        for order, x, energy in (("full", 1, -3.0), ("other", 2 / 3, -2.5), (own, 2 / 3, -2.492))
+    ]
+    found = here.table.known_superstructure(here.campaign, truth)
+    assert found == {"order": own, "above": pytest.approx(8.0), "lowest": "other"}
