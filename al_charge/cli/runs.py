@@ -110,7 +110,7 @@ def _megabytes(size: int) -> str:
 def _document(folder: RunFolder) -> dict[str, Any]:
     return {
         "folder": str(folder.path),
-        "label": folder.label,
+        "label": folder.label or None,
         "stays": folder.stays,
         "files": folder.before.files,
         "bytes": folder.before.size,

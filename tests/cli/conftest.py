@@ -49,7 +49,7 @@ def json_schema() -> Draft202012Validator:
     return Draft202012Validator(schema, format_checker=FormatChecker())
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def held_to_the_schema(json_schema: Draft202012Validator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever commands print as JSON in a test is held against the schema of the docs."""
     echo = click.echo

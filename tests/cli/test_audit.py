@@ -12,8 +12,6 @@ import pytest
 from al_charge.crystal.species import charge_of
 from al_charge.loop.campaign import Campaign
 
-pytestmark = pytest.mark.usefixtures("held_to_the_schema")
-
 Run = Callable[..., tuple[int, str, str]]
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -142,7 +140,7 @@ def test_windows_and_charges_that_are_given(tmp_path: Path, run: Run) -> None:
     assert run("audit", path, "--window", "Fe2+=3.6:4.0")[0] == 0
     code, out, _ = run("audit", path, "--charge", "Fe=3")
     assert code == 1
-    assert "no site whose moment tells a charge state; charge +1 e" in out
+    assert "no site whose moment determines a charge state; charge +1 e" in out
     assert "the charges sum to +1 e" in out
     assert run("audit", path, "--charge", "Fe=3", "--charge", "Na=0")[0] == 0
 

@@ -27,8 +27,6 @@ from al_charge.potentials.model_file import read_members, write_model
 from al_charge.potentials.relaxation.one_by_one import relax
 from al_charge.testing.labelled import CHARGES, SPECIES, labelled, salt, write_labels
 
-pytestmark = pytest.mark.usefixtures("held_to_the_schema")
-
 Run = Callable[..., tuple[int, str, str]]
 
 SMALL = {"kind": "cpainn", "cutoff": "3.5 A", "channels": 4, "radial": 4, "pair_cutoff": "3.5 A"}
