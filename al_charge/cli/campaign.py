@@ -69,7 +69,7 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
         click.echo(f"labels that were given up and will be tried again: {count}")
     done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
     counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
-    found = f"mended: {counts}" if counts else "nothing to repair"
+    found = f"repaired: {counts}" if counts else "nothing to repair"
     state = campaign.store.campaigns.get(target.name).state.value
     click.echo(f"campaign '{target.name}' is {state}; {found}")
     _go_on(target, workers)

@@ -61,7 +61,7 @@ def command(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        _log.error("stopped; the same command goes on from here")
+        _log.error("stopped; the same command continues from here")
         return 1
     show(found.document, as_json, found.table)
     return 0 if found.converged else 1

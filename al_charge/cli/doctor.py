@@ -38,7 +38,7 @@ def watching(seconds: float) -> AbstractContextManager[object]:
     context manager
         To be entered for the pause.
     """
-    line = f"checking again in {seconds:.0f} s what may still be in progress"
+    line = f"checking again in {seconds:.0f} s what may still be running"
     if not on_terminal():
         _log.info("%s", line)
         return nullcontext()
@@ -64,7 +64,7 @@ def command(
     """Find what is broken in CAMPAIGN, or in the whole database, and say how to repair it.
 
     Nothing is changed without --fix, and no label, model or file is ever deleted; damaged ones are
-    put aside. Exit code 1: something is wrong and was not repaired.
+    set aside. Exit code 1: something is wrong and was not repaired.
     """
     from al_charge.fw.doctor import look, mend
 
@@ -109,7 +109,7 @@ def _scene(
 def _tell(mended: list[Finding], left: list[Finding]) -> None:
     """Print one line for each finding, what is wrong before what is worth knowing."""
     for finding in mended:
-        click.echo(f"mended: {_line(finding)}")
+        click.echo(f"repaired: {_line(finding)}")
     for finding in sorted(left, key=lambda one: one.note):
         click.echo(f"{'note: ' if finding.note else ''}{_line(finding)}")
     wrong = [finding for finding in left if not finding.note]
@@ -117,7 +117,7 @@ def _tell(mended: list[Finding], left: list[Finding]) -> None:
     if not wrong:
         click.echo("nothing is wrong" if not mended else "nothing else is wrong")
     elif curable and not mended:
-        click.echo(f"findings: {len(wrong)}; 'al-charge doctor --fix' mends {curable}")
+        click.echo(f"findings: {len(wrong)}; 'al-charge doctor --fix' repairs {curable}")
 
 
 def _line(finding: Finding) -> str:

@@ -30,7 +30,7 @@ from al_charge.cli.progress import busy
 @click.option(
     "--relax",
     type=click.Choice(["none", "ions", "cell"]),
-    help="What may move; the engine's own setting if not given.",
+    help="What may relax; by default the engine's own setting.",
 )
 @click.option(
     "--folder",

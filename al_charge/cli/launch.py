@@ -92,7 +92,7 @@ def command(
     try:
         _keep_filled(launcher, 0.0 if once else interval)
     except KeyboardInterrupt:
-        _log.info("jobs stay in the queue; the same command carries on")
+        _log.info("jobs stay in the queue; the same command continues")
         raise SystemExit(1) from None
     document = store.campaigns.get(target.name)
     refuse_failed(document)

@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         sys.exit(_run(arguments))
     except KeyboardInterrupt:
-        _log.error("stopped; 'al-charge campaign resume' carries on")
+        _log.error("stopped; 'al-charge campaign resume' continues it")
         sys.exit(1)
 
 
@@ -192,7 +192,7 @@ def _database_error(error: Exception) -> int | None:
     if type(error).__module__.startswith("bson"):
         _log.error(
             f"database: a document in it cannot be read ({one_line(str(error))}); "
-            "'al-charge doctor --deep' tells which"
+            "'al-charge doctor --deep' finds it"
         )
         return 1
     if not type(error).__module__.startswith("pymongo"):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     """Bring a database to the schema of this al-charge, after a backup.
 
-    A database that has it already gets the indexes that it lacks, which make questions faster.
+    A database that has it already gets the indexes that it lacks, which make queries faster.
 
     Stop every worker first. If it is interrupted, run it again to complete it.
     """
@@ -44,7 +44,7 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
         found = f"has schema version {version}" if version else "is empty"
         click.echo(f"nothing to migrate: database '{connected.name}' {found}")
         if version and (made := create_missing_indexes(connected)):
-            click.echo(f"indexes that were missing and are there now: {made}")
+            click.echo(f"missing indexes created: {made}")
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")
@@ -100,7 +100,7 @@ def _refuse_workers(database: Database[dict[str, Any]]) -> None:
     if live:
         some = ", ".join(live[:3]) + (" ..." if len(live) > 3 else "")
         raise InputError(
-            f"it has workers that run: {some}",
+            f"workers are still running: {some}",
             where=f"database '{database.name}'",
-            remedy="stop them first; one that crashed is forgotten after some minutes",
+            remedy="stop them first; one that crashed is forgotten after a few minutes",
         )

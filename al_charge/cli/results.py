@@ -148,7 +148,7 @@ def labels() -> None:
 @click.option(
     "--where",
     metavar="CONDITION",
-    help="Only those that fulfil it, such as 'x = 1/2 and Fe2+ >= 4 and not refused'.",
+    help="Only those that meet a condition, such as 'x = 1/2 and Fe2+ >= 4 and not refused'.",
 )
 @csv_option
 @json_option

@@ -235,7 +235,7 @@ class WorkerPool:
         slot.short_lives = slot.short_lives + 1 if soon else 0
         if code != EXIT_CODE and slot.short_lives > _MOST_SHORT_LIVES:
             raise AlChargeError(
-                f"worker processes end soon after their start: {_how_it_ended(code)[0]}",
+                f"worker processes exit soon after they start: {_how_it_ended(code)[0]}",
                 where=self._campaign,
                 remedy="see what they printed; 'al-charge doctor' lists what they left behind",
             )
@@ -268,7 +268,7 @@ class WorkerPool:
             for name, end in list(self._unreleased.items()):
                 self._account.close(name, end.crashed, end.reason, end.time)
                 if released := release_runs_of(launchpad, [name], end.reason, end.crashed):
-                    _log.info("worker %s: tasks handed back: %d", name, released)
+                    _log.info("worker %s: tasks returned to the queue: %d", name, released)
                 worker_registry.forget(launchpad, [name])
                 del self._unreleased[name]
             assert self._watch is not None
@@ -323,7 +323,7 @@ class WorkerPool:
                 _forget(process)
         for slot in self._slots:
             if slot.process is not None:
-                self._unreleased[slot.name] = _Ended("its worker was told to end", False, now())
+                self._unreleased[slot.name] = _Ended("its worker was told to stop", False, now())
                 slot.process, slot.due = None, None
         try:
             if self._hand_back() and self._account is not None:
@@ -360,7 +360,7 @@ def _how_it_ended(code: int) -> tuple[str, bool]:
     if code == HANGS:
         return "its process hung: it computed nothing for half an hour", True
     if -code in ENDING:
-        return f"its process was told to end by {signal.Signals(-code).name}", False
+        return f"its process was stopped by {signal.Signals(-code).name}", False
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return f"its process {how}", True
 

@@ -223,9 +223,9 @@ class Launcher:
         for _ in range(min(plan.jobs - jobs.total, useful)):
             if self._fruitless >= FRUITLESS * max(plan.jobs, 2):
                 raise AlChargeError(
-                    f"{self._fruitless} jobs in a row ended without having done anything",
+                    f"{self._fruitless} jobs in a row ended without doing anything",
                     where=f"jobs {plan.adapter['job_name']}",
-                    remedy=f"see what they say in {self._folder / plan.category}",
+                    remedy=f"see their output in {self._folder / plan.category}",
                 )
             if not self._submit(plan):
                 break
@@ -256,7 +256,7 @@ class Launcher:
         self._idle = 0 if tasks.keys() & {"READY", *BUSY} else self._idle + 1
         if self._idle >= IDLE_LOOKS:
             raise AlChargeError(
-                "it has not ended, and nothing is left to run",
+                "it has not ended, but nothing is left to run",
                 where=f"campaign '{self._campaign}'",
                 remedy=f"run 'al-charge campaign resume {self._campaign}'",
             )

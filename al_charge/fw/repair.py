@@ -58,7 +58,7 @@ def repair(
     if reason := lower_spin_states(campaign):
         campaign.store.campaigns.set_state(campaign.name, CampaignState.FAILED, reason)
         raise InputError(
-            f"the campaign asks for excited states: {reason}",
+            f"its charge states are not the ground state: {reason}",
             where=f"campaign '{campaign.name}'",
             remedy="submit it under another name",
         )
@@ -94,9 +94,9 @@ def retry(launchpad: LaunchPad, campaign: Campaign) -> list[str]:
     state = campaign.store.campaigns.get(campaign.name).state
     if state not in RESUMABLE:
         raise InputError(
-            f"the campaign is {state.value}: it makes no more labels",
+            f"the campaign is {state.value}: no more labels will be computed",
             where=campaign.name,
-            remedy="leave --retry out",
+            remedy="leave out --retry",
         )
     keys = retry_labels(campaign)
     failures = campaign.store.failures

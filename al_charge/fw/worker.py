@@ -142,7 +142,7 @@ def _check_schema(launchpad: LaunchPad, restored: object) -> None:
         raise InputError(
             f"the database now has schema version {version}, this worker knows {SCHEMA_VERSION}",
             where=f"database '{launchpad.db.name}'",
-            remedy="start workers of the al-charge version that has migrated it",
+            remedy="start workers of the al-charge version that migrated it",
         )
     if restored_from(launchpad.db) != restored:
         # What this worker remembers, numbers of tasks above all, may mean something else now.

@@ -120,7 +120,7 @@ class Auditor:
         if found.species is None and not uncertain:
             return f"the file says that its charge states are certain, but {found.describe()}"
         if found.species is not None and uncertain:
-            return "the file says that its charge states are uncertain, its moments tell every one"
+            return "its charge states are uncertain in the file, but its moments tell every one"
         differ = [
             f"atom {i} is {one or 'uncertain'} in the file, {state} by its moment"
             for i, (one, state) in enumerate(zip(told, found.species or told, strict=True))

@@ -212,7 +212,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
     lines = [document["source"]]
     if document["fixed"]:
         fixed = ", ".join(f"{symbol} {charge:+d}" for symbol, charge in document["fixed"].items())
-        lines.append(f"taken for granted: {fixed}")
+        lines.append(f"assumed: {fixed}")
     if document["functional"] is not None:
         lines.append(f"{document['functional']}; U: {u_text(document['hubbard_u'])}")
     if document["energy"] is not None:
@@ -225,10 +225,10 @@ def _lines(document: dict[str, Any]) -> list[str]:
             f"{len(document['attempts'])} start(s)"
         )
         lines += [f"not comparable: {document['unusable']}"] if document["unusable"] else []
-        asked = "as asked for" if document["as_requested"] else "not as asked for"
+        asked = "as requested" if document["as_requested"] else "not as requested"
         lines.append(f"charge states {document['states_from']}; found {asked}")
         if document["delocalised"]:
-            lines.append("delocalised: every try ended with sites that share a charge")
+            lines.append("delocalised: every attempt ended with sites that share a charge")
     lines.append(document["summary"])
     lines += [f"not certain: {reason}" for reason in document["reasons"]]
     return lines + [f"warning: {warning}" for warning in document["warnings"]]
@@ -239,7 +239,7 @@ def _summary(audit: Audit, symbols: Sequence[str], determined: frozenset[str]) -
     for element in sorted({symbols[i] for i in audit.ambiguous}):
         number = sum(symbols[i] == element for i in audit.ambiguous)
         parts.append(f"{number} {element} ambiguous")
-    found = ", ".join(parts) or "no site whose moment tells a charge state"
+    found = ", ".join(parts) or "no site whose moment determines a charge state"
     if audit.charge is None:
         return found
     return f"{found}; neutral" if audit.charge == 0 else f"{found}; charge {audit.charge:+d} e"
@@ -248,7 +248,7 @@ def _summary(audit: Audit, symbols: Sequence[str], determined: frozenset[str]) -
 def _reasons(output: Output, audit: Audit, symbols: Sequence[str]) -> list[str]:
     reasons = []
     if not output.converged:
-        reasons.append("the electrons of the last geometry have not converged")
+        reasons.append("the SCF of the last geometry did not converge")
     if audit.ambiguous:
         reasons.append(output.no_moments or _ambiguous(audit, symbols))
     if audit.contradicted:

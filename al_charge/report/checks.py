@@ -127,11 +127,11 @@ def _expected(expected: dict[str, Any]) -> list[str]:
     )
     most = expected["max_labels"]
     if labels is None:
-        line = f"labels: at most {most}; how many this rule takes was not measured"
+        line = f"labels: at most {most}; how many this rule needs has not been measured"
     else:
         least, largest = labels["per_composition"]
         line = (
-            f"labels: {_range(labels)} to expect, at most {most}; in benchmarks {least:g} to "
+            f"labels: {_range(labels)} expected, at most {most}; in benchmarks {least:g} to "
             f"{largest:g} per composition were enough"
         )
     if price is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SAME_METAL = 1e-4
 """eV/atom by which energies of one metal may differ: what two machines make of it."""
 BANDS = "Sampled bands of single campaigns do not hold for a common hull and are not shown."
-TRANSFORMING = "The voltages hold if one host may turn into another."
+TRANSFORMING = "The voltages assume that one host can transform into another."
 
 
 @dataclass(frozen=True)

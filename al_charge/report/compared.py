@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UNITS = {
     "formation_energy": "eV per formula unit, lowest label against the end members of each hull",
-    "difference": "eV per formula unit, of the second less the first",
+    "difference": "eV per formula unit, second minus first",
     "hull_shift": "eV per formula unit, largest movement of the hull of total energies",
     "mean_voltage": "V against the working-ion metal",
 }

@@ -133,9 +133,9 @@ def _by_round(document: dict[str, Any]) -> Table:
 
 def _forecast_line(forecast: dict[str, Any] | None) -> str:
     if forecast is None:
-        return "nothing is known yet of what a label costs"
+        return "the cost of a label is not known yet"
     if not forecast["labels_at_most"]:
-        return "nothing more is to come"
+        return "no more labels are to come"
     return (
         f"to come: {forecast['labels_at_least']} to {forecast['labels_at_most']} labels, about "
         + core_time(forecast["core_hours_at_least"], forecast["core_hours_at_most"])

@@ -42,8 +42,8 @@ VOLTAGE_UNITS = {
     "specific_energy": "Wh/kg of the discharged electrode",
     "volume_capacity": "mAh/cm3 of the discharged electrode",
     "energy_density": "Wh/l of the discharged electrode",
-    "volume_change": "largest volume of a vertex over the smallest, less one",
-    "mean_difference": "V, computed less measured mean voltage where both are known",
+    "volume_change": "largest volume of a vertex over the smallest, minus one",
+    "mean_difference": "V, computed minus measured mean voltage where both are known",
 }
 
 

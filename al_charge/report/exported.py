@@ -188,14 +188,14 @@ class Exported:
                 )
             key = str(atoms.info["label"])
             if key != last and key in images:
-                raise InputError(f"label {key} is there twice", where=where)
+                raise InputError(f"label {key} appears twice", where=where)
             images.setdefault(key, []).append(atoms)
             last = key
         there = (len(images), len(self._images))
         if there != self._counts:
             (labels, frames), (other, others) = there, self._counts
             raise InputError(
-                f"it has {labels} labels with {frames} frames, its JSON file tells of {other} "
+                f"it has {labels} labels with {frames} frames, its JSON file describes {other} "
                 f"with {others}",
                 where=str(self.path),
                 remedy="export the labels again",

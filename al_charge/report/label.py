@@ -34,7 +34,7 @@ UNITS = LABEL_UNITS | {
 _ORIGINS = {
     "seed": "The candidate is one of the seeds",
     "search": "The candidate was found by the search",
-    "label": "The candidate is a label that is verified",
+    "label": "The candidate is a label to be verified",
 }
 
 
@@ -121,7 +121,7 @@ def why_lines(document: dict[str, Any]) -> list[str]:
     if found is None:
         return ["No round of the campaign uses it: it explores another electronic state."]
     place = f", {found['place']} of {found['of']}" if found["place"] else ""
-    reason = (found["reason"] or "no reason was kept").replace("+-", "±")
+    reason = (found["reason"] or "no reason was recorded").replace("+-", "±")
     lines = [f"Round {found['round']}{place}: {reason}."]
     if found["origin"] in _ORIGINS:
         lines[0] += f" {_ORIGINS[found['origin']]}."
@@ -137,7 +137,7 @@ def why_lines(document: dict[str, Any]) -> list[str]:
 
 def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
     """Return names and values of what is told of a label."""
-    order = "as asked for" if of["as_requested"] else "another than was asked for"
+    order = "as requested" if of["as_requested"] else "not as requested"
     order = "uncertain" if of["ambiguous"] else "delocalised" if of["delocalised"] else order
     energies = [f"{of['energy_per_formula']:.6f} eV per formula unit"]
     if of["distance_to_hull"] is not None:
@@ -154,7 +154,7 @@ def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
         ("configuration", of["hash"]),
         ("energy", "\n".join(energies)),
         ("charge states", f"{states}; order {order}"),
-        ("how they are known", of["audit"]),
+        ("determined from", of["audit"]),
         ("volume", f"{of['volume']:.3f} cubic angstrom per formula unit"),
         ("computed", f"{moved[of['relax']]}, {of['engine']}, settings {of['settings_hash']}"),
         *([("on no hull", of["refused"])] if of["refused"] else []),

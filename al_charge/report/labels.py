@@ -237,7 +237,7 @@ def _each(document: dict[str, Any]) -> Table:
 
 def _cells(label: dict[str, Any], *, several: bool) -> dict[str, str]:
     """Return the row of a label by heading."""
-    order = "uncertain" if label["ambiguous"] else "as asked"
+    order = "uncertain" if label["ambiguous"] else "as requested"
     order = "delocalised" if label["delocalised"] else order
     if not label["ambiguous"] and not label["as_requested"]:
         order = "another"
@@ -273,9 +273,9 @@ def _by_composition(document: dict[str, Any]) -> Table:
     if any(row["delocalised"] for row in document["compositions"]):
         names.insert(3, "delocalised")
     for name in names:
-        heading = name.replace("as_requested", "as asked")
+        heading = name.replace("as_requested", "as requested")
         table.add_column(heading, justify="right", footer=str(total[name]))
-    table.add_column("share as asked", justify="right", footer=_percent(total["fraction"]))
+    table.add_column("share as requested", justify="right", footer=_percent(total["fraction"]))
     for row in document["compositions"]:
         counts = (row[name] for name in names)
         table.add_row(row["x"], *map(str, counts), _percent(row["fraction"]))

@@ -147,5 +147,5 @@ class Observer:
             self._without_workers = self._clock()
         if not self._told_workers and self._clock() - self._without_workers >= GRACE:
             self._told_workers = True
-            what = "no worker is left, and nothing is computed"
+            what = "no worker is left, so nothing is being computed"
             yield notice("no-workers", status["campaign"], status["state"], what)

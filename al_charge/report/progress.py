@@ -49,7 +49,7 @@ def _summary(status: dict[str, Any]) -> Text:
     text.append(f"   tasks: {tasks or 'none'}")
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(
-            f"   about {duration(status['seconds_left'])} left if every criterion goes on to hold"
+            f"   about {duration(status['seconds_left'])} left if every criterion keeps holding"
         )
     if status["state"] == "running":
         text.append_text(_workers(status))
@@ -58,8 +58,8 @@ def _summary(status: dict[str, Any]) -> Text:
     if files := status.get("files"):
         text.append(f"\n{_files(files)}", style="dim")
     for one in status["restarting"]:
-        line = f"{one['task']}: handed back {one['restarts']} times, no further: {one['reason']}"
-        text.append(f"\n{line}", style="yellow")
+        often = f"{one['task']}: returned to the queue {one['restarts']} times without progress"
+        text.append(f"\n{often}: {one['reason']}", style="yellow")
     if remark := status.get("labeler_remark"):
         text.append(f"\n{remark}", style="magenta")
     if (verification := status["verification"]) is not None:
@@ -184,7 +184,7 @@ def _knowledge(rounds: list[dict[str, Any]]) -> list[Text]:
         if one["p_lower"] >= LIKELY
     ]
     if lower:
-        told.append(Text(f"lower states than the lowest label may be at x = {', '.join(lower)}"))
+        told.append(Text(f"states below the lowest label may exist at x = {', '.join(lower)}"))
     coverage = last["coverage"]
     if coverage is not None and coverage["labels"]:
         within = ", ".join(
@@ -218,7 +218,7 @@ def _criteria_table(status: dict[str, Any]) -> Table:
 
 
 def core_unit(hours: float) -> tuple[str, float]:
-    """Return the unit in which people read a time of cores.
+    """Return the unit in which people read a core time.
 
     Parameters
     ----------
@@ -231,11 +231,11 @@ def core_unit(hours: float) -> tuple[str, float]:
         Name of the unit, and how many of it are a core hour.
     """
     units = (("core hours", 1.0), ("core minutes", 60.0))
-    return next((one for one in units if hours * one[1] >= 0.1), ("core seconds", 3600.0))
+    return next((one for one in units if hours * one[1] >= 1), ("core seconds", 3600.0))
 
 
 def core_time(hours: float, most: float | None = None) -> str:
-    """Return a time of cores, or a range of it, as people read it.
+    """Return a core time, or a range of it, as people read it.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def core_time(hours: float, most: float | None = None) -> str:
     """
     unit, factor = core_unit(hours if most is None else most)
     told = dict.fromkeys(amount(factor * one) for one in (hours, most) if one is not None)
-    return f"{' to '.join(told)} {unit}"
+    return f"{' to '.join(told)} {unit.removesuffix('s') if [*told] == ['1'] else unit}"
 
 
 def amount(value: float) -> str:

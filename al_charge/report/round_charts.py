@@ -220,7 +220,7 @@ def evolution(campaign: Campaign) -> Chart:
             "formation_energy": "eV per formula unit, against the end members of that round",
             "labels": "usable labels after the round",
             "hull_shift": "eV per formula unit, largest movement since the round before",
-            "p_below_hull": "probability that anything without a label lies below the hull",
+            "p_below_hull": "probability that an unlabelled configuration lies below the hull",
         },
     )
 

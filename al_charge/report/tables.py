@@ -41,7 +41,8 @@ def hull_table(document: dict[str, Any], labelled: Mapping[str, int] | None = No
         + f"{sum(labelled.values())} labelled configurations; --json lists them all. Energies in "
         "meV per formula unit."
         + (
-            " By 'other order' another magnetic order is lower; 'corrected' has each in its lowest."
+            " 'other order': by how much another magnetic order is lower; 'corrected': each in its "
+            "lowest order."
             if magnetic
             else ""
         ),
@@ -84,7 +85,7 @@ def predicted_table(document: dict[str, Any]) -> Table:
     for entry in document["predicted"]:
         by_x[Fraction(entry["x"])].append(entry)
     table = Table(
-        title=Text(f"predicted without a label: {len(document['predicted'])}"),
+        title=Text(f"predicted, not labelled: {len(document['predicted'])}"),
         caption="The lowest of each composition, meV per formula unit; --json and --csv list all.",
     )
     table.add_column("x")
@@ -212,7 +213,7 @@ def _measured_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         return [("measured mean", "not measured over the whole range")]
     return [
         ("measured mean", f"{found['mean_voltage']:.3f} V"),
-        ("computed less measured", f"{found['mean_difference']:+.3f} V"),
+        ("computed minus measured", f"{found['mean_difference']:+.3f} V"),
     ]
 
 
@@ -238,12 +239,12 @@ def _below(document: dict[str, Any]) -> str:
     if not document["band"]:
         return ""
     likely = document["p_below_hull"]
-    told = f"Chance that anything without a label lies below the hull: {100 * likely:.1f} %"
+    told = f"Probability that an unlabelled configuration lies below the hull: {100 * likely:.1f} %"
     if not document["exhaustive"]:
-        told += ", as far as a sample of the configurations says"
+        told += ", judging by a sample of the configurations"
     return (
-        f"{told}. 'lower state': how likely one is below the lowest label, and by how much at most "
-        "(95 %). "
+        f"{told}. 'lower state': probability that one lies below the lowest label, and by how much "
+        "at most (95 %). "
     )
 
 

@@ -63,10 +63,13 @@ def _fit(console: Console, drawn: RenderableType) -> int:
     for column in drawn.columns:
         cells = (column.header, column.footer, *column.cells)
         options = console.options.update(max_width=UNBOUNDED)
-        found = [(str(cell), Measurement.get(console, options, cell)) for cell in cells]
-        widths.append(max(one.maximum for _, one in found))
+        found = [Measurement.get(console, options, cell) for cell in cells]
+        whole = [column.no_wrap or _QUANTITY.fullmatch(str(cell)) for cell in cells]
+        widths.append(max(one.maximum for one in found))
         least.append(
-            max(one.maximum if _QUANTITY.fullmatch(cell) else one.minimum for cell, one in found)
+            max(
+                one.maximum if kept else one.minimum for one, kept in zip(found, whole, strict=True)
+            )
         )
     room = console.width - 3 * len(widths) - 1  # borders and padding
     while sum(widths) > room and widths != least:

@@ -39,11 +39,11 @@ def next_document(campaign: Campaign) -> dict[str, Any]:
     going = state in (CampaignState.RUNNING, CampaignState.PAUSED)
     labels: list[dict[str, Any]] = []
     if not going:
-        what = f"the campaign is {state.value}: it labels nothing more"
+        what = f"the campaign is {state.value}: it will label nothing more"
     elif last is None:
-        what = "no round has begun"
+        what = "no round has started"
     elif last.selected is None:
-        what = f"round {last.number} has not selected yet what it labels"
+        what = f"round {last.number} has not selected its labels yet"
     else:
         labels = _labels(campaign, last)
         waiting = sum(one["state"] in ("waiting", "running") for one in labels)

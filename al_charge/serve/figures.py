@@ -263,4 +263,4 @@ def _areas(
 def _band_legend(band: Sequence[Any], after: int) -> list[tuple[str, str]]:
     if not band:
         return []
-    return [(f"band-{share}", f"true with {share} %, after round {after}") for share in (95, 68)]
+    return [(f"band-{share}", f"{share} % band, after round {after}") for share in (95, 68)]

@@ -244,7 +244,7 @@ def test_stored_labels_without_windows_say_what_they_are(
         labelled.store.labels.put(label.model_copy(update=update))
     code, out, _ = run("audit", f"mixed-{moments}")
     assert (code, out.splitlines()[-1]) == (0, "2 Fe3+, 2 Fe2+; neutral")
-    assert "taken for granted: Na +1, P +5, O -2" in out
+    assert "assumed: Na +1, P +5, O -2" in out
     assert out.count("│ Fe2+") == 2
     document = json.loads(run("audit", f"mixed-{moments}", "--json")[1])
     assert document["states"] == {"Fe3+": 2, "Fe2+": 2}
@@ -267,7 +267,7 @@ def test_published_run_has_one_iron_two(run: Run) -> None:
     code, out, _ = run("audit", str(DATA / "vasp_Na1Fe24P24O96"))
     assert code == 0
     assert out.splitlines()[-1] == "23 Fe3+, 1 Fe2+; neutral"
-    assert "taken for granted: P +5, O -2, Na +1" in out
+    assert "assumed: P +5, O -2, Na +1" in out
     iron = [line for line in out.splitlines() if "Fe2+" in line and "14" in line]
     assert len(iron) == 1
     assert "3.785" in iron[0]

@@ -280,9 +280,9 @@ def test_check_tells_how_many_labels_to_expect(
     code, out, err = check(document, tmp_path, capsys)
     assert (code, err) == (0, "")
     if said is None:
-        assert "labels: at most 70; how many this rule takes was not measured\n" in out
+        assert "labels: at most 70; how many this rule needs has not been measured\n" in out
     else:
-        assert f"labels: {said[0]} to {said[1]} to expect, at most 70; in benchmarks" in out
+        assert f"labels: {said[0]} to {said[1]} expected, at most 70; in benchmarks" in out
     assert "cost: not known before the first label\n" in out
 
 
@@ -326,7 +326,7 @@ def test_check_tells_what_labels_cost_that_were_made_alike(
     assert (both["core_hours"], both["priced"]) == (None, 0)
     _, out, _ = check(document, tmp_path, capsys)
     assert (
-        "cost: 0.504 to 0.807 core hours, at 3.02 core minutes a label, as 1 label of these "
+        "cost: 30.2 to 48.4 core minutes, at 3.02 core minutes a label, as 1 label of these "
         "settings and this size in the database took\n"
     ) in out
     monkeypatch.setattr("al_charge.store.addresses.SELECTION_TIMEOUT", 0.2)

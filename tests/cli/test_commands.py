@@ -326,8 +326,8 @@ def test_jobs_logs_and_cost(finished: str) -> None:
     assert cost["total"]["hours"] == pytest.approx(spent, abs=len(jobs) * 0.05 / 3600)
     assert cost["total"]["runs"] == sum(job["number_of_runs"] for job in jobs)
     assert cost["forecast"]["labels_at_most"] == 0
-    assert "nothing more is to come" in run("campaign", "cost", finished, "--forecast")[1]
-    assert "exhausted: it labels nothing more" in " ".join(run("next", finished)[1].split())
+    assert "no more labels are to come" in run("campaign", "cost", finished, "--forecast")[1]
+    assert "exhausted: it will label nothing more" in " ".join(run("next", finished)[1].split())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -588,7 +588,7 @@ def test_a_campaign_that_cannot_go_on_fails_with_its_reason(server: None, tmp_pa
     code, _, err = run("worker", "bad")
     assert (code, err.count("\n")) == (1, 1)
     assert "no usable label" in err
-    assert "is running; mended: failed task (2)" in run("campaign", "resume", "bad")[1]
+    assert "is running; repaired: failed task (2)" in run("campaign", "resume", "bad")[1]
 
 
 def test_labels_that_were_given_up_are_retried_once_the_cause_is_mended(
@@ -620,4 +620,4 @@ def test_labels_that_were_given_up_are_retried_once_the_cause_is_mended(
     assert document["labels_made"] == 7
     code, _, err = run("campaign", "resume", "mended", "--retry")
     assert (code, err.count("\n")) == (2, 1)
-    assert "it makes no more labels" in err
+    assert "no more labels will be computed" in err

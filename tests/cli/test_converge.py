@@ -43,4 +43,4 @@ def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("al_charge.api.convergence.converge", stopped)
     code, out, err = run("converge", BORN)
     assert (code, out) == (1, "")
-    assert "stopped; the same command goes on from here" in err
+    assert "stopped; the same command continues from here" in err

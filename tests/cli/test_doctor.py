@@ -44,11 +44,11 @@ def test_it_tells_mends_and_then_finds_nothing(run: Run, labelled: Campaign) -> 
     database["workflows"].delete_many({})
     database["fireworks"].delete_many({})
     before = dump(labelled)
-    line = "missing round: labelled: it is running, and round 0 has no workflow; add it"
+    line = "missing round: labelled: it is running, but round 0 has no workflow; add it"
     for arguments in (("doctor",), ("doctor", "labelled"), ("doctor", "labelled", "--no-wait")):
         code, out, _ = run(*arguments)
         assert (code, line in out.splitlines()) == (1, True)
-        assert out.splitlines()[-1] == "findings: 1; 'al-charge doctor --fix' mends 1"
+        assert out.splitlines()[-1] == "findings: 1; 'al-charge doctor --fix' repairs 1"
     code, out, _ = run("doctor", "labelled", "--json")
     wrong = [finding for finding in json.loads(out)["findings"] if not finding["note"]]
     assert [(one["kind"], one["curable"], one["mended"]) for one in wrong] == [
@@ -58,7 +58,7 @@ def test_it_tells_mends_and_then_finds_nothing(run: Run, labelled: Campaign) -> 
     assert dump(labelled) == before
 
     code, out, _ = run("doctor", "labelled", "--fix")
-    assert (code, f"mended: {line}" in out.splitlines()) == (0, True)
+    assert (code, f"repaired: {line}" in out.splitlines()) == (0, True)
     assert out.splitlines()[-1] == "nothing else is wrong"
     assert database["workflows"].count_documents({"metadata.campaign": "labelled"}) == 1
     assert run("doctor", "labelled", "--fix")[1].splitlines()[-1] == "nothing is wrong"
@@ -74,7 +74,7 @@ def test_a_label_with_a_missing_file_is_made_again(run: Run, labelled: Campaign)
     assert line in out
     code, out, _ = run("doctor", "--fix")
     assert (code, labels.count_documents({"_id": "exact"})) == (0, 0)
-    assert f"mended: {line}" in out
+    assert f"repaired: {line}" in out
     assert labelled.store.database["damaged"].count_documents({"collection": "labels"}) == 1
 
 
@@ -95,5 +95,5 @@ def test_an_empty_database_is_healthy_and_stays_empty(
 def test_resume_says_what_it_mended(run: Run, labelled: Campaign) -> None:
     code, out, _ = run("campaign", "resume", "labelled", "--no-wait")
     assert code == 0
-    assert "campaign 'labelled' is running; mended: missing round (1)" in out
+    assert "campaign 'labelled' is running; repaired: missing round (1)" in out
     assert "nothing to repair" in run("campaign", "resume", "labelled")[1]

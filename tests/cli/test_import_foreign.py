@@ -122,8 +122,8 @@ def test_a_file_that_tells_no_settings_needs_a_word(run: Run, store: Store, tmp_
     assert (code, document["imported"]) == (1, [])
     for reason in document["left_out"].values():
         assert reason == (
-            "it does not tell functional, U, cutoff, k-points and datasets; --same-settings says "
-            "that it has yours"
+            "it does not record functional, U, cutoff, k-points and datasets; --same-settings "
+            "declares them the same"
         )
     assert list(store.labels.read(ALL_FRAMES)) == []
     assert run(*arguments, "--same-settings")[0] == 0
@@ -464,7 +464,7 @@ def test_a_run_of_gpaw(store: Store, tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     file = gpw(tmp_path / "deep" / "er" / "run.gpw", image)
     (reason,) = imported(store, tmp_path, same_settings=False).left_out.values()
-    assert reason.startswith("it does not tell its PAW datasets; --same-settings")
+    assert reason.startswith("it does not record its PAW datasets; --same-settings")
     (key,) = imported(store, file).imported
     label = store.labels.get(key)
     assert label is not None

@@ -353,8 +353,8 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], Callable[[str], str], s
         lambda text: "".join(text.splitlines(keepends=True)[26:]),
         "it has 2 of 3 frames, or not in order; export it without --last",
     ),
-    "a frame too few": (lambda _: None, cut, "its JSON file tells of 50 with 58"),
-    "labels twice": (lambda _: None, lambda text: 2 * text, "is there twice"),
+    "a frame too few": (lambda _: None, cut, "its JSON file describes 50 with 58"),
+    "labels twice": (lambda _: None, lambda text: 2 * text, "appears twice"),
     "no windows": (lambda d: d.pop("moment_windows"), str, "it has no 'moment_windows'"),
     "windows": (
         lambda d: d["moment_windows"].update({"Fe2+": ["low", "high"]}), str, "not as an export",

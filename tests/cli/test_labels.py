@@ -62,7 +62,7 @@ def test_labels_table(run: Run, labelled: Campaign, monkeypatch: pytest.MonkeyPa
     code, out, err = run("labels", "labelled")
     assert (code, err) == (0, "")
     lines = {name: line for line in out.splitlines() for name in ("exact", "other") if name in line}
-    assert "as asked" in lines["exact"]
+    assert "as requested" in lines["exact"]
     assert "Fe2+ 3.40" in lines["exact"]
     assert "Fe3+ 4.25" in out
     assert "another" in lines["other"]

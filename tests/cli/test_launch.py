@@ -132,7 +132,7 @@ def test_it_goes_on_when_the_queue_is_back_and_leaves_jobs_alone(launch: Run, qu
         signal.signal(signal.SIGINT, before)
     assert code == 1
     assert "trying again: the queue refused a job" in err
-    assert err.splitlines()[-1] == "al-charge: jobs stay in the queue; the same command carries on"
+    assert err.splitlines()[-1] == "al-charge: jobs stay in the queue; the same command continues"
     assert jobs.exists()
 
 

@@ -68,7 +68,7 @@ def test_jobs_that_failed_and_no_others(
 def test_next_of_a_campaign_that_runs(run: Run, running: Campaign) -> None:
     document = json.loads(run("next", "labelled", "--json")[1])
     assert (document["round"], document["labels"]) == (0, [])
-    assert document["what"] == "round 0 has not selected yet what it labels"
+    assert document["what"] == "round 0 has not selected its labels yet"
     store = running.store
     labels = {one.key: one for one in store.labels.read(ALL_FRAMES, campaign="labelled")}
     candidates = []

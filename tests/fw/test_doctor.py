@@ -190,8 +190,8 @@ DAMAGES: list[tuple[Callable[[Any], None], dict[str, int]]] = [
     (killed_with_the_lock, {"lost run": 1, "locked workflow": 1}),
     (silent_with_the_lock, {"lost run": 1}),
     (killed_between_states_and_unlocking, {"locked workflow": 1}),
-    (killed_before_the_refresh, {"result not brought in": 1}),
-    (killed_while_handing_back, {"result not brought in": 1}),
+    (killed_before_the_refresh, {"result not collected": 1}),
+    (killed_while_handing_back, {"result not collected": 1}),
     (failed, {"failed task": 1}),
     (taken_by_a_worker_that_could_not_import_it, {"failed task": 1}),
     (killed_while_adding_a_round, {"orphaned tasks": 1}),
@@ -213,7 +213,7 @@ DAMAGES: list[tuple[Callable[[Any], None], dict[str, int]]] = [
     (killed_while_labelling_elsewhere, {"attempt left open": 1}),
     (cut_off_with_a_finished_label, {"label not delivered": 1}),
     (a_label_lost_with_its_server, {"files without label": 1}),
-    (a_label_lost_that_is_counted, {"files without label": 1, "use of no label": 1}),
+    (a_label_lost_that_is_counted, {"files without label": 1, "use of a missing label": 1}),
 ]
 
 

@@ -30,8 +30,8 @@ def damages(found: list[Finding]) -> list[tuple[str, str]]:
     return [(one.kind, one.cure) for one in found if one.kind.startswith("damaged")]
 
 
-MAKE = "put it aside and make it again; or restore the database from a backup"
-TRAIN = "put it aside and train it again; or restore the database from a backup"
+MAKE = "set it aside and compute the label again, or restore the database from a backup"
+TRAIN = "set it aside and train the model again, or restore the database from a backup"
 RESTORE = "restore the database from a backup"
 
 
@@ -52,7 +52,7 @@ def test_a_damaged_label_is_made_again(deep: bool, patient: Any) -> None:
     mended, left = mend(scene)
     assert left == []
     kinds = {one.kind for one in mended}
-    assert kinds == {"damaged label", "use of no label", "files without label"}
+    assert kinds == {"damaged label", "use of a missing label", "files without label"}
     assert not scene.store.labels.has(key)
     assert patient.task("label 0")["state"] == "READY"
     assert scene.store.database["damaged"].count_documents({}) == 1
@@ -157,7 +157,7 @@ def test_a_worker_s_login_puts_nothing_aside(patient: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(type(patient.scene.store.integrity), "put_aside", refused)
     (left,) = mend(patient.scene)[1]
-    assert left.what.endswith("the cure failed: only an admin of the database may put it aside")
+    assert left.what.endswith("the cure failed: only an admin of the database may set it aside")
 
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -92,7 +92,7 @@ def failed(launchpad: LaunchPad) -> None:
         (killed_while_running, {"lost run": 1}),
         (killed_while_reserving, {"reserved task": 1}),
         (killed_with_the_lock, {"lost run": 1, "locked workflow": 1}),
-        (killed_before_the_refresh, {"result not brought in": 1}),
+        (killed_before_the_refresh, {"result not collected": 1}),
         (killed_between_fireworks_and_workflow, {"lost run": 1, "states that disagree": 1}),
         (failed, {"failed task": 1}),
     ],

@@ -59,7 +59,7 @@ def test_a_label_that_gets_no_further_is_told_of(patient: Any) -> None:
     assert found(patient) == [(RESTARTS, "the limit of 3 s")]
     (finding,) = [one for one in look(patient.scene) if one.kind == "restarting task"]
     assert finding.where == f"{patient.campaign.name}/0 label 0 ({fw_id})"
-    assert "handed back 3 times and got no further: the limit of 3 s" in finding.what
+    assert "returned to the queue 3 times without progress: the limit of 3 s" in finding.what
     assert finding.fix is None
     assert not finding.note
     assert restarting(patient.launchpad, patient.scene.store, "another") == []

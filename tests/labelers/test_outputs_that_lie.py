@@ -164,7 +164,7 @@ def test_electrons_of_an_outcar(
     path.write_text(outcar(**changes))  # type: ignore[arg-type]
     assert read_output(path).converged is converged
     assert audit(path) == (0 if converged else 1)
-    told = "the electrons of the last geometry have not converged"
+    told = "the SCF of the last geometry did not converge"
     assert (told in capsys.readouterr().out) is not converged
 
 

@@ -40,7 +40,7 @@ def test_certainty_is_told_with_its_source(hull: Hull) -> None:
     ranked = certainty_sentence(document(hull, p_below_hull=0.034, exhaustive=True))
     assert "is put at 3.4 %." in ranked and "sample" not in ranked
     sampled = certainty_sentence(document(hull, p_below_hull=0.034, exhaustive=False))
-    assert "as far as a sample of the configurations says" in sampled
+    assert "judging by a sample of the configurations" in sampled
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_the_hull_table_says_where_a_lower_state_is_likely(
     assert "31 %, 12.0" in row
     row = next(line for line in text.splitlines() if " NaFePO4 " in line)
     assert "0 %" in row and "0 %," not in row
-    assert "Chance that anything without a label lies below the hull: 3.4 %" in " ".join(
+    assert "Probability that an unlabelled configuration lies below the hull: 3.4 %" in " ".join(
         text.split()
     )
     assert "sample" not in text

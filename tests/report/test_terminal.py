@@ -19,7 +19,9 @@ from al_charge.report.terminal import console_of_output, print_whole
 @pytest.mark.parametrize("width", [20, 80, 200])
 def test_no_word_is_cut(width: int) -> None:
     table = Table("label", "a heading of several words", title="some title")
-    words = [f"{n}abcdef{n}" for n in range(12)]
+    table.add_column("not to wrap", no_wrap=True)
+    words = [f"{n}abcdef{n}" for n in range(2)] + ["in one line"]
+    words += [f"{n}abcdef{n}" for n in range(10)]
     for n in range(10):
         table.add_column(f"column{n}", footer=f"sum{n}")
     table.show_footer = True

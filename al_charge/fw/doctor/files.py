@@ -27,6 +27,6 @@ def leftover_files(scene: Scene) -> Iterator[Finding]:
     for file in scene.store.files.unused():
         sizes[file.bucket].append(file.size)
     for bucket, found in sizes.items():
-        what = f"{len(found)} files, {sum(found) / 1e6:.1f} MB, that no document names"
-        cure = "nothing need be done: they only take up space"
+        what = f"{len(found)} files, {sum(found) / 1e6:.1f} MB, that no document refers to"
+        cure = "nothing to do: they only take up space"
         yield Finding("leftover file", f"GridFS '{bucket}'", what, cure, note=True)

@@ -20,8 +20,8 @@ SAMPLE = 50
 _RESTORE = "restore the database from a backup"
 _DOCUMENTS = {named.kind: named.document for named in NAMED_FILES}
 _AGAIN = {
-    LabelDoc: "put it aside and make it again; or restore the database from a backup",
-    ModelDoc: "put it aside and train it again; or restore the database from a backup",
+    LabelDoc: "set it aside and compute the label again, or restore the database from a backup",
+    ModelDoc: "set it aside and train the model again, or restore the database from a backup",
 }
 
 
@@ -103,7 +103,7 @@ def without_models(scene: Scene) -> Iterator[Finding]:
                     "task without model",
                     firework_line(task),
                     "the task is done, but its model is not in the database",
-                    "hand the task back: it trains the model again",
+                    "return the task to the queue: it trains the model again",
                     partial(rerun, scene.launchpad, task["fw_id"], name, "COMPLETED"),
                 )
 
@@ -126,4 +126,4 @@ def _put_aside(scene: Scene, damage: Damage) -> None:
     try:
         scene.store.integrity.put_aside(damage)
     except OperationFailure as error:
-        raise AlChargeError("only an admin of the database may put it aside") from error
+        raise AlChargeError("only an admin of the database may set it aside") from error

@@ -60,7 +60,7 @@ def without_files(scene: Scene) -> Iterator[Finding]:
                 "label without files",
                 f"label {key}",
                 f"there is no {folder}",
-                "nothing need be done, unless you want the engine's files from a backup",
+                "nothing to do, unless you want to restore the engine's files from a backup",
                 note=True,
             )
         else:
@@ -68,7 +68,7 @@ def without_files(scene: Scene) -> Iterator[Finding]:
     if elsewhere:
         of = "one label" if elsewhere == 1 else f"{elsewhere} labels"
         what = f"the files of {of} are not on this machine"
-        cure = "look on the machines that made them, if you want them"
+        cure = "if you need them, look on the machines that computed them"
         yield Finding(
             "label without files", scene.campaign or "the database", what, cure, note=True
         )
@@ -136,7 +136,7 @@ def _missing_label(
         "files without label" if here else "task without label",
         firework_line(firework),
         f"the task is done, but label {key} is not in the database; {files}",
-        "hand the task back: it reads the files that are there, and computes the rest"
+        "return the task to the queue: it reads the files that are there and computes the rest"
         if workable
         else "restore the database from a backup: the campaign has ended",
         partial(rerun, scene.launchpad, firework["fw_id"], campaign.name, "COMPLETED")
@@ -164,7 +164,7 @@ def waiting_labels(scene: Scene) -> Iterator[Finding]:
             yield Finding(
                 "label not delivered",
                 f"label {path.stem}",
-                f"it waits in {path}",
+                f"it is waiting in {path}",
                 "deliver it",
                 partial(Spool(folder).deliver_all, scene.store.labels),
                 watch=GLANCE,
@@ -174,7 +174,7 @@ def waiting_labels(scene: Scene) -> Iterator[Finding]:
                 "label not delivered",
                 f"label {path.stem}",
                 f"{path} cannot be read",
-                "delete the file when its task is done: the task makes the label again",
+                "delete the file once its task is done: the task computes the label again",
                 note=True,
             )
 
@@ -252,8 +252,8 @@ def given_up(scene: Scene) -> Iterator[Finding]:
                 "label given up",
                 f"label {failure.key} of {name}/{failure.round}",
                 failure.reason,
-                "nothing need be done: its campaign continues without it, "
-                f"or tries again with 'al-charge campaign resume {name} --retry'",
+                "nothing to do: its campaign continues without it, "
+                f"or tries it again with 'al-charge campaign resume {name} --retry'",
                 note=True,
             )
 
@@ -275,9 +275,9 @@ def dangling_uses(scene: Scene) -> Iterator[Finding]:
         uses = scene.store.labels.uses(name)
         for key in sorted(uses.keys() - scene.store.labels.among(uses)):
             yield Finding(
-                "use of no label",
+                "use of a missing label",
                 f"{name}/{uses[key]}",
-                f"it counts label {key}, which is not in the database",
-                "do not count it until it is made again",
+                f"it uses label {key}, which is not in the database",
+                "drop it until the label is computed again",
                 partial(scene.store.labels.unlink, name, key),
             )

@@ -83,15 +83,15 @@ def reservations(scene: Scene) -> Iterator[Finding]:
     """
     for fw_id, since in reserved_without_run(scene.launchpad, scene.campaign).items():
         if firework := _in_workflow(scene, fw_id):
-            what = "it is reserved, and there is no run of it"
+            what = "it is reserved, but has no run"
             fix = partial(_hand_back, scene, fw_id, None)
             line = firework_line(firework)
             yield Finding("reserved task", line, what, _READY, fix, watch=GLANCE, seen=since)
     for launch in unfinished(scene.launchpad, scene.campaign):
         firework = _in_workflow(scene, launch["fw_id"])
         if firework and _waits_too_long(scene, launch):
-            what = "its queue job has not begun for two weeks"
-            end = partial(release, scene.launchpad, [launch["launch_id"]], "its job never began")
+            what = "its queue job has not started in two weeks"
+            end = partial(release, scene.launchpad, [launch["launch_id"]], "its job never started")
             yield Finding("reserved task", firework_line(firework), what, _READY, end)
 
 
@@ -128,10 +128,10 @@ def ended_runs(scene: Scene) -> Iterator[Finding]:
         fw_id, launch_id = firework["fw_id"], launch["launch_id"]
         back = is_handed_back(launch)
         yield Finding(
-            "result not brought in",
+            "result not collected",
             firework_line(firework),
             f"its run is {launch['state']}, the task still {firework['state']}",
-            _READY if back else "bring the result of the run in",
+            _READY if back else "collect the result of the run",
             partial(_hand_back, scene, fw_id, launch_id) if back else partial(_bring, scene, fw_id),
             watch=GLANCE,
             seen=launch_id,
@@ -182,7 +182,9 @@ def restarting_tasks(scene: Scene) -> Iterator[Finding]:
     """
     for campaign in scene.campaigns:
         for one in restarting(scene.launchpad, scene.store, campaign):
-            what = f"it was handed back {one.restarts} times and got no further: {one.reason}"
+            what = (
+                f"it was returned to the queue {one.restarts} times without progress: {one.reason}"
+            )
             cure = "remove the cause, such as too short a time limit or too little memory"
             yield Finding("restarting task", f"{one.task} ({one.fw_id})", what, cure)
 

@@ -90,7 +90,7 @@ def _clock(where: str, offset: float) -> Iterator[Finding]:
     if abs(offset) > CLOCK_TOLERANCE:
         way = "ahead of" if offset > 0 else "behind"
         what = f"its clock is {abs(offset):.0f} s {way} the database server's"
-        yield Finding("clock skew", where, what, "set it, for instance with NTP")
+        yield Finding("clock skew", where, what, "synchronise it, for instance with NTP")
 
 
 def silent_workers(scene: Scene) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def unattended(scene: Scene) -> Iterator[Finding]:
             yield Finding(
                 "no worker",
                 name,
-                "it is running, and there is no worker",
+                "it is running, but there is no worker",
                 f"start one with 'al-charge worker {name}', unless a queue will",
                 note=True,
             )
@@ -205,7 +205,7 @@ def locks(scene: Scene) -> Iterator[Finding]:
         yield Finding(
             "stale lock",
             lock["_id"],
-            f"its holder {owner} is gone" if alive is False else f"{owner} does not let it go",
+            f"its holder {owner} is gone" if alive is False else f"{owner} still holds it",
             "release it",
             partial(scene.launchpad.db[COLLECTION].delete_one, lock),
             # A holder that is not a worker holds a lock for moments only.

@@ -45,7 +45,7 @@ def locked(scene: Scene) -> Iterator[Finding]:
             yield Finding(
                 "locked workflow",
                 workflow["name"],
-                "whoever locked it is gone",
+                "the process that locked it is gone",
                 "release the lock",
                 partial(unlock, scene.launchpad, workflow["_id"], seen),
                 watch=GLANCE,
@@ -98,7 +98,7 @@ def foreign_tasks(scene: Scene) -> Iterator[Finding]:
         yield Finding(
             "foreign task",
             firework_line(firework),
-            f"it would run {_task_names(firework)}, which is not al-charge's",
+            f"it would run {_task_names(firework)}, which does not belong to al-charge",
             "delete it" if orphan else "find out who put it there; no worker runs it",
             partial(delete_orphans, scene, firework["spec"]["campaign"]) if orphan else None,
         )
@@ -210,9 +210,9 @@ def doubled(scene: Scene) -> Iterator[Finding]:
             yield Finding(
                 "round with two workflows",
                 workflow["name"],
-                f"Fireworks {_ids(sorted(workflow['nodes']))} do again what "
+                f"Fireworks {_ids(sorted(workflow['nodes']))} repeat what "
                 f"{_ids(sorted(workflows[0]['nodes']))} do",
-                "delete the workflow with less done" if free else _BUSY_THERE,
+                "delete the workflow that is less complete" if free else _BUSY_THERE,
                 partial(_delete_workflow, scene, workflow) if free else None,
             )
 
@@ -244,7 +244,7 @@ def half_written(scene: Scene) -> Iterator[Finding]:
         yield Finding(
             "states that disagree",
             name,
-            f"of Fireworks {_ids(wrong)} the workflow, the task or its parents say otherwise",
+            f"workflow, task or parents disagree about Fireworks {_ids(wrong)}",
             "recompute the states",
             partial(refresh_states, scene.launchpad, wrong),
             watch=GLANCE,
@@ -279,7 +279,7 @@ def missing_rounds(scene: Scene) -> Iterator[Finding]:
             yield Finding(
                 "missing round",
                 name,
-                f"it is running, and round {number} has no workflow",
+                f"it is running, but round {number} has no workflow",
                 "add it",
                 partial(ensure_round, scene.launchpad, campaign, number),
                 watch=GLANCE,
@@ -303,7 +303,7 @@ def stopped_campaigns(scene: Scene) -> Iterator[Finding]:
     for name in scene.campaigns:
         document = scene.store.campaigns.get(name)
         if document.state is CampaignState.FAILED:
-            cure = f"run 'al-charge campaign resume {name}' when the cause is removed"
+            cure = f"remove the cause, then run 'al-charge campaign resume {name}'"
             yield Finding("stopped campaign", name, document.reason, cure, note=True)
 
 

@@ -12,11 +12,11 @@ from al_charge.store.documents import CampaignState
 MEANING = {
     CampaignState.CONVERGED: "The search is complete: its criteria of convergence are met.",
     CampaignState.SAMPLED: "Every criterion of convergence is met, but only a sample of the "
-    "configurations was ranked: one that nothing has looked at may lie below the hull.",
+    "configurations was ranked: one that was never considered may lie below the hull.",
     CampaignState.EXHAUSTED: "The budget was spent before the criteria of convergence were met: "
-    "this is the best hull so far, and not the final one.",
+    "this is the best hull so far, not a converged one.",
     CampaignState.RUNNING: "The campaign is still running: everything here may change.",
-    CampaignState.PAUSED: "The campaign is paused: everything here may change when it goes on.",
+    CampaignState.PAUSED: "The campaign is paused: everything here may change when it continues.",
     CampaignState.FAILED: "The campaign stopped because of an error; below is what it had found.",
 }
 """What the state of a campaign means for its hull."""
@@ -104,7 +104,7 @@ def certainty_sentence(hull: Mapping[str, Any]) -> str:
     chance = hull["p_below_hull"]
     if chance is None:
         return "How likely something lies below the hull is not known: nothing was predicted."
-    source = "" if hull["exhaustive"] else ", as far as a sample of the configurations says"
+    source = "" if hull["exhaustive"] else ", judging by a sample of the configurations"
     return (
         "The chance that a configuration without a label lies below this hull by more than the "
         f"tolerance is put at {percent(chance)}{source}."

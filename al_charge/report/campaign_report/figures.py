@@ -244,7 +244,7 @@ def _bands(x: Sequence[float], band: Sequence[dict[str, Any]], factor: float) ->
     """Return where the truth lies with 95 and with 68 %."""
     return [
         {
-            "name": f"true with {share} %",
+            "name": f"{share} % band",
             "meta": f"band {share}",
             "mode": "lines",
             "x": [*x, *reversed(x)],

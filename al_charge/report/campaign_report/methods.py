@@ -72,7 +72,7 @@ def methods_paragraph(
     )  # fmt: skip
     redox = ", ".join(sorted(campaign.host.redox_species))
     told = [
-        f"The lowest energies of {formula} ({space}) were searched with al-charge {version}: "
+        f"Low-energy configurations of {formula} ({space}) were searched with al-charge {version}: "
         f"{distinct} symmetry-distinct, charge-neutral configurations in {size}, each of which "
         f"gives the sites of the working ion and the charge state of every redox site ({redox}).",
         *_labelling(campaign, labels, settings),

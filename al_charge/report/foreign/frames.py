@@ -98,7 +98,8 @@ def _refuse_views(path: Path) -> None:
         query = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
         if found := database.execute(query).fetchone():
             raise InputError(
-                f"it has a {found[0]}, '{found[1]}', which ASE's have not", where=str(path)
+                f"it has a {found[0]}, '{found[1]}', which ASE databases do not have",
+                where=str(path),
             )
 
 

@@ -148,7 +148,7 @@ class Judge:
         if compared.differ:
             return Verdict(found, reason=compared.differ)
         if compared.untold and not self._same:
-            what = f"it does not tell {compared.untold}; --same-settings says that it has yours"
+            what = f"it does not record {compared.untold}; --same-settings declares them the same"
             return Verdict(found, reason=what)
         if reason := self._unlike_known(host, x, run.frame.energy / len(atoms), len(atoms)):
             return Verdict(found, reason=reason)
