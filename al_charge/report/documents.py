@@ -13,7 +13,7 @@ from al_charge.store.documents import Assessment
 from al_charge.thermo.electrode import Electrode
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.magnetic import corrected_formation_energy, undecided
-from al_charge.thermo.voltage import VoltageProfile, VoltageStep
+from al_charge.thermo.voltage import VoltageProfile
 
 HULL_UNITS = {
     "x": X_UNIT,
@@ -232,13 +232,37 @@ def voltage_document(
         "state": state,
         "round": round,
         "verified": verified,
-        "steps": [_step(step) for step in profile.steps],
+        "steps": step_documents(profile),
         "mean_voltage": profile.mean,
         "mean_error_bar": profile.mean_error_bar,
         "electrode": None if stored is None else asdict(stored),
         "band": _voltage_band(found),
         "units": dict(VOLTAGE_UNITS),
     }
+
+
+def step_documents(profile: VoltageProfile) -> list[dict[str, Any]]:
+    """Return the plateaus of a voltage profile as JSON documents.
+
+    Parameters
+    ----------
+    profile
+        The voltage profile.
+
+    Returns
+    -------
+    list of dict
+        Voltages in V.
+    """
+    return [
+        {
+            "x_from": str(step.x_from),
+            "x_to": str(step.x_to),
+            "voltage": step.voltage,
+            "error_bar": step.error_bar,
+        }
+        for step in profile.steps
+    ]
 
 
 def measured_document(measured: Measured, profile: VoltageProfile) -> dict[str, Any]:
@@ -319,13 +343,4 @@ def _ends(band_95: tuple[float, float], band_68: tuple[float, float]) -> dict[st
         "lower_68": band_68[0],
         "upper_68": band_68[1],
         "upper_95": band_95[1],
-    }
-
-
-def _step(step: VoltageStep) -> dict[str, Any]:
-    return {
-        "x_from": str(step.x_from),
-        "x_to": str(step.x_to),
-        "voltage": step.voltage,
-        "error_bar": step.error_bar,
     }

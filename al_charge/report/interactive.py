@@ -9,7 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from al_charge.report import style
+from al_charge.report import plot_data, style
+from al_charge.report.documents import entry_document, predicted_entries, step_documents
 from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, html, labeler_name
 from al_charge.thermo.electrode import capacity_of
@@ -54,7 +55,7 @@ def hull_html(
         Where the hull lies: ``band`` of `al_charge.report.documents.hull_document`.
     """
     figure = go.Figure()
-    _shade(figure, [float(Fraction(one["x"])) for one in band], band, 1e3, style.TRUE_HULL)
+    _shade(figure, plot_data.hull_bands(band), style.TRUE_HULL)
     if candidates:
         figure.add_trace(_candidates(hull, candidates))
     if corrected:
@@ -74,7 +75,8 @@ def hull_html(
             name=f"labelled ({len(above)})",
             mode="markers",
             marker={"symbol": "circle-open", "size": 8, "color": style.LABELLED},
-            **_points(hull, above),
+            hovertemplate="%{text}<extra></extra>",
+            **plot_data.entry_points([entry_document(hull, one) for one in above]),
         )
     )
     figure.add_trace(
@@ -83,7 +85,8 @@ def hull_html(
             mode="lines+markers",
             line={"color": style.HULL, "width": 2.5},
             marker={"size": 11, "color": style.HULL},
-            **_points(hull, hull.vertices),
+            hovertemplate="%{text}<extra></extra>",
+            **plot_data.entry_points([entry_document(hull, one) for one in hull.vertices]),
         )
     )
     ticks = style.fraction_ticks([e.x for e in hull.entries], hull.compositions)
@@ -123,18 +126,14 @@ def voltage_html(
         Between the ends of x, mAh/g, for an axis on top; None for none.
     """
     figure = go.Figure()
-    corners = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
-    _shade(figure, corners, [one for one in band for _ in range(2)], 1.0, style.TRUE_VOLTAGE)
-    x, voltage = profile.points()
+    _shade(figure, plot_data.voltage_bands(band), style.TRUE_VOLTAGE)
     figure.add_trace(
         go.Scatter(
-            x=x.tolist(),
-            y=voltage.tolist(),
             mode="lines",
             line={"color": style.HULL, "width": 3},
-            text=[_step_text(profile, i // 2) for i in range(len(x))],
             hovertemplate="%{text}<extra></extra>",
             showlegend=False,
+            **plot_data.plateaus(step_documents(profile)),
         )
     )
     if measured is not None:
@@ -162,26 +161,21 @@ def voltage_html(
     write_page(figure, path)
 
 
-def _shade(
-    figure: go.Figure,
-    x: Sequence[float],
-    band: Sequence[Mapping[str, Any]],
-    factor: float,
-    text: str,
-) -> None:
+def _shade(figure: go.Figure, bands: Sequence[plot_data.Band], text: str) -> None:
     """Shade where the truth lies with 95 and with 68 %."""
-    for share, opacity in style.BANDS if band else ():
+    opacity = dict(style.BANDS)
+    for band in bands:
+        x, y = band.outline()
         figure.add_trace(
             go.Scatter(
-                name=text.format(share),
+                name=text.format(band.share),
                 mode="lines",
                 line={"width": 0},
                 fill="toself",
-                fillcolor=f"rgba(0,114,178,{opacity})",
+                fillcolor=f"rgba(0,114,178,{opacity[band.share]})",
                 hoverinfo="skip",
-                x=[*x, *reversed(x)],
-                y=[factor * one[f"lower_{share}"] for one in band]
-                + [factor * one[f"upper_{share}"] for one in reversed(band)],
+                x=x,
+                y=y,
             )
         )
 
@@ -192,38 +186,10 @@ def _candidates(hull: Hull, candidates: Sequence[Entry]) -> go.Scatter:
         mode="markers",
         opacity=0.5,
         marker={"symbol": "x-thin", "size": 7, "line": {"color": style.PREDICTED, "width": 1.5}},
+        hovertemplate="%{text}<extra></extra>",
         error_y=_bars([c.error_bar for c in candidates], 1e3, color=style.PREDICTED),
-        **_points(hull, candidates),
+        **plot_data.entry_points(predicted_entries(hull, candidates)),
     )
-
-
-def _points(hull: Hull, entries: Sequence[Entry]) -> dict[str, Any]:
-    return {
-        "x": [float(entry.x) for entry in entries],
-        "y": [1e3 * hull.formation_energy(entry) for entry in entries],
-        "text": [_entry_text(hull, entry) for entry in entries],
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-
-
-def _entry_text(hull: Hull, entry: Entry) -> str:
-    lines = [
-        f"{html(hull.formula(entry.x))}, x = {entry.x}",
-        f"formation energy {1e3 * hull.formation_energy(entry):.1f} meV/f.u.",
-        f"distance to hull {1e3 * hull.distance(entry):.1f} meV/f.u.",
-        f"configuration {entry.config_hash}",
-    ]
-    if entry.error_bar is not None:
-        lines.append(f"error bar {1e3 * entry.error_bar:.1f} meV/f.u.")
-    if entry.remark:
-        lines.append(entry.remark)
-    return "<br>".join(lines)
-
-
-def _step_text(profile: VoltageProfile, index: int) -> str:
-    step = profile.steps[index]
-    bar = "" if step.error_bar is None else f" ± {step.error_bar:.3f}"
-    return f"x = {step.x_from} to {step.x_to}<br>{step.voltage:.3f}{bar} V"
 
 
 def _bars(bars: Sequence[float | None], factor: float, **options: Any) -> dict[str, Any]:

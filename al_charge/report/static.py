@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from al_charge.report import canvas, style
 from al_charge.report.experiment import Measured
 from al_charge.report.names import host_formula, labeler_name, mathtext
+from al_charge.report.plot_data import Band, hull_bands, voltage_bands
 from al_charge.thermo.electrode import capacity_of
 from al_charge.thermo.hull import Entry, Hull
 from al_charge.thermo.voltage import VoltageProfile
@@ -125,8 +127,7 @@ def voltage_figure(
         figure = canvas.new_figure(width, VOLTAGE_HEIGHT)
         axes = figure.add_subplot()
         corners = [end for step in profile.steps for end in (step.x_from, step.x_to)]
-        edges = [float(Fraction(one[end])) for one in band for end in ("x_from", "x_to")]
-        _draw_band(axes, edges, [one for one in band for _ in range(2)], 1.0, style.TRUE_VOLTAGE)
+        _draw_bands(axes, voltage_bands(band), style.TRUE_VOLTAGE)
         axes.plot(
             *profile.points(),
             color=style.HULL,
@@ -197,28 +198,31 @@ def _heights(entries: Iterable[Entry], zero: Any) -> list[float]:
 
 def _draw_hull_band(axes: Axes, hull: Hull, band: Sequence[Mapping[str, Any]], zero: Any) -> None:
     """Shade where the true hull lies; its energies are formation energies."""
-    x = [Fraction(one["x"]) for one in band]
-    down = [zero(at) - hull.reference(at) for at in x]
+    compositions = [Fraction(one["x"]) for one in band]
+    down = [1e3 * (zero(x) - hull.reference(x)) for x in compositions]
     moved = [
-        {name: value - by for name, value in one.items() if name != "x"}
-        for one, by in zip(band, down, strict=True)
+        replace(
+            one,
+            lower=[height - by for height, by in zip(one.lower, down, strict=True)],
+            upper=[height - by for height, by in zip(one.upper, down, strict=True)],
+        )
+        for one in hull_bands(band)
     ]
-    _draw_band(axes, [float(at) for at in x], moved, 1e3, style.TRUE_HULL)
+    _draw_bands(axes, moved, style.TRUE_HULL)
 
 
-def _draw_band(
-    axes: Axes, x: Sequence[float], band: Sequence[Mapping[str, Any]], factor: float, text: str
-) -> None:
+def _draw_bands(axes: Axes, bands: Sequence[Band], text: str) -> None:
     """Shade where the truth lies with 95 and with 68 %."""
-    for share, opacity in style.BANDS if band else ():
+    opacity = dict(style.BANDS)
+    for band in bands:
         axes.fill_between(
-            x,
-            [factor * one[f"lower_{share}"] for one in band],
-            [factor * one[f"upper_{share}"] for one in band],
+            band.x,
+            band.lower,
+            band.upper,
             color=style.HULL,
-            alpha=opacity,
+            alpha=opacity[band.share],
             linewidth=0,
-            label=text.format(share),
+            label=text.format(band.share),
             zorder=1,
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from al_charge.report.documents import hull_document, voltage_document
+from al_charge.report.documents import entry_document, hull_document, voltage_document
 from al_charge.report.names import host_formula, unicode_formula
+from al_charge.report.plot_data import Band, entry_lines, hull_bands, voltage_bands
 from al_charge.report.style import fraction_ticks
 from al_charge.store.documents import Assessment
 from al_charge.thermo.hull import Entry, Hull
@@ -181,7 +182,7 @@ def hull_figure(
         x_ticks=axes.x_ticks([one.x for one in hull.entries], hull.compositions),
         y_ticks=axes.y_ticks,
         zero=axes.y(0.0),
-        areas=_areas(axes, [(Fraction(one["x"]), one) for one in band], 1e3),
+        areas=_areas(axes, hull_bands(band)),
         lines=(("hull", axes.path(corners)),),
         marks=tuple(marks),
         legend=tuple(legend),
@@ -209,8 +210,7 @@ def voltage_figure(profile: VoltageProfile, assessment: Assessment | None, after
     ends = [end for step in profile.steps for end in (step.x_from, step.x_to)]
     edges = [one[end] for one in band for end in ("lower_95", "upper_95")]
     axes = _Axes(ends, [*edges, *(step.voltage for step in profile.steps)])
-    corners = [(x, step.voltage) for step in profile.steps for x in (step.x_from, step.x_to)]
-    shaded = [(Fraction(one[end]), one) for one in band for end in ("x_from", "x_to")]
+    corners = zip(*(some.tolist() for some in profile.points()), strict=True)
     formula = unicode_formula(host_formula(profile.framework, profile.working_ion))
     steps = ", ".join(
         f"{step.voltage:.2f} V from x = {step.x_from} to {step.x_to}" for step in profile.steps
@@ -224,7 +224,7 @@ def voltage_figure(profile: VoltageProfile, assessment: Assessment | None, after
         x_ticks=axes.x_ticks(ends, ends),
         y_ticks=axes.y_ticks,
         zero=None,
-        areas=_areas(axes, shaded, 1.0),
+        areas=_areas(axes, voltage_bands(band)),
         lines=(("voltage", axes.path(corners)),),
         marks=(),
         legend=(
@@ -235,29 +235,17 @@ def voltage_figure(profile: VoltageProfile, assessment: Assessment | None, after
 
 
 def _mark(axes: _Axes, hull: Hull, entry: Entry, new: Collection[str]) -> Mark:
-    energy, above = 1e3 * hull.formation_energy(entry), 1e3 * hull.distance(entry)
-    on_hull = entry in hull.vertices
-    kind = "vertex" if on_hull else "new" if entry.key in new else "label"
-    formula = unicode_formula(hull.formula(entry.x))
-    told = f"{formula}, x = {entry.x}: {energy:.1f} meV per formula unit"
-    if not on_hull:
-        told += f", {above:.1f} meV above the hull"
-    told += f"; label {entry.key[:8]}"
-    if entry.remark:
-        told += f"; {entry.remark}"
-    return Mark(kind, axes.x(entry.x), axes.y(energy), told)
+    kind = "vertex" if entry in hull.vertices else "new" if entry.key in new else "label"
+    formula, *others = entry_lines(entry_document(hull, entry))
+    told = "; ".join([unicode_formula(formula), *others])
+    return Mark(kind, axes.x(entry.x), axes.y(1e3 * hull.formation_energy(entry)), told)
 
 
-def _areas(
-    axes: _Axes, band: Sequence[tuple[Fraction, Mapping[str, Any]]], factor: float
-) -> tuple[tuple[str, str], ...]:
+def _areas(axes: _Axes, bands: Sequence[Band]) -> tuple[tuple[str, str], ...]:
     """Return where the truth lies with 95 and with 68 %."""
-    areas = []
-    for share in (95, 68) if band else ():
-        edge = [(x, factor * one[f"lower_{share}"]) for x, one in band]
-        edge += [(x, factor * one[f"upper_{share}"]) for x, one in reversed(band)]
-        areas.append((f"band-{share}", f"{axes.path(edge)}Z"))
-    return tuple(areas)
+    return tuple(
+        (f"band-{band.share}", f"{axes.path(zip(*band.outline(), strict=True))}Z") for band in bands
+    )
 
 
 def _band_legend(band: Sequence[Any], after: int) -> list[tuple[str, str]]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from html import escape
 from typing import Any
 
-from al_charge.report import style
+from al_charge.report import plot_data, style
 from al_charge.report.names import html
 
 Trace = dict[str, Any]
@@ -63,15 +64,14 @@ def _hull_traces(document: dict[str, Any]) -> list[Trace]:
     vertices = {one["label"] for one in document["vertices"]}
     above, hidden = _lowest(one for one in document["entries"] if one["label"] not in vertices)
     predicted, unseen = _lowest(document.get("predicted", []))
-    x = [float(Fraction(one["x"])) for one in document["band"]]
     corrected = [
         one for one in document["vertices"] if one["corrected_formation_energy"] is not None
     ]
     return [
-        *_bands(x, document["band"], 1e3),
+        *_bands(plot_data.hull_bands(document["band"])),
         *(
             [
-                _points(predicted, "error_bar")
+                _points(predicted, bars=True)
                 | {
                     "name": _counted("predicted, no label", predicted, unseen),
                     "meta": "predicted",
@@ -147,13 +147,12 @@ def voltage_figure(document: dict[str, Any], formula: str) -> Figure:
 
 
 def _voltage(document: dict[str, Any], along: Any, title: str) -> Figure:
-    steps, band = document["steps"], document["band"]
-    ends = [along(float(Fraction(step[end]))) for step in steps for end in ("x_from", "x_to")]
-    corners = [along(float(Fraction(one[end]))) for one in band for end in ("x_from", "x_to")]
-    mean = document["mean_voltage"]
+    shown, mean = plot_data.plateaus(document["steps"]), document["mean_voltage"]
+    ends = [along(x) for x in shown["x"]]
+    bands = plot_data.voltage_bands(document["band"])
     return {
         "traces": [
-            *_bands(corners, [one for one in band for _ in range(2)], 1.0),
+            *_bands([replace(band, x=[along(x) for x in band.x]) for band in bands]),
             {
                 "name": f"mean, {mean:.3f} V",
                 "meta": "mean",
@@ -167,9 +166,8 @@ def _voltage(document: dict[str, Any], along: Any, title: str) -> Figure:
                 "name": "voltage",
                 "meta": "voltage",
                 "mode": "lines",
+                **shown,
                 "x": ends,
-                "y": [step["voltage"] for step in steps for _ in range(2)],
-                "text": [_step_text(step) for step in steps for _ in range(2)],
                 "hovertemplate": "%{text}<extra></extra>",
                 "line": {"color": "var(--hull)", "width": 3},
             },
@@ -202,17 +200,12 @@ def _counted(name: str, drawn: Sequence[Any], left_out: int) -> str:
     return f"{name} ({len(drawn)}{total})"
 
 
-def _points(entries: Sequence[dict[str, Any]], bars: str = "") -> Trace:
-    found: Trace = {
-        "x": [float(Fraction(one["x"])) for one in entries],
-        "y": [1e3 * one["formation_energy"] for one in entries],
-        "text": [_entry_text(one) for one in entries],
-        "hovertemplate": "%{text}<extra></extra>",
-    }
-    if bars and any(one[bars] for one in entries):
+def _points(entries: Sequence[dict[str, Any]], *, bars: bool = False) -> Trace:
+    found: Trace = {**plot_data.entry_points(entries), "hovertemplate": "%{text}<extra></extra>"}
+    if bars and any(one["error_bar"] for one in entries):
         found["error_y"] = {
             "type": "data",
-            "array": [1e3 * (one[bars] or 0.0) for one in entries],
+            "array": [1e3 * (one["error_bar"] or 0.0) for one in entries],
             "color": "var(--predicted)",
             "thickness": 1,
             "width": 3,
@@ -220,43 +213,25 @@ def _points(entries: Sequence[dict[str, Any]], bars: str = "") -> Trace:
     return found
 
 
-def _entry_text(entry: dict[str, Any]) -> str:
-    lines = [
-        f"{html(escape(entry['formula']))}, x = {entry['x']}",
-        f"formation energy {1e3 * entry['formation_energy']:.1f} meV",
-        f"above the hull {1e3 * entry['distance_to_hull']:.1f} meV",
-    ]
-    if entry.get("error_bar") is not None:
-        lines.append(f"error bar {1e3 * entry['error_bar']:.1f} meV")
-    if "label" in entry:
-        lines.append(f"label {escape(entry['label'][:8])}")
-    if entry.get("remark"):
-        lines.append(escape(entry["remark"]))
-    return "<br>".join(lines)
-
-
-def _step_text(step: dict[str, Any]) -> str:
-    bar = "" if step["error_bar"] is None else f" ± {step['error_bar']:.3f}"
-    return f"x = {step['x_from']} to {step['x_to']}<br>{step['voltage']:.3f}{bar} V"
-
-
-def _bands(x: Sequence[float], band: Sequence[dict[str, Any]], factor: float) -> list[Trace]:
+def _bands(bands: Sequence[plot_data.Band]) -> list[Trace]:
     """Return where the truth lies with 95 and with 68 %."""
-    return [
-        {
-            "name": f"{share} % band",
-            "meta": f"band {share}",
-            "mode": "lines",
-            "x": [*x, *reversed(x)],
-            "y": [factor * one[f"lower_{share}"] for one in band]
-            + [factor * one[f"upper_{share}"] for one in reversed(band)],
-            "line": {"width": 0},
-            "fill": "toself",
-            "fillcolor": f"var(--band{share})",
-            "hoverinfo": "skip",
-        }
-        for share, _ in (style.BANDS if band else ())
-    ]
+    traces = []
+    for band in bands:
+        x, y = band.outline()
+        traces.append(
+            {
+                "name": f"{band.share} % band",
+                "meta": f"band {band.share}",
+                "mode": "lines",
+                "x": x,
+                "y": y,
+                "line": {"width": 0},
+                "fill": "toself",
+                "fillcolor": f"var(--band{band.share})",
+                "hoverinfo": "skip",
+            }
+        )
+    return traces
 
 
 def _ticks(present: Iterable[str], vertices: Iterable[str]) -> dict[str, Any]:
