@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 10_000
 """Columns of a pipe or a file, which nothing has to fit into."""
+WIDEST_PANEL = 160
+"""Columns of a panel at most."""
 _QUANTITY = re.compile(r"[-+<]?\d.{0,19}")
 """What begins with a number and is short, such as ``100 %, 14.6``."""
 
@@ -40,8 +42,12 @@ def print_whole(console: Console, drawn: RenderableType) -> None:
     console
         Where to.
     drawn
-        A table, or a group of tables and texts.
+        A table, a group of tables and texts, or a panel.
     """
+    from rich.panel import Panel
+
+    if isinstance(drawn, Panel):  # which is as wide as it may be
+        console.width = min(console.width, WIDEST_PANEL)
     console.width = max(console.width, _fit(console, drawn))
     console.print(drawn, crop=False)
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 from ase import Atoms
+from jsonschema import Draft202012Validator
 from pymatgen.analysis.ewald import EwaldSummation
 from typing_extensions import override
 
@@ -38,6 +39,7 @@ from al_charge.units import Energy, Force
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases" / "hosts"
+JSON_SCHEMA = Draft202012Validator(json.loads((ROOT / "docs" / "json.schema.json").read_text()))
 
 
 class AnalyticSettings(EngineSettings):
@@ -184,9 +186,12 @@ def campaign(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
 
 def tried(file: Path, folder: Path, energy: float = 2.0, voltage: float = 10.0) -> ConvergeResult:
-    return converge(
+    found = converge(
         file, folder=folder, energy_tolerance=energy / 1000, voltage_tolerance=voltage / 1000
     )
+    head = {"schema": "al-charge/converge/1", "time": "2026-11-30T00:00:00+00:00"}
+    JSON_SCHEMA.validate(json.loads(json.dumps(head | found.document)))
+    return found
 
 
 def proposed(found: ConvergeResult) -> dict[str, str | None]:

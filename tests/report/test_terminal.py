@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console, Group
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -75,6 +76,8 @@ def test_nothing_wraps_in_a_pipe_unless_it_is_asked_for(
 
     monkeypatch.delenv("COLUMNS", raising=False)
     assert "words the end" in printed() and "longer end\n" in printed()
+    print_whole(console_of_output(), Panel("as wide as it may be"))
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 160
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, printed().splitlines())) == 80
 
