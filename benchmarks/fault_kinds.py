@@ -260,7 +260,7 @@ def damaged_weights(site: Site, rng: random.Random) -> bool:
         database["weights.chunks"].update_one({"_id": chunk["_id"]}, changed)
     command = [*site.program, "doctor", NAME, "--deep", "--fix", "--no-wait"]
     done = subprocess.run(command, env=site.environment, capture_output=True, text=True)
-    return "mended: damaged model:" in done.stdout
+    return "repaired: damaged model:" in done.stdout
 
 
 def edited_round(site: Site, rng: random.Random) -> bool:
