@@ -20,6 +20,7 @@ from al_charge.crystal.valence import Windows
 from al_charge.errors import AlChargeError, CrashedError, InputError
 from al_charge.labelers.gpaw import labeler
 from al_charge.labelers.gpaw.labeler import GpawLabeler
+from al_charge.labelers.gpaw.plugin import GpawPlugin
 from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.labelling import make_label
 from al_charge.labelers.protocol import Attempt, Relax, settings_hash
@@ -93,6 +94,11 @@ def job_of(
     document = json.loads((folder / "input.json").read_text())
     assert isinstance(document, dict)
     return document
+
+
+def test_results_in_atomic_orbitals_are_said_to_be_trials() -> None:
+    assert "for trials" in GpawPlugin().remark(GpawSettings())
+    assert GpawPlugin().remark(GpawSettings(mode="pw")) == ""
 
 
 def test_a_label_is_read_back(atoms: Atoms, tmp_path: Path) -> None:

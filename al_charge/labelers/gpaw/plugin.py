@@ -49,6 +49,15 @@ class GpawPlugin(DftPlugin):
         return ""
 
     @override
+    def remark(self, settings: Any) -> str:
+        if settings.mode == "pw":
+            return ""
+        return (
+            "computed in a small basis of atomic orbitals, for trials: formation energies may be "
+            "off by hundreds of meV per formula unit; plane waves are for results"
+        )
+
+    @override
     def disposable(self, settings: Any) -> Set[str]:
         return {STATE}
 
