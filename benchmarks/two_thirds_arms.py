@@ -358,7 +358,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 runner.search(x)
         return
     found = picks(runners_of(options.campaign, folder), options.x[0])
-    (folder / "picks").mkdir(exist_ok=True)
+    shutil.rmtree(folder / "picks", ignore_errors=True)  # of fewer arms
+    (folder / "picks").mkdir()
     ase.io.write(folder / "picks.extxyz", found, format="extxyz")
     for number, atoms in enumerate(found):
         ase.io.write(folder / "picks" / f"{number:02d}.extxyz", atoms, format="extxyz")
