@@ -290,7 +290,7 @@ def candidate_entry(
         energy=energy,
         error_bar=error_bar,
         remark=(
-            f"its own potentials disagree with {len(candidate.drifted)} of its charge states"
+            f"the committee disagrees with {len(candidate.drifted)} of its charge states"
             if candidate.drifted
             else ""
         ),

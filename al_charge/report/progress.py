@@ -73,7 +73,7 @@ def _summary(status: dict[str, Any]) -> Text:
     if (orders := status["charge_orders"]) is not None and orders["flagged"]:
         line = (
             f"{orders['flagged']} of {orders['compared']} candidates of round {orders['round']}: "
-            "their own potentials disagree with their charge order"
+            "the committee disagrees with their charge order"
         )
         text.append(f"\n{line}", style="yellow")
     if number := status["delocalised"]:

@@ -208,7 +208,7 @@ def evolution(campaign: Campaign) -> Chart:
     if shift.x:
         panels.append(Panel("Round", "Largest shift of the hull (meV/f.u.)", (shift,), whole=True))
     if chance.x:
-        panels.append(Panel("Round", "Anything below the hull (%)", (chance,), whole=True))
+        panels.append(Panel("Round", "Probability of a lower hull (%)", (chance,), whole=True))
     return Chart(
         kind="evolution",
         title=f"{formula} hull by round",

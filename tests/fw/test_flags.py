@@ -107,7 +107,7 @@ def test_flagged_candidates_are_stored_counted_and_shown(launchpad: LaunchPad) -
         assert len(iron3) == 4 - candidate.n_ions
         remark = candidate_entry(campaign, candidate, Calibration()).remark
         assert remark == (
-            f"its own potentials disagree with {len(iron3)} of its charge states" if iron3 else ""
+            f"the committee disagrees with {len(iron3)} of its charge states" if iron3 else ""
         )
     flagged = sum(candidate.n_ions == 1 for candidate in found)
     counted, text = told(launchpad, campaign)
@@ -117,7 +117,7 @@ def test_flagged_candidates_are_stored_counted_and_shown(launchpad: LaunchPad) -
     at_quarter = sum(candidate.n_ions == 1 for candidate in found)
     number = count_distinct(campaign.host)[Fraction(1, 4)]
     assert (second["screened"], second["relaxed"]) == (at_quarter / number, len(found))
-    assert f"{flagged} of {len(found)} candidates of round 1: their own potentials" in text
+    assert f"{flagged} of {len(found)} candidates of round 1: the committee disagrees" in text
 
 
 def test_a_committee_that_agrees_flags_nothing(launchpad: LaunchPad) -> None:

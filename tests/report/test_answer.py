@@ -38,7 +38,7 @@ def test_vertices_between_the_end_members_are_told(hull: Hull) -> None:
 def test_certainty_is_told_with_its_source(hull: Hull) -> None:
     assert "is not known" in certainty_sentence(document(hull))
     ranked = certainty_sentence(document(hull, p_below_hull=0.034, exhaustive=True))
-    assert "is put at 3.4 %." in ranked and "sample" not in ranked
+    assert "is estimated at 3.4 %." in ranked and "sample" not in ranked
     sampled = certainty_sentence(document(hull, p_below_hull=0.034, exhaustive=False))
     assert "judging by a sample of the configurations" in sampled
 
@@ -65,7 +65,7 @@ def test_random_choice_is_told_with_its_assumption() -> None:
         "584 labels on average until both vertices have one (198 to 852 in 90 %",
         "about 292 core hours at the cost of this campaign's labels",
         "this campaign used 33",
-        "each is one of 872 distinct configurations",
+        "without replacement from 872 distinct ones",
         "The 2 end members with a single configuration come first",
     ):
         assert part in told

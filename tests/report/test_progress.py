@@ -114,7 +114,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "3.4 %",
         "states below the lowest label may exist at x = 1/4 (31 %)",
         "error bars held in round 1: 69 % of 16 within 68 %, 100 % of 16 within 95 %",
-        "3 of 40 candidates of round 1: their own potentials disagree with their charge order",
+        "3 of 40 candidates of round 1: the committee disagrees with their charge order",
         "x = 1: Co3+ low is the lowest of 6 runs in other states; 1 other state is not run",
         "2 labels ambiguous, the last 01234567 at x = 1/2: moments of atoms 4 fit no charge state",
         "1 label given up, the last abcdef12: the SCF did not converge",

@@ -58,7 +58,7 @@ def question(formula: str, first: str, last: str, working_ion: str) -> str:
         A sentence.
     """
     return (
-        f"Which orders of {working_ion} and of charge are stable in {formula} from x = {first} to "
+        f"Which {working_ion} and charge orderings are stable in {formula} from x = {first} to "
         f"x = {last} at 0 K, and what voltage follows?"
     )
 
@@ -103,11 +103,11 @@ def certainty_sentence(hull: Mapping[str, Any]) -> str:
     """
     chance = hull["p_below_hull"]
     if chance is None:
-        return "How likely something lies below the hull is not known: nothing was predicted."
+        return "The probability of a lower hull is not known: nothing was predicted."
     source = "" if hull["exhaustive"] else ", judging by a sample of the configurations"
     return (
-        "The chance that a configuration without a label lies below this hull by more than the "
-        f"tolerance is put at {percent(chance)}{source}."
+        "The probability that an unlabelled configuration lies below this hull by more than the "
+        f"tolerance is estimated at {percent(chance)}{source}."
     )
 
 
@@ -149,9 +149,9 @@ def random_sentence(found: RandomChoice | None, per_label: float | None, labels:
         f"Random choice would have needed {found.labels:.0f} labels on average until "
         f"{every} one ({found.low} to {found.high} in 90 % of all random orders){hours}; this "
         f"campaign used {labels}. "
-        f"Assumed: the vertices found are the true ones, each is one of {found.configurations} "
-        "distinct configurations, which are drawn with the same chance and none twice, and a label "
-        f"of each is made once and is usable.{given} Random choice would not know when to stop."
+        "This assumes that the vertices found are the true ones, that configurations are drawn "
+        f"uniformly and without replacement from {found.configurations} distinct ones, and that "
+        f"each label is made once and is usable.{given} Random choice would not know when to stop."
     )
 
 

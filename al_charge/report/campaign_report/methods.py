@@ -87,7 +87,7 @@ def methods_paragraph(
         )
     if labels["labels"] and references:
         keys = ", ".join(f"{one.why} [{one.key}]" for one in references)
-        told.append(f"To be cited: {keys}.")
+        told.append(f"Please cite {keys}.")
     return " ".join(told)
 
 
