@@ -7,9 +7,9 @@ charge order, species in the array ``requested_species``, as `al-charge label` r
 
 *Published.* Saracibar et al. (Phys. Chem. Chem. Phys. 18, 13045, 2016, abstract): the DFT ground
 states at x = 2/3 and 5/6 "align vacancies diagonally within the ab plane, coupled to a Fe2+/Fe3+
-alignment"; reflections of a superstructure are seen. Boucher et al. (J. Am. Chem. Soc. 136, 9144,
-2014) found it by diffraction, and call the order pseudo-uniform in two dimensions. Neither gives
-coordinates that were at hand here.
+alignment"; diffraction shows reflections of a superstructure. Of Boucher et al. (J. Am. Chem. Soc.,
+2014), who solved it, no more was at hand than the title, which speaks of a pseudo-uniform order in
+two dimensions. Neither text nor coordinates of either were: compare with them before you publish.
 
 *Inferred.* Axes are those of Pnma (a = 10.4, b = 6.2, c = 4.9 angstrom). One sodium in three is
 missing, so the diagonals are every third line along [110] through sodium sites: sites with 2(y - x)
