@@ -199,7 +199,7 @@ def _database_error(error: Exception) -> int | None:
         return None
     from pymongo.errors import PyMongoError
 
-    from al_charge.store.outages import reason_of
+    from al_charge.store.outages import REFUSED, reason_of
 
     if getattr(error, "code", None) == _UNAUTHORIZED:
         # The server's own message repeats the whole command with its documents.
@@ -207,5 +207,8 @@ def _database_error(error: Exception) -> int | None:
         _log.error(f"database: your user may not do this there; {remedy}")
         return 2
     assert isinstance(error, PyMongoError)
-    _log.error(f"database: {reason_of(error)}; check that it runs, or try again in a minute")
+    remedy = "check that it runs, or try again in a minute"
+    if getattr(error, "code", None) == REFUSED:
+        remedy = "if it was made by an earlier al-charge, run 'al-charge db migrate'"
+    _log.error(f"database: {reason_of(error)}; {remedy}")
     return 1

@@ -28,14 +28,19 @@ if TYPE_CHECKING:
 def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
     """Bring a database to the schema of this al-charge, after a backup.
 
-    A database that has it already gets the indexes that it lacks, which make queries faster.
+    A database that has it already gets the indexes that it lacks, which make queries faster, and
+    the validators of this version, which know its newest fields.
 
     Stop every worker first. If it is interrupted, run it again to complete it.
     """
     from al_charge.store import migrations
     from al_charge.store.documents import SCHEMA_VERSION
     from al_charge.store.roles import refresh_used_roles
-    from al_charge.store.schema import create_missing_indexes, create_task_indexes
+    from al_charge.store.schema import (
+        create_missing_indexes,
+        create_task_indexes,
+        renew_validators,
+    )
 
     connected = open_database(database)
     version = migrations.stored_version(connected)
@@ -45,6 +50,8 @@ def migrate(folder: Path | None, database: DatabaseSettings | None) -> None:
         click.echo(f"nothing to migrate: database '{connected.name}' {found}")
         if version and (made := create_missing_indexes(connected)):
             click.echo(f"missing indexes created: {made}")
+        if version and (renewed := renew_validators(connected)):
+            click.echo(f"validators renewed: {renewed}")
         return
     _refuse_workers(connected)
     click.echo(f"backup first: {_back_up(connected, folder)}")

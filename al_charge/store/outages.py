@@ -9,6 +9,8 @@ from al_charge.errors import one_line
 if TYPE_CHECKING:
     from pymongo.errors import PyMongoError
 
+REFUSED = 121
+"""Code of the error that a document does not fit its validator."""
 _NO_PRIMARY = (
     "No replica set members",
     "not primary",
@@ -34,6 +36,8 @@ def reason_of(error: PyMongoError) -> str:
     """
     from pymongo.errors import ConnectionFailure, OperationFailure, ServerSelectionTimeoutError
 
+    if isinstance(error, OperationFailure) and error.code == REFUSED:
+        return "it refuses a document that does not fit its validators"
     if isinstance(error, OperationFailure):
         return one_line(str((error.details or {}).get("errmsg", error)))
     if not isinstance(error, ConnectionFailure):

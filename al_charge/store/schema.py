@@ -161,6 +161,32 @@ def create_collections(database: Database[dict[str, Any]]) -> None:
     create_file_indexes(database)
 
 
+def renew_validators(database: Database[dict[str, Any]]) -> int:
+    """Replace the validators of al-charge's documents that are not those of this version.
+
+    A database of the present schema may have been made when documents had fewer optional fields.
+
+    Parameters
+    ----------
+    database
+        The database; nothing is written if they are all the same.
+
+    Returns
+    -------
+    int
+        How many were others.
+    """
+    others = [
+        (document.collection, validator)
+        for document in DOCUMENTS
+        if database[document.collection].options().get("validator")
+        != (validator := validator_of(document))
+    ]
+    for name, validator in others:
+        database.command("collMod", name, validator=validator, validationLevel="strict")
+    return len(others)
+
+
 def create_missing_indexes(database: Database[dict[str, Any]]) -> int:
     """Create the indexes of al-charge's documents that are not there, while others work.
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import WriteError
 
 from al_charge.cli import backup
 from al_charge.errors import AlChargeError, InputError
@@ -205,6 +206,21 @@ def test_an_old_database_is_refused_and_migrated_after_a_backup(
     assert code == 0 and out.startswith("nothing to migrate")
     assert out.endswith("missing indexes created: 1\n")
     assert "campaign_1_round_1" in attempts.index_information()
+    assert run("db", "migrate")[1].count("\n") == 1
+    validator = new_home.database["rounds"].options()["validator"]
+    older = json.loads(json.dumps(validator))
+    assert older["$jsonSchema"]["properties"].pop("assessment")
+    new_home.database.command("collMod", "rounds", validator=older)
+    assert run("db", "migrate")[1].endswith("validators renewed: 1\n")
+    assert new_home.database["rounds"].options()["validator"] == validator
+
+    def refused(_: object) -> None:
+        raise WriteError("Document failed validation", 121)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("al_charge.cli.migrate.open_database", refused)
+        code, _, err = run("db", "migrate")
+        assert (code, "run 'al-charge db migrate'" in one_line(err)) == (1, True)
     assert run("db", "migrate")[1].count("\n") == 1
     assert [path.name for path in (new_home.folder / "backups").iterdir()] == [backup.name]
 

@@ -19,6 +19,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
+    WriteError,
 )
 
 from al_charge.errors import InputError
@@ -36,6 +37,10 @@ TOPOLOGY = ", Timeout: 5.0s, Topology Description: <TopologyDescription id: 6, .
     ("error", "reason"),
     [
         (OperationFailure("x, full error: {}", 1, {"errmsg": "no such thing"}), "no such thing"),
+        (
+            WriteError("Document failed validation, full error: {}", 121, {"errmsg": "failed"}),
+            "it refuses a document that does not fit its validators",
+        ),
         (ConnectionFailure("a:1: timed out" + TOPOLOGY), "the connection was lost"),
         (ServerSelectionTimeoutError("a:1: refused" + TOPOLOGY), "no MongoDB answers there"),
         (
