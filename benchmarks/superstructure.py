@@ -1,9 +1,10 @@
 """The known superstructure of Na2/3FePO4, built from what is published of it.
 
-    python benchmarks/superstructure.py workflows/nafepo4_gpaw.yaml superstructure.extxyz
+    python benchmarks/superstructure.py workflows/nafepo4_two_thirds.yaml FOLDER
 
-The file is a start for a relaxation: sites between both end members, Fe-O shells that fit the
-charge order, species in the array ``requested_species``, as `al-charge label` reads them.
+Written are ``superstructure.extxyz`` and ``zigzag.extxyz``, starts for a relaxation: sites between
+both end members, Fe-O shells that fit the charge order, species in the array ``requested_species``,
+as `al-charge label` reads them.
 
 *Published.* Saracibar et al. (Phys. Chem. Chem. Phys. 18, 13045, 2016, abstract): the DFT ground
 states at x = 2/3 and 5/6 "align vacancies diagonally within the ab plane, coupled to a Fe2+/Fe3+
@@ -19,6 +20,10 @@ that 1x3x1 does not hold it. The order keeps the group P2_1/c of the sodium site
 is another choice of axes. Three charge orders keep it too, each with Fe3+ in every third such line.
 Taken is the one on the lines of the vacancies, 0.8 eV per formula unit below both others in Ewald
 energy, and the lowest of all charge orders on these ions.
+
+*Zigzag* is the nearest that 1x3x1 holds, and what is meant if the diagonals of the publication are
+those of one such cell: the lines turn back at every second chain along a. It is another order, by
+0.05 eV per formula unit higher in Ewald energy; its charge order is the lowest on its ions.
 """
 
 from __future__ import annotations
@@ -38,6 +43,7 @@ from al_charge.crystal.configuration import (
     ion_count,
     to_atoms,
 )
+from al_charge.crystal.enumeration import distinct_occupations
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.crystal.identity import identity, written_in
@@ -45,13 +51,17 @@ from al_charge.crystal.parent import Matrix, matrix_of, read_structure
 from al_charge.crystal.prepare import parent_structure
 from al_charge.crystal.shells import SHELL_DISTORTION, distort_shells
 from al_charge.crystal.supercells import host_of_cell, primitive_parent
+from al_charge.crystal.symmetry import permutations
 from al_charge.errors import InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.spec import load_spec
+from al_charge.search.seeds import ewald_energies
 from al_charge.store.mongo import Store
 
 CELL: Matrix = ((1, 1, 0), (0, 3, 0), (0, 0, 1))
 """Its smallest cell, in units of the olivine cell."""
+STRAIGHT: Matrix = ((1, 0, 0), (0, 3, 0), (0, 0, 1))
+"""1x3x1."""
 NEAR = 0.25
 """How far from a line Fe lies on it, in spacings of lines through sodium: they are 0.06 off."""
 
@@ -100,6 +110,25 @@ def superstructure(host: Host) -> Configuration:
     return configuration(host, [*ions, *np.where(near[host.redox_sites], 3, 2)])
 
 
+def zigzag(host: Host) -> Configuration:
+    """Return the order of 1x3x1 that is nearest to the superstructure, in canonical form."""
+    places = host.structure.frac_coords[host.ion_sites] @ np.array(matrix_of(host.supercell))
+    x, y, _ = np.round(2 * (places - places[0])).astype(int).T
+    state = np.where((y - x % 2) % 3 == 0, VACANCY, host.working_ion_charge)
+    images = state[permutations(host)[:, : len(state)]]
+    return lowest_ewald(host, Configuration(min(map(tuple, images.tolist()))))
+
+
+def lowest_ewald(host: Host, ions: Configuration) -> Configuration:
+    """Return the charge order of lowest Ewald energy on given ions, in canonical form."""
+    number = len(host.ion_sites)
+    n_ions = host.inert_ions + sum(state > 0 for state in ions.occupation)
+    rows = distinct_occupations(host, n_ions)
+    rows = rows[(rows[:, :number] == np.array(ions.occupation)).all(axis=1)]
+    configs = [Configuration(tuple(row)) for row in rows.tolist()]
+    return configs[int(np.argmin(np.round(ewald_energies(host, configs), 6)))]
+
+
 def home(campaign: Campaign) -> tuple[Host, Configuration]:
     """Return the superstructure in the first of a campaign's cells that holds it, or its own."""
     own = host_of(campaign.spec.host)
@@ -126,15 +155,19 @@ def written(atoms: Atoms) -> Atoms:
 
 
 def main() -> None:
-    """Write the start, and say what it is."""
+    """Write the starts, and say what they are."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("campaign", type=Path, help="campaign file of olivine NaxFePO4")
-    parser.add_argument("output", type=Path, help="file to write, .extxyz")
+    parser.add_argument("folder", type=Path, help="for the files")
     options = parser.parse_args()
     campaign = open_campaign(options.campaign)
-    host, config = home(campaign)
-    ase.io.write(options.output, written(start(campaign, host, config)), format="extxyz")
-    print(f"{options.output}: {len(host.structure)} sites, order {identity(host, config)}")
+    straight = host_of(campaign.spec.host, STRAIGHT)
+    orders = {"superstructure": home(campaign), "zigzag": (straight, zigzag(straight))}
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name, (host, config) in orders.items():
+        path = options.folder / f"{name}.extxyz"
+        ase.io.write(path, written(start(campaign, host, config)), format="extxyz")
+        print(f"{path}: {len(host.structure)} sites in the host, order {identity(host, config)}")
 
 
 if __name__ == "__main__":

@@ -35,11 +35,10 @@ import numpy as np
 from ase import Atoms
 from charge_awareness import ARCHITECTURES
 from rich.progress import track
-from superstructure import open_campaign, written
+from superstructure import lowest_ewald, open_campaign, written
 from two_thirds_data import View, distorted, read_labels
 
 from al_charge.crystal.configuration import Configuration, composition, set_species, species_of
-from al_charge.crystal.enumeration import distinct_occupations
 from al_charge.crystal.host import Host
 from al_charge.crystal.identity import identity
 from al_charge.errors import InputError
@@ -51,7 +50,7 @@ from al_charge.potentials.relaxation.one_by_one import relax
 from al_charge.potentials.settings import PotentialSettings
 from al_charge.potentials.training.train import train
 from al_charge.search.plugin import SEARCHES, Space
-from al_charge.search.seeds import ewald_energies, seeds
+from al_charge.search.seeds import seeds
 
 COMPOSITIONS = (Fraction(2, 3), Fraction(1, 2))
 PICKED = 3
@@ -202,7 +201,7 @@ class Runner:
     def _spaces(self, x: Fraction) -> list[Space]:
         """Return the spaces of a composition as in a campaign's first search after its labels."""
         cells, count = self.view.cells, self.view.campaign.spec.search.seeds
-        homes = [cells.home(one.host, one.config) for one in self.view.labels if one.x == x]
+        homes = [self.view.home(one) for one in self.view.labels if one.x == x]
         spaces = []
         for cell, host in enumerate(cells.hosts):
             if not cells.numbers[cell].get(x):
@@ -250,16 +249,6 @@ def picks(runners: Sequence[Runner], x: Fraction) -> list[Atoms]:
                 wanted = f"{runner.arm.name}:{side}{number}"
                 kept.info["arms"] = " ".join([*kept.info.get("arms", "").split(), wanted])
     return list(chosen.values())
-
-
-def lowest_ewald(host: Host, ions: Configuration) -> Configuration:
-    """Return the charge order of lowest Ewald energy on given ions, in canonical form."""
-    number = len(host.ion_sites)
-    n_ions = host.inert_ions + sum(state > 0 for state in ions.occupation)
-    rows = distinct_occupations(host, n_ions)
-    rows = rows[(rows[:, :number] == np.array(ions.occupation)).all(axis=1)]
-    configs = [Configuration(tuple(row)) for row in rows.tolist()]
-    return configs[int(np.argmin(np.round(ewald_energies(host, configs), 6)))]
 
 
 def runners_of(campaign_file: Path, folder: Path) -> list[Runner]:

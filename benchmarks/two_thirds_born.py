@@ -77,8 +77,7 @@ def wanted(campaign: Campaign, path: Path) -> list[tuple[Host, Configuration]]:
     for number, atoms in enumerate(ase.io.iread(path)):
         set_species(atoms, [str(token) for token in atoms.arrays["requested_species"]])
         found.append(placed(campaign, atoms, f"{path}, frame {number}"))
-    known = home(campaign)
-    return found if known[0] not in campaign.cells.hosts else [*found, known]
+    return [*found, home(campaign)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,18 +9,20 @@ one order to it, of which the lowest counts.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
 import ase.io
 import numpy as np
+import superstructure
 from ase import Atoms
 from numpy.typing import NDArray
-from superstructure import start
 from typing_extensions import override
 
 from al_charge.crystal.configuration import (
@@ -32,8 +34,9 @@ from al_charge.crystal.configuration import (
     species_of,
 )
 from al_charge.crystal.host import Host
-from al_charge.crystal.identity import identity
-from al_charge.crystal.supercells import Supercells
+from al_charge.crystal.host_spec import SupercellsSpec
+from al_charge.crystal.identity import identity, written_in
+from al_charge.crystal.supercells import Supercells, hosts_of
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.campaign import Campaign
 from al_charge.potentials.data.dataset import Reading, read_dataset
@@ -155,24 +158,43 @@ def orders_of(labels: Sequence[Labelled]) -> list[Known]:
 
 
 def placed(campaign: Campaign, atoms: Atoms, where: str) -> tuple[Host, Configuration]:
-    """Return that of the campaign's cells whose shape a structure has, and its configuration.
+    """Return the cell whose shape a structure has, and its configuration there.
+
+    The campaign's cells come first, then that of the known superstructure and all others up to
+    three olivine cells: labels of a campaign in one cell are compared with those in another.
 
     Raises
     ------
     InputError
         If it is in none of them.
     """
-    for host in campaign.cells.hosts:
+    for host in itertools.chain(campaign.cells.hosts, _others(campaign)):
         if len(host.redox_sites) != np.isin(atoms.symbols, host.redox_elements).sum():
             continue
         if np.abs(strain(host, atoms.cell.array)).max() < LARGEST_STRAIN:
             with contextlib.suppress(AlChargeError):
                 return host, from_atoms(host, atoms)
     raise InputError(
-        "it is in none of the campaign's cells",
+        "it is in no cell of the campaign's host",
         where=where,
         remedy="take the campaign file that the labels were made with",
     )
+
+
+def _others(campaign: Campaign) -> Iterator[Host]:
+    yield _own_cell(campaign)
+    yield from _small_cells(campaign)
+
+
+@lru_cache(maxsize=4)
+def _own_cell(campaign: Campaign) -> Host:
+    return superstructure.host_of(campaign.spec.host)
+
+
+@lru_cache(maxsize=4)
+def _small_cells(campaign: Campaign) -> tuple[Host, ...]:
+    changes = {"supercell": None, "supercells": SupercellsSpec(up_to=3)}
+    return hosts_of(campaign.spec.host.model_copy(update=changes), campaign.structure).hosts
 
 
 def _by_site(host: Host, frame: TrainingFrame) -> TrainingFrame:
@@ -217,7 +239,7 @@ class View:
         cells = Supercells(tuple(IonHost.of(host) for host in campaign.cells.hosts))
         blinded = []
         for one in labels:
-            host = cells.hosts[place(campaign.cells, one.host)]
+            host = _ion_host(campaign, cells, one.host)
             config = ions_of(host, one.config)
             blinded.append(Labelled(host, config, _blinded(host, config, one.frame)))
         return cls(campaign, orders_of(blinded), cells)
@@ -233,10 +255,10 @@ class View:
         return [frame for one in self.labels for frame in one.frames]
 
     def seen(self, host: Host, config: Configuration) -> tuple[Host, Configuration]:
-        """Return a configuration of one of the campaign's cells as this arm sees it."""
+        """Return a configuration as this arm sees it."""
         if self.charge_aware:
             return host, config
-        ions = self.cells.hosts[place(self.campaign.cells, host)]
+        ions = _ion_host(self.campaign, self.cells, host)
         return ions, ions_of(ions, config)
 
     def start(self, host: Host, config: Configuration) -> Atoms:
@@ -245,7 +267,7 @@ class View:
         As in a campaign; a blind user has no shells to fit to charge states.
         """
         shells = self.charge_aware and self.campaign.static_labels
-        atoms = start(self.campaign, host, config, shells=False)
+        atoms = superstructure.start(self.campaign, host, config, shells=False)
         x = composition(host, config)
         strains = [strain(k.host, k.relaxed.cell.array) for k in self.labels if k.x == x]
         if strains:
@@ -255,7 +277,15 @@ class View:
 
     def observations(self) -> list[Observation]:
         """Return the labels as a surrogate sees them."""
-        return [Observation(*self.cells.home(k.host, k.config), k.energy) for k in self.labels]
+        return [Observation(*self.home(k), k.energy) for k in self.labels]
+
+    def home(self, known: Known) -> tuple[Host, Configuration]:
+        """Return a labelled order in the first of the arm's cells that holds it, or in its own."""
+        for host in self.cells.hosts:
+            found = written_in(host, known.host, known.config)
+            if found is not None:
+                return host, found
+        return known.host, known.config
 
 
 def distorted(atoms: Atoms) -> Atoms:
@@ -265,9 +295,12 @@ def distorted(atoms: Atoms) -> Atoms:
     return distort_shells(atoms, SHELL_DISTORTION)
 
 
-def place(cells: Supercells, host: Host) -> int:
-    """Return the place of a cell among others."""
-    return [one.fingerprint for one in cells.hosts].index(host.fingerprint)
+def _ion_host(campaign: Campaign, cells: Supercells, host: Host) -> IonHost:
+    """Return the ions of a cell: that of a blind arm's cells, where it is one of the campaign's."""
+    same = [one.fingerprint for one in campaign.cells.hosts]
+    if host.fingerprint in same:
+        return cast(IonHost, cells.hosts[same.index(host.fingerprint)])
+    return IonHost.of(host)
 
 
 def ions_of(host: Host, config: Configuration) -> Configuration:

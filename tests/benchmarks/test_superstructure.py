@@ -122,10 +122,10 @@ def test_it_is_the_same_from_two_supercells(
 def test_its_start_has_long_bonds_around_fe2_and_can_be_labelled(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "start.extxyz"
-    monkeypatch.setattr("sys.argv", ["superstructure", str(CAMPAIGN), str(path)])
+    monkeypatch.setattr("sys.argv", ["superstructure", str(CAMPAIGN), str(tmp_path)])
     module.main()
-    atoms = ase.io.read(path)
+    atoms = ase.io.read(tmp_path / "superstructure.extxyz")
+    assert len(ase.io.read(tmp_path / "zigzag.extxyz")) == len(atoms)
     assert atoms.symbols.formula.count() == {"Na": 8, "Fe": 12, "P": 12, "O": 48}
     tokens = atoms.arrays["requested_species"].tolist()
     assert (tokens.count("Fe2+"), tokens.count("Fe3+")) == (8, 4)
@@ -136,3 +136,23 @@ def test_its_start_has_long_bonds_around_fe2_and_can_be_labelled(
     )
     oxidised = np.array(tokens)[iron] == "Fe3+"
     assert far[oxidised].max() < far[~oxidised].min()
+
+
+def test_the_zigzag_is_the_nearest_that_1x3x1_holds(module: ModuleType, spec: HostSpec) -> None:
+    host = module.host_of(spec, module.STRAIGHT)
+    config = module.zigzag(host)
+    vacant, oxidised = sites(host, config)
+    assert composition(host, config) == Fraction(2, 3)
+    assert (len(vacant), len(oxidised)) == (4, 4)
+    # As in the superstructure: every third site of a chain, and a line to the next chain.
+    apart = np.sort(host.structure.distance_matrix[np.ix_(vacant, vacant)], axis=1)[:, 1]
+    a, b, c = host.parent.lattice.abc
+    assert apart == pytest.approx(np.linalg.norm([a / 2, b / 2, c / 2]))
+    structure = to_structure(to_atoms(host, config))
+    assert SpacegroupAnalyzer(structure, symprec=1e-2).get_space_group_symbol() == "P2_12_12_1"
+    own = module.host_of(spec)
+    energies = [
+        ewald_energies(cell, [one])[0] / cell.formula_units
+        for cell, one in ((host, config), (own, module.superstructure(own)))
+    ]
+    assert energies[0] - energies[1] == pytest.approx(0.049, abs=0.001)

@@ -169,7 +169,9 @@ def test_picks_are_the_ends_of_each_arm_and_can_be_labelled(
     assert len(list((folder / "picks").iterdir())) == len(found)
     labelled = {one.order for one in runners[0].view.labels}
     campaign = runners[0].view.campaign
-    chosen = dict(zip(here.born.wanted(campaign, folder / "picks.extxyz"), found, strict=True))
+    *wanted_by_arms, known = here.born.wanted(campaign, folder / "picks.extxyz")
+    assert composition(*known) == Fraction(2, 3)
+    chosen = dict(zip(wanted_by_arms, found, strict=True))
     orders = [identity(host, config) for host, config in chosen]
     assert len(set(orders)) == len(orders)
     for aware in (runner for runner in runners if runner.arm.charge_aware):
@@ -271,7 +273,8 @@ def test_the_table_of_arms_and_null_models(
     here.table.main([str(here.file), str(folder), str(truth), "--x", "1/2", "--json", str(path)])
     document = json.loads(path.read_text())
     rows, known = document["rows"], document["superstructure"]
-    assert known["above"] is known["lowest"] is None  # four Fe do not hold it
+    # Four Fe do not hold it, yet its label is read: the only one at x = 2/3.
+    assert known["above"] == 0.0 and known["lowest"] == known["order"]
     printed = capsys.readouterr().out
     aware, blind, *nulls = rows
     assert (aware["charge_aware"], blind["charge_aware"]) == (True, False)
@@ -286,7 +289,7 @@ def test_the_table_of_arms_and_null_models(
         lowest = min(one.energy for one in orders(here, truth) if one.x == HALF)
         assert row["found"] == pytest.approx(1e3 * (min(mine) - lowest))
         assert 0 <= row["drifted"] <= 100
-    assert printed.endswith("The known superstructure has no label.\n")
+    assert "The known superstructure lies 0.0 meV/f.u. above the lowest label" in printed
     best = max(nulls, key=lambda row: row["unseen"])
     assert f"({best['null']}, {best['unseen']:.2f})" in printed
     for row, name in ((aware, "PaiNN, aware"), (blind, "PaiNN, blind")):
@@ -362,5 +365,7 @@ def test_the_known_superstructure_is_told_against_the_lowest_label(here: SimpleN
         SimpleNamespace(order=order, x=x, energy=energy)
         for order, x, energy in (("full", 1, -3.0), ("other", 2 / 3, -2.5), (own, 2 / 3, -2.492))
     ]
+    missing = here.table.known_superstructure(here.campaign, truth[:2])
+    assert missing == {"order": own, "above": None, "lowest": None}
     found = here.table.known_superstructure(here.campaign, truth)
     assert found == {"order": own, "above": pytest.approx(8.0), "lowest": "other"}
