@@ -316,7 +316,11 @@ def test_stored_defaults_are_marked_as_not_given(old: Database[dict[str, Any]]) 
     assert born["defaults"]["search"]["operators"]["coupled_swap"] == 2.0
 
 
-@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "file",
+    sorted(set(WORKFLOWS.glob("*.yaml")) - {WORKFLOWS / "nafepo4_two_thirds.yaml"}),  # is younger
+    ids=lambda path: path.stem,
+)
 def test_campaigns_that_version_4_stored_keep_their_meaning(file: Path) -> None:
     spec = load_spec(file)
     searched = {name: getattr(spec.search, name) for name in ("evaluations", "seeds")}
