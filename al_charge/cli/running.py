@@ -19,6 +19,8 @@ from al_charge.errors import AlChargeError
 from al_charge.logs import LogSettings, details
 
 if TYPE_CHECKING:
+    from rich.panel import Panel
+
     from al_charge.store.documents import CampaignDoc
 
 Status = tuple[dict[str, Any], dict[int, dict[str, tuple[int, int]]]]
@@ -63,7 +65,7 @@ def run_here(target: Target, processes: int, runs: Path | None = None) -> None:
         categories=CATEGORIES,
         logs=_quieter_logs(),
     ) as pool:
-        follow(target, 1.0, pool.tend)
+        follow(target, 1.0, pool.tend, starting=processes)
     document = target.store().campaigns.get(target.name)
     refuse_failed(document)
     if document.state.value == "running":
@@ -124,6 +126,8 @@ def follow(
     interval: float,
     go_on: Callable[[], bool] = lambda: True,
     told: Callable[[dict[str, Any]], None] = lambda _: None,
+    *,
+    starting: int = 0,
 ) -> None:
     """Show the progress of a campaign on standard error until it ends or pauses.
 
@@ -139,13 +143,15 @@ def follow(
         Called between updates; False ends it.
     told
         Called with the status at each update.
+    starting
+        Number of workers that this process starts.
     """
     from al_charge.fw.status import status_document
     from al_charge.fw.task_run import OUTAGE
     from al_charge.fw.worker import PATIENCE
 
     launchpad, campaign = target.launchpad(), target.campaign()
-    with _panel() if on_terminal() else _lines(target) as show:
+    with _panel(target, starting) if on_terminal() else _lines(target) as show:
         document = status_document(launchpad, campaign)
         show(document)
         told(document)
@@ -202,15 +208,22 @@ def follow_and_notify(target: Target, interval: float, kinds: Collection[str]) -
 
 
 @contextmanager
-def _panel() -> Iterator[Callable[[dict[str, Any]], None]]:
+def _panel(target: Target, starting: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Draw a panel; call what is yielded with a status document to update it."""
     from rich.console import Console
     from rich.live import Live
 
+    from al_charge.fw.tasks import count_tasks
     from al_charge.report.progress import status_panel
 
+    launchpad = target.launchpad()
+
+    def drawn(document: dict[str, Any]) -> Panel:
+        counts = count_tasks(launchpad, target.name).get(document["round"], {})
+        return status_panel(document, counts, starting=starting)
+
     with Live(console=Console(stderr=True), refresh_per_second=2) as live:
-        yield lambda document: live.update(status_panel(document))
+        yield lambda document: live.update(drawn(document))
 
 
 @contextmanager

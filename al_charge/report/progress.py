@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from rich.console import Group
@@ -10,18 +12,30 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from al_charge.report.terminal import Unbroken
+
 LIKELY = 0.05
 """Probability from which a lower state is told of."""
+Counts = Mapping[str, tuple[int, int]]
+"""By kind of task, how many are done, and how many there are."""
+_COUNTED = ("propose", "label", "explore")
+"""Tasks that a round has several of, in their order; trainings have bars of their own."""
 _COLOURS = {"converged": "green", "running": "cyan", "paused": "yellow", "sampled": "yellow"}
 
 
-def status_panel(status: dict[str, Any]) -> Panel:
+def status_panel(
+    status: dict[str, Any], counts: Counts | None = None, *, starting: int = 0
+) -> Panel:
     """Return the panel of a campaign: tasks, rounds, criteria and the time left.
 
     Parameters
     ----------
     status
         What ``al-charge campaign status --json`` prints.
+    counts
+        Tasks of the round under way, for bars.
+    starting
+        Number of workers that this process starts, and that may not have written yet.
 
     Returns
     -------
@@ -31,28 +45,34 @@ def status_panel(status: dict[str, Any]) -> Panel:
     colour = _COLOURS.get(status["state"], "red")
     return Panel(
         Group(
-            _summary(status),
-            _progress_bars(status["progress"]),
+            Unbroken(_summary(status, starting)),
+            _progress_bars(_under_way(counts or {}) | status["progress"]),
             _rounds_table(status["rounds"]),
             _criteria_table(status),
-            *_knowledge(status["rounds"]),
+            *map(Unbroken, _knowledge(status["rounds"])),
         ),
         title=f"campaign {status['campaign']}: [{colour}]{status['state']}[/]",
-        # As Text: brackets in a reason are not markup.
-        subtitle=Text(status["reason"]) if status["reason"] else None,
     )
 
 
-def _summary(status: dict[str, Any]) -> Text:
+def _under_way(counts: Counts) -> dict[str, list[int]]:
+    """Return the first kind of task of which some are left to do."""
+    left = (kind for kind in _COUNTED if kind in counts and counts[kind][0] < counts[kind][1])
+    return {kind: [*counts[kind]] for kind in islice(left, 1)}
+
+
+def _summary(status: dict[str, Any], starting: int) -> Text:
     tasks = ", ".join(f"{n} {state.lower()}" for state, n in status["tasks"].items())
     text = Text(f"labels {status['labels_used']} of at most {status['max_labels']}")
     text.append(f"   tasks: {tasks or 'none'}")
+    if status["reason"]:
+        text.append(f"\n{status['reason']}", style=_COLOURS.get(status["state"], "red"))
     if status["state"] == "running" and status["seconds_left"] is not None:
         text.append(
             f"   about {duration(status['seconds_left'])} left if every criterion keeps holding"
         )
     if status["state"] == "running":
-        text.append_text(_workers(status))
+        text.append_text(_workers(status, starting))
     if used := status["used"]:
         text.append(f"\n{_used(used)}")
     if files := status.get("files"):
@@ -93,11 +113,11 @@ def _used(used: dict[str, dict[str, float]]) -> str:
         for kind, of in used.items()
         if kind != "workers"
     )
-    line = f"used in runs: {kinds}" if kinds else "used"
-    if workers is None:
-        return line
-    cores = core_time(workers["core_seconds"] / 3600)
-    return f"{line}; workers {duration(workers['seconds'])}, {cores}"
+    parts = [f"used in runs: {kinds}"] if kinds else []
+    if workers is not None:
+        cores = core_time(workers["core_seconds"] / 3600)
+        parts.append(f"workers {duration(workers['seconds'])}, {cores}")
+    return "; ".join(parts)
 
 
 def _files(files: dict[str, Any]) -> str:
@@ -112,11 +132,13 @@ def _files(files: dict[str, Any]) -> str:
     return f"on this machine {more}{files['files']} files, {size}{packed}: {files['folder']}"
 
 
-def _workers(status: dict[str, Any]) -> Text:
+def _workers(status: dict[str, Any], starting: int) -> Text:
     """Return where workers live, when they were seen last, and which of them are frozen."""
     workers = status["workers"]
     if not workers:
         begun = any(status["tasks"].get(state) for state in ("COMPLETED", "RUNNING"))
+        if starting and not begun:
+            return Text(f"\nstarting {starting} {'worker' if starting == 1 else 'workers'}")
         what = "no worker is left" if begun else "there is no worker yet"
         line = f"{what}; start one with 'al-charge worker {status['campaign']}'"
         return Text(f"\n{line}", style="red" if begun else "yellow")
@@ -156,7 +178,14 @@ def _progress_bars(progress: dict[str, list[int]]) -> Table:
 
 def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
     table = Table(
-        "round", "labels", "hull moved", "below hull", "vertices at x", "criteria", "time", box=None
+        "round",
+        "labels",
+        "hull moved",
+        "below hull",
+        "vertices at x",
+        "criteria",
+        "in runs",
+        box=None,
     )
     for row in rounds:
         shift = row["hull_shift"]
@@ -209,7 +238,7 @@ def _criteria_table(status: dict[str, Any]) -> Table:
     table = Table.grid(padding=(0, 1))
     for criterion in status["criteria"]:
         mark = Text("yes", style="green") if criterion["met"] else Text("no", style="yellow")
-        table.add_row(mark, criterion["name"], Text(criterion["value"], style="dim"))
+        table.add_row(mark, criterion["name"], Unbroken(Text(criterion["value"], style="dim")))
     if status["criteria"]:
         needed = status["rounds_needed"]
         rounds = f"round{'s' * (needed != 1)}"

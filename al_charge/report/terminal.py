@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.measure import Measurement
+    from rich.text import Text
 
 UNBOUNDED = 10_000
 """Columns of a pipe or a file, which nothing has to fit into."""
@@ -15,6 +17,40 @@ WIDEST_PANEL = 160
 """Columns of a panel at most."""
 _QUANTITY = re.compile(r"[-+<]?\d.{0,19}")
 """What begins with a number and is short, such as ``100 %, 14.6``."""
+
+
+_TIED = re.compile(
+    r"(?<=[\d%]) (?=[^\W\d])|(?<=[\d\]]) (?=[%(])|(?<=[=±]) | (?=[=±])| (?=in \d)|(?<= in) (?=\d)"
+)
+"""The spaces within a quantity, such as ``x = 1/4 (31 %)`` and ``3 s in 4``."""
+_TIE = "\ue000"
+"""Stands for such a space while lines are broken; rich breaks them at every space of Unicode."""
+
+
+class Unbroken:
+    """A text that wraps between its quantities, and never within one.
+
+    Parameters
+    ----------
+    text
+        What to print.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self._tied = text.copy()
+        self._tied.plain = _TIED.sub(_TIE, text.plain)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines."""
+        for line in self._tied.wrap(console, options.max_width):
+            line.plain = line.plain.replace(_TIE, " ")
+            yield line
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return the width of the longest quantity or word, and that of the whole."""
+        from rich.measure import Measurement
+
+        return Measurement.get(console, options, self._tied)
 
 
 def console_of_output() -> Console:

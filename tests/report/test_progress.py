@@ -71,10 +71,10 @@ STATUS: dict[str, Any] = {
 }
 
 
-def rendered(status: dict[str, Any]) -> str:
-    console = Console(width=140, record=True, file=None, quiet=False)
+def rendered(status: dict[str, Any], width: int = 140, **more: Any) -> str:
+    console = Console(width=width, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(status_panel(status))
+        console.print(status_panel(status, **more))
     return capture.get()
 
 
@@ -135,6 +135,15 @@ def test_a_campaign_without_workers_says_so() -> None:
     new = rendered(STATUS | nobody | {"tasks": {"READY": 2}})
     assert "there is no worker yet; start one with 'al-charge worker olivine'" in new
     assert "start one with" not in rendered(STATUS | nobody | {"state": "converged"})
+    mine = rendered(STATUS | nobody | {"tasks": {"READY": 2}}, starting=2)
+    assert "starting 2 workers" in mine and "start one with" not in mine
+    assert left in rendered(STATUS | nobody, starting=2)
+
+
+def test_workers_that_have_run_no_task_yet_used_something_all_the_same() -> None:
+    assert "│ workers 30 min, 2 core hours" in rendered(
+        STATUS | {"used": {"workers": STATUS["used"]["workers"]}}
+    )
 
 
 def test_a_round_without_predictions_says_nothing_of_what_lies_below() -> None:
@@ -149,6 +158,36 @@ def test_only_tasks_under_way_have_a_bar() -> None:
     text = rendered(STATUS)
     assert "3 of 5" in text
     assert "train 1" not in text
+
+
+def test_the_first_kind_of_task_with_some_left_has_a_bar() -> None:
+    counts = {"train": (0, 3), "label": (1, 7), "propose": (9, 9), "assess": (0, 1)}
+    assert ["1 of 7" in (text := rendered(STATUS, counts=counts)), "of 9" in text] == [True, False]
+    text = rendered(STATUS, counts=counts | {"propose": (2, 9)})
+    assert ["2 of 9" in text, "1 of 7" in text] == [True, False]
+
+
+@pytest.mark.parametrize("width", range(40, 140, 4))
+def test_no_quantity_is_broken_and_no_reason_is_cut(width: int) -> None:
+    reason = "4 rounds; the hull moved [too much] (430.52 meV/f.u., limit 1); " + "word " * 40
+    kinds = {"label": (69, 53.0), "propose": (20, 74.0), "select": (4, 3.0), "train": (4, 120.0)}
+    used = {
+        kind: {"runs": runs, "seconds": seconds, "core_seconds": seconds}
+        for kind, (runs, seconds) in kinds.items()
+    }
+    status = STATUS | {
+        "state": "exhausted",
+        "reason": reason + "end",
+        "tasks": {"COMPLETED": 13, "READY": 16, "RUNNING": 2, "WAITING": 4},
+        "used": used | {"workers": {"runs": 2, "seconds": 12.0, "core_seconds": 24.6}},
+    }
+    lines = [line.strip("│ ") for line in rendered(status, width).splitlines()]
+    for whole in (
+        "13 completed", "16 ready", "2 running", "4 waiting", "430.52 meV/f.u.", "[too", "end",
+        "53 s in 69", "74 s in 20", "3 s in 4", "2 min in 4", "12 s", "24.6 core",
+        "x = 1/4 (31 %)", "100 % of", "95 %",
+    ):  # fmt: skip
+        assert any(whole in line for line in lines), whole
 
 
 def test_ended_campaign_says_why_and_promises_no_time() -> None:
