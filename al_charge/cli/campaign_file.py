@@ -80,7 +80,21 @@ def check(file: Path, as_json: bool) -> None:
     if as_json:
         print_json(found.document)
     else:
-        click.echo(f"{file}: {found}")
+        _print_lines(f"{file}: {found}")
+
+
+def _print_lines(text: str) -> None:
+    """Print lines, which wrap between quantities if they are longer than the terminal is wide."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from rich.text import Text
+
+    from al_charge.report.terminal import Unbroken, console_of_output
+
+    console = console_of_output()
+    for line in text.splitlines():
+        console.print(Unbroken(Text(line)))
 
 
 def packaged_folder(name: str) -> Path:

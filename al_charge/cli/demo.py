@@ -178,7 +178,7 @@ def _tell(target: Target, document: dict[str, Any], plots: list[Path]) -> None:
     activate = "" if shutil.which("al-charge") else f"  source {sys.prefix}/bin/activate\n"
     click.echo(
         f"\nWhat to try next:\n{activate}"
-        f"  al-charge campaign status {target.name}    what held, round by round\n"
+        f"  al-charge campaign status {target.name}     what held, round by round\n"
         f"  al-charge hull {target.name} --json         every labelled configuration\n"
         "  al-charge demo --blind               the same with potentials blind to charge\n"
         "  al-charge init my-campaign           a campaign file of your own"

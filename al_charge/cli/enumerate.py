@@ -198,7 +198,8 @@ def _table(document: dict[str, Any], meaning: str) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("x", "distinct", caption=f"{document['distinct']} distinct in all")
+    table = Table("x", "distinct", show_footer=True)
+    table.columns[0].footer, table.columns[1].footer = "all", str(document["distinct"])
     for x, number in document["by_composition"].items():
         table.add_row(x, str(number))
     return Group(Text(meaning), table)

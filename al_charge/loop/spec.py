@@ -354,6 +354,9 @@ def _refusal(error: ValidationError, source: Path, *sections: str) -> InputError
         remedy = "write it in quotes, such as 'No'"
     elif problem["type"] == "missing":
         what = "this field is required"
+        if (lacking := str(steps[-1])) in ("labeler", "potential") and len(steps) == 1:
+            kinds = ", ".join(sorted(plugins_of(lacking).kinds))
+            remedy = f"write '{lacking}: {{kind: ...}}' with one of {kinds}"
     elif problem["type"] == "union_tag_invalid":
         kind, plugins = str(problem["ctx"]["tag"]), plugins_of(steps[0])
         what = f"unknown kind '{kind}'"

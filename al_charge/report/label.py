@@ -31,6 +31,7 @@ UNITS = LABEL_UNITS | {
     "moment": "Bohr magnetons",
     "bader": "e, net, cations positive",
 }
+_NO_MOMENTS = "no moments: the charge states are those that were asked for or given"
 _ORIGINS = {
     "seed": "The candidate is one of the seeds",
     "search": "The candidate was found by the search",
@@ -154,7 +155,7 @@ def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
         ("configuration", of["hash"]),
         ("energy", "\n".join(energies)),
         ("charge states", f"{states}; order {order}"),
-        ("determined from", of["audit"]),
+        ("determined from", of["audit"] if of["moments"] or of["bader"] else _NO_MOMENTS),
         ("volume", f"{of['volume']:.3f} cubic angstrom per formula unit"),
         ("computed", f"{moved[of['relax']]}, {of['engine']}, settings {of['settings_hash']}"),
         *([("on no hull", of["refused"])] if of["refused"] else []),
@@ -170,10 +171,12 @@ def _site_table(sites: list[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     table = Table("atom", "requested", "found")
-    table.add_column("moment", justify="right")
-    table.add_column("Bader", justify="right")
+    headings = {"moment": "moment", "bader": "Bader"}
+    known = [name for name in headings if any(one[name] is not None for one in sites)]
+    for name in known:
+        table.add_column(headings[name], justify="right")
     for one in sites:
-        numbers = ["" if one[name] is None else f"{one[name]:.3f}" for name in ("moment", "bader")]
+        numbers = ["" if one[name] is None else f"{one[name]:.3f}" for name in known]
         table.add_row(str(one["atom"]), one["requested"], one["found"], *numbers)
     return table
 

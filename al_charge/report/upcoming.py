@@ -12,6 +12,7 @@ from al_charge.store.documents import CampaignState, RoundDoc
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 UNITS = {
     "predicted": "eV per formula unit, by committee and surrogate",
@@ -59,7 +60,7 @@ def next_document(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def next_table(document: dict[str, Any]) -> Table:
+def next_table(document: dict[str, Any]) -> Table | Text:
     """Return the table of what a campaign labels next.
 
     Parameters
@@ -70,12 +71,15 @@ def next_table(document: dict[str, Any]) -> Table:
     Returns
     -------
     Table
-        One row for each label of the round.
+        One row for each label of the round; a sentence if there is none.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(caption=f"{document['what'].capitalize()}. Energies in eV per formula unit.")
+    sentence = f"{document['what'].capitalize()}."
+    if not document["labels"]:
+        return Text(sentence)
+    table = Table(caption=f"{sentence} Energies in eV per formula unit.")
     for heading in ("x", "label", "state"):
         table.add_column(heading)
     table.add_column("predicted", justify="right")

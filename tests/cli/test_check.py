@@ -151,6 +151,33 @@ def test_each_mistake_is_named_in_one_line(
     assert "secret" not in err
 
 
+def test_a_file_without_a_potential_is_told_what_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = changed("seed", 1)
+    del document["potential"]
+    code, _, err = check(document, tmp_path, capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "potential: this field is required; write 'potential: {kind: ...}' with one of" in err
+    assert "painn" in err
+
+
+def test_no_quantity_is_broken_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(GOOD), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    _, whole, _ = run(["check", "campaign.yaml"], capsys)
+    assert "x = 7/8" in whole and max(map(len, whole.splitlines())) > 80
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for width in (38, 40, 43):
+        monkeypatch.setenv("COLUMNS", str(width))
+        _, wrapped, _ = run(["check", "campaign.yaml"], capsys)
+        assert " ".join(wrapped.split()) == " ".join(whole.split())
+        assert wrapped.count("x = ") == whole.count("x = ")
+        assert max(map(len, wrapped.splitlines())) <= width
+
+
 def test_missing_file_and_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(["check", str(tmp_path / "none.yaml")], capsys)
     assert (code, err.count("\n")) == (2, 1)
