@@ -177,16 +177,12 @@ def _progress_bars(progress: dict[str, list[int]]) -> Table:
 
 
 def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
-    table = Table(
-        "round",
-        "labels",
-        "hull moved",
-        "below hull",
-        "vertices at x",
-        "criteria",
-        "in runs",
-        box=None,
-    )
+    table = Table(box=None)
+    for heading in ("round", "labels", "hull moved", "below hull"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("vertices at x")
+    for heading in ("criteria", "in runs"):
+        table.add_column(heading, no_wrap=True)
     for row in rounds:
         shift = row["hull_shift"]
         table.add_row(

@@ -276,6 +276,12 @@ def test_a_rehearsal_is_called_one_wherever_results_are(facts: Facts) -> None:
     told = Parsed(page(with_status(facts, labeler_remark=remark)))
     for place in ("answer", "hull", "voltage", "structures", "order", "labels"):
         assert remark[1:] in told.text(place), place
+    assert f"R{remark[1:]}." in told.text("answer")
+
+
+def test_more_labels_than_configurations_are_not_some_of_them(facts: Facts) -> None:
+    told = Parsed(page(with_status(facts, labels_used=900)))
+    assert "900 for" in (answer := plain(told.text("answer"))) and "900 of" not in answer
 
 
 def test_before_an_assessment_the_report_says_what_is_missing(campaign: ac.Campaign) -> None:

@@ -190,6 +190,14 @@ def test_no_quantity_is_broken_and_no_reason_is_cut(width: int) -> None:
         assert any(whole in line for line in lines), whole
 
 
+def test_only_vertices_wrap_at_80_columns() -> None:
+    vertices = ["0", "1/8", "1/4", "3/8", "1/2", "5/8", "3/4", "7/8", "1"]
+    line = STATUS["rounds"][0] | {"hull_shift": 0.99625, "vertices": vertices}
+    text = rendered(STATUS | {"rounds": [line]}, 80)
+    assert "996.25 meV/f.u." in text and "1 of 4    75 s" in text
+    assert all(vertex in text for vertex in vertices)
+
+
 def test_ended_campaign_says_why_and_promises_no_time() -> None:
     text = rendered(STATUS | {"state": "converged", "reason": "every criterion held"})
     assert "every criterion held" in text
