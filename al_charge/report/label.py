@@ -95,13 +95,15 @@ def one_label_table(document: dict[str, Any]) -> Group:
     from rich.table import Table
     from rich.text import Text
 
+    from al_charge.report.terminal import Unbroken
+
     table = Table(
         title=Text(f"{document['formula']}, label {document['label']}"), show_header=False
     )
     table.add_column("what", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, value in _lines(document):
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(name), Unbroken(Text(value)))
     return Group(table, _site_table(document["sites"])) if document["sites"] else Group(table)
 
 
@@ -162,7 +164,10 @@ def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
         ("why", "\n".join(why_lines(of))),
         ("starts", starts or "1"),
         ("took", ", ".join(took) or "not known"),
-        ("files", of["directory"] + (f" on {', '.join(of['machines'])}" if of["machines"] else "")),
+        (
+            "files",
+            of["directory"] + (f"\non {', '.join(of['machines'])}" if of["machines"] else ""),
+        ),
         *([("imported", str(of["imported"]["file"]))] if of["imported"] else []),
     ]
 

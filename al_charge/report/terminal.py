@@ -42,8 +42,9 @@ class Unbroken:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines."""
-        for line in self._tied.wrap(console, options.max_width):
+        for line in self._tied.wrap(console, options.max_width, justify=options.justify):
             line.plain = line.plain.replace(_TIE, " ")
+            line.justify = "left" if options.justify else None  # it is where it belongs already
             yield line
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
@@ -96,11 +97,17 @@ def _fit(console: Console, drawn: RenderableType) -> int:
     from rich.console import Group
     from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
     if isinstance(drawn, Group):
         return max((_fit(console, part) for part in drawn.renderables), default=0)
     if not isinstance(drawn, Table):
         return 0
+    for place in ("title", "caption"):
+        if isinstance(text := getattr(drawn, place), str):
+            text = Text(text, style=f"table.{place}")
+        if isinstance(text, Text):
+            setattr(drawn, place, Unbroken(text))
     widths, least = [], []
     for column in drawn.columns:
         cells = (column.header, column.footer, *column.cells)

@@ -64,6 +64,26 @@ def test_a_hull_keeps_its_quantities_in_the_width_of_a_terminal(width: int) -> N
     assert max(map(len, text.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", range(20, 44))
+def test_no_caption_breaks_a_quantity(width: int) -> None:
+    table = Table("a", caption="below the hull: 34.9 %. At x = 1/4 (31 %), or 2.5 ± 0.1 meV higher")
+    table.add_column("what else there is to see here", no_wrap=True)
+    file = io.StringIO()
+    print_whole(Console(file=file, width=width), table)
+    for whole in ("34.9 %", "x = 1/4 (31 %)", "2.5 ± 0.1 meV"):
+        assert whole in file.getvalue()
+
+
+def test_captions_stay_in_the_middle() -> None:
+    table = Table("a", caption="two words")
+    table.add_column("x" * 40, no_wrap=True)
+    file = io.StringIO()
+    print_whole(Console(file=file, width=80), table)
+    first, *_, last = file.getvalue().splitlines()
+    left = last.partition("two words")[0]
+    assert 2 * len(left) in range(len(first) - 9 - 1, len(first) - 9 + 2)
+
+
 def test_nothing_wraps_in_a_pipe_unless_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
