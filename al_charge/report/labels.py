@@ -268,6 +268,8 @@ def _by_composition(document: dict[str, Any]) -> Table:
 
     total = document["mixed"]
     table = Table(show_footer=bool(total["labels"]))
+    if total["labels"]:
+        table.caption = "mixed: labels with more than one charge state of an element"
     table.add_column("x", footer="mixed")
     names = ["labels", "as_requested", "ambiguous", "unusable"]
     if any(row["delocalised"] for row in document["compositions"]):
