@@ -115,8 +115,8 @@ def _runs(most: int) -> list[str]:
     if not most:
         return []
     return [
-        f"end members are first run in other spin states and magnetic orders: at most {most} runs "
-        "each"
+        "end members are first run in other spin states and magnetic orders: at most "
+        f"{most} run{'s' * (most > 1)} each"
     ]
 
 

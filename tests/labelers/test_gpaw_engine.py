@@ -379,9 +379,9 @@ class _ElasticEngine:
         }
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("interrupted", ["", "between steps", "while it writes", "at once"])
 def test_ions_and_cell_end_where_another_optimiser_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
 ) -> None:
     """At rest within the limits, at the minimum that ASE's FIRE finds; also when it goes on."""
     from al_charge.labelers.gpaw.journal import Journal
@@ -398,6 +398,10 @@ def test_ions_and_cell_end_where_another_optimiser_ends(
         with pytest.raises(AlChargeError, match="not converged after 3 steps"):
             relax(engine, atoms, job | {"max_steps": 3}, frames, Journal(writes=False))
         assert len(frames) == 4
+        (hessian,) = tmp_path.glob("*hessian.json")
+        whole = hessian.read_bytes()
+        kept = {"between steps": len(whole), "while it writes": len(whole) // 2, "at once": 0}
+        hessian.write_bytes(whole[: kept[interrupted]])
     last = relax(engine, atoms, job, frames, Journal(writes=False))[-1]
     assert np.linalg.norm(last["forces"], axis=1).max() < 0.02
     assert np.abs(last["stress"]).max() < 0.02 * len(atoms) / atoms.get_volume()

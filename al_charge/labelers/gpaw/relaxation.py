@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.optimize.cellawarebfgs import CellAwareBFGS
+from ase.optimize.optimize import RestartError
 from gpaw.mpi import world
 
 from al_charge.errors import AlChargeError
@@ -128,6 +129,6 @@ def _optimiser(target: Any, hessian: str) -> BFGS:
     make = partial(kind, target, logfile="relaxation.txt", maxstep=0.1, alpha=70.0, comm=world)
     try:
         return make(restart=hessian)
-    except (ValueError, TypeError, KeyError, EOFError):
+    except (RestartError, ValueError, TypeError, KeyError, EOFError):
         Path(hessian).unlink(missing_ok=True)
         return make(restart=hessian)
