@@ -224,11 +224,8 @@ def _in_doubt(
     if before is None or before.assessment is None:
         return []  # there is no hull yet
     labels = labelled_hull(campaign, up_to=round_number - 1)
-    others = [
-        one
-        for one in campaign.store.candidates.all(campaign.name, round_number - 1)
-        if one.origin != "label" and one.composition != str(x)
-    ]
+    predicted = _predicted_before(campaign, round_number)
+    others = [one for one in predicted if one.composition != str(x)]
     posterior = fit_posterior(campaign, labels.labels.values(), [*others, *candidates])
     return in_doubt(campaign, labels, posterior, x, candidates)
 
@@ -305,14 +302,16 @@ def _spaces(
 
 
 def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
-    """Return what is known at all compositions: labels, and candidates of the round before.
-
-    Candidates that verify the hull have no error bar.
-    """
+    """Return what is known at all compositions: labels, and what was predicted a round before."""
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
-    candidates = campaign.store.candidates.all(campaign.name, round_number - 1)
     known = of_minima(campaign, labels)
-    return observations(campaign, known, [one for one in candidates if one.origin != "label"])
+    return observations(campaign, known, _predicted_before(campaign, round_number))
+
+
+def _predicted_before(campaign: Campaign, round_number: int) -> list[CandidateDoc]:
+    """Return the candidates of the round before; those that verify a hull are labels themselves."""
+    before = campaign.store.candidates.all(campaign.name, round_number - 1)
+    return [one for one in before if one.origin != "label"]
 
 
 def _known_geometries(

@@ -156,7 +156,7 @@ def create_collections(database: Database[dict[str, Any]]) -> None:
         except (CollectionInvalid, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code != NAMESPACE_EXISTS:
                 raise
-            database.command("collMod", name, validator=validator, validationLevel="strict")
+    renew_validators(database)
     create_missing_indexes(database)
     create_file_indexes(database)
 
