@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_STEPS, MAX_FIRE_STEPS = 500, 2000
 """Evaluations of one structure after which it is given up: quasi-Newton, and FIRE in batches."""
+FEW_HELD_OUT = 5
+"""Of fewer configurations the root mean square of the errors is uncertain by a third and more."""
 
 _log = logging.getLogger("al_charge.api")
 
@@ -344,17 +346,30 @@ def _training_settings(
 
 
 def _warn_of_lacking(what: Fit, frames: Sequence[TrainingFrame]) -> None:
-    """Warn of quantities that no label has, and if nothing is held out."""
+    """Warn of quantities that no label has, and if too little is held out to tell the error."""
+    from al_charge.potentials.data.frames import groups_of
     from al_charge.potentials.training.fitting import held_out_groups
 
     gives = POTENTIALS.of(what.potential).gives
     for name in (Quantity.MOMENTS, Quantity.CHARGES):
         if name in gives and all(getattr(frame, name) is None for frame in frames):
             _log.warning("no frame has %s: the model's predictions of them mean nothing", name)
-    if what.folds > 1 and not held_out_groups(frames, what.folds, 0):
-        groups = len({frame.group for frame in frames})
+    if what.folds == 1:
+        return
+    groups = len(set(groups_of(frames)))
+    distinct = f"{groups} configuration{'s' if groups != 1 else ''}"
+    folds = range(min(what.members, what.folds))
+    held = [held_out_groups(frames, what.folds, member) for member in folds]
+    if not held[0]:
         _log.warning(
-            "nothing is held out of %d configurations: all epochs are run, and the last weights "
-            "kept; fewer --folds hold more out",
-            groups,
+            "nothing is held out of %s, so the error of the model is not known: all epochs are "
+            "run, and the last weights kept; fewer --folds hold more out",
+            distinct,
+        )
+    elif sum(held) < FEW_HELD_OUT:
+        _log.warning(
+            "only %d of %s held out: so few say next to nothing about the error of the model; "
+            "fewer --folds hold more out",
+            sum(held),
+            f"{distinct} {'is' if sum(held) == 1 else 'are'}",
         )

@@ -393,7 +393,26 @@ def test_what_is_trained_without_labels_is_said(run: Run, tmp_path: Path) -> Non
     code, _, err = run("train", file, str(tmp_path / "m"), "--settings", settings(tmp_path))
     assert code == 0
     assert "no frame has moments" in err and "no frame has charges" in err
-    assert "nothing is held out of 1 configurations" in err
+    assert "nothing is held out of 1 configuration, so the error of the model is not known" in err
+
+
+@pytest.mark.parametrize(("count", "members"), [(3, 1), (7, 1), (7, 3)])
+def test_errors_of_a_few_configurations_are_said_to_mean_little(
+    count: int, members: int, run: Run, tmp_path: Path
+) -> None:
+    frames = [labelled(seed) for seed in range(count)]
+    for place, atoms in enumerate(frames):
+        atoms.info["order"] = f"order {place}"
+    file = str(write_labels(tmp_path / "few.extxyz", frames))
+    options = ("--settings", settings(tmp_path, 1), "--group", "order", "--folds", "3", "--json")
+    code, out, err = run("train", file, str(tmp_path / "m"), *options, "--members", str(members))
+    held = {group for member in json.loads(out)["held_out"] for group in member}
+    assert (code, len(held) > 0) == (0, True)
+    if len(held) < 5:
+        verb = "is" if len(held) == 1 else "are"
+        assert f"only {len(held)} of {count} configurations {verb} held out: so few say" in err
+    else:
+        assert "WARNING" not in err
 
 
 def test_the_settings_in_the_documentation_are_right(data: str, run: Run, tmp_path: Path) -> None:
