@@ -34,7 +34,7 @@ from al_charge.potentials.data.frames import fold_of
 from al_charge.search.plugin import Space
 from al_charge.search.screen import ScreenPlugin, ScreenSettings
 from al_charge.search.seeds import seeds
-from al_charge.store.documents import Calibration, Criterion, PredictedLabel, Vertex
+from al_charge.store.documents import NORMAL_95, Calibration, Criterion, PredictedLabel, Vertex
 from al_charge.surrogate.clusters import Clusters, features
 from al_charge.surrogate.surrogate import Observation, Prediction, fit_surrogate
 from al_charge.thermo.hull import Entry, Hull, build_hull, max_hull_shift
@@ -101,8 +101,9 @@ class Run:
     lower
         Compositions whose ground state lies deeper below the lowest label than was said.
     tested
-        By round, of every prospective label: its error, the half widths of the bands that should
-        hold 68 and 95 % of errors, and whether it decided the hull.
+        By round, of every prospective label: its error as committee and surrogate together
+        predicted it, the half widths of the bands that should hold 68 and 95 % of errors, and
+        whether it decided the hull.
     p_by_round
         ``p_below_hull`` of each round, and whether anything did lie below.
     """
@@ -148,11 +149,11 @@ class Campaign:
         self.bars = calibrate_bars(self.history, residuals)
         while not self.run.state:
             self.relaxed = self.relax(energies)
-            picked = self.select(energies)
+            picked, weighed = self.select(energies)
             predictions = self.predicted(energies, picked)
             self.labelled = np.append(self.labelled, picked)
             before, hull = hull, self.hull()
-            self.note(predictions, hull)
+            self.note(predictions, weighed, hull)
             energies, residuals = self.committee.train(self.labelled)
             self.bars = calibrate_bars(self.history, residuals)
             met.append(self.assess(energies, before, hull, asked=bool(len(picked))))
@@ -235,13 +236,13 @@ class Campaign:
         mean, rows = energies.mean(axis=0)[which], self.known.occupations[which]
         return posterior.relaxed(self.known.host, rows, mean, bars)
 
-    def select(self, energies: Floats) -> Ints:
-        """Return what the rule asks for."""
+    def select(self, energies: Floats) -> tuple[Ints, dict[int, tuple[float, float]]]:
+        """Return what the rule asks for, and what is known of what it may ask for."""
         known, hull = self.known, self.hull()
         left = SETTINGS.max_labels - len(self.labelled)
         count = min(self.settings.labels_per_round, left)
         if not len(self.relaxed) or not count:
-            return np.empty(0, dtype=np.int64)
+            return np.empty(0, dtype=np.int64), {}
         found = self.of_relaxed(self.posterior(energies), energies, self.relaxed)
         choice = Choice(
             candidates=[
@@ -261,7 +262,9 @@ class Campaign:
             tolerance=TOLERANCE,
         )
         picked = self.rule.select(choice, self.settings, self.rng)
-        return np.array([int(one.key) for one in picked], dtype=np.int64)
+        told = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
+        weighed = dict(zip(self.relaxed.tolist(), told, strict=True))
+        return np.array([int(one.key) for one in picked], dtype=np.int64), weighed
 
     def predicted(self, energies: Floats, picked: Ints) -> list[tuple[int, float, float, float]]:
         """Return number, error, spread and bar of what was selected."""
@@ -270,8 +273,13 @@ class Campaign:
         columns = (one.tolist() for one in (picked, error, spread, bars))
         return list(zip(*columns, strict=True))
 
-    def note(self, predicted: list[tuple[int, float, float, float]], hull: Hull) -> None:
-        """Keep what was predicted of labels, for later bars and for coverage."""
+    def note(
+        self,
+        predicted: list[tuple[int, float, float, float]],
+        weighed: dict[int, tuple[float, float]],
+        hull: Hull,
+    ) -> None:
+        """Keep what was predicted of labels: by the committee for later bars, else for coverage."""
         some = [
             PredictedLabel(
                 str(x := self.x[self.known.place[i]]),
@@ -284,7 +292,12 @@ class Campaign:
             for i, error, spread, one in predicted
         ]
         self.history.append(Checked(self.bars.held_out or 0.0, some))
-        self.run.tested.append([(one.error, *one.bands, one.deciding) for one in some])
+        tested = []
+        for (i, *_), one in zip(predicted, some, strict=True):
+            energy, deviation = weighed[i]
+            error = energy - float(self.known.energies[i])
+            tested.append((error, deviation, NORMAL_95 * deviation, one.deciding))
+        self.run.tested.append(tested)
 
     def assess(self, energies: Floats, before: Hull, hull: Hull, *, asked: bool) -> list[Criterion]:
         """Return the criteria after a round."""

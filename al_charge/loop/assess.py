@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage, wide_band
+from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.committee import knowing_members, load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
     calibration_of,
-    candidate_entry,
     labelled_hull,
 )
 from al_charge.loop.outlook import Ahead, look_ahead
 from al_charge.loop.posterior import weigh
-from al_charge.loop.predicted import predicted_labels
+from al_charge.loop.predicted import compare_with_labels
 from al_charge.loop.reference import label_metal
 from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
@@ -80,11 +79,9 @@ def assess(
     if record is None or record.assessment is None:
         label_metal(campaign, directory, round_number=round_number, lock=lock)
         started = time.monotonic()
+        weighed = weigh(campaign, round_number)
         campaign.store.rounds.record_assessment(
-            campaign.name,
-            round_number,
-            *_assessment(campaign, round_number),
-            weigh(campaign, round_number),
+            campaign.name, round_number, *_assessment(campaign, round_number, weighed), weighed
         )
         campaign.store.rounds.add_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
@@ -96,7 +93,9 @@ def assess(
     return state
 
 
-def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list[str], Array]:
+def _assessment(
+    campaign: Campaign, round_number: int, weighed: Mapping[str, tuple[float, float]]
+) -> tuple[Assessment, list[str], Array]:
     """Return what is found, the keys of the labels, and each member's energies of them, eV/f.u."""
     from al_charge.potentials.committee import Committee
 
@@ -108,7 +107,10 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         campaign, round_number, committee, [found.labels[key] for key in keys]
     )
     verifies = is_verification(campaign, round_number)
-    prospective = Prospective() if verifies else _prospective(campaign, round_number, found)
+    told = [] if verifies else compare_with_labels(campaign, round_number, found, weighed)
+    prospective = _prospective(
+        [] if verifies else compare_with_labels(campaign, round_number, found)
+    )
     calibration = calibrate_bars(
         _checked(campaign, round_number, prospective),
         _held_out_residuals(campaign, round_number, found, keys, members),
@@ -147,7 +149,7 @@ def _assessment(campaign: Campaign, round_number: int) -> tuple[Assessment, list
         exhaustive=None if ahead is None else ahead.exhaustive,
         prospective=prospective,
         calibration=calibration,
-        coverage=None if verifies or not round_number else coverage(prospective.predictions),
+        coverage=None if verifies or not round_number else coverage(told),
         requests=requests_of_round(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
         verification=verification_of(campaign, round_number, found) if verifies else None,
@@ -239,27 +241,8 @@ def _unlabelled_vertices(campaign: Campaign, hull: Hull, ahead: Ahead) -> tuple[
     )
 
 
-def _prospective(campaign: Campaign, round_number: int, found: LabelledHull) -> Prospective:
-    """Compare what was predicted of this round's labels with what they turned out to be."""
-    calibration = calibration_of(campaign, round_number - 1)
-    cells, hull = campaign.cells, found.hull
-    tolerance = campaign.spec.convergence.hull_tolerance
-    some: list[PredictedLabel] = []
-    for label, candidate in predicted_labels(campaign, round_number, found.labels):
-        assert candidate.energy is not None
-        units = cells.of(candidate).formula_units
-        energy, x = cells.energy_of(label), Fraction(candidate.composition)
-        bar = candidate_entry(campaign, candidate, calibration).error_bar or 0.0
-        some.append(
-            PredictedLabel(
-                x=candidate.composition,
-                error=candidate.energy / units - energy,
-                spread=(candidate.spread or 0.0) / units / calibration.scale,
-                bar=bar,
-                deciding=energy - hull.reference(x) < hull.lower(x) + tolerance,
-                band_95=wide_band(calibration) * bar,
-            )
-        )
+def _prospective(some: list[PredictedLabel]) -> Prospective:
+    """Return how good predictions were, with each of them."""
     if not some:
         return Prospective()
     errors = np.array([one.error for one in some])

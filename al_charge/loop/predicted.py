@@ -1,12 +1,62 @@
-"""Labels with what a committee had predicted of them before they were made."""
+"""Labels with what had been predicted of them before they were made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 
+from al_charge.loop.calibration import wide_band
 from al_charge.loop.campaign import Campaign, label_key
-from al_charge.store.documents import CandidateDoc
+from al_charge.loop.energies import LabelledHull, calibration_of, candidate_entry
+from al_charge.store.documents import CandidateDoc, PredictedLabel
 from al_charge.store.labels import LabelSummary
+
+
+def compare_with_labels(
+    campaign: Campaign,
+    round_number: int,
+    found: LabelledHull,
+    weighed: Mapping[str, tuple[float, float]] | None = None,
+) -> list[PredictedLabel]:
+    """Compare the labels of a round with what had been predicted of them.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round that selected them.
+    found
+        Usable labels, and the hull that tells which of them decide it.
+    weighed
+        What `al_charge.loop.posterior.weighed` returns for the round; the committee's own energies
+        and error bars count where it has none.
+
+    Returns
+    -------
+    list of PredictedLabel
+        In the order of selection.
+    """
+    calibration = calibration_of(campaign, round_number - 1)
+    tolerance = campaign.spec.convergence.hull_tolerance
+    compared = []
+    for label, candidate in predicted_labels(campaign, round_number, found.labels):
+        entry = candidate_entry(campaign, candidate, calibration, weighed)
+        units = campaign.cells.of(candidate).formula_units
+        energy, x = campaign.cells.energy_of(label), Fraction(candidate.composition)
+        bar = entry.error_bar or 0.0
+        committee_alone = candidate.config_hash not in (weighed or {})
+        compared.append(
+            PredictedLabel(
+                x=candidate.composition,
+                error=entry.energy - energy,
+                spread=(candidate.spread or 0.0) / units / calibration.scale,
+                bar=bar,
+                deciding=energy - found.hull.reference(x) < found.hull.lower(x) + tolerance,
+                band_95=wide_band(calibration) * bar if committee_alone else None,
+            )
+        )
+    return compared
 
 
 def predicted_labels(

@@ -181,7 +181,10 @@ class Shares(Part):
 
 
 class Coverage(Shares):
-    """Fractions of a round's labels within their error bars.
+    """Fractions of a round's labels within the error bars of their predictions.
+
+    The predictions are those that people see: of committee and surrogate together. Earlier versions
+    took the committee's alone.
 
     Attributes
     ----------
@@ -300,7 +303,7 @@ class Assessment(Part):
     exhaustive
         Whether every configuration was ranked, not only a sample; None with ``compositions``.
     prospective
-        How good the predictions of this round's labels were.
+        How good the committee's predictions of this round's labels were.
     calibration
         Calibration of the error bars of this round's committee; None in earlier versions, which had
         only ``spread_scale``.

@@ -30,7 +30,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
-from al_charge.loop.assess import assess, next_state
+from al_charge.loop.assess import _assessment, assess, next_state
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.cells import configuration_of
@@ -39,7 +39,7 @@ from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.lookup import why
-from al_charge.loop.posterior import fit_posterior, relaxed_candidates, weighed
+from al_charge.loop.posterior import fit_posterior, relaxed_candidates, weigh, weighed
 from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
@@ -47,6 +47,7 @@ from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
+from al_charge.report.campaign_report.facts import _predictions as reported_predictions
 from al_charge.report.round_charts import error, parity
 from al_charge.report.upcoming import _labels
 from al_charge.search.plugin import SEARCHES
@@ -580,6 +581,40 @@ def test_errors_are_those_of_predictions_made_before(run: Run) -> None:
         factor = first.calibration.factors.get(told.x, 1.0)
         expected = factor * np.hypot(first.calibration.floor, candidate.spread / units)
         assert told.bar == pytest.approx(expected)
+
+
+def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
+    """Of the energies and error bars that people see, and these as they were before the labels."""
+    (chosen,) = [one.selected for one in run.store.rounds.all("steps") if one.number == 1]
+    labelled, before = labelled_hull(run.campaign), weigh(run.campaign, 1)
+    units, hull = run.campaign.host.formula_units, labelled.hull
+    tolerance = run.campaign.spec.convergence.hull_tolerance
+    inside, deciding, errors = [], [], []
+    for candidate in map(run.store.candidates.get, chosen or []):
+        assert candidate is not None
+        energy, error_bar = before[candidate.config_hash]
+        found = labelled.labels[label_key(run.campaign, candidate)].energy / units
+        inside.append([abs(energy - found) <= width * error_bar for width in (1.0, 1.96)])
+        x = Fraction(candidate.composition)
+        deciding.append(found - hull.reference(x) < hull.lower(x) + tolerance)
+        errors.append((1, pytest.approx(energy - found), error_bar))
+    reported = reported_predictions(run.campaign, run.store.rounds.all("steps"))
+    assert [(number, one.error, one.bar) for number, one in reported] == errors
+    second = run.store.rounds.all("steps")[1].assessment
+    assert second is not None and second.coverage is not None
+    told = second.coverage
+    assert [told.within_68, told.within_95] == np.mean(inside, axis=0).tolist()
+    assert told.deciding.labels == sum(deciding)
+    if any(deciding):
+        decided = np.mean(inside, axis=0, where=np.array(deciding)[:, None]).tolist()
+        assert [told.deciding.within_68, told.deciding.within_95] == decided
+    sure = {one: (energy, 0.0) for one, (energy, _) in before.items()}
+    again, _, _ = _assessment(run.campaign, 1, sure)
+    assert again.coverage is not None and again.prospective == second.prospective
+    assert again.coverage.within_68 == again.coverage.within_95 == 0.0
+
+
+def test_the_campaign_ends_with_its_budget(run: Run) -> None:
     assert run.states[2:] == [CampaignState.EXHAUSTED] * 2
     document = run.store.campaigns.get("steps")
     assert document.state is CampaignState.EXHAUSTED

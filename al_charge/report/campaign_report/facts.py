@@ -12,6 +12,10 @@ from typing import Any
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.energies import labelled_hull
+from al_charge.loop.posterior import weighed
+from al_charge.loop.predicted import compare_with_labels
+from al_charge.loop.verify import verifications
 from al_charge.report.campaign_report.charge_order import Order, charge_order, lowest_entries
 from al_charge.report.campaign_report.methods import methods_paragraph
 from al_charge.report.campaign_report.random_choice import RandomChoice, random_choice
@@ -19,7 +23,7 @@ from al_charge.report.campaign_report.structures import drawing
 from al_charge.report.cost import cost_document
 from al_charge.report.labels import labels_document
 from al_charge.report.references import Reference, references_of
-from al_charge.store.documents import LabelDoc, PredictedLabel
+from al_charge.store.documents import LabelDoc, PredictedLabel, RoundDoc
 from al_charge.store.labels import LAST_FRAME
 from al_charge.thermo.hull import Hull
 
@@ -103,7 +107,7 @@ class Facts:
     structures
         The lowest ones of each composition.
     predictions
-        Round and prediction of each label that could be compared.
+        Round and prediction of each label that could be compared, by committee and surrogate.
     random
         What random choice would have needed; None where it is not estimated.
     tolerance
@@ -200,12 +204,7 @@ def gather(
         counts=dict(sorted(counts.items())),
         labelled=dict(Counter(str(entry.x) for entry in found.last.entries)) if found else {},
         structures=_structures(campaign, found, docs) if found else [],
-        predictions=[
-            (one.number, predicted)
-            for one in rounds
-            if one.assessment is not None
-            for predicted in one.assessment.prospective.predictions
-        ],
+        predictions=_predictions(campaign, rounds),
         random=random_choice(counts, found.last.compositions) if found else None,
         tolerance=float(campaign.spec.convergence.hull_tolerance),
         spec=campaign.spec.model_dump(mode="json", exclude={"database"}),
@@ -236,6 +235,22 @@ def _settings(campaign: Campaign, docs: Mapping[str, LabelDoc]) -> dict[str, Any
         return campaign.physical_settings
     except AlChargeError:  # the engine is not installed here
         return {}
+
+
+def _predictions(
+    campaign: Campaign, rounds: Sequence[RoundDoc]
+) -> list[tuple[int, PredictedLabel]]:
+    """Return every label of which an energy had been predicted, with its round."""
+    verifying = verifications(rounds)  # what these have for predictions are energies of labels
+    assessed = [one for one in rounds if one.assessment and one.number not in verifying]
+    if not assessed:
+        return []
+    labelled = labelled_hull(campaign)
+    return [
+        (one.number, predicted)
+        for one in assessed
+        for predicted in compare_with_labels(campaign, one.number, labelled, weighed(campaign, one))
+    ]
 
 
 def _structures(campaign: Campaign, found: Found, docs: Mapping[str, LabelDoc]) -> list[Structure]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+from collections import defaultdict
 from fractions import Fraction
 from importlib.resources import files
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -180,6 +183,7 @@ def _sentences(facts: Facts) -> dict[str, Any]:
         ],
         "plateaus": _plateaus(voltage) if voltage else [],
         "pooled": _pooled(facts),
+        "rmse": _rmse_by_round(facts),
         "question": answer.question(facts.labels["formula"], x[0], x[-1], ion),
         "random_choice": answer.random_sentence(facts.random, per_label, status["labels_used"]),
         "refused": [one for one in facts.labels["labels"] if one["refused"]],
@@ -260,6 +264,14 @@ def _pooled(facts: Facts) -> dict[str, Any] | None:
     """Return how many labels of all rounds lie where their error bars said."""
     known = [one for _, one in facts.predictions]
     return coverage(known).model_dump() if known else None
+
+
+def _rmse_by_round(facts: Facts) -> dict[int, float]:
+    """Return the root mean square error of the predictions of each round's labels."""
+    errors: dict[int, list[float]] = defaultdict(list)
+    for number, one in facts.predictions:
+        errors[number].append(one.error)
+    return {number: math.sqrt(fmean(e**2 for e in some)) for number, some in errors.items()}
 
 
 def _text(name: str) -> str:
