@@ -190,7 +190,7 @@ def voltage_result(campaign: loop.Campaign, round: int | None = None) -> Voltage
         error_bars=known.errors if known else None,
         mean_error_bar=known.mean_error if known else None,
     )
-    some = [found.labels[vertex.key] for vertex in found.hull.vertices]
+    some = [found.lowest[vertex.key] for vertex in found.hull.vertices]
     cells = campaign.store.labels.read(LAST_CELL, keys=[one.key for one in some])
     units = {one.key: campaign.cells.of(one).formula_units for one in some}
     stored = electrode(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from al_charge.cli.doctor import no_wait_option, watching
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import Group, json_option, show
 from al_charge.cli.target import PROCESSES, Target, campaign_argument, open_store
 
 workers_option = click.option(
@@ -18,7 +18,7 @@ workers_option = click.option(
 )
 
 
-@click.group("campaign")
+@click.group("campaign", cls=Group)
 def command() -> None:
     """Submit, follow, pause and resume campaigns."""
 
@@ -200,7 +200,7 @@ def cost(target: Target, forecast: bool, as_json: bool) -> None:
 def _list_table(document: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table("campaign", "state", "why", "since")
+    table = Table("campaign", "state", "why", "submitted")
     for row in document:
         table.add_row(
             row["campaign"], row["state"], row["reason"], row["created"][:16].replace("T", " ")

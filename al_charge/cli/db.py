@@ -8,7 +8,7 @@ import click
 
 from al_charge.cli.backup import backup, restore
 from al_charge.cli.migrate import migrate
-from al_charge.cli.output import json_option, print_json
+from al_charge.cli.output import Group, json_option, print_json
 from al_charge.cli.target import database_option
 from al_charge.cli.users import users
 from al_charge.errors import InputError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from al_charge.store.settings import DatabaseSettings
 
 
-@click.group("db")
+@click.group("db", cls=Group)
 def db() -> None:
     """Run the embedded MongoDB; back up, restore and migrate any database."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from al_charge.cli.campaign_file import packaged_folder
-from al_charge.cli.output import json_option, print_json
+from al_charge.cli.output import Group, json_option, print_json
 
 DEFAULT_FOLDER = Path("site")
 _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -23,7 +23,7 @@ campaign_option = click.option(
 )
 
 
-@click.group("launchers")
+@click.group("launchers", cls=Group)
 def command() -> None:
     """Write and check the files of a site and its queue."""
 

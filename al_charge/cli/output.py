@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from al_charge.api.results import Listing
@@ -39,6 +40,17 @@ round_option = click.option(
     metavar="N",
     help="After round N; by default the last assessed round.",
 )
+
+
+class Group(click.Group):
+    """A group whose help has the whole first sentence of each command, which click cuts."""
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        found = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(1000)) for name, one in found])
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import click
 from typing_extensions import override
 
 from al_charge.cli.output import (
+    Group,
     csv_option,
     json_option,
     plot_option,
@@ -128,7 +129,7 @@ def voltage(
         show_listing(found, as_json=as_json, as_csv=as_csv)
 
 
-class _DefaultGroup(click.Group):
+class _DefaultGroup(Group):
     """A group that takes ``labels CAMPAIGN`` for ``labels list CAMPAIGN``."""
 
     @override

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from al_charge.cli.output import json_option, print_json
+from al_charge.cli.output import Group, json_option, print_json
 from al_charge.cli.target import Target, campaign_argument, runs_folder
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from al_charge.loop.packed_folder import Keep
 
 
-@click.group("runs")
+@click.group("runs", cls=Group)
 def command() -> None:
     """Manage the files of a campaign's runs on this machine."""
 

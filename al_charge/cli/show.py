@@ -39,16 +39,19 @@ def why(target: Target, which: str, as_json: bool) -> None:
 
     ID and x are as in 'al-charge show'.
     """
+    from rich.console import Group
+    from rich.text import Text
+
     from al_charge.report.label import why_lines
+    from al_charge.report.terminal import console_of_output, print_whole
 
     document = target.opened().label(which).document
     if as_json:
         names = ("campaign", "state", "round", "label", "x", "energy_per_formula", "why")
         print_json({name: document[name] for name in names})
         return
-    click.echo(f"label {document['label']}, x = {document['x']}")
-    for line in why_lines(document):
-        click.echo(line)
+    lines = [f"label {document['label']}, x = {document['x']}", *why_lines(document)]
+    print_whole(console_of_output(), Group(*map(Text, lines)))
 
 
 @click.command("structure")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from al_charge.cli.output import json_option, show
+from al_charge.cli.output import Group, json_option, show
 from al_charge.cli.target import Target, database_option, open_database, open_store
 from al_charge.errors import AlChargeError, InputError
 
@@ -32,7 +32,7 @@ credentials_option = click.option(
 )
 
 
-@click.group("users")
+@click.group("users", cls=Group)
 def users() -> None:
     """Create, list and remove users of a database.
 

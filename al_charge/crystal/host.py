@@ -290,7 +290,7 @@ class Host:
             for site in self.redox_sites
         )
 
-    @property
+    @cached_property
     def formula_units(self) -> int:
         """Number of formula units in the supercell."""
         return int(len(self.redox_sites) / self.redox_sites_per_formula)

@@ -174,7 +174,7 @@ def _tell(atoms: Atoms, states: Sequence[str], where: Path | str) -> tuple[Seque
             for number, (species, symbol) in enumerate(zip(written, symbols, strict=True)):
                 if element_of(species) != symbol:
                     raise InputError(f"atom {number} is {symbol}, not {species}", where=str(where))
-            return written, "from the file's charge states"
+            return written, "given in the file"
     if not redox_elements(symbols):
         return _complete(symbols, {}, where), "common oxidation states"
     if (tokens := _from_moments(atoms)) is not None:

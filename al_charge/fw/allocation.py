@@ -93,7 +93,7 @@ def job_end(signalled: datetime, environment: Mapping[str, str] = os.environ) ->
     Parameters
     ----------
     signalled
-        When this process was told to end, which is then if Slurm has put the job back already.
+        When this process was asked to stop, which is then if Slurm has put the job back already.
     environment
         Variables of the environment.
 

@@ -113,7 +113,7 @@ def _work(
     next_beat = time.monotonic() + PING_TIME_SECS
     while store.campaigns.state(campaign) is CampaignState.RUNNING:
         if TOLD_TO_END.is_set():  # while a task ran, which has ended in time
-            stop_worker("told to end", logging.INFO)
+            stop_worker("asked to stop", logging.INFO)
         if time.monotonic() > next_beat:
             worker_registry.seen(launchpad)
             next_beat = time.monotonic() + PING_TIME_SECS
@@ -225,4 +225,4 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
-    stop_worker(f"told to end by {signal.Signals(signum).name}", logging.INFO)
+    stop_worker(f"stopped by {signal.Signals(signum).name}", logging.INFO)

@@ -49,7 +49,7 @@ class Cells(Supercells):
         host = self._by_fingerprint.get(one.host_fingerprint)
         if host is None:
             raise AlChargeError(
-                f"it is in no supercell of its campaign: {one.host_fingerprint}",
+                f"it is in none of its campaign's supercells: {one.host_fingerprint}",
                 where=f"label '{one.key}'",
                 remedy="restore the database from a backup",
             )

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from al_charge.errors import InputError, did_you_mean
 
-Look = Callable[[str], Any]
-"""Returns the value that a field has; None where it is not known."""
-Test = Callable[[Look], bool]
+Values = Mapping[str, Callable[[Any], Any]]
+"""What returns a field of a label, by the field's name; None where it is not known."""
+Test = Callable[[Any], bool]
+_Part = Callable[[Values], Test]
 
 _BLANK = re.compile(r"\s*")
 _SPECIES = re.compile(r"[A-Z][a-z]?\d*[+-](?:(?:,| +)(?:spin=\d+|low|high|intermediate))?")
@@ -59,14 +61,14 @@ class Condition:
         As it was written.
     fields
         Names of the fields that it looks at.
-    holds
-        Says whether it holds, given what fields of a label are. No comparison with what is not
-        known holds, whichever it is.
+    test
+        Given what returns the fields of a label, returns what says whether it holds for one.
+        Numbers are compared as floats; no comparison with what is not known holds.
     """
 
     text: str
     fields: frozenset[str]
-    holds: Test
+    test: _Part
 
 
 def read_condition(
@@ -96,7 +98,7 @@ def read_condition(
     reader = _Reader(text, fields, species)
     test = reader.either(0)
     if reader.rest():
-        raise reader.error(f"'{reader.rest()}' is too much", "write 'and' or 'or' between two")
+        raise reader.error(f"'{reader.rest()}' is unexpected", "write 'and' or 'or' between two")
     return Condition(text, frozenset(reader.used), test)
 
 
@@ -118,26 +120,24 @@ class _Reader:
         """Return an error that names the condition."""
         return InputError(what, where=f"condition '{self._text}'", remedy=remedy)
 
-    def either(self, depth: int) -> Test:
+    def either(self, depth: int) -> _Part:
         """Read terms with ``or`` between them."""
-        return self._joined("or", any, lambda: self._joined("and", all, lambda: self._term(depth)))
+        return self._joined("or", _or, lambda: self._joined("and", _and, lambda: self._term(depth)))
 
     def _joined(
-        self, word: str, how: Callable[[Collection[bool]], bool], part: Callable[[], Test]
-    ) -> Test:
-        tests = [part()]
+        self, word: str, join: Callable[[Test, Test], Test], part: Callable[[], _Part]
+    ) -> _Part:
+        parts = [part()]
         while self._take(_WORD, word):
-            tests.append(part())
-        if len(tests) == 1:
-            return tests[0]
-        return lambda look: how([test(look) for test in tests])
+            parts.append(part())
+        return lambda values: reduce(join, [one(values) for one in parts])
 
-    def _term(self, depth: int) -> Test:
+    def _term(self, depth: int) -> _Part:
         if depth > _DEEPEST:
             raise self.error("it is nested too deeply")
         if self._take(_WORD, "not"):
             inner = self._term(depth + 1)
-            return lambda look: not inner(look)
+            return lambda values: _not(inner(values))
         if self._take(re.compile(r"\(")):
             inner = self.either(depth + 1)
             if not self._take(re.compile(r"\)")):
@@ -145,31 +145,30 @@ class _Reader:
             return inner
         return self._comparison()
 
-    def _comparison(self) -> Test:
+    def _comparison(self) -> _Part:
         name, kind = self._field()
         self.used.add(name)
         sign = self._take(_OPERATOR)
         if kind is Kind.FLAG:
             if sign:
                 raise self.error(f"'{name}' has no value", f"write '{name}', or 'not {name}'")
-            return lambda look: bool(look(name))
+            return lambda values: values[name]
         if not sign:
-            raise self.error(f"'{name}' is compared with nothing", f"write such as '{name} = ...'")
+            raise self.error(
+                f"'{name}' is not compared with anything", f"write such as '{name} = ...'"
+            )
         if kind is not Kind.NUMBER and sign not in ("=", "==", "!="):
-            raise self.error(f"'{name}' is no number", "compare it by = or !=")
+            raise self.error(f"'{name}' is not a number", "compare it by = or !=")
         given = self._take(_VALUE).strip("\"'")
         if not given:
-            raise self.error(f"'{name} {sign}' is followed by no value")
+            raise self.error(f"'{name} {sign}' is not followed by a value")
         compare = _OPERATORS[sign]
         if kind is Kind.ID:
-            return lambda look: compare(str(look(name)).startswith(given), True)
+            return lambda values: _compared(
+                lambda one: values[name](one).startswith(given), compare, True
+            )
         value: Any = self._number(given) if kind is Kind.NUMBER else given
-
-        def test(look: Look) -> bool:
-            found = look(name)
-            return found is not None and compare(found, value)
-
-        return test
+        return lambda values: _compared(values[name], compare, value)
 
     def _field(self) -> tuple[str, Kind]:
         written = self._take(_SPECIES)
@@ -177,16 +176,16 @@ class _Reader:
             return self._species(written), Kind.NUMBER
         name = self._take(_WORD)
         if not name:
-            found = f"'{self.rest()}' is no field" if self.rest() else "it ends too early"
+            found = f"'{self.rest()}' is not a field" if self.rest() else "it ends too early"
             raise self.error(found, "write such as 'x = 1/2 and Fe2+ >= 4'")
         if name not in self._fields:
             raise self.error(f"labels have no field '{name}'", did_you_mean(name, self._fields))
         return name, self._fields[name]
 
-    def _number(self, text: str) -> Fraction | float:
+    def _number(self, text: str) -> float:
         try:
-            return Fraction(text)
-        except (ValueError, ZeroDivisionError) as error:
+            return float(Fraction(text))
+        except (ValueError, ArithmeticError) as error:
             raise self.error(f"'{text}' is not a number", "write such as 1/2 or -0.02") from error
 
     def _take(self, pattern: re.Pattern[str], only: str | None = None) -> str:
@@ -198,3 +197,26 @@ class _Reader:
             return ""
         self._place = found.end()
         return found[0]
+
+
+# What is asked of each of many labels: no more than a call for each comparison that decides.
+
+
+def _and(first: Test, second: Test) -> Test:
+    return lambda one: first(one) and second(one)
+
+
+def _or(first: Test, second: Test) -> Test:
+    return lambda one: first(one) or second(one)
+
+
+def _not(inner: Test) -> Test:
+    return lambda one: not inner(one)
+
+
+def _compared(value: Callable[[Any], Any], compare: Callable[[Any, Any], bool], given: Any) -> Test:
+    def test(one: Any) -> bool:
+        found = value(one)
+        return found is not None and compare(found, given)
+
+    return test

@@ -170,9 +170,9 @@ def converge(
     parameters = plugin.convergence_parameters(base)
     if not parameters:
         raise InputError(
-            f"the labeler '{spec.labeler.kind}' has no settings that results converge with",
+            f"the labeler '{spec.labeler.kind}' has no settings to converge",
             where="labeler.kind",
-            remedy="al-charge converge is for engines of density-functional theory",
+            remedy="al-charge converge is for DFT engines",
         )
     trial = trial_structures(spec, own_cell=any(one.of_cell for one in parameters))
     plugin.check(trial.host, base)

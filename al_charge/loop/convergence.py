@@ -78,31 +78,31 @@ def criteria(
     same = before is not None and compositions == [x for x, _ in before.vertices]
     shift = "first round" if now.shift is None else f"{1000 * now.shift:.2f} meV/f.u."
     missing = now.unlabelled_vertices
-    untested = "" if now.tested else "no usable label since; "
+    untested = "" if now.tested else "no new usable label; "
     return [
         Criterion(
-            name="the vertices are the same as the round before",
+            name="the vertices did not change",
             met=same and now.tested,
             value=f"{untested}x = {', '.join(compositions)}",
         ),
         Criterion(
-            name="the hull moved less than its tolerance",
+            name="the hull moved by less than its tolerance",
             met=now.shift is not None and now.shift < settings.hull_tolerance and now.tested,
             value=f"{untested}{shift}, limit {1000 * settings.hull_tolerance:g}",
         ),
         Criterion(
-            name="the ground state predicted at every vertex is labelled",
+            name="the predicted ground state of every vertex is labelled",
             met=missing is not None and not missing,
             value="no predictions yet"
             if missing is None
             else (f"not at x = {', '.join(missing)}" if missing else "all labelled"),
         ),
         Criterion(
-            name="nothing without a label is likely to lie below the hull by its tolerance",
+            name="no unlabelled configuration is likely to lie below the hull",
             met=now.settled,
             value="no predictions yet"
             if now.p_below_hull is None
-            else f"{100 * now.p_below_hull:.1f} % likely, limit {100 * LARGEST_CHANCE:g}",
+            else f"probability {100 * now.p_below_hull:.1f} %, limit {100 * LARGEST_CHANCE:g} %",
         ),
     ]
 

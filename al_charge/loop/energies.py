@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import TypeVar
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.calibration import bar
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.known_labels import entries_of
+from al_charge.loop.known_labels import Orders, Pair, by_order, entries_of
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, LabelDoc, RoundDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
@@ -26,15 +27,21 @@ class LabelledHull:
     ----------
     hull
         Built from the lowest usable label of each configuration.
-    labels
-        Every usable label, by key.
+    lowest
+        Those labels, by key.
     round
         Round whose assessment saw these labels; None if that was not asked for.
     """
 
     hull: Hull
-    labels: dict[str, LabelSummary]
+    lowest: dict[str, LabelSummary]
+    _list: Callable[[], dict[str, LabelSummary]] = field(repr=False, compare=False)
     round: int | None = None
+
+    @cached_property
+    def labels(self) -> dict[str, LabelSummary]:
+        """Every usable label, by key; there may be many, and the hull alone needs few of them."""
+        return self._list()
 
 
 def usable(label: LabelDoc | LabelSummary) -> bool:
@@ -83,28 +90,33 @@ def labelled_hull(
     if summaries is None:
         summaries = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=up_to)
     known = entries_of(campaign.cells, summaries)
-    return _hull_of(
-        campaign, [one for one in known if up_to is None or (one[1].used or 0) <= up_to]
-    )
+    some = [one for one in known if up_to is None or (one[1].used or 0) <= up_to]
+    return _hull_of(campaign, some, by_order(some).values())
 
 
-def _hull_of(campaign: Campaign, known: Iterable[tuple[Entry, LabelSummary]]) -> LabelledHull:
-    """Build the hull of labels and their entries, ordered by x, energy and key."""
+def _hull_of(
+    campaign: Campaign,
+    known: Sequence[Pair],
+    orders: Iterable[Sequence[Pair]],
+    counts: Callable[[LabelSummary], bool] = lambda _: True,
+) -> LabelledHull:
+    """Build the hull of those labels that count, given all of them and those of each order."""
+    found = (next((one for one in some if counts(one[1])), None) for some in orders)
+    lowest = [one for one in found if one is not None]
     cells = campaign.cells
-    labels: dict[str, LabelSummary] = {}
-    lowest: dict[str, Entry] = {}
-    for entry, label in known:
-        labels[label.key] = label
-        lowest.setdefault(entry.config_hash, entry)
     hull = build_hull(
-        lowest.values(),
+        [entry for entry, _ in lowest],
         framework=campaign.framework,
         working_ion=campaign.spec.host.working_ion,
         metal_energy=campaign.metal_energy,
         working_ion_charge=campaign.host.working_ion_charge,
         ends=(Fraction(cells.ends[0]), Fraction(cells.ends[1])),
     )
-    return LabelledHull(hull, labels)
+    return LabelledHull(
+        hull,
+        {label.key: label for _, label in lowest},
+        lambda: {one.key: one for _, one in known if counts(one)},
+    )
 
 
 def present_hull(campaign: Campaign) -> LabelledHull:
@@ -125,8 +137,9 @@ def present_hull(campaign: Campaign) -> LabelledHull:
     AlChargeError
         If the end members or the working-ion metal are not labelled yet.
     """
-    known = campaign.known_labels
-    return known.kept("present hull", lambda: _hull_of(campaign, known.entries()))
+    return campaign.known_labels.kept(
+        "present hull", lambda known, orders: _hull_of(campaign, known, orders.values())
+    )
 
 
 def label_entries(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[Entry]:
@@ -215,19 +228,19 @@ def assessed_hull(campaign: Campaign, number: int | None = None) -> tuple[Labell
         If no round has been assessed yet.
     """
     record, assessment = assessed_round(campaign, number)
-    known = campaign.known_labels
 
-    def build() -> LabelledHull:
+    def build(known: list[Pair], orders: Orders) -> LabelledHull:
         keys, _ = campaign.store.rounds.predictions(record)
         seen = frozenset(keys)  # a label that came meanwhile counts in the next round
-        some = [
-            (entry, label)
-            for entry, label in known.entries()
-            if label.key in seen and (label.used or 0) <= record.number
-        ]
-        return replace(_hull_of(campaign, some), round=record.number)
 
-    return known.kept((record.number, assessment.predictions_file), build), assessment
+        def counts(label: LabelSummary) -> bool:
+            return (label.used or 0) <= record.number and label.key in seen
+
+        found = _hull_of(campaign, known, orders.values(), counts)
+        return replace(found, round=record.number)
+
+    found = campaign.known_labels.kept((record.number, assessment.predictions_file), build)
+    return found, assessment
 
 
 def calibration_of(campaign: Campaign, round_number: int) -> Calibration:

@@ -157,14 +157,14 @@ class Electrons:
         """What has been shown, in a sentence."""
         asked = " and ".join(sorted(set(map(in_words, self.requested))))
         if self.pending:
-            return f"{len(self.pending)} runs have not ended"
+            return f"{len(self.pending)} not finished yet"
         if (lower := self.lower_spin) is not None:
             return _compared(self, lower)
         if self.label is None:
             return f"there is no label of {asked} to compare with"
         lowest = _lowest(self._all)
         if lowest is not None and None in lowest.species:
-            return f"the lowest has moments of no spin state or other charges, and is not {asked}"
+            return f"the lowest run is not {asked}: its moments or charges fit no such state"
         if self.lowest_order is not None and self.correction:
             return (
                 f"{self.lowest_order.order} order is {-1e3 * self.correction:.1f} meV/f.u. lower, "
@@ -310,7 +310,7 @@ def _compared(end: Electrons, solution: Solution) -> str:
     lower = " and ".join(sorted({in_words(found) for _, found in changed}))
     asked = " and ".join(sorted({in_words(asked) for asked, _ in changed}))
     if end.lowest_as_asked is None:
-        return f"{lower} is found, and {asked} is not"
+        return f"{lower} was found instead of {asked}"
     by = 1e3 * (end.lowest_as_asked.energy - solution.energy)
     return f"{lower} lies {by:.0f} meV/f.u. below {asked}"
 

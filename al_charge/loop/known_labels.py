@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from al_charge.store.mongo import Store
 
 T = TypeVar("T")
+Pair = tuple[Entry, LabelSummary]
+"""A label that may be on a hull: its entry there, eV per formula unit, and what is known of it."""
+Orders = dict[str, list[Pair]]
+"""Labels by the hash of their configuration."""
 KEPT = 8
 """Results that are kept."""
 
@@ -38,7 +42,8 @@ class KnownLabels:
     campaign: str
     cells: Cells
     _summaries: dict[str, LabelSummary] = field(default_factory=dict)
-    _entries: list[tuple[Entry, LabelSummary]] | None = None
+    _entries: list[Pair] | None = None
+    _orders: Orders | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def summaries(self) -> dict[str, LabelSummary]:
@@ -59,10 +64,10 @@ class KnownLabels:
             new, self._summaries = uses.keys() - old.keys(), old
         read = labels.read(SUMMARY, campaign=self.campaign, keys=new)
         self._summaries = self._summaries | {one.key: one for one in read}
-        self._entries, self._made = None, {}
+        self._entries, self._orders, self._made = None, None, {}
         return self._summaries
 
-    def kept(self, what: Hashable, make: Callable[[], T]) -> T:
+    def kept(self, what: Hashable, make: Callable[[list[Pair], Orders], T]) -> T:
         """Return what was made of the labels, or make it; anew when the labels are others.
 
         Parameters
@@ -70,36 +75,46 @@ class KnownLabels:
         what
             Name of it.
         make
-            Makes it from the labels.
+            Makes it from the labels that may be on a hull, by x, energy and key, and from the same
+            by configuration, where the lowest of each comes first.
 
         Returns
         -------
         object
             What it made, now or before; the last `KEPT` are kept.
         """
-        self.summaries()
+        labels = self.summaries()
         if what not in self._made:
+            if self._entries is None or self._orders is None:
+                self._entries = entries_of(self.cells, labels.values())
+                self._orders = by_order(self._entries)
             while len(self._made) >= KEPT:
                 del self._made[next(iter(self._made))]
-            self._made[what] = make()
+            self._made[what] = make(self._entries, self._orders)
         made: T = self._made[what]
         return made
 
-    def entries(self) -> list[tuple[Entry, LabelSummary]]:
-        """Return the labels that may be on a hull as entries of one.
 
-        Returns
-        -------
-        list of tuple
-            Entry, eV per formula unit, and label, by x, energy and key.
-        """
-        labels = self.summaries()
-        if self._entries is None:
-            self._entries = entries_of(self.cells, labels.values())
-        return self._entries
+def by_order(known: Iterable[Pair]) -> Orders:
+    """Return labels by configuration.
+
+    Parameters
+    ----------
+    known
+        Entries and labels, in any order.
+
+    Returns
+    -------
+    dict
+        The same by the hash of the configuration, those of each in the order given.
+    """
+    orders: Orders = {}
+    for one in known:
+        orders.setdefault(one[0].config_hash, []).append(one)
+    return orders
 
 
-def entries_of(cells: Cells, labels: Iterable[LabelSummary]) -> list[tuple[Entry, LabelSummary]]:
+def entries_of(cells: Cells, labels: Iterable[LabelSummary]) -> list[Pair]:
     """Return the labels that may be on a hull as entries of one.
 
     Parameters
@@ -114,7 +129,7 @@ def entries_of(cells: Cells, labels: Iterable[LabelSummary]) -> list[tuple[Entry
     list of tuple
         Entry, energies in eV per formula unit, and label, by x, energy and key.
     """
-    groups: dict[str, list[tuple[Entry, LabelSummary]]] = {}
+    groups: dict[str, list[Pair]] = {}
     exact = cache(Fraction)
     for label in labels:
         if label.refusal is None:

@@ -184,7 +184,7 @@ def check_start(campaign: Campaign, candidate: CandidateDoc) -> None:
     start = candidate.geometry
     if not _on_its_sites(campaign, candidate, start.cell, start.positions):
         raise AlChargeError(
-            "the committee relaxed its ions to other sites, to another configuration"
+            "in the committee's relaxation its ions moved to other sites: another configuration"
         )
 
 
@@ -207,7 +207,7 @@ def check_sites(campaign: Campaign, candidate: CandidateDoc, result: LabelResult
     """
     last = result.reading.frames[-1]
     if not _on_its_sites(campaign, candidate, last.cell, last.positions):
-        raise AlChargeError("the ions relaxed to other sites, to another configuration")
+        raise AlChargeError("its ions relaxed to other sites: another configuration")
 
 
 def _on_its_sites(

@@ -63,18 +63,15 @@ def labels_where(campaign: Campaign, text: str) -> list[str]:
     Raises
     ------
     InputError
-        If the condition cannot be read, or names what is no field.
+        If the condition cannot be read, or names what is not a field.
     AlChargeError
         If it asks for energies against a hull that is not there yet.
     """
     known = sorted({species for host in campaign.cells.hosts for species in host.species})
     condition = read_condition(text, FIELDS, lambda written: _known_species(written, known))
-    values = {name: _value(campaign, name) for name in condition.fields}
-    return sorted(
-        key
-        for key, one in campaign.known_labels.summaries().items()
-        if condition.holds(lambda name, one=one: values[name](one))  # type: ignore[misc]
-    )
+    holds = condition.test({name: _value(campaign, name) for name in condition.fields})
+    summaries = campaign.known_labels.summaries()
+    return sorted(key for key, one in summaries.items() if holds(one))
 
 
 def _value(campaign: Campaign, name: str) -> Value:
@@ -87,9 +84,9 @@ def _value(campaign: Campaign, name: str) -> Value:
         return lambda one: abs(np.linalg.det(cell[one.key])) / cells.of(one).formula_units
     if name not in FIELDS:
         return _number_of(campaign, name)
-    fraction = cache(Fraction)
+    x = cache(lambda composition: float(Fraction(composition)))
     simple: dict[str, Value] = {
-        "x": lambda one: fraction(one.composition),
+        "x": lambda one: x(one.composition),
         "energy": cells.energy_of,
         "round": lambda one: one.used,
         "atoms": lambda one: len(cells.of(one).fixed) + sum(s != VACANCY for s in one.colours),
@@ -164,6 +161,7 @@ def _number_of(campaign: Campaign, written: str) -> Value:
 
     def value(one: LabelSummary) -> int:
         fixed, places, states = sites_of(order[id(campaign.cells.of(one))])
-        return fixed + sum(one.colours[i] in states for i in places)
+        found = [one.colours[i] for i in places]
+        return fixed + sum(map(found.count, states))
 
     return value

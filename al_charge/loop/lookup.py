@@ -65,7 +65,7 @@ def find_label(campaign: Campaign, which: str) -> str:
     if which and given_up:
         raise InputError(f"this label was given up: {given_up[0].reason}", where=given_up[0].key)
     raise InputError(
-        f"there is no such label as '{which}'",
+        f"there is no label '{which}'",
         where=campaign.name,
         remedy=f"see 'al-charge labels {campaign.name}'",
     )
@@ -207,7 +207,7 @@ def why(campaign: Campaign, label: LabelDoc) -> Why:
         known = weighed(campaign, record)
         entry = candidate_entry(campaign, candidate, calibration, known)
         return Why(**(vars(found) | {"predicted": entry.energy, "error_bar": entry.error_bar}))
-    taken = "it was imported, and taken over" if label.imported else "it was there already"
+    taken = "it was imported" if label.imported else "it existed already"
     return Why(round=used, reason=taken)
 
 

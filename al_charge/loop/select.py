@@ -226,8 +226,8 @@ def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Se
     known = {candidate.key for candidate in choice.candidates}
     if len(keys) > choice.count or len(set(keys)) < len(keys) or not known.issuperset(keys):
         raise AlChargeError(
-            f"the rule '{rule.kind}' picked {len(keys)} candidates, {len(known & set(keys))} of "
-            f"them distinct and on offer, of at most {choice.count}",
+            f"the rule '{rule.kind}' selected {len(keys)} candidates, of which "
+            f"{len(known & set(keys))} are distinct and available, not {choice.count}",
             where="acquisition",
             remedy="report it to the authors of the plug-in",
         )

@@ -69,7 +69,7 @@ class ConvergenceSettings(BaseModel):
     max_labels: int = Field(
         default=100,
         ge=2,
-        description="labels after which the campaign stops; a verification comes on top",
+        description="labels after which the campaign stops, not counting a verification",
     )
     verify: bool | Literal["auto"] = Field(
         default="auto",
@@ -112,7 +112,7 @@ class CampaignSpec(BaseModel):
         default=None, description="MongoDB to use; the embedded server when absent"
     )
     resources: ResourcesSettings = Field(
-        default=ResourcesSettings(), description="what jobs of each category ask of a queue"
+        default=ResourcesSettings(), description="what jobs of each category request from the queue"
     )
     keep: Keep = Field(
         default=Keep.DENSITIES,

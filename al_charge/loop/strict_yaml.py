@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
     def fetch_flow_collection_start(self, token: Any) -> None:
         """Begin a list or mapping in brackets; refuse one that is inside too many others."""
         if self.flow_level >= DEEPEST:
-            problem = f"more than {DEEPEST} brackets are inside each other"
+            problem = f"more than {DEEPEST} brackets are nested"
             raise _Refusal(problem=problem, problem_mark=self.get_mark())
         super().fetch_flow_collection_start(token)
 

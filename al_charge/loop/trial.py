@@ -229,7 +229,7 @@ class Bench:
             return Energy(
                 None if wrong else reading.frames[-1].energy,
                 reading.wall_time,
-                wrong or ("other charge states than asked for" if other else ""),
+                wrong or ("other charge states than requested" if other else ""),
             )
 
         return self._once(settings, geometry, compute)

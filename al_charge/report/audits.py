@@ -19,6 +19,7 @@ from al_charge.labelers.hubbard import u_text
 from al_charge.labelers.method import Method
 from al_charge.labelers.outputs import Output
 from al_charge.labelers.protocol import LabelResult
+from al_charge.report.progress import counted
 
 
 @dataclass(frozen=True)
@@ -221,8 +222,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
         relaxed = {"none": "static", "ions": "ions relaxed", "cell": "ions and cell relaxed"}
         lines.append(
             f"{relaxed[document['relax']]}; largest force {document['largest_force']:.4f} eV/A; "
-            f"{document['wall_time']:.0f} s on {document['cores']} core(s), "
-            f"{len(document['attempts'])} start(s)"
+            f"{document['wall_time']:.0f} s on {counted(document['cores'], 'core')}, "
+            f"{counted(len(document['attempts']), 'start')}"
         )
         lines += [f"not comparable: {document['unusable']}"] if document["unusable"] else []
         asked = "as requested" if document["as_requested"] else "not as requested"

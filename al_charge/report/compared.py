@@ -99,14 +99,15 @@ def comparison_table(document: dict[str, Any]) -> Group:
     lines.append(f"mean voltage: {voltages[0]} and {voltages[1]}")
     if document["hull_shift"] is not None:
         lines.append(f"largest shift of the hull: {1e3 * document['hull_shift']:.1f} meV")
-    return Group(_settings_table(document), _hull_table(document), *map(Text, lines))
+    differ = [_settings_table(document)] if document["settings"] else []
+    return Group(*differ, _hull_table(document), *map(Text, lines))
 
 
 def _settings_table(document: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("setting", title="what differs")
+    table = Table("setting", title="settings that differ")
     for name in document["campaigns"]:
         table.add_column(Text(name))
     for one in document["settings"]:

@@ -27,7 +27,7 @@ def jobs_table(document: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("task", "state", "label", "host", caption="" if document["jobs"] else "none")
+    table = Table("task", "state", "label", "host", caption="" if document["jobs"] else "no job")
     for heading in ("time", "runs"):
         table.add_column(heading, justify="right")
     table.add_column("why it failed")

@@ -104,7 +104,15 @@ def one_label_table(document: dict[str, Any]) -> Group:
     table.add_column("value", overflow="fold")
     for name, value in _lines(document):
         table.add_row(Text(name), Unbroken(Text(value)))
-    return Group(table, _site_table(document["sites"])) if document["sites"] else Group(table)
+    machines = ", ".join(document["machines"])
+    # A path on a line of its own is never broken, which the terminal alone would undo in a copy.
+    files = Text(
+        f"files{machines and f' on {machines}'}:\n{document['directory']}",
+        no_wrap=True,
+        overflow="ignore",
+    )
+    sites = [_site_table(document["sites"])] if document["sites"] else []
+    return Group(table, *sites, files)
 
 
 def why_lines(document: dict[str, Any]) -> list[str]:
@@ -164,10 +172,6 @@ def _lines(of: dict[str, Any]) -> list[tuple[str, str]]:
         ("why", "\n".join(why_lines(of))),
         ("starts", starts or "1"),
         ("took", ", ".join(took) or "not known"),
-        (
-            "files",
-            of["directory"] + (f"\non {', '.join(of['machines'])}" if of["machines"] else ""),
-        ),
         *([("imported", str(of["imported"]["file"]))] if of["imported"] else []),
     ]
 

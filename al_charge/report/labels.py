@@ -214,11 +214,12 @@ def _each(document: dict[str, Any]) -> Table:
     from rich.text import Text
 
     engines = ", ".join(document["engines"]) or "no engine yet"
+    told = {"moments": ", moments in Bohr magnetons", "bader": ", Bader charges in e"}
+    units = [unit for name, unit in told.items() if any(one[name] for one in document["labels"])]
     table = Table(
         title=Text(f"{document['formula']} labels, labeler: {document['labeler']}"),
         caption=Text(
-            f"{engines}. Energies in eV per formula unit, moments in Bohr magnetons, "
-            "Bader charges in e; --json lists everything."
+            f"{engines}. Energies in eV per formula unit{''.join(units)}; --json lists everything."
         ),
     )
     several = len({str(label["supercell"]) for label in document["labels"]}) > 1

@@ -109,11 +109,11 @@ def _used(used: dict[str, dict[str, float]]) -> str:
     """Return what was used, in one line."""
     workers = used.get("workers")
     kinds = ", ".join(
-        f"{kind} {duration(of['seconds'])} in {of['runs']:.0f}"
+        f"{kind} {duration(of['seconds'])} ({counted(of['runs'], 'run')})"
         for kind, of in used.items()
         if kind != "workers"
     )
-    parts = [f"used in runs: {kinds}"] if kinds else []
+    parts = [f"time used: {kinds}"] if kinds else []
     if workers is not None:
         cores = core_time(workers["core_seconds"] / 3600)
         parts.append(f"workers {duration(workers['seconds'])}, {cores}")
@@ -181,7 +181,7 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
     for heading in ("round", "labels", "hull moved", "below hull"):
         table.add_column(heading, no_wrap=True)
     table.add_column("vertices at x")
-    for heading in ("criteria", "in runs"):
+    for heading in ("criteria", "time"):
         table.add_column(heading, no_wrap=True)
     for row in rounds:
         shift = row["hull_shift"]
@@ -257,6 +257,24 @@ def core_unit(hours: float) -> tuple[str, float]:
     """
     units = (("core hours", 1.0), ("core minutes", 60.0))
     return next((one for one in units if hours * one[1] >= 1), ("core seconds", 3600.0))
+
+
+def counted(number: float, what: str) -> str:
+    """Return a number of things in words.
+
+    Parameters
+    ----------
+    number
+        How many.
+    what
+        Such as ``run``.
+
+    Returns
+    -------
+    str
+        Such as ``1 run`` or ``2 runs``.
+    """
+    return f"{number:.0f} {what}{'s' * (number != 1)}"
 
 
 def core_time(hours: float, most: float | None = None) -> str:

@@ -18,11 +18,13 @@ WIDEST_PANEL = 160
 _QUANTITY = re.compile(r"[-+<]?\d.{0,19}")
 """What begins with a number and is short, such as ``100 %, 14.6``."""
 
-
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( %)?")
+"""What stands with others like it in a column that is aligned at the right."""
 _TIED = re.compile(
-    r"(?<=[\d%]) (?=[^\W\d])|(?<=[\d\]]) (?=[%(])|(?<=[=±]) | (?=[=±])| (?=in \d)|(?<= in) (?=\d)"
+    r"(?<=[\d%]) (?=[^\W\d])|(?<=[\d\]]) (?=[%(])| (?=\(\d)|(?<=[=±]) | (?=[=±])"
+    r"| (?=in \d)|(?<= in) (?=\d)"
 )
-"""The spaces within a quantity, such as ``x = 1/4 (31 %)`` and ``3 s in 4``."""
+"""The spaces within a quantity, such as ``x = 1/4 (31 %)`` and ``3 s (4 runs)``."""
 _TIE = "\ue000"
 """Stands for such a space while lines are broken; rich breaks them at every space of Unicode."""
 
@@ -111,6 +113,9 @@ def _fit(console: Console, drawn: RenderableType) -> int:
     widths, least = [], []
     for column in drawn.columns:
         cells = (column.header, column.footer, *column.cells)
+        told = [text for cell in column.cells if (text := str(cell))]
+        if told and all(map(_NUMBER.fullmatch, told)):
+            column.justify = "right"
         options = console.options.update(max_width=UNBOUNDED)
         found = [Measurement.get(console, options, cell) for cell in cells]
         whole = [column.no_wrap or _QUANTITY.fullmatch(str(cell)) for cell in cells]

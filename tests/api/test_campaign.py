@@ -119,7 +119,7 @@ def test_what_is_not_there_is_refused_in_one_line(
         ac.open("fase")
     with pytest.raises(ac.InputError, match=r"missing\.yaml"):
         ac.open(tmp_path / "missing.yaml")
-    with pytest.raises(ac.InputError, match="no such label"):
+    with pytest.raises(ac.InputError, match="there is no label"):
         campaign.atoms("0" * 24)
     # A worker that meets it hands its task back.
     with pytest.raises(UnfinishedError, match="has no potential 0"):
@@ -235,9 +235,9 @@ def test_the_beginning_of_an_id_is_enough(campaign: ac.Campaign) -> None:
     assert found.key == key
     assert campaign.label(found.document["hash"][:10]).document["hash"] == found.document["hash"]
     assert campaign.label(campaign.hull().vertices[0]).key == campaign.hull().vertices[0].key
-    with pytest.raises(ac.InputError, match="no such label as 'zz'"):
+    with pytest.raises(ac.InputError, match="there is no label 'zz'"):
         campaign.label("zz")
-    with pytest.raises(ac.InputError, match="no such label"):
+    with pytest.raises(ac.InputError, match="there is no label"):
         campaign.label("")
 
 

@@ -124,6 +124,7 @@ def test_a_command_without_a_word_shows_its_help() -> None:
         assert code == 2
         assert err.startswith("Usage: al-charge")
         assert "\nCommands:" in err
+        assert "..." not in err.partition("\nCommands:")[2]
 
 
 def test_init_writes_a_valid_campaign_file(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_one_label_in_words_and_as_a_file(finished: str, tmp_path: Path) -> None
     assert "Fe3+" in file.read_text()
     assert "--force" in refused("structure", finished, "--label", key[:8], "-o", str(file))
     assert "give one" in refused("structure", finished, "-o", str(tmp_path / "POSCAR"))
-    assert "no such label" in refused("show", finished, "zzz")
+    assert "there is no label 'zzz'" in refused("show", finished, "zzz")
 
 
 def test_jobs_logs_and_cost(finished: str) -> None:

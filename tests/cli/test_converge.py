@@ -15,7 +15,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((BORN,), "the labeler 'born' has no settings that results converge with"),
+        ((BORN,), "the labeler 'born' has no settings to converge"),
         ((BORN, "--tolerance", "2"), "--tolerance: '2' is not a valid energy"),
         ((BORN, "--tolerance", "-1 meV"), "--tolerance: '-1 meV' is not positive"),
         ((BORN, "--voltage-tolerance", "5 meV"), "'meV' is not a unit of voltage"),

@@ -38,7 +38,7 @@ def test_table_and_files(
     folder = tmp_path / "half-born"
     assert str(folder) in out.replace("\n", "")
     assert "asked for" in out
-    assert "charge states from the file's charge states; found as requested" in out
+    assert "charge states given in the file; found as requested" in out
     assert out.splitlines()[-1] == "2 Fe3+, 2 Fe2+; neutral"
     document = json.loads((folder / "label.json").read_text())
     assert (folder / "try-0" / "result.json").is_file()

@@ -1,4 +1,4 @@
-"""`al-charge train` on devices, in several processes, and told to end by a batch system."""
+"""`al-charge train` on devices, in several processes, and stopped by a batch system."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_told_to_end_it_writes_a_checkpoint_and_goes_on_from_it(
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     (line,) = [line for line in said.splitlines() if line.startswith("al-charge:")]
-    assert line.startswith(f"al-charge: {command[2]}: told to end after ")
+    assert line.startswith(f"al-charge: {command[2]}: stopped after ")
     assert line.endswith("steps; give the same command again to go on")
     assert checkpoint.exists() and not (tmp_path / "stopped").exists()
     assert run(*command)[0] == 0

@@ -47,7 +47,7 @@ def test_oxidation_states_of_a_cif(mixed_order: Atoms, tmp_path: Path) -> None:
     path = tmp_path / "mixed.cif"
     to_structure(mixed_order).to(filename=str(path))
     atoms, how = load_structure(path)
-    assert how == "from the file's charge states"
+    assert how == "given in the file"
     assert sorted(species(atoms)) == sorted(species(mixed_order))
     moments = atoms.get_initial_magnetic_moments()
     assert {(token, m) for token, m in zip(species(atoms), moments, strict=True)} == {
@@ -62,7 +62,7 @@ def test_species_of_an_extended_xyz_file(array: str, mixed_order: Atoms, tmp_pat
     write(tmp_path / "mixed.extxyz", [plain(mixed_order), atoms])
     found, how = load_structure(tmp_path / "mixed.extxyz")
     assert species(found) == species(mixed_order)
-    assert how == "from the file's charge states"
+    assert how == "given in the file"
     assert found.positions == pytest.approx(mixed_order.positions)
     assert found.cell.array == pytest.approx(mixed_order.cell.array)
     assert found.pbc.all()

@@ -226,7 +226,7 @@ class TestWithDatabase:
         with pytest.raises(_EndedError), running("c", 0, "select", patient.scene.runs) as run:
             run.close = lambda outcome, _: pytest.fail(outcome)
             try:
-                task_run.stop_worker("told to end by SIGTERM")
+                task_run.stop_worker("stopped by SIGTERM")
             except _EndedError:
                 run.close = lambda *_: None
                 raise

@@ -52,7 +52,7 @@ def train(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (UnfinishedError("told to end after 3 epochs"), "told to end after 3 epochs"),
+        (UnfinishedError("stopped after 3 epochs"), "stopped after 3 epochs"),
         (AutoReconnect("connection closed"), "the database does not answer"),
         (ServerSelectionTimeoutError("no primary"), "the database does not answer"),
         (CursorNotFound("cursor id 7 not found", code=43), "the database does not answer"),

@@ -210,7 +210,7 @@ def test_moments_by_hand_are_started_from_and_leave_the_total_moment(
         ({"moments": {"Iron": 4}}, "is not a charge state"),
         ({"moments": {"Fe3+": 42}}, "no ion has more than"),
         ({"moments": {"Fe3+": float("nan")}}, "no ion has more than"),
-        ({"moments": {"Fe3+": 4, "Fe3+ high": 5}}, "two moments"),
+        ({"moments": {"Fe3+": 4, "Fe3+ high": 5}}, "twice in moments"),
         ({"moments": {"Fe3+": -4}, "magnetic_order": "antiferromagnetic"}, "order of their own"),
         ({"total_moment": -1}, "greater than or equal to 0"),
     ],
@@ -256,7 +256,7 @@ def test_windows_may_be_given_in_the_words_for_spin_states() -> None:
     given = GpawSettings(moment_windows=windows).moment_windows
     assert given is not None
     assert list(given) == ["Co3+,spin=0", "Co4+,spin=1", "Co3+"]
-    with pytest.raises(ValueError, match="a state has two windows"):
+    with pytest.raises(ValueError, match="a charge state is given twice in windows"):
         GpawSettings(moment_windows={"Co3+ low": (0.0, 0.3), "Co3+,spin=0": (0.0, 0.2)})
 
 
@@ -275,5 +275,5 @@ def test_windows_of_another_spin_state_than_the_hosts_are_refused() -> None:
 def test_windows_of_no_state_of_the_host_are_refused(kind: str, olivine: Host) -> None:
     plugin = LABELERS.found[kind].plugin
     settings = plugin.settings.model_validate({"moment_windows": {"Mn3+": [4.1, 4.5]}})
-    with pytest.raises(InputError, match=r"no window is for .*; give those of Fe2\+, Fe3\+"):
+    with pytest.raises(InputError, match=r"no window is given for .*; give those of Fe2\+, Fe3\+"):
         plugin.check(olivine, settings)

@@ -82,7 +82,7 @@ def test_it_runs_in_the_folder_on_one_thread_in_its_own_session(tmp_path: Path) 
 
 def test_timeout_leaves_nothing_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE", 0.5)
-    with pytest.raises(AlChargeError, match=r"output\.log: not finished after 3 s and killed"):
+    with pytest.raises(AlChargeError, match=r"output\.log: not finished after 3 s, and killed"):
         run(SLEEPER, tmp_path, timeout=3)
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2
@@ -231,7 +231,9 @@ def test_an_engine_whose_folder_was_taken_over_ends(tmp_path: Path) -> None:
 def test_a_worker_that_is_told_to_end_waits_no_longer(tmp_path: Path) -> None:
     foreign(tmp_path)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(UnfinishedError, match=r"another engine ran there \(node9, process 1"):
+    with pytest.raises(
+        UnfinishedError, match=r"another engine was running there \(node9, process 1"
+    ):
         run("open('begun', 'w')", tmp_path)
     assert not (tmp_path / "begun").exists()
 
@@ -290,7 +292,7 @@ sys.exit(75)
 def test_an_engine_that_stops_in_time_is_not_killed(tmp_path: Path) -> None:
     with pytest.raises(UnfinishedError) as caught:
         run(HEEDING, tmp_path, timeout=1)
-    assert "not finished after 1 s and stopped at a saved state" in str(caught.value)
+    assert "not finished after 1 s, and stopped at a saved state" in str(caught.value)
     assert "continues from its last saved state" in str(caught.value)
 
 
@@ -317,11 +319,11 @@ def test_a_worker_that_is_told_to_stop_lets_its_engine_save(
     finally:
         worker.kill()
     assert "UnfinishedError" in said
-    assert "told to end and stopped at a saved state" in said
+    assert "asked to stop, and stopped at a saved state" in said
 
 
 def test_an_engine_that_was_told_to_end_by_others(tmp_path: Path) -> None:
-    with pytest.raises(UnfinishedError, match="told to end and stopped at a saved state"):
+    with pytest.raises(UnfinishedError, match="asked to stop, and stopped at a saved state"):
         run("raise SystemExit(75)", tmp_path)
 
 
@@ -391,7 +393,7 @@ def test_what_the_engine_says_of_itself_is_a_verdict(tmp_path: Path, status: int
     ],
 )
 def test_an_engine_that_a_queue_has_ended_is_unfinished(tmp_path: Path, code: str) -> None:
-    with pytest.raises(UnfinishedError, match="told to end"):
+    with pytest.raises(UnfinishedError, match="asked to stop"):
         process.run([sys.executable, "-c", code], tmp_path, 60, result="result.json")
 
 
@@ -412,12 +414,12 @@ def test_an_engine_that_ends_with_its_worker_is_unfinished(
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # should it come too late
     monkeypatch.setattr(process.subprocess.Popen, "wait", wait)
-    with pytest.raises(UnfinishedError, match="told to end"):
+    with pytest.raises(UnfinishedError, match="asked to stop"):
         process.run([sys.executable, "-c", code], tmp_path, 60, result="result.json")
     timer.join()
     signal.signal(signal.SIGTERM, before)
     assert TOLD_TO_END.is_set()
-    with pytest.raises(UnfinishedError, match="this process was told to end"):
+    with pytest.raises(UnfinishedError, match="this process was asked to stop"):
         run("open('begun', 'w')", tmp_path)
     assert not (tmp_path / "begun").exists()
 

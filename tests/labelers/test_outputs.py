@@ -200,9 +200,7 @@ def test_a_gpaw_run_that_has_not_ended(tmp_path: Path) -> None:
     text = gpaw_log()
     for cut in ("\nConverged", "\n  Extrapolated"):
         path = write(tmp_path, text[: text.index(cut)])
-        with pytest.raises(
-            InputError, match=r"gpaw\.txt: it is truncated, .*; run GPAW to its end$"
-        ):
+        with pytest.raises(InputError, match=r"gpaw\.txt: it is truncated, .*; let GPAW finish$"):
             read_output(path)
 
 
@@ -452,7 +450,7 @@ def test_an_output_that_would_fill_the_memory_is_refused(
 
 def test_an_outcar_that_has_not_ended(tmp_path: Path) -> None:
     path = write(tmp_path, outcar().replace("General timing", ""), "OUTCAR")
-    with pytest.raises(InputError, match=r"VASP has not ended; run VASP to its end$") as caught:
+    with pytest.raises(InputError, match=r"VASP has not finished; let VASP finish$") as caught:
         read_output(path)
     assert caught.value.where == str(path)
 
@@ -553,7 +551,7 @@ def test_recorded_nickel_oxide(tmp_path: Path) -> None:
         "aborting loop because EDIFF is reached", "aborting loop EDIFF was not reached"
     )
     assert not read_output(write(tmp_path, unconverged, "OUTCAR")).converged
-    with pytest.raises(InputError, match="VASP has not ended"):
+    with pytest.raises(InputError, match="VASP has not finished"):
         read_output(write(tmp_path, text[: len(text) // 2], "OUTCAR"))
     xml = gzip.decompress((DATA / "vasp_NiO" / "vasprun.xml.gz").read_bytes()).decode()
     unnamed = re.sub(r'<i name="version".*?</i>', "", xml)

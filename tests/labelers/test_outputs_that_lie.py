@@ -208,7 +208,7 @@ def test_the_outcar_beside_a_vasprun_has_its_moments(tmp_path: Path) -> None:
     (tmp_path / "OUTCAR").write_text(outcar())
     assert audit(path) == 0
     for text, reason in (
-        (outcar().replace("-50.2", "-50.3"), "the OUTCAR beside it is of another run"),
+        (outcar().replace("-50.2", "-50.3"), "the OUTCAR beside it is from another run"),
         (outcar()[:-40], "the OUTCAR beside it cannot be read"),
         (outcar().replace("magnetization (x)", "nothing"), "the OUTCAR has no moments"),
     ):

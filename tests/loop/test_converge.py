@@ -335,7 +335,7 @@ def test_nothing_is_computed_twice(campaign: Callable[..., Path], tmp_path: Path
     assert len(AnalyticPlugin.ran) == len(seen)
 
 
-@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), UnfinishedError("told to end")])
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), UnfinishedError("asked to stop")])
 def test_a_stopped_call_goes_on(
     stopped: BaseException, campaign: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -504,6 +504,6 @@ def test_the_two_configurations_have_the_lowest_ewald_energies() -> None:
 
 
 def test_an_engine_with_nothing_to_converge_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the labeler 'born' has no settings that results"):
+    with pytest.raises(InputError, match="the labeler 'born' has no settings to converge"):
         converge(ROOT / "workflows" / "nafepo4_born.yaml", folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -56,7 +56,7 @@ def test_a_round_without_a_usable_label_shows_nothing_of_the_hull() -> None:
     assert met(unsettled, SETTLED) == [False, False, True, False]
     unknown = HullState(**(fields | {"gained": False, "asked": False, "p_below_hull": None}))
     assert met(unknown, SETTLED) == [False, False, True, False]
-    assert "no usable label" in criteria(failed, SETTLED, SETTINGS)[0].value
+    assert "no new usable label" in criteria(failed, SETTLED, SETTINGS)[0].value
 
 
 def test_only_rounds_in_a_row_count() -> None:

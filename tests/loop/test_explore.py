@@ -370,7 +370,7 @@ def test_an_end_member_that_dft_finds_in_another_state_stops_the_campaign(
     campaign = cobalt(store, "3 high", "4 low")
     played(campaign, tmp_path)
     reason = lower_spin_states(campaign)
-    assert "at x = 1 Co3+ low is found, and Co3+ high is not" in reason
+    assert "at x = 1 Co3+ low was found instead of Co3+ high" in reason
     assert "redox: {Co: [3 low, 4 low]}" in reason
 
 
@@ -435,7 +435,7 @@ def test_a_failed_run_is_told_and_stops_nothing(
     for slot in range(2):
         label(campaign, 0, slot, tmp_path / f"label-{slot}", spool=tmp_path / "spool")
     ends = status_document(launchpad, campaign)["electrons"]
-    assert [one["outcome"] for one in ends] == ["1 runs have not ended"] * 2
+    assert [one["outcome"] for one in ends] == ["1 not finished yet"] * 2
     world.facts["spins"] = {"Co3+": {"bad": 0}}
     for slot in explore_slots(campaign, 0):
         run(campaign, 0, slot, tmp_path)

@@ -160,7 +160,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "job/x.gpw")
 BROKEN = OSError(errno.EIO, "Input/output error", "job/x.gpw")
 KILLED = CrashedError("the run failed (killed by SIGKILL)", where="output.log")
 MISSING = NotInstalledError("there is no vasp_std on PATH")
-STOPPED = UnfinishedError("told to end and stopped at a saved state")
+STOPPED = UnfinishedError("asked to stop, and stopped at a saved state")
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,10 @@ def test_a_static_label_of_ions_on_other_sites_is_refused_before_it_is_run(
     assert (engine.runs, job.exists()) == (0, False)
     found = campaign.store.failures.get("hopped")
     assert found is not None
-    assert "the committee relaxed its ions to other sites, to another config" in found.reason
+    assert (
+        "in the committee's relaxation its ions moved to other sites: another config"
+        in found.reason
+    )
 
 
 def test_an_interrupted_job_finds_its_files_again(campaign: Campaign, tmp_path: Path) -> None:

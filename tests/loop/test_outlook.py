@@ -82,7 +82,7 @@ def found(host: Host, labelled: list[Configuration]) -> LabelledHull:
         )
         labels[key] = cast(LabelSummary, summary)
     hull = build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.0)
-    return LabelledHull(hull, labels)
+    return LabelledHull(hull, labels, lambda: labels)
 
 
 def candidate(host: Host, config: Configuration, energy: float, bar: float) -> CandidateDoc:

@@ -19,7 +19,7 @@ def test_brackets_inside_each_other_are_counted(tmp_path: Path) -> None:
         depth += 1
     assert depth == DEEPEST - 1
     file.write_text("a: 1\nb: " + "[{" * 20000)
-    with pytest.raises(InputError, match=r"more than 50 brackets are inside each other") as caught:
+    with pytest.raises(InputError, match=r"more than 50 brackets are nested") as caught:
         read_mapping(file)
     assert caught.value.where == f"{file}, line 2"
 

@@ -39,7 +39,11 @@ STATUS: dict[str, Any] = {
     "charge_orders": {"round": 1, "compared": 40, "flagged": 3},
     "failures": [{"label": "abcdef1234", "round": 1, "reason": "the SCF did not converge"}],
     "criteria": [
-        {"name": "the hull moved less than its tolerance", "met": False, "value": "3.10 meV/f.u."}
+        {
+            "name": "the hull moved by less than its tolerance",
+            "met": False,
+            "value": "3.10 meV/f.u.",
+        }
     ],
     "electrons": [
         {"x": "1", "outcome": "Co3+ low is the lowest of 6 runs in other states", "left_out": ["a"]}
@@ -103,7 +107,7 @@ def test_panel_shows_tasks_labels_hull_and_time_left() -> None:
         "labels 20 of at most 100",
         "12 completed, 2 running",
         "about 7 min left if every criterion keeps holding",
-        "used in runs: label 20 min in 14; workers 30 min, 2 core hours",
+        "time used: label 20 min (14 runs); workers 30 min, 2 core hours",
         "workers: 2 on a, seen 20 s ago, 1 on b, seen 3 s ago",
         "2@a@1: alive, silent for 7 min, state T (stopped)",
         "olivine/1 label 2: returned to the queue 11 times without progress: the time limit of 3 s "
@@ -184,7 +188,7 @@ def test_no_quantity_is_broken_and_no_reason_is_cut(width: int) -> None:
     lines = [line.strip("│ ") for line in rendered(status, width).splitlines()]
     for whole in (
         "13 completed", "16 ready", "2 running", "4 waiting", "430.52 meV/f.u.", "[too", "end",
-        "53 s in 69", "74 s in 20", "3 s in 4", "2 min in 4", "12 s", "24.6 core",
+        "53 s (69 runs)", "74 s (20 runs)", "3 s (4 runs)", "2 min (4 runs)", "12 s", "24.6 core",
         "x = 1/4 (31 %)", "100 % of", "95 %",
     ):  # fmt: skip
         assert any(whole in line for line in lines), whole

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from al_charge.report.label import one_label_table
 from al_charge.report.labels import labels_table
 from al_charge.report.tables import hull_table, rows_table
 from al_charge.report.terminal import console_of_output, print_whole
@@ -82,6 +83,36 @@ def test_captions_stay_in_the_middle() -> None:
     first, *_, last = file.getvalue().splitlines()
     left = last.partition("two words")[0]
     assert 2 * len(left) in range(len(first) - 9 - 1, len(first) - 9 + 2)
+
+
+def test_numbers_stand_at_the_right() -> None:
+    table = Table("x", "loss", "share")
+    for row in (("0", "9.2e-05", "100 %"), ("1/2", "0.00012", "5 %"), ("1", "-1", "")):
+        table.add_row(*row)
+    file = io.StringIO()
+    print_whole(Console(file=file, width=80), table)
+    _, _, _, first, second, third, _ = file.getvalue().splitlines()
+    assert first == "│ 0   │ 9.2e-05 │ 100 % │"
+    assert second == "│ 1/2 │ 0.00012 │   5 % │"
+    assert third == "│ 1   │      -1 │       │"
+
+
+def test_a_long_path_is_whole_on_a_line_of_its_own() -> None:
+    path = f"/scratch/{'deep/' * 30}label-000"
+    told: dict[str, Any] = {
+        "formula": "FePO4", "label": "a" * 24, "x": "0", "atoms": 24, "hash": "b" * 24,
+        "energy_per_formula": -109.4, "distance_to_hull": None, "species": {"Fe3+": 4},
+        "as_requested": True, "ambiguous": False, "delocalised": False, "audit": "", "moments": {},
+        "bader": {}, "volume": 72.3, "relax": "cell", "engine": "born 1", "settings_hash": "c" * 16,
+        "refused": "", "why": None, "attempts": [], "wall_time": 3.0, "cores": 1, "sites": [],
+        "directory": path, "machines": ["node7"], "imported": None,
+    }  # fmt: skip
+    file = io.StringIO()
+    print_whole(Console(file=file, width=80), one_label_table(told))
+    *rest, last = file.getvalue().splitlines()
+    assert last == path
+    assert rest[-1].strip() == "files on node7:"
+    assert max(map(len, rest)) <= 80
 
 
 def test_nothing_wraps_in_a_pipe_unless_it_is_asked_for(

@@ -1,4 +1,4 @@
-"""How the process of an engine ended: told to end by a batch system, killed, or by itself.
+"""How the process of an engine ended: stopped by a batch system, killed, or by itself.
 
 An exit status tells little behind launchers and wrapper scripts: Open MPI and shells add 128 to the
 number of the signal, Hydra gives the number itself, others hide it. So what they print counts, too.

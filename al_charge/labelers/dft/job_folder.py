@@ -63,7 +63,7 @@ def engine_folder(directory: Path) -> Iterator[IO[str]]:
     Raises
     ------
     UnfinishedError
-        If this process was told to end while it waited.
+        If this process was asked to stop while it waited.
     """
     with (directory / LOCK).open("a+", encoding="utf-8") as file:
         token = _take(file, directory)
@@ -139,7 +139,8 @@ def _take(file: IO[str], directory: Path) -> str:
             where = f"{holder.get('host', '?')}, process {holder.get('pid', '?')}"
             if told():
                 raise UnfinishedError(
-                    f"told to end while another engine ran there ({where})", where=str(directory)
+                    f"asked to stop while another engine was running there ({where})",
+                    where=str(directory),
                 )
             if where != told_of:
                 since = holder.get("since", "?")

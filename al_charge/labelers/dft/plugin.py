@@ -77,7 +77,7 @@ class DftPlugin(LabelerPlugin):
                 )
         if settings.moment_windows and host.redox_species.isdisjoint(settings.moment_windows):
             raise InputError(
-                "no window is for a state of this host",
+                "no window is given for a state of this host",
                 where="labeler.moment_windows",
                 remedy=f"give those of {', '.join(sorted(host.redox_species))}",
             )

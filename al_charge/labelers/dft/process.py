@@ -94,11 +94,13 @@ def run(
         If it ended for a reason of its own: with a line of that prefix, or an exception of Python.
     """
     if TOLD_TO_END.is_set():
-        raise UnfinishedError("this process was told to end", where=str(directory))
+        raise UnfinishedError("this process was asked to stop", where=str(directory))
     log, stop = directory / LOG, directory / STOP
     timeout = min(timeout, time_left())
     if timeout <= 0:
-        raise UnfinishedError("the batch job has no time left for a run", where=str(directory))
+        raise UnfinishedError(
+            "the batch job has no time left for another run", where=str(directory)
+        )
     with engine_folder(directory) as lock, log.open("wb") as output:
         stop.unlink(missing_ok=True)
         process = subprocess.Popen(
@@ -121,16 +123,16 @@ def run(
     if status is None or status == STOPPED:
         how = "killed" if status is None else "stopped at a saved state"
         late = time.monotonic() - began >= timeout
-        why = f"not finished after {timeout:g} s" if late else "told to end"
+        why = f"not finished after {timeout:g} s" if late else "asked to stop"
         raise UnfinishedError(
-            f"{why} and {how}",
+            f"{why}, and {how}",
             where=str(log),
             remedy="run it again, and it continues from its last saved state",
         )
     lines = log.read_text(errors="replace").splitlines()
     if asked or told_to_end(status, lines[-_LAST_LINES:]):
         how = how_it_ended(status, lines[-_LAST_LINES:])
-        raise UnfinishedError(f"told to end, and did so at once ({how})", where=str(log))
+        raise UnfinishedError(f"asked to stop, and stopped at once ({how})", where=str(log))
     raise _failure(status, lines, error_prefix, log)
 
 

@@ -90,7 +90,10 @@ class DftSettings(EngineSettings):
         "by default those of the campaign's end members, else the engine's",
     )
     tries: int = Field(
-        default=3, ge=1, le=3, description="attempts to reach the charge order, each steered harder"
+        default=3,
+        ge=1,
+        le=3,
+        description="attempts to reach the charge order, each steered more strongly",
     )
     bader: bool = Field(default=True, description="whether Bader charges are computed")
     explore_spin: bool = Field(
@@ -263,7 +266,7 @@ def _by_token(given: Mapping[str, V], what: str) -> dict[str, V]:
     except InputError as error:
         raise ValueError("; ".join(filter(None, (error.what, error.remedy)))) from error
     if len(named) < len(given):
-        raise ValueError(f"a state has two {what}")
+        raise ValueError(f"a charge state is given twice in {what}")
     return named
 
 

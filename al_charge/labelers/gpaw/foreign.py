@@ -85,7 +85,9 @@ def _from_gpw(path: Path) -> ForeignRun:
     results, parameters = document["results"], document["parameters"]
     if "forces" not in results:
         raise InputError(
-            "it holds no forces", where=str(path), remedy="have GPAW compute them before it writes"
+            "it holds no forces",
+            where=str(path),
+            remedy="let GPAW compute forces before it writes the file",
         )
     stress = results.get("stress")
     return ForeignRun(
@@ -186,7 +188,7 @@ def _of_settings(settings: GpawSettings, atoms: Atoms, vectors: ArrayLike) -> di
             else {"basis": settings.basis, "grid spacing": f"{settings.grid_spacing:g} A"}
         ),
         "smearing": f"fermi-dirac {settings.smearing:g} eV",
-        "k-point grid": "one along other vectors" if grid is None else " ".join(map(str, grid)),
+        "k-point grid": "not one along these axes" if grid is None else " ".join(map(str, grid)),
         "fixed moment": str(settings.holds_moment),
     }
 
@@ -219,7 +221,7 @@ def _grid(kpts: Any) -> str:
     else:
         size, gamma = kpts, False
     if size is None or np.shape(size) != (3,):
-        return "no grid of given divisions"
+        return "not a regular grid"
     divisions = [int(n) for n in np.asarray(size)]
     text = " ".join(map(str, divisions))
     return text if gamma or all(n % 2 for n in divisions) else f"{text} off Gamma"

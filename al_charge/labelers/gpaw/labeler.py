@@ -138,7 +138,7 @@ class GpawLabeler(DftLabeler):
                 )
                 result = read_json(directory / RESULT)
                 if result.get("job") != identity(job):
-                    raise CrashedError("GPAW ran another job", where=str(directory / RESULT))
+                    raise CrashedError("GPAW computed another job", where=str(directory / RESULT))
             if job["density_refinement"] and not (directory / BADER).exists():
                 try:
                     found = read_bader(job, directory)

@@ -54,7 +54,7 @@ class GpawPlugin(DftPlugin):
             return ""
         return (
             "computed in a small basis of atomic orbitals, for trials: formation energies may be "
-            "off by hundreds of meV per formula unit; plane waves are for results"
+            "off by hundreds of meV per formula unit; use plane waves for results"
         )
 
     @override

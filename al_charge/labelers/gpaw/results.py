@@ -130,7 +130,7 @@ def minimum(result: Reading) -> float:
     lowest = middle - slope / (2 * curvature)
     if curvature <= 0 or not volumes.min() <= lowest <= volumes.max():
         raise AlChargeError(
-            "the energy of the metal has no minimum near its volume in experiment",
+            "the energy of the metal has no minimum near its experimental volume",
             where="labeler",
             remedy="give a higher cutoff, more metal_kpoints or a larger basis",
         )

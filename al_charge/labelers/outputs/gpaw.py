@@ -84,7 +84,7 @@ def read_gpaw_output(path: Path, *, bader: bool) -> Output:
     Raises
     ------
     InputError
-        If GPAW has not ended, or the run is non-collinear.
+        If GPAW has not finished, or the run is non-collinear.
     """
     is_gpw = path.suffix == ".gpw"
     with limited(path):
@@ -98,7 +98,7 @@ def _from_gpw(path: Path) -> Output:
         document = file.asdict()
     mode, results = document["parameters"]["mode"], document["results"]
     if "energy" not in results:
-        raise InputError("it holds no result", where=str(path), remedy="run GPAW to its end")
+        raise InputError("it holds no result", where=str(path), remedy="let GPAW finish")
     vectors = results.get("non_collinear_magmoms")
     given = document["parameters"].get("magmoms")
     if document["parameters"].get("soc") or np.ndim(given) > 1 or _tilted(vectors):
@@ -132,9 +132,9 @@ def _from_log(path: Path) -> Output:
         energies = re.findall(rf"^\s*Extrapolated:{_NUMBER}$", last, re.MULTILINE)
         if not energies:
             raise InputError(
-                "it is truncated, or GPAW has not ended",
+                "it is truncated, or GPAW has not finished",
                 where=str(path),
-                remedy="run GPAW to its end",
+                remedy="let GPAW finish",
             )
         atoms, energy, vectors = _table_of_atoms(last), float(energies[-1]), _moments(last)
         if _tilted(vectors):

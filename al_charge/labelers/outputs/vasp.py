@@ -82,7 +82,7 @@ def read_vasp_output(path: Path, *, bader: bool) -> Output:
     Raises
     ------
     InputError
-        If the file is truncated (VASP has not ended), or the run non-collinear.
+        If the file is truncated (VASP has not finished), or the run non-collinear.
     """
     is_xml = path.name.startswith("vasprun")
     with limited(path):
@@ -104,7 +104,7 @@ def _from_outcar(path: Path) -> tuple[Output, Array]:
         raise _non_collinear(path)
     if "General timing and accounting" not in text:
         raise InputError(
-            "it is truncated, or VASP has not ended", where=str(path), remedy="run VASP to its end"
+            "it is truncated, or VASP has not finished", where=str(path), remedy="let VASP finish"
         )
     # Without a folder ASE looks for no constraints in the CONTCAR there, which may be damaged.
     *_, last = outcarchunks(_Stream(text), header_parser=OutcarHeaderParser(workdir=None))
@@ -154,7 +154,7 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise InputError(
-            f"it is truncated or damaged ({error})", where=str(path), remedy="run VASP to its end"
+            f"it is truncated or damaged ({error})", where=str(path), remedy="let VASP finish"
         ) from error
     if root.findtext("parameters//i[@name='LNONCOLLINEAR']", "F").strip() == "T":
         raise _non_collinear(path)
@@ -204,7 +204,10 @@ def _moments_beside(path: Path, n_atoms: int, energy: float) -> tuple[Array | No
     except Exception:  # parsers raise whatever a broken file breaks
         return None, f"vasprun.xml has no moments, and the {file.name} beside it cannot be read"
     if len(output.atoms) != n_atoms or abs((output.energy or 0.0) - energy) > 1e-5:
-        return None, f"vasprun.xml has no moments, and the {file.name} beside it is of another run"
+        return (
+            None,
+            f"vasprun.xml has no moments, and the {file.name} beside it is from another run",
+        )
     return output.moments, output.no_moments
 
 

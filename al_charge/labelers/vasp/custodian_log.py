@@ -71,7 +71,7 @@ def check_ended(folder: Path) -> None:
     # It may have converged in the time that it was left.
     if not came_to_its_end(folder) or not read_vasprun(folder).converged:
         raise UnfinishedError(
-            "stopped when its time was up, before it converged",
+            "stopped at its time limit, before it converged",
             where=str(folder),
             remedy="run it again, and it continues there; or allow a longer timeout",
         )
@@ -90,15 +90,15 @@ def cut_off(folder: Path, status: int) -> AlChargeError:
     Returns
     -------
     AlChargeError
-        An `UnfinishedError` if VASP or this process was told to end, else a `CrashedError`.
+        An `UnfinishedError` if VASP or this process was asked to stop, else a `CrashedError`.
     """
     said = _said(folder)
     how = how_it_ended(status, said)
     asked = (folder / "STOPCAR").exists() or (folder.parent / STOP).exists()
     if asked or told_to_end(status, said):
-        return UnfinishedError(f"VASP was told to end ({how})", where=str(folder))
+        return UnfinishedError(f"VASP was asked to stop ({how})", where=str(folder))
     return CrashedError(
-        f"VASP did not come to its end ({how})",
+        f"VASP did not finish ({how})",
         where=str(folder),
         remedy="often for lack of memory: more nodes, fewer ranks on each, or KPAR 1",
     )

@@ -29,7 +29,7 @@ _TAIL = 1 << 20
 
 
 class CutOffError(Exception):
-    """VASP did not come to its end.
+    """VASP did not finish.
 
     Parameters
     ----------

@@ -81,7 +81,8 @@ def read_folder(folder: Path) -> ForeignRun:
         told = summary.free_energy
         if told is not None and abs(told - run.free_energy) > 1e-4:
             raise InputError(
-                "vasprun.xml and OUTCAR are of two runs: their energies differ", where=str(folder)
+                "vasprun.xml and OUTCAR are from different runs: their energies differ",
+                where=str(folder),
             )
     found = foreign_run(str(folder), run, moments)
     bader, refused = _bader(folder, found)
@@ -113,13 +114,13 @@ def foreign_run(source: str, run: Run, moments: ArrayLike | None) -> ForeignRun:
         If no step of it converged.
     """
     if not run.electrons_converged or not run.frames:
-        raise AlChargeError("its electrons did not converge", where=source)
+        raise AlChargeError("its SCF did not converge", where=source)
     volumes = [abs(np.linalg.det(frame.cell)) for frame in (run.frames[0], run.frames[-1])]
     change = volumes[1] / volumes[0] - 1
     unusable = ""
     if abs(change) > MOST_VOLUME:
         unusable = (
-            f"its volume changed by {100 * change:+.1f} % on the plane waves of the first cell; "
+            f"its volume changed by {100 * change:+.1f} % with the plane waves of the first cell; "
             "compute the last geometry once more"
         )
     return ForeignRun(
@@ -252,7 +253,7 @@ def _grid(folder: Path, text: str) -> str:
         told = re.search(r"generate k-points for:((?:\s+\d+){3})", text)
         if told is None or grid.split()[:3] == told[1].split():
             return grid
-    return "not told without the KPOINTS of the run"
+    return "unknown without the run's KPOINTS"
 
 
 def _frame(atoms: Atoms) -> Frame:
@@ -310,7 +311,7 @@ def _of_calculation(calculation: Mapping[str, Any], source: str) -> ForeignRun:
     given, found = calculation["input"], calculation["output"]
     if not isinstance(found["ionic_steps"], list):
         raise InputError(
-            "its ionic steps are in another place, as store_trajectory leaves them",
+            "its ionic steps are stored elsewhere (store_trajectory)",
             where=source,
             remedy="give the folder of its run",
         )

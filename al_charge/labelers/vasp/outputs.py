@@ -193,7 +193,7 @@ def read_outcar(folder: Path) -> Summary:
         moments = np.array([site["tot"] for site in outcar.magnetization or ()], dtype=float)
     except Exception as error:  # the parser raises whatever a broken file breaks
         raise CrashedError(
-            "the file is truncated or damaged: VASP did not end", where=str(file)
+            "the file is truncated or damaged: VASP did not finish", where=str(file)
         ) from error
     cores = int(statistics.get("cores") or 1)
     return Summary(moments if len(moments) else None, seconds, cores, outcar.final_fr_energy)
@@ -257,7 +257,7 @@ def _parse(file: Path, *, whole: bool = True) -> Any:
             )
     except Exception as error:  # the parser raises whatever a broken file breaks
         raise CrashedError(
-            "the file is truncated or damaged: VASP did not end", where=str(file)
+            "the file is truncated or damaged: VASP did not finish", where=str(file)
         ) from error
 
 

@@ -92,7 +92,7 @@ def dataset_name(element: str, chosen: Mapping[str, str], functional: str) -> st
     name = usual_datasets().get(element)
     if name is None:
         raise InputError(
-            f"no usual PAW dataset for {element}",
+            f"no default PAW dataset for {element}",
             where="labeler.potcars",
             remedy=f"choose one, such as {{{element}: {element}}}",
         )

@@ -207,7 +207,7 @@ def _attempts(request: Request, directory: Path) -> list[Attempt]:
         began = f"{stage.name}: {request.start if not found else 'from the stage before'}"
         for aside in sorted(folder.glob("interrupted-*")):
             found += custodian_log.attempts(aside, began, "interrupted")
-            began = f"{stage.name}: from what the interrupted start left"
+            began = f"{stage.name}: from where the interrupted run stopped"
         found += custodian_log.attempts(folder, began, "converged")
     return found
 

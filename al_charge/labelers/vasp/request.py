@@ -252,7 +252,7 @@ def plan_metal(settings: VaspSettings, atoms: Atoms) -> Request:
         cell=atoms.cell.tolist(),
         moments=None,
         kpoints=list(grid_of_density(atoms, settings.metal_kpoint_density)),
-        start="the metal at the lattice constant of experiment",
+        start="the metal at its experimental lattice constant",
         stages=listed,
         bader=False,
     )

@@ -121,9 +121,9 @@ def _run_custodian(launch: dict[str, Any], seconds_left: float) -> None:
 
     if seconds_left < 1:
         raise UnfinishedError(
-            "the time was up before this run of VASP could start",
+            "no time was left to start this run of VASP",
             where=str(Path.cwd()),
-            remedy="run it again, and it continues from the run before; or allow a longer timeout",
+            remedy="run it again to continue from the previous run; or allow a longer timeout",
         )
     # Left there by a batch job or the stage before: the handler's clock begins now.
     os.environ.pop("CUSTODIAN_WALLTIME_START", None)

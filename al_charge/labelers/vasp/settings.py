@@ -70,7 +70,10 @@ class VaspSettings(DftSettings):
         default=99, ge=1, le=2000, description="ionic steps of one start of a relaxation"
     )
     tries: int = Field(
-        default=3, ge=1, le=6, description="attempts to reach the charge order, each steered harder"
+        default=3,
+        ge=1,
+        le=6,
+        description="attempts to reach the charge order, each steered more strongly",
     )
     command: str | None = Field(
         default=None,
@@ -116,7 +119,7 @@ class VaspSettings(DftSettings):
         for element, name in potcars.items():
             check_element(element)
             if name.partition("_")[0].partition(".")[0] != element:
-                raise ValueError(f"the dataset {name} is not one of {element}")
+                raise ValueError(f"the dataset {name} is not for {element}")
         return potcars
 
     @field_validator("incar", mode="before")

@@ -12,29 +12,29 @@ from typing import Any
 from al_charge.errors import InputError, did_you_mean
 
 _OWNED = {
-    "LDAU": "hubbard_u",
-    "LDAUL": "hubbard_u",
-    "LDAUU": "hubbard_u",
-    "LDAUJ": "hubbard_u; J is zero, as in the Materials Project",
-    "MAGMOM": "magnetic_order; moments follow the charge states",
-    "NUPDOWN": "fixed_moment; the total moment follows the charge states",
-    "ENCUT": "cutoff",
-    "NSW": "relax and max_steps",
-    "IBRION": "relax",
-    "ISIF": "relax",
-    "EDIFFG": "fmax",
-    "KSPACING": "kpoints or kpoint_spacing",
-    "KGAMMA": "kpoints or kpoint_spacing",
-    "ISTART": "nothing: how a run starts belongs to the steering of the charge order",
-    "ICHARG": "nothing: how a run starts belongs to the steering of the charge order",
-    "LAECHG": "bader",
-    "NELECT": "nothing: every cell is neutral",
-    "LCHARG": "nothing: the steering of the charge order needs it",
-    "LWAVE": "keep_wavecar",
-    "LORBIT": "nothing: the charge states are read from its moments",
-    "ISPIN": "nothing: the charge states are read from the moments",
+    "LDAU": "use hubbard_u",
+    "LDAUL": "use hubbard_u",
+    "LDAUU": "use hubbard_u",
+    "LDAUJ": "use hubbard_u; J is zero, as in the Materials Project",
+    "MAGMOM": "use magnetic_order; moments follow the charge states",
+    "NUPDOWN": "use fixed_moment; the total moment follows the charge states",
+    "ENCUT": "use cutoff",
+    "NSW": "use relax and max_steps",
+    "IBRION": "use relax",
+    "ISIF": "use relax",
+    "EDIFFG": "use fmax",
+    "KSPACING": "use kpoints or kpoint_spacing",
+    "KGAMMA": "use kpoints or kpoint_spacing",
+    "ISTART": "leave it out: the steering of the charge order decides how a run starts",
+    "ICHARG": "leave it out: the steering of the charge order decides how a run starts",
+    "LAECHG": "use bader",
+    "NELECT": "leave it out: every cell is neutral",
+    "LCHARG": "leave it out: the steering of the charge order needs it",
+    "LWAVE": "use keep_wavecar",
+    "LORBIT": "leave it out: the charge states are read from the moments that it prints",
+    "ISPIN": "leave it out: the charge states are read from the moments",
 }
-"""Tags that have a field of their own or follow from the configuration."""
+"""What to do instead of setting tags that have a field or follow from the configuration."""
 
 _HOW = frozenset(
     {
@@ -86,7 +86,7 @@ def check_overrides(incar: Mapping[Any, Any]) -> dict[str, Any]:
     for name, value in incar.items():
         tag = str(name).upper()
         if tag in _OWNED:
-            raise InputError(f"{tag} is not set here", remedy=f"use {_OWNED[tag]}")
+            raise InputError(f"{tag} cannot be set here", remedy=_OWNED[tag])
         if tag not in known_tags():
             raise InputError(f"VASP has no tag {tag}", remedy=did_you_mean(tag, known_tags()))
         checked[tag] = value

@@ -207,7 +207,7 @@ def _identity(
 
 def _stopped(trainer: Trainer, checkpoint: Path) -> UnfinishedError:
     return UnfinishedError(
-        f"told to end after {trainer.done} epochs and {len(trainer.losses)} steps",
+        f"stopped after {trainer.done} epochs and {len(trainer.losses)} steps",
         where=str(checkpoint),
         remedy="run the same training again to continue from there",
     )

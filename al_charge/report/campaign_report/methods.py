@@ -188,7 +188,7 @@ def _learning(campaign: Campaign, last: Assessment | None) -> list[str]:
     told.append(
         f"The search ends when for {limits.rounds} round{'s' * (limits.rounds != 1)} the vertices "
         f"stay the same, the hull moves by less than {1e3 * limits.hull_tolerance:g} meV per "
-        "formula unit, the ground state predicted at every vertex is labelled, and the chance that "
+        "formula unit, the predicted ground state of every vertex is labelled, and the chance that "
         f"anything lies below the hull by more than that is under {100 * LARGEST_CHANCE:g} %."
     )
     return told

@@ -119,7 +119,7 @@ class Judge:
         if run is None:
             return Verdict(found, reason=found.reason)
         if run.unusable or not run.converged:
-            return Verdict(found, reason=run.unusable or "its electrons did not converge")
+            return Verdict(found, reason=run.unusable or "its SCF did not converge")
         try:
             host, placed = self._place(run.atoms)
             if reason := implausible(run):

@@ -233,7 +233,7 @@ def test_the_document_of_a_task(
     document["calcs_reversed"][0]["output"]["ionic_steps"] = None  # by store_trajectory
     (elsewhere,) = find_runs(_written(tmp_path / "trajectory.json", document))
     assert elsewhere.run is None
-    assert elsewhere.reason.startswith("its ionic steps are in another place")
+    assert elsewhere.reason.startswith("its ionic steps are stored elsewhere")
     assert elsewhere.reason.endswith("give the folder of its run")
     (damaged,) = find_runs(_written(tmp_path / "damaged.json", {"calcs_reversed": []}))
     assert damaged.run is None

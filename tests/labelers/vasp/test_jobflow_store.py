@@ -117,7 +117,7 @@ def test_tasks_of_a_store_are_the_runs_of_their_folders(
     outputs.update_one({"_id": first["_id"]}, change)
     outputs.delete_one({"_id": second["_id"]})
     damaged, other = import_into(store, file, "olivine").left_out.values()
-    assert damaged.startswith("its ionic steps are in another place, as store_trajectory")
+    assert damaged.startswith("its ionic steps are stored elsewhere (store_trajectory")
     assert other == "GGA is PS instead of PE"
 
 

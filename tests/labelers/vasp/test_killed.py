@@ -78,7 +78,7 @@ class TestMixedCell:
             undisturbed["calm"] = label(vasp, half_filled, tmp_path / "calm")
         lasting_standin.tell(remembers=1.0, faults={"start": [fault], "static": [fault]})
         for _ in range(2):
-            with pytest.raises(CrashedError, match="VASP did not come to its end"):
+            with pytest.raises(CrashedError, match="VASP did not finish"):
                 label(vasp, half_filled, tmp_path / "job")
         assert same(label(vasp, half_filled, tmp_path / "job"), undisturbed["calm"])
         # The stage that steers is repeated only where what it had left is lost.
@@ -149,7 +149,7 @@ def test_a_rank_that_is_killed_under_mpi(
     standin.tell(moments=[1.7, 0.2], faults={"static": ["SIGSEGV", "SIGTERM"]})
     with pytest.raises(CrashedError, match=r"SIGSEGV|signal 11"):
         label(vasp, nickel_oxide, tmp_path / "job")
-    with pytest.raises(UnfinishedError, match="VASP was told to end"):
+    with pytest.raises(UnfinishedError, match="VASP was asked to stop"):
         label(vasp, nickel_oxide, tmp_path / "job")
     assert label(vasp, nickel_oxide, tmp_path / "job").converged
 
@@ -184,7 +184,7 @@ def test_killed_when_it_was_asked_to_stop_it_is_unfinished(
     vasp = labeler()
     vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
     (tmp_path / "job" / "stop").touch()
-    with pytest.raises(UnfinishedError, match="VASP was told to end"):
+    with pytest.raises(UnfinishedError, match="VASP was asked to stop"):
         label(vasp, nickel_oxide, tmp_path / "job")
 
 

@@ -106,7 +106,7 @@ def test_tighter_electrons_are_still_comparable(job: Path, labeler: Make) -> Non
 def test_a_truncated_file_is_named(job: Path, labeler: Make, name: str, part: float) -> None:
     file = job / "static" / name
     file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
-    _refused(labeler, job, rf"static/{name}: the file is truncated or damaged: VASP did not end")
+    _refused(labeler, job, rf"static/{name}: the file is truncated or damaged: VASP did not finish")
 
 
 @pytest.mark.parametrize("name", ["vasprun.xml", "OUTCAR"])
@@ -226,7 +226,7 @@ def test_a_run_that_stopped_for_time_is_unfinished(
     steps = text.count("<scstep>")
     text = text.replace('name="NELM">   100', f'name="NELM">   {steps}')
     (tmp_path / "vasprun.xml").write_text(text)
-    with pytest.raises(AlChargeError, match="its time was up"):
+    with pytest.raises(AlChargeError, match="stopped at its time limit"):
         custodian_log.check_ended(tmp_path)
 
 

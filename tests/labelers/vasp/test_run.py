@@ -208,7 +208,7 @@ def test_an_interrupted_job_goes_on(
     reading = label(vasp, half_filled, tmp_path / "job")
     assert standin.starts() == ["start", "static", "static"]
     assert len(reading.attempts) == 3
-    assert reading.attempts[2].changed == "static: from what the interrupted start left"
+    assert reading.attempts[2].changed == "static: from where the interrupted run stopped"
     assert "ISTART = 1" in (tmp_path / "job" / "static" / "INCAR").read_text()
 
 

@@ -21,7 +21,7 @@ def test_frames_hold_what_the_file_holds(tmp_path: Path) -> None:
     found = read_dataset(write_labels(tmp_path / "a.extxyz", images), Reading())
     assert [frame.group for frame in found.frames] == ["c0", "c0", "c1", "c1"]
     assert found.groups_from == "config_hash"
-    assert found.states_from == {"from the file's charge states": 4}
+    assert found.states_from == {"given in the file": 4}
     for frame, image in zip(found.frames, images, strict=True):
         assert frame.atoms.arrays["species"].tolist() == list(SPECIES)
         assert frame.energy == pytest.approx(image.get_potential_energy(), abs=1e-7)

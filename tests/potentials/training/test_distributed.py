@@ -137,7 +137,7 @@ def test_a_signal_to_one_process_stops_both_at_one_step(together: Path) -> None:
     """And what goes on from there ends with the same bits."""
     for rank in range(2):
         said = json.loads((together / f"said-{rank}").read_text())
-        assert "told to end after 1 epochs and 1 steps" in said["stopped"]
+        assert "stopped after 1 epochs and 1 steps" in said["stopped"]
         assert said["same"]
 
 

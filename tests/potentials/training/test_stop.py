@@ -47,7 +47,7 @@ def test_a_stopped_training_ends_with_the_same_bits(epoch: int, done: str, tmp_p
         if number == epoch:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(UnfinishedError, match=f"told to end after {done}") as stopped:
+    with pytest.raises(UnfinishedError, match=f"stopped after {done}") as stopped:
         trained(tmp_path / "stopped", stop)
     assert stopped.value.where == str(tmp_path / "stopped")
     assert signal.getsignal(signal.SIGTERM) is before
