@@ -22,8 +22,9 @@ from pymongo.database import Database
 import al_charge as ac
 from al_charge.api.imports import ImportResult, import_into
 from al_charge.store.documents import LabelDoc
-from al_charge.store.labels import ALL_FRAMES
+from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
+from al_charge.thermo.hull import build_hull
 
 ROOT = Path(__file__).parents[2]
 CAMPAIGN = ROOT / "workflows" / "nafepo4_gpaw.yaml"
@@ -95,9 +96,19 @@ def test_what_is_exported_for_others_comes_back(
     assert run("labels", "import", str(COMMITTED))[0] == 0
     assert run("campaign", "submit", str(CAMPAIGN))[0] == 0
     from al_charge.loop.campaign import open_campaign
+    from al_charge.loop.energies import label_entries, usable
     from al_charge.loop.select import _adopt_imported
 
-    _adopt_imported(open_campaign(store, "nafepo4-gpaw-pw"), 0)
+    campaign = open_campaign(store, "nafepo4-gpaw-pw")
+    _adopt_imported(campaign, 0)
+
+    def vertices() -> list[tuple[str, str, float]]:
+        labels = [one for one in store.labels.read(SUMMARY) if usable(one)]
+        entries = label_entries(campaign, labels)
+        hull = build_hull(entries, framework="FePO4", working_ion="Na", metal_energy=-1.25)
+        return [(str(one.x), one.config_hash, one.energy) for one in hull.vertices]
+
+    before = vertices()
     file = str(tmp_path / {"mace": "labels.xyz", "ase": "labels.db"}[name])
     assert run("export", "nafepo4-gpaw-pw", file, "--format", name, "--last")[0] == 0
     store.database.client.drop_database(store.database.name)
@@ -112,6 +123,11 @@ def test_what_is_exported_for_others_comes_back(
         told = by_hash[key].arrays["resolved_species"].tolist()
         assert sorted(map(str, told)) == sorted(one.resolved or ())
     assert {run["outcome"] for run in document["runs"]} == {"imported"}
+    after = vertices()
+    assert [one[:2] for one in after] == [one[:2] for one in before]
+    assert [one[2] for one in after] == pytest.approx([one[2] for one in before])
+    # That of docs/results.md.
+    assert [one[0] for one in after] == ["0", "1/2", "1"]
 
 
 def test_a_file_that_tells_no_settings_needs_a_word(run: Run, store: Store, tmp_path: Path) -> None:

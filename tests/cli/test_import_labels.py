@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.io import read
 from pymongo.database import Database
 
 import al_charge as ac
@@ -222,6 +223,14 @@ def test_labels_of_the_gpaw_hosts_come_back(name: str, run: Run, store: Store) -
     assert sorted(labels) == sorted(document["imported"]) == sorted(told["labels"])
     assert sum(one.refusal is None for one in labels.values()) == told["counts"]["usable"]
     assert sum(one.delocalised for one in labels.values()) == told["counts"]["delocalised"]
+    # Energies, states and what is refused, as ASE reads the file; last frames are results.
+    images = {atoms.info["label"]: atoms for atoms in read(file, ":")}
+    for key, one in labels.items():
+        assert one.energy == images[key].get_potential_energy()
+        assert one.states_found == images[key].arrays["resolved_species"].tolist()
+        assert (one.config_hash, one.refused) == (
+            images[key].info["config_hash"], images[key].info.get("refused", "")
+        )  # fmt: skip
     spec = load_spec(ROOT / "examples" / "hosts" / "gpaw" / f"{name}.yaml")
     assert spec.name == told["campaign"]
     host = Host.from_spec(spec.host)
