@@ -11,7 +11,13 @@ import click
 
 from al_charge.cli.output import json_option, print_json
 from al_charge.cli.progress import on_terminal
-from al_charge.cli.target import Target, open_database, runs_folder, target_of
+from al_charge.cli.target import (
+    Target,
+    complete_campaigns,
+    open_database,
+    runs_folder,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from al_charge.fw.doctor import Finding, Scene
@@ -48,7 +54,7 @@ def watching(seconds: float) -> AbstractContextManager[object]:
 
 
 @click.command("doctor")
-@click.argument("campaign", required=False)
+@click.argument("campaign", required=False, shell_complete=complete_campaigns)
 @click.option("--fix", is_flag=True, help="Repair what can be repaired.")
 @no_wait_option
 @click.option(

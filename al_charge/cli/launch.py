@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from al_charge.cli.launchers import DEFAULT_FOLDER
+from al_charge.cli.target import complete_campaigns
 
 if TYPE_CHECKING:
     from al_charge.fw.queue_adapter import Jobs
@@ -27,7 +28,7 @@ _progress_log = logging.getLogger("al_charge.cli.progress")
 
 
 @click.command("launch")
-@click.argument("campaign")
+@click.argument("campaign", shell_complete=complete_campaigns)
 @click.option(
     "--site",
     type=click.Path(path_type=Path),

@@ -14,6 +14,7 @@ import click
 from al_charge.errors import InputError, NotInstalledError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
     from fireworks import LaunchPad
     from pymongo.database import Database
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from al_charge.store.mongo import Store
     from al_charge.store.settings import DatabaseSettings
 
+COMPLETION_PATIENCE = 2.0
+"""Seconds that a shell waits for the database."""
 PROCESSES = click.IntRange(1, 256)
 """How many worker processes one command may start."""
 
@@ -221,7 +224,9 @@ def campaign_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     callable
         The command with the argument.
     """
-    return click.argument("target", metavar="CAMPAIGN", callback=_resolve)(function)
+    return click.argument(
+        "target", metavar="CAMPAIGN", callback=_resolve, shell_complete=complete_campaigns
+    )(function)
 
 
 def campaigns_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -238,8 +243,63 @@ def campaigns_argument(function: Callable[..., Any]) -> Callable[..., Any]:
         The command with the argument.
     """
     return click.argument(
-        "targets", metavar="CAMPAIGN...", nargs=-1, required=True, callback=_resolve_all
+        "targets",
+        metavar="CAMPAIGN...",
+        nargs=-1,
+        required=True,
+        callback=_resolve_all,
+        shell_complete=complete_campaigns,
     )(function)
+
+
+def complete_campaigns(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return what a shell may complete where a campaign is due.
+
+    Parameters
+    ----------
+    ctx
+        Click's, not looked at.
+    parameter
+        Likewise.
+    incomplete
+        What was typed already.
+
+    Returns
+    -------
+    list of CompletionItem
+        Campaigns of the database whose names begin so, or else files. The embedded server is not
+        started for that, and a database that does not answer has no campaigns.
+    """
+    from click.shell_completion import CompletionItem
+
+    try:
+        names = _names_at_hand()
+    except Exception as error:  # a shell has no place for it
+        _log.debug("campaigns are not completed: %s", error)
+        names = []
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(incomplete, type="file"), *found]
+
+
+def _names_at_hand() -> list[str]:
+    import pymongo
+
+    from al_charge.store.connection import connect
+    from al_charge.store.embedded import EmbeddedServer
+    from al_charge.store.mongo import Store
+    from al_charge.store.settings import settings_from_environment
+
+    settings = settings_from_environment()
+    if settings is None and not EmbeddedServer().status()["running"]:
+        return []
+    with pymongo.timeout(COMPLETION_PATIENCE):
+        store = Store(connect(settings))
+        try:
+            return store.campaigns.names()
+        finally:
+            store.close()
 
 
 def runs_folder() -> Path:

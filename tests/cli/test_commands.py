@@ -358,6 +358,24 @@ def test_commands_are_completed() -> None:
     assert done.stdout.split() == ["plain,jobs"]
 
 
+def test_campaigns_are_completed_and_no_server_is_started_for_it(
+    finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from al_charge.cli.results import hull
+
+    (campaign,) = [one for one in hull.params if one.name == "targets"]
+
+    def completed(typed: str) -> list[tuple[str, str]]:
+        found = campaign.shell_complete(click.Context(hull), typed)
+        return [(one.type, one.value) for one in found]
+
+    assert completed("one-") == [("file", "one-"), ("plain", finished)]
+    assert completed("two") == [("file", "two")]
+    monkeypatch.setenv("AL_CHARGE_HOME", str(tmp_path))
+    assert completed("one-") == [("file", "one-")]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_to_cite(finished: str) -> None:
     code, out, err = run("cite", finished)
     assert (code, err) == (0, "")
