@@ -104,7 +104,7 @@ def _amount(files: int, size: int) -> str:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e6:.{1 if size >= 1e6 else 3}f} MB"
 
 
 def _document(folder: RunFolder) -> dict[str, Any]:

@@ -95,6 +95,8 @@ def cost_table(document: dict[str, Any], *, forecast: bool) -> Group:
         lines.append(f"workers had {core_time(document['workers']['core_hours'])} in all")
     if forecast:
         lines.append(_forecast_line(document["forecast"]))
+    if not document["kinds"]:
+        return Group(Text("nothing has run yet"), *map(Text, lines))
     return Group(_by_task(document), _by_round(document), *map(Text, lines))
 
 

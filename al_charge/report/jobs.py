@@ -27,11 +27,12 @@ def jobs_table(document: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("task", "state", "label", "host", caption="" if document["jobs"] else "no job")
+    table = Table("task", "state", "label", "host", caption=None if document["jobs"] else "no job")
     for heading in ("time", "runs"):
         table.add_column(heading, justify="right")
     table.add_column("why it failed")
-    for job in document["jobs"]:
+    # FireWorks numbers the tasks of a workflow from its end.
+    for job in sorted(reversed(document["jobs"]), key=lambda one: int(one["round"])):
         cells = [
             job["task"],
             job["state"].lower(),

@@ -187,7 +187,7 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
         shift = row["hull_shift"]
         table.add_row(
             str(row["round"]),
-            str(row["labels"] if row["labels"] is not None else f"+{row['selected']}"),
+            _labels_of(row),
             f"{1000 * shift:.2f} meV/f.u." if shift is not None else "",
             _percent(row["p_below_hull"]) if row["p_below_hull"] is not None else "",
             " ".join(row["vertices"]),
@@ -195,6 +195,13 @@ def _rounds_table(rounds: list[dict[str, Any]]) -> Table:
             duration(sum(row["stage_seconds"].values())),
         )
     return table
+
+
+def _labels_of(row: dict[str, Any]) -> str:
+    """Return the labels after a round; of one that is not assessed, those that it adds."""
+    if row["labels"] is not None:
+        return str(row["labels"])
+    return f"+{row['selected']}" if row["selected"] else ""
 
 
 def _knowledge(rounds: list[dict[str, Any]]) -> list[Text]:

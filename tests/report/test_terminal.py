@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from al_charge.report.jobs import jobs_table
 from al_charge.report.label import one_label_table
 from al_charge.report.labels import labels_table
 from al_charge.report.tables import hull_table, rows_table
@@ -113,6 +114,16 @@ def test_a_long_path_is_whole_on_a_line_of_its_own() -> None:
     assert last == path
     assert rest[-1].strip() == "files on node7:"
     assert max(map(len, rest)) <= 80
+
+
+def test_jobs_are_listed_in_the_order_of_the_work() -> None:
+    """FireWorks numbers the tasks of each round from its end."""
+    bare = {"state": "READY", "label": "", "host": None, "seconds": None, "number_of_runs": 0,
+            "reason": ""}  # fmt: skip
+    names = [("0/assess", 0), ("0/select", 0), ("1/assess", 1), ("1/select", 1)]
+    jobs = [bare | {"task": task, "round": number} for task, number in names]
+    shown = [str(cell) for cell in jobs_table({"jobs": jobs}).columns[0].cells]
+    assert shown == ["0/select", "0/assess", "1/select", "1/assess"]
 
 
 def test_nothing_wraps_in_a_pipe_unless_it_is_asked_for(
