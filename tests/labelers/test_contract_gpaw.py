@@ -96,6 +96,7 @@ class TestGpaw(LabelerContract):
                 "metal_kpoints": 4,
                 "energy_tolerance": "1e-5 eV",
                 "moment_windows": {"Mn2+": [4.1, 4.6], "Mn3+": [3.4, 4.0]},
+                "shell_contrast": "0.05 A",  # less than these bonds', so that none is distorted
                 "bader": False,
             }
         )

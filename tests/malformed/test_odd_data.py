@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
@@ -237,8 +238,9 @@ def test_packages_of_networks_are_no_part_of_a_model(
     assert torch.get_num_threads() == threads
 
 
-ROCK_SALT = Structure.from_spacegroup(
-    "Fm-3m", Lattice.cubic(4.0), ["Na", "Cl"], [[0, 0, 0], [0.5] * 3]
+FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+ROCK_SALT = Structure(
+    Lattice.cubic(4.0), ["Na"] * 4 + ["Cl"] * 4, [*FCC, *(FCC + 0.5)], to_unit_cell=True
 ).as_dict()
 
 

@@ -104,7 +104,7 @@ def metal(settings: GpawSettings, atoms: Atoms, rungs: list[Document]) -> Docume
         "forces": False,
         "stress": False,
         "relax": None,
-        "scales": METAL_SCALES,
+        "scales": list(METAL_SCALES),
         "density_refinement": None,
         "save_interval": float(settings.save_interval),
     }
