@@ -158,6 +158,8 @@ def _from_vasprun(path: Path) -> tuple[Output, Array]:
         ) from error
     if root.findtext("parameters//i[@name='LNONCOLLINEAR']", "F").strip() == "T":
         raise _non_collinear(path)
+    if root.find("atominfo") is None or root.find("calculation") is None:
+        raise InputError("it has no atoms, or no calculation", where=str(path))
     atoms = read(io.BytesIO(text.encode()), format="vasp-xml")
     assert isinstance(atoms, Atoms)
     version = root.findtext("generator/i[@name='version']", "").split()
