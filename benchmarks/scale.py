@@ -139,6 +139,26 @@ def stand_in_potentials() -> None:
     one_by_one.relax = relax  # type: ignore[assignment]
 
 
+def look_at_page(folder: Path, launchpad: Any, meter: Meter) -> None:
+    """Time the live page once it has read every label."""
+    from al_charge.serve.access import LOOPBACK
+    from al_charge.serve.app import create_app
+    from al_charge.serve.source import Source
+
+    app = create_app(Source(None, folder / "runs", lambda *_: launchpad), "token", LOOPBACK)
+    reader = app.test_client()
+    reader.get("/?token=token")
+
+    def refresh() -> bytes:
+        time.sleep(1.1)  # what was told a second ago is told again
+        page: bytes = reader.get("/campaign?name=scale").data
+        return page
+
+    while b"have been read" in refresh():
+        pass
+    meter.time("live page, 1.1 s of rest included", refresh)
+
+
 def measure(folder: Path, meter: Meter) -> None:
     """Time everything, and last of all the next round, which changes the database."""
     from fireworks import FWAction, FWorker
@@ -154,6 +174,7 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.loop.campaign import open_campaign
     from al_charge.loop.committee import load_member, predictions_for
     from al_charge.loop.label_document import windows_for
+    from al_charge.loop.label_filter import labels_where
     from al_charge.loop.propose import propose
     from al_charge.loop.rounds import current_round
     from al_charge.loop.select import select_candidates
@@ -176,8 +197,14 @@ def measure(folder: Path, meter: Meter) -> None:
     meter.time("state of the campaign", lambda: store.campaigns.get("scale").state)
     meter.time("is it stuck", lambda: blocking_failure(launchpad, "scale"))
     meter.time("status", lambda: status_document(launchpad, campaign()))
-    meter.time("hull", lambda: hull_result(campaign()))
-    meter.time("voltage", lambda: voltage_result(campaign()))
+    opened = campaign()
+    meter.time("hull, first time", lambda: hull_result(opened), 1)
+    meter.time("hull again", lambda: hull_result(opened))
+    meter.time("voltage again", lambda: voltage_result(opened))
+    meter.time("hull of an earlier round", lambda: hull_result(opened, number // 2), 1)
+    for where in ("x = 1/2 and Fe2+ >= 4", "Fe2+ >= 4", "above_hull < 0.02"):
+        meter.time(f"labels where {where}", lambda text=where: labels_where(opened, text))
+    look_at_page(folder, launchpad, meter)
     meter.time("labels", lambda: labels_document(campaign()))
     meter.time("summaries of labels", lambda: list(store.labels.read(SUMMARY, campaign="scale")))
     target = folder / "labels.extxyz"
