@@ -155,10 +155,10 @@ class _Reader:
             return lambda values: values[name]
         if not sign:
             raise self.error(
-                f"'{name}' is not compared with anything", f"write such as '{name} = ...'"
+                f"'{name}' is not compared with anything", f"write, for example, '{name} = ...'"
             )
         if kind is not Kind.NUMBER and sign not in ("=", "==", "!="):
-            raise self.error(f"'{name}' is not a number", "compare it by = or !=")
+            raise self.error(f"'{name}' is not a number", "compare it with = or !=")
         given = self._take(_VALUE).strip("\"'")
         if not given:
             raise self.error(f"'{name} {sign}' is not followed by a value")
@@ -177,7 +177,7 @@ class _Reader:
         name = self._take(_WORD)
         if not name:
             found = f"'{self.rest()}' is not a field" if self.rest() else "it ends too early"
-            raise self.error(found, "write such as 'x = 1/2 and Fe2+ >= 4'")
+            raise self.error(found, "write, for example, 'x = 1/2 and Fe2+ >= 4'")
         if name not in self._fields:
             raise self.error(f"labels have no field '{name}'", did_you_mean(name, self._fields))
         return name, self._fields[name]
@@ -186,7 +186,9 @@ class _Reader:
         try:
             return float(Fraction(text))
         except (ValueError, ArithmeticError) as error:
-            raise self.error(f"'{text}' is not a number", "write such as 1/2 or -0.02") from error
+            raise self.error(
+                f"'{text}' is not a number", "write, for example, 1/2 or -0.02"
+            ) from error
 
     def _take(self, pattern: re.Pattern[str], only: str | None = None) -> str:
         """Read what matches, if anything does; return it."""

@@ -303,7 +303,7 @@ def candidate_entry(
         energy=energy,
         error_bar=error_bar,
         remark=(
-            f"the committee disagrees with {len(candidate.drifted)} of its charge states"
+            f"the committee predicts other states at {len(candidate.drifted)} of its sites"
             if candidate.drifted
             else ""
         ),

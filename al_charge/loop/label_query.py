@@ -81,7 +81,7 @@ def parse_query(text: str) -> LabelQuery:
             )
         if not value:
             raise InputError(
-                "a term is empty", where=text, remedy=f"name a campaign, as in '{PREFIX}demo-1'"
+                "a term has no value", where=text, remedy=f"name a campaign, as in '{PREFIX}demo-1'"
             )
         if name == "composition":
             value = _fraction(value, text)

@@ -109,7 +109,7 @@ class CampaignSpec(BaseModel):
     )
     convergence: ConvergenceSettings = ConvergenceSettings()
     database: DatabaseSettings | None = Field(
-        default=None, description="MongoDB to use; the embedded server when absent"
+        default=None, description="MongoDB to use; by default the embedded server"
     )
     resources: ResourcesSettings = Field(
         default=ResourcesSettings(), description="what jobs of each category request from the queue"

@@ -203,7 +203,7 @@ def document_of(spec: CampaignSpec) -> tuple[CampaignDoc, Host]:
         )
     if len(hosts) > 1 and isinstance(spec.labeler, DftSettings) and spec.labeler.kpoints:
         raise InputError(
-            "one grid has another density in each supercell",
+            "the same grid is of a different density in each supercell",
             where="labeler.kpoints",
             remedy="give 'kpoint_spacing' instead",
         )

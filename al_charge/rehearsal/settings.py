@@ -45,7 +45,10 @@ class ModelSettings(EngineSettings):
         description="largest force after a relaxation, e.g. '0.01 eV/A'",
     )
     max_steps: int = Field(
-        default=500, ge=10, le=10000, description="evaluations after which a relaxation has failed"
+        default=500,
+        ge=10,
+        le=10000,
+        description="evaluations after which a relaxation counts as failed",
     )
 
     @property

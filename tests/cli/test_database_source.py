@@ -48,8 +48,8 @@ def test_queries_are_read() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("db:", "a term is empty; name a campaign, as in 'db:demo-1'"),
-        ("db:demo,", "a term is empty"),
+        ("db:", "a term has no value; name a campaign, as in 'db:demo-1'"),
+        ("db:demo,", "a term has no value"),
         ("db:compositon=1/2", "no field 'compositon'; did you mean 'composition'?"),
         ("db:composition=half", "'half' is not a composition; write a fraction, such as 2/3"),
         ("db:composition=1/0", "'1/0' is not a composition"),

@@ -107,7 +107,7 @@ def test_flagged_candidates_are_stored_counted_and_shown(launchpad: LaunchPad) -
         assert len(iron3) == 4 - candidate.n_ions
         remark = candidate_entry(campaign, candidate, Calibration()).remark
         assert remark == (
-            f"the committee disagrees with {len(iron3)} of its charge states" if iron3 else ""
+            f"the committee predicts other states at {len(iron3)} of its sites" if iron3 else ""
         )
     flagged = sum(candidate.n_ions == 1 for candidate in found)
     counted, text = told(launchpad, campaign)

@@ -314,7 +314,7 @@ def test_a_damaged_state_is_not_continued_from(hydride: Reading, folder: Path) -
 def test_a_run_out_of_time_says_how_it_goes_on(folder: Path) -> None:
     job = folder / "late"
     # The request to stop is there when GPAW comes to its first step, however slow that is.
-    with pytest.raises(AlChargeError, match="saved state; run it again, and it continues"):
+    with pytest.raises(AlChargeError, match="saved state; run it again to continue"):
         label(labeler(WAVES, timeout="0.01 s"), lithium_hydride(), job)
     assert label(labeler(WAVES), lithium_hydride(), job).attempts[1].outcome.startswith("conv")
 

@@ -293,7 +293,7 @@ def test_an_engine_that_stops_in_time_is_not_killed(tmp_path: Path) -> None:
     with pytest.raises(UnfinishedError) as caught:
         run(HEEDING, tmp_path, timeout=1)
     assert "not finished after 1 s, and stopped at a saved state" in str(caught.value)
-    assert "continues from its last saved state" in str(caught.value)
+    assert "run it again to continue from the last saved state" in str(caught.value)
 
 
 def test_the_request_to_stop_is_gone_when_it_runs_again(tmp_path: Path) -> None:

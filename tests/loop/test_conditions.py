@@ -115,7 +115,7 @@ def test_random_conditions_hold_where_python_says_so() -> None:
         ("ronud = 2", "labels have no field 'ronud'; did you mean 'round'"),
         ("x", "'x' is not compared with anything"),
         ("x =", "not followed by a value"),
-        ("x = half", "'half' is not a number; write such as 1/2"),
+        ("x = half", "'half' is not a number; write, for example, 1/2"),
         ("x = 1/0", "is not a number"),
         ("x = 1/2 Fe2+ = 1", "'Fe2+ = 1' is unexpected"),
         ("(x = 1/2", "a parenthesis is not closed"),

@@ -492,7 +492,7 @@ def test_a_campaign_of_several_supercells_is_stored_as_its_file_says(
 def test_one_grid_of_k_points_does_not_fit_several_supercells() -> None:
     vasp: dict[str, Any] = {"labeler": {"kind": "vasp", "relax": "none", "kpoints": [2, 2, 2]}}
     several = {"host": {"supercells": {"up_to": 2}}}
-    with pytest.raises(InputError, match=r"another density .*kpoint_spacing"):
+    with pytest.raises(InputError, match=r"a different density .*kpoint_spacing"):
         new_document(specification(**several, **vasp))
     new_document(specification(**vasp))
     del vasp["labeler"]["kpoints"]

@@ -27,5 +27,8 @@ class BornSettings(EngineSettings):
         description="largest force component after a relaxation, e.g. '0.005 eV/A'",
     )
     max_steps: int = Field(
-        default=500, ge=10, le=10000, description="evaluations after which a relaxation has failed"
+        default=500,
+        ge=10,
+        le=10000,
+        description="evaluations after which a relaxation counts as failed",
     )

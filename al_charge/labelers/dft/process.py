@@ -127,7 +127,7 @@ def run(
         raise UnfinishedError(
             f"{why}, and {how}",
             where=str(log),
-            remedy="run it again, and it continues from its last saved state",
+            remedy="run it again to continue from the last saved state",
         )
     lines = log.read_text(errors="replace").splitlines()
     if asked or told_to_end(status, lines[-_LAST_LINES:]):

@@ -66,7 +66,7 @@ class GpawSettings(DftSettings):
         description="largest squared residual of the states (mode pw), eV^2 per valence electron",
     )
     max_iterations: int = Field(
-        default=100, ge=10, le=2000, description="SCF steps after which an attempt has failed"
+        default=100, ge=10, le=2000, description="SCF steps after which an attempt counts as failed"
     )
     mixer: Literal["msr1", "pulay"] | None = Field(
         default=None,
@@ -90,7 +90,10 @@ class GpawSettings(DftSettings):
         "stress times the volume per atom divided by 1 A",
     )
     max_steps: int = Field(
-        default=100, ge=1, le=2000, description="ionic steps after which a relaxation has failed"
+        default=100,
+        ge=1,
+        le=2000,
+        description="ionic steps after which a relaxation counts as failed",
     )
     moment_limit: float = Field(
         default=4.0,

@@ -73,7 +73,7 @@ def check_ended(folder: Path) -> None:
         raise UnfinishedError(
             "stopped at its time limit, before it converged",
             where=str(folder),
-            remedy="run it again, and it continues there; or allow a longer timeout",
+            remedy="run it again to continue from there; or allow a longer timeout",
         )
 
 
@@ -100,7 +100,7 @@ def cut_off(folder: Path, status: int) -> AlChargeError:
     return CrashedError(
         f"VASP did not finish ({how})",
         where=str(folder),
-        remedy="often for lack of memory: more nodes, fewer ranks on each, or KPAR 1",
+        remedy="often for lack of memory: use more nodes, fewer ranks per node, or KPAR 1",
     )
 
 

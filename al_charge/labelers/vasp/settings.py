@@ -78,12 +78,13 @@ class VaspSettings(DftSettings):
     command: str | None = Field(
         default=None,
         min_length=1,
-        description="how VASP is started, e.g. 'srun vasp_std'; atomate2's VASP_CMD when absent",
+        description="command that starts VASP, e.g. 'srun vasp_std'; "
+        "by default atomate2's VASP_CMD",
     )
     gamma_command: str | None = Field(
         default=None,
         min_length=1,
-        description="the same for a single k-point; atomate2's VASP_GAMMA_CMD when absent",
+        description="the same for a single k-point; by default atomate2's VASP_GAMMA_CMD",
     )
     timeout: Time = Field(
         default=24 * 3600.0, gt=0, description="wall time of one run, after which it may be resumed"

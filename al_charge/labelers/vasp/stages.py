@@ -265,5 +265,5 @@ def _require(file: Path) -> None:
         raise CrashedError(
             "the file is empty, so the next run cannot start from it",
             where=str(file),
-            remedy="this happens when a disk or quota is full; free some space and run again",
+            remedy="often because a disk or quota is full; free some space and run again",
         )
