@@ -354,7 +354,7 @@ def test_a_label_of_no_cell_is_refused(
     cells: Cells, twice: tuple[Configuration, Configuration]
 ) -> None:
     stranger = found_in(cells, 1, twice[0], -1.0, host_fingerprint="another")
-    with pytest.raises(AlChargeError, match="label 'label 1': it is in none of its campaign's supercells"):
+    with pytest.raises(AlChargeError, match="label 'label 1': it is in none of its campaign's"):
         cells.of(stranger)
     assert Cells((cells.hosts[1],)).of(stranger) is cells.hosts[1]
 
