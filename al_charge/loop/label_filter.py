@@ -159,9 +159,17 @@ def _number_of(campaign: Campaign, written: str) -> Value:
 
     order = {id(host): place for place, host in enumerate(campaign.cells.hosts)}
 
-    def value(one: LabelSummary) -> int:
+    def counted(one: LabelSummary) -> int:
         fixed, places, states = sites_of(order[id(campaign.cells.of(one))])
-        found = [one.colours[i] for i in places]
-        return fixed + sum(map(found.count, states))
+        return fixed + sum(one.colours[i] in states for i in places)
+
+    known: dict[tuple[str, str], int] = {}
+
+    def value(one: LabelSummary) -> int:
+        key = one.host_fingerprint, one.config_hash  # of which there may be many labels
+        number = known.get(key)
+        if number is None:
+            number = known[key] = counted(one)
+        return number
 
     return value
