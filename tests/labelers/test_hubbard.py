@@ -17,6 +17,7 @@ from al_charge.labelers.gpaw.settings import GpawSettings
 from al_charge.labelers.hubbard import u_text, usual_u, without_u
 from al_charge.labelers.protocol import Relax
 from al_charge.labelers.vasp.incar import common, of_metal
+from al_charge.labelers.vasp.potcars import usual_datasets
 from al_charge.labelers.vasp.settings import VaspSettings
 
 ENGINES = pytest.mark.parametrize("kind", [GpawSettings, VaspSettings])
@@ -80,6 +81,12 @@ def test_every_element_of_the_table_is_tried() -> None:
 
     tried = {el for formula in COMPOUNDS for el in materials_projects(formula)}
     assert tried == set(MPRelaxSet.CONFIG["INCAR"]["LDAUU"]["O"])
+
+
+def test_usual_datasets_are_those_that_u_was_fitted_with() -> None:
+    from pymatgen.io.vasp.sets import MPRelaxSet
+
+    assert usual_datasets() == MPRelaxSet.CONFIG["POTCAR"]
 
 
 @pytest.mark.parametrize("table", [{}, {"Fe": "4 eV"}, {"Fe": "4 eV", "S": "1 eV"}])

@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from al_charge.errors import InputError, NotInstalledError
+from al_charge.labelers.vasp.tags import pymatgen_file
 
 PSP_DIR = "PMG_VASP_PSP_DIR"
 
@@ -48,9 +51,8 @@ def usual_datasets() -> dict[str, str]:
     dict
         Name of the dataset by element, such as ``Fe_pv``.
     """
-    from pymatgen.io.vasp.sets import MPRelaxSet
-
-    return dict(MPRelaxSet.CONFIG["POTCAR"])
+    text = pymatgen_file("MPRelaxSet.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, yaml.BaseLoader)["POTCAR"])  # makes strings alone
 
 
 def usual_identity() -> str:

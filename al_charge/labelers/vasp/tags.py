@@ -95,7 +95,7 @@ def check_overrides(incar: Mapping[Any, Any]) -> dict[str, Any]:
 
 @cache
 def known_tags() -> frozenset[str]:
-    """Return every INCAR tag that pymatgen knows, without importing its VASP module.
+    """Return every INCAR tag that pymatgen knows.
 
     Returns
     -------
@@ -107,11 +107,31 @@ def known_tags() -> frozenset[str]:
     InputError
         If pymatgen is damaged.
     """
+    return frozenset(json.loads(pymatgen_file("incar_parameters.json").read_text(encoding="utf-8")))
+
+
+def pymatgen_file(name: str) -> Path:
+    """Return a file of pymatgen's VASP module without importing that, which takes over a second.
+
+    Parameters
+    ----------
+    name
+        The file's.
+
+    Returns
+    -------
+    pathlib.Path
+        Where it is.
+
+    Raises
+    ------
+    InputError
+        If pymatgen is damaged.
+    """
     spec = importlib.util.find_spec("pymatgen.io.vasp")
     if spec is None or spec.origin is None:
         raise InputError("pymatgen has no VASP module", remedy="install pymatgen again")
-    file = Path(spec.origin).with_name("incar_parameters.json")
-    return frozenset(json.loads(file.read_text(encoding="utf-8")))
+    return Path(spec.origin).with_name(name)
 
 
 def physical(incar: Mapping[str, Any]) -> dict[str, Any]:
