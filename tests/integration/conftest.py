@@ -21,10 +21,12 @@ from al_charge.testing.site import NAME, Site
 
 FORKED = Path(__file__).with_name("forked_worker.py")
 IMPORTED = [
-    *("al_charge.cli.worker", "al_charge.fw.pool", "al_charge.loop.labelled_frames"),
-    *("al_charge.loop.propose", "al_charge.loop.train", "al_charge.potentials.painn.network"),
-    *("al_charge.potentials.committee", "al_charge.potentials.training.train"),
-    *("al_charge.search.seeds", "pymatgen.analysis.phase_diagram"),
+    *("al_charge.cli.worker", "al_charge.fw.pool", "al_charge.labelers.born.labeler"),
+    *("al_charge.loop.assess", "al_charge.loop.labelled_frames", "al_charge.loop.propose"),
+    *("al_charge.loop.reference", "al_charge.loop.select", "al_charge.loop.train"),
+    *("al_charge.potentials.committee", "al_charge.potentials.painn.network"),
+    *("al_charge.potentials.relaxation.one_by_one", "al_charge.potentials.training.train"),
+    *("al_charge.search.seeds", "pymatgen.analysis.phase_diagram", "scipy.stats"),
 ]
 STRUCTURE = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 RunHere = Callable[..., tuple[int, str, str]]
