@@ -121,7 +121,7 @@ def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> Non
     species = {"Li": "Li+", "Co": "Co3+,spin=0", "O": "O2-"}
     settings = GpawSettings(
         basis="sz(dzp)",
-        grid_spacing="0.3 A",
+        grid_spacing="0.4 A",
         kpoint_spacing=0.55,
         hubbard_u={},
         energy_tolerance="1e-5 eV",
