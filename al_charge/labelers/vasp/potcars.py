@@ -52,7 +52,7 @@ def usual_datasets() -> dict[str, str]:
         Name of the dataset by element, such as ``Fe_pv``.
     """
     text = pymatgen_file("MPRelaxSet.yaml").read_text(encoding="utf-8")
-    return dict(yaml.load(text, yaml.BaseLoader)["POTCAR"])  # makes strings alone
+    return dict(yaml.safe_load(text)["POTCAR"])
 
 
 def usual_identity() -> str:
