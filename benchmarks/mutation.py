@@ -55,6 +55,9 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ],
     ),
     "store": (["al_charge/store/**/*.py"], ["tests/store", "tests/house/test_db.py"]),
+    "acquisition": (["al_charge/acquisition/*.py"], ["tests/acquisition"]),
+    "search": (["al_charge/search/*.py"], ["tests/search"]),
+    "surrogate": (["al_charge/surrogate/*.py"], ["tests/surrogate"]),
 }
 """What is changed and which tests should notice; of the labelers, the audit and moment windows."""
 COPIED = ("db", "docs", "examples", "launchers", "workflows", "README.md", "constraints.txt")

@@ -179,7 +179,7 @@ class Distances:
         """
         if not np.isfinite(self.nearest).all():
             return np.ones(len(self.nearest))
-        return np.minimum(self.nearest / self.largest, 1.0) if self.largest else self.nearest
+        return self.nearest / self.largest if self.largest else self.nearest
 
     def _shorten(self, point: Array) -> None:
         distance = np.linalg.norm(self.features - point, axis=1)

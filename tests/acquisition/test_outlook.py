@@ -83,6 +83,9 @@ def test_what_cannot_reach_the_hull_is_left_out(choose: Callable[..., Choice]) -
     choice = choose([HALF] * 5, [51.0, 49.0, 1.0, -1.0, 0.0], [10.0, 10.0, 0.0, 0.0, 0.0])
     outlook = Outlook(choice, np.random.default_rng(0))
     assert sorted(outlook.which) == [1, 3]
+    deep = [(Fraction(0), 0.0), (HALF, -0.1), (Fraction(1), 0.0)]
+    choice = choose([HALF] * 2, [-49.0, -51.0], [10.0, 10.0], hull=deep)  # of which 50 is too far
+    assert Outlook(choice, np.random.default_rng(0)).which.tolist() == [1]
 
 
 def test_the_likeliest_are_kept_where_there_are_too_many(

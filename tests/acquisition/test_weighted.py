@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from al_charge.acquisition.diversity import Point, select_diverse
+from al_charge.acquisition.diversity import Distances, Point, select_diverse
 from al_charge.acquisition.plugin import Selection
 from al_charge.acquisition.weighted import WeightedSettings, select
 
@@ -130,6 +130,38 @@ def test_diversity_avoids_what_is_like_the_picked_and_the_labelled() -> None:
     assert keys(picked) == ["far", "middle", "near", "twin"]
 
 
+def test_of_equally_far_candidates_the_first_is_picked() -> None:
+    far = [candidate(key, features=[5.0 + i * 1e-12]) for i, key in enumerate("abc")]
+    pool = [candidate("here"), candidate("near", features=[1.0]), *far]
+    assert keys(select_diverse(pool, 2)) == ["here", "a"]
+    # However far a labelled composition is ahead, each pick there counts once.
+    ahead = [candidate(f"third {i}", x=Fraction(1, 3), features=[9.0 + i]) for i in range(3)]
+    pool = [*(candidate(str(i), features=[float(i)]) for i in range(1, 5)), *ahead]
+    picked = select_diverse(pool, 5, [candidate("half")])
+    counts = [sum(key.startswith("third") for key in keys(picked[:n])) for n in range(1, 6)]
+    assert counts == [1, 2, 2, 3, 3]
+
+
+def test_distances_are_relative_to_the_largest_before_anything_is_picked() -> None:
+    pool = [candidate("a", features=[0.2]), candidate("b", features=[0.1])]
+    near = Distances(pool, [candidate("old", features=[0.0])])
+    assert near.relative() == pytest.approx([1.0, 0.5])
+    near.pick(0)
+    assert near.relative() == pytest.approx([0.0, 0.5])
+    new = Distances([*pool, candidate("c", features=[0.4])], [])
+    assert new.relative().tolist() == [1.0, 1.0, 1.0]
+    new.pick(0)
+    assert new.relative() == pytest.approx([0.0, 0.5, 1.0])
+
+
+def test_the_lowest_of_several_labels_answers_for_its_composition() -> None:
+    high, low = (candidate(key, energy=e, spread=0.0) for key, e in (("h", 0.2), ("l", -0.1)))
+    found = candidate("found", energy=-0.095)
+    for labelled in ([high, low], [low, high]):
+        (picked,) = select([found], HULL, WeightedSettings(), 1, labelled)
+        assert not picked.reason.startswith("predicted ground state")
+
+
 def test_nothing_to_pick() -> None:
     assert select([], HULL, WeightedSettings(), 3) == []
     assert select([candidate("a")], HULL, WeightedSettings(), 0) == []
@@ -159,7 +191,10 @@ def test_first_round_prefers_what_is_unlike() -> None:
         candidate("end", x=Fraction(0), features=[9.0]),
         candidate("other end", x=Fraction(1), features=[9.0]),
     ]
-    assert keys(select_diverse(pool, 4)) == ["end", "other end", "first", "far"]
+    picked = select_diverse(pool, 4)
+    assert keys(picked) == ["end", "other end", "first", "far"]
+    reasons = ["end member", "end member", "first at x = 1/2", "unlike the others at x = 1/2"]
+    assert [one.reason for one in picked] == reasons
     labelled = [candidate("there", x=Fraction(0)), candidate("too", features=[3.0])]
     assert keys(select_diverse(pool, 2, labelled)) == ["other end", "end"]
 
