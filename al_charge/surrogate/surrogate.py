@@ -360,7 +360,24 @@ def fit_surrogate(
         kept[one.host.fingerprint, canonical(one.host, one.config)] = one
     if not kept:
         raise InputError("no energies to fit", where="observations")
-    some = tuple(kept.values())
+    told = tuple(
+        (*place, one.energy, one.noise, one.common.tobytes()) for place, one in kept.items()
+    )
+    return _fitted(_Told(told, tuple(kept.values())), triplet_cutoff)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Observations that are equal if they say the same of the same configurations."""
+
+    content: tuple[tuple[object, ...], ...]
+    observations: tuple[Observation, ...] = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _fitted(told: _Told, triplet_cutoff: float) -> Surrogate:
+    """Return the surrogate; the tasks of a round, one for each composition, start from the same."""
+    some = told.observations
     smallest = min((one.host for one in some), key=lambda h: (len(h.elements), h.fingerprint))
     clusters = _clusters(smallest, triplet_cutoff)
     design, of_line = _design_of(some, clusters)

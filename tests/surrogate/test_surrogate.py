@@ -263,6 +263,29 @@ def test_of_one_configuration_the_surest_and_lowest_counts(olivine: Host) -> Non
     assert found.mean == pytest.approx(-1.5)
 
 
+def test_the_same_energies_are_fitted_once(
+    olivine: Host, every: NDArray[np.int8], olivine_doubled: Host
+) -> None:
+    """In any order and symmetry image, and again if anything that is known differs."""
+    told = observed(olivine_doubled, every[::40], np.arange(len(every[::40])) / 100)
+    first = fit_surrogate(told, triplet_cutoff=0.0)
+    image = permutations(olivine_doubled)[-1]
+    turned = [
+        replace(one, config=Configuration(tuple(one.config.as_array()[image].tolist())))
+        for one in told
+    ]
+    assert fit_surrogate(turned, triplet_cutoff=0.0) is first
+    last = told[-1]
+    for other in (
+        replace(last, energy=last.energy + 1e-9),
+        replace(last, noise=0.01),
+        replace(last, common=np.array([0.01])),
+    ):
+        assert fit_surrogate([*told[:-1], other], triplet_cutoff=0.0) is not first
+    assert fit_surrogate(told, triplet_cutoff=4.5) is not first
+    assert fit_surrogate(told[:-1], triplet_cutoff=0.0) is not first
+
+
 @pytest.mark.parametrize(
     ("energy", "noise", "common"),
     [
