@@ -134,6 +134,8 @@ def test_of_equally_far_candidates_the_first_is_picked() -> None:
     far = [candidate(key, features=[5.0 + i * 1e-12]) for i, key in enumerate("abc")]
     pool = [candidate("here"), candidate("near", features=[1.0]), *far]
     assert keys(select_diverse(pool, 2)) == ["here", "a"]
+    near = [candidate(key, features=[where]) for key, where in (("b", 0.2), ("c", 0.4))]
+    assert keys(select_diverse([candidate("here"), *near], 2)) == ["here", "c"]
     # However far a labelled composition is ahead, each pick there counts once.
     ahead = [candidate(f"third {i}", x=Fraction(1, 3), features=[9.0 + i]) for i in range(3)]
     pool = [*(candidate(str(i), features=[float(i)]) for i in range(1, 5)), *ahead]
