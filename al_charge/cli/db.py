@@ -89,7 +89,9 @@ def initiate(members: tuple[str, ...], database: DatabaseSettings | None) -> Non
             remedy=f"export {URI_ENV}='mongodb://127.0.0.1:27017/al_charge?authSource=admin'",
         )
     make(database, members)
-    click.echo(f"replica set made, {len(members)} {'member' if len(members) == 1 else 'members'}")
+    click.echo(
+        f"replica set created, {len(members)} {'member' if len(members) == 1 else 'members'}"
+    )
 
 
 for part in (backup, restore, migrate, users):

@@ -80,7 +80,7 @@ def add(
         _prepare(database)
         _users(database).add(name, Role(role), password)
     _keep(credentials, name, password)
-    click.echo(f"user '{name}' made, {role}")
+    click.echo(f"user '{name}' created, role {role}")
 
 
 @users.command("list")

@@ -533,6 +533,7 @@ def test_a_campaign_that_has_ended_stays_so(finished: str) -> None:
     assert "is exhausted" in run("campaign", "pause", finished)[1]
     code, out, _ = run("campaign", "resume", finished)
     assert (code, "is exhausted; nothing to repair" in out) == (0, True)
+    assert "al-charge worker" not in out  # which has nothing to run
     code, _, err = run("worker", finished)
     assert (code, "is exhausted" in err) == (0, True)
 

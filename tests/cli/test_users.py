@@ -47,7 +47,7 @@ def test_users_of_the_embedded_server(run: Run, tmp_path: Path, external: str) -
     code, out, err = run(
         "db", "users", "add", "anna", "--role", "worker", "--credentials", str(login)
     )
-    assert (code, out) == (0, "user 'anna' made, worker\n"), err
+    assert (code, out) == (0, "user 'anna' created, role worker\n"), err
     assert login.stat().st_mode & 0o777 == 0o600
     password = read_credentials(login).password
     assert len(password) >= 32 and password not in out + err
@@ -98,7 +98,7 @@ def test_passwords_are_typed_or_come_from_the_environment(
 
     assert run("db", "users", "add", "ben", "--role", "reader") == (
         0,
-        "user 'ben' made, reader\n",
+        "user 'ben' created, role reader\n",
         "",
     )
     monkeypatch.setenv(NEW_PASSWORD_ENV, "given-canary")
