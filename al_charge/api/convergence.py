@@ -189,25 +189,23 @@ def _table(one: Converged) -> Table:
     from rich.text import Text
 
     table = Table(title=Text(f"{one.parameter.name}, all else as in the file"))
-    table.add_column("value")
+    table.add_column("value", no_wrap=True)
     for heading in ("difference (meV)", "formation (meV)", "voltage (V)"):
         table.add_column(heading, justify="right")
     for heading in ("error (meV)", "error (mV)", "time (s)"):
         table.add_column(heading, justify="right")
-    table.add_column("")
     for number, row in enumerate(one.tried):
         difference, formation, voltage = (row.values[quantity] for quantity in QUANTITIES)
         energies = (row.errors["difference"], row.errors["formation"])
         energy = None if None in energies else max(error or 0.0 for error in energies)
         cells = (
-            row.step.value,
+            row.step.value + ", proposed" * (number == one.proposed),
             _milli(difference),
             _milli(formation),
             "" if voltage is None else f"{voltage:.4f}",
             _milli(energy),
             _milli(row.errors["voltage"]),
             f"{row.seconds:.0f}",
-            "proposed" if number == one.proposed else "",
         )
         table.add_row(*map(Text, cells))
     return table
