@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +18,7 @@ import pytest
 from ase import Atoms
 from jsonschema import Draft202012Validator
 from pymatgen.analysis.ewald import EwaldSummation
+from rich.console import Console
 from typing_extensions import override
 
 from al_charge.api.convergence import ConvergeResult, converge
@@ -256,6 +259,10 @@ def test_the_cheapest_settings_within_the_tolerance_are_proposed(
         values = [float(row["value"].split()[0]) for row in one["tried"]]
         number = expected(one["name"], values, 1.0, energy / 4000)
         assert one["proposed"] == (None if number is None else one["tried"][number]["value"])
+    out = StringIO()
+    Console(file=out, width=80).print(found.table())
+    marked = re.findall(r"│ (\S+(?: eV)?), proposed ", out.getvalue())
+    assert marked == [one for one in (cutoff, density, smearing, "100") if one is not None]
     assert found.converged is (None not in (cutoff, density, smearing))
     if found.converged:
         left = found.document["error_left"]["energy"]
