@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from al_charge.report.progress import duration
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+    from rich.console import Group, RenderableType
 
 
-def jobs_table(document: dict[str, Any]) -> Table:
+def jobs_table(document: dict[str, Any]) -> RenderableType:
     """Return the table of jobs.
 
     Parameters
@@ -21,13 +20,15 @@ def jobs_table(document: dict[str, Any]) -> Table:
 
     Returns
     -------
-    Table
-        One row for each job.
+    rich renderable
+        One row for each job; a line if there is none.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("task", "state", "label", "host", caption=None if document["jobs"] else "no job")
+    if not document["jobs"]:
+        return Text("no jobs to list")
+    table = Table("task", "state", "label", "host")
     for heading in ("time", "runs"):
         table.add_column(heading, justify="right")
     table.add_column("why it failed")

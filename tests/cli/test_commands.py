@@ -318,6 +318,7 @@ def test_jobs_logs_and_cost(finished: str) -> None:
     assert {job["label"] for job in labels} == {one["label"] for one in listed}
     assert all(job["number_of_runs"] == 1 and job["seconds"] > 0 for job in labels)
     assert json.loads(run("campaign", "jobs", finished, "--failed", "--json")[1])["jobs"] == []
+    assert run("campaign", "jobs", finished, "--failed")[1] == "no jobs to list\n"
     for which in (labels[2]["task"], labels[2]["label"][:10], str(labels[2]["fw_id"])):
         logs = json.loads(run("campaign", "logs", finished, which, "--json")[1])
         assert (logs["task"], logs["attempts"][0]["outcome"]) == (labels[2]["task"], "made")
