@@ -64,15 +64,15 @@ def resume(target: Target, no_wait: bool, retry: bool, workers: int | None) -> N
 
     campaign = target.campaign()
     target.warn_if_edited()
-    count = len(retry_given_up(target.launchpad(), campaign)) if retry else 0
     if retry:
+        count = len(retry_given_up(target.launchpad(), campaign))
         click.echo(f"labels that were given up and will be tried again: {count}")
     done = repair(target.launchpad(), campaign, wait=not no_wait, waiting=watching)
     counts = ", ".join(f"{kind} ({count})" for kind, count in done.items())
     found = f"repaired: {counts}" if counts else "nothing to repair"
-    state = campaign.store.campaigns.get(target.name).state
-    click.echo(f"campaign '{target.name}' is {state.value}; {found}")
-    if state.value in ("running", "paused") or count:
+    state = campaign.store.campaigns.get(target.name).state.value
+    click.echo(f"campaign '{target.name}' is {state}; {found}")
+    if state == "running":
         _go_on(target, workers)
 
 

@@ -107,10 +107,11 @@ def _assessment(
         campaign, round_number, committee, [found.labels[key] for key in keys]
     )
     verifies = is_verification(campaign, round_number)
-    told = [] if verifies else compare_with_labels(campaign, round_number, found, weighed)
-    prospective = _prospective(
-        [] if verifies else compare_with_labels(campaign, round_number, found)
+    shown, committee_alone = (
+        [] if verifies else compare_with_labels(campaign, round_number, found, known)
+        for known in (weighed, None)
     )
+    prospective = _prospective(committee_alone)
     calibration = calibrate_bars(
         _checked(campaign, round_number, prospective),
         _held_out_residuals(campaign, round_number, found, keys, members),
@@ -149,7 +150,7 @@ def _assessment(
         exhaustive=None if ahead is None else ahead.exhaustive,
         prospective=prospective,
         calibration=calibration,
-        coverage=None if verifies or not round_number else coverage(told),
+        coverage=None if verifies or not round_number else coverage(shown),
         requests=requests_of_round(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
         verification=verification_of(campaign, round_number, found) if verifies else None,

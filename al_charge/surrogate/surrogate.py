@@ -360,14 +360,14 @@ def fit_surrogate(
         kept[one.host.fingerprint, canonical(one.host, one.config)] = one
     if not kept:
         raise InputError("no energies to fit", where="observations")
-    told = tuple(
+    content = tuple(
         (*place, one.energy, one.noise, one.common.tobytes()) for place, one in kept.items()
     )
-    return _fitted(_Told(told, tuple(kept.values())), triplet_cutoff)
+    return _fitted(_Known(content, tuple(kept.values())), triplet_cutoff)
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Known:
     """Observations that are equal if they say the same of the same configurations."""
 
     content: tuple[tuple[object, ...], ...]
@@ -375,9 +375,9 @@ class _Told:
 
 
 @lru_cache(maxsize=32)
-def _fitted(told: _Told, triplet_cutoff: float) -> Surrogate:
+def _fitted(known: _Known, triplet_cutoff: float) -> Surrogate:
     """Return the surrogate; the tasks of a round, one for each composition, start from the same."""
-    some = told.observations
+    some = known.observations
     smallest = min((one.host for one in some), key=lambda h: (len(h.elements), h.fingerprint))
     clusters = _clusters(smallest, triplet_cutoff)
     design, of_line = _design_of(some, clusters)
