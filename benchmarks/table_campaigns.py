@@ -25,7 +25,7 @@ from sample_efficiency import HOSTS, TOLERANCE, Known, table
 from al_charge.acquisition.plugin import ACQUISITIONS, Candidate, Choice, Labelled
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.symmetry import canonical, canonical_hash
-from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
+from al_charge.loop.calibration import Checked, bar, calibrate_bars, held_out_error, wide_band
 from al_charge.loop.convergence import HullState, criteria, rounds_held
 from al_charge.loop.posterior import Posterior, alike
 from al_charge.loop.spec import ConvergenceSettings
@@ -34,7 +34,7 @@ from al_charge.potentials.data.frames import fold_of
 from al_charge.search.plugin import Space
 from al_charge.search.screen import ScreenPlugin, ScreenSettings
 from al_charge.search.seeds import seeds
-from al_charge.store.documents import NORMAL_95, Calibration, Criterion, PredictedLabel, Vertex
+from al_charge.store.documents import Calibration, Criterion, PredictedLabel, Vertex
 from al_charge.surrogate.clusters import Clusters, features
 from al_charge.surrogate.surrogate import Observation, Prediction, fit_surrogate
 from al_charge.thermo.hull import Entry, Hull, build_hull, max_hull_shift
@@ -68,8 +68,8 @@ class Committee:
             [fold_of(canonical_hash(known.host, config), n_folds) for config in known.configs]
         )
 
-    def train(self, labelled: Ints) -> tuple[Floats, list[float]]:
-        """Return each member's energies, shape (n_members, n_configs), and held-out errors."""
+    def train(self, labelled: Ints) -> tuple[Floats, float]:
+        """Return each member's energies, shape (n_members, n_configs), and the held-out error."""
         found, residuals = [], []
         for member in range(MEMBERS):
             is_out = self.folds[labelled] == member
@@ -81,7 +81,7 @@ class Committee:
             )
             found.append(energies)
             residuals += (energies - self._energies)[out].tolist()
-        return np.array(found), residuals
+        return np.array(found), held_out_error(residuals)
 
 
 @dataclass
@@ -139,14 +139,15 @@ class Campaign:
         self.relaxed: Ints = np.empty(0, dtype=np.int64)
         self.history: list[Checked] = []
         self.bars = Calibration()
+        self.shown: list[Checked] = []  # what people had seen of labels before
         self.run = Run()
 
     def play(self) -> Run:
         """Run rounds until the campaign ends."""
         met: list[list[Criterion]] = []
         hull = self.hull()
-        energies, residuals = self.committee.train(self.labelled)
-        self.bars = calibrate_bars(self.history, residuals)
+        energies, held_out = self.committee.train(self.labelled)
+        self.bars = calibrate_bars(self.history, held_out)
         while not self.run.state:
             self.relaxed = self.relax(energies)
             picked, weighed = self.select(energies)
@@ -154,8 +155,8 @@ class Campaign:
             self.labelled = np.append(self.labelled, picked)
             before, hull = hull, self.hull()
             self.note(predictions, weighed, hull)
-            energies, residuals = self.committee.train(self.labelled)
-            self.bars = calibrate_bars(self.history, residuals)
+            energies, held_out = self.committee.train(self.labelled)
+            self.bars = calibrate_bars(self.history, held_out)
             met.append(self.assess(energies, before, hull, asked=bool(len(picked))))
             self.run.rounds += 1
             if rounds_held(met) >= SETTINGS.rounds:
@@ -292,12 +293,15 @@ class Campaign:
             for i, error, spread, one in predicted
         ]
         self.history.append(Checked(self.bars.held_out or 0.0, some))
-        tested = []
+        shown, bars = [], calibrate_bars(self.shown)
         for (i, *_), one in zip(predicted, some, strict=True):
             energy, deviation = weighed[i]
             error = energy - float(self.known.energies[i])
-            tested.append((error, deviation, NORMAL_95 * deviation, one.deciding))
-        self.run.tested.append(tested)
+            half = bar(bars, one.x, bars.scale * deviation)
+            told = error, deviation, half, one.deciding, wide_band(bars) * half
+            shown.append(PredictedLabel(one.x, *told))
+        self.shown.append(Checked(0.0, shown))
+        self.run.tested.append([(one.error, *one.bands, one.deciding) for one in shown])
 
     def assess(self, energies: Floats, before: Hull, hull: Hull, *, asked: bool) -> list[Criterion]:
         """Return the criteria after a round."""

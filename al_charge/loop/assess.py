@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage
+from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage, held_out_error
 from al_charge.loop.campaign import Campaign, atoms_of
 from al_charge.loop.committee import knowing_members, load_committee, member_energies
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
+    Weighed,
     calibration_of,
     labelled_hull,
 )
@@ -32,12 +33,14 @@ from al_charge.loop.select import labels_left
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import (
     Assessment,
+    Calibration,
     CampaignState,
     CandidateDoc,
     Criterion,
     PredictedLabel,
     Prospective,
     Vertex,
+    WeighedPredictions,
 )
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
@@ -81,7 +84,10 @@ def assess(
         started = time.monotonic()
         weighed = weigh(campaign, round_number)
         campaign.store.rounds.record_assessment(
-            campaign.name, round_number, *_assessment(campaign, round_number, weighed), weighed
+            campaign.name,
+            round_number,
+            *_assessment(campaign, round_number, weighed),
+            {key: (one.energy, one.deviation) for key, one in weighed.items()},
         )
         campaign.store.rounds.add_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
@@ -94,7 +100,7 @@ def assess(
 
 
 def _assessment(
-    campaign: Campaign, round_number: int, weighed: Mapping[str, tuple[float, float]]
+    campaign: Campaign, round_number: int, weighed: Mapping[str, Weighed]
 ) -> tuple[Assessment, list[str], Array]:
     """Return what is found, the keys of the labels, and each member's energies of them, eV/f.u."""
     from al_charge.potentials.committee import Committee
@@ -114,7 +120,7 @@ def _assessment(
     prospective = _prospective(committee_alone)
     calibration = calibrate_bars(
         _checked(campaign, round_number, prospective),
-        _held_out_residuals(campaign, round_number, found, keys, members),
+        held_out_error(_held_out_residuals(campaign, round_number, found, keys, members)),
     )
     before = None
     if round_number:
@@ -150,6 +156,9 @@ def _assessment(
         exhaustive=None if ahead is None else ahead.exhaustive,
         prospective=prospective,
         calibration=calibration,
+        weighed=WeighedPredictions(
+            predictions=shown, calibration=_calibration_of_weighed(campaign, round_number, shown)
+        ),
         coverage=None if verifies or not round_number else coverage(shown),
         requests=requests_of_round(campaign, round_number, summaries),
         verify_next=_is_to_be_verified(campaign, round_number, met),
@@ -177,6 +186,18 @@ def _checked(campaign: Campaign, round_number: int, prospective: Prospective) ->
             known = calibration_of(campaign, number - 1)
             checked.append(Checked(known.held_out or known.floor or USUAL, predictions))
     return checked
+
+
+def _calibration_of_weighed(
+    campaign: Campaign, round_number: int, newest: Sequence[PredictedLabel]
+) -> Calibration:
+    """Return what makes error bars of what committee and surrogate together say next."""
+    found = {
+        record.number: record.assessment.weighed.predictions
+        for record in campaign.store.rounds.all(campaign.name)
+        if record.number < round_number and record.assessment and record.assessment.weighed
+    } | {round_number: newest}
+    return calibrate_bars(Checked(0.0, some) for _, some in sorted(found.items()))
 
 
 def _held_out_residuals(

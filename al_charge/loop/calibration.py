@@ -7,6 +7,9 @@ usually errs by half. It is of the same committee, so that the errors of a bad c
 first rounds say little of a later, better one: a and b have no unit, and are about 1. They change
 slowly from round to round. f is a factor of the composition, and t has Student's distribution: a
 committee that is right to 2 meV for most candidates is off by 100 for a few.
+
+What committee and surrogate say together has error bars of the same kind: s is the deviation of
+their posterior, and there is no h.
 """
 
 from __future__ import annotations
@@ -44,13 +47,13 @@ GRID = np.linspace(-np.log(32.0), np.log(32.0), 31)
 
 
 class Checked(NamedTuple):
-    """The labels of one round, with what a committee had predicted of them.
+    """The labels of one round, with what had been predicted of them.
 
     Attributes
     ----------
     held_out
         Typical error of that committee's members for labels that they were not trained on, eV per
-        formula unit.
+        formula unit; 0 for predictions that are not of a committee alone.
     predictions
         Each label with its prediction.
     """
@@ -59,7 +62,7 @@ class Checked(NamedTuple):
     predictions: Sequence[PredictedLabel]
 
 
-def calibrate_bars(history: Iterable[Checked], residuals: Sequence[float]) -> Calibration:
+def calibrate_bars(history: Iterable[Checked], held_out: float = 0.0) -> Calibration:
     """Return what makes error bars of spreads.
 
     By Bayes' theorem on a grid, with log-normal priors about 1. From round to round the logarithms
@@ -71,15 +74,15 @@ def calibrate_bars(history: Iterable[Checked], residuals: Sequence[float]) -> Ca
     Parameters
     ----------
     history
-        What earlier committees had predicted of labels, the oldest first.
-    residuals
-        Errors of single members of the newest committee for labels that they were not trained on,
-        eV per formula unit.
+        What had been predicted of labels before, the oldest first.
+    held_out
+        Typical error of members of the newest committee for labels that they were not trained on,
+        eV per formula unit; 0 for predictions that are not of a committee alone.
 
     Returns
     -------
     Calibration
-        Of the newest committee's spreads.
+        Of the newest spreads.
     """
     weight = np.exp(-0.5 * (GRID[:, None] ** 2 + GRID[None, :] ** 2) / WIDTH**2)
     weight = np.repeat(weight[..., None], len(FREEDOM), axis=2)
@@ -89,15 +92,15 @@ def calibrate_bars(history: Iterable[Checked], residuals: Sequence[float]) -> Ca
         weight *= _likelihood(checked)
         weight /= weight.sum()
         weight = np.einsum("ia,ijk,jb->abk", STEP, weight, STEP)
-    held_out = held_out_error(residuals)
     a, b = weight.sum(axis=1), weight.sum(axis=0)
     (floor, outer_floor), (scale, outer_scale) = _half_widths(a), _half_widths(b)
+    ratio_of_floor = outer_floor / floor if held_out else outer_scale / scale
     return Calibration(
         floor=SHARE * floor * held_out,
         scale=scale,
         factors=_factors(seen, weight),
         held_out=held_out,
-        freedom=_freedom(float(np.sqrt(outer_floor / floor * outer_scale / scale))),
+        freedom=_freedom(float(np.sqrt(ratio_of_floor * outer_scale / scale))),
     )
 
 

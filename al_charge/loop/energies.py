@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.calibration import bar
@@ -17,6 +17,27 @@ from al_charge.store.labels import SUMMARY, LabelSummary
 from al_charge.thermo.hull import Entry, Hull, build_hull
 
 L = TypeVar("L", LabelDoc, LabelSummary)
+
+
+class Weighed(NamedTuple):
+    """What committee and surrogate together predict of a candidate, in eV per formula unit.
+
+    Attributes
+    ----------
+    energy
+        Mean of their posterior.
+    deviation
+        Its standard deviation.
+    bar
+        Half width of the band that should hold 68 % of errors.
+    band_95
+        The same for 95 %.
+    """
+
+    energy: float
+    deviation: float
+    bar: float
+    band_95: float
 
 
 @dataclass(frozen=True)
@@ -270,7 +291,7 @@ def candidate_entry(
     campaign: Campaign,
     candidate: CandidateDoc,
     calibration: Calibration,
-    weighed: Mapping[str, tuple[float, float]] | None = None,
+    weighed: Mapping[str, Weighed] | None = None,
 ) -> Entry:
     """Return a candidate's predicted energy as an entry of a hull.
 
@@ -294,8 +315,10 @@ def candidate_entry(
     assert candidate.energy is not None
     units = campaign.cells.of(candidate).formula_units
     spread = (candidate.spread or 0.0) / units
-    own = candidate.energy / units, bar(calibration, candidate.composition, spread)
-    energy, error_bar = (weighed or {}).get(candidate.config_hash, own)
+    energy = candidate.energy / units
+    error_bar = bar(calibration, candidate.composition, spread)
+    if known := (weighed or {}).get(candidate.config_hash):
+        energy, error_bar = known.energy, known.bar
     return Entry(
         key=candidate.doc_id,
         config_hash=candidate.config_hash,

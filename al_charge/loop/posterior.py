@@ -10,7 +10,7 @@ surrogate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,9 +19,16 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
 from al_charge.labelers.protocol import Relax
+from al_charge.loop.calibration import bar, wide_band
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
-from al_charge.loop.energies import calibration_of, candidate_entry, lowest_labels, usable
+from al_charge.loop.energies import (
+    Weighed,
+    calibration_of,
+    candidate_entry,
+    lowest_labels,
+    usable,
+)
 from al_charge.loop.verify import is_verification
 from al_charge.store.documents import Calibration, CandidateDoc, RoundDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
@@ -283,7 +290,7 @@ def relaxed_candidates(
     return part_of(together(parts), np.argsort(order))
 
 
-def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, tuple[float, float]]:
+def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, Weighed]:
     """Return what committee and surrogate together said of a round's candidates.
 
     Parameters
@@ -300,10 +307,10 @@ def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, tuple[float, floa
     """
     if record.assessment is None:
         return weigh(campaign, record.number)
-    return campaign.store.rounds.weighed(record)
+    return _with_bars(campaign, record.number, campaign.store.rounds.weighed(record))
 
 
-def weigh(campaign: Campaign, round_number: int) -> dict[str, tuple[float, float]]:
+def weigh(campaign: Campaign, round_number: int) -> dict[str, Weighed]:
     """Weigh committee and surrogate together, as the selection of a round does.
 
     Parameters
@@ -316,9 +323,9 @@ def weigh(campaign: Campaign, round_number: int) -> dict[str, tuple[float, float
     Returns
     -------
     dict
-        Energy and error bar of each candidate that the committee before has relaxed, by labels of
-        earlier rounds, eV per formula unit, by the hash of the configuration. Empty for
-        verifications, whose candidates have the energies of labels.
+        What is predicted of each candidate that the committee before has relaxed, by labels of
+        earlier rounds, by the hash of the configuration. Empty for verifications, whose candidates
+        have the energies of labels.
     """
     if is_verification(campaign, round_number):
         return {}
@@ -335,7 +342,27 @@ def weigh(campaign: Campaign, round_number: int) -> dict[str, tuple[float, float
     found = relaxed_candidates(campaign, posterior, candidates)
     hashes = [one.config_hash for one in candidates]
     energies = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
-    return dict(zip(hashes, energies, strict=True))
+    return _with_bars(campaign, round_number, dict(zip(hashes, energies, strict=True)))
+
+
+def _with_bars(
+    campaign: Campaign, round_number: int, found: Mapping[str, tuple[float, float]]
+) -> dict[str, Weighed]:
+    """Return energies and deviations of a round's candidates with their error bars."""
+    before = campaign.store.rounds.get(campaign.name, round_number - 1)
+    assessed = before.assessment.weighed if before and before.assessment else None
+    calibration = assessed.calibration if assessed else Calibration()
+    wide = wide_band(calibration)
+    x = {
+        one.config_hash: one.composition
+        for one in campaign.store.candidates.all(campaign.name, round_number)
+        if one.config_hash in found
+    }
+    bars = {
+        key: bar(calibration, x[key], calibration.scale * deviation)
+        for key, (_, deviation) in found.items()
+    }
+    return {key: Weighed(*told, bars[key], wide * bars[key]) for key, told in found.items()}
 
 
 def together(parts: Sequence[Prediction]) -> Prediction:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from al_charge.loop.calibration import wide_band
 from al_charge.loop.campaign import Campaign, label_key
-from al_charge.loop.energies import LabelledHull, calibration_of, candidate_entry
+from al_charge.loop.energies import LabelledHull, Weighed, calibration_of, candidate_entry
 from al_charge.store.documents import CandidateDoc, PredictedLabel
 from al_charge.store.labels import LabelSummary
 
@@ -16,7 +16,7 @@ def compare_with_labels(
     campaign: Campaign,
     round_number: int,
     found: LabelledHull,
-    weighed: Mapping[str, tuple[float, float]] | None = None,
+    weighed: Mapping[str, Weighed] | None = None,
 ) -> list[PredictedLabel]:
     """Compare the labels of a round with what had been predicted of them.
 
@@ -39,21 +39,23 @@ def compare_with_labels(
     """
     calibration = calibration_of(campaign, round_number - 1)
     tolerance = campaign.spec.convergence.hull_tolerance
-    compared = []
+    compared, wide = [], wide_band(calibration)
     for label, candidate in predicted_labels(campaign, round_number, found.labels):
         entry = candidate_entry(campaign, candidate, calibration, weighed)
         units = campaign.cells.of(candidate).formula_units
         energy, x = campaign.cells.energy_of(label), Fraction(candidate.composition)
         bar = entry.error_bar or 0.0
-        committee_alone = candidate.config_hash not in (weighed or {})
+        spread, band_95 = (candidate.spread or 0.0) / units / calibration.scale, wide * bar
+        if known := (weighed or {}).get(candidate.config_hash):
+            spread, band_95 = known.deviation, known.band_95
         compared.append(
             PredictedLabel(
                 x=candidate.composition,
                 error=entry.energy - energy,
-                spread=(candidate.spread or 0.0) / units / calibration.scale,
+                spread=spread,
                 bar=bar,
                 deciding=energy - found.hull.reference(x) < found.hull.lower(x) + tolerance,
-                band_95=wide_band(calibration) * bar if committee_alone else None,
+                band_95=band_95,
             )
         )
     return compared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
@@ -10,20 +11,15 @@ import numpy as np
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.energies import (
-    assessed_round,
-    calibration_of,
-    candidate_entry,
-    labelled_hull,
-)
+from al_charge.loop.energies import assessed_round, labelled_hull
 from al_charge.loop.posterior import weighed
-from al_charge.loop.predicted import predicted_labels
+from al_charge.loop.predicted import compare_with_labels, predicted_labels
 from al_charge.loop.verify import verifications
 from al_charge.report.charts import Chart, Panel, Series, source_of
 from al_charge.report.cost import cost_document
 from al_charge.report.names import X_UNIT, host_formula
 from al_charge.report.progress import core_time, core_unit
-from al_charge.store.documents import NORMAL_95, Assessment
+from al_charge.store.documents import Assessment
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull
 
@@ -279,36 +275,37 @@ def _predicted(campaign: Campaign) -> list[dict[str, Any]]:
     rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)  # what these have for predictions are energies of labels
     for record in rounds:
-        some = list(predicted_labels(campaign, record.number, found.labels))
-        if not some or record.number in verifying:
+        if record.number in verifying or not (record.selected and found.labels):
             continue
-        calibration = calibration_of(campaign, record.number - 1)
         known = weighed(campaign, record)
-        for label, candidate in some:
-            entry = candidate_entry(campaign, candidate, calibration, known)
-            reference = found.hull.reference(entry.x)
+        told = compare_with_labels(campaign, record.number, found, known)
+        some = predicted_labels(campaign, record.number, found.labels)
+        for (label, _), one in zip(some, told, strict=True):
+            labelled = campaign.cells.energy_of(label) - found.hull.reference(Fraction(one.x))
             rows.append(
                 {
                     "round": record.number,
-                    "x": str(entry.x),
+                    "x": one.x,
                     "label": label.key,
-                    "labelled": campaign.cells.energy_of(label) - reference,
-                    "predicted": entry.energy - reference,
-                    "error_bar": entry.error_bar,
+                    "labelled": labelled,
+                    "predicted": labelled + one.error,
+                    "error_bar": one.bar,
+                    "bar_95": one.bands[1],
                 }
             )
     return rows
 
 
 def _errors(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    errors = np.array([row["predicted"] - row["labelled"] for row in rows])
-    bars = np.array([row["error_bar"] for row in rows])
+    errors, bars, wide = np.array(
+        [(one["predicted"] - one["labelled"], one["error_bar"], one["bar_95"]) for one in rows]
+    ).T
     return {
         "labels": len(rows),
         "rmse": _rms(errors),
         "error_bar": _rms(bars),
         "within_68": float(np.mean(abs(errors) <= bars)),
-        "within_95": float(np.mean(abs(errors) <= NORMAL_95 * bars)),
+        "within_95": float(np.mean(abs(errors) <= wide)),
     }
 
 

@@ -53,6 +53,7 @@ from al_charge.store.round_documents import (
     Verification,
     Vertex,
     VoltageForecast,
+    WeighedPredictions,
 )
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "Verification",
     "Vertex",
     "VoltageForecast",
+    "WeighedPredictions",
 ]
 
 

@@ -94,7 +94,7 @@ class PredictedLabel(NamedTuple):
     error
         Predicted minus labelled energy.
     spread
-        Standard deviation of the members' predictions.
+        Standard deviation of the members' predictions, or of committee's and surrogate's together.
     bar
         The error bar that was given: half width of the band that should hold 68 % of errors.
     deciding
@@ -139,7 +139,7 @@ class Prospective(Part):
 
 
 class Calibration(Part):
-    """Calibration of error bars from the spread of a committee's members.
+    """Calibration of error bars from the spread of a committee's members, or from deviations.
 
     Attributes
     ----------
@@ -162,6 +162,22 @@ class Calibration(Part):
     factors: dict[str, Number] = Field(default_factory=dict)
     held_out: Number | None = None
     freedom: Number | None = None
+
+
+class WeighedPredictions(Part):
+    """How good energies are that committee and surrogate together predict.
+
+    Attributes
+    ----------
+    predictions
+        Those of a round's labels, made before them, compared with the labels.
+    calibration
+        Of the error bars of the next round's candidates, from this round's predictions and earlier
+        ones.
+    """
+
+    predictions: list[PredictedLabel]
+    calibration: Calibration
 
 
 class Shares(Part):
@@ -307,6 +323,9 @@ class Assessment(Part):
     calibration
         Calibration of the error bars of this round's committee; None in earlier versions, which had
         only ``spread_scale``.
+    weighed
+        The same for what committee and surrogate together predict; None in earlier versions, in
+        which error bars are standard deviations.
     coverage
         How many of this round's labels lie within their error bars; None in earlier versions.
     requests
@@ -333,6 +352,7 @@ class Assessment(Part):
     exhaustive: bool | None = None
     prospective: Prospective = Field(default_factory=Prospective)
     calibration: Calibration | None = None
+    weighed: WeighedPredictions | None = None
     coverage: Coverage | None = None
     requests: list[Request] | None = None
     verify_next: bool = False

@@ -199,8 +199,8 @@ class Rounds(StorePart):
         Returns
         -------
         dict
-            Energy and error bar before the round's labels, eV per formula unit, by the hash of the
-            configuration; empty for rounds that earlier versions have assessed.
+            Energy and standard deviation before the round's labels, eV per formula unit, by the
+            hash of the configuration; empty for rounds that earlier versions have assessed.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Rounds(StorePart):
             If the round is not assessed, or its file is missing.
         """
         known = self._predictions_file(record).get("weighed", {})
-        return {key: (energy, bar) for key, (energy, bar) in known.items()}
+        return {key: (energy, deviation) for key, (energy, deviation) in known.items()}
 
     def _predictions_file(self, record: RoundDoc) -> dict[str, Any]:
         if record.assessment is None:

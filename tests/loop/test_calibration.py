@@ -26,7 +26,6 @@ from al_charge.store.documents import Calibration, PredictedLabel
 HELD_OUT = 0.005
 TYPICAL = float(norm.ppf(0.75))
 """Median size of normal errors with a standard deviation of 1."""
-RESIDUAL = HELD_OUT * TYPICAL
 Floats = NDArray[np.float64]
 
 
@@ -57,7 +56,7 @@ def half_widths(errors: Floats, weight: Floats | None = None) -> Floats:
 def test_of_many_errors_the_true_size_is_found(a: float, b: float, freedom: float) -> None:
     """But for what may have changed since, as Monte Carlo tells it."""
     some = drawn(4000, a, b, freedom=freedom)
-    found = bare(calibrate_bars([Checked(HELD_OUT, some)], [RESIDUAL]))
+    found = bare(calibrate_bars([Checked(HELD_OUT, some)], HELD_OUT))
     rng = np.random.default_rng(1)
     moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal((2, 100_000)))
     later = HELD_OUT / 2 * (2 * a / HELD_OUT) ** MEMORY * moved[0], b**MEMORY * moved[1]
@@ -87,7 +86,7 @@ def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
         for one in predictions:
             size = np.hypot(0.5 * a[:, i] * held_out, b[:, i] * one.spread)
             weight *= t.pdf(one.error, freedom, scale=size)
-    found = calibrate_bars(history, [0.003 * TYPICAL])
+    found = calibrate_bars(history, 0.003)
     errors = rng.standard_t(freedom)
     floors = half_widths(0.0015 * a[:, -1] * errors, weight)
     scales = half_widths(b[:, -1] * errors, weight)
@@ -113,7 +112,7 @@ def test_they_cover_what_they_say(freedom: float) -> None:
             held_out = 0.1 * 0.6**number
             spreads = held_out * rng.uniform(0.1, 2.0, 16)
             sizes = np.hypot(np.exp(a) * held_out / 2, np.exp(b) * spreads)
-            found = calibrate_bars(history, [held_out * TYPICAL])
+            found = calibrate_bars(history, held_out)
             some = []
             for e, s in zip(sizes * rng.standard_t(freedom, 16), spreads, strict=True):
                 one = bar(found, "1/2", found.scale * s)
@@ -132,7 +131,12 @@ def test_a_few_errors_that_are_very_large_do_not_widen_the_bars_of_the_others() 
     calm = drawn(20, 0.005, 0.5)
     odd = [PredictedLabel("1/4", -0.130, 0.004, 0.0, False)] * 2
     some, all_of_them = (
-        bare(calibrate_bars([Checked(HELD_OUT, told)], [RESIDUAL, -0.003, 0.004, *held]))
+        bare(
+            calibrate_bars(
+                [Checked(HELD_OUT, told)],
+                held_out_error([HELD_OUT * TYPICAL, -0.003, 0.004, *held]),
+            )
+        )
         for told, held in ((calm, []), ([*calm, *odd], [0.396]))
     )
     assert bar(all_of_them, "1/2", 0.0) < 1.7 * bar(some, "1/2", 0.0)
@@ -143,7 +147,7 @@ def test_errors_of_a_bad_committee_do_not_widen_the_bars_of_a_good_one() -> None
     """It was bad at labels held out from it as well, so that its errors were to be expected."""
     bad = Checked(1.0, drawn(20, 1.0, 1.0))
     good = Checked(0.01, drawn(20, 0.01, 1.0, seed=1))
-    both, alone = (calibrate_bars(told, [0.01 * TYPICAL]) for told in ([bad, good], [good]))
+    both, alone = (calibrate_bars(told, 0.01) for told in ([bad, good], [good]))
     assert both.floor < 1.2 * alone.floor < 0.02
 
 
@@ -152,8 +156,8 @@ def test_the_newest_errors_count_most(worse: float) -> None:
     """Not more than the held-out errors say, in a way that has changed since."""
     old = [Checked(HELD_OUT, drawn(20, worse * HELD_OUT, 0.1, seed=seed)) for seed in range(3)]
     new = [Checked(HELD_OUT, drawn(20, HELD_OUT, 0.1, seed=9 + seed)) for seed in range(3)]
-    now, then = calibrate_bars([*old, *new], [RESIDUAL]), calibrate_bars([*new, *old], [RESIDUAL])
-    fresh = calibrate_bars(new, [RESIDUAL])
+    now, then = calibrate_bars([*old, *new], HELD_OUT), calibrate_bars([*new, *old], HELD_OUT)
+    fresh = calibrate_bars(new, HELD_OUT)
     assert now.floor == pytest.approx(fresh.floor, rel=0.2)
     assert (then.floor > 1.7 * now.floor) == (worse > 1)
     assert (then.floor < 0.7 * now.floor) == (worse < 1)
@@ -165,7 +169,7 @@ def test_bars_do_not_shrink_because_less_is_known() -> None:
     for number in (0, 3, 10, 30, 300):
         signs = np.where(np.arange(number) % 2, 1.0, -1.0)
         some = [PredictedLabel("0", s * np.hypot(0.005, 0.01), 0.01, 0.0, False) for s in signs]
-        found = bare(calibrate_bars([Checked(HELD_OUT, some)], [RESIDUAL]))
+        found = bare(calibrate_bars([Checked(HELD_OUT, some)], HELD_OUT))
         sizes.append(wide_band(found) * bar(found, "0", found.scale * 0.01))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] > np.hypot(0.005, 0.01)
@@ -176,31 +180,43 @@ def test_what_is_small_is_believed_for_some_rounds_only() -> None:
     rounds go by whose labels tell little."""
     small = [Checked(HELD_OUT, drawn(200, 0.05 * HELD_OUT, 0.05, freedom=3.0))]
     silent = Checked(HELD_OUT, [PredictedLabel("0", 0.0, 1.0, 0.0, False)])  # its spread is huge
-    floors = [calibrate_bars([*small, *[silent] * n], [RESIDUAL]).floor for n in (0, 2, 30)]
+    floors = [calibrate_bars([*small, *[silent] * n], HELD_OUT).floor for n in (0, 2, 30)]
     assert floors == sorted(floors)
-    usual = calibrate_bars([], [RESIDUAL]).floor
+    usual = calibrate_bars([], HELD_OUT).floor
     assert floors[0] < 0.2 * usual and 0.8 * usual < floors[2] <= usual
+
+
+@pytest.mark.parametrize("freedom", [2.0, 30.0])
+def test_bars_of_committee_and_surrogate_have_no_held_out_error(freedom: float) -> None:
+    """They are their deviations times what errors over these have been."""
+    rng = np.random.default_rng(2)
+    deviations = rng.uniform(0.001, 0.02, 4000)
+    errors = 1.8 * deviations * rng.standard_t(freedom, 4000)
+    some = [PredictedLabel("1/2", *one, 0.0, False) for one in zip(errors, deviations, strict=True)]
+    found = bare(calibrate_bars([Checked(0.0, some)]))
+    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
+    expected = half_widths(1.8**MEMORY * moved * rng.standard_t(freedom, 100_000))
+    assert bar(found, "1/2", 0.0) == 0.0
+    assert found.scale == pytest.approx(expected[0], rel=0.1)
+    assert wide_band(found) == pytest.approx(expected[1] / expected[0], rel=0.1)
 
 
 def test_rounds_without_labels_change_nothing() -> None:
     one, none = Checked(HELD_OUT, drawn(5, 0.01, 1.0)), Checked(1.0, [])
-    assert calibrate_bars([none, one, none], [0.004]) == calibrate_bars([one], [0.004])
+    assert calibrate_bars([none, one, none], 0.004) == calibrate_bars([one], 0.004)
 
 
 def test_without_predictions_held_out_errors_say_how_large_errors_are() -> None:
     rng = np.random.default_rng(0)
     size = np.exp(WIDTH * rng.standard_normal(400_000))
     usual = half_widths(size * rng.standard_t(rng.choice(FREEDOM, len(size))))
-    small, large = (calibrate_bars([], [e * TYPICAL, -e * TYPICAL]) for e in (0.003, 0.012))
+    small, large = (calibrate_bars([], e) for e in (0.003, 0.012))
     assert large.floor == pytest.approx(4 * small.floor)
     assert small.floor == pytest.approx(0.0015 * usual[0], rel=0.01)
     assert small.scale == pytest.approx(usual[0], rel=0.01) and small.factors == {}
     assert wide_band(small) == pytest.approx(usual[1] / usual[0], rel=0.01)
     assert large.scale == pytest.approx(small.scale)
-    usual_errors, least = ([size * TYPICAL] for size in (USUAL, LEAST))
-    assert calibrate_bars([], []).floor == pytest.approx(calibrate_bars([], usual_errors).floor)
-    assert calibrate_bars([], [0.0]).floor == pytest.approx(calibrate_bars([], least).floor)
-    assert small.held_out == pytest.approx(0.003, rel=1e-4)
+    assert (small.held_out, large.held_out) == (0.003, 0.012)
     many = 0.007 * rng.standard_normal(100_000)
     assert held_out_error(many.tolist()) == pytest.approx(0.007, rel=0.01)
     assert held_out_error([0.003, -0.001, 0.396]) == pytest.approx(0.003 / TYPICAL, rel=1e-4)
@@ -209,10 +225,12 @@ def test_without_predictions_held_out_errors_say_how_large_errors_are() -> None:
 
 def test_a_composition_with_errors_of_its_own_has_a_factor() -> None:
     calm, wild = drawn(60, 0.004, 0.5, x="1/4"), drawn(60, 0.016, 0.5, seed=3, x="3/4")
-    found = calibrate_bars([Checked(HELD_OUT, [*calm, *wild])], [RESIDUAL])
+    found = calibrate_bars([Checked(HELD_OUT, [*calm, *wild])], HELD_OUT)
     assert found.factors["1/4"] < 0.9 < 1.2 < found.factors["3/4"]
     # A single error, however large, moves it by little.
-    alone = calibrate_bars([Checked(HELD_OUT, [PredictedLabel("1/8", 0.5, 0.001, 0.0, False)])], [])
+    alone = calibrate_bars(
+        [Checked(HELD_OUT, [PredictedLabel("1/8", 0.5, 0.001, 0.0, False)])], USUAL
+    )
     assert 1.0 < alone.factors["1/8"] < 3.0
 
 
@@ -220,7 +238,7 @@ def test_factors_are_the_means_of_their_logarithms() -> None:
     """Against an integral by hand, for errors that say of a and b what the prior says."""
     some = [PredictedLabel("1/4", e, 1e-9, 0.0, False) for e in (0.030, -0.022, 0.041, 0.0)]
     rest = drawn(3000, HELD_OUT / 2, 1.0, seed=5, x="0", freedom=5.0)
-    found = calibrate_bars([Checked(HELD_OUT, [*rest, *some])], [RESIDUAL])
+    found = calibrate_bars([Checked(HELD_OUT, [*rest, *some])], HELD_OUT)
     places = np.linspace(-4, 4, 4001)
     likely = norm.logpdf(places, scale=OWN_WIDTH)
     for one in some:
@@ -234,7 +252,7 @@ def test_a_factor_is_of_errors_over_the_bars_of_their_round() -> None:
     calm = Checked(0.010, drawn(40, 0.005, 0.1, x="1/4"))
     bad = Checked(1.0, drawn(40, 0.5, 10.0, seed=2, x="3/4"))
     for history in ([calm, bad], [bad, calm]):
-        found = calibrate_bars(history, [0.005])
+        found = calibrate_bars(history, 0.005)
         assert found.factors == pytest.approx({"1/4": 1.0, "3/4": 1.0}, abs=0.2)
 
 

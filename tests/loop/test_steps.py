@@ -31,7 +31,7 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
 from al_charge.loop.assess import _assessment, assess, next_state
-from al_charge.loop.calibration import bar
+from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee, member_energies
@@ -361,7 +361,7 @@ def test_predictions_of_a_hull_weigh_committee_and_surrogate(run: Run) -> None:
         rows = occupations_of([configuration_of(one.colours)], host)
         known, entry = posterior.unrelaxed(host, rows), predicted[one.config_hash]
         assert entry.energy == pytest.approx(known.mean[0])
-        assert entry.error_bar == pytest.approx(known.deviation[0])
+        assert entry.error_bar == pytest.approx(calibrate_bars([]).scale * known.deviation[0])
         assert abs(entry.energy - (one.energy or 0.0) / host.formula_units) > 1e-6
 
 
@@ -376,25 +376,33 @@ def test_what_was_predicted_of_labels_is_read_and_not_fitted_again(
     labels = run.store.labels.read(SUMMARY, campaign="steps", up_to=0)
     posterior = fit_posterior(campaign, labels, proposed, calibration_of(campaign, 0))
     known = relaxed_candidates(campaign, posterior, proposed)
-    hashes = [one.config_hash for one in proposed]
-    told = dict(zip(hashes, zip(known.mean, known.deviation, strict=True), strict=True))
+    first = run.store.rounds.all("steps")[0].assessment
+    assert first is not None and first.weighed is not None and not first.weighed.predictions
+    bars = first.weighed.calibration
+    assert (bars, bars.factors) == (calibrate_bars([]), {})  # nothing has been compared yet
+    halves = bars.scale * known.deviation
+    columns = known.mean, known.deviation, halves, wide_band(bars) * halves
+    whole = dict(
+        zip((one.config_hash for one in proposed), zip(*columns, strict=True), strict=True)
+    )
+    told = {key: (energy, half) for key, (energy, _, half, _) in whole.items()}
     # Those of a round whose labels are still being made are as they will be stored.
     assert weighed(campaign, record.model_copy(update={"assessment": None})) == {
-        key: pytest.approx(value) for key, value in told.items()
+        key: pytest.approx(value) for key, value in whole.items()
     }
 
     def refuse(*_: Any) -> None:
         raise AssertionError("it is stored")
 
     monkeypatch.setattr(posteriors, "fit_posterior", refuse)
-    assert weighed(campaign, record) == {key: pytest.approx(value) for key, value in told.items()}
+    assert weighed(campaign, record) == {key: pytest.approx(value) for key, value in whole.items()}
     for one in predictions(campaign, 0, assessed_hull(campaign, 0)[0].hull):
         assert (one.energy, one.error_bar) == pytest.approx(told[one.config_hash])
     upcoming = {one["label"]: one for one in _labels(campaign, record)}
     rows = {row["label"]: row for row in parity(campaign).rows}
     assert rows.keys() <= upcoming.keys() and len(rows) > 1
-    (errors,) = error(campaign).rows
-    hull, bars = labelled_hull(campaign).hull, []
+    (errors,), wide = error(campaign).rows, wide_band(bars)
+    hull, misses = labelled_hull(campaign).hull, []
     for key, row in rows.items():
         label = run.store.labels.get(key)
         assert label is not None
@@ -406,14 +414,14 @@ def test_what_was_predicted_of_labels_is_read_and_not_fitted_again(
         line = hull.reference(Fraction(row["x"]))
         assert row["predicted"] == pytest.approx(energy - line)
         assert row["labelled"] == pytest.approx(label.energy / units - line)
-        bars.append(((energy - label.energy / units), bar_))
+        misses.append(((energy - label.energy / units), bar_))
     assert errors == {
         "round": 1,
-        "labels": len(bars),
-        "rmse": pytest.approx(np.sqrt(np.mean([miss**2 for miss, _ in bars]))),
-        "error_bar": pytest.approx(np.sqrt(np.mean([bar_**2 for _, bar_ in bars]))),
-        "within_68": np.mean([abs(miss) <= bar_ for miss, bar_ in bars]),
-        "within_95": np.mean([abs(miss) <= 1.96 * bar_ for miss, bar_ in bars]),
+        "labels": len(misses),
+        "rmse": pytest.approx(np.sqrt(np.mean([miss**2 for miss, _ in misses]))),
+        "error_bar": pytest.approx(np.sqrt(np.mean([bar_**2 for _, bar_ in misses]))),
+        "within_68": np.mean([abs(miss) <= bar_ for miss, bar_ in misses]),
+        "within_95": np.mean([abs(miss) <= wide * bar_ for miss, bar_ in misses]),
     }
     # Earlier versions stored no such thing: what the committee said remains.
     monkeypatch.setattr(type(run.store.rounds), "weighed", lambda *_: {})
@@ -592,9 +600,9 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     inside, deciding, errors = [], [], []
     for candidate in map(run.store.candidates.get, chosen or []):
         assert candidate is not None
-        energy, error_bar = before[candidate.config_hash]
+        energy, _, error_bar, band_95 = before[candidate.config_hash]
         found = labelled.labels[label_key(run.campaign, candidate)].energy / units
-        inside.append([abs(energy - found) <= width * error_bar for width in (1.0, 1.96)])
+        inside.append([abs(energy - found) <= width for width in (error_bar, band_95)])
         x = Fraction(candidate.composition)
         deciding.append(found - hull.reference(x) < hull.lower(x) + tolerance)
         errors.append((1, pytest.approx(energy - found), error_bar))
@@ -608,7 +616,11 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     if any(deciding):
         decided = np.mean(inside, axis=0, where=np.array(deciding)[:, None]).tolist()
         assert [told.deciding.within_68, told.deciding.within_95] == decided
-    sure = {one: (energy, 0.0) for one, (energy, _) in before.items()}
+    weighed_first = second.weighed
+    assert weighed_first is not None
+    assert [one.error for one in weighed_first.predictions] == [one for _, one, _ in errors]
+    assert weighed_first.calibration == calibrate_bars([Checked(0.0, weighed_first.predictions)])
+    sure = {key: one._replace(bar=0.0, band_95=0.0) for key, one in before.items()}
     again, _, _ = _assessment(run.campaign, 1, sure)
     assert again.coverage is not None and again.prospective == second.prospective
     assert again.coverage.within_68 == again.coverage.within_95 == 0.0
