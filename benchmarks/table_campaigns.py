@@ -231,12 +231,6 @@ class Campaign:
         exact, noisy = ([one for one in some if bool(one.noise) == told] for told in (False, True))
         return Posterior(fit_surrogate([*exact, *alike(noisy, fit_surrogate(exact))]))
 
-    def of_relaxed(self, posterior: Posterior, energies: Floats, which: Ints) -> Prediction:
-        """Return what is known of configurations that the committee has relaxed."""
-        _, bars = self.error_bars(energies, which)
-        mean, rows = energies.mean(axis=0)[which], self.known.occupations[which]
-        return posterior.relaxed(self.known.host, rows, mean, bars)
-
     def select(self, energies: Floats) -> tuple[Ints, dict[int, tuple[float, float]]]:
         """Return what the rule asks for, and what is known of what it may ask for."""
         known, hull = self.known, self.hull()
@@ -244,7 +238,7 @@ class Campaign:
         count = min(self.settings.labels_per_round, left)
         if not len(self.relaxed) or not count:
             return np.empty(0, dtype=np.int64), {}
-        found = self.of_relaxed(self.posterior(energies), energies, self.relaxed)
+        found = self.posterior(energies).predict(known.host, known.occupations[self.relaxed])
         choice = Choice(
             candidates=[
                 Candidate(str(i), self.x[known.place[i]], known.features[i]) for i in self.relaxed
@@ -307,9 +301,9 @@ class Campaign:
         """Return the criteria after a round."""
         known, posterior = self.known, self.posterior(energies)
         open_now = np.setdiff1d(self.relaxed, self.labelled)
-        relaxed = self.of_relaxed(posterior, energies, open_now)
+        relaxed = posterior.predict(known.host, known.occupations[open_now])
         others = np.setdiff1d(np.arange(len(known.configs)), [*self.labelled, *open_now])
-        guessed = posterior.unrelaxed(known.host, known.occupations[others])
+        guessed = posterior.predict(known.host, known.occupations[others])
         both = np.append(open_now, others)
         mean = np.append(relaxed.mean, guessed.mean)
         root = np.vstack([relaxed.root, guessed.root])

@@ -22,7 +22,7 @@ from al_charge.loop.posterior import (
     fit_posterior,
     of_minima,
     part_of,
-    relaxed_candidates,
+    predicted_together,
     together,
 )
 from al_charge.loop.request_ledger import MISSES, RequestLedger
@@ -108,7 +108,7 @@ def look_ahead(
     cells, hull = campaign.cells, found.hull
     still_open = ledger.needing_label(candidates)
     posterior = fit_posterior(campaign, found.labels.values(), still_open, calibration)
-    relaxed = relaxed_candidates(campaign, posterior, still_open, calibration)
+    relaxed = predicted_together(campaign, posterior, still_open)
     of_x = np.array([candidate.composition for candidate in still_open], dtype=str)
     # Those that are ranked: not labelled, not given up, and not relaxed, which say more.
     settled = of_minima(campaign, found.labels.values())
@@ -255,7 +255,7 @@ def _unlabelled(
     start = 0
     for host, rows in ranked:
         mine = few[(few >= start) & (few < start + len(rows))] - start
-        guessed.append(posterior.unrelaxed(host, rows[mine]))
+        guessed.append(posterior.predict(host, rows[mine]))
         start += len(rows)
     likely = together(guessed)
     return Unlabelled(

@@ -49,35 +49,77 @@ def observations(
     labels: Iterable[LabelSummary],
     candidates: Sequence[CandidateDoc] = (),
     calibration: Calibration | None = None,
-) -> list[Observation]:
+) -> tuple[list[Observation], list[Observation]]:
     """Return what is known of energies, for a surrogate to be fitted to.
+
+    A static label bounds the energy of its configuration from above: its forces may lead to a lower
+    minimum, which a committee that has learnt from them finds. Then the energy is the lower one of
+    the label's and of what the committee predicts, normally distributed about its prediction.
 
     Parameters
     ----------
     campaign
         The campaign.
     labels
-        Of each configuration the lowest usable one counts, as exact.
+        Of each configuration the lowest usable one counts.
     candidates
-        Those with a committee's energy count, with their error bars as noise.
+        Those with a committee's energy count.
     calibration
         Of the committee that predicts them; None for that of the round before theirs.
 
     Returns
     -------
-    list of Observation
-        eV per formula unit.
+    labelled : list of Observation
+        Exact, but for static labels above what is predicted. eV per formula unit.
+    predicted : list of Observation
+        Candidates without a label, with their error bars as noise.
     """
     cells = campaign.cells
-    found = [
-        Observation(*cells.home_of(one), cells.energy_of(one))
-        for one in lowest_labels(campaign, filter(usable, labels))
-    ]
+    known = {cells.order_of(one): one for one in lowest_labels(campaign, filter(usable, labels))}
+    energies = {key: cells.energy_of(one) for key, one in known.items()}
+    noise = dict.fromkeys(known, 0.0)
+    predicted = []
     relaxed = [candidate for candidate in candidates if candidate.energy is not None]
     for candidate, entry in zip(relaxed, _entries(campaign, relaxed, calibration), strict=True):
-        host, config = cells.of(candidate), configuration_of(candidate.colours)
-        found.append(Observation(host, config, entry.energy, entry.error_bar or 0.0))
-    return found
+        key, error_bar = cells.order_of(candidate), entry.error_bar or 0.0
+        if key not in known:
+            host, config = cells.of(candidate), configuration_of(candidate.colours)
+            predicted.append(Observation(host, config, entry.energy, error_bar))
+        elif campaign.static_labels and known[key].relax == Relax.NONE.value:
+            energies[key], noise[key] = lower_one(energies[key], entry.energy, error_bar)
+    labelled = [
+        Observation(*cells.home_of(one), energies[key], noise[key]) for key, one in known.items()
+    ]
+    return labelled, predicted
+
+
+def lower_one(bound: float, energy: float, deviation: float) -> tuple[float, float]:
+    """Return mean and deviation of the lower one of a number and a normally distributed one.
+
+    Parameters
+    ----------
+    bound
+        The number.
+    energy, deviation
+        Mean and standard deviation of the other one.
+
+    Returns
+    -------
+    mean : float
+        At most the number; it itself, if the other one is not expected below it.
+    deviation : float
+        0 in that case.
+    """
+    from scipy.stats import norm
+
+    depth = bound - energy
+    if depth <= 0:
+        return bound, 0.0
+    z = depth / deviation if deviation else np.inf
+    below, density = float(norm.cdf(z)), deviation * float(norm.pdf(z))
+    mean = depth * below + density
+    square = (depth**2 + deviation**2) * below + depth * density
+    return bound - mean, float(np.sqrt(max(square - mean**2, 0.0)))
 
 
 def of_minima(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[LabelSummary]:
@@ -113,40 +155,7 @@ class Posterior:
 
     surrogate: Surrogate = field(repr=False)
 
-    def relaxed(
-        self, host: Host, occupations: NDArray[np.int8], energy: Array, bar: Array
-    ) -> Prediction:
-        """Return the energies of configurations that a committee has relaxed.
-
-        Parameters
-        ----------
-        host
-            A cell of the crystal.
-        occupations
-            The configurations, shape (n_configs, n_variable_sites).
-        energy
-            What the committee says, eV per formula unit, shape (n_configs,).
-        bar
-            Its error bars, eV per formula unit, shape (n_configs,).
-
-        Returns
-        -------
-        Prediction
-            As `unrelaxed` returns them. Of another geometry of what is labelled committee and
-            surrogate are weighed as if there were no such label, which is but a bound.
-        """
-        found = self.unrelaxed(host, occupations)
-        mean, own = found.mean.copy(), found.own.copy()
-        again = np.flatnonzero(found.deviation == 0)
-        others, deviation = self.surrogate.without_itself(host, occupations[again])
-        others = np.minimum(others, found.mean[again])  # a minimum is not above its label
-        square, bars = (self.widening * deviation) ** 2, (self.widening * bar[again]) ** 2
-        share = square / (square + bars)
-        mean[again] = share * energy[again] + (1 - share) * others
-        own[again] = np.sqrt(share * bars)
-        return Prediction(mean, found.root, own)
-
-    def unrelaxed(self, host: Host, occupations: NDArray[np.int8]) -> Prediction:
+    def predict(self, host: Host, occupations: NDArray[np.int8]) -> Prediction:
         """Return the energies of any configurations.
 
         Parameters
@@ -165,7 +174,7 @@ class Posterior:
         return Prediction(found.mean, self.widening * found.root, self.widening * found.own)
 
     def screen(self, host: Host, occupations: NDArray[np.int8]) -> tuple[Array, Array]:
-        """Return the means and deviations of `unrelaxed` for any number of configurations.
+        """Return the means and deviations of `predict` for any number of configurations.
 
         Parameters
         ----------
@@ -220,10 +229,10 @@ def fit_posterior(
         eV per formula unit, on the scale of the labels.
     """
     labels = list(labels)
-    learnt = observations(campaign, labels)
-    exact = observations(campaign, of_minima(campaign, labels))
-    noisy = observations(campaign, (), candidates, calibration)
-    return Posterior(fit_surrogate([*exact, *alike(noisy, fit_surrogate(learnt))] or learnt))
+    learnt, _ = observations(campaign, labels)
+    minima = of_minima(campaign, labels)
+    labelled, predicted = observations(campaign, minima, candidates, calibration)
+    return Posterior(fit_surrogate([*labelled, *alike(predicted, fit_surrogate(learnt))] or learnt))
 
 
 def alike(noisy: Sequence[Observation], learnt: Surrogate) -> list[Observation]:
@@ -252,40 +261,31 @@ def alike(noisy: Sequence[Observation], learnt: Surrogate) -> list[Observation]:
     return found
 
 
-def relaxed_candidates(
-    campaign: Campaign,
-    posterior: Posterior,
-    candidates: Sequence[CandidateDoc],
-    calibration: Calibration | None = None,
+def predicted_together(
+    campaign: Campaign, posterior: Posterior, candidates: Sequence[CandidateDoc]
 ) -> Prediction:
-    """Return the joint distribution of candidates that a committee has relaxed.
+    """Return the joint distribution of candidates.
 
     Parameters
     ----------
     campaign
         The campaign.
     posterior
-        What is known.
+        What is known, with what a committee says of them.
     candidates
-        With energies.
-    calibration
-        As in `observations`.
+        Of any cells.
 
     Returns
     -------
     Prediction
         Total energies, eV per formula unit.
     """
-    entries = _entries(campaign, candidates, calibration)
-    energies = np.array([entry.energy for entry in entries])
-    bars = np.array([entry.error_bar or 0.0 for entry in entries])
     parts, order = [], list[int]()
     for cell in sorted({candidate.cell for candidate in candidates}) or [0]:
         some = [place for place, one in enumerate(candidates) if one.cell == cell]
-        host = campaign.cells.hosts[cell]
         configs = [configuration_of(candidates[place].colours) for place in some]
-        rows = occupations_of(configs, host)
-        parts.append(posterior.relaxed(host, rows, energies[some], bars[some]))
+        host = campaign.cells.hosts[cell]
+        parts.append(posterior.predict(host, occupations_of(configs, host)))
         order += some
     return part_of(together(parts), np.argsort(order))
 
@@ -339,7 +339,7 @@ def weigh(campaign: Campaign, round_number: int) -> dict[str, Weighed]:
     if not candidates or not labels:
         return {}
     posterior = fit_posterior(campaign, labels, candidates)
-    found = relaxed_candidates(campaign, posterior, candidates)
+    found = predicted_together(campaign, posterior, candidates)
     hashes = [one.config_hash for one in candidates]
     energies = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
     return _with_bars(campaign, round_number, dict(zip(hashes, energies, strict=True)))

@@ -305,7 +305,8 @@ def _observations(campaign: Campaign, round_number: int) -> list[Observation]:
     """Return what is known at all compositions: labels, and what was predicted a round before."""
     labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
     known = of_minima(campaign, labels)
-    return observations(campaign, known, _predicted_before(campaign, round_number))
+    labelled, predicted = observations(campaign, known, _predicted_before(campaign, round_number))
+    return [*labelled, *predicted]
 
 
 def _predicted_before(campaign: Campaign, round_number: int) -> list[CandidateDoc]:

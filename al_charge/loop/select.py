@@ -29,7 +29,7 @@ from al_charge.loop.energies import (
     lowest_labels,
     usable,
 )
-from al_charge.loop.posterior import fit_posterior, relaxed_candidates
+from al_charge.loop.posterior import fit_posterior, predicted_together
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
@@ -206,7 +206,7 @@ def _choice(
         )
     ]
     posterior = fit_posterior(campaign, found.labels.values(), proposed)
-    known = relaxed_candidates(campaign, posterior, candidates)
+    known = predicted_together(campaign, posterior, candidates)
     lines = np.array([hull.reference(one.x) for one in unlabelled])
     return Choice(
         candidates=unlabelled,

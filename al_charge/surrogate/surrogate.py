@@ -271,30 +271,6 @@ class Surrogate:
         errors, deviations = self.fitted.left_out
         return errors, deviations
 
-    def without_itself(
-        self, host: Host, occupations: NDArray[np.int8]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return what observed configurations would have been predicted as, had they not been.
-
-        Parameters
-        ----------
-        host
-            A cell of the crystal.
-        occupations
-            Observed configurations, shape (n_configs, n_variable_sites), in any symmetry image.
-
-        Returns
-        -------
-        tuple of ndarray
-            Means and standard deviations (noise included), eV per formula unit, shape (n_configs,).
-        """
-        places = {id(one): place for place, one in enumerate(self.observations)}
-        _, observed = self._observed(host, occupations)
-        some = np.array([places[id(one)] for one in observed], dtype=np.int64)
-        errors, deviations = self.left_out()
-        told = np.array([one.energy for one in observed])
-        return told - errors[some], deviations[some]
-
     def _design(
         self, host: Host, occupations: NDArray[np.int8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -23,7 +23,7 @@ from al_charge.loop.cells import Cells
 from al_charge.loop.convergence import HullState, criteria
 from al_charge.loop.energies import LabelledHull
 from al_charge.loop.outlook import Ahead, in_doubt, look_ahead
-from al_charge.loop.posterior import fit_posterior, relaxed_candidates
+from al_charge.loop.posterior import fit_posterior, predicted_together
 from al_charge.loop.request_ledger import RequestLedger
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.store.documents import (
@@ -162,7 +162,7 @@ def test_one_candidate_that_alone_has_no_label_has_the_closed_form(olivine: Host
         result = ahead(host, labels, [told])
         here = campaign(host, [])
         posterior = fit_posterior(here, labels.labels.values(), [told], Calibration())
-        known = relaxed_candidates(here, posterior, [told], Calibration())
+        known = predicted_together(here, posterior, [told])
         above = float(known.mean[0]) + 9 - lowest
         expected = norm.cdf((-0.001 - above) / known.deviation[0])
         assert result.p_below_hull == pytest.approx(expected, abs=0.02)
@@ -251,7 +251,7 @@ def test_in_doubt_is_what_may_lie_below_unless_it_is_labelled_or_relaxed(
     posterior = fit_posterior(campaign_, labels.labels.values(), relaxed, Calibration())
     told = in_doubt(campaign_, labels, posterior, x, relaxed)
     left = [one for one in here if one not in (here[-1], *here[2:4])]
-    known = posterior.unrelaxed(host, occupations_of(left, host))
+    known = posterior.predict(host, occupations_of(left, host))
     level = labels.hull.reference(x) + labels.hull.lower(x) - 0.001
     chance = dict(zip(left, norm.cdf((level - known.mean) / known.deviation).tolist(), strict=True))
     asked = [config for _, config in told]

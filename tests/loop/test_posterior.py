@@ -19,9 +19,10 @@ from al_charge.loop.posterior import (
     Posterior,
     alike,
     fit_posterior,
+    lower_one,
     observations,
     of_minima,
-    relaxed_candidates,
+    predicted_together,
 )
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, Geometry
 from al_charge.store.labels import LabelSummary
@@ -91,9 +92,9 @@ def test_bars_are_those_that_the_round_before_has_calibrated(
 ) -> None:
     """The spread is scaled already; round 0 is not known here, round 3 of an earlier version."""
     one = candidate(campaign.host, configs[7], -5.0, 0.003)
-    (found,) = observations(campaign, [], [one.model_copy(update={"round": number})])
+    _, (found,) = observations(campaign, [], [one.model_copy(update={"round": number})])
     assert found.noise == pytest.approx(bar)
-    (found,) = observations(campaign, [], [one], Calibration(floor=0.04))
+    _, (found,) = observations(campaign, [], [one], Calibration(floor=0.04))
     assert found.noise == pytest.approx(np.hypot(0.04, 0.003))
 
 
@@ -142,20 +143,22 @@ def test_of_each_configuration_the_lowest_usable_label_is_exact(
         label(host, one, -4.0, refusal="ambiguous"),
         label(host, configs[6], -1.0, delocalised=True),
     ]
-    found = observations(campaign, labels, [candidate(host, configs[7], -5.0, 0.03)])
-    assert {o.config: (o.energy, o.noise) for o in found} == {
+    others = [candidate(host, configs[7], -5.0, 0.03), candidate(host, one, -9.0, 0.01)]
+    labelled, (predicted,) = observations(campaign, labels, others)
+    assert {o.config: (o.energy, o.noise) for o in labelled} == {
         one: (pytest.approx(-3.0), 0.0),
         configs[6]: (pytest.approx(-1.0), 0.0),
-        configs[7]: (pytest.approx(-5.0), pytest.approx(0.03)),
     }
-    assert len(found) == 3
+    assert len(labelled) == 2
+    assert (predicted.config, predicted.energy) == (configs[7], pytest.approx(-5.0))
+    assert predicted.noise == pytest.approx(0.03)
 
 
 def test_a_candidate_without_an_energy_says_nothing(
     campaign: Campaign, configs: list[Configuration]
 ) -> None:
     unknown = candidate(campaign.host, configs[3], 0.0, 0.0).model_copy(update={"energy": None})
-    assert observations(campaign, [], [unknown]) == []
+    assert observations(campaign, [], [unknown]) == ([], [])
 
 
 def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
@@ -163,8 +166,8 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
 ) -> None:
     """As large as its bar, and as alike as that surrogate's errors are."""
     labels, candidates = known
-    learnt = fit_surrogate(observations(campaign, labels))
-    noisy = observations(campaign, [], candidates)
+    learnt = fit_surrogate(observations(campaign, labels)[0])
+    _, noisy = observations(campaign, [], candidates)
     found = alike(noisy, learnt)
     common, own = np.array([one.common for one in found]), [one.noise for one in found]
     covariance = common @ common.T + np.diag(np.square(own))
@@ -177,7 +180,7 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
     assert likeness == pytest.approx(expected / np.outer(scale, scale), abs=1e-9)
     assert np.abs(likeness - np.eye(len(likeness))).max() > 0.05
     # Another geometry of a labelled configuration errs for itself.
-    again = observations(campaign, [], [candidate(campaign.host, configs[5], -50.0, 0.01)])
+    _, again = observations(campaign, [], [candidate(campaign.host, configs[5], -50.0, 0.01)])
     assert alike(again, learnt) == again
 
 
@@ -187,10 +190,10 @@ def test_committee_and_surrogate_are_weighed_by_how_sure_they_are(
     labels, _ = known
     host, one = campaign.host, configs[30]
     rows = occupations_of([one], host)
-    alone = fit_posterior(campaign, labels, []).unrelaxed(host, rows)
+    alone = fit_posterior(campaign, labels, []).predict(host, rows)
     said = float(alone.mean[0]) + 0.01
     sure, unsure = (
-        relaxed_candidates(campaign, fit_posterior(campaign, labels, [told]), [told])
+        predicted_together(campaign, fit_posterior(campaign, labels, [told]), [told])
         for told in (candidate(host, one, said, bar) for bar in (1e-4, 1.0))
     )
     assert sure.mean == pytest.approx([said], abs=1e-4)
@@ -200,7 +203,7 @@ def test_committee_and_surrogate_are_weighed_by_how_sure_they_are(
     # In between, as two independent measurements: by one of scales that are averaged over.
     bar = float(alone.deviation[0]) / fit_posterior(campaign, labels, []).widening
     told = candidate(host, one, said, bar)
-    both = relaxed_candidates(campaign, fit_posterior(campaign, labels, [told]), [told])
+    both = predicted_together(campaign, fit_posterior(campaign, labels, [told]), [told])
     assert both.mean == pytest.approx([said - 0.005], abs=1e-3)
     widened = alone.deviation / np.sqrt(2)
     assert both.deviation == pytest.approx(widened, rel=0.1)
@@ -211,9 +214,9 @@ def test_all_are_one_distribution_that_left_out_labels_widen(
 ) -> None:
     _, candidates = known
     host, wider = campaign.host, posterior.widening
-    some = relaxed_candidates(campaign, posterior, candidates)
+    some = predicted_together(campaign, posterior, candidates)
     rows = occupations_of(configs[20:], host)
-    every = posterior.unrelaxed(host, rows)
+    every = posterior.predict(host, rows)
     assert some.mean == pytest.approx(every.mean[:20])
     assert some.root == pytest.approx(every.root[:20])
     plain = posterior.surrogate.predict(host, rows)
@@ -224,29 +227,42 @@ def test_all_are_one_distribution_that_left_out_labels_widen(
     assert deviation == pytest.approx(every.deviation)
 
 
-@pytest.mark.parametrize("higher", [False, True])
-def test_of_another_geometry_of_a_labelled_configuration_its_label_is_a_bound(
-    campaign: Campaign, posterior: Posterior, configs: list[Configuration], higher: bool
+def test_the_lower_one_of_a_label_and_what_is_predicted() -> None:
+    """Against draws; a label that nothing is expected to lie below is exact."""
+    drawn = np.random.default_rng(0).normal(size=1_000_000)
+    for depth, deviation in ((0.001, 0.010), (0.010, 0.010), (0.030, 0.010)):
+        lower = np.minimum(-3.0, -3.0 - depth + deviation * drawn)
+        found = lower_one(-3.0, -3.0 - depth, deviation)
+        assert found == pytest.approx((lower.mean(), lower.std()), abs=3e-5)
+    assert lower_one(-3.0, -3.01, 0.0) == pytest.approx((-3.01, 0.0))
+    assert lower_one(-3.0, -3.0, 0.01) == lower_one(-3.0, -2.0, 0.01) == (-3.0, 0.0)
+
+
+def test_a_static_label_bounds_the_energy_of_its_configuration(
+    campaign: Campaign, known: Any, configs: list[Configuration], energies: np.ndarray
 ) -> None:
-    """Else the committee counts, and the surrogate that the other labels make."""
-    host, wider = campaign.host, posterior.widening
-    labels = zip(posterior.surrogate.observations, posterior.surrogate.left_out()[0], strict=True)
-    labelled = next(o.config for o, e in labels if o.noise == 0 and bool(e < -1e-3) is higher)
-    rows = occupations_of([labelled, configs[50]], host)
-    place = [one.config for one in posterior.surrogate.observations].index(labelled)
-    error, deviation = (one[place] for one in posterior.surrogate.left_out())
-    label = posterior.surrogate.observations[place].energy
-    others = label if higher else label - error
-    for bar in (1e-6, deviation, 1e3):
-        found = posterior.relaxed(host, rows, np.array([-7.0, -8.0]), np.array([bar, 0.02]))
-        share = 1 / bar**2 / (1 / bar**2 + 1 / deviation**2)
-        assert found.mean[0] == pytest.approx(share * -7.0 + (1 - share) * others)
-        assert found.covariance()[0] == pytest.approx(
-            [wider**2 / (1 / bar**2 + 1 / deviation**2), 0.0]
-        )
-        other = posterior.unrelaxed(host, rows[1:])
-        assert found.mean[1:] == pytest.approx(other.mean)
-        assert found.deviation[1:] == pytest.approx(other.deviation)
+    """Else a false minimum of a potential, once labelled, is the energy of its configuration."""
+    host, (labels, _) = campaign.host, known
+    static = cast(Campaign, SimpleNamespace(**{**vars(campaign), "static_labels": True}))
+    told = [SimpleNamespace(**vars(one), used=1, relax="none") for one in labels]
+    told[8] = SimpleNamespace(**vars(labels[8]), used=1, relax="ions")
+    lower = [candidate(host, configs[i], energies[i] - 0.05, 0.004) for i in (7, 8)]
+    higher = candidate(host, configs[9], energies[9] + 0.05, 0.004)
+    found, predicted = observations(static, cast(Any, told), [*lower, higher])
+    by_config = {one.config: (one.energy, one.noise) for one in found}
+    assert not predicted and len(by_config) == 20
+    expected = lower_one(energies[7], energies[7] - 0.05, 0.004)
+    assert by_config.pop(configs[7]) == pytest.approx(expected)
+    assert by_config == {
+        configs[i]: (pytest.approx(energies[i]), 0.0) for i in range(20) if i != 7
+    }
+    rows = occupations_of([configs[7]], host)
+    bounded, exact = (
+        fit_posterior(one, cast(Any, told), lower).predict(host, rows) for one in (static, campaign)
+    )
+    assert exact.mean == pytest.approx(energies[7:8])
+    assert bounded.mean == pytest.approx(energies[7:8] - 0.05, abs=0.004)
+    assert 0.002 < bounded.deviation < 0.004 * 1.5
 
 
 def test_a_surrogate_that_errs_more_than_it_says_is_widened(
@@ -274,9 +290,9 @@ def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
     assert of_minima(campaign, cast(Any, told)) == told
     found = fit_posterior(static, cast(Any, told), candidates)
     rows = occupations_of(configs[40:], campaign.host)
-    learnt = fit_surrogate(observations(campaign, labels))
-    noisy = alike(observations(campaign, [], candidates), learnt)
-    expected = fit_surrogate([*observations(campaign, cast(Any, kept)), *noisy])
+    learnt = fit_surrogate(observations(campaign, labels)[0])
+    noisy = alike(observations(campaign, [], candidates)[1], learnt)
+    expected = fit_surrogate([*observations(campaign, cast(Any, kept))[0], *noisy])
     means = expected.predict(campaign.host, rows).mean
     assert found.surrogate.predict(campaign.host, rows).mean == pytest.approx(means)
     # Of ideal sites alone: better than nothing.
@@ -289,4 +305,4 @@ def test_without_candidates_the_labels_alone_are_known(
 ) -> None:
     found = fit_posterior(campaign, known[0], [])
     rows = occupations_of(configs[:20], campaign.host)
-    assert found.unrelaxed(campaign.host, rows).deviation == pytest.approx(np.zeros(20), abs=1e-9)
+    assert found.predict(campaign.host, rows).deviation == pytest.approx(np.zeros(20), abs=1e-9)

@@ -207,19 +207,6 @@ def test_left_out_is_what_the_others_say_by_the_kernel(
         assert deviations[i] == pytest.approx(np.sqrt(variance), rel=1e-4)
 
 
-def test_an_observation_is_predicted_without_itself(
-    fitted: Surrogate, olivine_doubled: Host
-) -> None:
-    """In any image, and in the order that is asked for."""
-    host, seen = olivine_doubled, fitted.observations
-    errors, deviations = fitted.left_out()
-    some = [3, len(seen) - 1, 0]
-    images = [seen[i].config.as_array()[permutations(host)[7]] for i in some]
-    mean, deviation = fitted.without_itself(host, np.array(images))
-    assert mean == pytest.approx([seen[i].energy - errors[i] for i in some])
-    assert deviation == pytest.approx(deviations[some])
-
-
 def test_few_labels_do_not_rule_out_the_ground_states(
     olivine_doubled: Host, every: NDArray[np.int8]
 ) -> None:
