@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage, held_out_error
-from al_charge.loop.campaign import Campaign, atoms_of
-from al_charge.loop.committee import knowing_members, load_committee, member_energies
+from al_charge.loop.campaign import Campaign
+from al_charge.loop.committee import load_committee, member_energies, newest_candidates
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
 from al_charge.loop.energies import (
     LabelledHull,
@@ -28,14 +27,13 @@ from al_charge.loop.outlook import Ahead, look_ahead
 from al_charge.loop.posterior import weigh
 from al_charge.loop.predicted import compare_with_labels
 from al_charge.loop.reference import label_metal
-from al_charge.loop.request_ledger import RequestLedger, request_ledger, requests_of_round
+from al_charge.loop.request_ledger import request_ledger, requests_of_round
 from al_charge.loop.select import labels_left
 from al_charge.loop.verify import is_verification, outcome_of, verification_of
 from al_charge.store.documents import (
     Assessment,
     Calibration,
     CampaignState,
-    CandidateDoc,
     Criterion,
     PredictedLabel,
     Prospective,
@@ -44,9 +42,6 @@ from al_charge.store.documents import (
 )
 from al_charge.store.labels import SUMMARY
 from al_charge.thermo.hull import Hull, max_hull_shift
-
-if TYPE_CHECKING:
-    from al_charge.potentials.committee import Committee
 
 Array = NDArray[np.float64]
 
@@ -129,7 +124,7 @@ def _assessment(
     if round_number > 0 and not verifies:
         ledger = request_ledger(campaign, summaries)
         newest = Committee(committee.members, calibration.scale)
-        relaxed = _relaxed_candidates(campaign, round_number, ledger, newest)
+        relaxed = newest_candidates(campaign, round_number, newest, ledger, found.labels)
         rng = campaign.rng("assess", round_number)
         ahead = look_ahead(campaign, found, ledger, relaxed, calibration, rng)
     state = HullState(
@@ -222,30 +217,6 @@ def _held_out_residuals(
         for group in model.held_out
         for i in columns[group]
     ]
-
-
-def _relaxed_candidates(
-    campaign: Campaign, round_number: int, ledger: RequestLedger, committee: Committee
-) -> list[CandidateDoc]:
-    """Return the candidates of a round, with the new committee's energies where these matter."""
-    candidates = [
-        one
-        for one in campaign.store.candidates.all(campaign.name, round_number)
-        if one.energy is not None
-    ]
-    matter = [one for one in candidates if ledger.may_need_label(one)]
-    asked = knowing_members(campaign, round_number, committee)
-    groups: dict[Committee, list[CandidateDoc]] = defaultdict(list)
-    for one in matter:
-        groups[asked.of(campaign.cells.order_of(one))].append(one)
-    again = {
-        one.doc_id: one.model_copy(update={"energy": p.energy, "spread": p.spread})
-        for members, some in groups.items()
-        for one, p in zip(
-            some, members.predict([atoms_of(one.geometry) for one in some]), strict=True
-        )
-    }
-    return [again.get(one.doc_id, one) for one in candidates]
 
 
 def _unlabelled_vertices(campaign: Campaign, hull: Hull, ahead: Ahead) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.errors import UnfinishedError
-from al_charge.loop.campaign import Campaign, atoms_of
+from al_charge.loop.campaign import Campaign, atoms_of, geometry_of, label_key
+from al_charge.loop.labelled_frames import label_atoms
+from al_charge.loop.request_ledger import RequestLedger
+from al_charge.store.documents import CandidateDoc
 from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from al_charge.potentials.committee import Committee
     from al_charge.potentials.potential import Potential
+    from al_charge.potentials.relaxation.one_by_one import Relaxed
 
 
 def load_committee(campaign: Campaign, round_number: int) -> Committee:
@@ -115,6 +122,95 @@ def knowing_members(campaign: Campaign, round_number: int, committee: Committee)
     """
     models = campaign.store.models.all(campaign.name, round_number)
     return KnowingMembers(committee, [frozenset(model.held_out) for model in models])
+
+
+def relax_with(campaign: Campaign, committee: Committee, atoms: Atoms) -> Relaxed:
+    """Relax a structure with a committee, as a campaign's candidates are.
+
+    Parameters
+    ----------
+    campaign
+        The campaign, whose settings count.
+    committee
+        All members, or those to ask about this structure.
+    atoms
+        The structure, with its species.
+
+    Returns
+    -------
+    Relaxed
+        Where the committee's mean energy has led it.
+    """
+    from al_charge.potentials.relaxation.one_by_one import relax
+
+    (found,) = relax(
+        committee,
+        [atoms],
+        fmax=campaign.spec.relaxation.fmax,
+        max_steps=campaign.spec.relaxation.max_steps,
+        cell=campaign.committee_relaxes_cells,
+        largest_displacement=campaign.largest_displacement,
+    )
+    return found
+
+
+def newest_candidates(
+    campaign: Campaign,
+    round_number: int,
+    committee: Committee,
+    ledger: RequestLedger,
+    usable: Mapping[str, LabelSummary],
+) -> list[CandidateDoc]:
+    """Return the candidates of a round as the committee sees them that the round has trained.
+
+    Those with a static label of the round are relaxed on from there: the committee has learnt the
+    label's forces, which may lead to a lower minimum.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    round_number
+        Number of the round.
+    committee
+        Trained by the round.
+    ledger
+        What was requested.
+    usable
+        Usable labels, by key.
+
+    Returns
+    -------
+    list of CandidateDoc
+        Those that were relaxed before; with energies by this committee, if they may need a label.
+    """
+    record = campaign.store.rounds.get(campaign.name, round_number)
+    selected = set((record.selected if record is not None else None) or [])
+    asked, cells = knowing_members(campaign, round_number, committee), campaign.cells
+    found: dict[str, CandidateDoc] = {}
+    groups: dict[Committee, list[CandidateDoc]] = defaultdict(list)
+    for one in campaign.store.candidates.all(campaign.name, round_number):
+        if one.energy is None:
+            continue
+        found[one.doc_id] = one
+        order, label = cells.order_of(one), None
+        if campaign.static_labels and one.doc_id in selected:
+            label = usable.get(label_key(campaign, one))
+        if label is not None and cells.order_of(label) == order:
+            made = campaign.store.labels.get(label.key)
+            assert made is not None
+            result = relax_with(campaign, asked.of(order), label_atoms(made, made.frames[-1]))
+            told = {"energy": result.energy, "spread": result.spread}
+            geometry = geometry_of(result.atoms)
+            found[one.doc_id] = one.model_copy(update={**told, "geometry": geometry})
+        elif ledger.may_need_label(one):
+            groups[asked.of(order)].append(one)
+    for members, some in groups.items():
+        predicted = members.predict([atoms_of(one.geometry) for one in some])
+        for one, p in zip(some, predicted, strict=True):
+            told = {"energy": p.energy, "spread": p.spread}
+            found[one.doc_id] = one.model_copy(update=told)
+    return list(found.values())
 
 
 def missing(campaign: Campaign, round_number: int, member: int) -> UnfinishedError:

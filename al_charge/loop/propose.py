@@ -19,7 +19,7 @@ from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign, atoms_of, geometry_of
 from al_charge.loop.cells import configuration_of
-from al_charge.loop.committee import knowing_members, load_committee
+from al_charge.loop.committee import knowing_members, load_committee, relax_with
 from al_charge.loop.energies import labelled_hull, lowest_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.outlook import in_doubt
@@ -129,7 +129,6 @@ def _evolved_candidates(
     campaign: Campaign, round_number: int, x: Fraction
 ) -> tuple[list[CandidateDoc], Statistics]:
     from al_charge.potentials.drift import drifted_sites
-    from al_charge.potentials.relaxation.one_by_one import relax
 
     committee = load_committee(campaign, round_number - 1)
     asked = knowing_members(campaign, round_number - 1, committee)
@@ -143,7 +142,7 @@ def _evolved_candidates(
     labelled = sorted(labels, key=lambda label: (label.created, label.key))
     starts = _known_geometries(campaign, round_number, x, labelled)
     relaxed: dict[str, Relaxed] = {}
-    settings, relaxation = campaign.spec.search, campaign.spec.relaxation
+    settings = campaign.spec.search
 
     def evaluate(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
         hashes = [canonical_hash(space.host, config) for space, config in points]
@@ -152,15 +151,7 @@ def _evolved_candidates(
             for key, (space, config) in zip(hashes, points, strict=True)
         ]
         results = [
-            relax(
-                asked.of(key),
-                [one],
-                fmax=relaxation.fmax,
-                max_steps=relaxation.max_steps,
-                cell=campaign.committee_relaxes_cells,
-                largest_displacement=campaign.largest_displacement,
-            )[0]
-            for key, one in zip(hashes, atoms, strict=True)
+            relax_with(campaign, asked.of(key), one) for key, one in zip(hashes, atoms, strict=True)
         ]
         relaxed.update(zip(hashes, results, strict=True))
         return [result.energy for result in results]

@@ -253,9 +253,7 @@ def test_a_static_label_bounds_the_energy_of_its_configuration(
     assert not predicted and len(by_config) == 20
     expected = lower_one(energies[7], energies[7] - 0.05, 0.004)
     assert by_config.pop(configs[7]) == pytest.approx(expected)
-    assert by_config == {
-        configs[i]: (pytest.approx(energies[i]), 0.0) for i in range(20) if i != 7
-    }
+    assert by_config == {configs[i]: (pytest.approx(energies[i]), 0.0) for i in range(20) if i != 7}
     rows = occupations_of([configs[7]], host)
     bounded, exact = (
         fit_posterior(one, cast(Any, told), lower).predict(host, rows) for one in (static, campaign)

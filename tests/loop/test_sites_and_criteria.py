@@ -18,12 +18,12 @@ from al_charge.crystal.symmetry import canonical_hash
 from al_charge.crystal.valence import Audit
 from al_charge.errors import AlChargeError
 from al_charge.labelers.protocol import Frame, LabelResult, Reading
-from al_charge.loop import assess
+from al_charge.loop import committee as committees
 from al_charge.loop.campaign import geometry_of
 from al_charge.loop.cells import Cells
-from al_charge.loop.committee import knowing_members
+from al_charge.loop.committee import knowing_members, newest_candidates
 from al_charge.loop.label_document import check_sites
-from al_charge.loop.request_ledger import request_ledger
+from al_charge.loop.request_ledger import RequestLedger, request_ledger
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.prediction import Prediction
@@ -112,7 +112,8 @@ def campaign(
             ]
         ),
         rounds=SimpleNamespace(
-            all=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)]
+            all=lambda name: [SimpleNamespace(number=0, selected=selected, assessment=None)],
+            get=lambda name, number: None,
         ),
     )
     spec = SimpleNamespace(convergence=SimpleNamespace(hull_tolerance=0.001))
@@ -130,12 +131,73 @@ def test_what_may_need_a_label_has_the_newest_energy(olivine: Host) -> None:
         def predict(self, structures: list[Atoms]) -> list[Any]:
             return [SimpleNamespace(energy=one.positions.sum(), spread=0.5) for one in structures]
 
-    relaxed = assess._relaxed_candidates(here, 1, request_ledger(here), cast(Committee, Newest()))
+    relaxed = newest_candidates(here, 1, cast(Committee, Newest()), request_ledger(here), {})
     assert [one.config_hash for one in relaxed] == [one.config_hash for one in found]
     newest = [np.sum(one.geometry.positions) for one in found[:3]]
     energies = newest + [one.energy for one in found[3:]]
     assert [one.energy for one in relaxed] == pytest.approx(energies)
     assert [one.spread for one in relaxed[:3]] == [0.5] * 3
+
+
+class Well:
+    """A potential whose minimum lies beside a structure."""
+
+    vocabulary = SimpleNamespace(charge_aware=True)
+    neighbour_cutoff = 3.0
+    stiffness = 8.0
+    baseline = SimpleNamespace(pairs=None)
+
+    def __init__(self, minimum: np.ndarray) -> None:
+        self.minimum = minimum
+
+    def predict(self, structures: Sequence[Atoms], neighbours: Any = None) -> list[Prediction]:
+        away = [one.positions - self.minimum for one in structures]
+        return [
+            Prediction(
+                self.stiffness / 2 * (one**2).sum() - 40.0,
+                -self.stiffness * one,
+                np.zeros((3, 3)),
+                None,
+                None,
+            )
+            for one in away
+        ]
+
+
+def test_a_static_label_is_relaxed_on_by_those_who_have_learnt_its_forces(olivine: Host) -> None:
+    """Only of this round, and of the configuration that was asked for."""
+    found = [candidate(olivine, i, -9.0) for i in range(4)]
+    here = campaign(olivine, found, set())
+    here.static_labels, here.committee_relaxes_cells, here.largest_displacement = True, False, 1.0
+    here.spec.relaxation = SimpleNamespace(fmax=0.001, max_steps=200)
+    here.spec.labeler = SimpleNamespace()
+    made, usable = {}, {}
+    for i, order in enumerate((0, 1, 3, 3)):  # the label of the third one has another order
+        one, key = found[i], f"label {i}"
+        geometry = one.geometry
+        made[key] = SimpleNamespace(
+            key=key,
+            numbers=geometry.numbers,
+            host_site=geometry.host_site,
+            resolved=geometry.species,
+            frames=[geometry],
+        )
+        usable[key] = SimpleNamespace(key=key, config_hash=found[order].config_hash)
+    keys = {one.doc_id: f"label {i}" for i, one in enumerate(found)}
+    minimum = np.array(found[0].geometry.positions) + 0.05
+    committee = Committee([cast(Potential, Well(minimum))])
+    here.store.labels.get = made.__getitem__
+    selected = SimpleNamespace(selected=[one.doc_id for one in (found[0], found[2])])
+    here.store.rounds.get = lambda name, number: selected if (name, number) == ("c", 1) else None
+    ledger = cast(RequestLedger, SimpleNamespace(may_need_label=lambda one: False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(committees, "label_key", lambda campaign, one: keys[one.doc_id])
+        told = newest_candidates(here, 1, committee, ledger, cast(Any, usable))
+        here.static_labels = False
+        assert newest_candidates(here, 1, committee, ledger, cast(Any, usable)) == found
+    assert told[0].energy == pytest.approx(-40.0, abs=1e-4) and told[0].spread == 0.0
+    assert told[0].geometry.positions == pytest.approx(minimum, abs=1e-3)
+    assert told[1:] == found[1:]
 
 
 class Constant:
@@ -163,7 +225,7 @@ def test_members_that_have_not_learnt_a_label_are_not_asked_of_it(olivine: Host)
     asked = knowing_members(here, 1, committee)
     assert [asked.of(key).members for key in (a, b, c)] == [members[1:], members[2:], members]
     assert asked.of(d) is asked.of("another") is committee  # nobody knows, or everyone
-    relaxed = assess._relaxed_candidates(here, 1, request_ledger(here), committee)
+    relaxed = newest_candidates(here, 1, committee, request_ledger(here), {})
     everyone = (7 / 3, 3 * np.std([1, 2, 4], ddof=1))
     expected = [(3.0, 3 * np.sqrt(2)), (4.0, 0.0), *[everyone] * 4]
     assert [(one.energy, one.spread) for one in relaxed] == [pytest.approx(e) for e in expected]
