@@ -226,6 +226,8 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
     record = campaign.store.rounds.get(campaign.name, following)
     if not found or record is None:
         return []
-    known = weighed(campaign, record) or weigh(campaign, following)
+    known = weighed(campaign, record)
+    if not known.told:
+        known = weigh(campaign, following)
     calibration = calibration_of(campaign, following - 1)
     return [candidate_entry(campaign, one, calibration, known) for one in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -82,7 +82,7 @@ def assess(
             campaign.name,
             round_number,
             *_assessment(campaign, round_number, weighed),
-            {key: (one.energy, one.deviation) for key, one in weighed.items()},
+            weighed.told,
         )
         campaign.store.rounds.add_seconds(
             campaign.name, round_number, "assess", time.monotonic() - started
@@ -95,7 +95,7 @@ def assess(
 
 
 def _assessment(
-    campaign: Campaign, round_number: int, weighed: Mapping[str, Weighed]
+    campaign: Campaign, round_number: int, weighed: Weighed
 ) -> tuple[Assessment, list[str], Array]:
     """Return what is found, the keys of the labels, and each member's energies of them, eV/f.u."""
     from al_charge.potentials.committee import Committee
@@ -192,7 +192,9 @@ def _calibration_of_weighed(
         for record in campaign.store.rounds.all(campaign.name)
         if record.number < round_number and record.assessment and record.assessment.weighed
     } | {round_number: newest}
-    return calibrate_bars(Checked(0.0, some) for _, some in sorted(found.items()))
+    return calibrate_bars(
+        Checked(0.0, [one for one in some if one.spread > 0]) for _, some in sorted(found.items())
+    )
 
 
 def _held_out_residuals(

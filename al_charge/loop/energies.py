@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from al_charge.errors import AlChargeError, InputError
 from al_charge.loop.calibration import bar
@@ -19,25 +19,36 @@ from al_charge.thermo.hull import Entry, Hull, build_hull
 L = TypeVar("L", LabelDoc, LabelSummary)
 
 
-class Weighed(NamedTuple):
-    """What committee and surrogate together predict of a candidate, in eV per formula unit.
+@dataclass(frozen=True)
+class Weighed:
+    """What committee and surrogate together predict of candidates, in eV per formula unit.
 
     Attributes
     ----------
-    energy
-        Mean of their posterior.
-    deviation
-        Its standard deviation.
-    bar
-        Half width of the band that should hold 68 % of errors.
-    band_95
-        The same for 95 %.
+    told
+        Mean and standard deviation of their posterior, by the hash of the configuration.
+    calibration
+        What makes error bars of the deviations.
     """
 
-    energy: float
-    deviation: float
-    bar: float
-    band_95: float
+    told: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def bar(self, candidate: CandidateDoc) -> float:
+        """Return the error bar of a candidate.
+
+        Parameters
+        ----------
+        candidate
+            One that something is told of.
+
+        Returns
+        -------
+        float
+            Half width of the band that should hold 68 % of errors, eV per formula unit.
+        """
+        _, deviation = self.told[candidate.config_hash]
+        return bar(self.calibration, candidate.composition, self.calibration.scale * deviation)
 
 
 @dataclass(frozen=True)
@@ -291,7 +302,7 @@ def candidate_entry(
     campaign: Campaign,
     candidate: CandidateDoc,
     calibration: Calibration,
-    weighed: Mapping[str, Weighed] | None = None,
+    weighed: Weighed | None = None,
 ) -> Entry:
     """Return a candidate's predicted energy as an entry of a hull.
 
@@ -317,8 +328,8 @@ def candidate_entry(
     spread = (candidate.spread or 0.0) / units
     energy = candidate.energy / units
     error_bar = bar(calibration, candidate.composition, spread)
-    if known := (weighed or {}).get(candidate.config_hash):
-        energy, error_bar = known.energy, known.bar
+    if weighed is not None and candidate.config_hash in weighed.told:
+        (energy, _), error_bar = weighed.told[candidate.config_hash], weighed.bar(candidate)
     return Entry(
         key=candidate.doc_id,
         config_hash=candidate.config_hash,

@@ -1,7 +1,8 @@
 """What is known of the energies of all configurations together: their joint distribution.
 
-It is the surrogate's, fitted to labels, which are exact, and to what a committee says of the
-configurations that it has relaxed. The size of a committee's errors is that of its calibrated bars.
+It is the surrogate's, fitted to labels and to what a committee says of the configurations that it
+has relaxed. Labels are exact, but for static ones that the committee would relax on. The size of a
+committee's errors is that of its calibrated bars.
 They are alike for alike configurations, as those of a surrogate are that knows the labels alone,
 for these are what a committee has learnt from. So they vanish at a label, do not average out
 between candidates, and a committee that is unsure of a candidate is believed less than the
@@ -10,7 +11,7 @@ surrogate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
 from al_charge.labelers.protocol import Relax
-from al_charge.loop.calibration import bar, wide_band
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import (
@@ -70,7 +70,7 @@ def observations(
     Returns
     -------
     labelled : list of Observation
-        Exact, but for static labels above what is predicted. eV per formula unit.
+        In eV per formula unit; exact, but for static labels above what is predicted.
     predicted : list of Observation
         Candidates without a label, with their error bars as noise.
     """
@@ -123,7 +123,7 @@ def lower_one(bound: float, energy: float, deviation: float) -> tuple[float, flo
 
 
 def of_minima(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[LabelSummary]:
-    """Return the labels whose energies are those of their configurations.
+    """Return the labels that are at minima, of the labeler or of a committee.
 
     Parameters
     ----------
@@ -135,8 +135,7 @@ def of_minima(campaign: Campaign, labels: Iterable[LabelSummary]) -> list[LabelS
     Returns
     -------
     list of LabelSummary
-        All but static ones of round 0, which are of ideal sites, far above the minimum. Later ones
-        are of the committee's minimum.
+        All but static ones of round 0, which are of ideal sites, far above any minimum.
     """
     if not campaign.static_labels:
         return list(labels)
@@ -290,7 +289,7 @@ def predicted_together(
     return part_of(together(parts), np.argsort(order))
 
 
-def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, Weighed]:
+def weighed(campaign: Campaign, record: RoundDoc) -> Weighed:
     """Return what committee and surrogate together said of a round's candidates.
 
     Parameters
@@ -302,15 +301,16 @@ def weighed(campaign: Campaign, record: RoundDoc) -> dict[str, Weighed]:
 
     Returns
     -------
-    dict
+    Weighed
         What `weigh` returns; empty for rounds that earlier versions have assessed.
     """
     if record.assessment is None:
         return weigh(campaign, record.number)
-    return _with_bars(campaign, record.number, campaign.store.rounds.weighed(record))
+    told = campaign.store.rounds.weighed(record)
+    return Weighed(told, _calibration_of_weighed(campaign, record.number))
 
 
-def weigh(campaign: Campaign, round_number: int) -> dict[str, Weighed]:
+def weigh(campaign: Campaign, round_number: int) -> Weighed:
     """Weigh committee and surrogate together, as the selection of a round does.
 
     Parameters
@@ -322,13 +322,12 @@ def weigh(campaign: Campaign, round_number: int) -> dict[str, Weighed]:
 
     Returns
     -------
-    dict
+    Weighed
         What is predicted of each candidate that the committee before has relaxed, by labels of
-        earlier rounds, by the hash of the configuration. Empty for verifications, whose candidates
-        have the energies of labels.
+        earlier rounds. Empty for verifications, whose candidates have the energies of labels.
     """
     if is_verification(campaign, round_number):
-        return {}
+        return Weighed()
     candidates = [
         one
         for one in campaign.store.candidates.all(campaign.name, round_number)
@@ -337,32 +336,23 @@ def weigh(campaign: Campaign, round_number: int) -> dict[str, Weighed]:
     known = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=round_number - 1)
     labels = list(filter(usable, known))
     if not candidates or not labels:
-        return {}
+        return Weighed()
     posterior = fit_posterior(campaign, labels, candidates)
     found = predicted_together(campaign, posterior, candidates)
     hashes = [one.config_hash for one in candidates]
     energies = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
-    return _with_bars(campaign, round_number, dict(zip(hashes, energies, strict=True)))
+    told = dict(zip(hashes, energies, strict=True))
+    return Weighed(told, _calibration_of_weighed(campaign, round_number))
 
 
-def _with_bars(
-    campaign: Campaign, round_number: int, found: Mapping[str, tuple[float, float]]
-) -> dict[str, Weighed]:
-    """Return energies and deviations of a round's candidates with their error bars."""
+def _calibration_of_weighed(campaign: Campaign, round_number: int) -> Calibration:
+    """Return what makes error bars of a round's candidates, as found a round before.
+
+    In earlier versions error bars were deviations.
+    """
     before = campaign.store.rounds.get(campaign.name, round_number - 1)
-    assessed = before.assessment.weighed if before and before.assessment else None
-    calibration = assessed.calibration if assessed else Calibration()
-    wide = wide_band(calibration)
-    x = {
-        one.config_hash: one.composition
-        for one in campaign.store.candidates.all(campaign.name, round_number)
-        if one.config_hash in found
-    }
-    bars = {
-        key: bar(calibration, x[key], calibration.scale * deviation)
-        for key, (_, deviation) in found.items()
-    }
-    return {key: Weighed(*told, bars[key], wide * bars[key]) for key, told in found.items()}
+    found = before.assessment.weighed if before and before.assessment else None
+    return found.calibration if found else Calibration()
 
 
 def together(parts: Sequence[Prediction]) -> Prediction:

@@ -16,7 +16,7 @@ def compare_with_labels(
     campaign: Campaign,
     round_number: int,
     found: LabelledHull,
-    weighed: Mapping[str, Weighed] | None = None,
+    weighed: Weighed | None = None,
 ) -> list[PredictedLabel]:
     """Compare the labels of a round with what had been predicted of them.
 
@@ -46,8 +46,9 @@ def compare_with_labels(
         energy, x = campaign.cells.energy_of(label), Fraction(candidate.composition)
         bar = entry.error_bar or 0.0
         spread, band_95 = (candidate.spread or 0.0) / units / calibration.scale, wide * bar
-        if known := (weighed or {}).get(candidate.config_hash):
-            spread, band_95 = known.deviation, known.band_95
+        if weighed is not None and candidate.config_hash in weighed.told:
+            _, spread = weighed.told[candidate.config_hash]
+            band_95 = wide_band(weighed.calibration) * bar
         compared.append(
             PredictedLabel(
                 x=candidate.composition,

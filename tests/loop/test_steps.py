@@ -35,7 +35,7 @@ from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.committee import load_committee, member_energies
-from al_charge.loop.energies import assessed_hull, calibration_of, labelled_hull
+from al_charge.loop.energies import Weighed, assessed_hull, calibration_of, labelled_hull
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.lookup import why
@@ -381,22 +381,21 @@ def test_what_was_predicted_of_labels_is_read_and_not_fitted_again(
     assert first is not None and first.weighed is not None and not first.weighed.predictions
     bars = first.weighed.calibration
     assert (bars, bars.factors) == (calibrate_bars([]), {})  # nothing has been compared yet
-    halves = bars.scale * known.deviation
-    columns = known.mean, known.deviation, halves, wide_band(bars) * halves
-    whole = dict(
-        zip((one.config_hash for one in proposed), zip(*columns, strict=True), strict=True)
-    )
-    told = {key: (energy, half) for key, (energy, _, half, _) in whole.items()}
-    # Those of a round whose labels are still being made are as they will be stored.
-    assert weighed(campaign, record.model_copy(update={"assessment": None})) == {
-        key: pytest.approx(value) for key, value in whole.items()
+    hashes = [one.config_hash for one in proposed]
+    whole = {
+        key: pytest.approx(pair)
+        for key, *pair in zip(hashes, known.mean, known.deviation, strict=True)
     }
+    halves = zip(known.mean, bars.scale * known.deviation, strict=True)
+    told = dict(zip(hashes, halves, strict=True))
+    # Those of a round whose labels are still being made are as they will be stored.
+    assert weighed(campaign, record.model_copy(update={"assessment": None})).told == whole
 
     def refuse(*_: Any) -> None:
         raise AssertionError("it is stored")
 
     monkeypatch.setattr(posteriors, "fit_posterior", refuse)
-    assert weighed(campaign, record) == {key: pytest.approx(value) for key, value in whole.items()}
+    assert weighed(campaign, record).told == whole
     for one in predictions(campaign, 0, assessed_hull(campaign, 0)[0].hull):
         assert (one.energy, one.error_bar) == pytest.approx(told[one.config_hash])
     upcoming = {one["label"]: one for one in _labels(campaign, record)}
@@ -601,7 +600,9 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     inside, deciding, errors = [], [], []
     for candidate in map(run.store.candidates.get, chosen or []):
         assert candidate is not None
-        energy, _, error_bar, band_95 = before[candidate.config_hash]
+        energy, _ = before.told[candidate.config_hash]
+        error_bar = before.bar(candidate)
+        band_95 = wide_band(before.calibration) * error_bar
         found = labelled.labels[label_key(run.campaign, candidate)].energy / units
         inside.append([abs(energy - found) <= width for width in (error_bar, band_95)])
         x = Fraction(candidate.composition)
@@ -621,7 +622,7 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     assert weighed_first is not None
     assert [one.error for one in weighed_first.predictions] == [one for _, one, _ in errors]
     assert weighed_first.calibration == calibrate_bars([Checked(0.0, weighed_first.predictions)])
-    sure = {key: one._replace(bar=0.0, band_95=0.0) for key, one in before.items()}
+    sure = Weighed({key: (energy, 0.0) for key, (energy, _) in before.told.items()})
     again, _, _ = _assessment(run.campaign, 1, sure)
     assert again.coverage is not None and again.prospective == second.prospective
     assert again.coverage.within_68 == again.coverage.within_95 == 0.0
