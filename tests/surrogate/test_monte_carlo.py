@@ -169,6 +169,34 @@ def test_the_lowest_configurations_are_found(olivine_doubled: Host, randomly: Dr
     assert len({config for config, _ in found}) == 8
     assert all(canonical(host, config) == config for config, _ in found)
     assert energy.of(occupations_of([c for c, _ in found], host)) == pytest.approx(energies[:8])
+    assert (tempering.tried == 3000).all()
+
+
+def test_what_is_visited_is_ranked_however_little_it_is(olivine: Host) -> None:
+    """Less than twice what is wanted, and then less than that."""
+    energy = some_energy(olivine)
+    every = enumerate_distinct(olivine, 2)
+    energies = np.sort(energy.of(occupations_of(every, olivine)))
+    for wanted in (len(every) - 2, len(every) + 5):
+        tempering = Tempering(energy, every[:1], [1e5], np.random.default_rng(0))
+        found = lowest_visited(tempering, 2000, wanted)
+        assert [value for _, value in found] == pytest.approx(energies[:wanted], abs=1e-9)
+
+
+def test_no_more_is_kept_than_may_be_wanted(olivine_doubled: Host, randomly: Draw) -> None:
+    """Canonical forms are found of what is lower than the worst of those, and of nothing else."""
+    energy, (start,) = some_energy(olivine_doubled), configs_of(randomly(olivine_doubled, 1, 3))
+    made: list[Configuration] = []
+
+    def counted(host: Host, one: Configuration) -> Configuration:
+        made.append(one)
+        return canonical(host, one)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(monte_carlo, "canonical", counted)
+        tempering = Tempering(energy, [start], [1e5], np.random.default_rng(0))
+        lowest_visited(tempering, 1500, 3)
+    assert len(made) < 150 < tempering.accepted[0]
 
 
 def test_end_members_stay(olivine: Host) -> None:

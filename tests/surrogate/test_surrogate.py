@@ -189,6 +189,19 @@ def test_of_many_the_lowest_are_exact_and_no_other_is_told_too_certain(
     assert told[lowest] == pytest.approx(deviation[lowest])
     assert told[others] == pytest.approx(deviation.max())  # all are in the sample
     assert deviation[others].min() < 0.9 * deviation.max()
+    monkeypatch.setattr(surrogate, "SAMPLED", 5)  # the same ones each time
+    _, few = fitted.screen(olivine_doubled, rows)
+    assert few[others].max() < deviation.max()
+    for _ in range(3):
+        assert np.array_equal(fitted.screen(olivine_doubled, rows)[1], few)
+
+
+def test_a_cell_may_have_one_observation(olivine: Host, olivine_doubled: Host) -> None:
+    some = [Observation(olivine, one, -3.0) for one in enumerate_distinct(olivine, 2)[:3]]
+    large = enumerate_distinct(olivine_doubled, 3)[5]
+    found = fit_surrogate([*some, Observation(olivine_doubled, large, -4.0)])
+    known = found.predict(olivine_doubled, occupations_of([large], olivine_doubled))
+    assert known.mean == pytest.approx([-4.0])
 
 
 def test_left_out_is_what_the_others_say_by_the_kernel(
@@ -291,5 +304,6 @@ def test_what_is_no_energy_is_refused(
     label = Observation(olivine, other, 1.0)  # without one, prior scales are of all
     with pytest.raises(InputError, match="cannot be fitted"):
         fit_surrogate([label, Observation(olivine, config, energy, noise, np.array(common))])
-    with pytest.raises(InputError, match="no energies"):
+    with pytest.raises(InputError, match="no energies") as refused:
         fit_surrogate([])
+    assert refused.value.where == "observations"
