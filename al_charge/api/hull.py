@@ -227,7 +227,7 @@ def _candidates(campaign: loop.Campaign, number: int, hull: Hull) -> list[Entry]
     if not found or record is None:
         return []
     known = weighed(campaign, record)
-    if not known.told:
+    if not known.told and record.assessment is not None:
         known = weigh(campaign, following)
     calibration = calibration_of(campaign, following - 1)
     return [candidate_entry(campaign, one, calibration, known) for one in found]

@@ -124,7 +124,7 @@ def _assessment(
     if round_number > 0 and not verifies:
         ledger = request_ledger(campaign, summaries)
         newest = Committee(committee.members, calibration.scale)
-        relaxed = newest_candidates(campaign, round_number, newest, ledger, found.labels)
+        relaxed = newest_candidates(campaign, round_number, newest, ledger, found.labels.values())
         rng = campaign.rng("assess", round_number)
         ahead = look_ahead(campaign, found, ledger, relaxed, calibration, rng)
     state = HullState(
@@ -152,7 +152,7 @@ def _assessment(
         prospective=prospective,
         calibration=calibration,
         weighed=WeighedPredictions(
-            predictions=shown, calibration=_calibration_of_weighed(campaign, round_number, shown)
+            predictions=shown, calibration=_calibrate_weighed(campaign, round_number, shown)
         ),
         coverage=None if verifies or not round_number else coverage(shown),
         requests=requests_of_round(campaign, round_number, summaries),
@@ -183,7 +183,7 @@ def _checked(campaign: Campaign, round_number: int, prospective: Prospective) ->
     return checked
 
 
-def _calibration_of_weighed(
+def _calibrate_weighed(
     campaign: Campaign, round_number: int, newest: Sequence[PredictedLabel]
 ) -> Calibration:
     """Return what makes error bars of what committee and surrogate together say next."""

@@ -82,7 +82,7 @@ def calibrate_bars(history: Iterable[Checked], held_out: float = 0.0) -> Calibra
     Returns
     -------
     Calibration
-        Of the newest spreads.
+        For the newest spreads.
     """
     weight = np.exp(-0.5 * (GRID[:, None] ** 2 + GRID[None, :] ** 2) / WIDTH**2)
     weight = np.repeat(weight[..., None], len(FREEDOM), axis=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al_charge.errors import UnfinishedError
-from al_charge.loop.campaign import Campaign, atoms_of, geometry_of, label_key
-from al_charge.loop.labelled_frames import label_atoms
-from al_charge.loop.request_ledger import RequestLedger
+from al_charge.loop.campaign import Campaign, atoms_of, geometry_of
+from al_charge.loop.energies import lowest_labels
+from al_charge.loop.posterior import of_minima
+from al_charge.loop.request_ledger import MISSES, RequestLedger
+from al_charge.loop.verify import candidate_of
 from al_charge.store.documents import CandidateDoc
 from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
 
@@ -159,12 +161,12 @@ def newest_candidates(
     round_number: int,
     committee: Committee,
     ledger: RequestLedger,
-    usable: Mapping[str, LabelSummary],
+    labels: Iterable[LabelSummary],
 ) -> list[CandidateDoc]:
-    """Return the candidates of a round as the committee sees them that the round has trained.
+    """Return what the committee of a round predicts for the candidates of the round.
 
-    Those with a static label of the round are relaxed on from there: the committee has learnt the
-    label's forces, which may lead to a lower minimum.
+    Static labels are relaxed further: the committee has learnt their forces, which may lead to a
+    lower minimum.
 
     Parameters
     ----------
@@ -176,41 +178,72 @@ def newest_candidates(
         Trained by the round.
     ledger
         What was requested.
-    usable
-        Usable labels, by key.
+    labels
+        Summaries of all usable labels.
 
     Returns
     -------
     list of CandidateDoc
-        Those that were relaxed before; with energies by this committee, if they may need a label.
+        Those that were relaxed before, at the same geometries, with new energies if they may need a
+        label. And configurations with static labels, at the minima that the committee finds from
+        there; their energies are those of the labels less what the relaxation takes off.
     """
-    record = campaign.store.rounds.get(campaign.name, round_number)
-    selected = set((record.selected if record is not None else None) or [])
-    asked, cells = knowing_members(campaign, round_number, committee), campaign.cells
-    found: dict[str, CandidateDoc] = {}
+    cells, asked = campaign.cells, knowing_members(campaign, round_number, committee)
+    relaxed = [
+        one
+        for one in campaign.store.candidates.all(campaign.name, round_number)
+        if one.energy is not None
+    ]
     groups: dict[Committee, list[CandidateDoc]] = defaultdict(list)
-    for one in campaign.store.candidates.all(campaign.name, round_number):
-        if one.energy is None:
-            continue
-        found[one.doc_id] = one
-        order, label = cells.order_of(one), None
-        if campaign.static_labels and one.doc_id in selected:
-            label = usable.get(label_key(campaign, one))
-        if label is not None and cells.order_of(label) == order:
-            made = campaign.store.labels.get(label.key)
-            assert made is not None
-            result = relax_with(campaign, asked.of(order), label_atoms(made, made.frames[-1]))
-            told = {"energy": result.energy, "spread": result.spread}
-            geometry = geometry_of(result.atoms)
-            found[one.doc_id] = one.model_copy(update={**told, "geometry": geometry})
-        elif ledger.may_need_label(one):
-            groups[asked.of(order)].append(one)
+    for one in filter(ledger.may_need_label, relaxed):
+        groups[asked.of(cells.order_of(one))].append(one)
+    again: dict[str, CandidateDoc] = {}
     for members, some in groups.items():
         predicted = members.predict([atoms_of(one.geometry) for one in some])
         for one, p in zip(some, predicted, strict=True):
             told = {"energy": p.energy, "spread": p.spread}
-            found[one.doc_id] = one.model_copy(update=told)
+            again[one.doc_id] = one.model_copy(update=told)
+    found = {cells.order_of(one): again.get(one.doc_id, one) for one in relaxed}
+    for order, lower in _labels_relaxed_further(campaign, round_number, asked, ledger, labels):
+        known = found.get(order)
+        if known is None or known.doc_id not in again or _below(campaign, lower, known):
+            found[order] = lower
     return list(found.values())
+
+
+def _labels_relaxed_further(
+    campaign: Campaign,
+    round_number: int,
+    asked: KnowingMembers,
+    ledger: RequestLedger,
+    labels: Iterable[LabelSummary],
+) -> Iterator[tuple[str, CandidateDoc]]:
+    """Yield the order of each configuration with static labels, and it relaxed from the lowest."""
+    if not campaign.static_labels:
+        return
+    aware = campaign.spec.potential.charge_aware
+    for summary in lowest_labels(campaign, of_minima(campaign, labels)):
+        order = campaign.cells.order_of(summary)
+        settled = order in ledger.relaxed or ledger.missed[order] >= MISSES
+        # A charge-aware committee learns nothing from a label whose sites share a charge.
+        if settled or (aware and summary.delocalised):
+            continue
+        label = campaign.store.labels.get(summary.key)
+        assert label is not None
+        one = candidate_of(campaign, round_number, label)
+        start, members = atoms_of(one.geometry), asked.of(order)
+        (before,) = members.predict([start])
+        result = relax_with(campaign, members, start)
+        drop = max(before.energy - result.energy, 0.0)
+        told = {"energy": label.energy - drop, "spread": result.spread}
+        yield order, one.model_copy(update={**told, "geometry": geometry_of(result.atoms)})
+
+
+def _below(campaign: Campaign, one: CandidateDoc, other: CandidateDoc) -> bool:
+    energies = [
+        (each.energy or 0.0) / campaign.cells.of(each).formula_units for each in (one, other)
+    ]
+    return energies[0] < energies[1]
 
 
 def missing(campaign: Campaign, round_number: int, member: int) -> UnfinishedError:

@@ -1,4 +1,4 @@
-"""What may still lie below a campaign's hull: everything that has no label, ranked."""
+"""What may still lie below a campaign's hull: all that has no label of its minimum, ranked."""
 
 from __future__ import annotations
 

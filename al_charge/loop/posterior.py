@@ -1,8 +1,8 @@
 """What is known of the energies of all configurations together: their joint distribution.
 
 It is the surrogate's, fitted to labels and to what a committee says of the configurations that it
-has relaxed. Labels are exact, but for static ones that the committee would relax on. The size of a
-committee's errors is that of its calibrated bars.
+has relaxed. Labels are exact, but for static ones below which the committee finds a minimum. The
+size of a committee's errors is that of its calibrated bars.
 They are alike for alike configurations, as those of a surrogate are that knows the labels alone,
 for these are what a committee has learnt from. So they vanish at a label, do not average out
 between candidates, and a committee that is unsure of a candidate is believed less than the
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.host import Host
 from al_charge.labelers.protocol import Relax
+from al_charge.loop.calibration import LEAST
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
 from al_charge.loop.energies import (
@@ -53,8 +54,8 @@ def observations(
     """Return what is known of energies, for a surrogate to be fitted to.
 
     A static label bounds the energy of its configuration from above: its forces may lead to a lower
-    minimum, which a committee that has learnt from them finds. Then the energy is the lower one of
-    the label's and of what the committee predicts, normally distributed about its prediction.
+    minimum. Where a committee that has learnt it predicts one that is lower by more than the
+    tolerance, the energy is the lower of the two, the predicted one being normally distributed.
 
     Parameters
     ----------
@@ -65,16 +66,17 @@ def observations(
     candidates
         Those with a committee's energy count.
     calibration
-        Of the committee that predicts them; None for that of the round before theirs.
+        Of the committee that predicts them, which their own round has trained; None for that of the
+        round before.
 
     Returns
     -------
     labelled : list of Observation
-        In eV per formula unit; exact, but for static labels above what is predicted.
+        In eV per formula unit; exact, but for such static labels.
     predicted : list of Observation
         Candidates without a label, with their error bars as noise.
     """
-    cells = campaign.cells
+    cells, tolerance = campaign.cells, campaign.spec.convergence.hull_tolerance
     known = {cells.order_of(one): one for one in lowest_labels(campaign, filter(usable, labels))}
     energies = {key: cells.energy_of(one) for key, one in known.items()}
     noise = dict.fromkeys(known, 0.0)
@@ -82,11 +84,15 @@ def observations(
     relaxed = [candidate for candidate in candidates if candidate.energy is not None]
     for candidate, entry in zip(relaxed, _entries(campaign, relaxed, calibration), strict=True):
         key, error_bar = cells.order_of(candidate), entry.error_bar or 0.0
-        if key not in known:
+        label = known.get(key)
+        if label is None:
             host, config = cells.of(candidate), configuration_of(candidate.colours)
             predicted.append(Observation(host, config, entry.energy, error_bar))
-        elif campaign.static_labels and known[key].relax == Relax.NONE.value:
-            energies[key], noise[key] = lower_one(energies[key], entry.energy, error_bar)
+        elif campaign.static_labels and label.relax == Relax.NONE.value:
+            has_learnt = (label.used or 0) <= candidate.round - (calibration is None)
+            if has_learnt and entry.energy < energies[key] - tolerance:
+                bar = max(error_bar, LEAST)
+                energies[key], noise[key] = lower_one(energies[key], entry.energy, bar)
     labelled = [
         Observation(*cells.home_of(one), energies[key], noise[key]) for key, one in known.items()
     ]
@@ -94,29 +100,25 @@ def observations(
 
 
 def lower_one(bound: float, energy: float, deviation: float) -> tuple[float, float]:
-    """Return mean and deviation of the lower one of a number and a normally distributed one.
+    """Return mean and deviation of the lower of a number and a normally distributed one.
 
     Parameters
     ----------
     bound
         The number.
     energy, deviation
-        Mean and standard deviation of the other one.
+        Mean and standard deviation of the other one; the deviation is above 0.
 
     Returns
     -------
-    mean : float
-        At most the number; it itself, if the other one is not expected below it.
-    deviation : float
-        0 in that case.
+    tuple of float
+        Mean and standard deviation.
     """
     from scipy.stats import norm
 
     depth = bound - energy
-    if depth <= 0:
-        return bound, 0.0
-    z = depth / deviation if deviation else np.inf
-    below, density = float(norm.cdf(z)), deviation * float(norm.pdf(z))
+    below = float(norm.cdf(depth / deviation))
+    density = deviation * float(norm.pdf(depth / deviation))
     mean = depth * below + density
     square = (depth**2 + deviation**2) * below + depth * density
     return bound - mean, float(np.sqrt(max(square - mean**2, 0.0)))
@@ -307,7 +309,7 @@ def weighed(campaign: Campaign, record: RoundDoc) -> Weighed:
     if record.assessment is None:
         return weigh(campaign, record.number)
     told = campaign.store.rounds.weighed(record)
-    return Weighed(told, _calibration_of_weighed(campaign, record.number))
+    return Weighed(told, _calibration_before(campaign, record.number))
 
 
 def weigh(campaign: Campaign, round_number: int) -> Weighed:
@@ -342,10 +344,10 @@ def weigh(campaign: Campaign, round_number: int) -> Weighed:
     hashes = [one.config_hash for one in candidates]
     energies = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
     told = dict(zip(hashes, energies, strict=True))
-    return Weighed(told, _calibration_of_weighed(campaign, round_number))
+    return Weighed(told, _calibration_before(campaign, round_number))
 
 
-def _calibration_of_weighed(campaign: Campaign, round_number: int) -> Calibration:
+def _calibration_before(campaign: Campaign, round_number: int) -> Calibration:
     """Return what makes error bars of a round's candidates, as found a round before.
 
     In earlier versions error bars were deviations.

@@ -39,16 +39,18 @@ def compare_with_labels(
     """
     calibration = calibration_of(campaign, round_number - 1)
     tolerance = campaign.spec.convergence.hull_tolerance
-    compared, wide = [], wide_band(calibration)
+    compared = []
     for label, candidate in predicted_labels(campaign, round_number, found.labels):
         entry = candidate_entry(campaign, candidate, calibration, weighed)
-        units = campaign.cells.of(candidate).formula_units
         energy, x = campaign.cells.energy_of(label), Fraction(candidate.composition)
         bar = entry.error_bar or 0.0
-        spread, band_95 = (candidate.spread or 0.0) / units / calibration.scale, wide * bar
         if weighed is not None and candidate.config_hash in weighed.told:
             _, spread = weighed.told[candidate.config_hash]
-            band_95 = wide_band(weighed.calibration) * bar
+            wide = wide_band(weighed.calibration)
+        else:  # by the committee alone
+            units = campaign.cells.of(candidate).formula_units
+            spread = (candidate.spread or 0.0) / units / calibration.scale
+            wide = wide_band(calibration)
         compared.append(
             PredictedLabel(
                 x=candidate.composition,
@@ -56,7 +58,7 @@ def compare_with_labels(
                 spread=spread,
                 bar=bar,
                 deciding=energy - found.hull.reference(x) < found.hull.lower(x) + tolerance,
-                band_95=band_95,
+                band_95=wide * bar,
             )
         )
     return compared

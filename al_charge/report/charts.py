@@ -24,7 +24,7 @@ class Series:
     kind
         ``points``, ``line`` (with points) or ``bars``; bars at one x stand on each other.
     error
-        One standard deviation of each y; None for none.
+        Half width of the error bar of each y; None for none.
     style
         Number of its colour and shape, which things of one kind share in all panels.
     texts

@@ -29,7 +29,9 @@ HULL_UNITS = {
     "magnetic_correction": "eV per formula unit, by which another magnetic order is lower",
     "corrected_formation_energy": "eV per formula unit, each in its lowest magnetic order",
 }
-PREDICTED_UNITS = {"error_bar": "eV per formula unit, one standard deviation of a prediction"}
+PREDICTED_UNITS = {
+    "error_bar": "eV per formula unit, half width of the band that should hold 68 % of errors"
+}
 VOLTAGE_UNITS = {
     "x_from": X_UNIT,
     "x_to": X_UNIT,

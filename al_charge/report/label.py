@@ -26,7 +26,7 @@ UNITS = LABEL_UNITS | {
     "formation_energy": "eV per formula unit, against the two end members",
     "distance_to_hull": "eV per formula unit",
     "predicted": "eV per formula unit, by committee and surrogate before the label was made",
-    "error_bar": "eV per formula unit, one standard deviation of that",
+    "error_bar": "eV per formula unit, half width of the band that should hold 68 % of errors",
     "volume": "cubic angstrom per formula unit",
     "moment": "Bohr magnetons",
     "bader": "e, net, cations positive",

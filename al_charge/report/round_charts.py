@@ -78,7 +78,8 @@ def parity(campaign: Campaign) -> Chart:
             "x": X_UNIT,
             "labelled": "eV per formula unit, formation energy",
             "predicted": "eV per formula unit, formation energy, by committee and surrogate",
-            "error_bar": "eV per formula unit, one standard deviation of the prediction",
+            "error_bar": "eV per formula unit, half width of the band for 68 % of errors",
+            "bar_95": "eV per formula unit, half width of the band for 95 % of errors",
         },
     )
 
@@ -275,11 +276,10 @@ def _predicted(campaign: Campaign) -> list[dict[str, Any]]:
     rounds = campaign.store.rounds.all(campaign.name)
     verifying = verifications(rounds)  # what these have for predictions are energies of labels
     for record in rounds:
-        if record.number in verifying or not (record.selected and found.labels):
+        some = list(predicted_labels(campaign, record.number, found.labels))
+        if not some or record.number in verifying:
             continue
-        known = weighed(campaign, record)
-        told = compare_with_labels(campaign, record.number, found, known)
-        some = predicted_labels(campaign, record.number, found.labels)
+        told = compare_with_labels(campaign, record.number, found, weighed(campaign, record))
         for (label, _), one in zip(some, told, strict=True):
             labelled = campaign.cells.energy_of(label) - found.hull.reference(Fraction(one.x))
             rows.append(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 UNITS = {
     "predicted": "eV per formula unit, by committee and surrogate",
-    "error_bar": "eV per formula unit, one standard deviation of that",
+    "error_bar": "eV per formula unit, half width of the band that should hold 68 % of errors",
 }
 
 

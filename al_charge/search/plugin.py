@@ -56,8 +56,9 @@ class Space:
     known
         Energies, eV per cell, of configurations that need no evaluation.
     observations
-        What is known at all compositions and in all cells, eV per formula unit: labels, and what
-        the committee of the round before has relaxed, with its error bar as noise.
+        What is known at all compositions and in all cells, eV per formula unit: labels, static ones
+        with noise where they are but bounds, and what the committee of the round before has
+        relaxed, with its error bar as noise.
     smaller
         Cells of the same crystal whose configurations are left out.
     """

@@ -46,7 +46,7 @@ class Observation:
     energy
         eV per formula unit.
     noise
-        Standard deviation of the error that it has for itself; 0 for a label.
+        Standard deviation of the error that it has for itself; 0 for what is exact.
     common
         What its error has in common with those of others: the coefficient of each of some
         independent standard normal variables, eV per formula unit, shape (n_common,).

@@ -41,7 +41,8 @@ class Entry:
     energy
         Total energy, eV per formula unit of the framework.
     error_bar
-        One standard deviation, eV per formula unit; None where it is not known.
+        Half width of the band that should hold 68 % of errors, eV per formula unit; None where it
+        is not known.
     remark
         A remark for readers of tables and plots; empty for none.
     """

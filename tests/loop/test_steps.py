@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
-from al_charge.loop.assess import _assessment, assess, next_state
+from al_charge.loop.assess import _assessment, _calibrate_weighed, assess, next_state
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
 from al_charge.loop.cells import configuration_of
@@ -40,6 +41,7 @@ from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.lookup import why
 from al_charge.loop.posterior import fit_posterior, predicted_together, weigh, weighed
+from al_charge.loop.predicted import compare_with_labels
 from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.rounds import current_round, label_slots, open_round
@@ -51,7 +53,13 @@ from al_charge.report.campaign_report.facts import _predictions as reported_pred
 from al_charge.report.round_charts import error, parity
 from al_charge.report.upcoming import _labels
 from al_charge.search.plugin import SEARCHES
-from al_charge.store.documents import CampaignState, LabelDoc, LabelUseDoc
+from al_charge.store.documents import (
+    Calibration,
+    CampaignState,
+    LabelDoc,
+    LabelUseDoc,
+    PredictedLabel,
+)
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 from al_charge.surrogate.polynomial import occupations_of
@@ -598,8 +606,11 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     units, hull = run.campaign.host.formula_units, labelled.hull
     tolerance = run.campaign.spec.convergence.hull_tolerance
     inside, deciding, errors = [], [], []
+    told_hashes, told_x = [], []
     for candidate in map(run.store.candidates.get, chosen or []):
         assert candidate is not None
+        told_hashes.append(candidate.config_hash)
+        told_x.append(candidate.composition)
         energy, _ = before.told[candidate.config_hash]
         error_bar = before.bar(candidate)
         band_95 = wide_band(before.calibration) * error_bar
@@ -622,10 +633,47 @@ def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
     assert weighed_first is not None
     assert [one.error for one in weighed_first.predictions] == [one for _, one, _ in errors]
     assert weighed_first.calibration == calibrate_bars([Checked(0.0, weighed_first.predictions)])
+    deviations = [before.told[key][1] for key in told_hashes]
+    assert [one.spread for one in weighed_first.predictions] == pytest.approx(deviations)
+    bars = Calibration(scale=2.0, freedom=3.0, factors={told_x[0]: 1.5})
+    others = compare_with_labels(run.campaign, 1, labelled, Weighed(before.told, bars))
+    factors = np.where(np.array(told_x) == told_x[0], 1.5, 1.0)
+    halves = 2 * factors * deviations
+    assert [one.bar for one in others] == pytest.approx(halves)
+    assert [one.band_95 for one in others] == pytest.approx(wide_band(bars) * halves)
     sure = Weighed({key: (energy, 0.0) for key, (energy, _) in before.told.items()})
     again, _, _ = _assessment(run.campaign, 1, sure)
     assert again.coverage is not None and again.prospective == second.prospective
     assert again.coverage.within_68 == again.coverage.within_95 == 0.0
+
+
+def test_bars_of_weighed_energies_are_made_of_all_rounds_before() -> None:
+    """The newest counts most; what was known exactly tells nothing of errors."""
+    small, large = (
+        [PredictedLabel("1/2", error, 0.002, 0.0, False) for error in (size, -size)]
+        for size in (0.001, 0.02)
+    )
+    exact = PredictedLabel("1/2", 0.0, 0.0, 0.0, False)
+
+    def rounds(*some: list[PredictedLabel] | None) -> Any:
+        made = [
+            SimpleNamespace(
+                number=i,
+                assessment=SimpleNamespace(
+                    weighed=None if one is None else SimpleNamespace(predictions=one)
+                ),
+            )
+            for i, one in enumerate(some)
+        ]
+        store = SimpleNamespace(rounds=SimpleNamespace(all=lambda name: made))
+        return SimpleNamespace(name="c", store=store)
+
+    def checked(*some: list[PredictedLabel]) -> Calibration:
+        return calibrate_bars([Checked(0.0, one) for one in some])
+
+    found = _calibrate_weighed(rounds(None, small, large, [exact]), 3, [exact, *small])
+    assert found == checked(small, large, small) != checked(large, small, small)
+    assert found.scale < _calibrate_weighed(rounds([], small), 2, large).scale
 
 
 def test_the_campaign_ends_with_its_budget(run: Run) -> None:
