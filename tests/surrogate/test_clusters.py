@@ -173,8 +173,9 @@ def test_correlations_vanish_on_average_over_random_states(olivine: Host) -> Non
 
 def test_other_crystals_are_refused(olivine: Host, vanadium: Host, mixed: Host) -> None:
     for other in (vanadium, mixed):
-        with pytest.raises(InputError, match="not of one crystal"):
+        with pytest.raises(InputError, match="not of one crystal") as refused:
             Clusters(olivine).classes(other)
+        assert refused.value.where == "host"
 
 
 def test_reach_is_the_longest_side(olivine: Host) -> None:

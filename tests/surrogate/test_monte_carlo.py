@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from al_charge.crystal.symmetry import canonical
 from al_charge.errors import InputError
 from al_charge.surrogate import monte_carlo
 from al_charge.surrogate.clusters import Clusters, features
-from al_charge.surrogate.monte_carlo import Tempering, lowest_visited
+from al_charge.surrogate.monte_carlo import Tempering, _at_once, lowest_visited
 from al_charge.surrogate.polynomial import Energy, occupations_of
 
 Draw = Callable[..., NDArray[np.int8]]
@@ -206,6 +208,17 @@ def test_end_members_stay(olivine: Host) -> None:
         assert lowest_visited(tempering, 20, 3)[0][0] == only
 
 
+def test_as_many_sites_change_at_once_as_reach_everything(
+    olivine: Host, vanadium: Host, spins: Host
+) -> None:
+    """Two, or three where a site has no charge between two of its charges."""
+    sites = (olivine.ion_sites, olivine.variable_sites)
+    states = tuple((2, 4) if one == (2, 3) else one for one in olivine.allowed_states)
+    gap = SimpleNamespace(ion_sites=sites[0], variable_sites=sites[1], allowed_states=states)
+    hosts = (olivine, vanadium, spins, cast(Host, gap))
+    assert [_at_once(host) for host in hosts] == [2, 2, 2, 3]
+
+
 def test_what_is_no_start_is_refused(olivine: Host, overlapping: Host) -> None:
     energy, rng = some_energy(olivine), np.random.default_rng(0)
     one, two = enumerate_distinct(olivine, 1)[0], enumerate_distinct(olivine, 2)[0]
@@ -218,8 +231,9 @@ def test_what_is_no_start_is_refused(olivine: Host, overlapping: Host) -> None:
         ([one, one], [0, 2], "positive temperature for each"),
         ([one, one], [2, 2], "do not ascend"),
     ]:
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as refused:
             Tempering(energy, starts, temperatures, rng)
+        assert (refused.value.where == "temperatures") is ("temperature" in str(refused.value))
     window = replace(olivine, window=(Fraction(1, 2), Fraction(1)))
     with pytest.raises(InputError, match="not of one composition of the host"):
         Tempering(some_energy(window), [one], [300], rng)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from al_charge.surrogate.regression import Scale, fit
+from al_charge.surrogate.regression import Scale, _slope, _solved, fit
 
 SCALES, NUGGET = [Scale(0.3, 0.5), Scale(1.0, 0.5)], Scale(0.05, 0.3)
 GROUPS = np.array([-1, 0, 0, 0, 1, 1])
@@ -138,3 +138,25 @@ def test_values_that_do_not_tell_the_scales_are_used_for_given_ones() -> None:
     asked = np.random.default_rng(0).normal(size=(5, 6))
     wide, narrow = (np.linalg.norm(asked @ one.root, axis=1) for one in (alone, told))
     assert (narrow < 0.8 * wide).all()
+
+
+@pytest.mark.parametrize("number", [4, 60])
+def test_slopes_of_the_evidence_are_its_finite_differences(number: int) -> None:
+    """With noise, and a scale that no feature has; the evidence is that of the kernel."""
+    design, values, noise = problem(number)
+    noise = noise + 0.1
+    for sizes in (np.array([0.3, 1.0, 0.05, 0.2]), np.array([2.0, 0.1, 0.5, 0.04])):
+        found = _solved(design, values, noise, GROUPS, sizes)
+        covariance = kernel(design, noise, sizes[[0, 1, 3]])
+        likely = multivariate_normal(np.zeros(number), covariance)
+        assert found.evidence == pytest.approx(float(likely.logpdf(values)), rel=1e-6)
+        slope = _slope(design, values, noise, GROUPS, sizes, *found.posterior())
+        step = 1e-5
+        expected = []
+        for move in step * np.eye(4):
+            up, down = (
+                _solved(design, values, noise, GROUPS, sizes * np.exp(sign * move)).evidence
+                for sign in (1, -1)
+            )
+            expected.append((up - down) / (2 * step))
+        assert slope == pytest.approx(expected, rel=1e-4, abs=1e-5)
