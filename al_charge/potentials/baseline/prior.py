@@ -86,7 +86,7 @@ class ChgnetPrior(Prior):
     def _predict(self, atoms: Atoms) -> Prediction:
         """Differentiate the energy once, in fractional coordinates and lattice vectors.
 
-        CHGNet's own forces and stress take three times as long: each is a pass of its own, and made
+        CHGNet's own forces and stress take twice as long: each is a pass of its own, and made
         to be differentiated again.
         """
         import torch
