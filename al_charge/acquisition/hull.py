@@ -64,7 +64,8 @@ class HullPlugin(AcquisitionPlugin):
         There are none if nothing is likely to lie below the hull, and else at least one. They end
         when the rest hardly matters: see ``enough`` and `WORTH_WAITING`. Nothing waits while it is
         more likely than not that anything lies below the hull, or while this is less certain than
-        it is deep, so that predictions do not tell what matters.
+        it is deep, so that predictions do not tell what matters. Then the round is filled with
+        what is expected to lie deepest below the hull, per cost.
         """
         if not choice.candidates:
             return []
@@ -79,16 +80,22 @@ class HullPlugin(AcquisitionPlugin):
             now = uncertainty(outlook.x, outlook.height, outlook.hulls())
             chosen, after = least(outlook, lambda *known: uncertainty(outlook.x, *known), now)
             worth = (now - after) / outlook.cost[chosen]
-            settling = now < depth and anything <= 0.5
-            if picked and settling and worth < WORTH_WAITING * first:
-                break
-            first = first or worth
-            index = int(outlook.which[chosen])
             reason = (
                 f"takes {1e3 * (now - after):.1f} of {1e3 * now:.1f} meV/f.u. off the hull's "
-                f"uncertainty, {choice.odds(index)}"
+                "uncertainty"
             )
-            picked.append(Selection(choice.candidates[index].key, float(worth), reason))
+            if picked and worth < WORTH_WAITING * first:
+                if now < depth and anything <= 0.5:
+                    break
+                expected = promise(outlook)
+                chosen = int(expected.argmax())
+                worth = expected[chosen]
+                deep = 1e3 * worth * outlook.cost[chosen]
+                reason = f"expected {deep:.1f} meV/f.u. below the hull"
+            first = first or worth
+            index = int(outlook.which[chosen])
+            told = f"{reason}, {choice.odds(index)}"
+            picked.append(Selection(choice.candidates[index].key, float(worth), told))
             outlook.label(chosen)
         return picked
 
@@ -116,6 +123,23 @@ def uncertainty(x: Array, height: Array, hulls: Array) -> float:
     return float(np.sqrt(square.mean(axis=1)).mean())
 
 
+def promise(outlook: Outlook) -> Array:
+    """Return how deep below the hull of labels candidates are expected to lie, for their cost.
+
+    Parameters
+    ----------
+    outlook
+        Candidates and worlds.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        eV per formula unit; -1 for what has a label, or has one under way.
+    """
+    found: Array = np.where(outlook.free, outlook.improvement() / outlook.cost, -1.0)
+    return found
+
+
 def least(
     outlook: Outlook, measure: Callable[[Array, Array], float], now: float
 ) -> tuple[int, float]:
@@ -135,8 +159,8 @@ def least(
     tuple of int and float
         The candidate, as `Outlook` counts, and what its label is expected to leave.
     """
-    promise = np.where(outlook.free, outlook.improvement() / outlook.cost, -1.0)
-    tried = [int(i) for i in np.argsort(-promise, kind="stable")[:TRIED] if outlook.free[i]]
+    ranked = np.argsort(-promise(outlook), kind="stable")[:TRIED]
+    tried = [int(i) for i in ranked if outlook.free[i]]
     left = {i: measure(*outlook.after(i)) for i in tried}
     chosen = max(tried, key=lambda i: (now - left[i]) / outlook.cost[i])
     return chosen, left[chosen]

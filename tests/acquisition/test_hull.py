@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -125,6 +126,26 @@ def test_nothing_waits_while_the_hull_is_less_certain_than_deep(
     for seed in range(3):
         assert len(keys(one_and_others(choose, 1.0, 8.0, 2), seed)) == 3
         assert len(keys(one_and_others(choose, 0.0, 8.0, 2), seed)) == 3
+
+
+def test_a_round_is_filled_with_what_is_expected_deepest(choose: Callable[..., Choice]) -> None:
+    """Not with b, which tells of more than c but is less likely to be the lowest; for its cost."""
+    hull = [(Fraction(0), 0.0), (HALF, -1e-3), (Fraction(1), 0.0)]
+    alike = np.eye(8)
+    alike[np.ix_([1, 3, 4, 5, 6, 7], [1, 3, 4, 5, 6, 7])] = 0.98
+    np.fill_diagonal(alike, 1.0)
+    energies = [[-1.0, 8.0, 4.0, *[8.0] * 5], [60.0, 10.0, 8.0, *[10.0] * 5], alike]
+    x = [HALF, *[QUARTER] * 7]
+    for seed in range(3):
+        found = select(choose(x, *energies, hull=hull, count=2), seed)
+        assert [one.key for one in found] == ["a", "c"]
+        told = re.match(r"expected (.*) meV/f.u. below the hull, 29 % chance", found[1].reason)
+        assert told is not None
+        assert found[1].score == pytest.approx(1e-3 * float(told[1]), abs=1e-4)
+        # Half of the expectation without the label of a, which may put the hull out of reach.
+        assert 0.4 < float(told[1]) < 1.5
+        dear = [1.0, 1.0, 3.0, *[1.0] * 5]
+        assert select(choose(x, *energies, dear, hull=hull, count=2), seed)[1].key != "c"
 
 
 def one_and_others(
