@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def committee(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two potentials on the labels of the repository, of few features: quick, and no good."""
-    return _trained(tmp_path_factory.mktemp("committee"), SMALL, epochs=5, members=2)
+    return _trained(tmp_path_factory.mktemp("committee"), SMALL, epochs=1, members=2)
 
 
 @pytest.fixture(scope="session")

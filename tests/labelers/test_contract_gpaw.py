@@ -107,5 +107,5 @@ class TestGpaw(LabelerContract):
 
     def test_the_metal_has_an_energy(self, labeler: Labeler, tmp_path: Path) -> None:
         """In plane waves: sodium's orbitals reach so far that its small cell takes a minute."""
-        quick = changed(self.settings(), {"mode": "pw", "cutoff": "250 eV"})
+        quick = changed(self.settings(), {"mode": "pw", "cutoff": "250 eV", "metal_kpoints": 3})
         super().test_the_metal_has_an_energy(make_labeler(quick), tmp_path)

@@ -49,7 +49,7 @@ WAVES: dict[str, Any] = {
     "cutoff": "300 eV",
     "xc": "LDA",
     "kpoints": (1, 1, 3),
-    "metal_kpoints": 6,
+    "metal_kpoints": 4,
     "bader": False,
     "save_interval": "0 s",
 }
