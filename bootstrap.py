@@ -34,6 +34,7 @@ SLURM = VENV / "slurm"
 DOCSTRINGS = "python tests/house/docstrings.py"
 DOCS = "sphinx-build -q -n -W --keep-going docs build/docs"
 CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports", DOCSTRINGS, DOCS)
+COMPILED_ONCE = ("torch", "scipy.stats, pymatgen.analysis.phase_diagram, ase.io, fireworks")
 WITHOUT_LIBRARIES = """\
 noblas = True
 nolibxc = True
@@ -129,6 +130,7 @@ def install(*extras: str) -> None:
             pip_install([extra for extra in wanted if extra != "gpaw"])
         built.result()
     pip_install(wanted)
+    list(ThreadPoolExecutor().map(lambda one: run(PYTHON, "-c", f"import {one}"), COMPILED_ONCE))
     stamp.write_text("\n".join([digest, *wanted]))
 
 

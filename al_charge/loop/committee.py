@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from al_charge.loop.energies import lowest_labels
 from al_charge.loop.posterior import of_minima
 from al_charge.loop.request_ledger import MISSES, RequestLedger
 from al_charge.loop.verify import candidate_of
-from al_charge.store.documents import CandidateDoc
+from al_charge.store.documents import CandidateDoc, ModelDoc
 from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from al_charge.potentials.committee import Committee
     from al_charge.potentials.potential import Potential
     from al_charge.potentials.relaxation.one_by_one import Relaxed
+
+
+KEPT = 8
+"""Potentials that a process keeps, once built."""
 
 
 def load_committee(campaign: Campaign, round_number: int) -> Committee:
@@ -40,7 +45,8 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
     Returns
     -------
     Committee
-        All members; the spread is not scaled if the round is not assessed yet.
+        All members, which are shared by all that load them in this process; the spread is not
+        scaled if the round is not assessed yet.
 
     Raises
     ------
@@ -52,14 +58,37 @@ def load_committee(campaign: Campaign, round_number: int) -> Committee:
 
     members = []
     for member in range(campaign.spec.committee.size):
-        potential = load_member(campaign, round_number, member)
-        if potential is None:
+        stored = campaign.store.models.get(campaign.name, round_number, member)
+        if stored is None:
             raise missing(campaign, round_number, member)
-        members.append(potential)
+        members.append(_built(_Stored(str(stored[0].config), *stored)))
     record = campaign.store.rounds.get(campaign.name, round_number)
     assessment = record.assessment if record is not None else None
     scale = assessment.spread_scale if assessment is not None else 1.0
     return Committee(members, spread_scale=scale)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A stored potential; one with the same weights and settings is the same."""
+
+    settings: str
+    document: ModelDoc = field(compare=False)
+    weights: bytes
+
+
+@lru_cache(maxsize=KEPT)
+def _built(stored: _Stored) -> Potential:
+    """Return a potential that is only asked for predictions.
+
+    The tasks of a round, one for each composition, use the same; to build one may take longer than
+    to relax a structure with it.
+    """
+    from safetensors.torch import load
+
+    from al_charge.potentials.potential import Potential
+
+    return Potential.from_state(stored.document.config, load(stored.weights))
 
 
 @dataclass(frozen=True)
