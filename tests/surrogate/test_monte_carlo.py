@@ -183,6 +183,9 @@ def test_what_is_visited_is_ranked_however_little_it_is(olivine: Host) -> None:
         tempering = Tempering(energy, every[:1], [1e5], np.random.default_rng(0))
         found = lowest_visited(tempering, 2000, wanted)
         assert [value for _, value in found] == pytest.approx(energies[:wanted], abs=1e-9)
+    still = Tempering(energy, every[:5], [1.0, 2.0, 3.0, 4.0, 5.0], np.random.default_rng(0))
+    expected = np.sort(energy.of(occupations_of(every[:5], olivine)))[:3]
+    assert [value for _, value in lowest_visited(still, 0, 3)] == pytest.approx(expected)
 
 
 def test_no_more_is_kept_than_may_be_wanted(olivine_doubled: Host, randomly: Draw) -> None:
