@@ -17,12 +17,7 @@ from al_charge.loop.calibration import USUAL, Checked, calibrate_bars, coverage,
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.committee import load_committee, member_energies, newest_candidates
 from al_charge.loop.convergence import LARGEST_CHANCE, HullState, criteria, rounds_held
-from al_charge.loop.energies import (
-    LabelledHull,
-    Weighed,
-    calibration_of,
-    labelled_hull,
-)
+from al_charge.loop.energies import LabelledHull, Weighed, calibration_of, labelled_hull
 from al_charge.loop.outlook import Ahead, look_ahead
 from al_charge.loop.posterior import weigh
 from al_charge.loop.predicted import compare_with_labels

@@ -1,4 +1,4 @@
-"""The committee of a round, loaded from the store, and what its members predict for the labels."""
+"""The committee of a round, loaded from the store, and what it says of labels and candidates."""
 
 from __future__ import annotations
 

@@ -23,13 +23,7 @@ from al_charge.labelers.protocol import Relax
 from al_charge.loop.calibration import LEAST
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import configuration_of
-from al_charge.loop.energies import (
-    Weighed,
-    calibration_of,
-    candidate_entry,
-    lowest_labels,
-    usable,
-)
+from al_charge.loop.energies import Weighed, calibration_of, candidate_entry, lowest_labels, usable
 from al_charge.loop.verify import is_verification
 from al_charge.store.documents import Calibration, CandidateDoc, RoundDoc
 from al_charge.store.labels import SUMMARY, LabelSummary

@@ -241,7 +241,15 @@ def test_static_labels_are_relaxed_further_by_those_who_have_learnt_their_forces
     there = [atoms_of(found[7].geometry)]
     predicted = [well.predict(there)[0].energy for well in wells]
     assert told[7].energy == pytest.approx(np.mean(predicted))
-    # The round may not have proposed it, or have something lower than what it falls to.
+    # The round may have something lower than what a label falls to, or not have proposed it.
+    asked_again = SimpleNamespace(**{**vars(ledger), "may_need_label": lambda one: one == found[0]})
+    both = cast(RequestLedger, asked_again)
+    low = wells[0].predict([atoms_of(found[0].geometry)])[0].energy
+    for energy, lower in ((-9.3, low), (-12.0, -12.0 * olivine.formula_units - taken)):
+        labels[0].energy = energy * olivine.formula_units
+        first = newest_candidates(here, 1, committee, both, cast(Any, labels))[0]
+        assert first.energy == pytest.approx(lower, abs=1e-4)
+    assert low < -9.3 * olivine.formula_units - taken
     fewer = static_campaign(olivine, found[1:], held_out=[[], []])
     fewer.store.labels.get = here.store.labels.get
     others = newest_candidates(fewer, 1, committee, ledger, cast(Any, labels[:1]))

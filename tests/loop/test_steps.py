@@ -712,6 +712,8 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
 ) -> None:
     """It does when it is trained; one of an earlier version is asked when the round is assessed."""
     committee = load_committee(run.campaign, 1)
+    assert load_committee(run.campaign, 1).members == committee.members  # they are built once
+    assert not {*load_committee(run.campaign, 0).members} & {*committee.members}
     labels = list(run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False))
     assert 0 < len(labels) < len(run.store.labels.uses("steps"))
     keys = [found.key for found in labels]
