@@ -1,7 +1,8 @@
 """Relaxing ions and cell on a committee's mean, charge states fixed.
 
 A quasi-Newton descent whose first guess of the stiffness is that of the pair terms, so that most
-candidates need a dozen steps. Neighbour lists extend a little beyond the cutoff and are reused
+candidates need a dozen steps. It is guessed again where steps are no longer cut short, since that
+of the start is not that of the minimum. Neighbour lists extend a little beyond the cutoff and are reused
 until atoms have moved by that much.
 """
 
@@ -132,10 +133,18 @@ def _relax(
     surface = _Surface(committee, start, cell)
     here = surface.at(np.zeros(surface.size))
     watch(here.atoms, here.prediction)
-    inverse = surface.inverse_stiffness()
-    shrink, steps, intact = 1.0, 1, True
+    inverse = surface.inverse_stiffness(start)
+    seen: list[tuple[Array, Array]] = []
+    shrink, steps, intact, far = 1.0, 1, True, False
     while steps < max_steps and intact and here.largest > fmax and shrink > SMALLEST_STEP:
-        step = _limited(-inverse @ here.gradient) * shrink
+        wanted = -inverse @ here.gradient
+        if far and _longest(wanted) <= LONGEST_STEP:
+            inverse = surface.inverse_stiffness(here.atoms)
+            for change in seen:  # without these, soft modes would be taken for relaxed
+                inverse = _updated(inverse, *change)
+            wanted = -inverse @ here.gradient
+        far = _longest(wanted) > LONGEST_STEP
+        step = wanted * (shrink * min(1.0, LONGEST_STEP / _longest(wanted)))
         proposed = here.point + step
         point = _clipped(proposed, largest_displacement)
         clipped = not np.array_equal(point, proposed)
@@ -147,7 +156,8 @@ def _relax(
         intact = there.intact
         if not intact:
             break
-        inverse = _updated(inverse, step, there.gradient - here.gradient)
+        seen.append((step, there.gradient - here.gradient))
+        inverse = _updated(inverse, *seen[-1])
         if there.prediction.energy > here.prediction.energy + LARGEST_RISE:
             shrink *= 0.5
             continue
@@ -240,20 +250,18 @@ class _Surface:
             and farthest < FARTHEST_MOVE
         )
 
-    def inverse_stiffness(self) -> Array:
-        """Return the first guess of the inverse second derivative, shape (size, size)."""
-        inverse = pair_stiffness(self.committee, self.start, self.pairs, self.length)
+    def inverse_stiffness(self, atoms: Atoms) -> Array:
+        """Return a guess of the inverse second derivative at a geometry, shape (size, size)."""
+        inverse = pair_stiffness(self.committee, atoms, self.pairs, self.length)
         if not self.strains:
             inverse[-6:] = inverse[:, -6:] = 0.0
         return inverse
 
 
-def _limited(step: Array) -> Array:
-    """Return a step shortened so that no atom and no strain changes too much."""
+def _longest(step: Array) -> float:
+    """Return how far the atom, or the strain, moves that moves farthest in a step."""
     atoms = np.sqrt((step[:-6].reshape(-1, 3) ** 2).sum(axis=1)).max()
-    longest = max(float(atoms), float(np.abs(step[-6:]).max()), 1e-12)
-    limited: Array = step * min(1.0, LONGEST_STEP / longest)
-    return limited
+    return max(float(atoms), float(np.abs(step[-6:]).max()), 1e-12)
 
 
 def _clipped(point: Array, limit: float) -> Array:

@@ -173,6 +173,17 @@ def test_steps_are_the_evaluations_made(committee: Committee, starts: list[Atoms
     np.testing.assert_allclose(again.atoms.positions, full.atoms.positions, atol=1e-12)
 
 
+def test_few_steps_lead_from_ideal_sites_to_where_no_energy_is_left(
+    committee: Committee, structures: list[Atoms]
+) -> None:
+    """Small forces are not enough: in soft modes they leave energies that a hull would notice."""
+    found = relax(committee, structures[1:-1], fmax=0.03, max_steps=100)
+    lowest = relax(committee, [one.atoms for one in found], fmax=FMAX / 3, max_steps=100)
+    left = [(one.energy - low.energy) / 4 for one, low in zip(found, lowest, strict=True)]
+    assert np.mean(left) < 0.08e-3
+    assert np.mean([one.steps for one in found]) < 10
+
+
 def test_the_gradient_is_the_energys_derivative(committee: Committee, starts: list[Atoms]) -> None:
     """Away from the start as well, where displacements and strain depend on each other."""
     surface, h = _Surface(committee, starts[0]), 1e-4
