@@ -36,7 +36,7 @@ from al_charge.potentials.committee import Committee
 from al_charge.potentials.drift import drifted_sites
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.model_file import write_model
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.one_by_one import Relaxed, relax

@@ -26,7 +26,8 @@ from al_charge.crystal.host import Host
 from al_charge.crystal.host_spec import HostSpec
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.networks.architecture import evaluate
-from al_charge.potentials.networks.graph import Graph, build_graph, collate, find_neighbours
+from al_charge.potentials.networks.graph import Graph, build_graph, collate
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.vocabulary import Vocabulary

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.calculator import PotentialCalculator
-from al_charge.potentials.networks.graph import Neighbours, find_neighbours
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.prediction import Prediction
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from al_charge.crystal.charges import redox_elements
 from al_charge.errors import InputError, NotInstalledError
-from al_charge.potentials.networks.graph import collate, find_neighbours
+from al_charge.potentials.networks.graph import collate
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.potential import Potential
 
 Array = NDArray[np.float64]

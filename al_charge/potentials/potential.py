@@ -15,14 +15,8 @@ from torch import Tensor
 from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.prior import load_prior
 from al_charge.potentials.networks.architecture import Architecture, evaluate
-from al_charge.potentials.networks.graph import (
-    Graph,
-    Neighbours,
-    build_graph,
-    chunks,
-    collate,
-    find_neighbours,
-)
+from al_charge.potentials.networks.graph import Graph, build_graph, chunks, collate
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.settings import PotentialSettings

@@ -84,14 +84,15 @@ class Vocabulary:
             If the vocabulary lacks one.
         """
         rows = {token: row for row, token in enumerate(self.tokens)}
-        names = [self.name(str(token)) for token in species]
+        different, places = np.unique(np.array(list(species), dtype=str), return_inverse=True)
+        names = [self.name(str(token)) for token in different]
         if missing := sorted(set(names) - set(rows)):
             raise AlChargeError(
                 f"the potential does not know {', '.join(missing)}",
                 where="species",
                 remedy="extend it with these species and train it on them",
             )
-        return np.array([rows[name] for name in names], dtype=np.int64)
+        return np.array([rows[name] for name in names], dtype=np.int64)[places]
 
     @property
     def numbers(self) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from al_charge.potentials.baseline.fit import Baseline
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.device import choose_device
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings

@@ -18,7 +18,7 @@ from al_charge.potentials.device import choose_device
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.model_file import write_model
 from al_charge.potentials.networks.architecture import evaluate
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import CpainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee

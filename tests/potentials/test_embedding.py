@@ -9,7 +9,7 @@ import pytest
 
 from al_charge.errors import InputError
 from al_charge.potentials.embedding import embed, principal_axes, separation, site_features
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import PainnSettings
 from al_charge.testing.potentials import small_salt, untrained
 

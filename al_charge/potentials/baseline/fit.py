@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from al_charge.potentials.baseline.pairs import PairFeatures, PairTerms
 from al_charge.potentials.data.frames import TrainingFrame, groups_of
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.vocabulary import Vocabulary
 

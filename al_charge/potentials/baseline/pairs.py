@@ -16,7 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
-from al_charge.potentials.networks.graph import Neighbours
+from al_charge.potentials.networks.neighbours import Neighbours
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -89,25 +89,31 @@ class PairTerms:
         stress : ndarray, shape (3, 3)
             eV/angstrom^3, ASE's sign.
         """
-        distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        near = np.flatnonzero(distances < self.cutoff)
-        vectors, distances, centres = vectors[near], distances[near], pairs.centres[near]
-        n_species = self.coefficients.shape[0]
-        pair = species[centres] * n_species + species[pairs.neighbours[near]]
+        vectors = vectors[pairs.single]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        near = np.flatnonzero(squares < self.cutoff**2)
+        vectors, distances = vectors[near], np.sqrt(squares[near])
+        near = pairs.single[near]
+        centres, neighbours = pairs.centres[near], pairs.neighbours[near]
+        pair = species[centres] * self.coefficients.shape[0] + species[neighbours]
         place = distances / self.spacing
         interval = place.astype(np.int64)
         t = place - interval
         n_intervals = self.coefficients.shape[2] - 3
         c = self.pieces[pair * n_intervals + interval].T
-        energy = 0.5 * float(np.sum(((c[3] * t + c[2]) * t + c[1]) * t + c[0]))
+        energy = float(np.sum(((c[3] * t + c[2]) * t + c[1]) * t + c[0]))
         slope = ((3.0 * c[3] * t + 2.0 * c[2]) * t + c[1]) / (self.spacing * distances)
         pulls = vectors * slope[:, None]
         forces: Array = np.stack(
-            [np.bincount(centres, pulls[:, k], minlength=len(species)) for k in range(3)],
+            [
+                np.bincount(centres, pull, minlength=len(species))
+                - np.bincount(neighbours, pull, minlength=len(species))
+                for pull in pulls.T
+            ],
             axis=1,
             dtype=np.float64,
         )
-        return energy, forces, vectors.T @ pulls / (2.0 * volume)
+        return energy, forces, vectors.T @ pulls / volume
 
     def stiffness(self, vectors: Array, species: Integers, neighbours: Integers) -> Array:
         """Return the second derivative of each pair's energy by its vector.

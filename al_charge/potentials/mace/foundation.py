@@ -23,7 +23,7 @@ from al_charge.potentials.checkpoint import write_checkpoint
 from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.network import Mace, copy_weights, import_mace
 from al_charge.potentials.model_file import read_members
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.vocabulary import Vocabulary
 

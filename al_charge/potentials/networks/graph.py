@@ -4,113 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
 from ase import Atoms
-from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from torch import Tensor
 
-from al_charge.crystal.geometry import refuse_non_periodic
 from al_charge.errors import AlChargeError
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.vocabulary import Vocabulary
 
 BATCH_ATOMS = 512
 """Atoms in one batch of predictions at most; larger batches exceed a CPU's cache and are slower."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Pairs of atoms within a cutoff, periodic images included; each pair in both directions.
-
-    Attributes
-    ----------
-    centres, neighbours
-        Atoms of every pair, shape (n_edges,); centres ascend.
-    shifts
-        Image of the neighbour in whole cell vectors, shape (n_edges, 3).
-    """
-
-    centres: NDArray[np.int64]
-    neighbours: NDArray[np.int64]
-    shifts: NDArray[np.float64]
-
-    def vectors(
-        self, positions: NDArray[np.float64], cell: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return the vectors from centres to neighbours.
-
-        Parameters
-        ----------
-        positions
-            angstrom, shape (n_atoms, 3).
-        cell
-            Rows are cell vectors, angstrom, shape (3, 3).
-
-        Returns
-        -------
-        ndarray, shape (n_edges, 3)
-            angstrom.
-        """
-        vectors: NDArray[np.float64] = (
-            positions[self.neighbours] - positions[self.centres] + self.shifts @ cell
-        )
-        return vectors
-
-    @cached_property
-    def opposites(self) -> NDArray[np.int64]:
-        """Index of the opposite pair, for every pair; shape (n_edges,)."""
-        there = np.column_stack([self.centres, self.neighbours, self.shifts])
-        back = np.column_stack([self.neighbours, self.centres, -self.shifts])
-        places = np.empty(len(there), dtype=np.int64)
-        places[np.lexsort(back.T)] = np.lexsort(there.T)
-        return places
-
-    def opposites_within(self, kept: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the opposites among some of the pairs, numbered anew.
-
-        Parameters
-        ----------
-        kept
-            Indices of pairs, each together with its opposite, shape (n_kept,).
-
-        Returns
-        -------
-        ndarray, shape (n_kept,)
-            Position in ``kept`` of each pair's opposite.
-        """
-        renumbered = np.full(len(self.centres), -1, dtype=np.int64)
-        renumbered[kept] = np.arange(len(kept))
-        return renumbered[self.opposites[kept]]
-
-
-def find_neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
-    """Return all pairs of atoms within a cutoff.
-
-    Parameters
-    ----------
-    atoms
-        Periodic structure.
-    cutoff
-        angstrom.
-
-    Returns
-    -------
-    Neighbours
-        Each pair in both directions.
-
-    Raises
-    ------
-    InputError
-        If it is not periodic along every axis.
-    """
-    refuse_non_periodic(atoms.pbc, "structure")
-    centres, neighbours, shifts = neighbour_list("ijS", atoms, cutoff)
-    return Neighbours(
-        centres.astype(np.int64), neighbours.astype(np.int64), shifts.astype(np.float64)
-    )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class NeighbourTensors:
     Attributes
     ----------
     centres, neighbours, shifts, opposites
-        As of `al_charge.potentials.networks.graph.Neighbours`, on the device.
+        As of `al_charge.potentials.networks.neighbours.Neighbours`, on the device.
     """
 
     centres: Tensor

@@ -2,8 +2,8 @@
 
 A quasi-Newton descent whose first guess of the stiffness is that of the pair terms, so that most
 candidates need a dozen steps. It is guessed again where steps are no longer cut short, since that
-of the start is not that of the minimum. Neighbour lists extend a little beyond the cutoff and are reused
-until atoms have moved by that much.
+of the start is not that of the minimum. Neighbour lists extend a little beyond the cutoff and are
+reused until atoms have moved by that much.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.potentials.committee import Committee, CommitteePrediction
-from al_charge.potentials.networks.graph import Neighbours, find_neighbours
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.relaxation.stiffness import pair_stiffness, symmetric, voigt
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.potentials.committee import Committee
-from al_charge.potentials.networks.graph import Neighbours
+from al_charge.potentials.networks.neighbours import Neighbours
 
 Array = NDArray[np.float64]
 
@@ -78,47 +78,54 @@ def pair_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours, length
     blocks = _edge_stiffness(committee, atoms, pairs)
     if blocks is None:
         return np.eye(size) / DEFAULT_STIFFNESS
-    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))[pairs.single]
+    centres, neighbours = pairs.centres[pairs.single], pairs.neighbours[pairs.single]
     basis = np.array([symmetric(row) for row in np.eye(6)]) / length
     # How an edge changes with each component of strain, shape (n_edges, 3, 6).
     strained = np.einsum("aij,ej->eia", basis, vectors)
     coupled = blocks @ strained
     n = len(atoms)
     whole = np.zeros((size, size))
-    whole[:-6, :-6] = _assemble(pairs, blocks, n)
+    whole[:-6, :-6] = _assemble(centres, neighbours, blocks, n)
     for a in range(6):
         for i in range(3):
-            whole[i : 3 * n : 3, 3 * n + a] = -np.bincount(
-                pairs.centres, coupled[:, i, a], minlength=n
-            )
+            pull = coupled[:, i, a]
+            whole[i : 3 * n : 3, 3 * n + a] = np.bincount(
+                neighbours, pull, minlength=n
+            ) - np.bincount(centres, pull, minlength=n)
     whole[-6:, :-6] = whole[:-6, -6:].T
-    whole[-6:, -6:] = 0.5 * np.einsum("eia,eib->ab", strained, coupled)
+    whole[-6:, -6:] = strained.reshape(-1, 6).T @ coupled.reshape(-1, 6)
     values, modes = np.linalg.eigh(whole)
     inverse: Array = (modes / np.maximum(np.abs(values), LEAST_STIFFNESS)) @ modes.T
     return inverse
 
 
 def _edge_stiffness(committee: Committee, atoms: Atoms, pairs: Neighbours) -> Array | None:
-    """Return the mean of the members' pair stiffness, shape (n_edges, 3, 3)."""
-    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    """Return the mean of the members' stiffness of single pairs, shape (n_edges, 3, 3)."""
+    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))[pairs.single]
     found = []
     for member in committee.members:
         if member.baseline.pairs is not None:
             rows = member.vocabulary.index(atoms.arrays["species"])
-            terms = member.baseline.pairs
-            found.append(terms.stiffness(vectors, rows[pairs.centres], rows[pairs.neighbours]))
+            centres, neighbours = (
+                rows[some[pairs.single]] for some in (pairs.centres, pairs.neighbours)
+            )
+            found.append(member.baseline.pairs.stiffness(vectors, centres, neighbours))
     return np.mean(found, axis=0) if found else None
 
 
-def _assemble(pairs: Neighbours, blocks: Array, n_atoms: int) -> Array:
+def _assemble(
+    centres: NDArray[np.int64], neighbours: NDArray[np.int64], blocks: Array, n_atoms: int
+) -> Array:
     """Return the stiffness by displacements, shape (3 n_atoms, 3 n_atoms)."""
     matrix = np.zeros((n_atoms, 3, n_atoms, 3))
-    where = pairs.centres * n_atoms + pairs.neighbours
+    where = centres * n_atoms + neighbours
     diagonal = np.arange(n_atoms)
     for i in range(3):
         for j in range(3):
             between = np.bincount(where, blocks[:, i, j], minlength=n_atoms**2)
             table = between.reshape(n_atoms, n_atoms)
+            table = table + table.T  # a block is symmetric
             matrix[:, i, :, j] = -table
             matrix[diagonal, i, diagonal, j] += table.sum(axis=1)
     return matrix.reshape(3 * n_atoms, 3 * n_atoms)

@@ -16,7 +16,8 @@ from al_charge.potentials.baseline.fit import frame_weight
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.data.spilled import Spilled
 from al_charge.potentials.networks.architecture import evaluate
-from al_charge.potentials.networks.graph import Graph, collate, find_neighbours, sent
+from al_charge.potentials.networks.graph import Graph, collate, sent
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.distributed import Ranks

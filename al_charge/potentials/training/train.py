@@ -29,7 +29,7 @@ from al_charge.potentials.data.spilled import Spilled
 from al_charge.potentials.data.spin_states import spin_weights, typical_moments
 from al_charge.potentials.device import choose_device
 from al_charge.potentials.drift import site_means, updated
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings, TrainingSettings

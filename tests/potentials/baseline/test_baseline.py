@@ -14,7 +14,7 @@ from al_charge.errors import AlChargeError
 from al_charge.potentials.baseline.fit import RIDGE, Baseline, fit_baseline, fit_references
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.graph import Neighbours, find_neighbours
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.prediction import Prediction
 from al_charge.potentials.vocabulary import Vocabulary
 

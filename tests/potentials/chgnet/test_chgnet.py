@@ -19,7 +19,7 @@ from al_charge.errors import InputError
 from al_charge.potentials.chgnet import PUBLISHED_CHGNET, ChgnetSettings
 from al_charge.potentials.chgnet.pretrained import PRETRAINED, pretrained
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train

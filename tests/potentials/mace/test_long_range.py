@@ -24,7 +24,8 @@ from al_charge.potentials.committee import Committee
 from al_charge.potentials.mace import MaceSettings, long_range
 from al_charge.potentials.mace.foundation import mace_input, read_foundation, write_foundation
 from al_charge.potentials.mace.long_range import ARGUMENTS, ewald_energies
-from al_charge.potentials.networks.graph import build_graph, find_neighbours
+from al_charge.potentials.networks.graph import build_graph
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.relaxation.batched_committee import BatchedCommittee
 from al_charge.potentials.settings import TrainingSettings
 from al_charge.potentials.training.train import train

@@ -18,7 +18,7 @@ from al_charge.potentials.mace import MaceSettings
 from al_charge.potentials.mace.foundation import mace_input
 from al_charge.potentials.mace.messages import Convolution, interact, pad_edges
 from al_charge.potentials.mace.network import Mace
-from al_charge.potentials.networks.graph import find_neighbours
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.vocabulary import Vocabulary
 

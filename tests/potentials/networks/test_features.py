@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.mace import MaceSettings
-from al_charge.potentials.networks.graph import Graph, collate, find_neighbours
+from al_charge.potentials.networks.graph import Graph, collate
+from al_charge.potentials.networks.neighbours import find_neighbours
 from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.settings import PotentialSettings

@@ -26,7 +26,7 @@ from al_charge.potentials.chgnet import ChgnetSettings
 from al_charge.potentials.committee import Committee
 from al_charge.potentials.data.frames import TrainingFrame
 from al_charge.potentials.mace import MaceSettings
-from al_charge.potentials.networks.graph import Neighbours, find_neighbours
+from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.painn import CpainnSettings, PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation import batched as batched_relaxation

@@ -22,7 +22,7 @@ from al_charge.potentials.baseline.fit import Baseline, fit_baseline
 from al_charge.potentials.baseline.pairs import PairTerms
 from al_charge.potentials.committee import Committee, CommitteePrediction
 from al_charge.potentials.data.frames import TrainingFrame
-from al_charge.potentials.networks.graph import Neighbours
+from al_charge.potentials.networks.neighbours import Neighbours
 from al_charge.potentials.painn import PainnSettings
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.relaxation.one_by_one import (
@@ -255,3 +255,16 @@ def test_nothing_moves_farther_than_the_largest_displacement(
     assert far.energy < near.energy < before.energy
     (wide,) = relax(committee, [start], fmax=FMAX, max_steps=200, largest_displacement=5.0)
     assert wide.energy == far.energy
+
+
+def test_the_stiffness_is_the_gradients_derivative(
+    committee: Committee, relaxed: list[Relaxed]
+) -> None:
+    """In stiff modes, of ions and cell together: soft ones are taken for stiffer on purpose."""
+    surface, h = _Surface(committee, relaxed[1].atoms), 1e-4
+    values, modes = np.linalg.eigh(surface.inverse_stiffness(relaxed[1].atoms))
+    strained = np.argmax(np.where(values < 0.5, np.linalg.norm(modes[-6:], axis=0), 0.0))
+    for k in (0, 20, int(strained)):
+        ahead, behind = (surface.at(s * h * modes[:, k]).gradient for s in (1.0, -1.0))
+        change = (ahead - behind) / (2 * h)
+        np.testing.assert_allclose(change, modes[:, k] / values[k], atol=0.05 / values[k])
