@@ -88,7 +88,9 @@ def _built(stored: _Stored) -> Potential:
 
     from al_charge.potentials.potential import Potential
 
-    return Potential.from_state(stored.document.config, load(stored.weights))
+    potential = Potential.from_state(stored.document.config, load(stored.weights))
+    potential.module.requires_grad_(False)
+    return potential
 
 
 @dataclass(frozen=True)

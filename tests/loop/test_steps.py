@@ -713,6 +713,8 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
     """It does when it is trained; one of an earlier version is asked when the round is assessed."""
     committee = load_committee(run.campaign, 1)
     assert load_committee(run.campaign, 1).members == committee.members  # they are built once
+    weights = [one for member in committee.members for one in member.module.parameters()]
+    assert not any(one.requires_grad for one in weights)  # nobody trains them further
     assert not {*load_committee(run.campaign, 0).members} & {*committee.members}
     labels = list(run.store.labels.read(ALL_FRAMES, campaign="steps", refused=False))
     assert 0 < len(labels) < len(run.store.labels.uses("steps"))
