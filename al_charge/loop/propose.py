@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.outlook import in_doubt
 from al_charge.loop.posterior import fit_posterior, observations, of_minima
 from al_charge.search.plugin import SEARCHES, SearchResult, Space
-from al_charge.search.seeds import seeds
+from al_charge.search.seeds import DrawnLater, seeds
 from al_charge.store.documents import CandidateDoc, Geometry, LabelDoc, Statistics
 from al_charge.store.labels import LAST_FRAME, SUMMARY
 
@@ -278,7 +279,7 @@ def _spaces(
                 host,
                 n_ions,
                 rng=_rng(campaign, "evolve", round_number, n_ions, cell=cell),
-                seeds=seeds(host, n_ions, count, fresh, smaller),
+                seeds=DrawnLater(partial(seeds, host, n_ions, count, fresh, smaller)),
                 predicted=[
                     configuration_of(one.colours) for one in earlier if cells.of(one) is host
                 ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.electrostatics import pair_energies
@@ -66,6 +68,31 @@ def seeds(
     rest = ranked[n_best:]
     drawn = rng.choice(len(rest), size=count - n_best, replace=False)
     return ranked[:n_best] + [rest[i] for i in drawn]
+
+
+class DrawnLater(Sequence[Configuration]):
+    """Configurations that are drawn when they are first looked at, which many searches never do.
+
+    Parameters
+    ----------
+    draw
+        Returns them.
+    """
+
+    def __init__(self, draw: Callable[[], Sequence[Configuration]]) -> None:
+        self._draw = draw
+
+    @cached_property
+    def _drawn(self) -> Sequence[Configuration]:
+        return self._draw()
+
+    @override
+    def __getitem__(self, place: Any) -> Any:
+        return self._drawn[place]
+
+    @override
+    def __len__(self) -> int:
+        return len(self._drawn)
 
 
 def _pool(host: Host, n_ions: int, rng: np.random.Generator) -> list[Configuration]:

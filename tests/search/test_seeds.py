@@ -7,6 +7,7 @@ import pytest
 from pymatgen.analysis.ewald import EwaldSummation
 
 from al_charge.crystal.configuration import (
+    Configuration,
     ion_count,
     to_atoms,
     to_structure,
@@ -16,7 +17,7 @@ from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search import seeds as module
-from al_charge.search.seeds import ewald_energies, seeds
+from al_charge.search.seeds import DrawnLater, ewald_energies, seeds
 
 
 def test_energies_are_those_of_each_structure(any_host: Host) -> None:
@@ -66,3 +67,20 @@ def test_several_states_compete(vanadium: Host) -> None:
         (3, 4, 4, 5),
         (3, 3, 5, 5),
     }
+
+
+def test_what_is_drawn_later_is_drawn_once_and_only_if_it_is_looked_at(
+    olivine_doubled: Host,
+) -> None:
+    asked = []
+
+    def draw() -> list[Configuration]:
+        asked.append(1)
+        return seeds(olivine_doubled, 4, 6, np.random.default_rng(3))
+
+    later = DrawnLater(draw)
+    assert not asked
+    expected = seeds(olivine_doubled, 4, 6, np.random.default_rng(3))
+    assert [*later] == expected
+    assert (len(later), later[2], later[4:]) == (6, expected[2], expected[4:])
+    assert len(asked) == 1
