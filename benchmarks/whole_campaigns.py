@@ -1,0 +1,197 @@
+"""Whole campaigns, step by step in one process, on a host whose truth is known.
+
+Told are, round by round, labels, relaxations and the CPU time of each step, and in the end the
+state and how far the hull is wrong. Labels are those of the Born labeler; the truth is a file of
+``born_truth.py``. Databases and results are in FOLDER: started again with the same folder, what is
+complete is kept and what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from born_truth import DATA, Truth
+from exhaustive_hull import CAMPAIGN
+from rich.console import Console
+from rich.table import Table
+
+from al_charge.loop.assess import assess
+from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.energies import labelled_hull
+from al_charge.loop.label import label
+from al_charge.loop.propose import propose
+from al_charge.loop.rounds import current_round, label_slots, open_round
+from al_charge.loop.select import select_candidates
+from al_charge.loop.spec import CampaignSpec, load_spec
+from al_charge.loop.submit import submit
+from al_charge.loop.train import train_member
+from al_charge.loop.verify import is_verification
+from al_charge.store.connection import connect
+from al_charge.store.documents import CampaignState
+from al_charge.store.embedded import HOME_ENV, EmbeddedServer
+from al_charge.store.mongo import Store
+from al_charge.thermo.hull import Entry, build_hull
+
+TOLERANCE = 1e-3
+"""eV per formula unit by which an exact hull may be wrong."""
+STEPS = ("propose", "select", "label", "train", "assess")
+Run = dict[str, Any]
+
+
+def spec_of(supercell: tuple[int, ...], seed: int, max_labels: int) -> CampaignSpec:
+    """Return the olivine campaign on another supercell."""
+    spec = load_spec(CAMPAIGN)
+    changes = {
+        "name": f"whole-{seed}",
+        "seed": seed,
+        "host": spec.host.model_copy(update={"supercell": supercell}),
+        "convergence": spec.convergence.model_copy(update={"max_labels": max_labels}),
+    }
+    return spec.model_copy(update=changes)
+
+
+def play_round(campaign: Campaign, number: int, folder: Path, seconds: dict[str, float]) -> None:
+    """Run every task of a round that is not done yet; CPU time is added to what a step took."""
+
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        seconds[step] = round(seconds.get(step, 0.0) + time.process_time() - began, 1)
+
+    open_round(campaign, number)
+    if not is_verification(campaign, number):
+        with timed("propose"):
+            for n_ions in campaign.host.ion_counts:
+                propose(campaign, number, n_ions)
+        with timed("select"):
+            select_candidates(campaign, number)
+    with timed("label"):
+        for slot in range(label_slots(campaign, number)):
+            label(campaign, number, slot, folder / f"label-{slot}", spool=folder / "spool")
+    with timed("train"):
+        cache = folder.parent / "cache"
+        for member in range(campaign.spec.committee.size):
+            train_member(campaign, number, member, folder / f"train-{member}", cache)
+    with timed("assess"):
+        assess(campaign, number, folder / "metal")
+
+
+def play(campaign: Campaign, folder: Path, run: Run, keep: Callable[[], None], most: float) -> None:
+    """Play a campaign to its end, or until there are so many rounds."""
+    rounds, states = run["rounds"], campaign.store.campaigns
+    while states.state(campaign.name) is CampaignState.RUNNING:
+        number = current_round(campaign)
+        if number >= most:
+            break
+        if len(rounds) == number:
+            rounds.append({"seconds": {}})
+        play_round(campaign, number, folder / f"round-{number}", rounds[number]["seconds"])
+        rounds[number] |= tell(campaign, number)
+        keep()
+    run["state"] = states.state(campaign.name).value
+
+
+def tell(campaign: Campaign, number: int) -> dict[str, Any]:
+    """Return what a round has come to."""
+    store, record = campaign.store, campaign.store.rounds.get(campaign.name, number)
+    assert record is not None and record.assessment is not None
+    proposals = [one.statistics for one in store.proposals.all(campaign.name, number)]
+    return {
+        "labels": len(store.labels.uses(campaign.name)),
+        "relaxed": sum(one.evaluated for one in proposals),
+        "evaluations": sum(one.steps for one in proposals),
+        "p_below_hull": record.assessment.p_below_hull,
+        "vertices": [str(x) for x in labelled_hull(campaign).hull.compositions],
+    }
+
+
+def judge(campaign: Campaign, truth: Truth) -> dict[str, Any]:
+    """Return by how much a campaign's hull is wrong, eV per formula unit."""
+    lowest = [
+        Entry(str(n), str(n), campaign.host.composition(n), float(np.nanmin(energies)))
+        for n, energies in truth.energies.items()
+    ]
+    exact = build_hull(lowest, framework="FePO4", working_ion="Na", metal_energy=0.0)
+    found = labelled_hull(campaign).hull
+    reached = {one.x: one.energy for one in reversed(found.entries)}  # of each x the lowest
+    above = {str(one.x): reached.get(one.x, np.inf) - one.energy for one in exact.vertices}
+    return {
+        "vertices": [str(x) for x in found.compositions],
+        "true_vertices": [str(x) for x in exact.compositions],
+        "above": above,
+        "exact": found.compositions == exact.compositions and max(above.values()) < TOLERANCE,
+    }
+
+
+def table(runs: Iterable[Run]) -> Table:
+    """Return a row for each campaign."""
+    result = Table(title="Whole campaigns; CPU minutes of each step")
+    for heading in ("seed", "state", "hull", "labels", "rounds", "relaxed", *STEPS):
+        result.add_column(heading, justify="right")
+    for run in runs:
+        rounds = run["rounds"]
+        minutes = (sum(one["seconds"].get(step, 0.0) for one in rounds) / 60 for step in STEPS)
+        result.add_row(
+            str(run["seed"]),
+            run["state"],
+            "exact" if run["exact"] else f"+{1e3 * max(run['above'].values()):.1f} meV",
+            str(rounds[-1]["labels"]),
+            str(len(rounds)),
+            str(sum(one["relaxed"] for one in rounds)),
+            *(f"{one:.1f}" for one in minutes),
+        )
+    return result
+
+
+def main() -> None:
+    """Begin or go on, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--supercell", type=int, nargs=3, default=(1, 3, 1))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--max-labels", type=int, default=400)
+    parser.add_argument(
+        "--rounds", type=float, default=np.inf, help="end each campaign after so many rounds"
+    )
+    arguments = parser.parse_args()
+    folder, supercell = arguments.folder.resolve(), tuple(arguments.supercell)
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = Truth.read(DATA / f"nafepo4_born_{'x'.join(map(str, supercell))}.npz")
+    os.environ[HOME_ENV] = str(folder / "home")
+    console = Console(width=140)
+    runs: list[Run] = []
+    try:
+        for seed in arguments.seeds:
+            file = folder / f"seed-{seed}.json"
+            run = json.loads(file.read_text()) if file.is_file() else {"seed": seed, "rounds": []}
+            runs.append(run)
+            store = Store(connect(None))
+            submit(store, spec_of(supercell, seed, arguments.max_labels))
+            campaign = open_campaign(store, f"whole-{seed}")
+
+            def keep(run: Run = run, file: Path = file) -> None:
+                file.write_text(json.dumps(run, indent=1), encoding="utf-8")
+                console.print(
+                    f"seed {run['seed']}, round {len(run['rounds']) - 1}:", run["rounds"][-1]
+                )
+
+            play(campaign, folder / str(seed), run, keep, arguments.rounds)
+            run |= judge(campaign, truth)
+            keep()
+            store.close()
+    finally:
+        EmbeddedServer(folder / "home").stop()
+    console.print(table(runs))
+
+
+if __name__ == "__main__":
+    main()
