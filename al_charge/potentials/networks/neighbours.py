@@ -61,10 +61,18 @@ class Neighbours:
     @cached_property
     def opposites(self) -> NDArray[np.int64]:
         """Index of the opposite pair, for every pair; shape (n_edges,)."""
-        there = np.column_stack([self.centres, self.neighbours, self.shifts])
-        back = np.column_stack([self.neighbours, self.centres, -self.shifts])
-        places = np.empty(len(there), dtype=np.int64)
-        places[np.lexsort(back.T)] = np.lexsort(there.T)
+        shifts, n_atoms = self.shifts.astype(np.int64), self.centres.max(initial=0) + 1
+        farthest = np.abs(shifts).max(initial=0)
+
+        def order(ends: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
+            """Return the order of pairs, of which each has a number of its own."""
+            sides = (n_atoms, n_atoms, *[2 * farthest + 1] * 3)
+            return np.argsort(np.ravel_multi_index(ends, sides))
+
+        places = np.empty(len(shifts), dtype=np.int64)
+        places[order((self.neighbours, self.centres, *(farthest - shifts).T))] = order(
+            (self.centres, self.neighbours, *(farthest + shifts).T)
+        )
         return places
 
     @cached_property
