@@ -44,6 +44,7 @@ TOLERANCE = 1e-3
 """eV per formula unit by which an exact hull may be wrong."""
 STEPS = ("propose", "select", "label", "train", "assess")
 Run = dict[str, Any]
+Keep = Callable[[], None]
 
 
 def spec_of(supercell: tuple[int, ...], seed: int, max_labels: int) -> CampaignSpec:
@@ -58,7 +59,9 @@ def spec_of(supercell: tuple[int, ...], seed: int, max_labels: int) -> CampaignS
     return spec.model_copy(update=changes)
 
 
-def play_round(campaign: Campaign, number: int, folder: Path, seconds: dict[str, float]) -> None:
+def play_round(
+    campaign: Campaign, number: int, folder: Path, seconds: dict[str, float], keep: Keep
+) -> None:
     """Run every task of a round that is not done yet; CPU time is added to what a step took."""
 
     @contextmanager
@@ -66,11 +69,12 @@ def play_round(campaign: Campaign, number: int, folder: Path, seconds: dict[str,
         began = time.process_time()
         yield
         seconds[step] = round(seconds.get(step, 0.0) + time.process_time() - began, 1)
+        keep()
 
     open_round(campaign, number)
     if not is_verification(campaign, number):
-        with timed("propose"):
-            for n_ions in campaign.host.ion_counts:
+        for n_ions in campaign.host.ion_counts:
+            with timed("propose"):
                 propose(campaign, number, n_ions)
         with timed("select"):
             select_candidates(campaign, number)
@@ -85,18 +89,21 @@ def play_round(campaign: Campaign, number: int, folder: Path, seconds: dict[str,
         assess(campaign, number, folder / "metal")
 
 
-def play(campaign: Campaign, folder: Path, run: Run, keep: Callable[[], None], most: float) -> None:
-    """Play a campaign to its end, or until there are so many rounds."""
+def play(campaign: Campaign, folder: Path, run: Run, keep: Keep, most: float) -> None:
+    """Play a campaign to its end, or until there are as many rounds as wanted."""
     rounds, states = run["rounds"], campaign.store.campaigns
     while states.state(campaign.name) is CampaignState.RUNNING:
         number = current_round(campaign)
         if number >= most:
             break
-        if len(rounds) == number:
+        while len(rounds) <= number:
             rounds.append({"seconds": {}})
-        play_round(campaign, number, folder / f"round-{number}", rounds[number]["seconds"])
-        rounds[number] |= tell(campaign, number)
+        play_round(campaign, number, folder / f"round-{number}", rounds[number]["seconds"], keep)
+        for earlier, one in enumerate(rounds):
+            if "labels" not in one:
+                one |= tell(campaign, earlier)
         keep()
+        print(f"seed {run['seed']}, round {number}: {json.dumps(rounds[number])}", flush=True)
     run["state"] = states.state(campaign.name).value
 
 
@@ -106,11 +113,11 @@ def tell(campaign: Campaign, number: int) -> dict[str, Any]:
     assert record is not None and record.assessment is not None
     proposals = [one.statistics for one in store.proposals.all(campaign.name, number)]
     return {
-        "labels": len(store.labels.uses(campaign.name)),
+        "labels": len(store.labels.uses(campaign.name, number)),
         "relaxed": sum(one.evaluated for one in proposals),
         "evaluations": sum(one.steps for one in proposals),
         "p_below_hull": record.assessment.p_below_hull,
-        "vertices": [str(x) for x in labelled_hull(campaign).hull.compositions],
+        "vertices": [str(x) for x in labelled_hull(campaign, up_to=number).hull.compositions],
     }
 
 
@@ -143,7 +150,7 @@ def table(runs: Iterable[Run]) -> Table:
         result.add_row(
             str(run["seed"]),
             run["state"],
-            "exact" if run["exact"] else f"+{1e3 * max(run['above'].values()):.1f} meV",
+            "exact" if run["exact"] else f"{1e3 * max(run['above'].values()):+.1f} meV",
             str(rounds[-1]["labels"]),
             str(len(rounds)),
             str(sum(one["relaxed"] for one in rounds)),
@@ -167,7 +174,6 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     truth = Truth.read(DATA / f"nafepo4_born_{'x'.join(map(str, supercell))}.npz")
     os.environ[HOME_ENV] = str(folder / "home")
-    console = Console(width=140)
     runs: list[Run] = []
     try:
         for seed in arguments.seeds:
@@ -180,9 +186,6 @@ def main() -> None:
 
             def keep(run: Run = run, file: Path = file) -> None:
                 file.write_text(json.dumps(run, indent=1), encoding="utf-8")
-                console.print(
-                    f"seed {run['seed']}, round {len(run['rounds']) - 1}:", run["rounds"][-1]
-                )
 
             play(campaign, folder / str(seed), run, keep, arguments.rounds)
             run |= judge(campaign, truth)
@@ -190,7 +193,7 @@ def main() -> None:
             store.close()
     finally:
         EmbeddedServer(folder / "home").stop()
-    console.print(table(runs))
+    Console(width=140).print(table(runs))
 
 
 if __name__ == "__main__":

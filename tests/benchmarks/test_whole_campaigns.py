@@ -75,6 +75,9 @@ def test_it_goes_on_where_it_ended_and_judges_the_hull(
     (before,) = first["rounds"]
     assert (before["labels"], before["relaxed"]) == (5, 0)
     assert before["seconds"].keys() == {*module.STEPS}
+    file = tmp_path / "runs" / "seed-3.json"
+    killed = {"seed": 3, "rounds": [{"seconds": before["seconds"]}]}  # before the round was told
+    file.write_text(json.dumps(killed), encoding="utf-8")
     second = run(module, monkeypatch, tmp_path / "runs", 2)
     again, after = second["rounds"]
     assert again == before
