@@ -109,6 +109,7 @@ def back_up_again_and_again(
 
             made.append(folder / f"{len(made)}.zip")
             make_backup(client["al_charge"], made[-1], dawdle)
+            time.sleep(1.0)
     return made
 
 

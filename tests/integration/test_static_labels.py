@@ -46,9 +46,9 @@ SPEC = {
     },
     "labeler": {"kind": "born", "relax": "none"},
     "potential": {"kind": "painn", "cutoff": "4 A", "channels": 16, "pair_cutoff": "6 A"},
-    "training": {"epochs": 15},
+    "training": {"epochs": 12},
     "committee": {"size": 2},
-    "acquisition": {"first_round": 10, "labels_per_round": 6},
+    "acquisition": {"first_round": 16, "labels_per_round": 16},
     "convergence": {
         "rounds": 1,
         "hull_tolerance": "5 meV",
