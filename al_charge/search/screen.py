@@ -131,7 +131,7 @@ class _Screening:
         while not self.observations():
             if not self.left:
                 return SearchResult(self.ranking())
-            self.relax(self.random()[: self.left])
+            self.relax(self.random())
         while True:
             ranked = self.ranked()
             settled = ranked.p_missed < BOUND and self.left < self.settings.evaluations
@@ -166,9 +166,12 @@ class _Screening:
         return [form for form in dict.fromkeys(chosen) if form not in self.known]
 
     def random(self) -> list[Configuration]:
-        """Return a batch of random configurations whose energies are not known."""
+        """Return a batch of random configurations whose energies are not known.
+
+        There are always more of these than evaluations left, or all would be relaxed.
+        """
         found: dict[Configuration, None] = {}
-        while len(found) < self.settings.batch:
+        while len(found) < min(self.settings.batch, self.left):
             drawn = random_occupation(self.host, self.space.n_ions, self.space.rng)
             form = canonical(self.host, drawn)
             if form not in self.energies and self.space.without_smaller([form]):

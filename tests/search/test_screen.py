@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from al_charge.crystal.enumeration import distinct_occupations, enumerate_distin
 from al_charge.crystal.host import Host
 from al_charge.crystal.symmetry import canonical
 from al_charge.search import pool, screen
-from al_charge.search.genetic import GeneticPlugin, GeneticSettings
+from al_charge.search.genetic import GeneticPlugin, GeneticSettings, OperatorWeights
+from al_charge.search.operators import Operator
 from al_charge.search.plugin import SearchResult, Space
 from al_charge.search.screen import BOUND, TOLERANCE, ScreenPlugin, ScreenSettings
 from al_charge.search.seeds import seeds
@@ -224,9 +226,78 @@ def test_failed_relaxations_rank_last_and_are_not_fitted(host: Host) -> None:
     assert sum(map(math.isinf, energies)) == 12
     assert energies == sorted(energies) and len(energies) <= 30
 
-    (failed,) = ScreenPlugin().search([space], lambda p: [math.inf] * len(p), settings)
+    batches: list[int] = []
+
+    def fail(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
+        batches.append(len(points))
+        return [math.inf] * len(points)
+
+    (failed,) = ScreenPlugin().search([space], fail, settings)
+    assert batches == [12, 6, 6, 6]
     assert len(failed.ranking) == 30
     assert (failed.gap, failed.p_missed) == (None, None)
+
+
+def test_a_search_ends_where_all_relaxations_fail_and_few_are_left() -> None:
+    """Ten configurations, nine evaluations: the last batch is smaller than any other."""
+    space = Space(olivine((1, 1, 1)), 2, rng=np.random.default_rng(1), seeds=[])
+    batches: list[int] = []
+
+    def fail(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
+        batches.append(len(points))
+        return [math.nan] * len(points)
+
+    settings = ScreenSettings(evaluations=space.number - 1, batch=4)
+    (found,) = ScreenPlugin().search([space], fail, settings)
+    assert space.number == 10 and batches == [4, 4, 1]
+    assert len({config for config, _ in found.ranking}) == 9
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_evaluations_that_just_suffice_exhaust_a_space(spare: int) -> None:
+    """What is known needs none. With one less there is a rest, which is predicted."""
+    host = olivine((1, 1, 1))
+    every = enumerate_distinct(host, 2)
+    space = Space(
+        host, 2, rng=np.random.default_rng(1), seeds=every[5:7], known=dict.fromkeys(every[:3], 0.5)
+    )
+    batches: list[int] = []
+
+    def evaluate(points: Sequence[tuple[Space, Configuration]]) -> list[float]:
+        batches.append(len(points))
+        return [0.1 * every.index(config) for _, config in points]
+
+    settings = ScreenSettings(evaluations=len(every) - 3 + spare)
+    (found,) = ScreenPlugin().search([space], evaluate, settings)
+    assert batches[0] == (len(every) - 3 if spare == 0 else 2)
+    assert (found.p_missed == 0.0 and found.gap is None) == (spare == 0)
+    assert found.screened == 1.0
+
+
+def test_errors_are_counted_in_predicted_deviations(
+    host: Host, every: list[Configuration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all batches but the one that is not relaxed any more."""
+    landscape = Landscape(host, 0)
+    told = landscape.observed(every[::40])
+    space = Space(host, 4, rng=np.random.default_rng(1), seeds=[], observations=told)
+    one = screen._Screening(space, landscape.evaluate, ScreenSettings(evaluations=10), [])
+    predicted: list[screen._Ranked] = []
+    rank = one.ranked
+
+    def record() -> screen._Ranked:
+        predicted.append(rank())
+        return predicted[-1]
+
+    monkeypatch.setattr(one, "ranked", record)
+    one.run()
+    assert [len(batch) for batch in landscape.batches] == [6, 4] and len(predicted) == 3
+    scores = [
+        (landscape.energy(config) - mean) / deviation
+        for batch, ranked in zip(landscape.batches, predicted[:2], strict=True)
+        for config, mean, deviation in zip(batch, ranked.mean, ranked.deviation, strict=False)
+    ]
+    assert one.scores == pytest.approx(scores)
 
 
 def test_large_spaces_are_sampled(
@@ -253,6 +324,41 @@ def test_the_pool_forgets_what_is_removed(host: Host, every: list[Configuration]
     assert list(map(tuple, some.rows.tolist())) == [
         config.occupation for config in every if config not in every[3:5]
     ]
+
+
+def test_a_sampled_pool_needs_no_parents(
+    host: Host, every: list[Configuration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts at random; what it proposes is distinct, and nothing of it was removed."""
+    monkeypatch.setattr(pool, "LARGEST_LISTED", len(every) - 1)
+    monkeypatch.setattr(pool, "VISITED", 30)
+    monkeypatch.setattr(pool, "STEPS", 50)
+    some = pool.Pool(Space(host, 4, rng=np.random.default_rng(1), seeds=[]))
+    assert not some.complete and some.share == 0.0 and len(some.rows) == 0
+    some.remove(every[::2])
+    some.renew(fit_surrogate(Landscape(host, 1).observed(every[::40])), [])
+    proposed = set(map(tuple, some.rows.tolist()))
+    assert 30 < len(proposed) == len(some.rows)
+    assert proposed < {config.occupation for config in every[1::2]}
+    assert some.share > (len(every[::2]) + len(proposed)) / len(every) - 1e-9
+
+
+@pytest.mark.parametrize("name", ["olivine", "spins"])
+def test_spin_states_change_in_children_where_there_are_any(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other operators are drawn for every host."""
+    cell: Host = request.getfixturevalue(name)
+    drawn: set[str] = set()
+
+    def recorded(operator: Operator) -> Operator:
+        return replace(operator, make=lambda *_: drawn.add(operator.name))
+
+    monkeypatch.setattr(pool, "OPERATORS", tuple(map(recorded, pool.OPERATORS)))
+    space = Space(cell, 1, rng=np.random.default_rng(1), seeds=[])
+    pool.Pool(space)._children(enumerate_distinct(cell, 1))
+    usual = set(OperatorWeights.model_fields) - {"spin_change"}
+    assert drawn == usual | ({"spin_change"} if name == "spins" else set())
 
 
 def test_the_genetic_search_tells_the_share_that_it_evaluated(
