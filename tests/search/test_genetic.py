@@ -97,7 +97,20 @@ def test_everything_known_leaves_nothing_to_do(olivine: Host) -> None:
     landscape = Landscape(olivine, 0)
     rng = np.random.default_rng(0)
     assert evolve(olivine, 2, landscape, GeneticSettings(), rng, seeds=[], known=known) == []
-    assert landscape.asked == []
+    assert landscape.batches == []
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_evaluations_that_just_suffice_exhaust_a_space(olivine: Host, spare: int) -> None:
+    """What is known needs none. With one less, seeds come first."""
+    landscape = Landscape(olivine, 0)
+    every = enumerate_distinct(olivine, 2)
+    known = {config: landscape.energy(config) for config in every[:3]}
+    settings = GeneticSettings(evaluations=len(every) - 3 + spare, seeds=2, patience=100)
+    found = evolve(olivine, 2, landscape, settings, np.random.default_rng(0), seeds=[], known=known)
+    assert {config for config, _ in found} <= set(every[3:])
+    assert landscape.batches[0] == (len(every) - 3 if spare == 0 else 2)
+    assert len(found) == sum(landscape.batches) <= settings.evaluations
 
 
 def test_patience_ends_a_search_without_progress(olivine_doubled: Host) -> None:
@@ -110,6 +123,34 @@ def test_patience_ends_a_search_without_progress(olivine_doubled: Host) -> None:
     settings = GeneticSettings(evaluations=60, seeds=8, children=5, patience=2)
     evolve(olivine_doubled, 4, flat, settings, np.random.default_rng(0), seeds=[])
     assert batches == [8, 5, 5]
+
+
+def test_patience_counts_from_the_last_lower_energy(olivine_doubled: Host) -> None:
+    """Two of the generations bring one, with one generation between them."""
+    lowest = iter([0.0, -1.0, -1.0, -2.0, -2.0, -2.0])
+    settings = GeneticSettings(evaluations=60, seeds=4, children=2, screening=1, patience=2)
+    found = evolve(
+        olivine_doubled,
+        4,
+        lambda configs: [next(lowest)] * len(configs),
+        settings,
+        np.random.default_rng(0),
+        seeds=[],
+    )
+    assert len(found) == 4 + 5 * 2
+    assert next(lowest, None) is None
+
+
+def test_energies_that_are_missing_are_noticed(olivine: Host) -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        evolve(
+            olivine,
+            2,
+            lambda configs: [0.0] * (len(configs) - 1),
+            GeneticSettings(),
+            np.random.default_rng(0),
+            seeds=[],
+        )
 
 
 def test_failed_evaluations_rank_last(olivine: Host) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from al_charge.crystal.correlations import pair_correlations
+from al_charge.crystal.correlations import all_pair_correlations, pair_correlations
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
-from al_charge.search.screening import guess_energies
+from al_charge.search.screening import RIDGE, guess_energies
 
 
 def test_pair_energies_are_learnt_from_a_part(olivine_doubled: Host) -> None:
@@ -23,6 +23,22 @@ def test_pair_energies_are_learnt_from_a_part(olivine_doubled: Host) -> None:
     guesses = guess_energies(host, known, [configs[i] for i in rest])
     assert np.corrcoef(guesses, energies[rest])[0, 1] > 0.8
     assert guesses.mean() == pytest.approx(energies.mean(), abs=0.2)
+
+
+def test_guesses_are_those_of_ridge_regression(olivine_doubled: Host) -> None:
+    """Against least squares with a row for each weight that pulls it to zero."""
+    host, rng = olivine_doubled, np.random.default_rng(0)
+    configs = enumerate_distinct(host, 2)
+    energies = rng.normal(size=20)
+    inputs = all_pair_correlations(host, configs)
+    centred = inputs - inputs[:20].mean(axis=0)
+    pull = np.sqrt(RIDGE * (centred[:20] ** 2).sum() / 20) * np.eye(inputs.shape[1])
+    weights, *_ = np.linalg.lstsq(
+        np.concatenate([centred[:20], pull]),
+        np.concatenate([energies - energies.mean(), np.zeros(len(pull))]),
+    )
+    guesses = guess_energies(host, dict(zip(configs, energies.tolist(), strict=False)), configs)
+    assert guesses == pytest.approx(centred @ weights + energies.mean(), abs=1e-6)
 
 
 def test_failures_are_left_out(olivine: Host) -> None:

@@ -15,9 +15,11 @@ from al_charge.crystal.configuration import (
 )
 from al_charge.crystal.enumeration import enumerate_distinct
 from al_charge.crystal.host import Host
+from al_charge.crystal.identity import identity
 from al_charge.crystal.symmetry import canonical
 from al_charge.search import seeds as module
 from al_charge.search.seeds import DrawnLater, ewald_energies, seeds
+from al_charge.testing.searches import olivine as olivine_of
 
 
 def test_energies_are_those_of_each_structure(any_host: Host) -> None:
@@ -34,6 +36,16 @@ def test_everything_where_little_exists(olivine: Host) -> None:
     for n_ions in olivine.ion_counts:
         found = seeds(olivine, n_ions, 50, rng)
         assert set(found) == set(enumerate_distinct(olivine, n_ions))
+
+
+def test_what_smaller_cells_hold_is_left_out() -> None:
+    small, large = olivine_of((1, 1, 1)), olivine_of((1, 1, 2))
+    held = {identity(small, config) for config in enumerate_distinct(small, 1)}
+    every = enumerate_distinct(large, 2)
+    new = {config for config in every if identity(large, config) not in held}
+    assert len(new) == len(every) - 2
+    found = seeds(large, 2, len(every), np.random.default_rng(0), (small,))
+    assert len(found) == len(new) and set(found) == new
 
 
 def test_best_half_by_energy_the_rest_at_random(olivine_doubled: Host) -> None:
