@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from al_charge.store.embedded import HOME_ENV
+from al_charge.loop.campaign import Campaign, open_campaign
+from al_charge.loop.energies import labelled_hull
+from al_charge.store.connection import connect
+from al_charge.store.embedded import HOME_ENV, EmbeddedServer
+from al_charge.store.mongo import Store
 
 ROOT = Path(__file__).parents[2]
 CAMPAIGN = f"""
@@ -85,5 +89,50 @@ def test_it_goes_on_where_it_ended_and_judges_the_hull(
     assert after["seconds"]["propose"] > 0
     assert second["state"] == "running"
     assert second["true_vertices"] == ["0", "1"]
-    assert not second["exact"] and min(abs(one) for one in second["above"].values()) > 0.01
-    assert f"{1e3 * max(second['above'].values()):.1f} meV" in capsys.readouterr().out
+    assert not second["exact"] and second["hull_error"] > 0.01
+    assert f"{1e3 * second['hull_error']:.1f} meV" in capsys.readouterr().out
+
+    monkeypatch.setenv(HOME_ENV, str(tmp_path / "runs" / "home"))
+    store = Store(connect(None))
+    try:
+        _check_judgement(module, open_campaign(store, "whole-3"))
+    finally:
+        store.close()
+        EmbeddedServer().stop()
+
+
+def _check_judgement(module: ModuleType, campaign: Campaign) -> None:
+    """By how much the hull is wrong, of truths that are made to differ from it."""
+    hull = labelled_hull(campaign).hull
+    hosts = {n: campaign.host.composition(n) for n in campaign.host.ion_counts}
+    flat = {n: np.array([hull.reference(x) + hull.lower(x)]) for n, x in hosts.items()}
+
+    def judged(n: int, change: float, moved: bool = False) -> dict[str, Any]:
+        energies = flat | {n: np.append(flat[n], flat[n] + change)}
+        outcomes = {m: np.full(len(energies[m]), module.Outcome.RELAXED) for m in hosts}
+        if moved:
+            outcomes[n][-1] = module.Outcome.MOVED
+        found: dict[str, Any] = module.judge(campaign, module.Truth((1, 1, 1), energies, outcomes))
+        return found
+
+    assert judged(2, 0.0)["exact"]
+    wrong = judged(2, -2.0)
+    assert not wrong["exact"] and wrong["hull_error"] == pytest.approx(2.0)
+    assert judged(2, -2.0, moved=True)["exact"]
+    record = campaign.store.rounds.last("whole-3", assessed=True)
+    assert record is not None and record.assessment is not None
+    told = {one.x: one for one in record.assessment.compositions or ()}["1/2"]
+    bound = told.lowest_labelled - told.lower_by - hull.lower(0.5)
+    assert wrong["below_bound"]["1/2"] == pytest.approx(bound + 2.0)
+    assert "1/2" not in judged(2, min(bound + 1e-6, 0.0))["below_bound"]
+
+
+def test_what_has_ended_is_not_played_again(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Results may be there without their database, as in a clone of the repository."""
+    (tmp_path / "runs").mkdir()
+    one = {"seconds": {"propose": 60.0}, "labels": 9, "relaxed": 4}
+    ended = {"seed": 3, "rounds": [one], "state": "converged", "exact": False, "hull_error": 0.003}
+    (tmp_path / "runs" / "seed-3.json").write_text(json.dumps(ended), encoding="utf-8")
+    assert run(module, monkeypatch, tmp_path / "runs", 2) == ended
