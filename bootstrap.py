@@ -87,9 +87,9 @@ def main(command: str = "", *arguments: str) -> int:
 
 
 def test(*arguments: str) -> int:
-    """Run the tests: two processes more than cores, since many wait; one thread each."""
+    """Run the tests: one process more than cores, since some wait; one thread each."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    processes = str(min(8, (os.cpu_count() or 1) + 2))
+    processes = str(min(8, (os.cpu_count() or 1) + 1))
     options = ["-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
     return run(PYTHON, "-m", "pytest", *options, *arguments)
 

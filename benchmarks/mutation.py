@@ -58,6 +58,8 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "acquisition": (["al_charge/acquisition/*.py"], ["tests/acquisition"]),
     "search": (["al_charge/search/*.py"], ["tests/search"]),
     "surrogate": (["al_charge/surrogate/*.py"], ["tests/surrogate"]),
+    "committee": (["al_charge/potentials/committee.py"], ["tests/potentials/test_committee.py"]),
+    "loop": (["al_charge/loop/*.py"], ["tests/loop"]),
 }
 """What is changed and which tests should notice; of the labelers, the audit and moment windows."""
 COPIED = ("db", "docs", "examples", "launchers", "workflows", "README.md", "constraints.txt")

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 from pymatgen.core.lattice import Lattice
@@ -73,13 +74,16 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests whose fixtures start a MongoDB, and begin with files of slow tests.
 
-    Files are dealt out to processes in this order, so that no long one is left for the end.
+    Files are dealt out to processes in this order, so that no long one is left for the end. Else it
+    is haphazard, so that tests that wait run beside others that compute.
     """
     for item in items:
         if STARTS_MONGOD & set(getattr(item, "fixturenames", [])):
             item.add_marker("mongod")
+    here = Path(__file__).parent
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.name not in FIRST, item.path not in slow))
+    place = {path: crc32(str(path.relative_to(here)).encode()) for path in {i.path for i in items}}
+    items.sort(key=lambda i: (i.path.name not in FIRST, i.path not in slow, place[i.path]))
 
 
 @pytest.fixture(autouse=True)

@@ -133,7 +133,7 @@ def test_one_member_has_no_spread(members: list[Potential]) -> None:
 
 
 def test_a_committee_has_a_member() -> None:
-    with pytest.raises(AlChargeError, match="^committee: a committee needs at least one member"):
+    with pytest.raises(AlChargeError, match=r"^committee: a committee needs at least one member"):
         Committee([])
 
 
@@ -164,5 +164,7 @@ def test_members_that_agree_calibrate_nothing() -> None:
 
 
 def test_calibration_needs_a_spread_for_every_residual() -> None:
-    with pytest.raises(AlChargeError, match="^calibration: residuals and spreads differ in number"):
+    with pytest.raises(
+        AlChargeError, match=r"^calibration: residuals and spreads differ in number"
+    ):
         calibrate([1.0, 2.0], [1.0])

@@ -88,7 +88,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
     make_assessment: Callable[..., Assessment],
 ) -> None:
     """Everything that is named in a backup is in it, with one that writes all the time."""
-    stop, problems = threading.Event(), []
+    begun, stop, problems = threading.Event(), threading.Event(), []
 
     def write() -> None:
         try:
@@ -96,8 +96,11 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
                 if stop.is_set():
                     return
                 write_round(number)
+                if number == 2:  # of each campaign there is one
+                    begun.set()
         except Exception as error:
             problems.append(error)
+            begun.set()
 
     def write_round(number: int) -> None:
         campaign = f"c{number % 3}"
@@ -123,6 +126,7 @@ def test_a_copy_is_closed_whatever_is_written_meanwhile(
     writer = threading.Thread(target=write)
     writer.start()
     rng, rounds = random.Random(1), []
+    begun.wait()
     try:
         for number in range(4):
             path = tmp_path / f"{number}.zip"
