@@ -124,7 +124,7 @@ def _check_judgement(module: ModuleType, campaign: Campaign) -> None:
     told = {one.x: one for one in record.assessment.compositions or ()}["1/2"]
     bound = told.lowest_labelled - told.lower_by - hull.lower(0.5)
     assert wrong["below_bound"]["1/2"] == pytest.approx(bound + 2.0)
-    assert "1/2" not in judged(2, min(bound + 1e-6, 0.0))["below_bound"]
+    assert "1/2" not in judged(2, min(bound - 5e-6, 0.0))["below_bound"]
 
 
 def test_what_has_ended_is_not_played_again(
