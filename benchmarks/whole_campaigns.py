@@ -40,8 +40,6 @@ from al_charge.store.embedded import HOME_ENV, EmbeddedServer
 from al_charge.store.mongo import Store
 from al_charge.thermo.hull import Entry, build_hull, max_hull_shift
 
-TOLERANCE = 1e-3
-"""eV per formula unit by which an exact hull may be wrong: the `hull_tolerance` of the campaign."""
 ROUNDING = 1e-5
 """eV per formula unit; true energies are Newton steps, within 0.004 meV of the labeler's."""
 STEPS = ("propose", "select", "label", "train", "assess")
@@ -124,9 +122,10 @@ def tell(campaign: Campaign, number: int) -> dict[str, Any]:
 
 
 def judge(campaign: Campaign, truth: Truth) -> dict[str, Any]:
-    """Return by how much a campaign's hull is wrong, and where less is true than it says.
+    """Return by how much a campaign's hull is wrong, and where its bounds do not hold.
 
-    The truth leaves out configurations whose ions have left their sites, as campaigns do.
+    A hull is exact within the campaign's own tolerance. The truth leaves out configurations whose
+    ions have left their sites, as campaigns do.
     """
     lowest = [
         Entry(str(n), str(n), campaign.host.composition(n), float(np.nanmin(energies[kept])))
@@ -140,12 +139,12 @@ def judge(campaign: Campaign, truth: Truth) -> dict[str, Any]:
         working_ion=found.working_ion,
         metal_energy=found.metal_energy,
     )
-    error = max_hull_shift(exact, found)
+    error, tolerance = max_hull_shift(exact, found), campaign.spec.convergence.hull_tolerance
     return {
         "vertices": [str(x) for x in found.compositions],
         "true_vertices": [str(x) for x in exact.compositions],
         "hull_error": error,
-        "exact": found.compositions == exact.compositions and error < TOLERANCE,
+        "exact": found.compositions == exact.compositions and error < tolerance,
         "below_bound": below_bound(
             campaign, {str(one.x): found.formation_energy(one) for one in lowest}
         ),
@@ -215,7 +214,7 @@ def main() -> None:
             campaign = open_campaign(store, f"whole-{seed}")
 
             def keep(run: Run = run, file: Path = file) -> None:
-                file.write_text(json.dumps(run, indent=1), encoding="utf-8")
+                file.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
 
             play(campaign, folder / str(seed), run, keep, arguments.rounds)
             run |= judge(campaign, truth)

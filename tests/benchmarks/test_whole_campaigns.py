@@ -104,12 +104,12 @@ def test_it_goes_on_where_it_ended_and_judges_the_hull(
 def _check_judgement(module: ModuleType, campaign: Campaign) -> None:
     """By how much the hull is wrong, of truths that are made to differ from it."""
     hull = labelled_hull(campaign).hull
-    hosts = {n: campaign.host.composition(n) for n in campaign.host.ion_counts}
-    flat = {n: np.array([hull.reference(x) + hull.lower(x)]) for n, x in hosts.items()}
+    xs = {n: campaign.host.composition(n) for n in campaign.host.ion_counts}
+    flat = {n: np.array([hull.reference(x) + hull.lower(x)]) for n, x in xs.items()}
 
     def judged(n: int, change: float, moved: bool = False) -> dict[str, Any]:
         energies = flat | {n: np.append(flat[n], flat[n] + change)}
-        outcomes = {m: np.full(len(energies[m]), module.Outcome.RELAXED) for m in hosts}
+        outcomes = {m: np.full(len(energies[m]), module.Outcome.RELAXED) for m in xs}
         if moved:
             outcomes[n][-1] = module.Outcome.MOVED
         found: dict[str, Any] = module.judge(campaign, module.Truth((1, 1, 1), energies, outcomes))

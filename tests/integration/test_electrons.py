@@ -1,4 +1,4 @@
-"""LiCoO2 by GPAW: the runs in other spin states find low-spin cobalt 1.5 eV below high-spin cobalt.
+"""LiCoO2 by GPAW: the runs in other spin states find low-spin cobalt below high-spin cobalt.
 
 That such a campaign is stopped, and told what to write, is in ``tests/loop/test_explore.py``.
 """

@@ -96,7 +96,7 @@ class Neighbours:
         if not _same(self._numbered, kept):
             renumbered = np.full(len(self.centres), -1, dtype=np.int64)
             renumbered[kept] = np.arange(len(kept))
-            self._numbered[:] = kept, renumbered[self.opposites[kept]]
+            self._numbered[:] = kept.copy(), renumbered[self.opposites[kept]]
         return self._numbered[-1]
 
 
