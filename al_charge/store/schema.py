@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
@@ -92,8 +93,9 @@ COLLECTIONS = frozenset(
 """All that a database of al-charge has, FireWorks' own included."""
 
 
+@cache
 def validator_of(document: type[Document]) -> dict[str, Any]:
-    """Return the validator of a kind of document.
+    """Return the validator of a kind of document, made once: pydantic takes its time.
 
     Parameters
     ----------
@@ -103,7 +105,7 @@ def validator_of(document: type[Document]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``$jsonSchema`` that the documents of its collection must satisfy.
+        ``$jsonSchema`` that the documents of its collection must satisfy; not to be changed.
     """
     described = document.model_json_schema(mode="serialization")
     schema = _convert(described, described.get("$defs", {}))
