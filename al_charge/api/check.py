@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymatgen.core.structure import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.api.expected import atoms_of_labels, expected
 from al_charge.api.results import Result
@@ -334,6 +333,8 @@ def _total(host: Host, n_ions: int) -> int | list[int]:
 
 def _kpoints(host: Host, dft: DftSettings | None) -> dict[str, Any] | None:
     """Return the k-point grid of the cell, and its density."""
+    from pymatgen.io.ase import AseAtomsAdaptor  # slow
+
     if dft is None:
         return None
     atoms = AseAtomsAdaptor.get_atoms(host.structure)
@@ -343,6 +344,8 @@ def _kpoints(host: Host, dft: DftSettings | None) -> dict[str, Any] | None:
 
 def _kpoint_warnings(host: Host, spec: CampaignSpec, dft: DftSettings | None) -> list[str]:
     """Return a warning where a spacing gives the cells of a campaign several grids."""
+    from pymatgen.io.ase import AseAtomsAdaptor
+
     if dft is None or dft.kpoints or spec.host.empty_structure is None:
         return []
     empty = read_structure(spec.host.empty_structure, "host.empty_structure")

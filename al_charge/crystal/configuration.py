@@ -11,7 +11,6 @@ from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 from pymatgen.core.periodic_table import Species
 from pymatgen.core.structure import Structure
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.host import VACANCY, Host
 from al_charge.crystal.shells import KIND
@@ -303,6 +302,8 @@ def to_structure(atoms: Atoms) -> Structure:
     Structure
         Its sites in the order of the atoms.
     """
+    from pymatgen.io.ase import AseAtomsAdaptor  # slow, and workers need none of it
+
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     structure = cast(Structure, AseAtomsAdaptor.get_structure(bare))
     for site, species in zip(structure, atoms.arrays["species"], strict=True):
@@ -331,6 +332,8 @@ def from_structure(host: Host, structure: Structure) -> Configuration:
         If a site has no oxidation state, or a spin that the host does not have, or for any reason
         of `from_atoms`.
     """
+    from pymatgen.io.ase import AseAtomsAdaptor
+
     if not all(isinstance(s, Species) and s.oxi_state is not None for s in structure.species):
         raise InputError("the structure has sites without an oxidation state", where="structure")
     atoms = AseAtomsAdaptor.get_atoms(structure.copy().remove_oxidation_states())

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
-from ase.io.formats import filetype
 from pymatgen.core.periodic_table import Element
-from pymatgen.io.ase import AseAtomsAdaptor
 
 from al_charge.crystal.bounded import limited
 from al_charge.crystal.charges import fixed_charges, redox_elements
@@ -220,6 +217,9 @@ def _refuse_no_crystal(atoms: Atoms, where: str) -> None:
 
 
 def _read_other(path: Path, index: str) -> Atoms | list[Atoms]:
+    from ase.io import read  # slow, and workers need none of it
+    from ase.io.formats import filetype
+
     check = {"extxyz": check_extxyz, "vasp": check_poscar}.get(filetype(str(path)))
     if check is not None:
         check(path)
@@ -227,6 +227,8 @@ def _read_other(path: Path, index: str) -> Atoms | list[Atoms]:
 
 
 def _read_cif(path: Path) -> Atoms:
+    from pymatgen.io.ase import AseAtomsAdaptor
+
     structure = read_cif(path)
     if not structure.is_ordered:
         raise InputError("it has partly occupied sites", where=str(path))
