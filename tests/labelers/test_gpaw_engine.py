@@ -40,7 +40,8 @@ ORBITALS: dict[str, Any] = {
     "xc": "LDA",  # without gradients a step takes a third less
     "kpoints": (1, 1, 1),
     "hubbard_u": {"Mn": "3.9 eV"},
-    "energy_tolerance": "1e-5 eV",
+    "energy_tolerance": "1e-4 eV",
+    "density_tolerance": 1e-3,
     "moment_windows": {"Mn2+": (4.2, 4.8), "Mn3+": (3.3, 4.0)},
     "bader": False,
 }

@@ -98,8 +98,8 @@ def gpaw_log(body: str) -> str:
 
 def bomb(pack: Callable[[bytes], bytes], start: str, filler: bytes) -> bytes:
     """Return a compressed file of 1.5 GB, made of members that each decompress to a part."""
-    part = pack(filler * (4 * MB // len(filler)))
-    return pack(start.encode()) + part * 384
+    part = pack(filler * (MB // len(filler)))
+    return pack(start.encode()) + part * 1536
 
 
 STRUCTURES: dict[str, list[Case]] = {
