@@ -154,7 +154,7 @@ class Campaign:
             predictions = self.predicted(energies, picked)
             self.labelled = np.append(self.labelled, picked)
             before, hull = hull, self.hull()
-            self.note(predictions, weighed, hull)
+            self.note(picked, predictions, weighed, hull)
             energies, held_out = self.committee.train(self.labelled)
             self.bars = calibrate_bars(self.history, held_out)
             met.append(self.assess(energies, before, hull, asked=bool(len(picked))))
@@ -184,7 +184,8 @@ class Campaign:
             which = [self.number[config] for _, config in points]
             return [float(mean[i]) * host.formula_units for i in which]
 
-        told = self.observations(energies, self.relaxed)
+        others = np.setdiff1d(self.relaxed, self.labelled)
+        told = [*self.exact(), *self.noisy(energies, others, np.zeros(len(others)))]
         spaces = [
             Space(
                 host,
@@ -204,32 +205,40 @@ class Campaign:
         which = [self.number[config] for one in found for config, _ in one.ranking]
         return np.array(sorted(set(which) - set(self.labelled.tolist())), dtype=np.int64)
 
-    def error_bars(self, energies: Floats, which: Ints) -> tuple[Floats, Floats]:
+    def alone(self, which: Ints) -> Prediction:
+        """Return what a surrogate says that knows the labels alone."""
+        return fit_surrogate(self.exact()).predict(self.known.host, self.known.occupations[which])
+
+    def error_bars(self, energies: Floats, which: Ints, deviation: Floats) -> tuple[Floats, Floats]:
         """Return the members' standard deviations and the calibrated bars."""
         spread = energies[:, which].std(axis=0, ddof=1)
         x = [str(self.x[place]) for place in self.known.place[which]]
         scaled = self.bars.scale * spread
-        found = [bar(self.bars, one, s) for one, s in zip(x, scaled, strict=True)]
-        return spread, np.array(found)
+        told = zip(x, scaled.tolist(), deviation.tolist(), strict=True)
+        return spread, np.array([bar(self.bars, *one) for one in told])
 
-    def observations(self, energies: Floats, relaxed: Ints) -> list[Observation]:
-        """Return labels, and what the committee says of some others."""
+    def exact(self) -> list[Observation]:
+        """Return the labels."""
         host, configs = self.known.host, self.known.configs
-        exact = [
-            Observation(host, configs[i], float(self.known.energies[i])) for i in self.labelled
-        ]
-        others = np.setdiff1d(relaxed, self.labelled)
-        mean, (_, bars) = energies.mean(axis=0), self.error_bars(energies, others)
-        return exact + [
+        energies = self.known.energies
+        return [Observation(host, configs[i], float(energies[i])) for i in self.labelled]
+
+    def noisy(self, energies: Floats, which: Ints, deviation: Floats) -> list[Observation]:
+        """Return what the committee says of some that have no label."""
+        host, configs = self.known.host, self.known.configs
+        mean, (_, bars) = energies.mean(axis=0), self.error_bars(energies, which, deviation)
+        return [
             Observation(host, configs[i], float(mean[i]), float(noise))
-            for i, noise in zip(others, bars, strict=True)
+            for i, noise in zip(which, bars, strict=True)
         ]
 
     def posterior(self, energies: Floats) -> Posterior:
         """Return the joint distribution of all energies, as `loop.posterior` makes it."""
-        some = self.observations(energies, self.relaxed)
-        exact, noisy = ([one for one in some if bool(one.noise) == told] for told in (False, True))
-        return Posterior(fit_surrogate([*exact, *alike(noisy, fit_surrogate(exact))]))
+        others = np.setdiff1d(self.relaxed, self.labelled)
+        alone = self.alone(others)
+        noisy = self.noisy(energies, others, alone.deviation)
+        together = [alike(one, alone, place) for place, one in enumerate(noisy)]
+        return Posterior(fit_surrogate([*self.exact(), *together]))
 
     def select(self, energies: Floats) -> tuple[Ints, dict[int, tuple[float, float]]]:
         """Return what the rule asks for, and what is known of what it may ask for."""
@@ -261,38 +270,35 @@ class Campaign:
         weighed = dict(zip(self.relaxed.tolist(), told, strict=True))
         return np.array([int(one.key) for one in picked], dtype=np.int64), weighed
 
-    def predicted(self, energies: Floats, picked: Ints) -> list[tuple[int, float, float, float]]:
-        """Return number, error, spread and bar of what was selected."""
+    def predicted(self, energies: Floats, picked: Ints) -> list[PredictedLabel]:
+        """Return what the committee says of what was selected; whether it decides is not known."""
         error = (energies.mean(axis=0) - self.known.energies)[picked]
-        spread, bars = self.error_bars(energies, picked)
-        columns = (one.tolist() for one in (picked, error, spread, bars))
-        return list(zip(*columns, strict=True))
+        deviation = self.alone(picked).deviation
+        spread, bars = self.error_bars(energies, picked, deviation)
+        wide = wide_band(self.bars)
+        columns = (one.tolist() for one in (picked, error, spread, bars, deviation))
+        return [
+            PredictedLabel(
+                str(self.x[self.known.place[i]]), error, spread, bar, False, wide * bar, deviation
+            )
+            for i, error, spread, bar, deviation in zip(*columns, strict=True)
+        ]
 
     def note(
         self,
-        predicted: list[tuple[int, float, float, float]],
+        picked: Ints,
+        predicted: list[PredictedLabel],
         weighed: dict[int, tuple[float, float]],
         hull: Hull,
     ) -> None:
         """Keep what was predicted of labels: by the committee for later bars, else for coverage."""
-        some = [
-            PredictedLabel(
-                str(x := self.x[self.known.place[i]]),
-                error,
-                spread,
-                one,
-                bool(self.known.energies[i] < hull.lower(x) + TOLERANCE),
-                wide_band(self.bars) * one,
-            )
-            for i, error, spread, one in predicted
-        ]
-        self.history.append(Checked(self.bars.held_out or 0.0, some))
+        self.history.append(Checked(self.bars.held_out or 0.0, predicted))
         shown, bars = [], calibrate_bars(self.shown)
-        for (i, *_), one in zip(predicted, some, strict=True):
-            energy, deviation = weighed[i]
-            error = energy - float(self.known.energies[i])
+        for i, one in zip(picked.tolist(), predicted, strict=True):
+            (energy, deviation), label = weighed[i], float(self.known.energies[i])
             half = bar(bars, one.x, bars.scale * deviation)
-            told = error, deviation, half, one.deciding, wide_band(bars) * half
+            decides = bool(label < hull.lower(self.x[self.known.place[i]]) + TOLERANCE)
+            told = energy - label, deviation, half, decides, wide_band(bars) * half
             shown.append(PredictedLabel(one.x, *told))
         self.shown.append(Checked(0.0, shown))
         self.run.tested.append([(one.error, *one.bands, one.deciding) for one in shown])

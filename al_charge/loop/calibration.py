@@ -1,15 +1,17 @@
 """Error bars from predictions that were made before their labels.
 
-The error of a committee's energy is f sqrt((a h / 2)^2 + (b s)^2) t. Here s is the spread of the
-members that have not seen the label: what they predicted of a candidate when it was selected. h is
-how far members typically were off for labels that were held out from them, of which the mean of all
-usually errs by half. It is of the same committee, so that the errors of a bad committee of the
-first rounds say little of a later, better one: a and b have no unit, and are about 1. They change
-slowly from round to round. f is a factor of the composition, and t has Student's distribution: a
-committee that is right to 2 meV for most candidates is off by 100 for a few.
+The error of a committee's energy is f sqrt((a h / 2)^2 + (b s)^2 + (c d / 4)^2) t. Here s is the
+spread of the members that have not seen the label: what they predicted of a candidate when it was
+selected. h is how far members typically were off for labels that were held out from them, of which
+the mean of all usually errs by half. d is how unsure a surrogate is that knows the labels alone:
+members agree where all are wrong, which they are far from what is labelled. All three are of the
+same committee, so that the errors of a bad committee of the first rounds say little of a later,
+better one: a, b and c have no unit, and are about 1. They change slowly from round to round. f is a
+factor of the composition, and t has Student's distribution: a committee that is right to 2 meV for
+most candidates is off by 100 for a few.
 
 What committee and surrogate say together has error bars of the same kind: s is the deviation of
-their posterior, and there is no h.
+their posterior, and there is neither h nor d.
 """
 
 from __future__ import annotations
@@ -32,13 +34,16 @@ MEDIAN = 0.67448975
 LEAST = 0.0005
 """Smallest held-out error that counts, eV per formula unit."""
 WIDTH = float(np.log(2.0))
-"""Standard deviation of log a and log b in any round, before errors are known."""
+"""Standard deviation of log a, log b and log c in any round, before errors are known."""
 OWN_WIDTH = 0.3
 """The same of log f, of a composition."""
 MEMORY = 0.9
-"""Correlation of log a, and of log b, between one round with labels and the next."""
+"""Correlation of log a, of log b and of log c, between one round with labels and the next."""
 SHARE = 0.5
 """Error of the mean of all members, over that of one at labels held out from it, where a is 1."""
+NEAR = 0.25
+"""Error of the mean of all members, over the deviation of a surrogate of the labels, where c is 1.
+Measured: 0.2 in campaigns with potentials that learn a host well, 0.7 with ones that do not."""
 FREEDOM = np.array([2.0, 3.0, 5.0, 10.0, 30.0])
 """Degrees of freedom that Student's t may have, as likely as each other before errors are known."""
 BANDS = (0.6827, 0.95)
@@ -66,10 +71,10 @@ def calibrate_bars(history: Iterable[Checked], held_out: float = 0.0) -> Calibra
     """Return what makes error bars of spreads.
 
     By Bayes' theorem on a grid, with log-normal priors about 1. From round to round the logarithms
-    of a and b are an autoregressive process of first order, so that the newest errors count most (a
-    discrete filter: G. Kitagawa, J. Am. Stat. Assoc. 82, 1032 (1987)). Bars hold 68 % of errors
-    averaged over what a, b and the degrees of freedom may be, so that they are the wider the less
-    is known.
+    of a, b and c are autoregressive processes of first order, so that the newest errors count most
+    (a discrete filter: G. Kitagawa, J. Am. Stat. Assoc. 82, 1032 (1987)). Bars hold 68 % of errors
+    averaged over what a, b, c and the degrees of freedom may be, so that they are the wider the
+    less is known.
 
     Parameters
     ----------
@@ -84,23 +89,29 @@ def calibrate_bars(history: Iterable[Checked], held_out: float = 0.0) -> Calibra
     Calibration
         For the newest spreads.
     """
-    weight = np.exp(-0.5 * (GRID[:, None] ** 2 + GRID[None, :] ** 2) / WIDTH**2)
-    weight = np.repeat(weight[..., None], len(FREEDOM), axis=2)
-    weight /= weight.sum()
     seen = [checked for checked in history if checked.predictions]
+    parts = [_sizes(checked.held_out, one) for checked in seen for one in checked.predictions]
+    told = np.any(parts or [(0.0, 0.0, 0.0)], axis=0)
+    grids = [GRID if one else np.zeros(1) for one in told]
+    steps = [STEP if one else np.ones((1, 1)) for one in told]
+    of_a, of_b, of_c = (np.exp(-0.5 * (grid / WIDTH) ** 2) for grid in grids)
+    weight = np.einsum("i,j,k,l->ijkl", of_a, of_b, of_c, np.ones(len(FREEDOM)))
+    weight /= weight.sum()
     for checked in seen:
-        weight *= _likelihood(checked)
+        weight *= _likelihood(checked, grids)
         weight /= weight.sum()
-        weight = np.einsum("ia,ijk,jb->abk", STEP, weight, STEP)
-    a, b = weight.sum(axis=1), weight.sum(axis=0)
-    (floor, outer_floor), (scale, outer_scale) = _half_widths(a), _half_widths(b)
-    ratio_of_floor = outer_floor / floor if held_out else outer_scale / scale
+        weight = np.einsum("ia,jb,kc,ijkl->abcl", *steps, weight, optimize=True)
+    marginals = _marginals(weight)
+    bands = np.array([_half_widths(one) for one in marginals])
+    floor, scale, share = bands[:, 0]
+    ratios = np.log(bands[:, 1] / bands[:, 0])
     return Calibration(
         floor=SHARE * floor * held_out,
         scale=scale,
-        factors=_factors(seen, weight),
+        share=NEAR * share if held_out else None,
+        factors=_factors(seen, marginals),
         held_out=held_out,
-        freedom=_freedom(float(np.sqrt(ratio_of_floor * outer_scale / scale))),
+        freedom=_freedom(float(np.exp(ratios[told if told.any() else slice(None)].mean()))),
     )
 
 
@@ -123,15 +134,32 @@ def held_out_error(residuals: Sequence[float]) -> float:
     return max(float(np.median(np.abs(residuals))) / MEDIAN, LEAST)
 
 
-def _likelihood(checked: Checked) -> Array:
-    """Return how likely errors are for each a, b and degrees of freedom, up to a factor."""
-    a, b = np.exp(GRID)[:, None, None], np.exp(GRID)[None, :, None]
-    likely = np.zeros((len(GRID), len(GRID), len(FREEDOM)))
+def _likelihood(checked: Checked, grids: Sequence[Array]) -> Array:
+    """Return how likely errors are for each a, b, c and degrees of freedom, up to a factor."""
+    squares = [np.exp(2 * grid) for grid in grids]
+    likely = np.zeros((*(len(grid) for grid in grids), len(FREEDOM)))
     for one in checked.predictions:
-        size = np.hypot(SHARE * a * checked.held_out, b * one.spread)
+        parts = _sizes(checked.held_out, one)
+        of_a, of_b, of_c = (part**2 * some for part, some in zip(parts, squares, strict=True))
+        size = np.sqrt(of_a[:, None, None] + of_b[:, None] + of_c)[..., None]
         likely += _log_density(one.error / size, FREEDOM) - np.log(size)
     found: Array = np.exp(likely - likely.max())
     return found
+
+
+def _marginals(weight: Array) -> list[Array]:
+    """Return the weights by size and degrees of freedom, of a, b and c each.
+
+    Where errors tell nothing of one of them, it is what it was before.
+    """
+    prior = np.exp(-0.5 * (GRID / WIDTH) ** 2)[:, None]
+    some = [weight.sum(axis=axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    return [one * prior / prior.sum() if len(one) == 1 else one for one in some]
+
+
+def _sizes(held_out: float, one: PredictedLabel) -> tuple[float, float, float]:
+    """Return the three parts of an error where a, b and c are 1, eV per formula unit."""
+    return SHARE * held_out, one.spread, NEAR * one.deviation
 
 
 def _log_density(t: Array, freedom: Array | float) -> Array:
@@ -156,14 +184,14 @@ def _half_widths(weight: Array) -> tuple[float, float]:
     return low, high
 
 
-def _factors(history: Sequence[Checked], weight: Array) -> dict[str, float]:
-    """Return the factor of every composition with errors, for the most likely a, b and t."""
-    a, b = (float(np.exp((weight.sum(axis=axes) * GRID).sum())) for axes in ((1, 2), (0, 2)))
-    freedom = float(np.exp((weight.sum(axis=(0, 1)) * np.log(FREEDOM)).sum()))
+def _factors(history: Sequence[Checked], marginals: Sequence[Array]) -> dict[str, float]:
+    """Return the factor of every composition with errors, for the most likely a, b, c and t."""
+    of_each = np.exp([one.sum(axis=1) @ GRID for one in marginals])
+    freedom = float(np.exp(marginals[0].sum(axis=0) @ np.log(FREEDOM)))
     likely: dict[str, Array] = defaultdict(lambda: -0.5 * (GRID / OWN_WIDTH) ** 2)
     for held_out, predictions in history:
         for one in predictions:
-            size = np.hypot(SHARE * a * held_out, b * one.spread) * np.exp(GRID)
+            size = np.linalg.norm(of_each * _sizes(held_out, one)) * np.exp(GRID)
             likely[one.x] = likely[one.x] + _log_density(one.error / size, freedom) - np.log(size)
     found = {}
     for x, logarithms in sorted(likely.items()):
@@ -207,7 +235,7 @@ def wide_band(calibration: Calibration) -> float:
 
 
 def _step() -> Array:
-    """Return how likely the logarithm of a or b goes from one value, by row, to each other."""
+    """Return how likely the logarithm of a, b or c goes from one value, by row, to each other."""
     moved = GRID[None, :] - MEMORY * GRID[:, None]
     chance = np.exp(-0.5 * moved**2 / (WIDTH**2 * (1 - MEMORY**2)))
     found: Array = chance / chance.sum(axis=1, keepdims=True)
@@ -217,7 +245,7 @@ def _step() -> Array:
 STEP = _step()
 
 
-def bar(calibration: Calibration, x: str, spread: float) -> float:
+def bar(calibration: Calibration, x: str, spread: float, deviation: float = 0.0) -> float:
     """Return the error bar of a committee's energy.
 
     Parameters
@@ -228,13 +256,16 @@ def bar(calibration: Calibration, x: str, spread: float) -> float:
         Composition.
     spread
         The members' standard deviation times the calibration's scale, eV per formula unit.
+    deviation
+        That of a surrogate that knows the labels alone, eV per formula unit.
 
     Returns
     -------
     float
         Half width of the band that holds 68 % of errors, eV per formula unit.
     """
-    return float(calibration.factors.get(x, 1.0) * np.hypot(calibration.floor, spread))
+    parts = calibration.floor, spread, (calibration.share or 0.0) * deviation
+    return float(calibration.factors.get(x, 1.0) * np.linalg.norm(parts))
 
 
 def coverage(predictions: Iterable[PredictedLabel]) -> Coverage:

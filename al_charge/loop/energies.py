@@ -303,6 +303,8 @@ def candidate_entry(
     candidate: CandidateDoc,
     calibration: Calibration,
     weighed: Weighed | None = None,
+    *,
+    deviation: float = 0.0,
 ) -> Entry:
     """Return a candidate's predicted energy as an entry of a hull.
 
@@ -317,6 +319,8 @@ def candidate_entry(
     weighed
         What `al_charge.loop.posterior.weighed` returns, which counts for more than the committee
         alone.
+    deviation
+        That of a surrogate that knows the labels alone, which the bar of a committee grows with.
 
     Returns
     -------
@@ -327,7 +331,7 @@ def candidate_entry(
     units = campaign.cells.of(candidate).formula_units
     spread = (candidate.spread or 0.0) / units
     energy = candidate.energy / units
-    error_bar = bar(calibration, candidate.composition, spread)
+    error_bar = bar(calibration, candidate.composition, spread, deviation)
     if weighed is not None and candidate.config_hash in weighed.told:
         (energy, _), error_bar = weighed.told[candidate.config_hash], weighed.bar(candidate)
     return Entry(

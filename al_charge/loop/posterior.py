@@ -4,9 +4,9 @@ It is the surrogate's, fitted to labels and to what a committee says of the conf
 has relaxed. Labels are exact, but for static ones below which the committee finds a minimum. The
 size of a committee's errors is that of its calibrated bars.
 They are alike for alike configurations, as those of a surrogate are that knows the labels alone,
-for these are what a committee has learnt from. So they vanish at a label, do not average out
-between candidates, and a committee that is unsure of a candidate is believed less than the
-surrogate.
+for these are what a committee has learnt from, and they are the larger the less sure that surrogate
+is. So they vanish at a label, do not average out between candidates, and a committee that is unsure
+of a candidate is believed less than the surrogate.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def observations(
     labels: Iterable[LabelSummary],
     candidates: Sequence[CandidateDoc] = (),
     calibration: Calibration | None = None,
+    learnt: Surrogate | None = None,
 ) -> tuple[list[Observation], list[Observation]]:
     """Return what is known of energies, for a surrogate to be fitted to.
 
@@ -62,13 +63,15 @@ def observations(
     calibration
         Of the committee that predicts them, which their own round has trained; None for that of the
         round before.
+    learnt
+        Fitted to the labels that the committee has learnt from: where and how its errors are alike.
 
     Returns
     -------
     labelled : list of Observation
         In eV per formula unit; exact, but for such static labels.
     predicted : list of Observation
-        Candidates without a label, with their error bars as noise.
+        Candidates without a label, with their error bars as noise, or as `alike` divides them.
     """
     cells, tolerance = campaign.cells, campaign.spec.convergence.hull_tolerance
     known = {cells.order_of(one): one for one in lowest_labels(campaign, filter(usable, labels))}
@@ -76,12 +79,15 @@ def observations(
     noise = dict.fromkeys(known, 0.0)
     predicted = []
     relaxed = [candidate for candidate in candidates if candidate.energy is not None]
-    for candidate, entry in zip(relaxed, _entries(campaign, relaxed, calibration), strict=True):
+    alone = predicted_together(campaign, learnt, relaxed) if learnt else None
+    entries = _entries(campaign, relaxed, calibration, alone)
+    for place, (candidate, entry) in enumerate(zip(relaxed, entries, strict=True)):
         key, error_bar = cells.order_of(candidate), entry.error_bar or 0.0
         label = known.get(key)
         if label is None:
             host, config = cells.of(candidate), configuration_of(candidate.colours)
-            predicted.append(Observation(host, config, entry.energy, error_bar))
+            one = Observation(host, config, entry.energy, error_bar)
+            predicted.append(alike(one, alone, place) if alone else one)
         elif campaign.static_labels and label.relax == Relax.NONE.value:
             has_learnt = (label.used or 0) <= candidate.round - (calibration is None)
             if has_learnt and entry.energy < energies[key] - tolerance:
@@ -224,40 +230,58 @@ def fit_posterior(
         eV per formula unit, on the scale of the labels.
     """
     labels = list(labels)
-    learnt, _ = observations(campaign, labels)
+    known, _ = observations(campaign, labels)
     minima = of_minima(campaign, labels)
-    labelled, predicted = observations(campaign, minima, candidates, calibration)
-    return Posterior(fit_surrogate([*labelled, *alike(predicted, fit_surrogate(learnt))] or learnt))
+    labelled, predicted = observations(
+        campaign, minima, candidates, calibration, fit_surrogate(known)
+    )
+    return Posterior(fit_surrogate([*labelled, *predicted] or known))
 
 
-def alike(noisy: Sequence[Observation], learnt: Surrogate) -> list[Observation]:
-    """Return what a committee says, with what its errors have in common.
+def labels_alone(campaign: Campaign, up_to: int) -> Surrogate:
+    """Return the surrogate of what is labelled, which knows nothing of any committee.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    up_to
+        Last round whose labels count; of them at least one is usable.
+
+    Returns
+    -------
+    Surrogate
+        eV per formula unit, on the scale of the labels.
+    """
+    labels = campaign.store.labels.read(SUMMARY, campaign=campaign.name, up_to=up_to)
+    return fit_surrogate(observations(campaign, filter(usable, labels))[0])
+
+
+def alike(noisy: Observation, alone: Prediction, place: int) -> Observation:
+    """Return what a committee says, with what its error has in common with others.
 
     Parameters
     ----------
     noisy
-        Energies that a committee predicts, with its bars as noise.
-    learnt
-        Fitted to the labels that the committee has learnt from: which of its errors are alike.
+        An energy that a committee predicts, with its bar as noise.
+    alone
+        Predictions of a surrogate that has learnt from the same labels as the committee.
+    place
+        Which of them is of this configuration.
 
     Returns
     -------
-    list of Observation
-        With the same errors in all. What is labelled errs for itself: it is another geometry.
+    Observation
+        With the same error in all. What is labelled errs for itself: it is another geometry.
     """
-    found = []
-    for one in noisy:
-        like = learnt.predict(one.host, occupations_of([one.config], one.host))
-        if not (deviation := float(like.deviation[0])):
-            found.append(one)
-            continue
-        size = one.noise / deviation
-        found.append(replace(one, noise=size * float(like.own[0]), common=size * like.root[0]))
-    return found
+    if not (deviation := float(alone.deviation[place])):
+        return noisy
+    size = noisy.noise / deviation
+    return replace(noisy, noise=size * float(alone.own[place]), common=size * alone.root[place])
 
 
 def predicted_together(
-    campaign: Campaign, posterior: Posterior, candidates: Sequence[CandidateDoc]
+    campaign: Campaign, posterior: Posterior | Surrogate, candidates: Sequence[CandidateDoc]
 ) -> Prediction:
     """Return the joint distribution of candidates.
 
@@ -266,7 +290,7 @@ def predicted_together(
     campaign
         The campaign.
     posterior
-        What is known, with what a committee says of them.
+        What is known, with what a committee says of them or without.
     candidates
         Of any cells.
 
@@ -390,8 +414,15 @@ def part_of(found: Prediction, some: NDArray[np.bool_] | NDArray[np.int64]) -> P
 
 
 def _entries(
-    campaign: Campaign, candidates: Sequence[CandidateDoc], calibration: Calibration | None
+    campaign: Campaign,
+    candidates: Sequence[CandidateDoc],
+    calibration: Calibration | None,
+    alone: Prediction | None,
 ) -> list[Entry]:
     rounds = {candidate.round for candidate in candidates}
     known = {one: calibration or calibration_of(campaign, one - 1) for one in rounds}
-    return [candidate_entry(campaign, one, known[one.round]) for one in candidates]
+    deviations = np.zeros(len(candidates)) if alone is None else alone.deviation
+    return [
+        candidate_entry(campaign, one, known[one.round], deviation=deviation)
+        for one, deviation in zip(candidates, deviations.tolist(), strict=True)
+    ]

@@ -8,6 +8,7 @@ from fractions import Fraction
 from al_charge.loop.calibration import wide_band
 from al_charge.loop.campaign import Campaign, label_key
 from al_charge.loop.energies import LabelledHull, Weighed, calibration_of, candidate_entry
+from al_charge.loop.posterior import labels_alone, predicted_together
 from al_charge.store.documents import CandidateDoc, PredictedLabel
 from al_charge.store.labels import LabelSummary
 
@@ -39,9 +40,15 @@ def compare_with_labels(
     """
     calibration = calibration_of(campaign, round_number - 1)
     tolerance = campaign.spec.convergence.hull_tolerance
+    some = list(predicted_labels(campaign, round_number, found.labels))
+    alone = [0.0] * len(some)
+    if some and weighed is None:
+        candidates = [candidate for _, candidate in some]
+        learnt = labels_alone(campaign, round_number - 1)
+        alone = predicted_together(campaign, learnt, candidates).deviation.tolist()
     compared = []
-    for label, candidate in predicted_labels(campaign, round_number, found.labels):
-        entry = candidate_entry(campaign, candidate, calibration, weighed)
+    for (label, candidate), deviation in zip(some, alone, strict=True):
+        entry = candidate_entry(campaign, candidate, calibration, weighed, deviation=deviation)
         energy, x = campaign.cells.energy_of(label), Fraction(candidate.composition)
         bar = entry.error_bar or 0.0
         if weighed is not None and candidate.config_hash in weighed.told:
@@ -59,6 +66,7 @@ def compare_with_labels(
                 bar=bar,
                 deciding=energy - found.hull.reference(x) < found.hull.lower(x) + tolerance,
                 band_95=wide * bar,
+                deviation=deviation,
             )
         )
     return compared

@@ -102,6 +102,9 @@ class PredictedLabel(NamedTuple):
     band_95
         Half width of the band that should hold 95 % of errors; None in earlier versions, which took
         errors to be normal.
+    deviation
+        How unsure a surrogate was that knew the labels before alone; 0 in earlier versions, and for
+        what committee and surrogate predict together.
     """
 
     x: str
@@ -110,6 +113,7 @@ class PredictedLabel(NamedTuple):
     bar: float
     deciding: bool
     band_95: float | None = None
+    deviation: float = 0.0
 
     @property
     def bands(self) -> tuple[float, float]:
@@ -147,6 +151,9 @@ class Calibration(Part):
         Error if all members agree, eV per formula unit.
     scale
         Factor on their standard deviation.
+    share
+        Error if all members agree, over the deviation of a surrogate that knows the labels alone;
+        None in earlier versions, and for what committee and surrogate predict together.
     factors
         Factor on the error bar by composition; 1 if none is given.
     held_out
@@ -159,6 +166,7 @@ class Calibration(Part):
 
     floor: Number = 0.0
     scale: Number = 1.0
+    share: Number | None = None
     factors: dict[str, Number] = Field(default_factory=dict)
     held_out: Number | None = None
     freedom: Number | None = None

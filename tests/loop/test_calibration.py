@@ -39,6 +39,10 @@ def drawn(
     return [PredictedLabel(x, e, s, 0.0, False) for e, s in zip(errors, spreads, strict=True)]
 
 
+def predicted(x: str, error: float, spread: float, deviation: float) -> PredictedLabel:
+    return PredictedLabel(x, error, spread, 0.0, False, deviation=deviation)
+
+
 def bare(found: Calibration) -> Calibration:
     return found.model_copy(update={"factors": {}})
 
@@ -69,30 +73,32 @@ def test_of_many_errors_the_true_size_is_found(a: float, b: float, freedom: floa
 
 
 def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
-    """Against Monte Carlo: whole histories of a and b, drawn from the prior and weighted."""
+    """Against Monte Carlo: whole histories of a, b and c, drawn from the prior and weighted."""
     history = [
-        Checked(0.020, [PredictedLabel("0", 0.050, 0.010, 0.0, False)]),
-        Checked(0.010, [PredictedLabel("0", -0.003, 0.004, 0.0, False)]),
-        Checked(0.004, [PredictedLabel("0", e, 0.002, 0.0, False) for e in (0.001, -0.004)]),
+        Checked(0.020, [predicted("0", 0.050, 0.010, 0.060)]),
+        Checked(0.010, [predicted("0", -0.003, 0.004, 0.040)]),
+        Checked(0.004, [predicted("0", e, 0.002, 0.030) for e in (0.001, -0.004)]),
     ]
     rng = np.random.default_rng(1)
     steps = len(history) + 1
     correlation = MEMORY ** np.abs(np.subtract.outer(np.arange(steps), np.arange(steps)))
     process = multivariate_normal(np.zeros(steps), WIDTH**2 * correlation)
-    a, b = (np.exp(process.rvs(400_000, random_state=rng)) for _ in range(2))
+    a, b, c = (np.exp(process.rvs(400_000, random_state=rng)) for _ in range(3))
     freedom = rng.choice(FREEDOM, len(a))
     weight = np.ones(len(a))
     for i, (held_out, predictions) in enumerate(history):
         for one in predictions:
-            size = np.hypot(0.5 * a[:, i] * held_out, b[:, i] * one.spread)
-            weight *= t.pdf(one.error, freedom, scale=size)
+            parts = 0.5 * a[:, i] * held_out, b[:, i] * one.spread, 0.25 * c[:, i] * one.deviation
+            weight *= t.pdf(one.error, freedom, scale=np.linalg.norm(parts, axis=0))
     found = calibrate_bars(history, 0.003)
     errors = rng.standard_t(freedom)
     floors = half_widths(0.0015 * a[:, -1] * errors, weight)
     scales = half_widths(b[:, -1] * errors, weight)
     assert found.floor == pytest.approx(floors[0], rel=0.03)
     assert found.scale == pytest.approx(scales[0], rel=0.03)
-    ratio = np.sqrt(floors[1] / floors[0] * scales[1] / scales[0])
+    shares = half_widths(0.25 * c[:, -1] * errors, weight)
+    assert found.share == pytest.approx(shares[0], rel=0.03)
+    ratio = np.cbrt(np.prod([wide / narrow for narrow, wide in (floors, scales, shares)]))
     assert wide_band(found) == pytest.approx(ratio, rel=0.03)
 
 
@@ -201,6 +207,40 @@ def test_bars_of_committee_and_surrogate_have_no_held_out_error(freedom: float) 
     assert wide_band(found) == pytest.approx(expected[1] / expected[0], rel=0.1)
 
 
+def test_how_far_a_label_is_from_others_tells_where_members_agree_on_what_is_wrong() -> None:
+    """Errors that neither spreads nor held-out labels announce, in ratio to a surrogate's."""
+    rng = np.random.default_rng(4)
+    deviations = rng.uniform(0.005, 0.08, 500)
+    errors = 0.35 * deviations * rng.standard_t(30.0, 500)
+    some = [
+        predicted("1/2", *one) for one in zip(errors, 0.02 * deviations, deviations, strict=True)
+    ]
+    found = bare(calibrate_bars([Checked(LEAST, some)], LEAST))
+    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
+    later = 0.25 * (0.35 / 0.25) ** MEMORY * moved * rng.standard_t(30.0, 100_000)
+    for deviation in (0.01, 0.08):
+        told = bar(found, "1/2", found.scale * 0.02 * deviation, deviation)
+        assert told == pytest.approx(half_widths(deviation * later)[0], rel=0.1)
+    assert bar(found, "1/2", 0.001) < 0.1 * told
+    # Predictions that came without such a deviation tell nothing of it, but for the tails.
+    usual = calibrate_bars([], HELD_OUT)
+    without = calibrate_bars([Checked(HELD_OUT, drawn(20, 0.1, 3.0))], HELD_OUT)
+    assert without.share == pytest.approx(usual.share, rel=0.15)
+    assert usual.share == pytest.approx(0.25 * usual.scale)
+    assert calibrate_bars([Checked(0.0, drawn(20, 0.0, 1.0))]).share is None
+
+
+def test_a_factor_counts_how_far_a_label_is_from_others() -> None:
+    """Errors in ratio to it belong to no composition."""
+    rng = np.random.default_rng(6)
+    near, far = (
+        [predicted(x, e, 1e-4, d) for e in 0.25 * d * rng.standard_normal(40)]
+        for x, d in (("1/4", 0.004), ("3/4", 0.080))
+    )
+    found = calibrate_bars([Checked(LEAST, [*near, *far])], LEAST)
+    assert found.factors == pytest.approx({"1/4": 1.0, "3/4": 1.0}, abs=0.2)
+
+
 def test_rounds_without_labels_change_nothing() -> None:
     one, none = Checked(HELD_OUT, drawn(5, 0.01, 1.0)), Checked(1.0, [])
     assert calibrate_bars([none, one, none], 0.004) == calibrate_bars([one], 0.004)
@@ -258,6 +298,9 @@ def test_a_factor_is_of_errors_over_the_bars_of_their_round() -> None:
 
 def test_a_bar_is_made_of_floor_spread_and_factor() -> None:
     calibration = Calibration(floor=0.003, scale=7.0, factors={"1/4": 2.0})
+    far = calibration.model_copy(update={"share": 0.1})
+    assert bar(far, "1/4", 0.004, 0.12) == pytest.approx(0.026)
+    assert bar(far, "1/4", 0.004) == bar(calibration, "1/4", 0.004, 0.12)
     assert bar(calibration, "1/4", 0.004) == pytest.approx(0.010)
     assert bar(calibration, "1/2", 0.004) == pytest.approx(0.005)
     assert bar(Calibration(), "1/2", 0.004) == pytest.approx(0.004)

@@ -17,7 +17,6 @@ from al_charge.loop.cells import Cells
 from al_charge.loop.posterior import (
     WIDER,
     Posterior,
-    alike,
     fit_posterior,
     lower_one,
     observations,
@@ -169,7 +168,7 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
     labels, candidates = known
     learnt = fit_surrogate(observations(campaign, labels)[0])
     _, noisy = observations(campaign, [], candidates)
-    found = alike(noisy, learnt)
+    _, found = observations(campaign, [], candidates, None, learnt)
     common, own = np.array([one.common for one in found]), [one.noise for one in found]
     covariance = common @ common.T + np.diag(np.square(own))
     bars = np.array([one.noise for one in noisy])
@@ -181,8 +180,31 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
     assert likeness == pytest.approx(expected / np.outer(scale, scale), abs=1e-9)
     assert np.abs(likeness - np.eye(len(likeness))).max() > 0.05
     # Another geometry of a labelled configuration errs for itself.
-    _, again = observations(campaign, [], [candidate(campaign.host, configs[5], -50.0, 0.01)])
-    assert alike(again, learnt) == again
+    other = [candidate(campaign.host, configs[5], -50.0, 0.01)]
+    _, (again,) = observations(campaign, [], other, None, learnt)
+    assert (again.noise, len(again.common)) == (pytest.approx(0.01), 0)
+
+
+def test_the_less_a_surrogate_knows_of_a_candidate_the_less_a_committee_does(
+    campaign: Campaign, known: Any, configs: list[Configuration]
+) -> None:
+    """Members that have learnt the same labels may agree on what is wrong."""
+    labels, candidates = known
+    learnt = fit_surrogate(observations(campaign, labels)[0])
+    other = candidate(campaign.host, configs[5], -50.0, 0.01)
+    x = next(one.composition for one in candidates if one.composition != other.composition)
+    calibration = Calibration(floor=0.004, share=0.6, factors={x: 2.0})
+    _, found = observations(campaign, [], candidates, calibration, learnt)
+    rows = np.array([one.colours for one in candidates], dtype=np.int8)
+    deviation = learnt.predict(campaign.host, rows).deviation
+    spread = np.array([one.spread or 0.0 for one in candidates]) / campaign.host.formula_units
+    factor = np.array([2.0 if one.composition == x else 1.0 for one in candidates])
+    bars = factor * np.sqrt(0.004**2 + spread**2 + (0.6 * deviation) ** 2)
+    sizes = [np.hypot(np.linalg.norm(one.common), one.noise) for one in found]
+    assert sizes == pytest.approx(bars)
+    assert deviation.max() > 1.2 * deviation.min() and 1 < factor.sum() - len(factor) < len(factor)
+    _, (again,) = observations(campaign, [], [other], calibration, learnt)
+    assert again.noise == pytest.approx(np.hypot(0.004, 0.01))  # of a configuration that it knows
 
 
 def test_committee_and_surrogate_are_weighed_by_how_sure_they_are(
@@ -313,7 +335,7 @@ def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
     found = fit_posterior(static, cast(Any, told), candidates)
     rows = occupations_of(configs[40:], campaign.host)
     learnt = fit_surrogate(observations(campaign, labels)[0])
-    noisy = alike(observations(campaign, [], candidates)[1], learnt)
+    noisy = observations(campaign, [], candidates, None, learnt)[1]
     expected = fit_surrogate([*observations(campaign, cast(Any, kept))[0], *noisy])
     means = expected.predict(campaign.host, rows).mean
     assert found.surrogate.predict(campaign.host, rows).mean == pytest.approx(means)

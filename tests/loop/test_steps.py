@@ -40,7 +40,13 @@ from al_charge.loop.energies import Weighed, assessed_hull, calibration_of, labe
 from al_charge.loop.label import label, retry_labels
 from al_charge.loop.labelled_frames import label_atoms
 from al_charge.loop.lookup import why
-from al_charge.loop.posterior import fit_posterior, predicted_together, weigh, weighed
+from al_charge.loop.posterior import (
+    fit_posterior,
+    observations,
+    predicted_together,
+    weigh,
+    weighed,
+)
 from al_charge.loop.predicted import compare_with_labels
 from al_charge.loop.propose import _observations, propose
 from al_charge.loop.request_ledger import request_ledger
@@ -63,6 +69,7 @@ from al_charge.store.documents import (
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
 from al_charge.store.mongo import Store
 from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.surrogate import fit_surrogate
 
 HOST = Path(__file__).parents[2] / "workflows" / "hosts" / "NaFePO4.cif"
 MAX_LABELS = 10
@@ -589,14 +596,21 @@ def test_errors_are_those_of_predictions_made_before(run: Run) -> None:
     units, labels = run.campaign.host.formula_units, labelled_hull(run.campaign).labels
     (chosen,) = [one.selected for one in run.store.rounds.all("steps") if one.number == 1]
     candidates = [run.store.candidates.get(one) for one in chosen or []]
+    known = labelled_hull(run.campaign, up_to=0).labels.values()
+    learnt = fit_surrogate(observations(run.campaign, known)[0])
+    share = first.calibration.share
+    assert share is not None
     for candidate, told in zip(candidates, second.prospective.predictions, strict=True):
         assert candidate is not None and candidate.energy is not None and candidate.spread
         energy = labels[label_key(run.campaign, candidate)].energy
         assert told.error == pytest.approx((candidate.energy - energy) / units)
         assert told.spread == pytest.approx(candidate.spread / units / first.spread_scale)
+        rows = np.array([candidate.colours], dtype=np.int8)
+        (deviation,) = learnt.predict(run.campaign.host, rows).deviation
+        assert told.deviation == pytest.approx(deviation) and deviation > 0
         factor = first.calibration.factors.get(told.x, 1.0)
-        expected = factor * np.hypot(first.calibration.floor, candidate.spread / units)
-        assert told.bar == pytest.approx(expected)
+        parts = first.calibration.floor, candidate.spread / units, share * deviation
+        assert told.bar == pytest.approx(factor * np.linalg.norm(parts))
 
 
 def test_coverage_is_that_of_committee_and_surrogate_together(run: Run) -> None:
