@@ -27,7 +27,6 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, held_out_error, wide_band
 from al_charge.loop.convergence import HullState, criteria, rounds_held
-from al_charge.loop.posterior import Posterior, alike
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.loop.train import FOLDS_PER_MEMBER
 from al_charge.potentials.data.frames import fold_of
@@ -36,6 +35,7 @@ from al_charge.search.screen import ScreenPlugin, ScreenSettings
 from al_charge.search.seeds import seeds
 from al_charge.store.documents import Calibration, Criterion, PredictedLabel, Vertex
 from al_charge.surrogate.clusters import Clusters, features
+from al_charge.surrogate.posterior import Posterior, combine
 from al_charge.surrogate.surrogate import Observation, Prediction, fit_surrogate
 from al_charge.thermo.hull import Entry, Hull, build_hull, max_hull_shift
 from al_charge.thermo.uncertainty import Unlabelled, outlook
@@ -235,10 +235,8 @@ class Campaign:
     def posterior(self, energies: Floats) -> Posterior:
         """Return the joint distribution of all energies, as `loop.posterior` makes it."""
         others = np.setdiff1d(self.relaxed, self.labelled)
-        alone = self.alone(others)
-        noisy = self.noisy(energies, others, alone.deviation)
-        together = [alike(one, alone, place) for place, one in enumerate(noisy)]
-        return Posterior(fit_surrogate([*self.exact(), *together]))
+        noisy = self.noisy(energies, others, self.alone(others).deviation)
+        return combine(self.exact(), noisy, fit_surrogate(self.exact()))
 
     def select(self, energies: Floats) -> tuple[Ints, dict[int, tuple[float, float]]]:
         """Return what the rule asks for, and what is known of what it may ask for."""

@@ -17,19 +17,13 @@ from al_charge.crystal.symmetry import canonical
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import Cells, configuration_of
 from al_charge.loop.energies import LabelledHull
-from al_charge.loop.posterior import (
-    Posterior,
-    fit_posterior,
-    of_minima,
-    part_of,
-    predicted_together,
-    together,
-)
+from al_charge.loop.posterior import fit_posterior, of_minima, predicted_together
 from al_charge.loop.request_ledger import MISSES, RequestLedger
 from al_charge.search.random_occupation import random_occupation
 from al_charge.store.documents import Calibration, CandidateDoc, Forecast, VoltageForecast
 from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.posterior import Posterior, part_of, together
 from al_charge.surrogate.surrogate import Prediction
 from al_charge.thermo.hull import Hull
 from al_charge.thermo.uncertainty import Unlabelled, outlook

@@ -15,8 +15,6 @@ from al_charge.crystal.symmetry import canonical_hash
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.cells import Cells
 from al_charge.loop.posterior import (
-    WIDER,
-    Posterior,
     fit_posterior,
     lower_one,
     observations,
@@ -26,6 +24,7 @@ from al_charge.loop.posterior import (
 from al_charge.store.documents import Assessment, Calibration, CandidateDoc, Geometry
 from al_charge.store.labels import LabelSummary
 from al_charge.surrogate.polynomial import occupations_of
+from al_charge.surrogate.posterior import WIDER, Posterior, alike, combine
 from al_charge.surrogate.surrogate import Surrogate, fit_surrogate
 
 BARS = Calibration(floor=0.004, scale=2.0)
@@ -168,7 +167,7 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
     labels, candidates = known
     learnt = fit_surrogate(observations(campaign, labels)[0])
     _, noisy = observations(campaign, [], candidates)
-    _, found = observations(campaign, [], candidates, None, learnt)
+    found = alike(noisy, learnt)
     common, own = np.array([one.common for one in found]), [one.noise for one in found]
     covariance = common @ common.T + np.diag(np.square(own))
     bars = np.array([one.noise for one in noisy])
@@ -181,7 +180,7 @@ def test_what_a_committee_says_errs_as_a_surrogate_that_knows_the_labels_alone(
     assert np.abs(likeness - np.eye(len(likeness))).max() > 0.05
     # Another geometry of a labelled configuration errs for itself.
     other = [candidate(campaign.host, configs[5], -50.0, 0.01)]
-    _, (again,) = observations(campaign, [], other, None, learnt)
+    (again,) = alike(observations(campaign, [], other, None, learnt)[1], learnt)
     assert (again.noise, len(again.common)) == (pytest.approx(0.01), 0)
 
 
@@ -200,8 +199,7 @@ def test_the_less_a_surrogate_knows_of_a_candidate_the_less_a_committee_does(
     spread = np.array([one.spread or 0.0 for one in candidates]) / campaign.host.formula_units
     factor = np.array([2.0 if one.composition == x else 1.0 for one in candidates])
     bars = factor * np.sqrt(0.004**2 + spread**2 + (0.6 * deviation) ** 2)
-    sizes = [np.hypot(np.linalg.norm(one.common), one.noise) for one in found]
-    assert sizes == pytest.approx(bars)
+    assert [one.noise for one in found] == pytest.approx(bars)
     assert deviation.max() > 1.2 * deviation.min() and 1 < factor.sum() - len(factor) < len(factor)
     _, (again,) = observations(campaign, [], [other], calibration, learnt)
     assert again.noise == pytest.approx(np.hypot(0.004, 0.01))  # of a configuration that it knows
@@ -335,10 +333,12 @@ def test_static_labels_of_ideal_sites_are_what_was_learnt_not_what_is_known(
     found = fit_posterior(static, cast(Any, told), candidates)
     rows = occupations_of(configs[40:], campaign.host)
     learnt = fit_surrogate(observations(campaign, labels)[0])
-    noisy = observations(campaign, [], candidates, None, learnt)[1]
-    expected = fit_surrogate([*observations(campaign, cast(Any, kept))[0], *noisy])
-    means = expected.predict(campaign.host, rows).mean
-    assert found.surrogate.predict(campaign.host, rows).mean == pytest.approx(means)
+    minima, noisy = observations(campaign, cast(Any, kept), candidates)
+    expected = combine(minima, noisy, learnt).predict(campaign.host, rows)
+    assert found.predict(campaign.host, rows).mean == pytest.approx(expected.mean)
+    assert found.predict(campaign.host, rows).deviation == pytest.approx(expected.deviation)
+    other = combine(minima, noisy, fit_surrogate(minima)).predict(campaign.host, rows)
+    assert np.abs(other.mean - expected.mean).max() > 1e-3
     # Of ideal sites alone: better than nothing.
     first = fit_posterior(static, cast(Any, told[1:6]), [])
     assert len(first.surrogate.observations) == 5
