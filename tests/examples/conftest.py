@@ -23,6 +23,7 @@ SMALL = {
     "kind": "painn",
     "cutoff": "4 A",
     "channels": 8,
+    "layers": 1,
     "radial": 8,
     "pair_cutoff": "6 A",
     "pair_intervals": 8,

@@ -37,7 +37,9 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data" / "nafepo4_gpaw.extxyz"
 STATES = {"Na": "Na+", "Fe": "Fe2+", "P": "P5+", "O": "O2-"}
-SMALL = PainnSettings(cutoff="4 A", channels=8, radial=8, pair_cutoff="6 A", pair_intervals=12)
+SMALL = PainnSettings(
+    cutoff="4 A", channels=8, layers=1, radial=8, pair_cutoff="6 A", pair_intervals=12
+)
 TRAINING = TrainingSettings(epochs=30, batch_size=4)
 
 
