@@ -44,7 +44,7 @@ def members(
     frames: list[TrainingFrame], tmp_path_factory: pytest.TempPathFactory
 ) -> list[Potential]:
     """Two potentials on those labels."""
-    settings = PainnSettings(cutoff="4 A", channels=8, pair_cutoff="6 A")
+    settings = PainnSettings(cutoff="4 A", channels=8, layers=1, pair_cutoff="6 A")
     folder = tmp_path_factory.mktemp("training")
     return [
         train(
