@@ -33,7 +33,7 @@ host:
   redox: {{Fe: [2, 3]}}
   fixed: {{P: 5, O: -2}}
 labeler: {{kind: born, fmax: 0.1 eV/A}}
-potential: {{kind: painn, cutoff: 4 A, channels: 8}}
+potential: {{kind: painn, cutoff: 4 A, channels: 8, layers: 1}}
 committee: {{size: 2}}
 training: {{epochs: 3, checkpoint_every: 2}}
 relaxation: {{max_steps: 10}}

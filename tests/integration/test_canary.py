@@ -42,7 +42,7 @@ host:
   redox: {{Fe: [2, 3]}}
   fixed: {{P: 5, O: -2}}
 labeler: {{kind: born, relax: none}}
-potential: {{kind: painn, cutoff: 4 A, channels: 4}}
+potential: {{kind: painn, cutoff: 4 A, channels: 4, layers: 1}}
 training: {{epochs: 2}}
 committee: {{size: 2}}
 search: {{evaluations: 4, seeds: 2}}
