@@ -137,6 +137,7 @@ class Campaign:
         chosen = [*ends, *order[first], *np.delete(order, first)]
         self.labelled = np.array(chosen[:FIRST])
         self.relaxed: Ints = np.empty(0, dtype=np.int64)
+        self.kept = self.relaxed  # by the committee of now
         self.history: list[Checked] = []
         self.bars = Calibration()
         self.shown: list[Checked] = []  # what people had seen of labels before
@@ -155,6 +156,7 @@ class Campaign:
             self.labelled = np.append(self.labelled, picked)
             before, hull = hull, self.hull()
             self.note(picked, predictions, weighed, hull)
+            self.kept = self.relaxed[:0] if len(picked) else self.relaxed
             energies, held_out = self.committee.train(self.labelled)
             self.bars = calibrate_bars(self.history, held_out)
             met.append(self.assess(energies, before, hull, asked=bool(len(picked))))
@@ -186,6 +188,8 @@ class Campaign:
 
         others = np.setdiff1d(self.relaxed, self.labelled)
         told = [*self.exact(), *self.noisy(energies, others, np.zeros(len(others)))]
+        known = self.known.energies.copy()
+        known[self.kept] = mean[self.kept]
         spaces = [
             Space(
                 host,
@@ -193,8 +197,8 @@ class Campaign:
                 rng=self.rng,
                 seeds=seeds(host, n_ions, self.search.seeds, self.rng),
                 known={
-                    self.known.configs[i]: float(self.known.energies[i]) * host.formula_units
-                    for i in self.labelled
+                    self.known.configs[i]: float(known[i]) * host.formula_units
+                    for i in [*self.labelled, *self.kept]
                     if self.known.place[i] == place
                 },
                 observations=told,
@@ -203,7 +207,8 @@ class Campaign:
         ]
         found = ScreenPlugin().search(spaces, evaluate, self.search)
         which = [self.number[config] for one in found for config, _ in one.ranking]
-        return np.array(sorted(set(which) - set(self.labelled.tolist())), dtype=np.int64)
+        found_now = {*which, *self.kept.tolist()}
+        return np.array(sorted(found_now - set(self.labelled.tolist())), dtype=np.int64)
 
     def alone(self, which: Ints) -> Prediction:
         """Return what a surrogate says that knows the labels alone."""

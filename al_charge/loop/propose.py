@@ -183,9 +183,10 @@ def _evolved_candidates(
             )
         return some
 
-    spaces = _spaces(campaign, round_number, x, labelled)
+    kept = _kept(campaign, round_number, x)
+    spaces = _spaces(campaign, round_number, x, labelled, kept)
     found = SEARCHES.of(settings).search(spaces, evaluate, settings)
-    candidates = []
+    candidates = list(kept)
     for space, result in zip(spaces, found, strict=True):
         candidates += documents(space, [config for config, _ in result.ranking])
     left = settings.evaluations * len(spaces) - len(relaxed)
@@ -206,6 +207,23 @@ def _evolved_candidates(
         **_told(spaces, found),
     )
     return candidates, statistics
+
+
+def _kept(campaign: Campaign, round_number: int, x: Fraction) -> list[CandidateDoc]:
+    """Return the candidates of the round before if the committee is the one that relaxed them.
+
+    A round that has brought no label goes on with the search, rather than begin another.
+    """
+    members = [
+        [model.sha256 for model in campaign.store.models.all(campaign.name, number)]
+        for number in (round_number - 1, round_number - 2)
+    ]
+    if members[0] != members[1]:
+        return []
+    before = campaign.store.candidates.all(campaign.name, round_number - 1, str(x))
+    return [
+        one.model_copy(update={"round": round_number}) for one in before if one.origin == "search"
+    ]
 
 
 def _in_doubt(
@@ -248,7 +266,11 @@ def _told(spaces: Sequence[Space], found: Sequence[SearchResult]) -> dict[str, f
 
 
 def _spaces(
-    campaign: Campaign, round_number: int, x: Fraction, labelled: Sequence[LabelDoc]
+    campaign: Campaign,
+    round_number: int,
+    x: Fraction,
+    labelled: Sequence[LabelDoc],
+    kept: Sequence[CandidateDoc],
 ) -> list[Space]:
     """Return the configurations of a composition, with what is known of them so far."""
     cells, count = campaign.cells, campaign.spec.search.seeds
@@ -269,11 +291,17 @@ def _spaces(
         smaller = cells.smaller(cell)
         fresh = _rng(campaign, "seeds", round_number, n_ions, cell=cell)
         known = {
-            config: label.energy * (host.formula_units / cells.of(label).formula_units)
-            for label in labelled
-            for home, config in [cells.home_of(label)]
-            if home is host
+            configuration_of(one.colours): one.energy
+            for one in kept
+            if one.energy is not None and cells.of(one) is host
         }
+        if not campaign.static_labels:  # which leave open whether there is a lower geometry
+            known |= {
+                config: label.energy * (host.formula_units / cells.of(label).formula_units)
+                for label in labelled
+                for home, config in [cells.home_of(label)]
+                if home is host
+            }
         spaces.append(
             Space(
                 host,
@@ -284,8 +312,7 @@ def _spaces(
                     configuration_of(one.colours) for one in earlier if cells.of(one) is host
                 ],
                 labelled=[config for home, config in map(cells.home_of, lowest) if home is host],
-                # A static label leaves open whether its configuration has a lower geometry.
-                known={} if campaign.static_labels else known,
+                known=known,
                 observations=told,
                 smaller=smaller,
             )

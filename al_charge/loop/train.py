@@ -13,6 +13,7 @@ from al_charge.loop.committee import load_member, missing, predictions_for
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.store.documents import ModelDoc
+from al_charge.store.fields import now
 from al_charge.store.labels import SUMMARY
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def train_member(
     """Train and store one member, unless an earlier run has done so.
 
     Training starts from the same member of the round before and, after a kill, continues from its
-    last checkpoint.
+    last checkpoint. If there is nothing that this member does not know, it is the one of the round:
+    trained anew, it would say something else for no reason.
 
     Parameters
     ----------
@@ -62,6 +64,8 @@ def train_member(
     if store.models.has(campaign.name, round_number, member):
         return
     started = time.monotonic()
+    if _is_taken_over(campaign, round_number, member):
+        return
     frames = training_frames(campaign, round_number, cache)
     if not frames:
         raise AlChargeError(
@@ -102,6 +106,22 @@ def train_member(
         predictions_for(campaign, round_number, result.potential),
     )
     store.rounds.add_seconds(campaign.name, round_number, "train", time.monotonic() - started)
+
+
+def _is_taken_over(campaign: Campaign, round_number: int, member: int) -> bool:
+    """Take a member over from the round before if it knows all labels; return whether it does."""
+    models, labels = campaign.store.models, campaign.store.labels
+    before = models.get(campaign.name, round_number - 1, member)
+    if before is None:
+        return False
+    parent, weights = before
+    predictions = models.predictions(parent)
+    usable = labels.read(SUMMARY, campaign=campaign.name, up_to=round_number, refused=False)
+    if {label.key for label in usable} != predictions.keys():
+        return False
+    taken = {"round": round_number, "start": parent.doc_id, "history": [], "created": now()}
+    models.put(parent.model_copy(update=taken), weights, predictions)
+    return True
 
 
 def training_frames(campaign: Campaign, round_number: int, cache: Path) -> Sequence[TrainingFrame]:

@@ -118,6 +118,8 @@ class _Screening:
         }
         self.known = frozenset(self.energies)
         self.told = [*space.observations, *learned]
+        here = [one for one in self.told if one.host is self.host and one.noise <= NOISE]
+        self.exact = {canonical(self.host, one.config) for one in here}
         self.pool = Pool(space)
         self.pool.remove(self.known)
         self.scores: list[float] = []
@@ -199,13 +201,13 @@ class _Screening:
         return sorted(found, key=lambda pair: (pair[1], pair[0].occupation))
 
     def learned(self) -> list[Observation]:
-        """Return what was evaluated here."""
+        """Return what was evaluated here, now or before."""
         from al_charge.surrogate.surrogate import Observation
 
         return [
             Observation(self.host, config, energy, NOISE)
             for config, energy in self.energies.items()
-            if config not in self.known and math.isfinite(energy)
+            if config not in self.exact and math.isfinite(energy)
         ]
 
     def observations(self) -> list[Observation]:

@@ -754,6 +754,8 @@ def test_a_member_says_of_every_usable_label_what_it_predicts(
         np.testing.assert_allclose(found, energies, rtol=0, atol=1e-6)
         run.store.database["models"].update_one({"_id": first.doc_id}, silent)
     assert read == [[], [], keys, []]
+    told = {"$set": {"predictions_file": first.predictions_file}}
+    run.store.database["models"].update_one({"_id": first.doc_id}, told)
 
 
 def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:
@@ -767,6 +769,45 @@ def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:
         assert stored is not None
         weights[model.round] = load(stored[1])
     assert torch.equal(weights[0]["scale"], weights[1]["scale"])
+
+
+def test_a_round_without_a_new_label_goes_on_with_the_search(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its committee is that of the round before, so that what this has relaxed still holds."""
+    campaign, store, half = run.campaign, run.store, Fraction(1, 2)
+    settings = campaign.spec.search.model_copy(update={"evaluations": 4})
+    campaign = replace(campaign, spec=campaign.spec.model_copy(update={"search": settings}))
+    try:
+        open_round(campaign, 2)
+        propose(campaign, 2, 2)
+        for member in range(2):
+            train_member(campaign, 2, member, tmp_path, tmp_path / "labels")
+        before, now = (store.models.all("steps", number) for number in (1, 2))
+        assert [model.sha256 for model in now] == [model.sha256 for model in before]
+        assert [model.start for model in now] == [model.doc_id for model in before]
+        assert not any(model.history for model in now) and all(model.history for model in before)
+        assert [model.held_out for model in now] == [model.held_out for model in before]
+        assert load_committee(campaign, 2).members == load_committee(campaign, 1).members
+        first = store.candidates.all("steps", 2, "1/2")
+        found, statistics = proposing._evolved_candidates(campaign, 3, half)
+        kept, others = found[: len(first)], found[len(first) :]
+        assert [one.doc_id for one in kept] != [one.doc_id for one in first]
+        assert [one.model_copy(update={"round": 2}) for one in kept] == first
+        assert len(others) == statistics.evaluated > 0
+        assert len({one.config_hash for one in found}) == len(found) == statistics.candidates
+        # One member that does not know a label is trained, and all is relaxed anew.
+        store.database["models"].delete_one({"_id": now[0].doc_id})
+        monkeypatch.setattr(type(store.models), "predictions", lambda *_: {})
+        train_member(campaign, 2, 0, tmp_path, tmp_path / "labels")
+        again = store.models.all("steps", 2)
+        assert again[0].history and again[0].start == before[0].doc_id
+        assert [a.sha256 == b.sha256 for a, b in zip(again, before, strict=True)] == [False, True]
+        assert not proposing._kept(campaign, 3, half)
+    finally:
+        for name in ("candidates", "proposals", "models"):
+            store.database[name].delete_many({"campaign": "steps", "round": {"$gte": 2}})
+        store.database["rounds"].delete_one({"campaign": "steps", "number": 2})
 
 
 def test_a_second_campaign_uses_the_labels_that_exist(run: Run, tmp_path: Path) -> None:

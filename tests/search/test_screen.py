@@ -161,6 +161,23 @@ def test_what_is_known_at_a_composition_replaces_seeds(
     assert not set(known) & {config for config, _ in found.ranking}
 
 
+def test_what_was_relaxed_before_teaches_like_what_is_relaxed_now(
+    host: Host, every: list[Configuration]
+) -> None:
+    """The bar of its energy is the committee's; a search asks what the committee would say."""
+    landscape, rng = Landscape(host, 2), np.random.default_rng(1)
+    label, *relaxed = every[::60]
+    known = {one: landscape.energy(one) * host.formula_units for one in (label, *relaxed)}
+    told = [*landscape.observed([label]), *landscape.observed(relaxed, 0.02)]
+    space = Space(host, 4, rng=rng, seeds=[], known=known, observations=told)
+    one = screen._Screening(space, landscape.evaluate, ScreenSettings(), [])
+    learnt = [*landscape.observed(relaxed, screen.NOISE), *landscape.observed([label])]
+    assert [(o.config, o.energy, o.noise) for o in one.observations()] == [
+        (canonical(host, o.config), pytest.approx(o.energy), o.noise) for o in learnt
+    ]
+    assert not one.ranking() and not landscape.asked
+
+
 def test_labels_of_one_geometry_are_relaxed_first(host: Host, every: list[Configuration]) -> None:
     """Their configurations may have a lower one; what the search finds replaces the label."""
     landscape = Landscape(host, 2)
