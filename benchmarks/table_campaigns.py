@@ -27,6 +27,7 @@ from al_charge.crystal.configuration import Configuration
 from al_charge.crystal.symmetry import canonical, canonical_hash
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, held_out_error, wide_band
 from al_charge.loop.convergence import HullState, criteria, rounds_held
+from al_charge.loop.select import ground_state_to_test
 from al_charge.loop.spec import ConvergenceSettings
 from al_charge.loop.train import FOLDS_PER_MEMBER
 from al_charge.potentials.data.frames import fold_of
@@ -268,7 +269,7 @@ class Campaign:
             count=count,
             tolerance=TOLERANCE,
         )
-        picked = self.rule.select(choice, self.settings, self.rng)
+        picked = self.rule.select(choice, self.settings, self.rng) or ground_state_to_test(choice)
         told = zip(found.mean.tolist(), found.deviation.tolist(), strict=True)
         weighed = dict(zip(self.relaxed.tolist(), told, strict=True))
         return np.array([int(one.key) for one in picked], dtype=np.int64), weighed

@@ -42,7 +42,8 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
     """Store, once, which candidates of a round are to be labelled, best first.
 
     Candidates that need no label are left out, and the campaign's label budget is never exceeded.
-    In the first round the end members come first.
+    In the first round the end members come first. Where a rule sees nothing worth a label, one
+    label puts that to the test: see `ground_state_to_test`.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         rule = ACQUISITIONS.of(settings)
         picked = rule.select(choice, settings, campaign.rng("select", round_number))
         _refuse_invalid(rule, choice, picked)
+        picked = picked or ground_state_to_test(choice)
     by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
     reasons = {by_hash[selection.key]: selection.reason for selection in picked}
     chosen = store.rounds.record_selection(campaign.name, round_number, reasons)
@@ -218,6 +220,40 @@ def _choice(
         count=count,
         tolerance=campaign.spec.convergence.hull_tolerance,
     )
+
+
+def ground_state_to_test(choice: Choice) -> list[Selection]:
+    """Return the predicted ground state that is least certain, where none is labelled.
+
+    Predictions that are wrong throughout agree that nothing is worth a label; a label where they
+    are least sure tells.
+
+    Parameters
+    ----------
+    choice
+        Candidates and what is labelled.
+
+    Returns
+    -------
+    list of Selection
+        Of the candidates that are predicted lowest of all at their composition, by more than the
+        tolerance, the one with the largest standard deviation for its cost. None if there is no
+        such candidate, or no label may be made.
+    """
+    lowest = dict[Fraction, float]()
+    for label in choice.labelled:
+        lowest[label.x] = min(label.energy, lowest.get(label.x, np.inf))
+    found = dict[Fraction, int]()
+    for i in np.argsort(choice.mean, kind="stable").tolist():
+        x = choice.candidates[i].x
+        if choice.mean[i] < lowest.get(x, np.inf) - choice.tolerance:
+            found.setdefault(x, i)
+    if not found or not choice.count:
+        return []
+    index = max(found.values(), key=lambda i: choice.spread[i] / choice.candidates[i].cost)
+    one, spread = choice.candidates[index], float(choice.spread[index])
+    told = f"tests the ground state predicted at x = {one.x}, {choice.odds(index)}"
+    return [Selection(one.key, spread / one.cost, told)]
 
 
 def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Selection]) -> None:

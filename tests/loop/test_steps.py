@@ -20,6 +20,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from safetensors.torch import load
 
+from al_charge.acquisition.hull import HullPlugin
+from al_charge.acquisition.plugin import Choice, Selection
 from al_charge.api.hull import _candidates as predictions
 from al_charge.crystal.configuration import Configuration, from_atoms, set_species
 from al_charge.crystal.enumeration import count_distinct, enumerate_distinct
@@ -31,6 +33,7 @@ from al_charge.labelers import make_labeler
 from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
+from al_charge.loop import select as selecting
 from al_charge.loop.assess import _assessment, _calibrate_weighed, assess, next_state
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -771,6 +774,16 @@ def test_every_member_starts_from_itself_a_round_ago(run: Run) -> None:
     assert torch.equal(weights[0]["scale"], weights[1]["scale"])
 
 
+def plenty(spec: CampaignSpec) -> CampaignSpec:
+    return spec.model_copy(
+        update={"convergence": spec.convergence.model_copy(update={"max_labels": 100})}
+    )
+
+
+def the_last(choice: Choice) -> list[Selection]:
+    return [Selection(choice.candidates[-1].key, 1.0, "a test")]
+
+
 def test_a_round_without_a_new_label_goes_on_with_the_search(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -789,6 +802,13 @@ def test_a_round_without_a_new_label_goes_on_with_the_search(
         assert not any(model.history for model in now) and all(model.history for model in before)
         assert [model.held_out for model in now] == [model.held_out for model in before]
         assert load_committee(campaign, 2).members == load_committee(campaign, 1).members
+        # Where a rule sees nothing worth a label, one label tests that.
+        monkeypatch.setattr(HullPlugin, "select", lambda *_: [])
+        monkeypatch.setattr(selecting, "ground_state_to_test", the_last)
+        (tested,) = select_candidates(replace(campaign, spec=plenty(campaign.spec)), 2)
+        record = store.rounds.get("steps", 2)
+        assert record is not None
+        assert (record.selected, record.reasons) == ([tested], ["a test"])
         first = store.candidates.all("steps", 2, "1/2")
         found, statistics = proposing._evolved_candidates(campaign, 3, half)
         kept, others = found[: len(first)], found[len(first) :]
