@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal, norm, t
 
 from al_charge.loop.calibration import (
+    ALONE,
     FREEDOM,
     LEAST,
     MEMORY,
     OWN_WIDTH,
+    TOGETHER,
     USUAL,
-    WIDTH,
     Checked,
     bar,
     calibrate_bars,
@@ -62,7 +63,7 @@ def test_of_many_errors_the_true_size_is_found(a: float, b: float, freedom: floa
     some = drawn(4000, a, b, freedom=freedom)
     found = bare(calibrate_bars([Checked(HELD_OUT, some)], HELD_OUT))
     rng = np.random.default_rng(1)
-    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal((2, 100_000)))
+    moved = np.exp(ALONE.width * np.sqrt(1 - MEMORY**2) * rng.standard_normal((2, 100_000)))
     later = HELD_OUT / 2 * (2 * a / HELD_OUT) ** MEMORY * moved[0], b**MEMORY * moved[1]
     errors = rng.standard_t(freedom, 100_000)
     for spread in (0.002, 0.010, 0.020):
@@ -82,7 +83,7 @@ def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
     rng = np.random.default_rng(1)
     steps = len(history) + 1
     correlation = MEMORY ** np.abs(np.subtract.outer(np.arange(steps), np.arange(steps)))
-    process = multivariate_normal(np.zeros(steps), WIDTH**2 * correlation)
+    process = multivariate_normal(np.zeros(steps), ALONE.width**2 * correlation)
     a, b, c = (np.exp(process.rvs(400_000, random_state=rng)) for _ in range(3))
     freedom = rng.choice(FREEDOM, len(a))
     weight = np.ones(len(a))
@@ -102,6 +103,22 @@ def test_it_is_the_filter_that_sums_over_all_that_may_have_been() -> None:
     assert wide_band(found) == pytest.approx(ratio, rel=0.03)
 
 
+def test_more_is_known_beforehand_of_committee_and_surrogate_together() -> None:
+    """Against Monte Carlo, without errors and with a few."""
+    some = [PredictedLabel("0", e, 0.004, 0.0, False) for e in (0.002, -0.009, 0.001)]
+    rng = np.random.default_rng(3)
+    process = multivariate_normal(np.zeros(2), TOGETHER.width**2 * np.array([[1, 0.9], [0.9, 1]]))
+    before, now = np.exp(process.rvs(400_000, random_state=rng)).T
+    share = np.array(TOGETHER.freedom) / np.sum(TOGETHER.freedom)
+    freedom = rng.choice(FREEDOM, len(now), p=share)
+    weight = np.prod([t.pdf(one.error, freedom, scale=before * 0.004) for one in some], axis=0)
+    errors = now * rng.standard_t(freedom)
+    for history, counted in (([], None), ([Checked(0.0, some)], weight)):
+        found, (narrow, wide) = calibrate_bars(history), half_widths(errors, counted)
+        assert found.scale == pytest.approx(narrow, rel=0.03)
+        assert wide_band(found) == pytest.approx(wide / narrow, rel=0.03)
+
+
 @pytest.mark.parametrize("freedom", [3.0])
 def test_they_cover_what_they_say(freedom: float) -> None:
     """Errors of later rounds, of committees that get better while a and b wander."""
@@ -112,7 +129,7 @@ def test_they_cover_what_they_say(freedom: float) -> None:
         inside = []
         for number in range(12):
             a, b = (
-                MEMORY * one + WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal()
+                MEMORY * one + ALONE.width * np.sqrt(1 - MEMORY**2) * rng.standard_normal()
                 for one in (a, b)
             )
             held_out = 0.1 * 0.6**number
@@ -200,7 +217,7 @@ def test_bars_of_committee_and_surrogate_have_no_held_out_error(freedom: float) 
     errors = 1.8 * deviations * rng.standard_t(freedom, 4000)
     some = [PredictedLabel("1/2", *one, 0.0, False) for one in zip(errors, deviations, strict=True)]
     found = bare(calibrate_bars([Checked(0.0, some)]))
-    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
+    moved = np.exp(TOGETHER.width * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
     expected = half_widths(1.8**MEMORY * moved * rng.standard_t(freedom, 100_000))
     assert bar(found, "1/2", 0.0) == 0.0
     assert found.scale == pytest.approx(expected[0], rel=0.1)
@@ -216,7 +233,7 @@ def test_how_far_a_label_is_from_others_tells_where_members_agree_on_what_is_wro
         predicted("1/2", *one) for one in zip(errors, 0.02 * deviations, deviations, strict=True)
     ]
     found = bare(calibrate_bars([Checked(LEAST, some)], LEAST))
-    moved = np.exp(WIDTH * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
+    moved = np.exp(ALONE.width * np.sqrt(1 - MEMORY**2) * rng.standard_normal(100_000))
     later = 0.25 * (0.35 / 0.25) ** MEMORY * moved * rng.standard_t(30.0, 100_000)
     for deviation in (0.01, 0.08):
         told = bar(found, "1/2", found.scale * 0.02 * deviation, deviation)
@@ -248,7 +265,7 @@ def test_rounds_without_labels_change_nothing() -> None:
 
 def test_without_predictions_held_out_errors_say_how_large_errors_are() -> None:
     rng = np.random.default_rng(0)
-    size = np.exp(WIDTH * rng.standard_normal(400_000))
+    size = np.exp(ALONE.width * rng.standard_normal(400_000))
     usual = half_widths(size * rng.standard_t(rng.choice(FREEDOM, len(size))))
     small, large = (calibrate_bars([], e) for e in (0.003, 0.012))
     assert large.floor == pytest.approx(4 * small.floor)
