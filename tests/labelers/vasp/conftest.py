@@ -114,6 +114,11 @@ class StandIn:
 
 def install(programs: Path, patch: pytest.MonkeyPatch) -> StandIn:
     """Put the stand-in into a new folder and that on PATH."""
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+    # The headers above are none of those that pymatgen knows and would look through for each.
+    known = PotcarSingle._potcar_summary_stats
+    patch.setattr(PotcarSingle, "_potcar_summary_stats", {release: {} for release in known})
     programs.mkdir()
     program = programs / "vasp_std"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {STANDIN} "$@"\n')
