@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import io
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -354,3 +357,36 @@ def run() -> Callable[..., tuple[int, str, str]]:
         return int(exit_.value.code or 0), out.getvalue(), err.getvalue()
 
     return call
+
+
+@pytest.fixture(scope="module")
+def forked_gpaw() -> Iterator[Callable[..., None]]:
+    """Have GPAW's jobs done by forks of this process, where it is imported once for all of them.
+
+    The fixture is what starts processes otherwise. A fork knows no time limit, and must not fail.
+    """
+    from al_charge.labelers.dft import process
+
+    job: Any = importlib.import_module("al_charge.labelers.gpaw.run")
+    importlib.import_module("al_charge.labelers.gpaw.engine")
+    usual = process.run
+
+    def work(directory: Path) -> None:
+        os.chdir(directory)
+        with Path(process.LOG).open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        warnings.resetwarnings()  # they are errors in a test's process
+        job.main()
+
+    def start(command: Sequence[str], directory: Path, *limits: Any, **options: Any) -> None:
+        if list(command[1:]) != ["-m", job.__name__]:
+            return usual(command, directory, *limits, **options)
+        fork = multiprocessing.get_context("fork").Process(target=work, args=(directory,))
+        fork.start()
+        fork.join()
+        assert fork.exitcode == 0, (directory / process.LOG).read_text()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "run", start)
+        yield usual

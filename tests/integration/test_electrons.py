@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.mongod,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(find_spec("gpaw") is None, reason="GPAW is not installed"),
+    pytest.mark.usefixtures("forked_gpaw"),
 ]
 
 CAMPAIGN = Path(__file__).parents[1] / "cases" / "hosts" / "licoo2_high_spin.yaml"

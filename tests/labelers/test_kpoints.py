@@ -114,6 +114,7 @@ def test_grids_that_are_alike(crystal: Atoms) -> None:
 
 @pytest.mark.slow
 @pytest.mark.gpaw
+@pytest.mark.usefixtures("forked_gpaw")
 @pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed")
 def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> None:
     """LiH, of which a cell has an odd number of divisions and two have no equal grid."""

@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.gpaw,
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("gpaw") is None, reason="GPAW is not installed"),
+    pytest.mark.usefixtures("forked_gpaw"),
 ]
 
 CELL = """data_lih

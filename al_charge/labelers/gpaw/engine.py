@@ -168,6 +168,10 @@ class Engine:
         parameters = self._request["parameters"] | stage["parameters"]
         if self._calculator is None:
             self._calculator = GPAW(txt=_log(), **parameters)
+            self._calculator.create_new_calculation(atoms)
+            # GPAW would create it again, as one that was read without wave functions: in the mode
+            # lcao there are none before the first step.
+            self._calculator.create_new_calculation = lambda _: None
         else:
             if self._parameters != parameters:
                 self._reconfigure(Parameters(**parameters), atoms)
@@ -176,6 +180,7 @@ class Engine:
         settled = Density(SETTLED)
         # The calculator keeps its wave functions when atoms move, so this goes on from before.
         for context in self._calculator.iconverge(atoms):
+            vars(self._calculator).pop("create_new_calculation", None)
             self._journal.count()
             if settle and settled(context)[0]:
                 break
