@@ -146,7 +146,7 @@ def hydride(forked_gpaw: Callable[..., None], folder: Path) -> Reading:
     return label(labeler(WAVES, bader=True), lithium_hydride(), folder / "hydride")
 
 
-def test_moments_tell_the_charge_states(plain: Reading) -> None:
+def test_moments_tell_the_charge_states(plain: Reading, folder: Path) -> None:
     assert plain.moments is not None
     species = ["Mn2+", "O2-", "Mn2+", "O2-"]
     audit = labeler(ORBITALS).audit(plain, species, None)
@@ -163,6 +163,7 @@ def test_moments_tell_the_charge_states(plain: Reading) -> None:
     (attempt,) = plain.attempts
     assert attempt.changed == "mixer msr1"
     assert attempt.outcome == f"converged after {plain.details['scf_steps']} steps"
+    assert (folder / "plain" / "gpaw.txt").read_text().count("\nAtoms  #") == 1, "begun twice"
 
 
 def test_a_steered_label_is_at_the_geometry_that_was_asked_for(
