@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -138,6 +139,7 @@ def main(argv: list[str] | None = None) -> None:
     argv
         Arguments without the program's name; those of the process if None.
     """
+    gc.set_threshold(50_000)  # imports make much and drop little
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # it may take ASCII alone

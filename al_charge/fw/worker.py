@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import os
@@ -190,6 +191,7 @@ def main(
     pulse
         Tells the parent that this process lives.
     """
+    gc.set_threshold(50_000)  # imports make much and drop little
     configure(logs)
     pulse.beat()
     warnings.filterwarnings("ignore", "gcd is deprecated", FutureWarning)  # pymatgen's, not ours

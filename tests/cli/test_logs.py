@@ -83,10 +83,10 @@ def records(err: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_worker_logs_start_and_end_of_each_task(server: None, tmp_path: Path) -> None:
+def test_worker_logs_start_and_end_of_each_task(server: None, run: Run, tmp_path: Path) -> None:
     """One training fails: no folder can be made for it."""
     changes = {"convergence": {"max_rounds": 1, "max_labels": 5}}
-    assert al_charge("campaign", "submit", write(tmp_path, "lines", **changes)).returncode == 0
+    assert run("campaign", "submit", write(tmp_path, "lines", **changes))[0] == 0
     runs = tmp_path / "runs"
     obstacle = runs / "lines" / "round-000" / "train-1"
     obstacle.parent.mkdir(parents=True)
@@ -126,7 +126,9 @@ def test_worker_logs_start_and_end_of_each_task(server: None, tmp_path: Path) ->
     assert "round 0" in found[-1]["message"] or "train 1" in found[-1]["message"]
 
 
-def test_campaign_without_a_terminal_logs_one_line_per_event(server: None, tmp_path: Path) -> None:
+def test_campaign_without_a_terminal_logs_one_line_per_event(
+    server: None, run: Run, tmp_path: Path
+) -> None:
     done = al_charge("campaign", "submit", write(tmp_path, "events"), "--workers", "1")
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -143,9 +145,9 @@ def test_campaign_without_a_terminal_logs_one_line_per_event(server: None, tmp_p
         assert assessed.endswith(" of 4 criteria hold")
     assert said[-1].startswith("campaign 'events' is exhausted: ")
     # Those who watch it afterwards are told how it ended.
-    watched = al_charge("--log-format", "json", "campaign", "watch", "events")
-    assert (watched.returncode, watched.stdout) == (0, "")
-    assert records(watched.stderr)[-1]["state"] == "exhausted"
+    code, out, err = run("--log-format", "json", "campaign", "watch", "events")
+    assert (code, out) == (0, "")
+    assert records(err)[-1]["state"] == "exhausted"
 
 
 def status(number: int, **fields: Any) -> dict[str, Any]:

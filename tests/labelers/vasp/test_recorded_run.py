@@ -42,7 +42,8 @@ def test_through_custodian(
     )
     vasp = labeler(**AS_RECORDED)
     vasp.prepare(nickel_oxide, tmp_path / "job", relax=Relax.NONE, attempt=0)
-    vasp.run(tmp_path / "job")
+    write_json(tmp_path / "job" / stages.LAUNCH, vasp._launch())
+    run.run_stages(tmp_path / "job")
     reading = vasp.read(tmp_path / "job")
     assert reading.frames[-1].energy == pytest.approx(-4.52549041, abs=1e-8)
     assert reading.moments is not None

@@ -182,7 +182,11 @@ def test_the_published_run_becomes_a_label(
 
 
 def test_a_label_and_where_its_files_are(
-    standin: Any, launchpad: LaunchPad, campaign: Campaign, tmp_path: Path
+    in_this_process: None,
+    standin: Any,
+    launchpad: LaunchPad,
+    campaign: Campaign,
+    tmp_path: Path,
 ) -> None:
     standin.tell(energy=ENERGY - 0.001, moments=[1.7, 0.1])
     work(launchpad, campaign, tmp_path / "runs")
