@@ -121,12 +121,12 @@ def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> Non
     cell = bulk("LiH", "rocksalt", a=4.0)
     settings = GpawSettings(
         mode="pw",
-        cutoff="250 eV",
+        cutoff="200 eV",
         xc="LDA",
         kpoint_spacing=0.6,
         energy_tolerance="1e-4 eV",
         density_tolerance=1e-3,
-        eigenstates_tolerance=1e-4,
+        eigenstates_tolerance=1e-3,
         bader=False,
     )
     engine = GpawLabeler(settings)
@@ -138,5 +138,5 @@ def test_one_order_has_one_energy_in_one_and_in_two_cells(tmp_path: Path) -> Non
         assert result.resolved == result.species
         energies.append(result.reading.frames[-1].energy / units)
     grids = [settings.grid(cell.repeat((1, 1, units))) for units in (1, 2)]
-    assert grids == [(5, 5, 5), (5, 5, 3)]  # (5, 5, 1) is off by 88 meV
+    assert grids == [(5, 5, 5), (5, 5, 3)]  # (5, 5, 1) is off by 90 meV
     assert energies[0] == pytest.approx(energies[1], abs=0.002)

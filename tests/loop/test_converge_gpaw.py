@@ -69,6 +69,7 @@ def energy(atoms: Atoms, cutoff: float, kpoints: int = 1) -> float:
         xc="PBE",
         kpts={"size": (kpoints,) * 3, "gamma": True},
         occupations={"name": "fermi-dirac", "width": 0.2},
+        convergence={"energy": 1e-4, "density": 1e-3, "eigenstates": 1e-6},
         txt=None,
     )
     return float(atoms.get_potential_energy())
