@@ -52,7 +52,7 @@ SPEC = {
         "layers": 1,
         "pair_cutoff": "6 A",
     },
-    "training": {"epochs": 12},
+    "training": {"epochs": 12, "batch_size": 16},
     "committee": {"size": 2},
     "acquisition": {"first_round": 16, "labels_per_round": 16},
     "convergence": {
