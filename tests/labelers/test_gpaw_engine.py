@@ -257,7 +257,6 @@ def test_a_killed_relaxation_goes_on_from_its_last_geometry(folder: Path) -> Non
     assert 0 < before < found.details["scf_steps"]
 
 
-@pytest.mark.usefixtures("own_process")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
 def test_an_scf_goes_on_from_its_saved_state(
     hydride: Reading, folder: Path, sent: signal.Signals, status: int
