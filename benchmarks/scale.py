@@ -172,7 +172,7 @@ def measure(folder: Path, meter: Meter) -> None:
     from al_charge.fw.tasks import ensure_round
     from al_charge.loop.assess import assess
     from al_charge.loop.campaign import open_campaign
-    from al_charge.loop.committee import load_member, predictions_for
+    from al_charge.loop.committee import load_member, predict_labels
     from al_charge.loop.label_document import windows_for
     from al_charge.loop.label_filter import labels_where
     from al_charge.loop.propose import propose
@@ -232,7 +232,9 @@ def measure(folder: Path, meter: Meter) -> None:
     member = load_member(campaign(), number, 0)
     assert member is not None
     meter.time(
-        "read labels to predict them", lambda: predictions_for(campaign(), number, member), 1
+        "read labels to predict them",
+        lambda: predict_labels(campaign(), member, sorted(store.labels.uses("scale"))),
+        1,
     )
     fworker = FWorker(name="1@node@0.00", query={"spec.campaign": "scale"})
     _, launch_id = meter.time("take a Firework", lambda: launchpad.checkout_fw(fworker, "/"), 1)

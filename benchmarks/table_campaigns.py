@@ -138,7 +138,7 @@ class Campaign:
         chosen = [*ends, *order[first], *np.delete(order, first)]
         self.labelled = np.array(chosen[:FIRST])
         self.relaxed: Ints = np.empty(0, dtype=np.int64)
-        self.kept = self.relaxed  # by the committee of now
+        self.kept = self.relaxed  # by the present committee
         self.history: list[Checked] = []
         self.bars = Calibration()
         self.shown: list[Checked] = []  # what people had seen of labels before

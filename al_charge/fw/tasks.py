@@ -239,7 +239,7 @@ class MetalTask(_RoundTask):
 
 @explicit_serialize
 class TrainTask(_RoundTask):
-    """Train one member of the committee."""
+    """Train one member of the committee, or take it over from the round before."""
 
     required_params = ("campaign", "round", "member")
 

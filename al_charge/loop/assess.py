@@ -306,7 +306,8 @@ def next_state(campaign: Campaign, round_number: int) -> tuple[CampaignState, st
         return CampaignState.CONVERGED, "every distinct configuration is labelled"
     if round_number + 1 >= settings.max_rounds:
         spent = _counted(settings.max_rounds, "round")
-    elif labels_left(campaign, up_to=round_number) == 0:  # not what later rounds asked for
+    # Not what later rounds asked for; and what holds may be held without another label.
+    elif not held and labels_left(campaign, up_to=round_number) == 0:
         spent = _counted(settings.max_labels, "label")
     else:
         return CampaignState.RUNNING, ""

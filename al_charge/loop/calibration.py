@@ -81,8 +81,9 @@ class Prior(NamedTuple):
 ALONE = Prior(float(np.log(2.0)), (1.0, 1.0, 1.0, 1.0, 1.0))
 """Of what a committee says alone."""
 TOGETHER = Prior(0.45, (0.2, 0.5, 1.0, 1.0, 1.0))
-"""Of what committee and surrogate say together, whose deviation is one already. Measured: on three
-hosts errors of first predictions are 0.65 to 1.4 times as large, and their tails nearly normal."""
+"""Of what committee and surrogate say together, whose deviation is meant to be a standard deviation
+of errors. Measured: on three hosts errors of first predictions are 0.65 to 1.4 times as large, and
+their tails nearly normal."""
 
 
 class Checked(NamedTuple):

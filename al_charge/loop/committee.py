@@ -18,7 +18,7 @@ from al_charge.loop.posterior import of_minima
 from al_charge.loop.request_ledger import MISSES, RequestLedger
 from al_charge.loop.verify import candidate_of
 from al_charge.store.documents import CandidateDoc, ModelDoc
-from al_charge.store.labels import LAST_GEOMETRY, SUMMARY, LabelSummary
+from al_charge.store.labels import LAST_GEOMETRY, LabelSummary
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -329,31 +329,6 @@ def load_member(campaign: Campaign, round_number: int, member: int) -> Potential
     return Potential.from_state(document.config, load(weights))
 
 
-def predictions_for(
-    campaign: Campaign, round_number: int, potential: Potential
-) -> dict[str, float]:
-    """Return a potential's energies of the usable labels up to a round.
-
-    Parameters
-    ----------
-    campaign
-        The campaign.
-    round_number
-        Last round whose labels count.
-    potential
-        The potential, on the machine that has trained it.
-
-    Returns
-    -------
-    dict
-        Energy in eV per cell, by the label's key.
-    """
-    labels = campaign.store.labels.read(
-        SUMMARY, campaign=campaign.name, up_to=round_number, refused=False
-    )
-    return _predict(campaign, potential, [label.key for label in labels])
-
-
 def member_energies(
     campaign: Campaign,
     round_number: int,
@@ -385,14 +360,31 @@ def member_energies(
     models = campaign.store.models.all(campaign.name, round_number)
     for model, potential in zip(models, committee.members, strict=True):
         known = campaign.store.models.predictions(model)
-        known |= _predict(campaign, potential, [key for key in keys if key not in known])
+        known |= predict_labels(campaign, potential, [key for key in keys if key not in known])
         rows.append([known[key] for key in keys])
     found: NDArray[np.float64] = np.array(rows) / units
     return found
 
 
-def _predict(campaign: Campaign, potential: Potential, keys: Sequence[str]) -> dict[str, float]:
-    """Return a potential's energies of labels whose keys are sorted."""
+def predict_labels(
+    campaign: Campaign, potential: Potential, keys: Sequence[str]
+) -> dict[str, float]:
+    """Return a potential's energies of labels.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    potential
+        The potential, on the machine that has trained it.
+    keys
+        Keys of the labels, sorted.
+
+    Returns
+    -------
+    dict
+        Energy in eV per cell, by the label's key.
+    """
     results = campaign.store.labels.read(LAST_GEOMETRY, keys=keys)
     found = potential.predict_each(atoms_of(geometry) for _, geometry in results)
     return {key: one.energy for key, one in zip(keys, found, strict=True)}

@@ -50,7 +50,7 @@ class HullState:
     def tested(self) -> bool:
         """Whether it means something that the hull is the same: labels could have changed it.
 
-        Where nothing is worth a label, none needs to be made.
+        Where nothing is worth a label and there is nothing to test, none needs to be made.
         """
         return self.gained or (not self.asked and self.settled)
 

@@ -197,10 +197,12 @@ def _evolved_candidates(
         evaluate(points)
         for space, config in points:
             candidates += documents(space, [config])
+    unfinished = [key for key, result in relaxed.items() if not result.converged]
     statistics = Statistics(
         evaluated=len(relaxed),
         steps=sum(result.steps for result in relaxed.values()),
-        unconverged=sum(not result.converged for result in relaxed.values()),
+        unconverged=len(unfinished),
+        unfinished=unfinished,
         candidates=len(candidates),
         compared=sum(candidate.drifted is not None for candidate in candidates),
         flagged=sum(bool(candidate.drifted) for candidate in candidates),
@@ -212,17 +214,22 @@ def _evolved_candidates(
 def _kept(campaign: Campaign, round_number: int, x: Fraction) -> list[CandidateDoc]:
     """Return the candidates of the round before if the committee is the one that relaxed them.
 
-    A round that has brought no label goes on with the search, rather than begin another.
+    A round that has brought no label goes on with the search instead of starting a new one. What
+    was not relaxed to the end goes through the search again.
     """
     members = [
         [model.sha256 for model in campaign.store.models.all(campaign.name, number)]
         for number in (round_number - 1, round_number - 2)
     ]
-    if members[0] != members[1]:
+    told = [one.statistics for one in campaign.store.proposals.all(campaign.name, round_number - 1)]
+    unfinished = {key for one in told for key in one.unfinished}
+    if members[0] != members[1] or sum(one.unconverged for one in told) != len(unfinished):
         return []
     before = campaign.store.candidates.all(campaign.name, round_number - 1, str(x))
     return [
-        one.model_copy(update={"round": round_number}) for one in before if one.origin == "search"
+        one.model_copy(update={"round": round_number})
+        for one in before
+        if one.origin == "search" and one.config_hash not in unfinished
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -34,6 +34,9 @@ from al_charge.loop.request_ledger import request_ledger
 from al_charge.loop.verify import verifications
 from al_charge.store.documents import CandidateDoc
 from al_charge.store.labels import SUMMARY, LabelSummary
+
+TEST = "tests the ground state predicted at x = "
+"""Beginning of the reason of a label that tests predictions."""
 
 _log = logging.getLogger("al_charge.loop")
 
@@ -85,9 +88,11 @@ def select_candidates(campaign: Campaign, round_number: int) -> list[str]:
         found = labelled_hull(campaign, summaries=summaries)
         choice = _choice(campaign, candidates, proposed, found, count)
         rule = ACQUISITIONS.of(settings)
-        picked = rule.select(choice, settings, campaign.rng("select", round_number))
+        picked = (
+            rule.select(choice, settings, campaign.rng("select", round_number)) if count else []
+        )
         _refuse_invalid(rule, choice, picked)
-        picked = picked or ground_state_to_test(choice)
+        picked = picked or ground_state_to_test(choice, _tested_in_vain(campaign, summaries))
     by_hash = {candidate.config_hash: candidate.doc_id for candidate in candidates}
     reasons = {by_hash[selection.key]: selection.reason for selection in picked}
     chosen = store.rounds.record_selection(campaign.name, round_number, reasons)
@@ -222,7 +227,7 @@ def _choice(
     )
 
 
-def ground_state_to_test(choice: Choice) -> list[Selection]:
+def ground_state_to_test(choice: Choice, in_vain: Collection[Fraction] = ()) -> list[Selection]:
     """Return the predicted ground state that is least certain, where none is labelled.
 
     Predictions that are wrong throughout agree that nothing is worth a label; a label where they
@@ -232,13 +237,15 @@ def ground_state_to_test(choice: Choice) -> list[Selection]:
     ----------
     choice
         Candidates and what is labelled.
+    in_vain
+        Compositions where a test has failed, which are left out.
 
     Returns
     -------
     list of Selection
         Of the candidates that are predicted lowest of all at their composition, by more than the
-        tolerance, the one with the largest standard deviation for its cost. None if there is no
-        such candidate, or no label may be made.
+        tolerance, the one with the largest standard deviation. None if there is no such candidate,
+        or no label may be made.
     """
     lowest = dict[Fraction, float]()
     for label in choice.labelled:
@@ -246,14 +253,28 @@ def ground_state_to_test(choice: Choice) -> list[Selection]:
     found = dict[Fraction, int]()
     for i in np.argsort(choice.mean, kind="stable").tolist():
         x = choice.candidates[i].x
-        if choice.mean[i] < lowest.get(x, np.inf) - choice.tolerance:
+        if x not in in_vain and choice.mean[i] < lowest.get(x, np.inf) - choice.tolerance:
             found.setdefault(x, i)
     if not found or not choice.count:
         return []
-    index = max(found.values(), key=lambda i: choice.spread[i] / choice.candidates[i].cost)
-    one, spread = choice.candidates[index], float(choice.spread[index])
-    told = f"tests the ground state predicted at x = {one.x}, {choice.odds(index)}"
-    return [Selection(one.key, spread / one.cost, told)]
+    index = max(found.values(), key=lambda i: choice.spread[i])
+    one = choice.candidates[index]
+    told = f"{TEST}{one.x}, {choice.odds(index)}"
+    return [Selection(one.key, float(choice.spread[index]), told)]
+
+
+def _tested_in_vain(campaign: Campaign, summaries: Sequence[LabelSummary]) -> set[Fraction]:
+    """Return the compositions where a test has brought no usable label.
+
+    Else one whose labels fail would be tested in round after round, and no other.
+    """
+    brought = {one.used for one in summaries if usable(one)}
+    tests = [
+        record.selected[0]
+        for record in campaign.store.rounds.all(campaign.name)
+        if record.selected and record.reasons[0].startswith(TEST) and record.number not in brought
+    ]
+    return {Fraction(one.composition) for one in campaign.store.candidates.stream(tests)}
 
 
 def _refuse_invalid(rule: AcquisitionPlugin, choice: Choice, picked: Sequence[Selection]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from al_charge.errors import AlChargeError
 from al_charge.loop.campaign import Campaign
-from al_charge.loop.committee import load_member, missing, predictions_for
+from al_charge.loop.committee import load_member, missing, predict_labels
 from al_charge.loop.labelled_frames import cached_labels, learnable
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.store.documents import ModelDoc
@@ -19,6 +20,8 @@ from al_charge.store.labels import SUMMARY
 if TYPE_CHECKING:
     from al_charge.potentials.data.frames import TrainingFrame
     from al_charge.potentials.potential import Potential
+
+_log = logging.getLogger("al_charge.loop")
 
 FOLDS_PER_MEMBER = 2
 """Parts that labels are divided into, per member; each member holds out a part of its own."""
@@ -33,8 +36,8 @@ def train_member(
     """Train and store one member, unless an earlier run has done so.
 
     Training starts from the same member of the round before and, after a kill, continues from its
-    last checkpoint. If there is nothing that this member does not know, it is the one of the round:
-    trained anew, it would say something else for no reason.
+    last checkpoint. A member that has learnt every label already is taken over unchanged: training
+    it again would only change its predictions at random.
 
     Parameters
     ----------
@@ -64,7 +67,9 @@ def train_member(
     if store.models.has(campaign.name, round_number, member):
         return
     started = time.monotonic()
-    if _is_taken_over(campaign, round_number, member):
+    usable = _usable_keys(campaign, round_number)  # those that come meanwhile are not learnt
+    if _is_taken_over(campaign, round_number, member, usable):
+        _log.info("%s round %d: potential %d has learnt all", campaign.name, round_number, member)
         return
     frames = training_frames(campaign, round_number, cache)
     if not frames:
@@ -103,21 +108,43 @@ def train_member(
             start=start,
         ),
         save(weights),
-        predictions_for(campaign, round_number, result.potential),
+        predict_labels(campaign, result.potential, usable),
     )
     store.rounds.add_seconds(campaign.name, round_number, "train", time.monotonic() - started)
 
 
-def _is_taken_over(campaign: Campaign, round_number: int, member: int) -> bool:
-    """Take a member over from the round before if it knows all labels; return whether it does."""
-    models, labels = campaign.store.models, campaign.store.labels
+def _usable_keys(campaign: Campaign, round_number: int) -> list[str]:
+    """Return the keys, sorted, of the labels up to a round that may be on a hull."""
+    labels = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, up_to=round_number, refused=False
+    )
+    return [label.key for label in labels]
+
+
+def _is_taken_over(
+    campaign: Campaign, round_number: int, member: int, usable: Sequence[str]
+) -> bool:
+    """Take a member over from the round before if it has learnt all; return whether it has.
+
+    It has learnt the usable labels that it was asked to predict, and before the round it belongs to
+    those that are of use to potentials with moments alone.
+    """
+    models, spec = campaign.store.models, campaign.spec.potential
     before = models.get(campaign.name, round_number - 1, member)
     if before is None:
         return False
     parent, weights = before
     predictions = models.predictions(parent)
-    usable = labels.read(SUMMARY, campaign=campaign.name, up_to=round_number, refused=False)
-    if {label.key for label in usable} != predictions.keys():
+    spin = POTENTIALS.of(spec).reads_moments(spec)
+    others = campaign.store.labels.read(
+        SUMMARY, campaign=campaign.name, up_to=round_number, refused=True
+    )
+    new = any(
+        learnable(label, spin=spin, aware=spec.charge_aware)
+        and (label.used is None or label.used >= round_number - 1)
+        for label in others
+    )
+    if new or set(usable) != predictions.keys():
         return False
     taken = {"round": round_number, "start": parent.doc_id, "history": [], "created": now()}
     models.put(parent.model_copy(update=taken), weights, predictions)

@@ -233,6 +233,8 @@ class Statistics(Part):
         Steps of all these relaxations together.
     unconverged
         Relaxations that ended before the forces were small.
+    unfinished
+        Hashes of the configurations that these have left; an earlier version did not keep them.
     candidates
         Candidates that were proposed.
     compared
@@ -253,6 +255,7 @@ class Statistics(Part):
     evaluated: int = 0
     steps: int = 0
     unconverged: int = 0
+    unfinished: list[str] = Field(default_factory=list)
     candidates: int = 0
     compared: int = 0
     flagged: int = 0

@@ -24,12 +24,13 @@ class ModelDoc(Document):
         Its energies of the labels of its round, in GridFS; filled in by the store. None in
         documents of earlier versions.
     history
-        One entry per epoch.
+        One entry per epoch; none if the model is a copy of the one a round before.
     held_out
         Residual of the last frame of each held-out group, eV/atom.
     start
         Identity of the model that training started from, or ``fresh`` for weights as the settings
-        say. Empty in documents of earlier versions.
+        say; the model that it is a copy of, if it was taken over. Empty in documents of earlier
+        versions.
     """
 
     collection: ClassVar[str] = "models"

@@ -458,5 +458,11 @@ def test_a_budget_that_is_spent_says_what_is_open(
     assert state is CampaignState.EXHAUSTED
     assert reason.startswith("100 labels without convergence; not met: it stays (1 meV); ")
     assert reason.endswith("lower states may lie at x = 1/4")
+    # What has held once may hold again without another label.
+    assert ended(monkeypatch, held := round_of(make_assessment, True), left=0)[0] is (
+        CampaignState.RUNNING
+    )
+    assert ended(monkeypatch, held, held, left=0)[0] is CampaignState.CONVERGED
+    assert ended(monkeypatch, held, left=0, max_rounds=1)[0] is CampaignState.EXHAUSTED
     state, reason = ended(monkeypatch, known, max_rounds=1)
     assert state is CampaignState.EXHAUSTED and reason.startswith("1 round without convergence; ")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from al_charge.acquisition.plugin import Candidate, Choice, Labelled
-from al_charge.loop.select import ground_state_to_test
+from al_charge.loop.select import TEST, _tested_in_vain, ground_state_to_test
+from al_charge.store.label_documents import Refusal
 
 QUARTER, HALF = Fraction(1, 4), Fraction(1, 2)
 NOTHING = np.zeros(1)
@@ -51,10 +54,43 @@ def test_the_least_certain_ground_state_without_a_label_is_tested() -> None:
     for lower in (29.0, 30.9):
         (found,) = ground_state_to_test(choice(some, [*labels, (QUARTER, lower)]))
         assert found.key == "c"
-    dear = [*some[:1], (QUARTER, 30.0, 5.0, 2.0), *some[2:]]
-    assert ground_state_to_test(choice(dear, labels))[0].key == "c"
+    dear = [*some[:1], (QUARTER, 30.0, 5.0, 20.0), *some[2:]]  # it is one label, whatever it costs
+    assert ground_state_to_test(choice(dear, labels))[0].key == "b"
+    assert ground_state_to_test(choice(some, labels), {QUARTER})[0].key == "c"
+    assert ground_state_to_test(choice(some, labels), {QUARTER, HALF}) == []
     # One without any label does.
     assert ground_state_to_test(choice(some, labels[2:]))[0].key == "b"
+
+
+def test_a_composition_whose_test_brought_no_label_is_not_tested_again() -> None:
+    """One that was tested in round 3 brought one; other rounds without a label tested nothing."""
+    told = {
+        1: ["takes 3 of 9 meV/f.u. off the hull's uncertainty"],
+        2: [TEST + "1/2, 0 % chance below hull"],
+        3: [TEST + "1/4, 0 % chance below hull"],
+        4: [],
+        5: None,
+    }
+    rounds = [
+        SimpleNamespace(
+            number=number,
+            selected=None if reasons is None else [str(number) for _ in reasons],
+            reasons=reasons or [],
+        )
+        for number, reasons in told.items()
+    ]
+    candidates = {str(number): SimpleNamespace(composition=f"{number}/8") for number in told}
+    store = SimpleNamespace(
+        rounds=SimpleNamespace(all=lambda name: rounds),
+        candidates=SimpleNamespace(stream=lambda ids: [candidates[one] for one in ids]),
+    )
+    labels = [
+        SimpleNamespace(used=3, refusal=None),
+        SimpleNamespace(used=2, refusal=Refusal.AMBIGUOUS),
+    ]
+    campaign: Any = SimpleNamespace(name="c", store=store)
+    assert _tested_in_vain(campaign, cast(Any, labels)) == {Fraction(2, 8)}
+    assert _tested_in_vain(campaign, []) == {Fraction(2, 8), Fraction(3, 8)}
 
 
 def test_there_is_no_test_without_need_or_budget() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -34,6 +34,7 @@ from al_charge.labelers.protocol import Labeler, Reading, Relax
 from al_charge.loop import posterior as posteriors
 from al_charge.loop import propose as proposing
 from al_charge.loop import select as selecting
+from al_charge.loop import train as training
 from al_charge.loop.assess import _assessment, _calibrate_weighed, assess, next_state
 from al_charge.loop.calibration import Checked, bar, calibrate_bars, wide_band
 from al_charge.loop.campaign import Campaign, label_key, open_campaign
@@ -58,6 +59,7 @@ from al_charge.loop.select import labels_left, select_candidates
 from al_charge.loop.spec import CampaignSpec, parse_spec
 from al_charge.loop.submit import submit
 from al_charge.loop.train import train_member, training_frames
+from al_charge.potentials.training import train as trainer
 from al_charge.report.campaign_report.facts import _predictions as reported_predictions
 from al_charge.report.round_charts import error, parity
 from al_charge.report.upcoming import _labels
@@ -67,6 +69,7 @@ from al_charge.store.documents import (
     CampaignState,
     LabelDoc,
     LabelUseDoc,
+    ModelDoc,
     PredictedLabel,
 )
 from al_charge.store.labels import ALL_FRAMES, SUMMARY
@@ -780,7 +783,11 @@ def plenty(spec: CampaignSpec) -> CampaignSpec:
     )
 
 
-def the_last(choice: Choice) -> list[Selection]:
+def without(store: Store, model: ModelDoc, key: str) -> list[str]:
+    return sorted(set(store.models.predictions(model)) - {key})
+
+
+def the_last(choice: Choice, in_vain: Collection[Fraction]) -> list[Selection]:
     return [Selection(choice.candidates[-1].key, 1.0, "a test")]
 
 
@@ -809,20 +816,43 @@ def test_a_round_without_a_new_label_goes_on_with_the_search(
         record = store.rounds.get("steps", 2)
         assert record is not None
         assert (record.selected, record.reasons) == ([tested], ["a test"])
+        # What was not relaxed to the end, and what no search has found, is not kept.
         first = store.candidates.all("steps", 2, "1/2")
+        (told,) = [one for one in store.proposals.all("steps", 2) if one.n_ions == 2]
+        assert len(first) > 2 and told.statistics.unconverged == len(told.statistics.unfinished)
+        other = {"$set": {"origin": "label"}}
+        store.database["candidates"].update_one({"_id": first[1].doc_id}, other)
+        for unfinished, kept in (([], []), ([first[0].config_hash], first[2:])):
+            few = {"statistics.unfinished": unfinished, "statistics.unconverged": 1}
+            store.database["proposals"].update_many(
+                {"round": 2, "n_ions": {"$ne": 2}},
+                {"$set": {"statistics.unfinished": [], "statistics.unconverged": 0}},
+            )
+            store.database["proposals"].update_one({"_id": told.doc_id}, {"$set": few})
+            now_kept = proposing._kept(campaign, 3, half)
+            assert [one.config_hash for one in now_kept] == [one.config_hash for one in kept]
+        first = first[2:]
         found, statistics = proposing._evolved_candidates(campaign, 3, half)
         kept, others = found[: len(first)], found[len(first) :]
         assert [one.doc_id for one in kept] != [one.doc_id for one in first]
         assert [one.model_copy(update={"round": 2}) for one in kept] == first
         assert len(others) == statistics.evaluated > 0
         assert len({one.config_hash for one in found}) == len(found) == statistics.candidates
-        # One member that does not know a label is trained, and all is relaxed anew.
-        store.database["models"].delete_one({"_id": now[0].doc_id})
-        monkeypatch.setattr(type(store.models), "predictions", lambda *_: {})
-        train_member(campaign, 2, 0, tmp_path, tmp_path / "labels")
+        # One member that does not know a label is trained, and all is relaxed anew. What becomes
+        # usable meanwhile it has not learnt.
+        store.database["models"].delete_one({"_id": now[1].doc_id})
+        late, *_ = store.models.predictions(before[1])
+        read: list[str] = []
+        known, train = without(store, before[1], late), trainer.train
+        monkeypatch.setattr(training, "_usable_keys", lambda *_: [read.append("keys"), known][1])
+        monkeypatch.setattr(
+            trainer, "train", lambda *some, **more: [read.append("train"), train(*some, **more)][1]
+        )
+        train_member(campaign, 2, 1, tmp_path, tmp_path / "labels")
         again = store.models.all("steps", 2)
-        assert again[0].history and again[0].start == before[0].doc_id
-        assert [a.sha256 == b.sha256 for a, b in zip(again, before, strict=True)] == [False, True]
+        assert again[1].history and again[1].start == before[1].doc_id
+        assert (store.models.predictions(again[1]).keys(), read) == ({*known}, ["keys", "train"])
+        assert [a.sha256 == b.sha256 for a, b in zip(again, before, strict=True)] == [True, False]
         assert not proposing._kept(campaign, 3, half)
     finally:
         for name in ("candidates", "proposals", "models"):

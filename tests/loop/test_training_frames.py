@@ -14,10 +14,10 @@ import pytest
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.labelled_frames import frames_of
 from al_charge.loop.predicted import _is_what_was_predicted
-from al_charge.loop.train import training_frames
+from al_charge.loop.train import _is_taken_over, training_frames
 from al_charge.potentials.painn import PainnSettings
-from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc
-from al_charge.store.label_documents import refusal_of
+from al_charge.store.documents import CandidateDoc, FrameDoc, LabelDoc, ModelDoc
+from al_charge.store.label_documents import Refusal, refusal_of
 from al_charge.store.labels import ALL_FRAMES, SUMMARY, LabelSummary
 
 MOMENTS = [4.31, -3.66, 3.95, 4.05, 0.1]
@@ -158,3 +158,57 @@ def test_moments_are_an_input_everywhere_and_a_target_at_the_end() -> None:
     assert last.charges is not None and last.charges.tolist() == CHARGES
     plain = frames_of(_label(["Fe3+", "Fe2+", "Fe2+", "Fe3+", "O2-"]), spin=False)
     assert all("moments" not in frame.atoms.arrays for frame in plain)
+
+
+@pytest.mark.parametrize("spin", [False, True])
+def test_a_member_that_has_learnt_all_labels_is_taken_over(spin: bool) -> None:
+    """Not if any was added or removed, or one that tells moments alone may be new to it."""
+    parent = ModelDoc(
+        campaign="c",
+        round=3,
+        member=1,
+        config={},
+        history=[{"loss": 1.0}],
+        held_out={"x": 0.1},
+        sha256="s",
+    )
+    put: list[Any] = []
+
+    def taken_over(
+        usable: list[str], others: list[int], known: dict[str, float], before: Any = parent
+    ) -> bool:
+        def read(_: Any, **query: Any) -> Iterator[Any]:
+            assert query == {"campaign": "c", "up_to": 4, "refused": True}
+            return iter(
+                SimpleNamespace(
+                    refusal=Refusal.AMBIGUOUS, delocalised=False, has_moments=True, used=used
+                )
+                for used in others
+            )
+
+        models = SimpleNamespace(
+            get=lambda name, number, member: (
+                (before, b"w") if before and (name, number, member) == ("c", 3, 1) else None
+            ),
+            predictions=lambda doc: known,
+            put=lambda *parts: put.append(parts),
+        )
+        campaign: Any = SimpleNamespace(
+            name="c",
+            store=SimpleNamespace(models=models, labels=SimpleNamespace(read=read)),
+            spec=SimpleNamespace(potential=PainnSettings(spin=spin)),
+        )
+        return _is_taken_over(campaign, 4, 1, usable)
+
+    both = {"a": 1.0, "b": 2.0}
+    assert not taken_over(["a", "b"], [], both, before=None)
+    for usable in (["a"], ["a", "b", "c"], []):
+        assert not taken_over(usable, [], both)
+    assert taken_over(["a", "b"], [3], both) is not spin
+    assert taken_over(["a", "b"], [4], both) is not spin
+    put.clear()
+    assert taken_over(["a", "b"], [2], both)
+    ((taken, weights, predictions),) = put
+    assert (taken.doc_id, taken.start, taken.history) == ("c/4/1", "c/3/1", [])
+    assert (taken.held_out, taken.sha256, weights) == ({"x": 0.1}, "s", b"w")
+    assert predictions == both

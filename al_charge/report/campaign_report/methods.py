@@ -173,10 +173,12 @@ def _learning(campaign: Campaign, last: Assessment | None) -> list[str]:
         else "which does not see charge states"
     )
     told = [
-        f"In each round a committee of {spec.committee.size} {network} potentials, {aware}, "
-        f"was trained on the labels (at most {spec.training.epochs} epochs, seed {spec.seed}); "
+        f"In each round with new labels a committee of {spec.committee.size} {network} potentials, "
+        f"{aware}, was trained on the labels (at most {spec.training.epochs} epochs, seed "
+        f"{spec.seed}); "
         f"candidates came from the search method '{SEARCHES.of(spec.search).title}' and labels "
-        f"were chosen by the rule '{ACQUISITIONS.of(spec.acquisition).title}'."
+        f"were chosen by the rule '{ACQUISITIONS.of(spec.acquisition).title}'; where it asked for "
+        "none, one predicted ground state was labelled as a test."
     ]
     if last.exhaustive is not None:
         ranked = "every configuration" if last.exhaustive else "a sample of the configurations"
