@@ -122,19 +122,29 @@ def lines(path: Path) -> Iterator[str]:
     InputError
         If a line is longer than `LONGEST_LINE`, or a compressed file far longer than its size.
     """
-    left = _most(path)
+    for number, line in enumerate(_split(path), start=1):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"it has more than {LONGEST_LINE} characters", where=f"{path}, line {number}"
+            )
+        yield line
+
+
+def _split(path: Path) -> Iterator[str]:
+    """Yield lines, the last of which is the first of those that are too long, cut off.
+
+    Reading line by line takes three times as long.
+    """
+    left, rest = _most(path), ""
     with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
-        number = 0
-        while line := str(file.readline(LONGEST_LINE + 1)):
-            number += 1
-            left -= len(line)
-            if len(line) > LONGEST_LINE:
-                raise InputError(
-                    f"it has more than {LONGEST_LINE} characters", where=f"{path}, line {number}"
-                )
+        while len(rest) <= LONGEST_LINE and (part := str(file.read(2**16))):
+            left -= len(part)
             if left < 0:
                 raise _too_long(path)
-            yield line
+            *whole, rest = (rest + part).split("\n")
+            yield from (f"{line}\n" for line in whole)
+    if rest:
+        yield rest
 
 
 def _most(path: Path) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from functools import lru_cache
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ LONGEST_NUMBER = 18
 """Digits of a whole number that are looked at."""
 
 _PROPERTIES = re.compile(r'Properties\s*=\s*"?([^"\s]+)')
+_COUNT = re.compile(r"\s*\d{1,9}\s*")
 _TERM = r"(?:[xyz]|\d{1,9}(?:\.\d{0,9})?(?:/\d{1,9})?|\.\d{1,9})"
 _AXIS = re.compile(rf"[+-]?{_TERM}(?:[+-]{_TERM}){{0,3}}")
 """One of the three parts of an operation; of anything else pymatgen takes what it understands."""
@@ -337,9 +339,10 @@ def check_extxyz(path: Path) -> None:
         properties do, or no such number.
     """
     rows = lines(path)
-    for frame, line in enumerate(line for line in rows if line.strip()):
-        where = f"{path}, frame {frame}"
-        atoms = int(line) if re.fullmatch(r"\s*\d{1,9}\s*", line) else -1
+    name = str(path)
+    for frame, line in enumerate(line for line in rows if not line.isspace()):
+        where = f"{name}, frame {frame}"
+        atoms = int(line) if _COUNT.fullmatch(line) else -1
         _refuse_many(atoms, where)
         head, row = next(rows, None), next(rows, "") if atoms else ""
         there = bool(row) + sum(1 for _ in islice(rows, max(0, atoms - 1)))
@@ -350,15 +353,15 @@ def check_extxyz(path: Path) -> None:
                 where=where,
             )
         properties = _PROPERTIES.search(head)
-        columns = (
-            sum(int(n[:LONGEST_NUMBER]) for n in re.findall(r":(\d+)", properties[1]))
-            if properties
-            else 0
-        )
-        if columns > len(row.split()):
-            raise InputError(
-                f"it declares {columns} columns, and has {len(row.split())}", where=where
-            )
+        columns, found = _columns(properties[1]) if properties else 0, len(row.split())
+        if columns > found:
+            raise InputError(f"it declares {columns} columns, and has {found}", where=where)
+
+
+@lru_cache(maxsize=1)  # the frames of a file are alike
+def _columns(properties: str) -> int:
+    """Return how many columns there are of all properties together."""
+    return sum(int(n[:LONGEST_NUMBER]) for n in re.findall(r":(\d+)", properties))
 
 
 def _refuse_many(atoms: int, where: Path | str) -> None:

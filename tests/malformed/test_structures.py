@@ -6,13 +6,14 @@ import gzip
 import random
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from al_charge.cli.main import main
-from al_charge.potentials.model_file import write_model
+from al_charge.potentials import model_file
 from al_charge.potentials.painn import PainnSettings
 from al_charge.testing.potentials import small_salt, untrained
 
@@ -256,13 +257,17 @@ def extended_xyz(dice: random.Random) -> Cases:
 
 
 @pytest.fixture
-def ready(sweep: Any) -> Any:
-    """The folder with a campaign for each format and a model that knows all species."""
+def ready(sweep: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The folder with a campaign for each format and a model that knows all species.
+
+    The model is the same for all structures, and read once.
+    """
     for file in ("s.cif", "POSCAR"):
         (sweep.folder / f"{file}.yaml").write_text(CAMPAIGN.format(file=file))
     potential = untrained(PainnSettings(channels=4)).extend(["P5+"])
     assert len(small_salt()) == 8
-    write_model(sweep.folder / "model", [potential])
+    model_file.write_model(sweep.folder / "model", [potential])
+    monkeypatch.setattr(model_file, "load_model", cache(model_file.load_model))
     return sweep
 
 
