@@ -236,20 +236,19 @@ _UNRESTRICTED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 @contextmanager
 def _building() -> Iterator[None]:
-    """Build in single precision, and without compiling e3nn's layers or planning their sums.
+    """Build in single precision, and without compiling e3nn's layers.
 
     Compiled layers are not faster here, and they change in the last digits while they warm up,
-    so that a resumed training would differ from an undisturbed one. Torch plans sums as it makes
-    them; to do it before takes half of the time that it takes to build a network.
+    so that a resumed training would differ from an undisturbed one.
     """
     from e3nn import get_optimization_defaults, set_optimization_defaults
 
     precision = torch.get_default_dtype()
-    usual = get_optimization_defaults()
+    compiled = get_optimization_defaults()["jit_script_fx"]
     torch.set_default_dtype(torch.float32)
-    set_optimization_defaults(jit_script_fx=False, optimize_einsums=False)
+    set_optimization_defaults(jit_script_fx=False)
     try:
         yield
     finally:
         torch.set_default_dtype(precision)
-        set_optimization_defaults(**usual)
+        set_optimization_defaults(jit_script_fx=compiled)
