@@ -69,7 +69,7 @@ def train_member(
     started = time.monotonic()
     usable = _usable_keys(campaign, round_number)  # those that come meanwhile are not learnt
     if _is_taken_over(campaign, round_number, member, usable):
-        _log.info("%s round %d: potential %d has learnt all", campaign.name, round_number, member)
+        _log.info("%s round %d: potential %d knows all labels", campaign.name, round_number, member)
         return
     frames = training_frames(campaign, round_number, cache)
     if not frames:
@@ -126,8 +126,8 @@ def _is_taken_over(
 ) -> bool:
     """Take a member over from the round before if it has learnt all; return whether it has.
 
-    It has learnt the usable labels that it was asked to predict, and before the round it belongs to
-    those that are of use to potentials with moments alone.
+    Its predictions tell which usable labels it has learnt. Labels that are of use to potentials
+    with moments alone have none, so one of these two rounds is a reason to train.
     """
     models, spec = campaign.store.models, campaign.spec.potential
     before = models.get(campaign.name, round_number - 1, member)

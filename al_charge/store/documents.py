@@ -234,7 +234,7 @@ class Statistics(Part):
     unconverged
         Relaxations that ended before the forces were small.
     unfinished
-        Hashes of the configurations that these have left; an earlier version did not keep them.
+        Hashes of the configurations whose relaxations these were; earlier versions kept none.
     candidates
         Candidates that were proposed.
     compared

@@ -24,7 +24,7 @@ class ModelDoc(Document):
         Its energies of the labels of its round, in GridFS; filled in by the store. None in
         documents of earlier versions.
     history
-        One entry per epoch; none if the model is a copy of the one a round before.
+        One entry per epoch; none if the model was taken over from the round before.
     held_out
         Residual of the last frame of each held-out group, eV/atom.
     start

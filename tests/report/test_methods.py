@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from al_charge.crystal.prepare import parent_structure
 from al_charge.loop.campaign import Campaign
+from al_charge.loop.select import TEST
 from al_charge.loop.spec import load_spec
 from al_charge.report.campaign_report.methods import methods_paragraph
 from al_charge.report.references import LABELERS
@@ -21,9 +23,17 @@ VASP = {"incar": {"GGA": "PE", "ENCUT": 520.0, "METAGGA": None}, "hubbard_u": {"
 ROW = {"relax": "cell", "imported": None, "refused": "", "delocalised": False}
 
 
-def told(kind: str, settings: dict[str, Any], rows: list[Any], last: Assessment | None) -> str:
+def told(
+    kind: str,
+    settings: dict[str, Any],
+    rows: list[Any],
+    last: Assessment | None,
+    reasons: tuple[str, ...] = (),
+) -> str:
     spec = load_spec(WORKFLOWS / f"nafepo4_{kind}.yaml")
-    campaign = Campaign(spec, parent_structure(spec.host), cast(Any, None))
+    rounds = [SimpleNamespace(reasons=["diverse"]), SimpleNamespace(reasons=list(reasons))]
+    store: Any = SimpleNamespace(rounds=SimpleNamespace(all=lambda name: rounds))
+    campaign = Campaign(spec, parent_structure(spec.host), store)
     return methods_paragraph(
         campaign,
         version="0.2.0",
@@ -51,6 +61,14 @@ def test_density_functional_theory_is_told_as_it_was_set(
     vasp = told("vasp", VASP, [ROW], make_assessment(exhaustive=True))
     assert "PBE with U - J = 5.3 eV on Fe, plane waves up to 520 eV" in vasp
     assert "1 label was made" in vasp and "ranked every configuration" in vasp
+
+
+def test_a_label_that_tested_predictions_is_told_where_there_was_one(
+    make_assessment: Callable[..., Assessment],
+) -> None:
+    last, sentence = make_assessment(exhaustive=True), "one predicted ground state was labelled"
+    assert sentence not in told("gpaw", GPAW, [ROW], last, ("takes 3 of 9 meV/f.u. off",))
+    assert sentence in told("gpaw", GPAW, [ROW], last, (TEST + "1/4, 0 % chance below hull",))
 
 
 @pytest.mark.parametrize("rows", [[], [ROW]])

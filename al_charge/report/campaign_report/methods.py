@@ -11,6 +11,7 @@ from al_charge.labelers.dft.settings import DftSettings
 from al_charge.labelers.plugin import LABELERS
 from al_charge.loop.campaign import Campaign
 from al_charge.loop.convergence import LARGEST_CHANCE
+from al_charge.loop.select import TEST
 from al_charge.potentials.plugin import POTENTIALS
 from al_charge.report.names import labeler_name
 from al_charge.report.references import Reference
@@ -177,9 +178,11 @@ def _learning(campaign: Campaign, last: Assessment | None) -> list[str]:
         f"{aware}, was trained on the labels (at most {spec.training.epochs} epochs, seed "
         f"{spec.seed}); "
         f"candidates came from the search method '{SEARCHES.of(spec.search).title}' and labels "
-        f"were chosen by the rule '{ACQUISITIONS.of(spec.acquisition).title}'; where it asked for "
-        "none, one predicted ground state was labelled as a test."
+        f"were chosen by the rule '{ACQUISITIONS.of(spec.acquisition).title}'."
     ]
+    reasons = [one for record in campaign.store.rounds.all(campaign.name) for one in record.reasons]
+    if any(reason.startswith(TEST) for reason in reasons):
+        told.append("Where it asked for none, one predicted ground state was labelled as a test.")
     if last.exhaustive is not None:
         ranked = "every configuration" if last.exhaustive else "a sample of the configurations"
         told.append(
