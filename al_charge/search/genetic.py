@@ -166,10 +166,11 @@ def evolve(
     n_distinct = count_new(host, tuple(smaller))[host.composition(n_ions)]
     if n_distinct - len(inherited) <= settings.evaluations:
         batch = space.unseen(enumerate_distinct(host, n_ions))
-    else:
-        batch = space.unseen(seeds)[: settings.evaluations]
-        batch += space.random(min(settings.seeds, settings.evaluations) - len(batch))
-    space.add(batch, evaluate(batch) if batch else [])
+        space.add(batch, evaluate(batch) if batch else [])
+        return space.evaluated()
+    batch = space.unseen(seeds)[: settings.evaluations]
+    batch += space.random(min(settings.seeds, settings.evaluations) - len(batch))
+    space.add(batch, evaluate(batch))
     stale = 0
     while stale < settings.patience and (batch := space.children(settings.children)):
         best = space.lowest()

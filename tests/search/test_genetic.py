@@ -100,6 +100,17 @@ def test_everything_known_leaves_nothing_to_do(olivine: Host) -> None:
     assert landscape.batches == []
 
 
+def test_what_smaller_cells_hold_entirely_leaves_nothing_to_do(
+    olivine: Host, olivine_doubled: Host
+) -> None:
+    landscape = Landscape(olivine_doubled, 0)
+    rng = np.random.default_rng(0)
+    smaller = [olivine]
+    found = evolve(olivine_doubled, 0, landscape, GeneticSettings(), rng, seeds=[], smaller=smaller)
+    assert found == []
+    assert landscape.batches == []
+
+
 @pytest.mark.parametrize("spare", [0, -1])
 def test_evaluations_that_just_suffice_exhaust_a_space(olivine: Host, spare: int) -> None:
     """What is known needs none. With one less, seeds come first."""
