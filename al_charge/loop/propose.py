@@ -133,14 +133,16 @@ def _evolved_candidates(
 
     committee = load_committee(campaign, round_number - 1)
     asked = knowing_members(campaign, round_number - 1, committee)
-    labels = campaign.store.labels.read(
-        LAST_FRAME,
-        campaign=campaign.name,
-        up_to=round_number - 1,
-        compositions=[str(x)],
-        refused=False,
+    # In the order of their keys: by the time they were made, results would depend on the workers.
+    labelled = list(
+        campaign.store.labels.read(
+            LAST_FRAME,
+            campaign=campaign.name,
+            up_to=round_number - 1,
+            compositions=[str(x)],
+            refused=False,
+        )
     )
-    labelled = sorted(labels, key=lambda label: (label.created, label.key))
     starts = _known_geometries(campaign, round_number, x, labelled)
     relaxed: dict[str, Relaxed] = {}
     settings = campaign.spec.search

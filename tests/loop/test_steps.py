@@ -328,6 +328,30 @@ def test_what_a_search_tells_is_stored(run: Run) -> None:
     assert {one.statistics.screened for one in run.store.proposals.all("steps", 0)} == {None}
 
 
+def test_a_search_does_not_depend_on_which_label_was_made_first(run: Run) -> None:
+    """Nor on the workers, then: labels of a round are made in any order."""
+    labels = run.store.database["labels"]
+    made = {one["_id"]: one["created"] for one in labels.find({}, {"created": 1})}
+
+    def found() -> list[Any]:
+        return [
+            (one.config_hash, one.energy, one.geometry)
+            for n_ions in run.campaign.host.ion_counts
+            for one in proposing._evolved_candidates(
+                run.campaign, 2, run.campaign.host.composition(n_ions)
+            )[0]
+        ]
+
+    before = found()
+    try:
+        for key, time in zip(made, reversed(sorted(made.values())), strict=True):
+            labels.update_one({"_id": key}, {"$set": {"created": time}})
+        assert found() == before
+    finally:
+        for key, time in made.items():
+            labels.update_one({"_id": key}, {"$set": {"created": time}})
+
+
 @pytest.mark.parametrize(("evaluations", "extra"), [(4, 0), (7, 3), (36, 5)])
 def test_what_is_in_doubt_is_relaxed_too_within_the_budget(
     run: Run, monkeypatch: pytest.MonkeyPatch, evaluations: int, extra: int
