@@ -31,6 +31,7 @@ from al_charge.errors import AlChargeError
 from al_charge.labelers.born.labeler import BornLabeler
 from al_charge.labelers.born.model import BornModel
 from al_charge.labelers.protocol import Frame
+from al_charge.loop import propose as proposing
 from al_charge.loop.assess import assess
 from al_charge.loop.campaign import Campaign, open_campaign
 from al_charge.loop.cells import Cells
@@ -234,6 +235,28 @@ def test_what_is_told_of_a_composition_is_of_all_cells(runs: list[Run]) -> None:
         assert proposal.statistics.p_missed == 0
     candidates = run.store.candidates.all("cells", 1, "1/2")
     assert len({one.cell for one in candidates}) > 3
+
+
+def test_what_a_search_keeps_is_known_in_its_own_cell_and_not_relaxed_again(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the default search, `screen`, which relaxes all that is left of so few."""
+    run, half = runs[0], Fraction(1, 2)
+    cells, before = run.campaign.cells, run.store.candidates.all("cells", 1, "1/2")
+    relaxed = [one for one in before if one.origin == "search"]
+    kept = [one.model_copy(update={"round": 2}) for one in relaxed[::2]]
+    assert len({one.cell for one in kept}) > 2
+    for space in proposing._spaces(run.campaign, 2, half, [], kept):
+        own = [one for one in kept if cells.hosts[one.cell] is space.host]
+        assert space.known == {Configuration(tuple(one.colours)): one.energy for one in own}
+    monkeypatch.setattr(proposing, "_kept", lambda *_: kept)
+    found, statistics = proposing._evolved_candidates(run.campaign, 2, half)
+    assert found[: len(kept)] == kept
+    assert statistics.evaluated == len(found) - len(kept) > 0
+    orders = {one.identity for one in found}
+    assert len(orders) == len(found)
+    labels = run.store.labels.read(SUMMARY, campaign="cells", up_to=1, compositions=["1/2"])
+    assert orders | {one.identity for one in labels} >= {one.identity for one in relaxed}
 
 
 def test_a_killed_campaign_ends_with_the_same_labels(runs: list[Run]) -> None:
