@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from ase import Atoms
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
 from al_charge.potentials.calculator import PotentialCalculator
+from al_charge.potentials.networks.graph import chunks
 from al_charge.potentials.networks.neighbours import Neighbours, find_neighbours
 from al_charge.potentials.potential import Potential
 from al_charge.potentials.prediction import Prediction
@@ -86,24 +88,29 @@ class Committee:
         AlChargeError
             If a structure has no species, or one that a member does not know.
         """
-        pairs = neighbours or [
-            find_neighbours(atoms, self.neighbour_cutoff) for atoms in structures
-        ]
-        by_member = [member.predict(structures, pairs) for member in self.members]
+        given = None if neighbours is None else iter(neighbours)
         results = []
-        for predictions in zip(*by_member, strict=True):
-            energies = np.array([p.energy for p in predictions])
-            results.append(
-                CommitteePrediction(
-                    energy=float(energies.mean()),
-                    forces=np.mean([p.forces for p in predictions], axis=0),
-                    stress=np.mean([p.stress for p in predictions], axis=0),
-                    spread=self.spread_scale * standard_deviation(energies),
-                    moments=_mean([p.moments for p in predictions]),
-                    charges=_mean([p.charges for p in predictions]),
-                )
+        # One batch after another: what members share of each is kept as long as it is needed.
+        for some in chunks(structures):
+            pairs = (
+                [find_neighbours(atoms, self.neighbour_cutoff) for atoms in some]
+                if given is None
+                else list(islice(given, len(some)))
             )
+            by_member = [member.predict(some, pairs) for member in self.members]
+            results += [self._mean(predictions) for predictions in zip(*by_member, strict=True)]
         return results
+
+    def _mean(self, predictions: Sequence[Prediction]) -> CommitteePrediction:
+        energies = np.array([p.energy for p in predictions])
+        return CommitteePrediction(
+            energy=float(energies.mean()),
+            forces=np.mean([p.forces for p in predictions], axis=0),
+            stress=np.mean([p.stress for p in predictions], axis=0),
+            spread=self.spread_scale * standard_deviation(energies),
+            moments=_mean([p.moments for p in predictions]),
+            charges=_mean([p.charges for p in predictions]),
+        )
 
     def calculator(self) -> PotentialCalculator:
         """Return an ASE calculator of the mean.

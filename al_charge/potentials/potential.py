@@ -301,9 +301,9 @@ class Potential:
         if self.baseline.pairs is None:
             return Prediction(energy, prior.forces, prior.stress)
         cell = np.asarray(atoms.cell)
-        vectors = neighbours.vectors(atoms.positions, cell)
-        volume = float(abs(np.linalg.det(cell)))
-        of_pairs = self.baseline.pairs.evaluate(vectors, neighbours, species, volume)
+        terms = self.baseline.pairs
+        edges = neighbours.within(atoms.positions, cell, terms.cutoff, single=True)
+        of_pairs = terms.evaluate(edges, species, float(abs(np.linalg.det(cell))))
         return Prediction(
             energy + of_pairs[0], prior.forces + of_pairs[1], prior.stress + of_pairs[2]
         )

@@ -84,15 +84,16 @@ class Vocabulary:
             If the vocabulary lacks one.
         """
         rows = {token: row for row, token in enumerate(self.tokens)}
-        different, places = np.unique(np.array(list(species), dtype=str), return_inverse=True)
-        names = [self.name(str(token)) for token in different]
-        if missing := sorted(set(names) - set(rows)):
+        tokens = [str(token) for token in species]
+        names = {token: self.name(token) for token in dict.fromkeys(tokens)}
+        if missing := sorted(set(names.values()) - set(rows)):
             raise AlChargeError(
                 f"the potential does not know {', '.join(missing)}",
                 where="species",
                 remedy="extend it with these species and train it on them",
             )
-        return np.array([rows[name] for name in names], dtype=np.int64)[places]
+        places = {token: rows[name] for token, name in names.items()}
+        return np.array([places[token] for token in tokens], dtype=np.int64)
 
     @property
     def numbers(self) -> NDArray[np.int64]:

@@ -202,11 +202,14 @@ def fit_baseline(
     for frame, prediction, energy, count, weight in zip(
         frames, done, left - counts @ references, counts, weights, strict=True
     ):
-        rows, values = _equations(features, vocabulary, frame, prediction, energy, count)
+        species = vocabulary.index(frame.atoms.arrays["species"])
+        pairs = find_neighbours(frame.atoms, pair_cutoff)
+        of_pairs = features.rows(frame.atoms, pairs, species)
+        rows, values = _equations(frame, of_pairs, prediction, energy, count)
         rows, values = weight * rows, weight * values
         matrix += rows.T @ rows
         vector += rows.T @ values
-        nearest = np.minimum(nearest, _nearest(features, vocabulary, frame.atoms))
+        nearest = np.minimum(nearest, features.nearest(frame.atoms, pairs, species))
     solution = np.linalg.solve(matrix, vector).astype(np.float64)
     return Baseline(
         references + solution[features.size :],
@@ -224,17 +227,14 @@ def _best_indices(frames: Sequence[TrainingFrame], weights: Array) -> list[int]:
 
 
 def _equations(
-    features: PairFeatures,
-    vocabulary: Vocabulary,
     frame: TrainingFrame,
+    of_pairs: tuple[Array, Array, Array],
     known: Prediction,
     energy: float,
     counts: NDArray[np.int64],
 ) -> tuple[Array, Array]:
     """Return rows and right-hand sides of one frame, weighted."""
-    species = vocabulary.index(frame.atoms.arrays["species"])
-    pairs = find_neighbours(frame.atoms, features.cutoff)
-    of_energy, of_forces, of_stress = features.rows(frame.atoms, pairs, species)
+    of_energy, of_forces, of_stress = of_pairs
     on_energy = ENERGY_ROWS / len(frame.atoms)
     rows = [np.concatenate([of_energy, counts])[None] * on_energy, _padded(of_forces, len(counts))]
     values = [np.array([energy * on_energy]), (frame.forces - known.forces).ravel()]
@@ -244,11 +244,6 @@ def _equations(
     # Ten times as large, which the penalties above were tuned for.
     weight = frame_weight(frame.forces) / FORCE_SCALE
     return weight * np.concatenate(rows), weight * np.concatenate(values)
-
-
-def _nearest(features: PairFeatures, vocabulary: Vocabulary, atoms: Atoms) -> NDArray[np.int64]:
-    species = vocabulary.index(atoms.arrays["species"])
-    return features.nearest(atoms, find_neighbours(atoms, features.cutoff), species)
 
 
 def _padded(rows: Array, columns: int) -> Array:

@@ -16,7 +16,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from al_charge.errors import AlChargeError
-from al_charge.potentials.networks.neighbours import Neighbours
+from al_charge.potentials.networks.neighbours import Edges, Neighbours
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -65,16 +65,14 @@ class PairTerms:
         return pieces
 
     def evaluate(
-        self, vectors: Array, pairs: Neighbours, species: Integers, volume: float
+        self, edges: Edges, species: Integers, volume: float
     ) -> tuple[float, Array, Array]:
         """Return energy, forces and stress of a structure.
 
         Parameters
         ----------
-        vectors
-            Of the pairs, angstrom, shape (n_edges, 3); those beyond the cutoff do not count.
-        pairs
-            Whose vectors they are.
+        edges
+            Each pair within the cutoff, in one direction.
         species
             Rows of the vocabulary, shape (n_atoms,).
         volume
@@ -89,12 +87,8 @@ class PairTerms:
         stress : ndarray, shape (3, 3)
             eV/angstrom^3, ASE's sign.
         """
-        vectors = vectors[pairs.single]
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        near = np.flatnonzero(squares < self.cutoff**2)
-        vectors, distances = vectors[near], np.sqrt(squares[near])
-        near = pairs.single[near]
-        centres, neighbours = pairs.centres[near], pairs.neighbours[near]
+        vectors, centres, neighbours, _ = edges
+        distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         pair = species[centres] * self.coefficients.shape[0] + species[neighbours]
         place = distances / self.spacing
         interval = place.astype(np.int64)

@@ -225,16 +225,15 @@ def build_graph(
         raise AlChargeError("the structure has no species array", where="atoms.arrays")
     pairs = find_neighbours(atoms, cutoff) if neighbours is None else neighbours
     cell = np.asarray(atoms.cell)
-    vectors = pairs.vectors(atoms.positions, cell)
-    near = np.flatnonzero(np.einsum("ij,ij->i", vectors, vectors) < cutoff**2)
+    near = pairs.within(atoms.positions, cell, cutoff)
     species = vocabulary.index(atoms.arrays["species"])
     if moments is None:
         moments = np.zeros(len(atoms))
     return Graph(
-        vectors=torch.as_tensor(vectors[near], dtype=dtype),
-        centres=torch.as_tensor(pairs.centres[near]),
-        neighbours=torch.as_tensor(pairs.neighbours[near]),
-        opposites=torch.as_tensor(pairs.opposites_within(near)),
+        vectors=torch.as_tensor(near.vectors, dtype=dtype),
+        centres=torch.as_tensor(near.centres),
+        neighbours=torch.as_tensor(near.neighbours),
+        opposites=torch.as_tensor(pairs.opposites_within(near.places)),
         species=torch.as_tensor(species),
         moments=torch.as_tensor(moments, dtype=dtype),
         numbers=torch.as_tensor(atoms.numbers.astype(np.int64)),

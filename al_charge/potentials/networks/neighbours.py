@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +13,25 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 from al_charge.crystal.geometry import refuse_non_periodic
+
+
+class Edges(NamedTuple):
+    """Pairs of a structure that lie within a cutoff.
+
+    Attributes
+    ----------
+    vectors
+        From centres to neighbours, angstrom, shape (n_edges, 3).
+    centres, neighbours
+        Their atoms, shape (n_edges,).
+    places
+        Where they are among all pairs, shape (n_edges,).
+    """
+
+    vectors: NDArray[np.float64]
+    centres: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+    places: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +53,7 @@ class Neighbours:
     shifts: NDArray[np.float64]
     _placed: list[NDArray[np.float64]] = field(default_factory=list, init=False, repr=False)
     _numbered: list[NDArray[np.int64]] = field(default_factory=list, init=False, repr=False)
+    _near: dict[tuple[float, bool], Edges] = field(default_factory=dict, init=False, repr=False)
 
     def vectors(
         self, positions: NDArray[np.float64], cell: NDArray[np.float64]
@@ -56,7 +76,43 @@ class Neighbours:
             vectors = positions[self.neighbours] - positions[self.centres] + self.shifts @ cell
             vectors.flags.writeable = False
             self._placed[:] = positions.copy(), cell.copy(), vectors
+            self._near.clear()
         return self._placed[-1]
+
+    def within(
+        self,
+        positions: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        cutoff: float,
+        *,
+        single: bool = False,
+    ) -> Edges:
+        """Return the pairs that are closer than a cutoff now.
+
+        Parameters
+        ----------
+        positions
+            angstrom, shape (n_atoms, 3).
+        cell
+            Rows are cell vectors, angstrom, shape (3, 3).
+        cutoff
+            angstrom.
+        single
+            Whether each pair is wanted in one direction only.
+
+        Returns
+        -------
+        Edges
+            In their order here; not to be changed.
+        """
+        vectors = self.vectors(positions, cell)
+        if (found := self._near.get((cutoff, single))) is None:
+            some = vectors[self.single] if single else vectors
+            near = np.flatnonzero(np.einsum("ij,ij->i", some, some) < cutoff**2)
+            places = self.single[near] if single else near
+            found = Edges(some[near], self.centres[places], self.neighbours[places], places)
+            self._near[cutoff, single] = found
+        return found
 
     @cached_property
     def opposites(self) -> NDArray[np.int64]:

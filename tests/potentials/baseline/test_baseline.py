@@ -76,16 +76,17 @@ def evaluated(baseline: Baseline, atoms: Atoms) -> tuple[float, Array, Array]:
     """Return energy, forces and stress that the pair terms give."""
     assert baseline.pairs is not None
     pairs = find_neighbours(atoms, baseline.cutoff)
-    vectors = pairs.vectors(atoms.positions, np.asarray(atoms.cell))
+    edges = pairs.within(atoms.positions, atoms.cell.array, baseline.cutoff, single=True)
     species = VOCABULARY.index(atoms.arrays["species"])
-    return baseline.pairs.evaluate(vectors, pairs, species, atoms.get_volume())
+    return baseline.pairs.evaluate(edges, species, atoms.get_volume())
 
 
 def dimer(terms: PairTerms, distance: float, species: tuple[int, int]) -> tuple[float, Array]:
     """Return energy and forces of two atoms apart on their own."""
     pair = Neighbours(np.array([0, 1]), np.array([1, 0]), np.zeros((2, 3)))
-    vectors = np.array([[distance, 0.0, 0.0], [-distance, 0.0, 0.0]])
-    energy, forces, _ = terms.evaluate(vectors, pair, np.array(species), 1.0)
+    positions = np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]])
+    edges = pair.within(positions, np.eye(3), terms.cutoff, single=True)
+    energy, forces, _ = terms.evaluate(edges, np.array(species), 1.0)
     return energy, forces
 
 

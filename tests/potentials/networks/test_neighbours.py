@@ -41,6 +41,34 @@ def test_vectors_are_computed_once_and_cannot_be_spoilt(salt: Atoms, pairs: Neig
         first[0] = 0.0
 
 
+def test_pairs_within_a_cutoff_are_those_that_ase_finds(salt: Atoms, pairs: Neighbours) -> None:
+    """Wherever atoms have moved, and whatever cutoff was asked for before."""
+    cell = salt.cell.array
+    for stretch in (1.0, 1.01):
+        cell *= stretch
+        salt.positions[1] *= stretch**2
+        for cutoff in (6.0, 5.0):
+            edges = pairs.within(salt.positions, cell, cutoff)
+            expected = neighbor_list("ijD", salt, cutoff)
+            assert np.all(np.diff(edges.centres) >= 0)
+            ours, ase = (
+                sorted(zip(ends, others, np.round(arrows, 9).tolist(), strict=True))
+                for ends, others, arrows in (
+                    (edges.centres, edges.neighbours, edges.vectors),
+                    expected,
+                )
+            )
+            assert ours == ase
+            single = pairs.within(salt.positions, cell, cutoff, single=True)
+            whole = np.concatenate([single.places, pairs.opposites[single.places]])
+            np.testing.assert_array_equal(np.sort(whole), edges.places)
+            np.testing.assert_array_equal(single.centres, pairs.centres[single.places])
+            np.testing.assert_array_equal(single.neighbours, pairs.neighbours[single.places])
+            now = pairs.vectors(salt.positions, cell)
+            np.testing.assert_array_equal(single.vectors, now[single.places])
+            assert pairs.within(salt.positions, cell, cutoff) is edges
+
+
 def test_single_pairs_and_their_opposites_are_all(salt: Atoms, pairs: Neighbours) -> None:
     both = np.concatenate([pairs.single, pairs.opposites[pairs.single]])
     np.testing.assert_array_equal(np.sort(both), np.arange(len(pairs.centres)))
