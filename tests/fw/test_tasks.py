@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fireworks import LaunchPad, Workflow
 
+from al_charge.crystal.enumeration import count_distinct
 from al_charge.crystal.host_spec import SupercellsSpec
 from al_charge.fw import tasks
 from al_charge.fw.launchpad import store_of
@@ -70,6 +71,17 @@ def test_one_task_proposes_each_composition_in_all_supercells(launchpad: LaunchP
     for x, task in asked.items():
         assert campaign.cells.compositions[Fraction(x)] == (task["cell"], task["n_ions"])
         assert task.what(campaign) == f"propose x={x}"
+
+
+def test_compositions_of_most_configurations_come_first(
+    launchpad: LaunchPad, campaign: Campaign
+) -> None:
+    """So that no worker is left alone with a large one."""
+    ensure_round(launchpad, campaign, 0)
+    taken = [launchpad._get_a_fw_to_run() for _ in campaign.host.ion_counts]
+    numbers = count_distinct(campaign.host)
+    sizes = [numbers[Fraction(fw.name.rpartition("=")[2])] for fw in taken]
+    assert sizes == sorted(numbers.values(), reverse=True)
 
 
 def test_later_rounds_wait_for_their_selection_alone(campaign: Campaign) -> None:
