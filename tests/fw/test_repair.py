@@ -204,8 +204,7 @@ def test_fireworks_hold_ids_only(launchpad: LaunchPad, campaign: Campaign) -> No
         task.pop("_fw_name")
         allowed = {"campaign", "round", "cell", "n_ions", "slot", "member"}
         assert set(task) <= allowed
-        turn = {"_priority"} if " propose " in firework["name"] else set()
-        assert set(firework["spec"]) == turn | {
+        assert set(firework["spec"]) == {
             "campaign", "round", "_category", "_add_launchpad_and_fw_id"
         }  # fmt: skip
         assert set(map(type, task.values())) <= {str, int}
