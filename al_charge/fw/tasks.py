@@ -304,13 +304,9 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
     ids = {"campaign": campaign.name, "round": number}
 
     def firework(
-        task: FiretaskBase,
-        name: str,
-        category: str,
-        parents: Sequence[Firework] = (),
-        **more: int,
+        task: FiretaskBase, name: str, category: str, parents: Sequence[Firework] = ()
     ) -> Firework:
-        spec = ids | {"_category": category, "_add_launchpad_and_fw_id": True} | more
+        spec = ids | {"_category": category, "_add_launchpad_and_fw_id": True}
         return Firework(
             [task], spec=spec, name=f"{campaign.name}/{number} {name}", parents=list(parents)
         )
@@ -319,16 +315,11 @@ def round_workflow(campaign: Campaign, number: int) -> Workflow:
     if not is_verification(campaign, number):
         cells = campaign.cells
         sizes = {x: sum(some.get(x, 0) for some in cells.numbers) for x in cells.compositions}
-        # The largest first: one that was left for the end would keep one worker busy alone.
-        turns = {x: turn for turn, x in enumerate(sorted(sizes, key=lambda x: sizes[x]))}
+        # The largest is to be taken first: at the end it would keep one worker busy alone. Of new
+        # Fireworks the one that was made last comes first in the database, and so its turn.
         proposals = [
-            firework(
-                ProposeTask(n_ions=n, cell=cell, **ids),
-                f"propose x={x}",
-                "cpu",
-                _priority=turns[x],
-            )
-            for x, (cell, n) in cells.compositions.items()
+            firework(ProposeTask(n_ions=n, cell=cell, **ids), f"propose x={x}", "cpu")
+            for x, (cell, n) in sorted(cells.compositions.items(), key=lambda item: sizes[item[0]])
         ]
         selects = [firework(SelectTask(**ids), "select", "cpu", proposals)]
     labels: list[Firework] = []
